@@ -1,0 +1,14 @@
+"""The readable reference as a backend: slow, exact, on any device."""
+
+from ..backend import Backend, Limits
+from ..reference import scaled_dot_product_attention
+
+# The whole score matrix is held in float32: 8 GiB of it is as far as this may go.
+MAX_SCORES = 2**31
+
+REFERENCE = Backend(
+    name="reference",
+    summary="Plain torch attention in float32 or float64, to compare with. Slow.",
+    limits=Limits(max_scores=MAX_SCORES),
+    load=lambda: scaled_dot_product_attention,
+)

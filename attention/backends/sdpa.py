@@ -1,0 +1,113 @@
+"""torch's own scaled-dot-product attention, as a whole and each of its kernels alone.
+
+A single kernel is called as the operator behind torch.nn.functional.scaled_dot_product_attention, not through
+torch.nn.attention.sdpa_kernel: that switch is process-wide, so two GPUs driven from two threads could leave it set.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from ..backend import HALVES, Backend, Limits
+from ..call import Call
+from ..layout import expand_kv
+
+
+def attend(q, k, v, mask=None, scale=None):
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=k.shape[1] != q.shape[1])
+
+
+def flash(q, k, v, mask=None, scale=None):
+    if q.device.type == "cpu":
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            q, k, v, 0.0, False, attn_mask=additive(mask, q), scale=scale
+        )[0]
+    return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, False, scale=scale)[0]
+
+
+def cudnn(q, k, v, mask=None, scale=None):
+    bias = aligned(additive(mask, q), q, k)
+    return torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, bias, False, 0.0, False, False, scale=scale)[0]
+
+
+def efficient(q, k, v, mask=None, scale=None):
+    bias = aligned(additive(mask, q), q, k)
+    return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, bias, False, 0.0, False, scale=scale)[0]
+
+
+def math(q, k, v, mask=None, scale=None):
+    k, v = expand_kv(k, v, q.shape[1])
+    return torch.ops.aten._scaled_dot_product_attention_math(q, k, v, additive(mask, q), 0.0, False, scale=scale)[0]
+
+
+def additive(mask, q):
+    """A bool mask as zeros and -inf in q's dtype; a float mask as it is."""
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
+
+
+def aligned(mask, q, k):
+    """mask expanded to (B, H, Lq, Lk) with rows starting on 16-byte steps, as the CUDA kernels demand."""
+    if mask is None:
+        return None
+    lk = k.shape[2]
+    if lk % 16:
+        mask = F.pad(mask, (0, 16 - lk % 16))[..., :lk]
+    return mask.expand(q.shape[0], q.shape[1], q.shape[2], lk)
+
+
+def flash_refuses(call: Call) -> str | None:
+    if call.device == "cuda" and call.dtype not in HALVES:
+        return f"dtype {str(call.dtype).removeprefix('torch.')} on CUDA, takes float16, bfloat16"
+    if call.device == "cuda" and call.mask != "none":
+        return f"{call.mask} mask on CUDA"
+    if call.device == "cuda" and (call.head_dim > 256 or call.head_dim % 8):
+        return f"head size {call.head_dim} on CUDA, takes 8 to 256 in steps of 8"
+    return None
+
+
+AUTO = Backend(
+    name="sdpa",
+    summary="torch scaled_dot_product_attention; torch picks its own kernel. Exact, on every device.",
+    limits=Limits(),
+    load=lambda: attend,
+)
+FLASH = Backend(
+    name="sdpa flash",
+    summary="torch's FlashAttention-2 kernel on CUDA, its blocked kernel on CPU. Exact.",
+    limits=Limits(devices=("cuda", "cpu"), gqa=False, min_capability=(8, 0)),
+    load=lambda: flash,
+    also_refuses=flash_refuses,
+)
+CUDNN = Backend(
+    name="sdpa cudnn",
+    summary="cuDNN's fused kernel through torch. Exact; often the fastest exact kernel on Hopper.",
+    limits=Limits(
+        devices=("cuda",),
+        dtypes=HALVES,
+        head_dims=range(8, 129),
+        head_dim_multiple=8,
+        gqa=False,
+        min_capability=(8, 0),
+    ),
+    load=lambda: cudnn,
+)
+EFFICIENT = Backend(
+    name="sdpa efficient",
+    summary="torch's memory-efficient kernel. Exact, takes masks and float32.",
+    limits=Limits(
+        devices=("cuda",),
+        dtypes=(*HALVES, torch.float32),
+        head_dim_multiple=8,
+        gqa=False,
+        min_capability=(5, 0),
+        max_batch_heads=65535,
+    ),
+    load=lambda: efficient,
+)
+MATH = Backend(
+    name="sdpa math",
+    summary="torch's unfused kernel: exact, any shape, holds the whole score matrix.",
+    limits=Limits(max_scores=2**31),
+    load=lambda: math,
+)

@@ -1,0 +1,223 @@
+"""A small, trainable LTX-Video transformer (arXiv:2501.00103) whose weights load into ComfyUI's `LTXVModel`.
+
+Every sum makes a new tensor, so gradients flow; the names and shapes of the parameters are the host's.
+
+Shapes: B batch, C latent channels, T/Y/X token grid, L = T*Y*X tokens, N prompt tokens, H heads, D head dim,
+W = H*D width.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .rope import rotary_tables, rotate, token_positions
+
+Grid = tuple[int, int, int]
+SelfAttention = Callable[[Tensor, Tensor, Tensor, Grid], Tensor]
+
+
+@dataclass(frozen=True)
+class LTXConfig:
+    """The dims of one model; the field names are those of the host's safetensors metadata."""
+
+    in_channels: int = 128
+    num_layers: int = 5
+    num_attention_heads: int = 6
+    attention_head_dim: int = 32
+    cross_attention_dim: int = 192
+    caption_channels: int = 32
+    positional_embedding_max_pos: tuple[float, float, float] = (20.0, 2048.0, 2048.0)
+    vae_scale_factors: tuple[int, int, int] = (8, 32, 32)
+    causal_temporal_positioning: bool = False
+    timestep_scale_multiplier: float = 1000.0
+
+    def __post_init__(self):
+        if self.cross_attention_dim != self.width:
+            raise ValueError(f"cross_attention_dim {self.cross_attention_dim} must equal heads * head dim = {self.width}")
+
+    @property
+    def width(self) -> int:
+        return self.num_attention_heads * self.attention_head_dim
+
+    def to_metadata(self) -> dict:
+        """The `transformer` entry of the host's config, ready for `json.dumps`."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_metadata(cls, transformer: dict) -> "LTXConfig":
+        """Read the `transformer` entry of a host config; entries this model does not know are an error."""
+        unknown = set(transformer) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"config has entries this model lacks: {', '.join(sorted(unknown))}")
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in transformer.items()})
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
+    """Softmax attention over all tokens. q, k, v: (B, H, L, D); returns (B, H, L, D)."""
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def attend_inside_frames(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
+    """Softmax attention inside each of the T frames only. q, k, v: (B, H, L, D); returns (B, H, L, D)."""
+    frames = grid[0]
+    q, k, v = (x.unflatten(2, (frames, -1)).transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2, 3)
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    return F.rms_norm(x, x.shape[-1:], eps=1e-6)
+
+
+class Attention(torch.nn.Module):
+    """Multi-head attention with RMS norms over the whole width of queries and keys."""
+
+    def __init__(self, config: LTXConfig, ops=torch.nn):
+        super().__init__()
+        width = config.width
+        self.heads = config.num_attention_heads
+        self.q_norm = ops.RMSNorm(width, eps=1e-5)
+        self.k_norm = ops.RMSNorm(width, eps=1e-5)
+        self.to_q = ops.Linear(width, width)
+        self.to_k = ops.Linear(width, width)
+        self.to_v = ops.Linear(width, width)
+        self.to_out = torch.nn.Sequential(ops.Linear(width, width), torch.nn.Dropout(0.0))
+
+    def project(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x: (B, L, W) asks, source: (B, S, W) answers; returns q, k, v of (B, L or S, H, D)."""
+        q, k, v = self.q_norm(self.to_q(x)), self.k_norm(self.to_k(source)), self.to_v(source)
+        return tuple(z.unflatten(-1, (self.heads, -1)) for z in (q, k, v))
+
+    def over_tokens(self, x: Tensor, tables: tuple[Tensor, Tensor], grid: Grid, attention: SelfAttention) -> Tensor:
+        """Self-attention with rotary positions; x: (B, L, W); returns (B, L, W)."""
+        q, k, v = self.project(x, x)
+        q, k = rotate(q, *tables), rotate(k, *tables)
+        out = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), grid)
+        return self.to_out(out.transpose(1, 2).flatten(2))
+
+    def over_prompt(self, x: Tensor, prompt: Tensor, bias: Tensor | None) -> Tensor:
+        """Cross-attention; x: (B, L, W), prompt: (B, N, W), bias: (B, 1, 1, N) or None; returns (B, L, W)."""
+        q, k, v = (z.transpose(1, 2) for z in self.project(x, prompt))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.to_out(out.transpose(1, 2).flatten(2))
+
+
+class GELUProjection(torch.nn.Module):
+    def __init__(self, width: int, hidden: int, ops=torch.nn):
+        super().__init__()
+        self.proj = ops.Linear(width, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.proj(x), approximate="tanh")
+
+
+class FeedForward(torch.nn.Module):
+    """Two layers with four times the width between them."""
+
+    def __init__(self, width: int, ops=torch.nn):
+        super().__init__()
+        self.net = torch.nn.Sequential(GELUProjection(width, 4 * width, ops), torch.nn.Dropout(0.0), ops.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class Block(torch.nn.Module):
+    """Self-attention, prompt attention and feed-forward; the timestep shifts, scales and gates (arXiv:2310.00426)."""
+
+    def __init__(self, config: LTXConfig, ops=torch.nn):
+        super().__init__()
+        self.attn1 = Attention(config, ops)
+        self.attn2 = Attention(config, ops)
+        self.ff = FeedForward(config.width, ops)
+        self.scale_shift_table = torch.nn.Parameter(torch.zeros(6, config.width))
+
+    def forward(self, x, prompt, bias, modulation, tables, grid, attention: SelfAttention = attend) -> Tensor:
+        """x: (B, L, W); prompt: (B, N, W); modulation: (B, 1, 6, W); returns (B, L, W)."""
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (self.scale_shift_table + modulation).to(x.dtype).unbind(2)
+        x = x + gate_a * self.attn1.over_tokens(rms_norm(x) * (1 + scale_a) + shift_a, tables, grid, attention)
+        x = x + self.attn2.over_prompt(x, prompt, bias)
+        return x + gate_f * self.ff(rms_norm(x) * (1 + scale_f) + shift_f)
+
+
+class TwoLayers(torch.nn.Module):
+    """Linear, activation, linear; the host's embedder of timesteps and of prompt tokens."""
+
+    def __init__(self, source: int, width: int, activation: Callable[[Tensor], Tensor], ops=torch.nn):
+        super().__init__()
+        self.linear_1 = ops.Linear(source, width)
+        self.linear_2 = ops.Linear(width, width)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_2(self.activation(self.linear_1(x)))
+
+
+def timestep_features(timestep: Tensor, channels: int = 256) -> Tensor:
+    """Cosines then sines of geometrically spaced frequencies; timestep: (B,); returns (B, channels)."""
+    half = channels // 2
+    frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, device=timestep.device, dtype=torch.float32) / half)
+    angles = timestep.float()[:, None] * frequencies
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
+class Modulation(torch.nn.Module):
+    """AdaLN-single: one timestep embedding serves every block (arXiv:2310.00426, section 2.3)."""
+
+    def __init__(self, width: int, ops=torch.nn):
+        super().__init__()
+        self.emb = torch.nn.ModuleDict({"timestep_embedder": TwoLayers(256, width, F.silu, ops)})
+        self.linear = ops.Linear(width, 6 * width)
+
+    def forward(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """timestep: (B,), already scaled; returns the blocks' modulation (B, 1, 6, W) and the embedding (B, 1, W)."""
+        features = timestep_features(timestep).to(self.linear.weight.dtype)
+        embedding = self.emb["timestep_embedder"](features)[:, None]
+        return self.linear(F.silu(embedding)).unflatten(-1, (6, -1)), embedding
+
+
+class LTXVideoTransformer(torch.nn.Module):
+    """Predicts the flow `noise - clip` of a noisy latent (B, C, T, Y, X) at time t in 0..1."""
+
+    def __init__(self, config: LTXConfig, ops=torch.nn):
+        super().__init__()
+        width = config.width
+        self.config = config
+        self.patchify_proj = ops.Linear(config.in_channels, width)
+        self.adaln_single = Modulation(width, ops)
+        self.caption_projection = TwoLayers(config.caption_channels, width, lambda x: F.gelu(x, approximate="tanh"), ops)
+        self.transformer_blocks = torch.nn.ModuleList(Block(config, ops) for _ in range(config.num_layers))
+        self.scale_shift_table = torch.nn.Parameter(torch.zeros(2, width))
+        self.proj_out = ops.Linear(width, config.in_channels)
+
+    def tables(self, grid: Grid, frame_rate: float, device) -> tuple[Tensor, Tensor]:
+        """Rotary tables of (L, H, D/2) for one grid."""
+        config = self.config
+        positions = token_positions(grid, config.vae_scale_factors, frame_rate, config.causal_temporal_positioning).to(device)
+        return rotary_tables(positions, config.positional_embedding_max_pos, config.num_attention_heads, config.attention_head_dim)
+
+    def embed(self, latent: Tensor, timestep: Tensor, context: Tensor):
+        """Tokens (B, L, W), modulation (B, 1, 6, W), embedding (B, 1, W) and prompt (B, N, W)."""
+        x = self.patchify_proj(latent.flatten(2).transpose(1, 2))
+        modulation, embedding = self.adaln_single(timestep * self.config.timestep_scale_multiplier)
+        return x, modulation, embedding, self.caption_projection(context)
+
+    def head(self, x: Tensor, embedding: Tensor, grid: Grid) -> Tensor:
+        """Tokens (B, L, W) to a latent (B, C, T, Y, X)."""
+        shift, scale = (self.scale_shift_table + embedding[:, :, None]).to(x.dtype).unbind(2)
+        x = F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
+        return self.proj_out(x).transpose(1, 2).unflatten(2, grid)
+
+    def forward(self, latent: Tensor, timestep: Tensor, context: Tensor, mask: Tensor | None = None,
+                frame_rate: float = 25.0, self_attention: SelfAttention = attend) -> Tensor:
+        """latent: (B, C, T, Y, X); timestep: (B,) in 0..1; context: (B, N, caption); mask: (B, N) of 0 or 1."""
+        grid = tuple(latent.shape[2:])
+        x, modulation, embedding, prompt = self.embed(latent, timestep, context)
+        bias = None if mask is None else (mask[:, None, None, :].to(x.dtype) - 1) * torch.finfo(x.dtype).max
+        tables = self.tables(grid, frame_rate, latent.device)
+        for block in self.transformer_blocks:
+            x = block(x, prompt, bias, modulation, tables, grid, self_attention)
+        return self.head(x, embedding, grid)

@@ -1,0 +1,51 @@
+"""Rotary position tables over a (T, Y, X) token grid.
+
+RoPE (arXiv:2104.09864) turns every pair of query and key channels by an angle that grows with the position, so a
+dot product sees only the difference of two positions. LTX-Video (arXiv:2501.00103) uses three axes: seconds, pixel
+rows and pixel columns, each divided by a largest position, and one ladder of frequencies shared by the axes.
+
+Shapes: B batch, H heads, L = T*Y*X tokens, D head dim.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+# The host accepts another base in its config but builds its tables with this one.
+ROPE_BASE = 10000.0
+
+
+def token_positions(grid: tuple[int, int, int], scale: tuple[int, int, int], frame_rate: float, causal: bool) -> Tensor:
+    """Where each token of `grid` (T, Y, X) starts; returns (L, 3): seconds, pixel row, pixel column.
+
+    `scale` is (frames, rows, columns) of pixels per token. `causal`: the first latent frame holds one frame only.
+    """
+    steps = [torch.arange(size) * factor for size, factor in zip(grid, scale)]
+    if causal:
+        steps[0] = (steps[0] + 1 - scale[0]).clamp(min=0)
+    t, y, x = torch.meshgrid(*(step.float() for step in steps), indexing="ij")
+    return torch.stack((t * (1.0 / frame_rate), y, x), dim=-1).reshape(-1, 3)
+
+
+def rotary_tables(positions: Tensor, max_pos: tuple[float, float, float], heads: int, head_dim: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines for `positions` (L, 3); returns two tensors of (L, H, D/2).
+
+    Pair j of all H*D/2 pairs turns with axis j % 3 and with frequency j // 3 of the ladder, so the first heads
+    hold the slow frequencies and the last heads the fast ones. Pairs left over by the division by three come first
+    and do not turn.
+    """
+    width = heads * head_dim
+    ladder = ROPE_BASE ** torch.linspace(0.0, 1.0, width // 6, device=positions.device) * (math.pi / 2)
+    fraction = positions / torch.tensor(max_pos, dtype=torch.float32, device=positions.device)
+    angles = ((2 * fraction - 1)[:, None, :] * ladder[None, :, None]).flatten(1)
+    angles = torch.nn.functional.pad(angles, (width // 2 - angles.shape[1], 0))
+    angles = angles.reshape(-1, heads, head_dim // 2)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn neighbouring channel pairs of x (B, L, H, D) by the tables (L, H, D/2); returns (B, L, H, D)."""
+    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1).flatten(-2)

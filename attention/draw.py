@@ -1,0 +1,75 @@
+"""Pictures of reports, with Pillow: the host ships it, matplotlib it does not."""
+
+from __future__ import annotations
+
+import textwrap
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .registry import HOST, names
+from .report import Report, headline
+
+INK, PALE, PAPER = (34, 38, 46), (120, 126, 138), (250, 250, 248)
+HOST_COLOUR = (176, 180, 188)
+COLOURS = (
+    (29, 105, 150),
+    (56, 166, 165),
+    (15, 133, 84),
+    (115, 175, 72),
+    (237, 173, 8),
+    (225, 124, 5),
+    (204, 80, 62),
+    (148, 52, 110),
+)
+
+
+def draw_report(report: Report, width: int = 960) -> Image.Image:
+    """RGB picture: a bar for each role and kernel, its share of calls (of time, when timed) long, and the reasons."""
+    bars, notes = list(report.rows), _reasons(report)
+    height = 96 + 58 * max(1, len(bars)) + 26 * len(notes) + 24
+    picture = Image.new("RGB", (width, height), PAPER)
+    canvas = ImageDraw.Draw(picture)
+    canvas.text((28, 22), "Attention of this run", INK, font=_font(24))
+    canvas.text((28, 58), headline(report), PALE, font=_font(15))
+    y = 96
+    for row in bars:
+        y = _bar(canvas, report, row, y, width)
+    for line in notes:
+        canvas.text((28, y + 6), line, PALE, font=_font(14))
+        y += 26
+    return picture
+
+
+def _bar(canvas, report: Report, row, y: int, width: int) -> int:
+    timed = report.seconds > 0
+    share = row.seconds / report.seconds if timed else row.calls / max(1, report.calls)
+    right = 28 + max(4, int((width - 56) * share))
+    canvas.text((28, y), f"{row.role}  on  {row.used}", INK, font=_font(16))
+    figure = (
+        f"{row.calls} calls"
+        + (f", {row.seconds:.2f} s" if timed else "")
+        + f"  ({share:.0%} of {'time' if timed else 'calls'})"
+    )
+    canvas.text((width - 28, y), figure, PALE, font=_font(15), anchor="ra")
+    canvas.rounded_rectangle((28, y + 26, width - 28, y + 42), 5, fill=(232, 233, 236))
+    canvas.rounded_rectangle((28, y + 26, right, y + 42), 5, fill=_colour(row.used))
+    return y + 58
+
+
+def _reasons(report: Report) -> list[str]:
+    lines = [
+        f"{calls} x {role}, {wanted}: {reason}" for (role, wanted, reason), calls in report.fallbacks.most_common(4)
+    ]
+    lines += [f"auto passed over {name}: {reason}" for (name, reason), _ in report.passed_over.most_common(4)]
+    lines += list(report.notes[:2])
+    return [part for line in lines for part in textwrap.wrap(line, 118)]
+
+
+def _colour(used: str) -> tuple[int, int, int]:
+    if used.startswith((HOST, "other override")):
+        return HOST_COLOUR
+    return COLOURS[names().index(used) % len(COLOURS)] if used in names() else INK
+
+
+def _font(size: int):
+    return ImageFont.load_default(size)

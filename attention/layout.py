@@ -1,0 +1,50 @@
+"""(B, L, H*D) <-> (B, H, L, D): the one place that reshapes."""
+
+from __future__ import annotations
+
+import torch
+
+
+def to_heads(q, k, v, heads: int, split: bool):
+    """Host tensors as views q: (B, H, Lq, D); k, v: (B, Hkv, Lk, D).
+
+    split: the tensors already come as (B, H, L, D). Else q is (B, Lq, H*D), and k, v are (B, Lk, Hkv*D): the
+    number of key heads follows from their width.
+    """
+    if split:
+        return q, k, v
+    head_dim = q.shape[-1] // heads
+    return tuple(t.unflatten(-1, (t.shape[-1] // head_dim, head_dim)).transpose(1, 2) for t in (q, k, v))
+
+
+def from_heads(out: torch.Tensor, split: bool) -> torch.Tensor:
+    """(B, H, L, D) as it is when `split`, else (B, L, H*D)."""
+    return out if split else out.transpose(1, 2).flatten(2)
+
+
+def to_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """Any mask the host passes as (1|B, 1|H, 1|Lq, Lk).
+
+    2-D is (Lq, Lk), 3-D is (B, Lq, Lk). Bool (True: may be seen) and float (added to the scores) both pass; other
+    dtypes are read as bool. A float mask takes `dtype`; its huge values stay finite in float16.
+    """
+    if mask is None:
+        return None
+    if mask.ndim == 2:
+        mask = mask.unsqueeze(0)
+    if mask.ndim == 3:
+        mask = mask.unsqueeze(1)
+    if not mask.is_floating_point():
+        return mask.bool()
+    if mask.dtype == dtype:
+        return mask
+    finite = torch.finfo(dtype)
+    return mask.clamp(min=finite.min, max=finite.max).to(dtype)
+
+
+def expand_kv(k: torch.Tensor, v: torch.Tensor, heads: int):
+    """Grouped-query k, v: (B, Hkv, L, D) repeated to (B, H, L, D)."""
+    if k.shape[1] == heads:
+        return k, v
+    repeats = heads // k.shape[1]
+    return k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)

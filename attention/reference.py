@@ -1,0 +1,72 @@
+"""Exact attention in plain torch, to read and to compare with.
+
+Vaswani et al., "Attention Is All You Need", 2017, https://arxiv.org/abs/1706.03762, section 3.2.
+Letters: B batch, H heads, Lq and Lk tokens, D head size, C width of a token (H * D).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .layout import expand_kv
+
+
+def scaled_dot_product_attention(q, k, v, mask=None, scale: float | None = None) -> torch.Tensor:
+    """softmax(Q K^T * scale + mask) V, equation 1 of the paper.
+
+    q: (B, H, Lq, D); k: (B, Hkv, Lk, D); v: (B, Hkv, Lk, Dv), Hkv a divisor of H; returns (B, H, Lq, Dv).
+    mask: broadcasts to (B, H, Lq, Lk). Bool: True may be seen. Float: added to the scores.
+    scale: 1 / sqrt(D) unless given. Any floating dtype; float16 and bfloat16 are computed in float32.
+    A query that may see nothing returns zeros.
+    """
+    if q.shape[1] % k.shape[1]:
+        raise ValueError(f"q has {q.shape[1]} heads and k has {k.shape[1]}: the second must divide the first.")
+    dtype = q.dtype
+    wide = torch.promote_types(dtype, torch.float32)
+    k, v = expand_kv(k, v, q.shape[1])
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scores = q.to(wide) @ k.to(wide).transpose(-2, -1) * scale
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    weights = softmax(scores)
+    return (weights @ v.to(wide)).to(dtype)
+
+
+def softmax(scores: torch.Tensor) -> torch.Tensor:
+    """Softmax over the last axis; a row of -inf alone becomes zeros instead of NaN."""
+    peak = scores.amax(dim=-1, keepdim=True) if scores.shape[-1] else scores.new_zeros(())
+    weights = torch.exp(scores - torch.where(peak.isinf(), torch.zeros_like(peak), peak))
+    return weights / weights.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
+
+
+def multi_head_attention(x, context, w_q, w_k, w_v, w_o, heads: int, mask=None) -> torch.Tensor:
+    """MultiHead(Q, K, V) of section 3.2.2: project, split into heads, attend, join, project.
+
+    x: (B, Lq, C); context: (B, Lk, Cc); w_q: (C, H*D); w_k, w_v: (Cc, H*D); w_o: (H*D, C); returns (B, Lq, C).
+    """
+
+    def split(t):
+        return t.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+    out = scaled_dot_product_attention(split(x @ w_q), split(context @ w_k), split(context @ w_v), mask)
+    return out.transpose(1, 2).flatten(2) @ w_o
+
+
+def self_attention(x, w_q, w_k, w_v, w_o, heads: int, mask=None) -> torch.Tensor:
+    """Every token of x: (B, L, C) attends to every token of x."""
+    return multi_head_attention(x, x, w_q, w_k, w_v, w_o, heads, mask)
+
+
+def cross_attention(x, context, w_q, w_k, w_v, w_o, heads: int, mask=None) -> torch.Tensor:
+    """Every token of x: (B, Lq, C) attends to every token of context: (B, Lk, Cc), a text prompt for instance."""
+    return multi_head_attention(x, context, w_q, w_k, w_v, w_o, heads, mask)
+
+
+def relative_l2(out: torch.Tensor, truth: torch.Tensor) -> float:
+    """||out - truth|| / ||truth||, in float64; 0.0 when both are empty or zero.
+
+    Not cosine similarity: that keeps 0.9994 for an output scaled by 0.72.
+    """
+    out, truth = out.double(), truth.double()
+    error, size = (out - truth).norm().item(), truth.norm().item()
+    return error / size if size else error

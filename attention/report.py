@@ -1,0 +1,148 @@
+"""What ran, where, how often, how long, and the reason for every fallback."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from .registry import HOST
+from .rules import format_blocks
+from .tally import Record, Tally
+
+
+@dataclass
+class Row:
+    """All calls of one role that ran on one kernel. seconds: 0 unless timing was on."""
+
+    role: str
+    used: str
+    calls: int = 0
+    seconds: float = 0.0
+    blocks: set[int] = field(default_factory=set)
+    tokens: set[tuple[int, int]] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished or running Tally, summed up.
+
+    rows: most calls first. fallbacks: (role, wanted, reason) -> calls. passed_over: (backend, reason) -> calls that
+    `auto` would have given to that backend.
+    """
+
+    model: str
+    grid: tuple[int, int, int] | None
+    steps: int
+    rows: tuple[Row, ...]
+    fallbacks: Counter
+    passed_over: Counter
+    notes: tuple[str, ...]
+    ruled: int
+
+    @property
+    def calls(self) -> int:
+        return sum(row.calls for row in self.rows)
+
+    @property
+    def seconds(self) -> float:
+        return sum(row.seconds for row in self.rows)
+
+    def as_dict(self) -> dict:
+        """Plain data, for JSON."""
+        return {
+            "model": self.model,
+            "grid": list(self.grid) if self.grid else None,
+            "steps": self.steps,
+            "calls": self.calls,
+            "calls_on_chosen_backend": self.ruled,
+            "seconds": round(self.seconds, 6),
+            "rows": [
+                {
+                    "role": r.role,
+                    "used": r.used,
+                    "calls": r.calls,
+                    "seconds": round(r.seconds, 6),
+                    "blocks": format_blocks(r.blocks),
+                }
+                for r in self.rows
+            ],
+            "fallbacks": [
+                {"role": role, "wanted": wanted, "reason": reason, "calls": calls}
+                for (role, wanted, reason), calls in self.fallbacks.most_common()
+            ],
+            "passed_over": [
+                {"backend": name, "reason": reason, "calls": calls}
+                for (name, reason), calls in self.passed_over.most_common()
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def summarise(tally: Tally) -> Report:
+    """The Report of a Tally. Waits for the GPU when calls were timed."""
+    rows: dict[tuple[str, str], Row] = {}
+    fallbacks: Counter = Counter()
+    passed_over: Counter = Counter()
+    ruled = 0
+    for record in tuple(tally.records.values()):
+        row = rows.setdefault((record.site.role, record.used), Row(record.site.role, record.used))
+        _add(row, record)
+        if record.fell_back:
+            fallbacks[record.site.role, record.wanted, record.reason] += record.fell_back
+        if record.wanted not in (None, HOST):
+            ruled += record.calls - record.fell_back
+        for name, reason in record.passed_over.items():
+            passed_over[name, reason] += record.calls
+    ordered = tuple(sorted(rows.values(), key=lambda row: (-row.calls, row.role, row.used)))
+    return Report(tally.model, tally.grid, tally.steps, ordered, fallbacks, passed_over, tuple(tally.notes), ruled)
+
+
+def _add(row: Row, record: Record) -> None:
+    row.calls += record.calls
+    row.seconds += record.seconds()
+    if record.site.block is not None:
+        row.blocks.add(record.site.block)
+    if record.call is not None:
+        row.tokens.add((record.call.q_len, record.call.kv_len))
+
+
+def to_text(report: Report) -> str:
+    """A table that fits a node."""
+    lines = [headline(report)]
+    if report.rows:
+        lines += ["", *_table(report)]
+    for title, counter in (("Fell back", report.fallbacks), ("Passed over by auto", report.passed_over)):
+        if counter:
+            lines += ["", f"{title}:"]
+            lines += [f"  {calls} calls, {_why(key)}" for key, calls in counter.most_common()]
+    if report.notes:
+        lines += ["", *report.notes]
+    return "\n".join(lines)
+
+
+def headline(report: Report) -> str:
+    """One sentence: is it active, and how much of the run went through it."""
+    where = report.model or "model"
+    grid = "" if report.grid is None else f", {' x '.join(map(str, report.grid))} tokens (time x height x width)"
+    if not report.calls:
+        return f"{where}: no attention call was seen."
+    ran = f"{report.ruled} of {report.calls} attention calls ran on the chosen backend"
+    return f"{where}{grid}, {report.steps} steps: {ran}."
+
+
+def _table(report: Report) -> list[str]:
+    timed = report.seconds > 0
+    cells = [["role", "ran on", "calls", "blocks", "tokens", *(["time"] if timed else [])]]
+    for row in report.rows:
+        tokens = ", ".join(f"{q}x{k}" for q, k in sorted(row.tokens)[:3]) + (", ..." if len(row.tokens) > 3 else "")
+        share = [f"{row.seconds:.2f} s, {row.seconds / report.seconds:.0%}"] if timed else []
+        cells.append([row.role, row.used, str(row.calls), format_blocks(row.blocks) or "unknown", tokens, *share])
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    return ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in cells]
+
+
+def _why(key: tuple) -> str:
+    if len(key) == 3:
+        role, wanted, reason = key
+        return f"{role}-attention, {wanted}: {reason}"
+    return f"{key[0]}: {key[1]}"

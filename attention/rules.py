@@ -1,0 +1,92 @@
+"""A user's rule: which backend, for which roles, blocks and steps."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from . import registry
+from .site import ROLES, Site
+
+CHOICES = (registry.AUTO, registry.HOST, *registry.names())
+ALL_ROLES = "all"
+FALL_BACK, ERROR = "fall back", "error"
+GUARD_OFF, GUARD_FIRST, GUARD_EVERY = "off", "first call", "every call"
+GUARDS = (GUARD_OFF, GUARD_FIRST, GUARD_EVERY)
+
+_SPAN = re.compile(r"(\d+)(-)?(\d+)?")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """backend: one of CHOICES. role: one of ROLES or "all". blocks: spans (first, last), last None: open; empty: all.
+
+    start, end: part of the sampling covered, 0 to 1 of the noise schedule, as everywhere in ComfyUI.
+    on_unsupported: FALL_BACK or ERROR. guard: one of GUARDS. timing: measure every call.
+    """
+
+    backend: str = registry.AUTO
+    role: str = ALL_ROLES
+    blocks: tuple[tuple[int, int | None], ...] = ()
+    start: float = 0.0
+    end: float = 1.0
+    on_unsupported: str = FALL_BACK
+    guard: str = GUARD_FIRST
+    timing: bool = False
+
+    @property
+    def always(self) -> bool:
+        """Whether every step is covered, so that the step need not be known."""
+        return self.start <= 0.0 and self.end >= 1.0
+
+    def covers(self, site: Site) -> bool:
+        """Whether this rule is about `site`. An unknown block is covered by no list of blocks."""
+        if self.role not in (ALL_ROLES, site.role):
+            return False
+        if not self.blocks:
+            return True
+        block = site.block
+        return block is not None and any(lo <= block and (hi is None or block <= hi) for lo, hi in self.blocks)
+
+
+def check(backend: str, role: str, blocks: str, start: float, end: float) -> str | None:
+    """One sentence about the first widget that cannot be right, or None."""
+    if backend not in CHOICES:
+        return f"backend: {backend!r} is not known. Known: {', '.join(CHOICES)}."
+    if role not in (ALL_ROLES, *ROLES):
+        return f"role: {role!r} is not known. Known: {', '.join((ALL_ROLES, *ROLES))}."
+    if not 0.0 <= start <= 1.0 or not 0.0 <= end <= 1.0:
+        return f"start_percent and end_percent: {start:g} and {end:g} must lie between 0 and 1."
+    if start >= end:
+        return f"start_percent: {start:g} must be below end_percent, which is {end:g}."
+    try:
+        parse_blocks(blocks)
+    except ValueError as wrong:
+        return str(wrong)
+    return None
+
+
+def parse_blocks(text: str) -> tuple[tuple[int, int | None], ...]:
+    """`0-3,40-` as ((0, 3), (40, None)); empty text as (), all blocks. ValueError with a sentence otherwise."""
+    spans = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        match = _SPAN.fullmatch(part.replace(" ", ""))
+        if match is None:
+            raise ValueError(f"blocks: {part!r} is not a block or a span of blocks; write 0-3,7,40- for example.")
+        first = int(match[1])
+        last = int(match[3]) if match[3] else None if match[2] else first
+        if last is not None and last < first:
+            raise ValueError(f"blocks: {part!r} ends before it begins; write {last}-{first}.")
+        spans.append((first, last))
+    return tuple(spans)
+
+
+def format_blocks(blocks) -> str:
+    """{0, 1, 2, 5} as `0-2,5`."""
+    spans: list[list[int]] = []
+    for block in sorted(blocks):
+        if spans and block == spans[-1][1] + 1:
+            spans[-1][1] = block
+        else:
+            spans.append([block, block])
+    return ",".join(str(lo) if lo == hi else f"{lo}-{hi}" for lo, hi in spans)

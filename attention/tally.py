@@ -1,0 +1,84 @@
+"""What happened during one sampling run: one record for each site and geometry, counted while it runs."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from .call import Call
+from .site import Site
+
+
+class Record:
+    """One decision of the router and how often it was carried out.
+
+    kernel: what runs, None for the host's own attention. wanted: the backend the user's rule names, None without a
+    rule. used: what runs. reason: why `used` is not `wanted`. passed_over: backends `auto` would have preferred.
+    """
+
+    __slots__ = (
+        "call",
+        "calls",
+        "fell_back",
+        "guard",
+        "kernel",
+        "passed_over",
+        "reason",
+        "rule",
+        "site",
+        "spans",
+        "used",
+        "wanted",
+    )
+
+    def __init__(self, site: Site, call: Call | None, rule, wanted: str | None, used: str, kernel=None):
+        self.site, self.call, self.rule = site, call, rule
+        self.wanted, self.used, self.kernel = wanted, used, kernel
+        self.reason: str | None = None
+        self.passed_over: dict[str, str] = {}
+        self.calls = 0
+        self.fell_back = 0
+        self.guard = False
+        self.spans: list = []
+
+    def seconds(self) -> float:
+        """Time spent in this record's calls, as far as it was measured."""
+        return sum(elapsed(span) for span in self.spans)
+
+
+class Tally:
+    """The records of one run. Keys carry the device, so no two GPU threads ever write one record."""
+
+    def __init__(self, model: str = "", grid: tuple[int, int, int] | None = None, steps: int = 0):
+        self.model, self.grid, self.steps = model, grid, steps
+        self.records: dict[tuple, Record] = {}
+        self.notes: list[str] = []
+        self.finished = False
+
+
+def start_span(device: torch.device):
+    """A running stopwatch: CUDA events, which do not wait for the GPU, or the wall clock."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    begin = torch.cuda.Event(enable_timing=True)
+    begin.record(torch.cuda.current_stream(device))
+    return begin
+
+
+def end_span(begin, device: torch.device):
+    """Stops what start_span started."""
+    if device.type != "cuda":
+        return time.perf_counter() - begin
+    end = torch.cuda.Event(enable_timing=True)
+    end.record(torch.cuda.current_stream(device))
+    return begin, end
+
+
+def elapsed(span) -> float:
+    """Seconds of a stopped span; waits for the GPU here, when the report is made."""
+    if isinstance(span, float):
+        return span
+    begin, end = span
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000.0

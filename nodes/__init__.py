@@ -1,0 +1,25 @@
+"""The nodes. This folder alone imports ComfyUI."""
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import ComfyExtension, io
+
+from . import backend, demo, report
+
+NODES: tuple[type[io.ComfyNode], ...] = (*backend.NODES, *report.NODES, *demo.NODES)
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+
+
+class VideoAttention(ComfyExtension):
+    async def on_load(self) -> None:
+        # The demo model travels with the pack: Load Diffusion Model lists it beside the user's own.
+        folder_paths.add_model_folder_path("diffusion_models", str(MODELS))
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return list(NODES)
+
+
+async def comfy_entrypoint() -> VideoAttention:
+    return VideoAttention()

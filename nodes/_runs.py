@@ -1,0 +1,35 @@
+"""The reports of the last sampling runs, found again by the latent that a run gave."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+
+from ..attention.reference import relative_l2
+from ..attention.report import Report
+
+PROBE_VALUES = 256
+# A latent may be cast to float16 on its way (--fp16-intermediates), another latent differs by about 1.4.
+SAME = 0.01
+
+_RUNS: deque[tuple[torch.Tensor, Report]] = deque(maxlen=32)
+
+
+def remember(samples, report: Report) -> None:
+    """Keeps `report` for the latent `samples`: (B, C, T, Y, X) or a nested video and audio pair."""
+    _RUNS.append((_probe(samples), report))
+
+
+def find(samples) -> Report | None:
+    """The report of the run that gave this latent, the newest first; None when no patched model gave it."""
+    probe = _probe(samples)
+    for known, report in reversed(_RUNS):
+        if known.shape == probe.shape and relative_l2(probe, known) < SAME:
+            return report
+    return None
+
+
+def _probe(samples) -> torch.Tensor:
+    first = samples.unbind()[0] if getattr(samples, "is_nested", False) else samples
+    return first.reshape(-1)[:PROBE_VALUES].detach().to("cpu", torch.float64)
