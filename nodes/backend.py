@@ -17,9 +17,9 @@ class VideoAttentionBackend(io.ComfyNode):
             display_name="Video Attention Backend",
             category=CATEGORY,
             description=(
-                "Runs the attention of this model on the kernel you choose: all of it, or one role, some blocks or "
-                "some steps. What the kernel cannot do falls back to ComfyUI's own attention and is counted. Several in "
-                "a row: the last one that covers a call wins. Bypass it and it is gone."
+                "Runs the attention of this model on the kernel you choose: all of it, one role, some blocks or "
+                "some steps. What the kernel cannot do falls back to ComfyUI's own attention and is counted. Several "
+                "in a row: the last one that covers a call wins. Bypass it and it is gone."
             ),
             search_aliases=["sage", "sageattention", "flash attention", "sdpa", "attention override", "int8", "speed"],
             inputs=[
@@ -30,20 +30,20 @@ class VideoAttentionBackend(io.ComfyNode):
                     "backend",
                     options=list(rules.CHOICES),
                     default="auto",
-                    tooltip="auto: the best kernel that accepts each call. host default: what ComfyUI would run. Others "
-                    "are listed even when not installed, so that a workflow opens everywhere.",
+                    tooltip="auto: the best kernel that accepts each call. host default: what ComfyUI would run. "
+                    "Others are listed even when not installed, so that a workflow opens everywhere.",
                 ),
                 io.Combo.Input(
                     "role",
                     options=[rules.ALL_ROLES, *ROLES],
                     default=rules.ALL_ROLES,
-                    tooltip="self: tokens of the video among themselves. cross: the video looking at text or other input.",
+                    tooltip="self: tokens of the video among themselves. cross: the video looking at text, say.",
                 ),
                 io.String.Input(
                     "blocks",
                     default="",
-                    tooltip="Transformer blocks, for example 0-3,7,40- . Empty: all. With a list, calls of unknown block "
-                    "are left out.",
+                    tooltip="Transformer blocks, for example 0-3,7,40- . Empty: all. With a list, calls of "
+                    "unknown block are left out.",
                 ),
                 io.Float.Input(
                     "start_percent",
@@ -60,15 +60,15 @@ class VideoAttentionBackend(io.ComfyNode):
                     "on_unsupported",
                     options=[rules.FALL_BACK, rules.ERROR],
                     default=rules.FALL_BACK,
-                    tooltip="fall back: ComfyUI's attention takes over and the report says why. error: stop and say why.",
+                    tooltip="fall back: ComfyUI's attention takes over, the report says why. error: stop and say why.",
                 ),
                 io.Combo.Input(
                     "guard",
                     options=list(rules.GUARDS),
                     default=rules.GUARD_FIRST,
                     advanced=True,
-                    tooltip="Looks for NaN or Inf in the output, the cause of black frames, and falls back. Each look "
-                    "waits for the GPU.",
+                    tooltip="Looks for NaN or Inf in the output, the cause of black frames, and falls back. Each "
+                    "look waits for the GPU.",
                 ),
                 io.Boolean.Input(
                     "timing",

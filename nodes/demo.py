@@ -28,13 +28,13 @@ class DemoVAE:
         return self.encode(pixels)
 
     def temporal_compression_decode(self) -> int:
-        return codec.FRAMES
+        return codec.BLOCK[0]
 
     def spacial_compression_decode(self) -> int:
-        return codec.PIXELS
+        return codec.BLOCK[1]
 
     def spacial_compression_encode(self) -> int:
-        return codec.PIXELS
+        return codec.BLOCK[1]
 
 
 class VideoAttentionDemoPrompt(io.ComfyNode):

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -52,6 +53,8 @@ def say(text: str) -> None:
 
 def main(entry) -> None:
     """Runs a script's entry; a SetUpError becomes its sentence, Ctrl-C a quiet end."""
+    # A plain kill must stop the server too, so it unwinds like any exit.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(entry())
     except SetUpError as error:
