@@ -49,7 +49,7 @@ class Backend:
     """One row of the table.
 
     load: returns the Kernel, or raises Unavailable. Called when a node patches a model, never in a forward.
-    also_refuses: a reason that Limits cannot say, or None.
+    also_refuses: a reason that Limits cannot say, or None. auto: whether `auto` may take it.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Backend:
     limits: Limits
     load: Callable[[], Kernel]
     also_refuses: Callable[[Call], str | None] | None = None
+    auto: bool = True
 
     def refuses(self, call: Call) -> str | None:
         """Why this backend cannot run the call, in a few words, or None."""

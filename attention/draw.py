@@ -7,7 +7,7 @@ import textwrap
 from PIL import Image, ImageDraw, ImageFont
 
 from .registry import HOST, names
-from .report import Report, headline
+from .report import Report, fallback_lines, headline, passed_over_lines
 
 INK, PALE, PAPER = (34, 38, 46), (120, 126, 138), (250, 250, 248)
 HOST_COLOUR = (176, 180, 188)
@@ -57,10 +57,9 @@ def _bar(canvas, report: Report, row, y: int, width: int) -> int:
 
 
 def _reasons(report: Report) -> list[str]:
-    lines = [
-        f"{calls} x {role}, {wanted}: {reason}" for (role, wanted, reason), calls in report.fallbacks.most_common(4)
-    ]
-    lines += [f"auto passed over {name}: {reason}" for (name, reason), _ in report.passed_over.most_common(4)]
+    lines = [f"Fell back: {line.strip()}" for line in fallback_lines(report)[:4]]
+    lines += [f"Measured: {line}" for line in report.measured[:4]]
+    lines += [f"Not open to auto: {line.strip()}" for line in passed_over_lines(report)[:4]]
     lines += list(report.notes[:2])
     return [part for line in lines for part in textwrap.wrap(line, 118)]
 

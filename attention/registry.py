@@ -54,15 +54,28 @@ def why_not(name: str, call: Call | None = None) -> str | None:
 
 def pick(call: Call) -> tuple[str | None, dict[str, str]]:
     """The best backend for `call` and, for each better one passed over, why."""
-    reasons = {}
+    accepted, reasons = candidates(call)
+    if not accepted:
+        return None, reasons
+    order = [backend.name for backend in TABLE]
+    first = order.index(accepted[0])
+    return accepted[0], {name: reason for name, reason in reasons.items() if order.index(name) < first}
+
+
+def candidates(call: Call) -> tuple[list[str], dict[str, str]]:
+    """Every backend that `auto` may take for `call`, best first, and the reasons of the others."""
+    accepted, reasons = [], {}
     for backend in TABLE:
+        if not backend.auto:
+            continue
         reason = why_not(backend.name, call)
         if reason is None and call.kv_len < backend.limits.useful_from:
             reason = f"{call.kv_len} keys are too few to gain, from {backend.limits.useful_from} on"
         if reason is None:
-            return backend.name, reasons
-        reasons[backend.name] = reason
-    return None, reasons
+            accepted.append(backend.name)
+        else:
+            reasons[backend.name] = reason
+    return accepted, reasons
 
 
 def load_all() -> None:

@@ -13,6 +13,8 @@ ALL_ROLES = "all"
 FALL_BACK, ERROR = "fall back", "error"
 GUARD_OFF, GUARD_FIRST, GUARD_EVERY = "off", "first call", "every call"
 GUARDS = (GUARD_OFF, GUARD_FIRST, GUARD_EVERY)
+MEASURE, IN_ORDER = "measure", "table order"
+CHOICE_MODES = (MEASURE, IN_ORDER)
 
 _SPAN = re.compile(r"(\d+)(-)?(\d+)?")
 
@@ -23,6 +25,7 @@ class Rule:
 
     start, end: part of the sampling covered, 0 to 1 of the noise schedule, as everywhere in ComfyUI.
     on_unsupported: FALL_BACK or ERROR. guard: one of GUARDS. timing: measure every call.
+    choice: how `auto` chooses, one of CHOICE_MODES. max_error: relative L2 that `auto` allows a kernel when it measures.
     """
 
     backend: str = registry.AUTO
@@ -33,6 +36,8 @@ class Rule:
     on_unsupported: str = FALL_BACK
     guard: str = GUARD_FIRST
     timing: bool = False
+    choice: str = MEASURE
+    max_error: float = 0.02
 
     @property
     def always(self) -> bool:

@@ -15,11 +15,13 @@ class Record:
 
     kernel: what runs, None for the host's own attention. wanted: the backend the user's rule names, None without a
     rule. used: what runs. reason: why `used` is not `wanted`. passed_over: backends `auto` would have preferred.
+    choice: what `auto` measured, None when it did not.
     """
 
     __slots__ = (
         "call",
         "calls",
+        "choice",
         "fell_back",
         "guard",
         "kernel",
@@ -37,6 +39,7 @@ class Record:
         self.wanted, self.used, self.kernel = wanted, used, kernel
         self.reason: str | None = None
         self.passed_over: dict[str, str] = {}
+        self.choice = None
         self.calls = 0
         self.fell_back = 0
         self.guard = False
@@ -48,13 +51,16 @@ class Record:
 
 
 class Tally:
-    """The records of one run. Keys carry the device, so no two GPU threads ever write one record."""
+    """The records of one run. Keys carry the device, so no two GPU threads ever write one record.
+
+    choosing: seconds that `auto` spent on timing candidates in this run.
+    """
 
     def __init__(self, model: str = "", grid: tuple[int, int, int] | None = None, steps: int = 0):
         self.model, self.grid, self.steps = model, grid, steps
         self.records: dict[tuple, Record] = {}
         self.notes: list[str] = []
-        self.finished = False
+        self.choosing = 0.0
 
 
 def start_span(device: torch.device):

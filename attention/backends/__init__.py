@@ -1,11 +1,17 @@
-"""Every dense attention backend, best first: `auto` takes the first that accepts a call."""
+"""Every dense attention backend, best first: `auto` takes the first that accepts a call and is no slower than torch."""
 
-from . import kitchen, plain, sage, sdpa
+from . import flash, flex, kitchen, plain, sage, sage3, sdpa, xformers
 
 TABLE = (
     kitchen.INT8,
     sage.SAGE,
+    sage3.SAGE3,
+    flash.FLASH_4,
+    flash.FLASH_3,
     sdpa.AUTO,
+    flash.FLASH_2,
+    xformers.XFORMERS,
+    flex.FLEX,
     sdpa.FLASH,
     sdpa.CUDNN,
     sdpa.EFFICIENT,

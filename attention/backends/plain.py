@@ -11,4 +11,5 @@ REFERENCE = Backend(
     summary="Plain torch attention in float32 or float64, to compare with. Slow.",
     limits=Limits(max_scores=MAX_SCORES),
     load=lambda: scaled_dot_product_attention,
+    auto=False,
 )

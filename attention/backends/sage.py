@@ -1,11 +1,13 @@
-"""SageAttention: INT8 Q K^T with smoothed keys. Zhang et al., https://arxiv.org/abs/2410.02367.
+"""SageAttention: INT8 Q K^T with smoothed keys. Zhang et al., https://arxiv.org/abs/2410.02367 and 2411.10958.
 
-PyPI holds 1.0.6 (Triton) alone; 2.x is built from source. They differ in what they get wrong, so each has its row of
-refusals here instead of a hope that `sageattn` checks: it asserts, or swallows what it does not know.
+PyPI holds 1.0.6 (Triton) alone; 2.x is built from source, one kernel per architecture. They differ in what they get
+wrong, so each has its own refusals here instead of a hope that `sageattn` checks: 1.x asserts, and 2.x swallows masks.
 """
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+
+import torch
 
 from ..backend import HALVES, Backend, Limits, Unavailable
 from ..call import Call
@@ -13,6 +15,17 @@ from ..call import Call
 V1_HEAD_DIMS = (64, 96, 128)
 # 1.0.6 counts the missing keys up to the next multiple of 64 as keys with score 0: at 77 keys it is off by 28 %.
 V1_KEY_MULTIPLE = 64
+# Compute capability -> function of SageAttention 2 and its settings, as its authors choose them.
+V2_KERNELS = {
+    (8, 0): ("sageattn_qk_int8_pv_fp16_cuda", {"pv_accum_dtype": "fp32"}),
+    (8, 6): ("sageattn_qk_int8_pv_fp16_triton", {}),
+    (8, 9): ("sageattn_qk_int8_pv_fp8_cuda", {"pv_accum_dtype": "fp32+fp16"}),
+    (9, 0): ("sageattn_qk_int8_pv_fp8_cuda_sm90", {"pv_accum_dtype": "fp32+fp32"}),
+    (12, 0): ("sageattn_qk_int8_pv_fp8_cuda", {"pv_accum_dtype": "fp32+fp16", "qk_quant_gran": "per_warp"}),
+    (12, 1): ("sageattn_qk_int8_pv_fp8_cuda", {"pv_accum_dtype": "fp32+fp16", "qk_quant_gran": "per_warp"}),
+}
+# FP8 P V turns into noise on Blackwell above this (https://github.com/comfyanonymous/ComfyUI/issues/15263).
+BLACKWELL_MAX_KEYS = 160_000
 
 
 @cache
@@ -30,29 +43,55 @@ def load():
             "SageAttention is not installed; `pip install sageattention` (needs Triton and an NVIDIA GPU)"
         )
     try:
-        from sageattention import sageattn
+        import sageattention
     except Exception as error:  # a broken build raises anything from ImportError to OSError
         raise Unavailable(f"SageAttention cannot be imported ({error})") from error
-    return kernel(sageattn, copy_k=major_version() == 1)
+    return kernel_v1(sageattention.sageattn) if major_version() == 1 else kernel_v2(sageattention)
 
 
-def kernel(sageattn, copy_k: bool):
-    """`sageattn` as a Kernel. copy_k: 1.0.6 subtracts the mean from the caller's own keys."""
+def kernel_v1(sageattn):
+    """`sageattn` of 1.x as a Kernel. It subtracts the mean from the keys in place, so it gets its own."""
 
     def run(q, k, v, mask=None, scale=None):
-        q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
-        return sageattn(q, k.clone() if copy_k else k, v, tensor_layout="HND", is_causal=False, sm_scale=scale)
+        q, k, v = map(_dense_rows, (q, k, v))
+        return sageattn(q, k.clone(), v, tensor_layout="HND", is_causal=False, sm_scale=scale)
 
     return run
 
 
+def kernel_v2(sageattention):
+    """The function of 2.x for the tensors' own GPU as a Kernel, never `sageattn`, which drops masks silently."""
+
+    def run(q, k, v, mask=None, scale=None):
+        name, settings = V2_KERNELS[torch.cuda.get_device_capability(q.device)]
+        q, k, v = map(_dense_rows, (q, k, v))
+        attend = getattr(sageattention, name)
+        return attend(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=scale, **settings)
+
+    return run
+
+
+def _dense_rows(t):
+    return t if t.stride(-1) == 1 else t.contiguous()
+
+
 def also_refuses(call: Call) -> str | None:
-    if major_version() != 1:
-        return None
+    if major_version() == 1:
+        return _v1_refuses(call)
+    if call.capability not in V2_KERNELS:
+        return f"SageAttention 2 has no kernel for compute capability {call.capability}"
+    if call.capability >= (12, 0) and call.kv_len > BLACKWELL_MAX_KEYS:
+        return f"{call.kv_len} keys, noise above {BLACKWELL_MAX_KEYS} on this GPU"
+    return None
+
+
+def _v1_refuses(call: Call) -> str | None:
     if call.head_dim not in V1_HEAD_DIMS:
         return f"head size {call.head_dim}, SageAttention 1 takes 64, 96, 128"
     if call.kv_len % V1_KEY_MULTIPLE:
         return f"key length {call.kv_len} is not a multiple of {V1_KEY_MULTIPLE}, which SageAttention 1 gets wrong"
+    if call.capability is not None and call.capability >= (12, 0):
+        return "SageAttention 1 does not run on Blackwell"
     return None
 
 

@@ -110,4 +110,5 @@ MATH = Backend(
     summary="torch's unfused kernel: exact, any shape, holds the whole score matrix.",
     limits=Limits(max_scores=2**31),
     load=lambda: math,
+    auto=False,
 )

@@ -1,0 +1,66 @@
+"""The FlashAttention packages. Dao, https://arxiv.org/abs/2307.08691; version 3: https://arxiv.org/abs/2407.08608.
+
+torch carries FlashAttention 2 as well ("sdpa flash"); the packages are newer, and 3 and 4 are faster on Hopper and on.
+"""
+
+from ..backend import HALVES, Backend, Limits, Unavailable
+
+
+def load_2():
+    try:
+        from flash_attn import flash_attn_func
+    except Exception as error:  # a build for another torch raises OSError or ImportError
+        raise Unavailable(f"FlashAttention 2 cannot be imported ({error}); `pip install flash-attn`") from error
+    return kernel(flash_attn_func)
+
+
+def load_3():
+    try:
+        from flash_attn_interface import flash_attn_func
+    except Exception as error:
+        raise Unavailable(
+            f"FlashAttention 3 cannot be imported ({error}); build it from the hopper folder of its repository"
+        ) from error
+    return kernel(flash_attn_func)
+
+
+def load_4():
+    try:
+        from flash_attn.cute import flash_attn_func
+    except Exception as error:
+        raise Unavailable(f"FlashAttention 4 cannot be imported ({error}); `pip install flash-attn-4`") from error
+    return kernel(flash_attn_func)
+
+
+def kernel(flash_attn_func):
+    """A flash_attn_func over (B, L, H, D) as a Kernel. Version 3 and 4 may return the log-sum-exp as well."""
+
+    def run(q, k, v, mask=None, scale=None):
+        out = flash_attn_func(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), softmax_scale=scale)
+        return (out[0] if isinstance(out, tuple) else out).transpose(1, 2)
+
+    return run
+
+
+def _limits(min_capability, max_head_dim):
+    return Limits(
+        devices=("cuda",),
+        dtypes=HALVES,
+        head_dims=range(8, max_head_dim + 1),
+        head_dim_multiple=8,
+        masks=("none",),
+        min_capability=min_capability,
+    )
+
+
+FLASH_2 = Backend("flash attention 2", "The flash-attn package: exact.", _limits((8, 0), 256), load_2)
+FLASH_3 = Backend(
+    "flash attention 3",
+    "FlashAttention 3 for Hopper: exact.",
+    _limits((9, 0), 256),
+    load_3,
+    lambda call: None if call.capability == (9, 0) else "made for compute capability 9.0 alone",
+)
+FLASH_4 = Backend(
+    "flash attention 4", "FlashAttention 4 for Hopper and Blackwell: exact.", _limits((9, 0), 128), load_4
+)

@@ -1,0 +1,44 @@
+"""FlexAttention, torch's compiled attention. He et al., https://arxiv.org/abs/2412.05496."""
+
+import torch
+
+from ..backend import FLOATS, Backend, Limits, Unavailable
+from ..call import Call
+
+CPU_MAX_SCORES = 2**31
+
+
+def load():
+    try:
+        from torch.nn.attention.flex_attention import flex_attention
+    except ImportError as error:
+        raise Unavailable(f"this torch has no FlexAttention ({error}); use torch 2.5 or later") from error
+    compiled = torch.compile(flex_attention, dynamic=False)
+
+    def run(q, k, v, mask=None, scale=None):
+        attend = compiled if q.device.type == "cuda" else flex_attention
+        return attend(q, k, v, scale=scale, enable_gqa=k.shape[1] != q.shape[1])
+
+    return run
+
+
+def also_refuses(call: Call) -> str | None:
+    if call.device == "cpu" and call.batch * call.heads * call.q_len * call.kv_len > CPU_MAX_SCORES:
+        return "would hold the whole score matrix on the CPU"
+    return None
+
+
+FLEX = Backend(
+    name="flex",
+    summary="torch FlexAttention without a mask: exact. Compiles for each shape on CUDA; slow and plain elsewhere.",
+    limits=Limits(
+        devices=("cuda", "cpu"),
+        dtypes=FLOATS[:3],
+        masks=("none",),
+        min_capability=(8, 0),
+        grad=False,
+    ),
+    load=load,
+    also_refuses=also_refuses,
+    auto=False,
+)

@@ -1,0 +1,58 @@
+"""SageAttention 3: FP4 attention for Blackwell. Zhang et al., https://arxiv.org/abs/2505.11594. Visibly lossy.
+
+Its authors advise against it in the first and last steps: use it with a second Backend node for those.
+"""
+
+import torch
+
+from ..backend import HALVES, Backend, Limits, Unavailable
+from ..call import Call
+from ..layout import expand_kv
+
+# It keeps a float32 correction for every 128 queries and every key: 7 GB for 75600 tokens and 40 heads.
+MAX_SCRATCH_BYTES = 4 * 2**30
+QUERY_BLOCK = 128
+
+
+def load():
+    try:
+        from sageattn3 import sageattn3_blackwell
+    except Exception as error:  # a broken build raises anything from ImportError to OSError
+        raise Unavailable(f"SageAttention 3 cannot be imported ({error}); build sageattn3 from source") from error
+
+    def run(q, k, v, mask=None, scale=None):
+        k, v = expand_kv(k, v, q.shape[1])
+        # It subtracts the mean from the keys in place.
+        return sageattn3_blackwell(
+            q.contiguous(), k.clone(memory_format=torch.contiguous_format), v.contiguous(), is_causal=False
+        )
+
+    return run
+
+
+def also_refuses(call: Call) -> str | None:
+    if call.scale is not None and abs(call.scale * call.head_dim**0.5 - 1) > 1e-6:
+        return f"scale {call.scale:g}, takes 1 / sqrt(head size)"
+    scratch = call.batch * call.heads * (call.q_len / QUERY_BLOCK) * call.kv_len * 4
+    if scratch > MAX_SCRATCH_BYTES:
+        return f"would need {scratch / 2**30:.1f} GiB of scratch memory"
+    return None
+
+
+SAGE3 = Backend(
+    name="sage 3 fp4",
+    summary="SageAttention 3 on NVIDIA Blackwell: FP4, fastest and visibly lossy. `auto` never takes it.",
+    limits=Limits(
+        devices=("cuda",),
+        dtypes=HALVES,
+        head_dims=range(1, 256),
+        masks=("none",),
+        min_capability=(12, 0),
+        exact=False,
+        grad=False,
+        useful_from=1024,
+    ),
+    load=load,
+    also_refuses=also_refuses,
+    auto=False,
+)

@@ -1,0 +1,119 @@
+"""How `auto` chooses: it times the candidates on the first real q, k, v of a geometry, once, and keeps the fastest.
+
+A candidate must stay within a relative L2 error of float32 attention on a sample of queries, and must beat the host's
+own attention by more than noise: so `auto` is never a loss.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .call import Call
+from .reference import relative_l2, scaled_dot_product_attention
+from .tally import elapsed, end_span, start_span
+
+HOST_RUN = "host"
+REPEATS = 5
+# Repeats beyond the first two are left out when they would take longer than this for one candidate.
+SECONDS_EACH = 0.25
+# Two timings of one kernel differ by this much on an idle machine; a smaller gain is not a reason to leave the host.
+NOISE = 0.03
+SAMPLE_QUERIES, SAMPLE_HEADS = 128, 4
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate: median seconds of a call, relative L2 error, or the reason why it is out."""
+
+    name: str
+    seconds: float = 0.0
+    error: float = 0.0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """winner: a backend or HOST_RUN. spent: seconds that the choice itself took."""
+
+    winner: str
+    trials: tuple[Trial, ...]
+    spent: float
+
+
+_CHOSEN: dict[tuple, Choice] = {}
+
+
+def choose(
+    key: tuple, runs: dict[str, Callable], host: Callable, sample: Callable, max_error: float
+) -> tuple[Choice, bool]:
+    """The Choice for a geometry, and whether it was made just now rather than remembered.
+
+    key: GPU, geometry and whatever else the timing depends on. runs: backend -> a call of it, giving (B, H, L, D).
+    host: the host's own attention. sample: out -> relative L2 error. Everything runs on the tensors of the call at hand.
+    """
+    key = (*key, tuple(runs), max_error)
+    if key in _CHOSEN:
+        return _CHOSEN[key], False
+    begin = time.perf_counter()
+    base = _time(host, sample.device)
+    trials = [Trial(HOST_RUN, base)]
+    for name, run in runs.items():
+        trials.append(_try(name, run, sample, max_error))
+    fit = [t for t in trials[1:] if t.reason is None]
+    best = min(fit, key=lambda t: t.seconds, default=None)
+    winner = best.name if best is not None and best.seconds < base * (1 - NOISE) else HOST_RUN
+    _CHOSEN[key] = Choice(winner, tuple(trials), time.perf_counter() - begin)
+    return _CHOSEN[key], True
+
+
+def _try(name: str, run: Callable, sample, max_error: float) -> Trial:
+    try:
+        error = sample(run())
+        if not error <= max_error:
+            return Trial(name, error=error, reason=f"error {error:.3g} is above {max_error:g}")
+        return Trial(name, _time(run, sample.device), error)
+    except Exception as failure:
+        return Trial(name, reason=f"{type(failure).__name__}: {failure}".splitlines()[0])
+
+
+def _time(run: Callable, device: torch.device) -> float:
+    """Median seconds of a call, after one that does not count."""
+    _once(run, device)
+    times = [_once(run, device)]
+    while len(times) < REPEATS and times[0] * (len(times) + 1) < SECONDS_EACH:
+        times.append(_once(run, device))
+    return statistics.median(times)
+
+
+def _once(run: Callable, device: torch.device) -> float:
+    begin = start_span(device)
+    run()
+    return elapsed(end_span(begin, device))
+
+
+class Sample:
+    """Compares an output with float32 attention on some queries and heads of q: (B, H, Lq, D), k, v: (B, Hkv, Lk, D)."""
+
+    def __init__(self, q, k, v, mask, call: Call):
+        self.device = q.device
+        group = call.heads // call.kv_heads
+        self.rows = torch.linspace(0, call.q_len - 1, min(call.q_len, SAMPLE_QUERIES), device=q.device).long()
+        self.heads = torch.linspace(0, call.heads - 1, min(call.heads, SAMPLE_HEADS), device=q.device).long()
+        few_k, few_v = (t[:1].index_select(1, self.heads // group).float() for t in (k, v))
+        if mask is not None:
+            mask = mask[:1]
+            mask = mask if mask.shape[1] == 1 else mask.index_select(1, self.heads)
+            mask = mask if mask.shape[2] == 1 else mask.index_select(2, self.rows)
+        self.truth = scaled_dot_product_attention(self._few(q), few_k, few_v, mask, call.scale)
+
+    def __call__(self, out) -> float:
+        """Relative L2 error of out: (B, H, Lq, D)."""
+        return relative_l2(self._few(out), self.truth)
+
+    def _few(self, t):
+        return t[:1].index_select(1, self.heads).index_select(2, self.rows).float()

@@ -1,0 +1,139 @@
+"""The cold half of routing: what a call is, which rule covers it, which kernel it gets. Runs once for each geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from . import registry
+from .call import Call, describe
+from .choose import HOST_RUN, Sample, choose
+from .layout import to_heads, to_mask
+from .rules import ERROR, GUARD_OFF, MEASURE, Rule
+from .site import Site, guess
+from .tally import Record, Tally
+
+
+class UnsupportedAttention(RuntimeError):
+    """The user asked for an error instead of a fallback. Names backend, site and reason."""
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """One call as the host made it. q: (B, L, H*D), or (B, H, L, D) when split_in; func: the host's own attention."""
+
+    func: Callable
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    heads: int
+    mask: torch.Tensor | None
+    precision: torch.dtype | None
+    split_in: bool
+    kw: dict
+
+    def run(self, kernel) -> torch.Tensor:
+        """(B, H, Lq, D) of a backend's kernel."""
+        return run_kernel(
+            kernel, self.q, self.k, self.v, self.heads, self.mask, self.precision, self.split_in, self.kw.get("scale")
+        )
+
+    def run_host(self) -> torch.Tensor:
+        """The host's own attention, whatever override sits in between: a second call must not disturb that one."""
+        return self.func(
+            self.q, self.k, self.v, self.heads, mask=self.mask, attn_precision=self.precision,
+            skip_reshape=self.split_in, skip_output_reshape=True, **self.kw,
+        )  # fmt: skip
+
+
+def run_kernel(kernel, q, k, v, heads, mask, precision, split_in, scale) -> torch.Tensor:
+    """(B, H, Lq, D) in q's dtype, computed in `precision` where the model asks for a wider one."""
+    dtype = q.dtype
+    q, k, v = to_heads(q, k, v, heads, split_in)
+    if precision is not None and precision != dtype:
+        q, k, v = q.to(precision), k.to(precision), v.to(precision)
+    out = kernel(q, k, v, mask=to_mask(mask, q.dtype), scale=scale)
+    if out.shape != q.shape:
+        raise ValueError(f"output shape {tuple(out.shape)} instead of {tuple(q.shape)}")
+    return out.to(dtype)
+
+
+def decide(incoming: Incoming, site: Site | None, rules: tuple[Rule, ...], active, host: str, tally: Tally) -> Record:
+    """The Record for a call: last rule that covers it, its backend, and why not, if not.
+
+    site: as announced, None when nobody did. active: for each rule, whether it covers this step. host: what runs
+    without us, by name. Raises UnsupportedAttention when the rule wants that instead of a fallback.
+    """
+    site, call, odd = inspect(incoming, site)
+    rule = winner(rules, active, site)
+    if rule is None or rule.backend == registry.HOST:
+        return Record(site, call, rule, None if rule is None else registry.HOST, host)
+    record = Record(site, call, rule, rule.backend, host)
+    name, record.reason = rule.backend, odd
+    if odd is None and name == registry.AUTO:
+        name = choose_auto(incoming, record, tally)
+    elif odd is None:
+        record.reason = registry.why_not(name, call)
+    if record.reason is not None and rule.on_unsupported == ERROR:
+        raise UnsupportedAttention(sentence(rule.backend, site, call, record.reason))
+    if record.reason is None and name != HOST_RUN:
+        record.used, record.kernel = name, registry.load(name)
+        record.guard = rule.guard != GUARD_OFF
+    return record
+
+
+def choose_auto(incoming: Incoming, record: Record, tally: Tally) -> str:
+    """The backend that `auto` gives this call, HOST_RUN for the host's own; the record learns why."""
+    accepted, reasons = registry.candidates(record.call)
+    record.passed_over = reasons
+    rule = record.rule
+    if not accepted:
+        record.reason = "no backend accepts this call"
+        return HOST_RUN
+    if rule.choice != MEASURE or record.call.grad:
+        name, record.passed_over = registry.pick(record.call)
+        return name
+    q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
+    sample = Sample(q, k, v, to_mask(incoming.mask, q.dtype), record.call)
+    runs = {name: lambda name=name: incoming.run(registry.load(name)) for name in accepted}
+    key = (str(q.device), record.call, getattr(incoming.func, "__qualname__", ""), incoming.split_in)
+    record.choice, fresh = choose(key, runs, incoming.run_host, sample, rule.max_error)
+    if fresh:
+        tally.choosing += record.choice.spent
+    return record.choice.winner
+
+
+def winner(rules: tuple[Rule, ...], active, site: Site) -> Rule | None:
+    """The last rule that is active and covers `site`."""
+    covering = (rule for rule, on in zip(rules[::-1], active[::-1]) if on and rule.covers(site))
+    return next(covering, None)
+
+
+def inspect(incoming: Incoming, site: Site | None) -> tuple[Site, Call | None, str | None]:
+    """Site and geometry of a call and, when it is none that a kernel could take, why."""
+    q, k, v, heads, split = incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in
+    if not q.ndim == k.ndim == v.ndim == (4 if split else 3) or heads < 1 or (not split and q.shape[-1] % heads):
+        return site or guess(0, 1), None, f"tensors of {q.ndim} axes and {heads} heads"
+    q, k, v = to_heads(q, k, v, heads, split)
+    site = site or guess(q.shape[2], k.shape[2])
+    call = describe(
+        q, k, v, to_mask(incoming.mask, q.dtype), scale=incoming.kw.get("scale"),
+        low_precision=incoming.kw.get("low_precision_attention") is not False, precision=incoming.precision,
+    )  # fmt: skip
+    if k.shape[0] != q.shape[0] or k.shape[:3] != v.shape[:3] or not q.shape[-1] == k.shape[-1] == v.shape[-1]:
+        return site, call, "q, k and v of different batch or head size"
+    if q.shape[1] % k.shape[1]:
+        return site, call, f"{q.shape[1]} heads over {k.shape[1]} key heads"
+    return site, call, None
+
+
+def sentence(backend: str, site: Site, call: Call | None, reason: str) -> str:
+    """What on_unsupported 'error' says."""
+    where = f"{site.role}-attention" + ("" if site.block is None else f" of block {site.block}")
+    what = "" if call is None else f" ({call.shape_text})"
+    return (
+        f"backend: {backend!r} cannot run the {where}{what}: {reason}. "
+        "Choose another backend or set on_unsupported to 'fall back'."
+    )
