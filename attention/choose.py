@@ -54,7 +54,7 @@ def choose(
     """The Choice for a geometry, and whether it was made just now rather than remembered.
 
     key: GPU, geometry and whatever else the timing depends on. runs: backend -> a call of it, giving (B, H, L, D).
-    host: the host's own attention. sample: out -> relative L2 error. Everything runs on the tensors of the call at hand.
+    host: the host's own attention. sample: out -> relative L2 error. All of it on the tensors of the call at hand.
     """
     key = (*key, tuple(runs), max_error)
     if key in _CHOSEN:
@@ -97,7 +97,10 @@ def _once(run: Callable, device: torch.device) -> float:
 
 
 class Sample:
-    """Compares an output with float32 attention on some queries and heads of q: (B, H, Lq, D), k, v: (B, Hkv, Lk, D)."""
+    """Compares an output with float32 attention on some queries and heads.
+
+    q: (B, H, Lq, D), k, v: (B, Hkv, Lk, D), mask: (1|B, 1|H, 1|Lq, Lk) or None.
+    """
 
     def __init__(self, q, k, v, mask, call: Call):
         self.device = q.device

@@ -25,7 +25,7 @@ class Rule:
 
     start, end: part of the sampling covered, 0 to 1 of the noise schedule, as everywhere in ComfyUI.
     on_unsupported: FALL_BACK or ERROR. guard: one of GUARDS. timing: measure every call.
-    choice: how `auto` chooses, one of CHOICE_MODES. max_error: relative L2 that `auto` allows a kernel when it measures.
+    choice: how `auto` chooses, one of CHOICE_MODES. max_error: relative L2 that `auto` allows a kernel it measures.
     """
 
     backend: str = registry.AUTO

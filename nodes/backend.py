@@ -76,6 +76,24 @@ class VideoAttentionBackend(io.ComfyNode):
                     advanced=True,
                     tooltip="Measures the time of every attention call for the report, for a few microseconds a call.",
                 ),
+                io.Combo.Input(
+                    "auto_choice",
+                    options=list(rules.CHOICE_MODES),
+                    default=rules.MEASURE,
+                    advanced=True,
+                    tooltip="How auto chooses. measure: times the kernels once on the first real call of each shape and "
+                    "keeps the fastest. table order: the first that accepts, the same in every run.",
+                ),
+                io.Float.Input(
+                    "max_error",
+                    default=0.02,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    advanced=True,
+                    tooltip="The largest relative L2 error that auto allows a kernel when it measures. INT8 kernels have "
+                    "0.01 to 0.03, exact ones 0.001 in 16 bit.",
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -92,14 +110,12 @@ class VideoAttentionBackend(io.ComfyNode):
         return rules.check(registry.AUTO, rules.ALL_ROLES, blocks, start_percent, end_percent) or True
 
     @classmethod
-    def execute(
-        cls, model, backend, role, blocks, start_percent, end_percent, on_unsupported, guard, timing
-    ) -> io.NodeOutput:
+    def execute(cls, model, backend, role, blocks, start_percent, end_percent, **options) -> io.NodeOutput:
         wrong = rules.check(backend, role, blocks, start_percent, end_percent)
         if wrong:
             raise ValueError(wrong)
-        spans = rules.parse_blocks(blocks)
-        rule = rules.Rule(backend, role, spans, start_percent, end_percent, on_unsupported, guard, timing)
+        options["choice"] = options.pop("auto_choice")
+        rule = rules.Rule(backend, role, rules.parse_blocks(blocks), start_percent, end_percent, **options)
         return io.NodeOutput(_host.install(model, rule))
 
 
