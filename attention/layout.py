@@ -39,7 +39,7 @@ def to_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | Non
     if mask.dtype == dtype:
         return mask
     finite = torch.finfo(dtype)
-    return mask.clamp(min=finite.min, max=finite.max).to(dtype)
+    return mask.to(dtype).clamp(min=finite.min, max=finite.max)
 
 
 def expand_kv(k: torch.Tensor, v: torch.Tensor, heads: int):

@@ -81,8 +81,8 @@ class VideoAttentionBackend(io.ComfyNode):
                     options=list(rules.CHOICE_MODES),
                     default=rules.MEASURE,
                     advanced=True,
-                    tooltip="How auto chooses. measure: times the kernels once on the first real call of each shape and "
-                    "keeps the fastest. table order: the first that accepts, the same in every run.",
+                    tooltip="How auto chooses. measure: times the kernels once on the first real call of each shape, "
+                    "keeps the fastest. table order: the first that accepts, always the same.",
                 ),
                 io.Float.Input(
                     "max_error",
@@ -91,7 +91,7 @@ class VideoAttentionBackend(io.ComfyNode):
                     max=1.0,
                     step=0.001,
                     advanced=True,
-                    tooltip="The largest relative L2 error that auto allows a kernel when it measures. INT8 kernels have "
+                    tooltip="The largest relative L2 error that auto allows a kernel it measures. INT8 kernels have "
                     "0.01 to 0.03, exact ones 0.001 in 16 bit.",
                 ),
             ],

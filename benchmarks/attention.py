@@ -1,0 +1,187 @@
+"""Every dense attention kernel side by side on the shapes of real video models.
+
+    python -m benchmarks.attention [--device cuda|cpu] [--shapes ltx-1080p,wan-720p,...] [--json FILE]
+    python -m benchmarks.attention dispatch
+
+Interleaved in one run, fresh inputs for each round, medians, error against float64 on a sample of queries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import statistics
+from datetime import date
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch.utils.benchmark import Timer
+
+from attention import registry
+from attention.call import describe
+from attention.reference import relative_l2, scaled_dot_product_attention
+
+from . import dispatch, host_paths
+from .inputs import draw
+from .shapes import SHAPES, Shape
+
+CPU_TOKENS = 2048
+SAMPLE = 64
+console = Console(stderr=True)
+
+
+def main() -> None:
+    options = arguments()
+    if options.what == "dispatch":
+        print(dispatch.table(dispatch.measure()))
+        return
+    device = torch.device(options.device)
+    shapes = [SHAPES[name] for name in options.shapes.split(",")]
+    if device.type == "cpu":
+        shapes = [shape.scaled(CPU_TOKENS) for shape in shapes]
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    results = {
+        "date": date.today().isoformat(), "machine": machine(device), "torch": torch.__version__,
+        "dtype": str(dtype).removeprefix("torch."), "matmul_tflops": ceiling(device, dtype),
+        "shapes": run_all(shapes, device, dtype, options.rounds),
+    }  # fmt: skip
+    print(markdown(results))
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(results, file, indent=1)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", choices=("kernels", "dispatch"), default="kernels")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--shapes", default=",".join(SHAPES), help=f"comma-separated, of {', '.join(SHAPES)}")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args()
+    unknown = set(options.shapes.split(",")) - set(SHAPES)
+    if unknown:
+        parser.error(f"--shapes: {', '.join(sorted(unknown))} is not known; known are {', '.join(SHAPES)}")
+    return options
+
+
+def machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine()
+    )
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return file.readlines()
+    except OSError:
+        return []
+
+
+def ceiling(device: torch.device, dtype: torch.dtype) -> float:
+    """TFLOP/s of a large matrix product: what any kernel of this dtype could reach."""
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = Timer("a @ b", globals={"a": a, "b": b}, num_threads=torch.get_num_threads()).blocked_autorange().median
+    return 2 * size**3 / seconds / 1e12
+
+
+def run_all(shapes: list[Shape], device, dtype, rounds: int) -> list[dict]:
+    host = host_paths.find(cpu=device.type == "cpu")
+    with Progress(console=console) as bar:
+        task = bar.add_task("attention", total=len(shapes) * rounds)
+        return [run_shape(shape, device, dtype, rounds, host, lambda: bar.advance(task)) for shape in shapes]
+
+
+def run_shape(shape: Shape, device, dtype, rounds: int, host: dict, advance) -> dict:
+    """One shape: {name, tokens, rows: [{kernel, ms, tflops, error, peak_mib} or {kernel, reason}]}."""
+    q, k, v = draw(shape, device, dtype)
+    kernels, refused = _kernels(q, k, v)
+    kernels = {**host, **kernels}
+    times, peaks, errors = {name: [] for name in kernels}, {}, {}
+    for index in range(rounds):
+        if index:
+            q, k, v = draw(shape, device, dtype)
+        for name, kernel in list(kernels.items()):
+            try:
+                if not index:
+                    errors[name], peaks[name] = _check(kernel, q, k, v)
+                timer = Timer(
+                    "run(q, k, v)", globals={"run": kernel, "q": q, "k": k, "v": v}, num_threads=torch.get_num_threads()
+                )
+                times[name].append(timer.timeit(1).median)
+            except Exception as error:  # a kernel that fails is a row of the table, not the end of the run
+                refused[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+                del kernels[name]
+        advance()
+    rows = [_row(shape, name, times[name], errors[name], peaks[name]) for name in kernels]
+    rows.sort(key=lambda row: row["ms"])
+    return {"name": shape.name, "grid": shape.grid, "tokens": shape.tokens, "heads": shape.heads,
+            "head_dim": shape.head_dim, "rows": rows, "refused": refused}  # fmt: skip
+
+
+def _kernels(q, k, v) -> tuple[dict, dict]:
+    call, kernels, refused = describe(q, k, v), {}, {}
+    for name in registry.names():
+        reason = registry.why_not(name, call)
+        if reason is None:
+            kernels[name] = registry.load(name)
+        else:
+            refused[name] = reason
+    return kernels, refused
+
+
+def _check(kernel, q, k, v) -> tuple[float, float]:
+    """Relative L2 error on a sample of queries of the first head, and peak memory of one call in MiB (CUDA alone)."""
+    cuda = q.device.type == "cuda"
+    gc.collect()
+    before = torch.cuda.memory_allocated(q.device) if cuda else 0
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(q.device)
+    out = kernel(q, k, v)
+    peak = (torch.cuda.max_memory_allocated(q.device) - before) / 2**20 if cuda else 0.0
+    rows = torch.linspace(0, q.shape[2] - 1, SAMPLE, device=q.device).long()
+    truth = scaled_dot_product_attention(q[:, :1, rows].double(), k[:, :1].double(), v[:, :1].double())
+    return relative_l2(out[:, :1, rows], truth), peak
+
+
+def _row(shape: Shape, name: str, times: list[float], error: float, peak: float) -> dict:
+    seconds = statistics.median(times)
+    return {
+        "kernel": name,
+        "ms": seconds * 1e3,
+        "tflops": shape.flop / seconds / 1e12,
+        "error": error,
+        "peak_mib": peak,
+    }
+
+
+def markdown(results: dict) -> str:
+    ceil = results["matmul_tflops"]
+    lines = [
+        f"{results['machine']}, torch {results['torch']}, {results['dtype']}, {results['date']}; "
+        f"a large matrix product reaches {ceil:.3g} TFLOP/s.",
+    ]
+    for shape in results["shapes"]:
+        grid = " x ".join(map(str, shape["grid"]))
+        what = f"{grid}: {shape['tokens']} tokens, {shape['heads']} heads of {shape['head_dim']}"
+        lines += ["", f"**{shape['name']}**, {what}", ""]
+        lines += [
+            "| kernel | ms | TFLOP/s | of matmul | relative L2 | peak MiB |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        for row in shape["rows"]:
+            speed = f"{row['ms']:.3f} | {row['tflops']:.3g} | {row['tflops'] / ceil:.0%}"
+            lines.append(f"| {row['kernel']} | {speed} | {row['error']:.1e} | {row['peak_mib']:.0f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Load a model with its attention already swapped."""
+
+import folder_paths
+from comfy_api.latest import io
+from nodes import UNETLoader
+
+from ..attention import rules
+from . import _host
+
+WEIGHT_DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
+
+
+class VideoAttentionLoadModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionLoadModel",
+            display_name="Video Attention Load Model",
+            category="video attention/backend",
+            description=(
+                "Load Diffusion Model and Video Attention Backend in one node: the same loader, the same rule for all "
+                "blocks and steps. For more than that use the two nodes."
+            ),
+            search_aliases=["load diffusion model", "unet loader", "sage loader", "load model with sage attention"],
+            inputs=[
+                io.Combo.Input(
+                    "unet_name",
+                    options=folder_paths.get_filename_list("diffusion_models"),
+                    tooltip="A file of models/diffusion_models, as in ComfyUI's own loader.",
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(WEIGHT_DTYPES),
+                    default="default",
+                    advanced=True,
+                    tooltip="The type the weights are kept in, as in ComfyUI's own loader.",
+                ),
+                io.Combo.Input(
+                    "backend",
+                    options=list(rules.CHOICES),
+                    default="auto",
+                    tooltip="auto: the best kernel that accepts each call. host default: what ComfyUI would run.",
+                ),
+                io.Combo.Input(
+                    "guard",
+                    options=list(rules.GUARDS),
+                    default=rules.GUARD_FIRST,
+                    advanced=True,
+                    tooltip="Looks for NaN or Inf in the output and falls back. Each look waits for the GPU.",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The model with its attention swapped.")],
+        )
+
+    @classmethod
+    def execute(cls, unet_name, weight_dtype, backend, guard) -> io.NodeOutput:
+        (model,) = UNETLoader().load_unet(unet_name, weight_dtype)
+        return io.NodeOutput(_host.install(model, rules.Rule(backend, guard=guard)))
+
+
+NODES = (VideoAttentionLoadModel,)

@@ -1,0 +1,94 @@
+"""Initial weights that let a model with rotary positions sense where a token is.
+
+Rotary attention sees offsets only, and a noisy latent is alike everywhere, so the frame's border is the one thing
+that tells places apart. Six heads of the first two blocks start as 'look at the next token along one axis; at the
+border, at yourself'; their feed-forward starts with the size of the difference, which is zero at that border only.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from attention.blocks import LTXVideoTransformer
+from attention.demo import codec
+
+Grid = tuple[int, int, int]
+# (block, head, axis of (t, y, x), step, first channel of the group, channels): the group holds unused latent channels,
+# which are pure noise at every timestep and so tell tokens apart.
+LOOKS = ((0, 2, 1, -1, 72, 14), (0, 3, 1, 1, 86, 14), (0, 4, 2, -1, 100, 14), (0, 5, 2, 1, 114, 14),
+         (1, 2, 0, -1, 128, 28), (1, 3, 0, 1, 156, 28))
+FIRST_FLAG = 184
+
+
+def _neighbours(grid: Grid, axis: int, step: int) -> Tensor:
+    """The number of each token's neighbour, or its own at the border; returns (L,)."""
+    numbers = torch.arange(math.prod(grid)).reshape(grid)
+    places = (torch.arange(grid[axis]) + step).clamp(0, grid[axis] - 1)
+    return numbers.index_select(axis, places).flatten()
+
+
+def _fit_look(cos: Tensor, sin: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A query and a key (D,) each whose rotary attention is sharp at `target` (L,); cos, sin: (L, D/2)."""
+    half = cos.shape[1]
+    query, key = (torch.randn(2, half, generator=generator).requires_grad_() for _ in range(2))
+    optimiser = torch.optim.Adam([query, key], lr=0.1)
+    for _ in range(500):
+        q, k = (torch.cat((z[0] * cos - z[1] * sin, z[0] * sin + z[1] * cos), 1) for z in (query, key))
+        loss = torch.nn.functional.cross_entropy(q @ k.T / math.sqrt(2 * half), target)
+        loss = loss + 1e-4 * (query.square().mean() + key.square().mean())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if loss < 0.03:
+            break
+    return query.detach().T.flatten(), key.detach().T.flatten()
+
+
+@torch.no_grad()
+def _set_head(attn, head: int, query: Tensor, key: Tensor) -> None:
+    width = query.numel()
+    rows = slice(head * width, (head + 1) * width)
+    for linear, norm, vector in ((attn.to_q, attn.q_norm, query), (attn.to_k, attn.k_norm, key)):
+        linear.weight[rows] = 0.0
+        linear.bias[rows] = 1.0
+        norm.weight[rows] = vector
+
+
+@torch.no_grad()
+def _set_difference(block, head: int, width: int, first: int, count: int, flag: int) -> None:
+    """Head output = minus the neighbour's group, and hidden units that add up the group's size into one channel."""
+    rows = slice(head * width, (head + 1) * width)
+    value, out = block.attn1.to_v, block.attn1.to_out[0]
+    value.weight[rows], value.bias[rows], out.weight[:, rows] = 0.0, 0.0, 0.0
+    group = torch.arange(count)
+    value.weight[head * width + group, first + group] = 1.0
+    out.weight[first + group, head * width + group] = -1.0
+    up, down = block.ff.net[0].proj, block.ff.net[2]
+    unit = 2 * (first - 72 if first < 128 else first - 128) + torch.arange(2 * count)
+    up.weight[unit], up.bias[unit], down.weight[:, unit] = 0.0, 0.0, 0.0
+    up.weight[unit[:count], first + group] = 3.0
+    up.weight[unit[count:], first + group] = -3.0
+    down.weight[flag, unit] = 1.0 / count
+
+
+def give_place(model: LTXVideoTransformer, grid: Grid, frame_rate: float, generator: torch.Generator) -> None:
+    """Set the initial weights of a model of width 192 with 6 heads for one grid."""
+    width, heads = model.config.attention_head_dim, model.config.num_attention_heads
+    if (width, heads) != (32, 6):
+        raise ValueError(f"the place heads are laid out for 6 heads of 32, not {heads} of {width}")
+    with torch.no_grad():
+        patchify = model.patchify_proj
+        patchify.weight[:] = 0.0
+        patchify.bias[:] = 0.0
+        channel = torch.arange(codec.CHANNELS)
+        patchify.weight[channel, channel] = 1.0
+        spare = torch.arange(codec.CHANNELS - codec.ACTIVE)
+        patchify.weight[codec.CHANNELS + spare, codec.ACTIVE + spare] = 1.0
+        model.proj_out.weight[channel[:codec.ACTIVE], channel[:codec.ACTIVE]] += 1.0
+    cos, sin = model.tables(grid, frame_rate, "cpu")
+    for number, (index, head, axis, step, first, count) in enumerate(LOOKS):
+        block = model.transformer_blocks[index]
+        query, key = _fit_look(cos[:, head], sin[:, head], _neighbours(grid, axis, step), generator)
+        _set_head(block.attn1, head, query, key)
+        _set_difference(block, head, width, first, count, FIRST_FLAG + number)

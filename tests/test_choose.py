@@ -1,0 +1,140 @@
+"""auto's choice: measured once for a geometry, never a loss, never above the error bound."""
+
+import time
+
+import pytest
+import torch
+
+from attention import choose, registry, report
+from attention.layout import from_heads, to_heads
+from attention.router import TALLY, Router
+from attention.rules import IN_ORDER, MEASURE, Rule
+from attention.tally import Tally
+
+SDPA = torch.nn.functional.scaled_dot_product_attention
+
+
+def host(q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw):
+    host.calls += 1
+    time.sleep(host.seconds)
+    q, k, v = to_heads(q, k, v, heads, skip_reshape)
+    return from_heads(SDPA(q, k, v, attn_mask=mask), skip_output_reshape)
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    monkeypatch.setattr(choose, "_CHOSEN", {})
+    host.calls, host.seconds = 0, 0.0
+
+
+def use(monkeypatch, **kernels):
+    """Only these kernels are open to auto. They stand in for GPU kernels, which cannot run here."""
+    loaded = {name.replace("_", " "): kernel for name, kernel in kernels.items()}
+    monkeypatch.setattr(registry, "candidates", lambda call: (list(loaded), {}))
+    for name, kernel in loaded.items():
+        monkeypatch.setitem(registry._LOADED, name, kernel)
+
+
+def run(rule=None, tally=None, calls=1, length=33):
+    router, tally = Router((rule or Rule(),)), tally or Tally()
+    x = torch.randn(2, length, 24)
+    for _ in range(calls):
+        out = router(host, x, x, x, 3, transformer_options={TALLY: tally})
+    return out, from_heads(SDPA(*to_heads(x, x, x, 3, False)), False), tally
+
+
+def exact(q, k, v, mask=None, scale=None):
+    return SDPA(q, k, v)
+
+
+def wrong(q, k, v, mask=None, scale=None):
+    return SDPA(q, k, v) * 1.05
+
+
+def broken(q, k, v, mask=None, scale=None):
+    raise RuntimeError("no such instruction")
+
+
+def slow(q, k, v, mask=None, scale=None):
+    time.sleep(0.02)
+    return SDPA(q, k, v)
+
+
+def used(tally):
+    return {record.used for record in tally.records.values()}
+
+
+def test_the_faster_kernel_wins(monkeypatch):
+    use(monkeypatch, sage=slow, sdpa=exact)
+    host.seconds = 0.01
+    out, truth, tally = run()
+    assert used(tally) == {"sdpa"}
+    torch.testing.assert_close(out, truth)
+
+
+def test_the_host_wins_when_nothing_is_faster(monkeypatch):
+    use(monkeypatch, sage=slow)
+    _, _, tally = run()
+    (name,) = used(tally)
+    assert name.startswith(registry.HOST)
+    assert not report.summarise(tally).fallbacks, "choosing the host is a choice, not a fallback"
+
+
+@pytest.mark.parametrize("bad, reason", [(wrong, "error"), (broken, "no such instruction")])
+def test_wrong_and_broken_kernels_are_out(monkeypatch, bad, reason):
+    use(monkeypatch, sage=bad, sdpa=exact)
+    host.seconds = 0.01
+    out, truth, tally = run()
+    assert used(tally) == {"sdpa"}
+    torch.testing.assert_close(out, truth)
+    assert reason in " ".join(report.summarise(tally).measured)
+
+
+def test_a_looser_bound_lets_the_kernel_in(monkeypatch):
+    use(monkeypatch, sage=wrong)
+    host.seconds = 0.01
+    assert used(run(Rule(max_error=0.06))[2]) == {"sage"}
+    assert used(run(Rule(max_error=0.04))[2]) != {"sage"}
+
+
+def test_measured_once_for_a_geometry(monkeypatch):
+    use(monkeypatch, sage=slow)
+    _, _, first = run(calls=1)
+    measured = host.calls
+    _, _, second = run(calls=4)
+    assert host.calls == measured + 4, "a known geometry is not timed again, not in another run either"
+    assert first.choosing > 0 and second.choosing == 0
+    run(length=34)
+    assert host.calls > measured + 5, "another length is"
+
+
+def test_table_order_does_not_time(monkeypatch):
+    _, _, tally = run(Rule(choice=IN_ORDER))
+    assert host.calls == 0
+    assert used(tally) == {"sdpa"}
+    assert next(iter(tally.records.values())).choice is None
+
+
+def test_masks_and_cross_lengths_are_sampled_right():
+    router, tally = Router((Rule(choice=MEASURE),)), Tally()
+    q, k = torch.randn(2, 50, 24), torch.randn(2, 17, 24)
+    mask = torch.rand(2, 1, 1, 17) > 0.3
+    host.seconds = 0.01
+    out = router(host, q, k, k, 3, mask=mask, transformer_options={TALLY: tally})
+    expected = from_heads(SDPA(*to_heads(q, k, k, 3, False), attn_mask=mask), False)
+    torch.testing.assert_close(out, expected)
+    choice = next(iter(tally.records.values())).choice
+    assert all(trial.error < 1e-5 for trial in choice.trials), choice
+
+
+def test_an_override_in_between_is_not_called_to_be_timed(monkeypatch):
+    use(monkeypatch, sage=slow)
+    seen = []
+
+    def foreign(func, *args, **kwargs):
+        seen.append(func)
+        return func(*args, **kwargs)
+
+    router, x = Router((Rule(),), previous=foreign), torch.randn(1, 20, 24)
+    router(host, x, x, x, 3, transformer_options={TALLY: Tally()})
+    assert len(seen) == 1
