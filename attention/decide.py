@@ -9,7 +9,7 @@ import torch
 
 from . import registry
 from .call import Call, describe
-from .choose import HOST_RUN, Sample, choose
+from .choose import HOST_RUN, Choice, Sample, choose
 from .layout import to_heads, to_mask
 from .rules import ERROR, GUARD_OFF, MEASURE, Rule
 from .site import Site, guess
@@ -95,14 +95,22 @@ def choose_auto(incoming: Incoming, record: Record, tally: Tally) -> str:
     if rule.choice != MEASURE or record.call.grad:
         name, record.passed_over = registry.pick(record.call)
         return name
+    try:
+        record.choice, fresh = _measure(incoming, record, accepted)
+    except Exception as error:  # out of memory in the sample, say: a choice must not cost a render
+        tally.notes.append(f"auto could not measure ({type(error).__name__}) and went by table order.")
+        return accepted[0]
+    if fresh:
+        tally.choosing += record.choice.spent
+    return record.choice.winner
+
+
+def _measure(incoming: Incoming, record: Record, accepted: list[str]) -> tuple[Choice, bool]:
     q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
     sample = Sample(q, k, v, to_mask(incoming.mask, q.dtype), record.call)
     runs = {name: lambda name=name: incoming.run(registry.load(name)) for name in accepted}
     key = (str(q.device), record.call, getattr(incoming.func, "__qualname__", ""), incoming.split_in)
-    record.choice, fresh = choose(key, runs, incoming.run_host, sample, rule.max_error)
-    if fresh:
-        tally.choosing += record.choice.spent
-    return record.choice.winner
+    return choose(key, runs, incoming.run_host, sample, record.rule.max_error)
 
 
 def winner(rules: tuple[Rule, ...], active, site: Site) -> Rule | None:
@@ -114,8 +122,9 @@ def winner(rules: tuple[Rule, ...], active, site: Site) -> Rule | None:
 def inspect(incoming: Incoming, site: Site | None) -> tuple[Site, Call | None, str | None]:
     """Site and geometry of a call and, when it is none that a kernel could take, why."""
     q, k, v, heads, split = incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in
-    if not q.ndim == k.ndim == v.ndim == (4 if split else 3) or heads < 1 or (not split and q.shape[-1] % heads):
-        return site or guess(0, 1), None, f"tensors of {q.ndim} axes and {heads} heads"
+    odd = _odd_layout(incoming)
+    if odd is not None:
+        return site or guess(0, 1), None, odd
     q, k, v = to_heads(q, k, v, heads, split)
     site = site or guess(q.shape[2], k.shape[2])
     call = describe(
@@ -124,9 +133,22 @@ def inspect(incoming: Incoming, site: Site | None) -> tuple[Site, Call | None, s
     )  # fmt: skip
     if k.shape[0] != q.shape[0] or k.shape[:3] != v.shape[:3] or not q.shape[-1] == k.shape[-1] == v.shape[-1]:
         return site, call, "q, k and v of different batch or head size"
-    if q.shape[1] % k.shape[1]:
+    if not k.shape[1] or q.shape[1] % k.shape[1]:
         return site, call, f"{q.shape[1]} heads over {k.shape[1]} key heads"
     return site, call, None
+
+
+def _odd_layout(incoming: Incoming) -> str | None:
+    """Why the tensors cannot be read as heads at all, or None."""
+    q, k, v, heads, split = incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in
+    if not q.ndim == k.ndim == v.ndim == (4 if split else 3) or heads < 1 or (not split and q.shape[-1] % heads):
+        return f"tensors of {q.ndim} axes and {heads} heads"
+    head_dim = q.shape[-1] if split else q.shape[-1] // heads
+    if not head_dim or (not split and (k.shape[-1] % head_dim or v.shape[-1] % head_dim)):
+        return f"k and v of {k.shape[-1]} and {v.shape[-1]} channels, head size {head_dim}"
+    if incoming.mask is not None and not 2 <= incoming.mask.ndim <= 4:
+        return f"mask of {incoming.mask.ndim} axes"
+    return None
 
 
 def sentence(backend: str, site: Site, call: Call | None, reason: str) -> str:

@@ -11,16 +11,11 @@ from .report import Report, fallback_lines, headline, passed_over_lines
 
 INK, PALE, PAPER = (34, 38, 46), (120, 126, 138), (250, 250, 248)
 HOST_COLOUR = (176, 180, 188)
+# One for each backend of the table; far apart for neighbours.
 COLOURS = (
-    (29, 105, 150),
-    (56, 166, 165),
-    (15, 133, 84),
-    (115, 175, 72),
-    (237, 173, 8),
-    (225, 124, 5),
-    (204, 80, 62),
-    (148, 52, 110),
-)
+    (29, 105, 150), (237, 173, 8), (15, 133, 84), (204, 80, 62), (56, 166, 165), (148, 52, 110), (115, 175, 72),
+    (225, 124, 5), (95, 70, 144), (111, 64, 112), (64, 128, 200), (160, 120, 40), (90, 160, 130), (200, 110, 140),
+)  # fmt: skip
 
 
 def draw_report(report: Report, width: int = 960) -> Image.Image:

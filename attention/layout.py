@@ -26,7 +26,7 @@ def to_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | Non
     """Any mask the host passes as (1|B, 1|H, 1|Lq, Lk).
 
     2-D is (Lq, Lk), 3-D is (B, Lq, Lk). Bool (True: may be seen) and float (added to the scores) both pass; other
-    dtypes are read as bool. A float mask takes `dtype`; its huge values stay finite in float16.
+    dtypes are read as bool. A float mask takes `dtype`; its huge finite values stay finite in float16.
     """
     if mask is None:
         return None
@@ -39,7 +39,8 @@ def to_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | Non
     if mask.dtype == dtype:
         return mask
     finite = torch.finfo(dtype)
-    return mask.to(dtype).clamp(min=finite.min, max=finite.max)
+    narrowed = mask.to(dtype).clamp(min=finite.min, max=finite.max)
+    return narrowed.masked_fill_(mask == -torch.inf, -torch.inf)
 
 
 def expand_kv(k: torch.Tensor, v: torch.Tensor, heads: int):

@@ -108,7 +108,7 @@ def summarise(tally: Tally) -> Report:
         ordered,
         fallbacks,
         passed_over,
-        tuple(tally.notes),
+        tuple(dict.fromkeys(tally.notes)),
         ruled,
         tuple(measured),
         tally.choosing,

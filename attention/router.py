@@ -57,6 +57,7 @@ class Router:
             self, site, active, q.shape, k.shape, v.shape, heads, q.dtype, q.device,
             mask is not None and (mask.shape, mask.dtype), precision, split_in, kw.get("scale"),
             kw.get("low_precision_attention"),
+            torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad),
         )  # fmt: skip
         record = tally.records.get(key)
         if record is None:

@@ -75,7 +75,7 @@ def parse_blocks(text: str) -> tuple[tuple[int, int | None], ...]:
     """`0-3,40-` as ((0, 3), (40, None)); empty text as (), all blocks. ValueError with a sentence otherwise."""
     spans = []
     for part in filter(None, (p.strip() for p in text.split(","))):
-        match = _SPAN.fullmatch(part.replace(" ", ""))
+        match = _SPAN.fullmatch(re.sub(r"\s*-\s*", "-", part))
         if match is None:
             raise ValueError(f"blocks: {part!r} is not a block or a span of blocks; write 0-3,7,40- for example.")
         first = int(match[1])

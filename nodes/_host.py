@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from comfy.patcher_extension import PatcherInjection, WrappersMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ..attention import registry
 from ..attention.families import find as find_family
@@ -55,13 +55,16 @@ def _attach(patcher) -> None:
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, count_run)
     patcher.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, publish_step)
     patcher.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, note_grid)
-    patcher.set_injections(KEY, [PatcherInjection(publish_sites, remove_sites)])
+    # Not injections: a clone of an injected model believes that it is injected too, and never is.
+    patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, publish_sites)
+    patcher.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, remove_sites)
 
 
 def _detach(patcher) -> None:
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.DIFFUSION_MODEL):
         patcher.remove_wrappers_with_key(kind, KEY)
-    patcher.remove_injections(KEY)
+    for kind in (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP):
+        patcher.remove_callbacks_with_key(kind, KEY)
 
 
 def count_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
@@ -102,9 +105,10 @@ def publish_step(executor, x, timestep, model_options, seed=None):
 
 
 def _covers(rule: Rule, sigma: float, to_sigma) -> bool:
-    return (rule.start <= 0.0 or sigma <= float(to_sigma(rule.start))) and (
-        rule.end >= 1.0 or sigma > float(to_sigma(rule.end))
-    )
+    # A step that lies right on a bound begins there. Schedulers and percent_to_sigma round differently.
+    sigma *= 1 - 1e-4
+    begun = rule.start <= 0.0 or sigma <= float(to_sigma(rule.start))
+    return begun and (rule.end >= 1.0 or sigma > float(to_sigma(rule.end)))
 
 
 def _position(sigmas: torch.Tensor | None, sigma: float) -> tuple[int, int]:
@@ -126,7 +130,7 @@ def note_grid(executor, x, *args, **kwargs):
 
 
 def publish_sites(patcher) -> None:
-    """Injection: every attention module of a known family tells its role and block. Sees each clone's own model."""
+    """ON_PRE_RUN: every attention module of a known family tells its role and block while this clone is sampled."""
     remove_sites(patcher)
     model = patcher.model.diffusion_model
     family = find_family(type(model).__name__)
@@ -139,7 +143,7 @@ def publish_sites(patcher) -> None:
 
 
 def remove_sites(patcher) -> None:
-    """Undoes publish_sites, also twice."""
+    """ON_CLEANUP, after errors and interrupts too: undoes publish_sites, also twice."""
     model = patcher.model.diffusion_model
     for hook in getattr(model, HOOKS, ()):
         hook.remove()

@@ -22,12 +22,12 @@ def remember(samples, report: Report) -> None:
 
 
 def find(samples) -> Report | None:
-    """The report of the run that gave this latent, the newest first; None when no patched model gave it."""
+    """The report of the run that gave this latent, the newest of several; None when no patched model gave it."""
     probe = _probe(samples)
-    for known, report in reversed(_RUNS):
-        if known.shape == probe.shape and relative_l2(probe, known) < SAME:
-            return report
-    return None
+    # Newest first, and min keeps the first of equals. One seed on two exact kernels differs by 1e-6: nearest wins.
+    apart = [(relative_l2(probe, known), report) for known, report in reversed(_RUNS) if known.shape == probe.shape]
+    error, report = min(apart, key=lambda pair: pair[0], default=(SAME, None))
+    return report if error < SAME else None
 
 
 def _probe(samples) -> torch.Tensor:

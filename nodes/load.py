@@ -2,10 +2,11 @@
 
 import folder_paths
 from comfy_api.latest import io
+
 from nodes import UNETLoader
 
 from ..attention import rules
-from . import _host
+from . import _host, _inputs
 
 WEIGHT_DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
 
@@ -35,19 +36,8 @@ class VideoAttentionLoadModel(io.ComfyNode):
                     advanced=True,
                     tooltip="The type the weights are kept in, as in ComfyUI's own loader.",
                 ),
-                io.Combo.Input(
-                    "backend",
-                    options=list(rules.CHOICES),
-                    default="auto",
-                    tooltip="auto: the best kernel that accepts each call. host default: what ComfyUI would run.",
-                ),
-                io.Combo.Input(
-                    "guard",
-                    options=list(rules.GUARDS),
-                    default=rules.GUARD_FIRST,
-                    advanced=True,
-                    tooltip="Looks for NaN or Inf in the output and falls back. Each look waits for the GPU.",
-                ),
+                _inputs.backend(),
+                _inputs.guard(),
             ],
             outputs=[io.Model.Output(tooltip="The model with its attention swapped.")],
         )

@@ -91,6 +91,7 @@ CUDNN = Backend(
         head_dim_multiple=8,
         gqa=False,
         min_capability=(8, 0),
+        grad=False,
     ),
     load=lambda: cudnn,
 )
@@ -104,6 +105,7 @@ EFFICIENT = Backend(
         gqa=False,
         min_capability=(5, 0),
         max_batch_heads=65535,
+        grad=False,
     ),
     load=lambda: efficient,
 )

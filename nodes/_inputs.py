@@ -1,0 +1,94 @@
+"""Widgets that several nodes share, each described once."""
+
+from comfy_api.latest import io
+
+from ..attention import rules
+from ..attention.site import ROLES
+
+
+def backend() -> io.Combo.Input:
+    return io.Combo.Input(
+        "backend",
+        options=list(rules.CHOICES),
+        default="auto",
+        tooltip="auto: the best kernel that accepts each call. host default: what ComfyUI would run. Others are listed "
+        "even when not installed, so that a workflow opens everywhere.",
+    )
+
+
+def guard() -> io.Combo.Input:
+    return io.Combo.Input(
+        "guard",
+        options=list(rules.GUARDS),
+        default=rules.GUARD_FIRST,
+        advanced=True,
+        tooltip="Looks for NaN or Inf in the output, the cause of black frames, and falls back. Each look waits for "
+        "the GPU.",
+    )
+
+
+def where() -> list:
+    """Which calls a rule is about."""
+    return [
+        io.Combo.Input(
+            "role",
+            options=[rules.ALL_ROLES, *ROLES],
+            default=rules.ALL_ROLES,
+            tooltip="self: tokens of the video among themselves. cross: the video looking at text, say.",
+        ),
+        io.String.Input(
+            "blocks",
+            default="",
+            tooltip="Transformer blocks, for example 0-3,7,40- . Empty: all. With a list, calls of unknown block are "
+            "left out.",
+        ),
+        _percent("start_percent", 0.0, "Begin at this part of the sampling: 0 is pure noise, 1 the finished latent."),
+        _percent("end_percent", 1.0, "End at this part of the sampling."),
+    ]
+
+
+def _percent(name: str, default: float, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=tooltip)
+
+
+def how() -> list:
+    """What a rule does besides naming a backend."""
+    return [
+        io.Combo.Input(
+            "on_unsupported",
+            options=[rules.FALL_BACK, rules.ERROR],
+            default=rules.FALL_BACK,
+            tooltip="fall back: ComfyUI's attention takes over, the report says why. error: stop and say why.",
+        ),
+        guard(),
+        io.Boolean.Input(
+            "timing",
+            default=False,
+            advanced=True,
+            tooltip="Measures the time of every attention call for the report, for a few microseconds a call.",
+        ),
+    ]
+
+
+def choice() -> list:
+    """How `auto` chooses."""
+    return [
+        io.Combo.Input(
+            "auto_choice",
+            options=list(rules.CHOICE_MODES),
+            default=rules.MEASURE,
+            advanced=True,
+            tooltip="How auto chooses. measure: times the kernels once on the first real call of each shape, keeps the "
+            "fastest. table order: the first that accepts, always the same.",
+        ),
+        io.Float.Input(
+            "max_error",
+            default=0.02,
+            min=0.0,
+            max=1.0,
+            step=0.001,
+            advanced=True,
+            tooltip="The largest relative L2 error that auto allows a kernel it measures. INT8 kernels have 0.01 to "
+            "0.03, exact ones 0.001 in 16 bit.",
+        ),
+    ]
