@@ -81,7 +81,12 @@ def count_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
 
 
 def _note_what_is_missing(tally: Tally, options: dict, model: str) -> None:
-    if not tally.records and not isinstance(options.get(SLOT), Router):
+    if not tally.records and isinstance(options.get(SLOT), Router):
+        tally.notes.append(
+            "No attention call came through: this model class is out of reach, or torch.compile keeps a graph that it "
+            "made without Video Attention Backend. Restart ComfyUI with the node before torch.compile."
+        )
+    elif not tally.records:
         tally.notes.append(
             "Another node set its own attention after Video Attention Backend and passed nothing on: "
             "place Video Attention Backend last."

@@ -27,6 +27,7 @@ class VideoAttentionReport(io.ComfyNode):
             ),
             search_aliases=["which attention", "is sage active", "attention statistics", "fallback reason"],
             is_output_node=True,
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             inputs=[io.Latent.Input("latent", tooltip="The output of a sampler. It is passed through unchanged.")],
             outputs=[
                 io.Latent.Output("latent", tooltip="The same latent."),
@@ -39,12 +40,31 @@ class VideoAttentionReport(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent) -> io.NodeOutput:
-        report = _runs.find(latent["samples"])
+        report = _runs.find(latent["samples"]) if _backend_before(cls.hidden) else None
         if report is None:
             return io.NodeOutput(latent, UNKNOWN, torch.ones(1, 64, 64, 3), ui=ui.PreviewText(UNKNOWN))
         text = to_text(report)
         picture = torch.from_numpy(np.asarray(draw_report(report), dtype=np.float32) / 255.0)[None]
         return io.NodeOutput(latent, text, picture, ui=ui.PreviewText(text))
+
+
+def _backend_before(hidden) -> bool:
+    """Whether a Backend, not cleared again, is upstream. After a bypass the same seed gives the same latent: an older
+    run's report would fit it."""
+    if hidden is None or hidden.unique_id not in (hidden.prompt or ()):
+        return True  # no server, or a node made while running
+    seen, waiting = set(), [hidden.unique_id]
+    while waiting:
+        key = waiting.pop()
+        node = hidden.prompt.get(key)
+        if node is None or key in seen:
+            continue
+        seen.add(key)
+        if node["class_type"] in ("VideoAttentionBackend", "VideoAttentionLoadModel"):
+            return True
+        if node["class_type"] != "VideoAttentionClear":
+            waiting += [str(link[0]) for link in node["inputs"].values() if isinstance(link, list) and len(link) == 2]
+    return False
 
 
 NODES = (VideoAttentionReport,)

@@ -104,7 +104,8 @@ class Client:
                 raise RunFailed(f"{data['node_type']}: {data['exception_message'].strip()}")
             if event["type"] == "execution_interrupted":
                 raise RunFailed("interrupted")
-            if event["type"] == "execution_success":
+            # Not execution_success: that one comes before the outputs are in the history.
+            if event["type"] == "executing" and data.get("node") is None:
                 return
         raise RunFailed("ComfyUI closed the connection; its log tells why.")
 

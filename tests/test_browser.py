@@ -1,0 +1,121 @@
+"""The pack in ComfyUI's own front end, in a real browser. Pictures of each step land in output/test."""
+
+from __future__ import annotations
+
+import re
+
+import host
+import pytest
+
+DEMO = host.ROOT / "workflows" / "Video attention demo.json"
+PICTURES = host.ROOT / "output" / "test"
+STEPS = 4
+NODE = "const node = app.graph.nodes.find((n) => n.type === type);"
+
+
+@pytest.fixture
+def page(browser_page):
+    browser_page.set_default_timeout(15000)
+    yield browser_page
+    wrong = [" ".join(message) for message in browser_page.messages if message[0] == "error"]
+    assert not [text for text in wrong if re.search("video.?attention", text, re.IGNORECASE)]
+
+
+def shoot(page, name: str) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.evaluate("app.canvas.draw(true, true)")
+    page.screenshot(path=PICTURES / f"{name}.png")
+
+
+def add_by_search(page, text: str, title: str, x: int, y: int) -> None:
+    """Double click on the canvas, type, take the entry called `title`: what a user does."""
+    box = page.get_by_placeholder("Add a node")
+    page.mouse.dblclick(x, y)
+    box.wait_for(state="visible")
+    box.fill(text)
+    entry = page.get_by_role("option").filter(has_text=title).first
+    entry.wait_for(state="visible")
+    shoot(page, f"search {text}")
+    entry.click()
+    page.wait_for_function("(title) => app.graph.nodes.some((n) => n.title === title)", arg=title)
+    # The new node hangs on the pointer until the next click.
+    box.wait_for(state="hidden")
+    page.mouse.move(x, y, steps=4)
+    page.wait_for_timeout(300)
+    page.mouse.click(x, y)
+    page.wait_for_function("app.graph.nodes.every((n) => !n.flags.ghost)")
+
+
+def place(page, node_type: str, point: str) -> tuple[float, float]:
+    """Where `point`, an expression of `node` in graph units, is on the screen."""
+    script = f"""(type) => {{ {NODE}
+        const [x, y] = app.canvas.ds.convertOffsetToCanvas({point});
+        const box = app.canvas.canvas.getBoundingClientRect();
+        return [x + box.left, y + box.top]; }}"""
+    return tuple(page.evaluate(script, node_type))
+
+
+def drag(page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=8)
+    page.mouse.up()
+
+
+def value(page, node_type: str, widget: str):
+    return page.evaluate(
+        f"([type, name]) => {{ {NODE} return node.widgets.find((w) => w.name === name).value; }}", [node_type, widget]
+    )
+
+
+def test_build_a_graph_by_hand(page):
+    add_by_search(page, "load diffusion model", "Load Diffusion Model", 300, 300)
+    add_by_search(page, "sageattention", "Video Attention Backend", 800, 300)
+    output = place(page, "UNETLoader", "node.getConnectionPos(false, 0)")
+    drag(page, output, place(page, "VideoAttentionBackend", "node.getConnectionPos(true, 0)"))
+    page.wait_for_function(f"(type) => {{ {NODE} return node.isInputConnected(0); }}", arg="VideoAttentionBackend")
+    combo = "[node.pos[0] + node.size[0] / 2, node.pos[1] + node.widgets[0].last_y + 10]"
+    page.mouse.click(*place(page, "VideoAttentionBackend", combo))
+    choice = page.locator(".litemenu-entry").get_by_text("sdpa", exact=True)
+    choice.wait_for(state="visible")
+    shoot(page, "choose a backend")
+    choice.click()
+    page.wait_for_function("!document.querySelector('.litemenu-entry')")
+    assert value(page, "VideoAttentionBackend", "backend") == "sdpa"
+    shoot(page, "graph by hand")
+
+
+def test_run_the_demo_workflow(page):
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Control+o")
+    chooser.value.set_files(DEMO)
+    page.wait_for_function("(type) => app.graph.nodes.some((n) => n.type === type)", arg="VideoAttentionReport")
+    page.wait_for_timeout(1000)  # a dialog about missing nodes or models would come up now
+    assert page.locator('[role="dialog"]:visible').count() == 0
+    assert (
+        page.evaluate("app.graph.nodes.filter((n) => n.has_errors || !LiteGraph.registered_node_types[n.type]).length")
+        == 0
+    )
+    shoot(page, "demo workflow")
+    set_steps = f"([type, steps]) => {{ {NODE} node.widgets.find((w) => w.name === 'steps').value = steps; }}"
+    page.evaluate(set_steps, ["KSampler", STEPS])
+    page.get_by_test_id("queue-button").click()
+    finished = "Object.values(app.nodeOutputs).some((o) => (o.images ?? []).some((i) => i.filename.endsWith('.webp')))"
+    page.wait_for_function(finished, timeout=120000)
+    check_results(page)
+
+
+def check_results(page) -> None:
+    """The report is on its node, the clip plays, the animated picture is there."""
+    page.wait_for_function(
+        "[...document.querySelectorAll('video')].some((v) => v.readyState >= 2 && v.videoWidth === 256)", timeout=20000
+    )
+    loaded = "[...document.querySelectorAll('img')].some((i) => i.src.includes('.webp') && i.naturalWidth === 256)"
+    page.wait_for_function(loaded, timeout=20000)
+    fit = "app.canvas.ds.scale = 0.6; app.canvas.ds.offset = [80, 130]; app.canvas.setDirty(true, true)"
+    page.evaluate(fit)
+    page.wait_for_timeout(1500)
+    shoot(page, "demo workflow finished")
+    shown = page.locator("textarea:visible").evaluate_all("(areas) => areas.map((area) => area.value)")
+    report = next(text for text in shown if "attention calls" in text)
+    assert re.match(rf"LTXVModel, 8 x 8 x 8 tokens .*, {STEPS} steps: \d+ of \d+ attention calls", report)
