@@ -60,10 +60,10 @@ def choose(
     if key in _CHOSEN:
         return _CHOSEN[key], False
     begin = time.perf_counter()
-    base = _time(host, sample.device)
+    base = time_call(host, sample.device)
     trials = [Trial(HOST_RUN, base)]
     for name, run in runs.items():
-        trials.append(_try(name, run, sample, max_error))
+        trials.append(try_kernel(name, run, sample, max_error))
     fit = [t for t in trials[1:] if t.reason is None]
     best = min(fit, key=lambda t: t.seconds, default=None)
     winner = best.name if best is not None and best.seconds < base * (1 - NOISE) else HOST_RUN
@@ -71,17 +71,17 @@ def choose(
     return _CHOSEN[key], True
 
 
-def _try(name: str, run: Callable, sample, max_error: float) -> Trial:
+def try_kernel(name: str, run: Callable, sample, max_error: float) -> Trial:
     try:
         error = sample(run())
         if not error <= max_error:
             return Trial(name, error=error, reason=f"error {error:.3g} is above {max_error:g}")
-        return Trial(name, _time(run, sample.device), error)
+        return Trial(name, time_call(run, sample.device), error)
     except Exception as failure:
         return Trial(name, reason=f"{type(failure).__name__}: {failure}".splitlines()[0])
 
 
-def _time(run: Callable, device: torch.device) -> float:
+def time_call(run: Callable, device: torch.device) -> float:
     """Median seconds of a call, after one that does not count."""
     _once(run, device)
     times = [_once(run, device)]

@@ -6,6 +6,7 @@ import textwrap
 
 from PIL import Image, ImageDraw, ImageFont
 
+from .choose import HOST_RUN
 from .registry import HOST, names
 from .report import Report, fallback_lines, headline, passed_over_lines
 
@@ -67,3 +68,32 @@ def _colour(used: str) -> tuple[int, int, int]:
 
 def _font(size: int):
     return ImageFont.load_default(size)
+
+
+def draw_trials(trials: dict, width: int = 960) -> Image.Image:
+    """RGB picture of bench trials: a bar for each kernel and geometry, as long as its speed beside ComfyUI's own."""
+    rows = [(key, [t for t in found if t.reason is None]) for key, found in trials.items()]
+    height = 84 + sum(44 + 30 * len(found) for _, found in rows)
+    picture = Image.new("RGB", (width, max(height, 120)), PAPER)
+    canvas = ImageDraw.Draw(picture)
+    canvas.text((28, 22), "Speed beside ComfyUI's own attention", INK, font=_font(24))
+    y = 72
+    for (role, call), found in rows:
+        canvas.text((28, y), f"{role}-attention, {call.shape_text}", INK, font=_font(16))
+        y = _speeds(canvas, found, y + 30, width) + 14
+    return picture
+
+
+def _speeds(canvas, found: list, y: int, width: int) -> int:
+    base = next(t.seconds for t in found if t.name == HOST_RUN)
+    fastest = max(base / t.seconds for t in found)
+    left, room = 220, width - 220 - 260
+    for trial in found:
+        speed, host = base / trial.seconds, trial.name == HOST_RUN
+        canvas.text((28, y), "ComfyUI's own" if host else trial.name, INK, font=_font(15))
+        bar = (left, y + 2, left + max(3, int(room * speed / fastest)), y + 18)
+        canvas.rounded_rectangle(bar, 4, fill=HOST_COLOUR if host else _colour(trial.name))
+        note = f"{speed:.2f}x   {trial.seconds * 1e3:.2f} ms   error {trial.error:.0e}"
+        canvas.text((width - 28, y), note, PALE, font=_font(14), anchor="ra")
+        y += 30
+    return y

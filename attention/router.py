@@ -8,10 +8,11 @@ from . import registry
 from .decide import Incoming, UnsupportedAttention, decide, run_kernel, sentence
 from .layout import from_heads
 from .rules import ERROR, GUARD_EVERY, Rule
+from .site import SITE
 from .tally import Record, Tally, end_span, start_span
 
 # Keys in the host's transformer_options. Dots keep them apart from names that models take as keyword arguments.
-SITE, STEP, TALLY, OFF = "vattn.site", "vattn.step", "vattn.tally", "vattn.off"
+STEP, TALLY, OFF = "vattn.step", "vattn.tally", "vattn.off"
 
 _NOTHING: dict = {}
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Key of a Site in the host's transformer_options.
+SITE = "vattn.site"
+
 SELF, CROSS = "self", "cross"
 ROLES = (SELF, CROSS)
 

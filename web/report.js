@@ -1,9 +1,9 @@
-// Shows the report on the node: ComfyUI sends the text, but draws text on its own PreviewAny alone.
+// Shows a node's text on it: ComfyUI sends the text, but draws text on its own PreviewAny alone.
 
 import { app } from "../../scripts/app.js";
 import { ComfyWidgets } from "../../scripts/widgets.js";
 
-const TYPE = "VideoAttentionReport";
+const TYPES = ["VideoAttentionReport", "VideoAttentionBenchmark"];
 const NAME = "what ran";
 
 function show(node, output) {
@@ -15,7 +15,7 @@ app.registerExtension({
   name: "VideoAttention.Report",
 
   nodeCreated(node) {
-    if (node.comfyClass !== TYPE) return;
+    if (!TYPES.includes(node.comfyClass)) return;
     const { widget } = ComfyWidgets.STRING(node, NAME, ["STRING", { multiline: true }], app);
     // Neither part of the prompt nor of the saved workflow.
     widget.serialize = false;
@@ -33,7 +33,7 @@ app.registerExtension({
   onNodeOutputsUpdated(outputs) {
     for (const [id, output] of Object.entries(outputs)) {
       const node = app.graph.getNodeById(id) ?? app.graph.getNodeById(Number(id));
-      if (node?.comfyClass === TYPE) show(node, output);
+      if (TYPES.includes(node?.comfyClass)) show(node, output);
     }
   },
 });

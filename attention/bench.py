@@ -1,0 +1,73 @@
+"""Times every backend on the real q, k, v of a model: each geometry once, beside the host's own attention."""
+
+from __future__ import annotations
+
+import math
+
+from . import registry
+from .call import Call
+from .choose import HOST_RUN, Sample, Trial, time_call, try_kernel
+from .decide import Incoming, inspect
+from .layout import to_heads, to_mask
+from .site import SITE
+
+
+class Bench:
+    """An attention override that measures and changes nothing: the host's own result is what the model gets.
+
+    previous: the override found in the slot, or None. trials: (role, Call) -> trials, fastest first, refusals last.
+    """
+
+    def __init__(self, previous=None):
+        self.previous = previous
+        self.trials: dict[tuple[str, Call], tuple[Trial, ...]] = {}
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __call__(
+        self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
+    ):
+        """The override contract of comfy.ldm.modules.attention.wrap_attn."""
+        incoming = Incoming(func, q, k, v, heads, mask, attn_precision, skip_reshape, kw)
+        site, call, odd = inspect(incoming, (kw.get("transformer_options") or {}).get(SITE))
+        if odd is None and (site.role, call) not in self.trials:
+            self.trials[site.role, call] = measure(incoming, call)
+        following = func if self.previous is None else lambda *a, **n: self.previous(func, *a, **n)
+        return following(
+            q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=skip_reshape,
+            skip_output_reshape=skip_output_reshape, **kw,
+        )  # fmt: skip
+
+
+def measure(incoming: Incoming, call: Call) -> tuple[Trial, ...]:
+    """Every backend on one call: milliseconds, relative L2 error against float32, or why not."""
+    q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
+    sample = Sample(q, k, v, to_mask(incoming.mask, q.dtype), call)
+    trials = [Trial(HOST_RUN, time_call(incoming.run_host, q.device), sample(incoming.run_host()))]
+    for name in registry.names():
+        reason = registry.why_not(name, call)
+        if reason is None:
+            kernel = registry.load(name)
+            trials.append(try_kernel(name, lambda kernel=kernel: incoming.run(kernel), sample, math.inf))
+        else:
+            trials.append(Trial(name, reason=reason))
+    return tuple(sorted(trials, key=lambda trial: (trial.reason is not None, trial.seconds)))
+
+
+def to_text(trials: dict[tuple[str, Call], tuple[Trial, ...]]) -> str:
+    """One Markdown table for each geometry."""
+    lines = []
+    for (role, call), rows in trials.items():
+        base = next(t.seconds for t in rows if t.name == HOST_RUN)
+        lines += [f"**{role}-attention**, {call.shape_text}, mask: {call.mask}", ""]
+        lines += ["| kernel | ms | speed beside ComfyUI's own | relative L2 error |", "| --- | --- | --- | --- |"]
+        for row in rows:
+            figures = f"- | - | {row.reason}" if row.reason else _figures(row, base)
+            lines.append(f"| {'ComfyUI' if row.name == HOST_RUN else row.name} | {figures} |")
+        lines.append("")
+    return "\n".join(lines) or "No attention call was seen."
+
+
+def _figures(row: Trial, base: float) -> str:
+    return f"{row.seconds * 1e3:.3f} | {base / row.seconds:.2f}x | {row.error:.1e}"

@@ -1,0 +1,51 @@
+"""Time every kernel on a model's real calls."""
+
+import comfy.sample
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..attention.bench import to_text
+from ..attention.draw import draw_trials
+from . import _host
+
+
+class VideoAttentionBenchmark(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionBenchmark",
+            display_name="Video Attention Benchmark",
+            category="video attention/inspect",
+            description=(
+                "Runs one step of the model and times every attention kernel on its real calls, each shape once, "
+                "beside ComfyUI's own: milliseconds and error against float32. Nothing is changed."
+            ),
+            search_aliases=["attention speed", "compare attention", "sage benchmark", "fastest attention"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model as you would sample it."),
+                io.Conditioning.Input("positive", tooltip="Any prompt: its length is part of the cross-attention."),
+                io.Latent.Input("latent", tooltip="An empty latent of the size and length you want to know about."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**63 - 1, tooltip="Of the noise that the step starts from."
+                ),
+            ],
+            outputs=[
+                io.String.Output("table", tooltip="Markdown: one table for each role and shape."),
+                io.Image.Output("picture", tooltip="Bars: how many times as fast as ComfyUI's own attention."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, positive, latent, seed) -> io.NodeOutput:
+        patched, bench = _host.install_bench(model)
+        samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+        noise = comfy.sample.prepare_noise(samples, seed)
+        comfy.sample.sample(patched, noise, 1, 1.0, "euler", "simple", positive, positive, samples, seed=seed)
+        text = to_text(bench.trials)
+        picture = torch.from_numpy(np.asarray(draw_trials(bench.trials), dtype=np.float32) / 255.0)[None]
+        return io.NodeOutput(text, picture, ui=ui.PreviewText(text))
+
+
+NODES = (VideoAttentionBenchmark,)

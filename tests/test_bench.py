@@ -1,0 +1,57 @@
+"""The benchmark of a model's real calls: every backend is there, the numbers are real, and nothing is changed."""
+
+import torch
+
+from attention import bench, registry
+from attention.draw import draw_trials
+from attention.layout import from_heads, to_heads
+
+SDPA = torch.nn.functional.scaled_dot_product_attention
+
+
+def host(q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw):
+    q, k, v = to_heads(q, k, v, heads, skip_reshape)
+    return from_heads(SDPA(q, k, v, attn_mask=mask), skip_output_reshape)
+
+
+def test_every_backend_is_timed_or_says_why_not():
+    override, x, text = bench.Bench(), torch.randn(1, 40, 24), torch.randn(1, 7, 24)
+    for _ in range(3):
+        assert torch.equal(override(host, x, x, x, 3), host(x, x, x, 3)), "the model gets the host's own result"
+        override(host, x, text, text, 3, mask=torch.zeros(1, 1, 1, 7))
+    assert [(role, call.kv_len) for role, call in override.trials] == [("self", 40), ("cross", 7)]
+    for trials in override.trials.values():
+        assert {t.name for t in trials} == {"host", *registry.names()}
+        ran = [t for t in trials if t.reason is None]
+        assert ran == sorted(ran, key=lambda t: t.seconds) and all(t.seconds > 0 for t in ran)
+        assert all(t.error < 1e-5 for t in ran)
+    table = bench.to_text(override.trials)
+    assert "1.00x" in table and "needs cuda" in table
+    assert draw_trials(override.trials).height > 300
+
+
+def test_a_wrong_kernel_shows_its_error(monkeypatch):
+    monkeypatch.setitem(registry._LOADED, "sdpa", lambda q, k, v, mask=None, scale=None: SDPA(q, k, v) * 0.72)
+    override, x = bench.Bench(), torch.randn(1, 40, 24)
+    override(host, x, x, x, 3)
+    (trials,) = override.trials.values()
+    assert abs(next(t.error for t in trials if t.name == "sdpa") - 0.28) < 1e-4
+
+
+def test_an_override_before_it_still_runs():
+    seen, x = [], torch.randn(1, 9, 24)
+
+    def foreign(func, *args, **kwargs):
+        seen.append(1)
+        return func(*args, **kwargs)
+
+    bench.Bench(foreign)(host, x, x, x, 3)
+    assert seen == [1]
+
+
+def test_the_node_measures_a_real_model(lab, plain):
+    node = lab.pack.nodes.benchmark.VideoAttentionBenchmark
+    table, picture = node.execute(lab.model, lab.prompt[0], {"samples": torch.zeros(1, 128, 2, 3, 4)}, 1).args
+    assert "self-attention" in table and "cross-attention" in table and "| sdpa |" in table
+    assert picture.ndim == 4 and picture.shape[-1] == 3
+    assert torch.equal(lab.sample(), plain) and lab.hooks(lab.model) == 0
