@@ -49,7 +49,7 @@ class Router:
     def _route(self, func, q, k, v, heads, mask, precision, split_in, split_out, kw):
         args = (q, k, v, heads, mask, precision, split_in, split_out)
         options = kw.get("transformer_options") or _NOTHING
-        if not self.rules or (OFF in options and self in options[OFF]):
+        if not self.rules or self in options.get(OFF, ()):
             return self._next(func, args, kw)
         tally = options.get(TALLY) or self.tally
         step, site = options.get(STEP), options.get(SITE)
@@ -110,6 +110,16 @@ class Router:
             return f"{registry.HOST} ({getattr(func, '__qualname__', 'unknown').removeprefix('attention_')})"
         name = getattr(self.previous, "__qualname__", type(self.previous).__qualname__)
         return f"other override ({name})"
+
+
+class Group:
+    """Some routers. Not a tuple or a set: torch.compile takes those apart and ties its graph to their members."""
+
+    def __init__(self, *members: Router):
+        self.members = members
+
+    def __contains__(self, router: Router) -> bool:
+        return router in self.members
 
 
 class NotFinite(ArithmeticError):

@@ -9,7 +9,7 @@ from ..attention import registry
 from ..attention.bench import Bench
 from ..attention.families import find as find_family
 from ..attention.report import summarise
-from ..attention.router import OFF, STEP, TALLY, Router
+from ..attention.router import OFF, STEP, TALLY, Group, Router
 from ..attention.rules import Rule
 from ..attention.site import SITE, Site, Step
 from ..attention.tally import Tally
@@ -18,6 +18,9 @@ from . import _runs
 SLOT = "optimized_attention_override"
 ROUTERS = "vattn.routers"
 KEY = "video_attention"
+# All of them are there on every model of ours, cleared ones too: LTX copies the options while torch.compile traces it,
+# and the graph then looks each key up.
+NOTHING_YET = {ROUTERS: Group(), OFF: Group(), TALLY: None, STEP: None}
 HOOKS = "_video_attention_hooks"
 
 
@@ -28,8 +31,8 @@ def install(model, rule: Rule):
     options = patched.model_options.setdefault("transformer_options", {})
     found = options.get(SLOT)
     router = found.with_rule(rule) if isinstance(found, Router) else Router((rule,), found)
-    options[SLOT] = router
-    options[ROUTERS] = (*(r for r in options.get(ROUTERS, ()) if r is not found), router)
+    options.update({**NOTHING_YET, **options, SLOT: router})
+    options[ROUTERS] = Group(*(r for r in options[ROUTERS].members if r is not found), router)
     _attach(patched)
     return patched
 
@@ -46,7 +49,8 @@ def clear(model):
         options[SLOT] = Router((), found.previous)
     if ROUTERS in options:
         # One of ours may sit below another pack's override, out of reach but not out of sight.
-        options[OFF] = options.get(OFF, frozenset()) | frozenset(options.pop(ROUTERS))
+        options[OFF] = Group(*options[OFF].members, *options[ROUTERS].members)
+        options[ROUTERS] = Group()
     _detach(cleared)
     return cleared
 
@@ -114,7 +118,7 @@ def _note_what_is_missing(tally: Tally, options: dict, model: str) -> None:
 def publish_step(executor, x, timestep, model_options, seed=None):
     """PREDICT_NOISE wrapper: which rules cover this step. Reads the noise level once a step, only if a rule asks."""
     options = model_options.get("transformer_options", {})
-    routers = options.get(ROUTERS, ())
+    routers = options[ROUTERS].members if ROUTERS in options else ()
     if all(rule.always for router in routers for rule in router.rules):
         return executor(x, timestep, model_options, seed)
     sigma = float(timestep.max())
@@ -173,6 +177,8 @@ def remove_sites(patcher) -> None:
 
 
 def _announce(site: Site):
+    # Traced, the copy would tie a compiled graph to every key of today's options: KeyError once one is gone.
+    @torch.compiler.disable
     def hook(module, args, kwargs):
         options = kwargs.get("transformer_options")
         if options is None:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from attention.demo import codec, prompt
 
-DRIFT = 0.08    # the largest distance from the centre at half time, in frame widths, along each axis
-SPEED = 0.5     # frame widths per clip
-RADIUS = 0.19   # frame widths
+DRIFT = 0.08  # the largest distance from the centre at half time, in frame widths, along each axis
+SPEED = 0.5  # frame widths per clip
+RADIUS = 0.19  # frame widths
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,21 @@ class Scene:
 
 def draw_scene(count: int, generator: torch.Generator) -> Scene:
     """`count` random scenes."""
+
     def word(words):
         return torch.randint(len(words), (count,), generator=generator)
 
     def around(size):
         return 2 * torch.rand(*size, generator=generator) - 1
 
-    return Scene(word(prompt.COLOURS), word(prompt.SHAPES), word(prompt.DIRECTIONS), 0.5 + DRIFT * around((count, 2)),
-                 SPEED * (1 + 0.1 * around((count,))), RADIUS * (1 + 0.1 * around((count,))))
+    return Scene(
+        word(prompt.COLOURS),
+        word(prompt.SHAPES),
+        word(prompt.DIRECTIONS),
+        0.5 + DRIFT * around((count, 2)),
+        SPEED * (1 + 0.1 * around((count,))),
+        RADIUS * (1 + 0.1 * around((count,))),
+    )
 
 
 def draw_cover(scene: Scene, frames: int, size: int, edge: float) -> Tensor:
@@ -50,7 +57,11 @@ def draw_cover(scene: Scene, frames: int, size: int, edge: float) -> Tensor:
     dy = place[None, None, :, None] - (scene.centre[:, 1:2] + way * angle.sin()[:, None])[:, :, None, None]
     radius = scene.radius[:, None, None, None]
     far = (dx.square() + dy.square()).sqrt()
-    distances = (far - radius, torch.maximum(dx.abs(), dy.abs()) - 0.9 * radius, (far - 0.72 * radius).abs() - 0.33 * radius)
+    distances = (
+        far - radius,
+        torch.maximum(dx.abs(), dy.abs()) - 0.9 * radius,
+        (far - 0.72 * radius).abs() - 0.33 * radius,
+    )
     kind = scene.shape[:, None, None, None]
     distance = torch.where(kind == 0, distances[0], torch.where(kind == 1, distances[1], distances[2]))
     return (0.5 - distance / edge).clamp(0, 1)
@@ -77,4 +88,6 @@ def draw_clip(scene: Scene, frames: int = 64, size: int = 256) -> Tensor:
 def encode_words(scene: Scene) -> Tensor:
     """The scenes' prompt tokens (B, 3, 32)."""
     rows = zip(scene.colour.tolist(), scene.shape.tolist(), scene.direction.tolist())
-    return torch.cat([prompt.encode_prompt(prompt.COLOURS[c], prompt.SHAPES[s], prompt.DIRECTIONS[d])[0] for c, s, d in rows])
+    return torch.cat(
+        [prompt.encode_prompt(prompt.COLOURS[c], prompt.SHAPES[s], prompt.DIRECTIONS[d])[0] for c, s, d in rows]
+    )

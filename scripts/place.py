@@ -16,8 +16,14 @@ from attention.demo import codec
 Grid = tuple[int, int, int]
 # (block, head, axis of (t, y, x), step, first channel of the group, channels): the group holds unused latent channels,
 # which are pure noise at every timestep and so tell tokens apart.
-LOOKS = ((0, 2, 1, -1, 72, 14), (0, 3, 1, 1, 86, 14), (0, 4, 2, -1, 100, 14), (0, 5, 2, 1, 114, 14),
-         (1, 2, 0, -1, 128, 28), (1, 3, 0, 1, 156, 28))
+LOOKS = (
+    (0, 2, 1, -1, 72, 14),
+    (0, 3, 1, 1, 86, 14),
+    (0, 4, 2, -1, 100, 14),
+    (0, 5, 2, 1, 114, 14),
+    (1, 2, 0, -1, 128, 28),
+    (1, 3, 0, 1, 156, 28),
+)
 FIRST_FLAG = 184
 
 
@@ -85,7 +91,7 @@ def give_place(model: LTXVideoTransformer, grid: Grid, frame_rate: float, genera
         patchify.weight[channel, channel] = 1.0
         spare = torch.arange(codec.CHANNELS - codec.ACTIVE)
         patchify.weight[codec.CHANNELS + spare, codec.ACTIVE + spare] = 1.0
-        model.proj_out.weight[channel[:codec.ACTIVE], channel[:codec.ACTIVE]] += 1.0
+        model.proj_out.weight[channel[: codec.ACTIVE], channel[: codec.ACTIVE]] += 1.0
     cos, sin = model.tables(grid, frame_rate, "cpu")
     for number, (index, head, axis, step, first, count) in enumerate(LOOKS):
         block = model.transformer_blocks[index]

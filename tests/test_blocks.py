@@ -9,10 +9,15 @@ from attention.blocks import LTXConfig, LTXVideoTransformer, attend, attend_insi
 
 CASES = [
     pytest.param(LTXConfig(num_layers=2), (2, 3, 4), id="demo-width"),
-    pytest.param(LTXConfig(num_layers=1, num_attention_heads=2, attention_head_dim=32, cross_attention_dim=64), (2, 2, 3),
-                 id="width-not-a-multiple-of-six-pads-the-rotary-pairs"),
+    pytest.param(
+        LTXConfig(num_layers=1, num_attention_heads=2, attention_head_dim=32, cross_attention_dim=64),
+        (2, 2, 3),
+        id="width-not-a-multiple-of-six-pads-the-rotary-pairs",
+    ),
     pytest.param(LTXConfig(num_layers=1, causal_temporal_positioning=True), (3, 2, 2), id="first-frame-alone"),
-    pytest.param(LTXConfig(num_layers=1, positional_embedding_max_pos=(107.0, 10700.0, 10700.0)), (8, 2, 2), id="demo-positions"),
+    pytest.param(
+        LTXConfig(num_layers=1, positional_embedding_max_pos=(107.0, 10700.0, 10700.0)), (8, 2, 2), id="demo-positions"
+    ),
 ]
 
 

@@ -37,7 +37,9 @@ class LTXConfig:
 
     def __post_init__(self):
         if self.cross_attention_dim != self.width:
-            raise ValueError(f"cross_attention_dim {self.cross_attention_dim} must equal heads * head dim = {self.width}")
+            raise ValueError(
+                f"cross_attention_dim {self.cross_attention_dim} must equal heads * head dim = {self.width}"
+            )
 
     @property
     def width(self) -> int:
@@ -119,7 +121,9 @@ class FeedForward(torch.nn.Module):
 
     def __init__(self, width: int, ops=torch.nn):
         super().__init__()
-        self.net = torch.nn.Sequential(GELUProjection(width, 4 * width, ops), torch.nn.Dropout(0.0), ops.Linear(4 * width, width))
+        self.net = torch.nn.Sequential(
+            GELUProjection(width, 4 * width, ops), torch.nn.Dropout(0.0), ops.Linear(4 * width, width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -188,7 +192,9 @@ class LTXVideoTransformer(torch.nn.Module):
         self.config = config
         self.patchify_proj = ops.Linear(config.in_channels, width)
         self.adaln_single = Modulation(width, ops)
-        self.caption_projection = TwoLayers(config.caption_channels, width, lambda x: F.gelu(x, approximate="tanh"), ops)
+        self.caption_projection = TwoLayers(
+            config.caption_channels, width, lambda x: F.gelu(x, approximate="tanh"), ops
+        )
         self.transformer_blocks = torch.nn.ModuleList(Block(config, ops) for _ in range(config.num_layers))
         self.scale_shift_table = torch.nn.Parameter(torch.zeros(2, width))
         self.proj_out = ops.Linear(width, config.in_channels)
@@ -196,8 +202,12 @@ class LTXVideoTransformer(torch.nn.Module):
     def tables(self, grid: Grid, frame_rate: float, device) -> tuple[Tensor, Tensor]:
         """Rotary tables of (L, H, D/2) for one grid."""
         config = self.config
-        positions = token_positions(grid, config.vae_scale_factors, frame_rate, config.causal_temporal_positioning).to(device)
-        return rotary_tables(positions, config.positional_embedding_max_pos, config.num_attention_heads, config.attention_head_dim)
+        positions = token_positions(grid, config.vae_scale_factors, frame_rate, config.causal_temporal_positioning).to(
+            device
+        )
+        return rotary_tables(
+            positions, config.positional_embedding_max_pos, config.num_attention_heads, config.attention_head_dim
+        )
 
     def embed(self, latent: Tensor, timestep: Tensor, context: Tensor):
         """Tokens (B, L, W), modulation (B, 1, 6, W), embedding (B, 1, W) and prompt (B, N, W)."""
@@ -211,8 +221,15 @@ class LTXVideoTransformer(torch.nn.Module):
         x = F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
         return self.proj_out(x).transpose(1, 2).unflatten(2, grid)
 
-    def forward(self, latent: Tensor, timestep: Tensor, context: Tensor, mask: Tensor | None = None,
-                frame_rate: float = 25.0, self_attention: SelfAttention = attend) -> Tensor:
+    def forward(
+        self,
+        latent: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        mask: Tensor | None = None,
+        frame_rate: float = 25.0,
+        self_attention: SelfAttention = attend,
+    ) -> Tensor:
         """latent: (B, C, T, Y, X); timestep: (B,) in 0..1; context: (B, N, caption); mask: (B, N) of 0 or 1."""
         grid = tuple(latent.shape[2:])
         x, modulation, embedding, prompt = self.embed(latent, timestep, context)

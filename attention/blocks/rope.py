@@ -28,7 +28,9 @@ def token_positions(grid: tuple[int, int, int], scale: tuple[int, int, int], fra
     return torch.stack((t * (1.0 / frame_rate), y, x), dim=-1).reshape(-1, 3)
 
 
-def rotary_tables(positions: Tensor, max_pos: tuple[float, float, float], heads: int, head_dim: int) -> tuple[Tensor, Tensor]:
+def rotary_tables(
+    positions: Tensor, max_pos: tuple[float, float, float], heads: int, head_dim: int
+) -> tuple[Tensor, Tensor]:
     """Cosines and sines for `positions` (L, 3); returns two tensors of (L, H, D/2).
 
     Pair j of all H*D/2 pairs turns with axis j % 3 and with frequency j // 3 of the ladder, so the first heads

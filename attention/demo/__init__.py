@@ -1,0 +1,1 @@
+"""The demo model's own codec and prompts, in plain torch."""
