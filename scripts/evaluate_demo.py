@@ -18,10 +18,11 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from attention.blocks import LTXConfig, LTXVideoTransformer, attend, attend_inside_frames
-from attention.demo import codec, prompt
 from safetensors import safe_open
 from safetensors.torch import load_file
+
+from attention.blocks import LTXConfig, LTXVideoTransformer, attend, attend_inside_frames
+from attention.demo import codec, prompt
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIFT = 2.37
@@ -102,7 +103,10 @@ def measure(clips: Tensor, words: list[tuple[str, str, str]]) -> dict:
         size.append(area.mean().item())
         jump.append((rows.diff(n=2).square() + columns.diff(n=2).square()).sqrt().mean().item() * 256)
         pixel.append(clip.diff(n=2, dim=0).abs().mean().item())
-    mean = lambda values: sum(values) / len(values)
+
+    def mean(values):
+        return sum(values) / len(values)
+
     return {
         "colour_accuracy": mean(colour),
         "direction_accuracy": mean(direction),

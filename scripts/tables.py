@@ -40,7 +40,7 @@ def row(backend: Backend) -> str:
     limits = backend.limits
     cells = [
         backend.name, places(limits), dtypes(limits), head_dims_text(limits),
-        "yes" if set(limits.masks) == set(MASKS) else "no", "yes" if limits.exact else "no", "yes" if backend.auto else "no",
+        *("yes" if flag else "no" for flag in (set(limits.masks) == set(MASKS), limits.exact, backend.auto)),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 

@@ -20,16 +20,16 @@ from tqdm import tqdm
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
-import clips
 import place
-from attention.blocks import LTXConfig, LTXVideoTransformer
-from attention.demo import codec
+from batches import GRID, Pool, make_batch
 from safetensors.torch import save_file
 
+from attention.blocks import LTXConfig, LTXVideoTransformer
+from attention.demo import codec
+
 ROOT = Path(__file__).resolve().parents[1]
-GRID = (8, 8, 8)
 FRAME_RATE = 25.0
-# Puts the third head's rotary pairs between 1/40 and 1/8 turn per token, so that one head sees the whole frame smoothly.
+# Puts the third head's rotary pairs between 1/40 and 1/8 turn per token: one head sees the whole frame smoothly.
 CONFIG = LTXConfig(positional_embedding_max_pos=(107.0, 10700.0, 10700.0))
 
 
@@ -90,42 +90,6 @@ class Losses(torch.nn.Module):
         return (out[:, : codec.ACTIVE].float() - flow).square().mean(), sum(at), right
 
 
-class Pool:
-    """Clips drawn once without colour; each batch picks some and paints them."""
-
-    def __init__(self, count: int, seed: int, cache: Path):
-        generator = torch.Generator().manual_seed(seed)
-        self.scene = clips.draw_scene(count, generator)
-        self.scene.colour.fill_(clips.prompt.COLOURS.index("white"))
-        if cache.exists():
-            self.planes = torch.load(cache)
-            return
-        parts = []
-        for start in tqdm(range(0, count, 64), desc="draw", ncols=80, mininterval=5):
-            part = clips.Scene(**{name: value[start : start + 64] for name, value in vars(self.scene).items()})
-            parts.append(clips.draw_latent(part, GRID)[:, : codec.ACTIVE // 3].half())
-        self.planes = torch.cat(parts)
-        cache.parent.mkdir(exist_ok=True)
-        torch.save(self.planes, cache)
-
-    def draw(self, count: int, generator: torch.Generator):
-        """Latents (B, 72, T, Y, X) and prompt tokens (B, 3, 32), one in ten of them empty."""
-        pick = torch.randint(len(self.planes), (count,), generator=generator)
-        colour = torch.randint(len(clips.prompt.COLOURS), (count,), generator=generator)
-        scene = clips.Scene(colour, *(value[pick] for name, value in vars(self.scene).items() if name != "colour"))
-        signs = torch.tensor(list(clips.prompt.COLOUR_SIGNS.values()), dtype=torch.float32)[colour]
-        latent = (signs[:, :, None, None, None, None] * self.planes[pick].float()[:, None]).flatten(1, 2)
-        kept = torch.rand(count, 1, 1, generator=generator) >= 0.1
-        return latent, clips.encode_words(scene) * kept
-
-
-def draw_times(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Times in 0..1, half of them shifted as far as ComfyUI samples LTXV, exp(2.37), half less far."""
-    uniform = torch.rand(count, generator=generator)
-    shift = torch.where(torch.rand(count, generator=generator) < 0.5, math.exp(2.37), 2.0)
-    return shift * uniform / (1 + (shift - 1) * uniform)
-
-
 def make_optimisers(losses: Losses, muon: float, adam: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for the rest; the place heads keep slow AdamW."""
     matrices, slow, rest = [], [], []
@@ -176,20 +140,6 @@ def export(model: LTXVideoTransformer, path: Path, note: dict) -> None:
     )
     partial.chmod(0o644)
     partial.replace(path)
-
-
-def make_batch(pool: Pool, count: int, generator: torch.Generator):
-    """Noisy latents (B, 128, T, Y, X), times (B,), prompt tokens (B, 3, 32) and the flow wanted (B, 72, T, Y, X).
-
-    The unused channels carry unit noise at every time: their weights in `proj_out` are zero, so Euler sampling leaves
-    them as they were drawn, and they go on telling tokens apart.
-    """
-    clip, context = pool.draw(count, generator)
-    t = draw_times(count, generator)
-    noise = torch.randn(count, codec.CHANNELS, *GRID, generator=generator)
-    used = noise[:, : codec.ACTIVE]
-    noisy = torch.cat((torch.lerp(clip, used, t[:, None, None, None, None]), noise[:, codec.ACTIVE :]), 1)
-    return noisy, t, context, used - clip
 
 
 def set_rates(optimisers: list, step: int, share: float) -> None:

@@ -43,5 +43,5 @@ def encode_prompt(colour: str, shape: str, direction: str) -> tuple[Tensor, Tens
 
 
 def empty_prompt() -> tuple[Tensor, Tensor]:
-    """The prompt that says nothing, for classifier-free guidance: tokens (1, 3, 32) of zeros and mask (1, 3) of ones."""
+    """The prompt that says nothing, for classifier-free guidance: zeros (1, 3, 32) and a mask (1, 3) of ones."""
     return torch.zeros(1, 3, CAPTION_CHANNELS), torch.ones(1, 3, dtype=torch.long)
