@@ -58,15 +58,15 @@ def test_cleared_behind_compile(lab, compiled):
     ours = lab.backend()
     lab.sample(compiled(ours))
     # Another seed: an equal latent would find the report of the run above.
-    out = lab.sample(compiled(lab.clear(ours)), seed=2)
-    assert lab.error(out, lab.sample(seed=2)) <= 1e-4
+    out = lab.sample(compiled(lab.clear(ours)), seed=9101)
+    assert lab.error(out, lab.sample(seed=9101)) <= 1e-4
     assert lab.report(out) is None, "a cleared model is not counted"
 
 
 def test_compiled_before_we_came(lab, compiled):
     lab.sample(compiled(lab.model))
-    out = lab.sample(compiled(lab.backend()), seed=3)
-    assert lab.error(out, lab.sample(seed=3)) <= 1e-4
+    out = lab.sample(compiled(lab.backend()), seed=9102)
+    assert lab.error(out, lab.sample(seed=9102)) <= 1e-4
     report = lab.report(out)
     # ComfyUI's guard filter keeps the graph it made without us: the report must not claim otherwise.
     assert report.calls in (0, 2 * BLOCKS * STEPS)
