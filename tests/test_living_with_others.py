@@ -5,6 +5,8 @@ Other packs are stood in for by overrides that do as theirs do: overwrite the sl
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
@@ -39,7 +41,12 @@ def test_a_rule_added_to_a_model_that_is_loaded(lab):
     assert rows["self", "reference"].blocks == {0}
 
 
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+NEEDS_COMPILER = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++"))), reason="inductor needs a C++ compiler"
+)
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=NEEDS_COMPILER)])
 def test_compile_after_us(lab, plain, compiled, backend):
     model = compiled(lab.backend(), backend)
     out = lab.sample(model)
