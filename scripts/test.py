@@ -17,7 +17,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 # What needs a ComfyUI in this process. Older ones run in the environment of the newest.
-INSIDE = ("test_host.py", "test_host_chain.py", "test_living_with_others.py")
+INSIDE = ("test_host.py", "test_host_chain.py")
 
 
 def main() -> int:
