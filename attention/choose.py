@@ -49,17 +49,18 @@ _CHOSEN: dict[tuple, Choice] = {}
 
 
 def choose(
-    key: tuple, runs: dict[str, Callable], host: Callable, sample: Callable, max_error: float
+    key: tuple, runs: dict[str, Callable], host: Callable, make_sample: Callable, max_error: float
 ) -> tuple[Choice, bool]:
     """The Choice for a geometry, and whether it was made just now rather than remembered.
 
     key: GPU, geometry and whatever else the timing depends on. runs: backend -> a call of it, giving (B, H, L, D).
-    host: the host's own attention. sample: out -> relative L2 error. All of it on the tensors of the call at hand.
+    host: the host's own attention. make_sample: gives a Sample, asked for only when the geometry is new.
     """
     key = (*key, tuple(runs), max_error)
     if key in _CHOSEN:
         return _CHOSEN[key], False
     begin = time.perf_counter()
+    sample = make_sample()
     base = time_call(host, sample.device)
     trials = [Trial(HOST_RUN, base)]
     for name, run in runs.items():

@@ -106,11 +106,13 @@ def choose_auto(incoming: Incoming, record: Record, tally: Tally) -> str:
 
 
 def _measure(incoming: Incoming, record: Record, accepted: list[str]) -> tuple[Choice, bool]:
-    q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
-    sample = Sample(q, k, v, to_mask(incoming.mask, q.dtype), record.call)
+    def make_sample() -> Sample:
+        q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
+        return Sample(q, k, v, to_mask(incoming.mask, q.dtype), record.call)
+
     runs = {name: lambda name=name: incoming.run(registry.load(name)) for name in accepted}
-    key = (str(q.device), record.call, getattr(incoming.func, "__qualname__", ""), incoming.split_in)
-    return choose(key, runs, incoming.run_host, sample, record.rule.max_error)
+    key = (str(incoming.q.device), record.call, getattr(incoming.func, "__qualname__", ""), incoming.split_in)
+    return choose(key, runs, incoming.run_host, make_sample, record.rule.max_error)
 
 
 def winner(rules: tuple[Rule, ...], active, site: Site) -> Rule | None:

@@ -43,6 +43,11 @@ def to_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | Non
     return narrowed.masked_fill_(mask == -torch.inf, -torch.inf)
 
 
+def dense_rows(*tensors: torch.Tensor):
+    """The tensors as they are where the last axis is contiguous, else copies: many kernels read whole rows."""
+    return tuple(t if t.stride(-1) == 1 else t.contiguous() for t in tensors)
+
+
 def expand_kv(k: torch.Tensor, v: torch.Tensor, heads: int):
     """Grouped-query k, v: (B, Hkv, L, D) repeated to (B, H, L, D)."""
     if k.shape[1] == heads:

@@ -5,6 +5,7 @@ Q K^T and P V both run in INT8 after a block-Hadamard rotation; the softmax stay
 """
 
 from ..backend import HALVES, Backend, Limits, Unavailable
+from ..layout import dense_rows
 
 
 def load_int8():
@@ -26,13 +27,9 @@ def load_int8():
     def run(q, k, v, mask=None, scale=None):
         if mask is not None:
             mask = mask.expand(-1, -1, q.shape[2], -1)
-        return attend(_dense_rows(q), _dense_rows(k), _dense_rows(v), scale=scale, attn_mask=mask)
+        return attend(*dense_rows(q, k, v), scale=scale, attn_mask=mask)
 
     return run
-
-
-def _dense_rows(t):
-    return t if t.stride(-1) == 1 else t.contiguous()
 
 
 INT8 = Backend(

@@ -11,6 +11,7 @@ import torch
 
 from ..backend import HALVES, Backend, Limits, Unavailable
 from ..call import Call
+from ..layout import dense_rows
 
 V1_HEAD_DIMS = (64, 96, 128)
 # 1.0.6 counts the missing keys up to the next multiple of 64 as keys with score 0: at 77 keys it is off by 28 %.
@@ -53,7 +54,7 @@ def kernel_v1(sageattn):
     """`sageattn` of 1.x as a Kernel. It subtracts the mean from the keys in place, so it gets its own."""
 
     def run(q, k, v, mask=None, scale=None):
-        q, k, v = map(_dense_rows, (q, k, v))
+        q, k, v = dense_rows(q, k, v)
         return sageattn(q, k.clone(), v, tensor_layout="HND", is_causal=False, sm_scale=scale)
 
     return run
@@ -64,15 +65,11 @@ def kernel_v2(sageattention):
 
     def run(q, k, v, mask=None, scale=None):
         name, settings = V2_KERNELS[torch.cuda.get_device_capability(q.device)]
-        q, k, v = map(_dense_rows, (q, k, v))
+        q, k, v = dense_rows(q, k, v)
         attend = getattr(sageattention, name)
         return attend(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=scale, **settings)
 
     return run
-
-
-def _dense_rows(t):
-    return t if t.stride(-1) == 1 else t.contiguous()
 
 
 def also_refuses(call: Call) -> str | None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..backend import HALVES, Backend, Limits
 from ..call import Call
-from ..layout import expand_kv
+from ..layout import dense_rows, expand_kv
 
 
 def attend(q, k, v, mask=None, scale=None):
@@ -18,7 +18,7 @@ def attend(q, k, v, mask=None, scale=None):
 
 def flash(q, k, v, mask=None, scale=None):
     # The CPU operator takes any last axis for dense and is wrong in silence; scaled_dot_product_attention checks.
-    q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
+    q, k, v = dense_rows(q, k, v)
     if q.device.type == "cpu":
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             q, k, v, 0.0, False, attn_mask=additive(mask, q), scale=scale
