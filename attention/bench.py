@@ -9,7 +9,6 @@ from .call import Call
 from .choose import HOST_RUN, Sample, Trial, time_call, try_kernel
 from .decide import Incoming, inspect
 from .layout import to_heads, to_mask
-from .site import SITE
 
 
 class Bench:
@@ -30,7 +29,7 @@ class Bench:
     ):
         """The override contract of comfy.ldm.modules.attention.wrap_attn."""
         incoming = Incoming(func, q, k, v, heads, mask, attn_precision, skip_reshape, kw)
-        site, call, odd = inspect(incoming, (kw.get("transformer_options") or {}).get(SITE))
+        site, _, call, odd = inspect(incoming, kw.get("transformer_options") or {})
         if odd is None and (site.role, call) not in self.trials:
             self.trials[site.role, call] = measure(incoming, call)
         following = func if self.previous is None else lambda *a, **n: self.previous(func, *a, **n)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +11,11 @@ from . import registry
 from .call import Call, describe
 from .choose import HOST_RUN, Choice, Sample, choose
 from .layout import to_heads, to_mask
+from .moment import locate
 from .rules import ERROR, GUARD_OFF, MEASURE, Rule
-from .site import Site, guess
+from .site import Site
 from .tally import Record, Tally
+from .tokens import Place
 
 
 class UnsupportedAttention(RuntimeError):
@@ -60,17 +62,17 @@ def run_kernel(kernel, q, k, v, heads, mask, precision, split_in, scale) -> torc
     return out.to(dtype)
 
 
-def decide(incoming: Incoming, site: Site | None, rules: tuple[Rule, ...], active, host: str, tally: Tally) -> Record:
+def decide(incoming: Incoming, options: Mapping, rules: tuple[Rule, ...], active, host: str, tally: Tally) -> Record:
     """The Record for a call: last rule that covers it, its backend, and why not, if not.
 
-    site: as announced, None when nobody did. active: for each rule, whether it covers this step. host: what runs
-    without us, by name. Raises UnsupportedAttention when the rule wants that instead of a fallback.
+    options: the host's, with the Site and the Moment of the call. active: for each rule, whether it covers this step.
+    host: what runs without us, by name. Raises UnsupportedAttention when the rule wants that instead of a fallback.
     """
-    site, call, odd = inspect(incoming, site)
+    site, place, call, odd = inspect(incoming, options)
     rule = winner(rules, active, site)
     if rule is None or rule.backend == registry.HOST:
-        return Record(site, call, rule, None if rule is None else registry.HOST, host)
-    record = Record(site, call, rule, rule.backend, host)
+        return Record(site, call, rule, None if rule is None else registry.HOST, host, place)
+    record = Record(site, call, rule, rule.backend, host, place)
     name, record.reason = rule.backend, odd
     if odd is None and name == registry.AUTO:
         name = choose_auto(incoming, record, tally)
@@ -121,23 +123,23 @@ def winner(rules: tuple[Rule, ...], active, site: Site) -> Rule | None:
     return next(covering, None)
 
 
-def inspect(incoming: Incoming, site: Site | None) -> tuple[Site, Call | None, str | None]:
-    """Site and geometry of a call and, when it is none that a kernel could take, why."""
+def inspect(incoming: Incoming, options: Mapping) -> tuple[Site, Place | str, Call | None, str | None]:
+    """Site, place and geometry of a call and, when it is none that a kernel could take, why."""
     q, k, v, heads, split = incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in
     odd = _odd_layout(incoming)
     if odd is not None:
-        return site or guess(0, 1), None, odd
+        return *locate(options, 0, 1), None, odd
     q, k, v = to_heads(q, k, v, heads, split)
-    site = site or guess(q.shape[2], k.shape[2])
+    site, place = locate(options, q.shape[2], k.shape[2])
     call = describe(
         q, k, v, to_mask(incoming.mask, q.dtype), scale=incoming.kw.get("scale"),
         low_precision=incoming.kw.get("low_precision_attention") is not False, precision=incoming.precision,
     )  # fmt: skip
     if k.shape[0] != q.shape[0] or k.shape[:3] != v.shape[:3] or not q.shape[-1] == k.shape[-1] == v.shape[-1]:
-        return site, call, "q, k and v of different batch or head size"
+        return site, place, call, "q, k and v of different batch or head size"
     if not k.shape[1] or q.shape[1] % k.shape[1]:
-        return site, call, f"{q.shape[1]} heads over {k.shape[1]} key heads"
-    return site, call, None
+        return site, place, call, f"{q.shape[1]} heads over {k.shape[1]} key heads"
+    return site, place, call, None
 
 
 def _odd_layout(incoming: Incoming) -> str | None:

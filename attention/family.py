@@ -1,25 +1,46 @@
-"""What a model family tells: which module is which role, and the token grid of an input."""
+"""What a model family tells: which module makes which attention call, and how the tokens of an input are laid out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 
-Grid = tuple[int, int, int]
+from .tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One kind of model that users load. name: as they know it; roles: those its attention calls have, all reached."""
+
+    name: str
+    roles: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Family:
     """One row of the table.
 
-    models: class names of the diffusion model (strings, so that nothing of the host is imported).
-    modules: yields (attention module, role, block index) of a loaded model.
-    grid: (T, Y, X) in tokens from the model's first argument, or None when it cannot be known.
+    name: short. models: class names of the diffusion model (strings: nothing of the host is imported).
+    variants: what users load, for the documentation; tests run a tiny model of each and compare the roles.
+    sites: yields (module, role, block) of a loaded model. The module is the innermost one whose forward takes
+        `transformer_options` and makes the call; blocks count on where a model has several lists of them.
+    tokens: (model, x, inputs) -> Tokens of one model call. x: the model's first argument, after concatenation; inputs:
+        its other arguments by name ("context", "transformer_options" ...), as the host's apply_model gives them.
+    unreachable: what the host's override never sees, a short clause each.
+    unsupported: why nothing at all can be reached, None when something can.
     """
 
     name: str
     models: tuple[str, ...]
-    modules: Callable[[torch.nn.Module], Iterator[tuple[torch.nn.Module, str, int]]]
-    grid: Callable[[object], Grid | None]
+    variants: tuple[Variant, ...] = ()
+    sites: Callable[[torch.nn.Module], Iterator[tuple[torch.nn.Module, str, int]]] = lambda model: iter(())
+    tokens: Callable[[torch.nn.Module, object, Mapping], Tokens] = lambda model, x, inputs: Tokens(None)
+    unreachable: tuple[str, ...] = ()
+    unsupported: str | None = None
+
+
+def ceil_div(length: int, patch: int) -> int:
+    """Patches that cover `length`, the last one padded."""
+    return -(-length // patch)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from .registry import HOST
 from .rules import format_blocks
 from .tally import Record, Tally
+from .tokens import SIDES
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Report:
 
     rows: most calls first. fallbacks: (role, wanted, reason) -> calls. passed_over: (backend, reason) -> calls that
     `auto` would have given to that backend. measured: what `auto` timed, a line for each geometry, and `choosing`, the
-    seconds that took.
+    seconds that took. unplaced: (role, reason) -> calls whose video tokens could not be placed on the grid.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Report:
     ruled: int
     measured: tuple[str, ...] = ()
     choosing: float = 0.0
+    unplaced: Counter = field(default_factory=Counter)
 
     @property
     def calls(self) -> int:
@@ -77,6 +79,10 @@ class Report:
                 {"backend": name, "reason": reason, "calls": calls}
                 for (name, reason), calls in self.passed_over.most_common()
             ],
+            "unplaced": [
+                {"role": role, "reason": reason, "calls": calls}
+                for (role, reason), calls in self.unplaced.most_common()
+            ],
             "measured": list(self.measured),
             "choosing_seconds": round(self.choosing, 6),
             "notes": list(self.notes),
@@ -88,6 +94,7 @@ def summarise(tally: Tally) -> Report:
     rows: dict[tuple[str, str], Row] = {}
     fallbacks: Counter = Counter()
     passed_over: Counter = Counter()
+    unplaced: Counter = Counter()
     ruled, measured = 0, {}
     for record in tuple(tally.records.values()):
         row = rows.setdefault((record.site.role, record.used), Row(record.site.role, record.used))
@@ -98,6 +105,8 @@ def summarise(tally: Tally) -> Report:
             ruled += record.calls - record.fell_back
         for name, reason in record.passed_over.items():
             passed_over[name, reason] += record.calls
+        if record.site.family and record.site.role in SIDES and isinstance(record.place, str):
+            unplaced[record.site.role, record.place] += record.calls
         if record.choice is not None:
             measured[_trials(record)] = None
     ordered = tuple(sorted(rows.values(), key=lambda row: (-row.calls, row.role, row.used)))
@@ -112,6 +121,7 @@ def summarise(tally: Tally) -> Report:
         ruled,
         tuple(measured),
         tally.choosing,
+        unplaced,
     )
 
 
@@ -151,6 +161,9 @@ def to_text(report: Report) -> str:
         ]
     if report.passed_over:
         lines += ["", "Not open to auto:", *passed_over_lines(report)]
+    if report.unplaced:
+        lines += ["", "Not on the video's grid:"]
+        lines += [f"  {calls} calls, {role}: {why}" for (role, why), calls in report.unplaced.most_common()]
     if report.notes:
         lines += ["", *report.notes]
     return "\n".join(lines)

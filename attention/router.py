@@ -7,12 +7,10 @@ import torch
 from . import registry
 from .decide import Incoming, UnsupportedAttention, decide, run_kernel, sentence
 from .layout import from_heads
+from .moment import IDLE, MOMENT
 from .rules import ERROR, GUARD_EVERY, Rule
 from .site import SITE
 from .tally import Record, Tally, end_span, start_span
-
-# Keys in the host's transformer_options. Dots keep them apart from names that models take as keyword arguments.
-STEP, TALLY, OFF = "vattn.step", "vattn.tally", "vattn.off"
 
 _NOTHING: dict = {}
 
@@ -22,7 +20,7 @@ class Router:
 
     rules: the last one that covers a call wins. previous: the override found in the slot, called for everything that
     no rule covers or no backend accepts; None for the host's own attention. Unchanging, so clones may share it: what
-    is counted goes to the Tally found in transformer_options.
+    is counted goes to the Tally of the Moment in transformer_options.
     """
 
     def __init__(self, rules: tuple[Rule, ...] = (), previous=None):
@@ -49,13 +47,12 @@ class Router:
     def _route(self, func, q, k, v, heads, mask, precision, split_in, split_out, kw):
         args = (q, k, v, heads, mask, precision, split_in, split_out)
         options = kw.get("transformer_options") or _NOTHING
-        if not self.rules or self in options.get(OFF, ()):
+        moment, site = options.get(MOMENT, IDLE), options.get(SITE)
+        if not self.rules or self in moment.off:
             return self._next(func, args, kw)
-        tally = options.get(TALLY) or self.tally
-        step, site = options.get(STEP), options.get(SITE)
-        active = self.always if step is None else step.active.get(self, self.always)
+        tally = moment.tally or self.tally
         key = (
-            self, site, active, q.shape, k.shape, v.shape, heads, q.dtype, q.device,
+            self, site, moment, q.shape, k.shape, v.shape, heads, q.dtype, q.device,
             mask is not None and (mask.shape, mask.dtype), precision, split_in, kw.get("scale"),
             kw.get("low_precision_attention"),
             torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad),
@@ -63,7 +60,8 @@ class Router:
         record = tally.records.get(key)
         if record is None:
             incoming = Incoming(func, q, k, v, heads, mask, precision, split_in, kw)
-            record = decide(incoming, site, self.rules, active, self._next_name(func), tally)
+            active = moment.active_of(self)
+            record = decide(incoming, options, self.rules, active, self._next_name(func), tally)
             tally.records[key] = record
         record.calls += 1
         if not self.timing:
@@ -110,16 +108,6 @@ class Router:
             return f"{registry.HOST} ({getattr(func, '__qualname__', 'unknown').removeprefix('attention_')})"
         name = getattr(self.previous, "__qualname__", type(self.previous).__qualname__)
         return f"other override ({name})"
-
-
-class Group:
-    """Some routers. Not a tuple or a set: torch.compile takes those apart and ties its graph to their members."""
-
-    def __init__(self, *members: Router):
-        self.members = members
-
-    def __contains__(self, router: Router) -> bool:
-        return router in self.members
 
 
 class NotFinite(ArithmeticError):

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from . import registry
-from .site import ROLES, Site
+from .site import COVERS, ROLES, Site
 
 CHOICES = (registry.AUTO, registry.HOST, *registry.names())
 ALL_ROLES = "all"
@@ -46,7 +46,7 @@ class Rule:
 
     def covers(self, site: Site) -> bool:
         """Whether this rule is about `site`. An unknown block is covered by no list of blocks."""
-        if self.role not in (ALL_ROLES, site.role):
+        if self.role != ALL_ROLES and site.role not in COVERS.get(self.role, (self.role,)):
             return False
         if not self.blocks:
             return True

@@ -7,12 +7,15 @@ import time
 import torch
 
 from .call import Call
+from .moment import Moment
 from .site import Site
+from .tokens import Grid, Place
 
 
 class Record:
     """One decision of the router and how often it was carried out.
 
+    place: where in the call the video's tokens are, or why that cannot be told.
     kernel: what runs, None for the host's own attention. wanted: the backend the user's rule names, None without a
     rule. used: what runs. reason: why `used` is not `wanted`. passed_over: backends `auto` would have preferred.
     choice: what `auto` measured, None when it did not.
@@ -26,6 +29,7 @@ class Record:
         "guard",
         "kernel",
         "passed_over",
+        "place",
         "reason",
         "rule",
         "site",
@@ -34,9 +38,9 @@ class Record:
         "wanted",
     )
 
-    def __init__(self, site: Site, call: Call | None, rule, wanted: str | None, used: str, kernel=None):
-        self.site, self.call, self.rule = site, call, rule
-        self.wanted, self.used, self.kernel = wanted, used, kernel
+    def __init__(self, site: Site, call: Call | None, rule, wanted: str | None, used: str, place: Place | str = ""):
+        self.site, self.call, self.rule, self.place = site, call, rule, place
+        self.wanted, self.used, self.kernel = wanted, used, None
         self.reason: str | None = None
         self.passed_over: dict[str, str] = {}
         self.choice = None
@@ -53,14 +57,16 @@ class Record:
 class Tally:
     """The records of one run. Keys carry the device, so no two GPU threads ever write one record.
 
-    choosing: seconds that `auto` spent on timing candidates in this run.
+    choosing: seconds that `auto` spent on timing candidates in this run. moment: what is published when nothing more is
+    known than who counts.
     """
 
-    def __init__(self, model: str = "", grid: tuple[int, int, int] | None = None, steps: int = 0):
+    def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
         self.model, self.grid, self.steps = model, grid, steps
         self.records: dict[tuple, Record] = {}
         self.notes: list[str] = []
         self.choosing = 0.0
+        self.moment = Moment(self)
 
 
 def start_span(device: torch.device):

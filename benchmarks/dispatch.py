@@ -8,7 +8,8 @@ import torch
 from torch.utils.benchmark import Timer
 
 from attention import registry
-from attention.router import TALLY, Router
+from attention.moment import MOMENT
+from attention.router import Router
 from attention.rules import GUARD_OFF, Rule
 from attention.site import SELF, SITE, Site
 from attention.tally import Tally
@@ -20,7 +21,7 @@ def measure() -> dict[str, float]:
     """Median microseconds of a call: of the kernel alone, through our router, and through a router without rules."""
     q = torch.randn(1, 1, 8, 16)
     router = Router((Rule("sdpa", guard=GUARD_OFF),))
-    options = {SITE: Site("bench", SELF, 0), TALLY: Tally()}
+    options = {SITE: Site("bench", SELF, 0), MOMENT: Tally().moment}
     kernel = registry.load("sdpa")
 
     def host(q, k, v, heads, mask=None, skip_reshape=True, skip_output_reshape=True, **kw):

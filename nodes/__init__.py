@@ -5,9 +5,10 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
-from . import backend, benchmark, demo, load, report
+from . import backend, benchmark, demo, info, load, report
 
-NODES: tuple[type[io.ComfyNode], ...] = (*backend.NODES, *load.NODES, *report.NODES, *benchmark.NODES, *demo.NODES)
+TOPICS = (backend, load, report, info, benchmark, demo)
+NODES: tuple[type[io.ComfyNode], ...] = tuple(node for topic in TOPICS for node in topic.NODES)
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 

@@ -34,7 +34,8 @@ def where() -> list:
             "role",
             options=[rules.ALL_ROLES, *ROLES],
             default=rules.ALL_ROLES,
-            tooltip="self: tokens of the video among themselves. cross: the video looking at text, say.",
+            tooltip="self: the video's tokens among themselves, also inside frames or over time only. cross: the video "
+            "looking at text or image tokens. The others are parts of these, or of models with sound.",
         ),
         io.String.Input(
             "blocks",

@@ -1,6 +1,6 @@
 """Swap the attention of a model."""
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..attention import registry, rules
 from . import _host, _inputs
@@ -51,7 +51,7 @@ class VideoAttentionBackend(io.ComfyNode):
             raise ValueError(wrong)
         options["choice"] = options.pop("auto_choice")
         rule = rules.Rule(backend, role, rules.parse_blocks(blocks), start_percent, end_percent, **options)
-        return io.NodeOutput(_host.install(model, rule))
+        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(_host.status(model)))
 
 
 class VideoAttentionClear(io.ComfyNode):

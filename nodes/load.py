@@ -1,7 +1,7 @@
 """Load a model with its attention already swapped."""
 
 import folder_paths
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from nodes import UNETLoader
 
@@ -45,7 +45,8 @@ class VideoAttentionLoadModel(io.ComfyNode):
     @classmethod
     def execute(cls, unet_name, weight_dtype, backend, guard) -> io.NodeOutput:
         (model,) = UNETLoader().load_unet(unet_name, weight_dtype)
-        return io.NodeOutput(_host.install(model, rules.Rule(backend, guard=guard)))
+        rule = rules.Rule(backend, guard=guard)
+        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(_host.status(model)))
 
 
 NODES = (VideoAttentionLoadModel,)

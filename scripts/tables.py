@@ -14,6 +14,9 @@ sys.path.insert(0, str(ROOT))
 from attention.backend import FLOATS, HALVES, Backend, Limits, head_dims_text
 from attention.backends import TABLE
 from attention.call import MASKS
+from attention.families import TABLE as FAMILIES
+from attention.family import Family
+from attention.site import ROLES
 
 README = ROOT / "README.md"
 # First compute capability of a generation -> what people call it.
@@ -60,12 +63,38 @@ def dtypes(limits: Limits) -> str:
     return "16 bit" if limits.dtypes == HALVES else "16 and 32 bit"
 
 
+def families() -> str:
+    """Which models are known, and which of their attention calls are told apart."""
+    lines = ["| models | attention that is told apart | out of reach |", "|" + " --- |" * 3]
+    for family in FAMILIES:
+        if family.unsupported:
+            lines.append(f"| {family.name} | not supported: {family.unsupported} | all |")
+            continue
+        for row, (roles, names) in enumerate(by_roles(family).items()):
+            out = "as above" if row and family.unreachable else ", ".join(family.unreachable)
+            lines.append(f"| {', '.join(names)} | {', '.join(roles)} | {out or '-'} |")
+    return "\n".join(lines)
+
+
+def by_roles(family: Family) -> dict[tuple[str, ...], list[str]]:
+    """The family's variants, together where their roles are the same."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for variant in family.variants:
+        found.setdefault(tuple(role for role in ROLES if role in variant.roles), []).append(variant.name)
+    return found
+
+
+TABLES = {"backends": backends, "families": families}
+
+
 def filled(text: str) -> str:
-    """README's text with the table between its markers made anew."""
-    begin, end = "<!-- backends -->\n", "<!-- /backends -->"
-    head, rest = text.split(begin)
-    _, tail = rest.split(end)
-    return f"{head}{begin}{backends()}\n{end}{tail}"
+    """README's text with the tables between their markers made anew."""
+    for name, make in TABLES.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        head, rest = text.split(begin)
+        _, tail = rest.split(end)
+        text = f"{head}{begin}{make()}\n{end}{tail}"
+    return text
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import torch
 
 from attention import choose, registry, report
 from attention.layout import from_heads, to_heads
-from attention.router import TALLY, Router
+from attention.moment import MOMENT
+from attention.router import Router
 from attention.rules import IN_ORDER, MEASURE, Rule
 from attention.tally import Tally
 
@@ -39,7 +40,7 @@ def run(rule=None, tally=None, calls=1, length=33):
     router, tally = Router((rule or Rule(),)), tally or Tally()
     x = torch.randn(2, length, 24)
     for _ in range(calls):
-        out = router(host, x, x, x, 3, transformer_options={TALLY: tally})
+        out = router(host, x, x, x, 3, transformer_options={MOMENT: tally.moment})
     return out, from_heads(SDPA(*to_heads(x, x, x, 3, False)), False), tally
 
 
@@ -53,6 +54,12 @@ def wrong(q, k, v, mask=None, scale=None):
 
 def broken(q, k, v, mask=None, scale=None):
     raise RuntimeError("no such instruction")
+
+
+def greedy(q, k, v, mask=None, scale=None):
+    out = SDPA(q, k, v)
+    k -= k.mean(dim=2, keepdim=True)  # as SageAttention does: the softmax does not change, the caller's keys do
+    return out
 
 
 def slow(q, k, v, mask=None, scale=None):
@@ -80,7 +87,10 @@ def test_the_host_wins_when_nothing_is_faster(monkeypatch):
     assert not report.summarise(tally).fallbacks, "choosing the host is a choice, not a fallback"
 
 
-@pytest.mark.parametrize("bad, reason", [(wrong, "error"), (broken, "no such instruction")])
+BAD = [(wrong, "error"), (broken, "no such instruction"), (greedy, "it writes into its inputs")]
+
+
+@pytest.mark.parametrize("bad, reason", BAD)
 def test_wrong_and_broken_kernels_are_out(monkeypatch, bad, reason):
     use(monkeypatch, sage=bad, sdpa=exact)
     host.seconds = 0.01
@@ -88,6 +98,27 @@ def test_wrong_and_broken_kernels_are_out(monkeypatch, bad, reason):
     assert used(tally) == {"sdpa"}
     torch.testing.assert_close(out, truth)
     assert reason in " ".join(report.summarise(tally).measured)
+
+
+def test_a_kernel_that_writes_is_tried_on_copies(monkeypatch):
+    use(monkeypatch, sage=greedy)
+    q, k, v = (torch.randn(2, 20, 24) for _ in range(3))
+    before = [t.clone() for t in (q, k, v)]
+    mask = torch.rand(2, 3, 20, 20) > 0.3
+    Router((Rule(),))(host, q, k, v, 3, mask, transformer_options={MOMENT: Tally().moment})
+    assert all(torch.equal(a, b) for a, b in zip(before, (q, k, v)))
+
+
+def test_a_backend_that_disappears_is_not_remembered(monkeypatch):
+    host.seconds = 0.01
+    use(monkeypatch, sdpa=exact, sage=slow)
+    assert used(run()[2]) == {"sdpa"}
+    use(monkeypatch, sage=slow)
+    (name,) = used(run()[2])
+    assert name.startswith(registry.HOST)
+    use(monkeypatch)
+    _, _, tally = run()
+    assert report.summarise(tally).fallbacks == {("self", "auto", "no backend accepts this call"): 1}
 
 
 def test_a_looser_bound_lets_the_kernel_in(monkeypatch):
@@ -120,7 +151,7 @@ def test_masks_and_cross_lengths_are_sampled_right():
     q, k = torch.randn(2, 50, 24), torch.randn(2, 17, 24)
     mask = torch.rand(2, 1, 1, 17) > 0.3
     host.seconds = 0.01
-    out = router(host, q, k, k, 3, mask=mask, transformer_options={TALLY: tally})
+    out = router(host, q, k, k, 3, mask=mask, transformer_options={MOMENT: tally.moment})
     expected = from_heads(SDPA(*to_heads(q, k, k, 3, False), attn_mask=mask), False)
     torch.testing.assert_close(out, expected)
     choice = next(iter(tally.records.values())).choice
@@ -136,5 +167,5 @@ def test_an_override_in_between_is_not_called_to_be_timed(monkeypatch):
         return func(*args, **kwargs)
 
     router, x = Router((Rule(),), previous=foreign), torch.randn(1, 20, 24)
-    router(host, x, x, x, 3, transformer_options={TALLY: Tally()})
+    router(host, x, x, x, 3, transformer_options={MOMENT: Tally().moment})
     assert len(seen) == 1

@@ -12,9 +12,10 @@ from attention.backend import Backend, Limits, Unavailable
 from attention.decide import UnsupportedAttention
 from attention.reference import relative_l2, scaled_dot_product_attention
 from attention.report import summarise
-from attention.router import SITE, STEP, TALLY, Router
+from attention.moment import MOMENT
+from attention.router import SITE, Router
 from attention.rules import ERROR, Rule
-from attention.site import CROSS, SELF, Site, Step
+from attention.site import CROSS, SELF, Site
 from attention.tally import Tally
 
 torch.set_num_threads(1)
@@ -62,11 +63,12 @@ def qkv(q_len=5, kv_len=None, heads=2, head_dim=8, dtype=torch.float32):
     return tuple(torch.randn(2, n, heads * head_dim).to(dtype) for n in (q_len, kv_len or q_len, kv_len or q_len))
 
 
-def ask(rules, options=None, host=None, tensors=None, tally=None, previous=None, **kw):
+def ask(rules, options=None, host=None, tensors=None, tally=None, previous=None, active=None, **kw):
     """One call through a new Router: (output, its only record or None)."""
     tally = tally or Tally()
     router = rules if isinstance(rules, Router) else Router(rules, previous)
-    options = {TALLY: tally, **(options or {})}
+    moment = tally.moment if active is None else tally.moment.but(active=tuple(active.items()))
+    options = {MOMENT: moment, **(options or {})}
     out = router(host or Host(), *(tensors or qkv()), 2, transformer_options=options, **kw)
     return out, next(iter(tally.records.values()), None)
 
@@ -132,17 +134,15 @@ def test_steps(backends, spans, active, winner):
     for value, name in enumerate(names):
         backends(name, make_kernel(float(value)))
     router = Router(tuple(Rule(backend=name, start=lo, end=hi) for name, (lo, hi) in zip(names, spans)))
-    options = {} if active is None else {STEP: Step(0, 4, 1.0, {router: active})}
-    out, _ = ask(router, options)
+    out, _ = ask(router, active=None if active is None else {router: active})
     assert out.unique().tolist() == [7.0 if winner is None else float(winner)]
 
 
 def test_step_changes_the_rule_within_a_run(backends):
     backends("a", make_kernel(1.0))
     router, tally = Router((Rule(backend="a", end=0.5),)), Tally()
-    values = [
-        ask(router, {STEP: Step(i, 4, 1.0, {router: (i < 2,)})}, tally=tally)[0].unique().item() for i in range(4)
-    ]
+    moments = [tally.moment.but(active=((router, (i < 2,)),)) for i in range(4)]
+    values = [ask(router, {MOMENT: moment}, tally=tally)[0].unique().item() for moment in moments]
     assert values == [1.0, 1.0, 7.0, 7.0]
     assert sorted((r.wanted or "", r.calls) for r in tally.records.values()) == [("", 2), ("a", 2)]
 
@@ -150,7 +150,7 @@ def test_step_changes_the_rule_within_a_run(backends):
 def test_step_of_another_router_counts_as_unknown(backends):
     backends("a", make_kernel(1.0))
     other = Router((Rule(backend="a"),))
-    out, _ = ask((Rule(backend="a", end=0.5),), {STEP: Step(0, 4, 1.0, {other: (True,)})})
+    out, _ = ask((Rule(backend="a", end=0.5),), active={other: (True,)})
     assert out.unique().tolist() == [7.0]
 
 

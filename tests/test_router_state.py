@@ -12,7 +12,8 @@ from attention import registry
 from attention.backend import Backend, Limits
 from attention.reference import relative_l2, scaled_dot_product_attention
 from attention.report import summarise
-from attention.router import OFF, TALLY, Router
+from attention.moment import IDLE, MOMENT
+from attention.router import Router
 from attention.rules import GUARD_EVERY, GUARD_FIRST, GUARD_OFF, IN_ORDER, Rule
 from attention.tally import Tally
 
@@ -61,7 +62,8 @@ def split(t):
 
 
 def run(router, tensors=None, tally=None, **kw):
-    options = ({} if tally is None else {TALLY: tally}) | kw.pop("options", {})
+    moment = (tally.moment if tally else IDLE).but(off=kw.pop("off", ()))
+    options = {MOMENT: moment} | kw.pop("options", {})
     return router(attention_stand_in, *(tensors or qkv()), HEADS, transformer_options=options, **kw)
 
 
@@ -212,10 +214,10 @@ def test_turned_off_routers_pass_through(backend):
     kernel, tally = Scripted(), Tally()
     backend(kernel)
     router, other = Router((Rule(backend="test"),)), Router((Rule(backend="test"),))
-    assert mark(run(router, tally=tally, options={OFF: frozenset({router})})) == "h"
+    assert mark(run(router, tally=tally, off=(router,))) == "h"
     assert mark(run(Router(()), tally=tally)) == "h"
     assert not kernel.given and not tally.records
-    assert mark(run(other, tally=tally, options={OFF: frozenset({router})})) == "k"
+    assert mark(run(other, tally=tally, off=(router,))) == "k"
 
 
 def test_a_router_above_a_router(backend):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from attention import registry
 from attention.rules import CHOICES, Rule, check, format_blocks, parse_blocks
-from attention.site import CROSS, SELF, Site
+from attention.site import CROSS, ROLES, SELF, Site
 
 PARSED = (
     ("", ()),
@@ -109,8 +109,8 @@ def test_always(start, end, always):
 GOOD = {"backend": "sdpa", "role": "all", "blocks": "", "start": 0.0, "end": 1.0}
 WRONG = (
     ({"backend": "nonsense"}, f"backend: 'nonsense' is not known. Known: {', '.join(CHOICES)}."),
-    ({"role": "temporal"}, "role: 'temporal' is not known. Known: all, self, cross."),
-    ({"role": ""}, "role: '' is not known. Known: all, self, cross."),
+    ({"role": "tempo"}, f"role: 'tempo' is not known. Known: all, {', '.join(ROLES)}."),
+    ({"role": ""}, f"role: '' is not known. Known: all, {', '.join(ROLES)}."),
     ({"start": -0.1}, "start_percent and end_percent: -0.1 and 1 must lie between 0 and 1."),
     ({"end": 1.5}, "start_percent and end_percent: 0 and 1.5 must lie between 0 and 1."),
     ({"end": float("nan")}, "start_percent and end_percent: 0 and nan must lie between 0 and 1."),

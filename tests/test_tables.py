@@ -1,6 +1,7 @@
 """README's tables say what the code says."""
 
 import tables
+from tiny import CASES
 
 
 def test_the_compatibility_table_is_the_code_s():
@@ -11,3 +12,15 @@ def test_the_compatibility_table_is_the_code_s():
 def test_every_backend_has_a_row():
     table = tables.backends()
     assert all(f"| {backend.name} |" in table for backend in tables.TABLE)
+
+
+def test_every_variant_is_named_and_sampled():
+    """A row of the table is a promise: each of its models has a tiny one that the tests sample."""
+    table = tables.families()
+    variants = [variant for family in tables.FAMILIES for variant in family.variants if not family.unsupported]
+    assert len(variants) >= 18
+    assert all(variant.name in table for variant in variants)
+    assert {variant.name for variant in variants} == {case.variant for case in CASES}
+    for variant in variants:
+        called = {role for case in CASES if case.variant == variant.name for role in case.calls}
+        assert called == set(variant.roles), variant.name

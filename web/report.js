@@ -3,8 +3,31 @@
 import { app } from "../../scripts/app.js";
 import { ComfyWidgets } from "../../scripts/widgets.js";
 
-const TYPES = ["VideoAttentionReport", "VideoAttentionBenchmark"];
+// Whole reports, and one line on nodes that patch a model.
+const REPORTS = ["VideoAttentionReport", "VideoAttentionBenchmark", "VideoAttentionInfo"];
+const LINES = ["VideoAttentionBackend", "VideoAttentionLoadModel"];
 const NAME = "what ran";
+
+function textWidget(node) {
+  const { widget } = ComfyWidgets.STRING(node, NAME, ["STRING", { multiline: true }], app);
+  widget.element.readOnly = true;
+  Object.assign(widget.element.style, { fontFamily: "monospace", whiteSpace: "pre-wrap", overflow: "auto" });
+  return widget;
+}
+
+function lineWidget(node) {
+  const widget = node.addWidget("text", NAME, "", () => {});
+  widget.label = "model";
+  widget.disabled = true;
+  return widget;
+}
+
+function addWidget(node) {
+  const widget = REPORTS.includes(node.comfyClass) ? textWidget(node) : lineWidget(node);
+  // Neither part of the prompt nor of the saved workflow.
+  widget.serialize = false;
+  widget.options.serialize = false;
+}
 
 function show(node, output) {
   const widget = node?.widgets?.find((w) => w.name === NAME);
@@ -15,13 +38,8 @@ app.registerExtension({
   name: "VideoAttention.Report",
 
   nodeCreated(node) {
-    if (!TYPES.includes(node.comfyClass)) return;
-    const { widget } = ComfyWidgets.STRING(node, NAME, ["STRING", { multiline: true }], app);
-    // Neither part of the prompt nor of the saved workflow.
-    widget.serialize = false;
-    widget.options.serialize = false;
-    widget.element.readOnly = true;
-    Object.assign(widget.element.style, { fontFamily: "monospace", whiteSpace: "pre-wrap", overflow: "auto" });
+    if (![...REPORTS, ...LINES].includes(node.comfyClass)) return;
+    addWidget(node);
     const executed = node.onExecuted;
     node.onExecuted = function (output) {
       executed?.apply(this, arguments);
@@ -33,7 +51,7 @@ app.registerExtension({
   onNodeOutputsUpdated(outputs) {
     for (const [id, output] of Object.entries(outputs)) {
       const node = app.graph.getNodeById(id) ?? app.graph.getNodeById(Number(id));
-      if (TYPES.includes(node?.comfyClass)) show(node, output);
+      show(node, output);
     }
   },
 });

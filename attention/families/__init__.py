@@ -1,8 +1,24 @@
 """Every model family whose attention calls we can place, keyed by the class name of its diffusion model."""
 
-from . import ltxv
+from . import cogvideox, cosmos, flux, hunyuan, kandinsky5, ltxv, minimax, mochi, qwen_image, seedvr2, svd, wan
 
-TABLE = (ltxv.LTXV,)
+TABLE = (
+    cogvideox.COGVIDEOX,
+    cosmos.COSMOS,
+    cosmos.COSMOS_PREDICT2,
+    flux.FLUX,
+    hunyuan.HUNYUAN,
+    kandinsky5.KANDINSKY5,
+    ltxv.LTX2,
+    ltxv.LTXV,
+    minimax.MINIMAX,
+    mochi.MOCHI,
+    qwen_image.QWEN_IMAGE,
+    seedvr2.SEEDVR2,
+    svd.SVD,
+    wan.WAN,
+    wan.WAN_CAUSAL,
+)
 
 
 def find(class_name: str):

@@ -1,0 +1,33 @@
+"""CogVideoX (https://arxiv.org/abs/2408.06072): each block attends over the prompt's tokens and then the video's."""
+
+from ..family import Family, Variant, ceil_div
+from ..site import SELF
+from ..tokens import Span, Tokens
+
+
+def sites(model):
+    for index, block in enumerate(model.blocks):
+        yield block, SELF, index
+
+
+def tokens(model, x, inputs):
+    """x: (B, C, T, Y, X) latents, padded to whole patches; only 1.5 has patches of more than one frame."""
+    if getattr(x, "ndim", 0) != 5:
+        return Tokens(None, unknown="no video latent")
+    patch = (model.patch_size_t or 1, model.patch_size, model.patch_size)
+    return Tokens(tuple(map(ceil_div, x.shape[2:], patch)), prefix=(Span("text", inputs["context"].shape[1]),))
+
+
+COGVIDEOX = Family(
+    name="CogVideoX",
+    models=("CogVideoXTransformer3DModel",),
+    variants=(
+        Variant("CogVideoX", (SELF,)),
+        Variant("CogVideoX I2V", (SELF,)),
+        Variant("CogVideoX Fun", (SELF,)),
+        Variant("CogVideoX 1.5", (SELF,)),
+        Variant("CogVideoX 1.5 I2V", (SELF,)),
+    ),
+    sites=sites,
+    tokens=tokens,
+)

@@ -1,0 +1,42 @@
+"""Flux.1 (https://github.com/black-forest-labs/flux) and models of its class: double-stream, then single-stream blocks
+over the prompt's, the image's and the reference images' tokens in one sequence. There is no time axis."""
+
+from math import prod
+
+from ..family import Family, Variant, ceil_div
+from ..site import SELF
+from ..tokens import Span, Tokens
+
+
+def sites(model):
+    for index, block in enumerate((*model.double_blocks, *model.single_blocks)):
+        yield block, SELF, index
+
+
+def tokens(model, x, inputs):
+    """x: (B, C, Y, X) latents, padded to whole patches. Every reference image has its own size."""
+    if getattr(x, "ndim", 0) != 4:
+        return Tokens(None, unknown="no image latent")
+    references = tuple(Span("reference", prod(_patches(model, ref))) for ref in inputs.get("ref_latents") or ())
+    return Tokens((1, *_patches(model, x)), (Span("text", inputs["context"].shape[1]),), references)
+
+
+def _patches(model, latent) -> tuple[int, ...]:
+    return tuple(ceil_div(length, model.patch_size) for length in latent.shape[2:])
+
+
+FLUX = Family(
+    name="Flux",
+    models=("Flux",),
+    variants=(
+        Variant("Flux.1", (SELF,)),
+        Variant("Flux.1 Kontext", (SELF,)),
+        Variant("Flux.1 Fill", (SELF,)),
+        Variant("Flux.2", (SELF,)),
+        Variant("LongCat-Image", (SELF,)),
+        Variant("Ovis-Image", (SELF,)),
+    ),
+    sites=sites,
+    tokens=tokens,
+    unreachable=("ControlNets",),
+)

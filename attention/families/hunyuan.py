@@ -1,0 +1,60 @@
+"""HunyuanVideo (https://arxiv.org/abs/2412.03603), HunyuanVideo 1.5 (https://arxiv.org/abs/2511.18870) and HunyuanImage
+2.1: double-stream, then single-stream blocks over prompt and latent in one sequence, after a refiner of the prompt."""
+
+from math import prod
+
+from ..family import Family, Variant, ceil_div
+from ..site import SELF, TEXT
+from ..tokens import Span, Tokens
+
+
+def sites(model):
+    for index, block in enumerate(model.txt_in.individual_token_refiner.blocks):
+        yield block, TEXT, index
+    for index, block in enumerate((*model.double_blocks, *model.single_blocks)):
+        yield block, SELF, index
+
+
+def tokens(model, x, inputs):
+    """x: (B, C, T, Y, X) latents, (B, C, Y, X) in image models, padded to whole patches."""
+    if getattr(x, "ndim", 0) != len(model.patch_size) + 2:
+        return Tokens(None, unknown="no latent of as many axes as the model's patches have")
+    prefix = _prompt(model, inputs)
+    reference = inputs.get("ref_latent")
+    if reference is not None:
+        prefix = (*prefix, Span("reference", prod(_patches(model, reference))))
+    axes = _patches(model, x)
+    return Tokens(axes if len(axes) == 3 else (1, *axes), prefix=prefix)
+
+
+def _patches(model, latent) -> tuple[int, ...]:
+    return tuple(map(ceil_div, latent.shape[2:], model.patch_size))
+
+
+def _prompt(model, inputs) -> tuple[Span, ...]:
+    """The conditioning's tokens in order. byt5: of text that the picture shall show; vision: of a start image."""
+    spans = (Span("text", inputs["context"].shape[1]),)
+    byt5, vision = inputs.get("txt_byt5"), inputs.get("clip_fea")
+    if byt5 is not None and model.byt5_in is not None:
+        quoted = (Span("byt5", byt5.shape[1]),)
+        # 1.5 marks its kinds of tokens by embeddings and puts the text last.
+        spans = spans + quoted if model.cond_type_embedding is None else quoted + spans
+    return spans if vision is None else (Span("vision", vision.shape[1]), *spans)
+
+
+ROLES = (TEXT, SELF)
+HUNYUAN = Family(
+    name="HunyuanVideo",
+    models=("HunyuanVideo",),
+    variants=(
+        Variant("HunyuanVideo", ROLES),
+        Variant("HunyuanVideo I2V", ROLES),
+        Variant("SkyReels V1 I2V", ROLES),
+        Variant("HunyuanVideo 1.5", ROLES),
+        Variant("HunyuanVideo 1.5 SR", ROLES),
+        Variant("HunyuanImage 2.1", ROLES),
+        Variant("HunyuanImage 2.1 refiner", ROLES),
+    ),
+    sites=sites,
+    tokens=tokens,
+)

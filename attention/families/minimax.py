@@ -1,0 +1,37 @@
+"""MiniMax-H3: blocks attend over one packed sequence of text, references, audio and video, one prompt at a time.
+
+The order of the packed sequence is the host's own (comfy/ldm/minimax/model.py, PackedLayout): the video comes last.
+"""
+
+from ..family import Family, Variant, ceil_div
+from ..site import SELF
+from ..tokens import Span, Tokens
+
+
+def sites(model):
+    for index, block in enumerate(model.blocks):
+        yield block.attn, SELF, index
+
+
+def tokens(model, x, inputs):
+    """x: [video (1, 24, T, Y, X), audio (1, 32, 2, samples)] latents; a token is 1 x 2 x 2 of the video, padded."""
+    if not isinstance(x, (list, tuple)) or len(x) < 2 or x[0].ndim != 5:
+        return Tokens(None, unknown="no video and audio latents")
+    video, audio = x[0], x[1]
+    frames, height, width = video.shape[2:]
+    patch_t, patch_y, patch_x = model.patch_size
+    grid = (ceil_div(frames, patch_t), ceil_div(height, patch_y), ceil_div(width, patch_x))
+    payload = inputs.get("minimax_payload") or {}
+    references = (Span("reference"),) if payload.get("keyframes") or payload.get("refs") else ()
+    text = Span("text", inputs["context"].shape[1])
+    return Tokens(grid, prefix=(text, *references, Span("audio", audio.shape[-2] * audio.shape[-1])))
+
+
+MINIMAX = Family(
+    name="MiniMax-H3",
+    models=("MiniMaxH3Model",),
+    variants=(Variant("MiniMax-H3", (SELF,)),),
+    sites=sites,
+    tokens=tokens,
+    unreachable=("the refiner of the prompt, run once before sampling",),
+)

@@ -1,0 +1,33 @@
+"""Mochi 1 (https://github.com/genmoai/mochi): each block attends over the video's tokens and then the prompt's."""
+
+from ..family import Family, Variant
+from ..site import SELF
+from ..tokens import Span, Tokens
+
+# What the model takes when no attention mask tells how many tokens of the prompt are real.
+PROMPT_TOKENS = 256
+
+
+def sites(model):
+    for index, block in enumerate(model.blocks):
+        yield block.attn, SELF, index
+
+
+def tokens(model, x, inputs):
+    """x: (B, C, T, Y, X) latents, Y and X whole patches. The prompt is cropped to its real tokens."""
+    if getattr(x, "ndim", 0) != 5:
+        return Tokens(None, unknown="no video latent")
+    frames, height, width = x.shape[2:]
+    text = min(inputs.get("num_tokens", PROMPT_TOKENS), inputs["context"].shape[1])
+    grid = (frames, height // model.patch_size, width // model.patch_size)
+    return Tokens(grid, suffix=(Span("text", text),))
+
+
+MOCHI = Family(
+    name="Mochi",
+    models=("AsymmDiTJoint",),
+    variants=(Variant("Mochi 1", (SELF,)),),
+    sites=sites,
+    tokens=tokens,
+    unreachable=("pooling of the prompt",),
+)

@@ -1,0 +1,54 @@
+"""What holds during one model evaluation: which rules cover it, where its tokens are, who counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .site import SITE, Site, guess
+from .tokens import Place, Tokens
+
+# Key of a Moment in the host's transformer_options.
+MOMENT = "vattn.moment"
+
+
+class Moment:
+    """One kind of model evaluation. Compared by identity, and the same object for the same values: see `but`.
+
+    tally: what counts this run, None outside of one. active: pairs of a router and, for each of its rules, whether it
+    covers this step; a router without a pair goes by its rules for all steps. tokens: how the input is laid out, None
+    when nobody told. off: routers that were cleared but may sit below another pack's override.
+
+    Not a dataclass: torch.compile takes containers in transformer_options apart and ties its graph to their members.
+    """
+
+    __slots__ = ("_kin", "active", "off", "tally", "tokens")
+
+    def __init__(self, tally=None, active: tuple = (), tokens: Tokens | None = None, off: tuple = (), kin=None):
+        self.tally, self.active, self.tokens, self.off = tally, active, tokens, off
+        self._kin: dict[tuple, Moment] = {(active, tokens, off): self} if kin is None else kin
+
+    def but(self, **changes) -> Moment:
+        """This moment with other values of active, tokens or off. Asked twice, it gives one object."""
+        values = {"active": self.active, "tokens": self.tokens, "off": self.off, **changes}
+        key = tuple(values.values())
+        found = self._kin.get(key)
+        return found or self._kin.setdefault(key, Moment(self.tally, **values, kin=self._kin))
+
+    def active_of(self, router) -> tuple[bool, ...]:
+        """Which rules of `router` cover this evaluation."""
+        return next((on for member, on in self.active if member is router), router.always)
+
+
+IDLE = Moment()
+
+
+def locate(options: Mapping, q_len: int, kv_len: int) -> tuple[Site, Place | str]:
+    """Site of a call with these options and lengths, and where in it the video is, or why that cannot be told."""
+    site = options.get(SITE) or guess(q_len, kv_len)
+    tokens = options.get(MOMENT, IDLE).tokens
+    if tokens is None:
+        return site, "nothing is known of this model's tokens"
+    role = tokens.role(site.role, kv_len)
+    if role != site.role:
+        site = Site(site.family, role, site.block)
+    return site, tokens.place(role, q_len, kv_len)

@@ -1,0 +1,125 @@
+"""Tells every attention call of a known family where it comes from, by hooks that live as long as one sampling run."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from comfy.patcher_extension import CallbacksMP
+
+from ..attention.families import find
+from ..attention.family import Family
+from ..attention.moment import IDLE, MOMENT
+from ..attention.site import SITE, Site
+from ..attention.tokens import Tokens
+
+KEY = "video_attention.sites"
+HOOKS = "_video_attention_hooks"
+OPTIONS = "transformer_options"
+
+
+def attach(patcher) -> None:
+    """Lets `patcher` publish while it is sampled.
+
+    Not by injections: a clone of an injected model believes that it is injected too, and never is.
+    """
+    detach(patcher)
+    patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, publish)
+    patcher.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, remove)
+
+
+def detach(patcher) -> None:
+    """Undoes attach."""
+    for kind in (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP):
+        patcher.remove_callbacks_with_key(kind, KEY)
+
+
+def with_sites(model):
+    """A clone of the MODEL `model` whose attention calls are announced, and nothing else changed."""
+    told = model.clone()
+    attach(told)
+    return told
+
+
+def family_of(patcher) -> Family | None:
+    """The family of a MODEL, None when it is no model this pack knows."""
+    return find(type(patcher.model.diffusion_model).__name__)
+
+
+def publish(patcher) -> None:
+    """ON_PRE_RUN: hooks on the model and on every attention module that its family names."""
+    remove(patcher)
+    model = patcher.model.diffusion_model
+    family = family_of(patcher)
+    if family is None or family.unsupported:
+        return
+    hooks = [model.register_forward_pre_hook(_lay_out(family), with_kwargs=True)]
+    for module, role, block in family.sites(model):
+        hook = _announce(Site(family.name, role, block), _position(module))
+        hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+    setattr(model, HOOKS, hooks)
+
+
+def remove(patcher) -> None:
+    """ON_CLEANUP, after errors and interrupts too: undoes publish, also twice."""
+    model = patcher.model.diffusion_model
+    for hook in getattr(model, HOOKS, ()):
+        hook.remove()
+    if hasattr(model, HOOKS):
+        delattr(model, HOOKS)
+
+
+def _position(module: torch.nn.Module) -> int | None:
+    """Which positional argument of the module's forward the options are, should they come as one."""
+    names = list(inspect.signature(module.forward).parameters)
+    return names.index(OPTIONS) if OPTIONS in names else None
+
+
+def _announce(site: Site, position: int | None):
+    # Traced, the copy would tie a compiled graph to every key of today's options: KeyError once one is gone.
+    @torch.compiler.disable
+    def hook(module, args, kwargs):
+        options = kwargs.get(OPTIONS)
+        if options is not None:
+            return args, {**kwargs, OPTIONS: {**options, SITE: site}}
+        if position is not None and position < len(args) and args[position] is not None:
+            return (*args[:position], {**args[position], SITE: site}, *args[position + 1 :]), kwargs
+        return None
+
+    return hook
+
+
+def _lay_out(family: Family):
+    @torch.compiler.disable
+    def hook(module, args, kwargs):
+        options = kwargs.get(OPTIONS)
+        if options is None or not args:
+            return None
+        tokens = tokens_of(family, module, args[0], kwargs)
+        moment = options.get(MOMENT, IDLE).but(tokens=tokens)
+        if moment.tally is not None and moment.tally.grid is None:
+            moment.tally.grid = tokens.grid
+        return args, {**kwargs, OPTIONS: {**options, MOMENT: moment}}
+
+    return hook
+
+
+def tokens_of(family: Family, model: torch.nn.Module, x, inputs) -> Tokens:
+    """The layout of one model call. Whatever a future host passes, a layout must not cost a render."""
+    try:
+        return family.tokens(model, x, inputs)
+    except Exception as error:
+        return Tokens(None, unknown=f"the input could not be read ({type(error).__name__}: {error})".splitlines()[0])
+
+
+def tokens_of_latent(patcher, samples) -> Tokens | None:
+    """The layout that a MODEL would give to this latent, as far as it needs no prompt; None for an unknown family."""
+    family = family_of(patcher)
+    if family is None:
+        return None
+    parts = list(samples.unbind()) if getattr(samples, "is_nested", False) else samples
+    model = patcher.model.diffusion_model
+    if not isinstance(parts, list) and parts.ndim == 5 and patcher.model.latent_format.latent_dimensions == 2:
+        parts = parts.movedim(1, 2).flatten(0, 1)
+    frames = parts.shape[0] if not isinstance(parts, list) else 1
+    return tokens_of(family, model, parts, {"context": torch.empty(1, 0, 0), "num_video_frames": frames})

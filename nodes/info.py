@@ -1,0 +1,53 @@
+"""What the pack knows of a model before it runs."""
+
+import comfy.sample
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..attention.draw_info import draw_info
+from ..attention.info import examine, to_text
+from . import _sites
+
+
+class VideoAttentionInfo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionInfo",
+            display_name="Video Attention Info",
+            category="video attention/inspect",
+            description=(
+                "Says what is known of this model without running it: family, blocks, heads, which attention can be "
+                "reached, and with a latent the token grid, attention's share of a step and what a faster kernel or a "
+                "pattern could gain at most."
+            ),
+            search_aliases=["model info", "tokens", "attention share", "heads", "amdahl", "is my model supported"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="Any diffusion model. Nothing is run and nothing is changed."),
+                io.Latent.Input(
+                    "latent", optional=True, tooltip="An empty latent of the size and length you want to know about."
+                ),
+            ],
+            outputs=[
+                io.String.Output("info", tooltip="The lines shown on the node."),
+                io.Image.Output("picture", tooltip="A bar: attention and the rest of a step."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, latent=None) -> io.NodeOutput:
+        tokens = None if latent is None else _sites.tokens_of_latent(model, _channels(model, latent))
+        info = examine(model.model.diffusion_model, _sites.family_of(model), tokens)
+        text = to_text(info)
+        picture = torch.from_numpy(np.asarray(draw_info(info), dtype=np.float32) / 255.0)[None]
+        return io.NodeOutput(text, picture, ui=ui.PreviewText(text))
+
+
+def _channels(model, latent):
+    """An empty latent has the channels of no model in particular; the sampler mends that in the same way."""
+    return comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+
+
+NODES = (VideoAttentionInfo,)

@@ -1,0 +1,31 @@
+"""Tiny random models of every family, one file each."""
+
+from . import cogvideox, cosmos, flux, hunyuan, kandinsky5, ltx2, ltxv, minimax, mochi, qwen_image, svd, wan
+
+CASES = (
+    *cogvideox.CASES,
+    *cosmos.CASES,
+    *flux.CASES,
+    *hunyuan.CASES,
+    *kandinsky5.CASES,
+    *ltx2.CASES,
+    *ltxv.CASES,
+    *minimax.CASES,
+    *mochi.CASES,
+    *qwen_image.CASES,
+    *svd.CASES,
+    *wan.CASES,
+)
+
+
+def plain() -> dict:
+    """The first plain case of each family, by the family's name."""
+    from attention.families import TABLE
+
+    first = {}
+    for family in TABLE:
+        names = {variant.name for variant in family.variants}
+        found = next((case for case in CASES if case.variant in names and not case.name), None)
+        if found is not None:
+            first[family.name] = found
+    return first
