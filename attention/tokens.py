@@ -74,8 +74,8 @@ class Tokens:
         if side == BOTH and q_len != kv_len:
             return f"self-attention in parts ({q_len} x {kv_len} tokens)"
         length = kv_len if side == KEYS else q_len
-        if role in (SPATIAL, TEMPORAL):
-            return self._place_folded(role, length)
+        if role in (SPATIAL, TEMPORAL) or self.levels:
+            return self._place_folded(role, length, side)
         return self._place_in(length, side)
 
     def _place_in(self, length: int, side: str) -> Place | str:
@@ -89,10 +89,13 @@ class Tokens:
         after = tuple(Span(s.kind, rest if s.length is None else s.length) for s in self.suffix)
         return Place(self.grid, sum(span.length for span in before), side, before, after)
 
-    def _place_folded(self, role: str, length: int) -> Place | str:
+    def _place_folded(self, role: str, length: int, side: str) -> Place | str:
         """Other axes are folded into the batch: one frame, or one place over time, is the whole sequence."""
-        for t, y, x in (self.grid, *self.levels):
-            grid = (1, y, x) if role == SPATIAL else (t, 1, 1)
-            if prod(grid) == length:
-                return Place(grid, 0, BOTH)
+        grids = (self.grid, *self.levels)
+        spatial = [(1, y, x) for _, y, x in grids if y * x == length and role != TEMPORAL]
+        temporal = [(t, 1, 1) for t, _, _ in grids[:1] if t == length and role != SPATIAL]
+        if spatial and temporal:
+            return f"{length} tokens may be a frame or a place over time"
+        if spatial or temporal:
+            return Place((spatial or temporal)[0], 0, side)
         return f"{length} tokens fit no level of the grid {' x '.join(map(str, self.grid))}"

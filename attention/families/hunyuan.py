@@ -9,10 +9,11 @@ from ..tokens import Span, Tokens
 
 
 def sites(model):
-    for index, block in enumerate(model.txt_in.individual_token_refiner.blocks):
-        yield block, TEXT, index
-    for index, block in enumerate((*model.double_blocks, *model.single_blocks)):
+    blocks = (*model.double_blocks, *model.single_blocks)
+    for index, block in enumerate(blocks):
         yield block, SELF, index
+    for index, block in enumerate(model.txt_in.individual_token_refiner.blocks, start=len(blocks)):
+        yield block, TEXT, index
 
 
 def tokens(model, x, inputs):
