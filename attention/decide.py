@@ -14,6 +14,7 @@ from .layout import to_heads, to_mask
 from .moment import locate
 from .rules import ERROR, GUARD_OFF, MEASURE, Rule
 from .site import Site
+from .sparse import prepare
 from .tally import Record, Tally
 from .tokens import Place
 
@@ -69,7 +70,44 @@ def decide(incoming: Incoming, options: Mapping, rules: tuple[Rule, ...], active
     host: what runs without us, by name. Raises UnsupportedAttention when the rule wants that instead of a fallback.
     """
     site, place, call, odd = inspect(incoming, options)
-    rule = winner(rules, active, site)
+    covering = [rule for rule, on in zip(rules, active) if on and rule.covers(site)]
+    shape = winner(covering, "shape")
+    shaped = None if shape is None else _shape(shape, site, place, call, odd, host)
+    record = shaped if isinstance(shaped, Record) else _dense(incoming, covering, site, place, call, odd, host, tally)
+    if isinstance(shaped, str):
+        record.unshaped = (shape.shape.pattern.name, shaped)
+    strength = winner(covering, "strength")
+    record.strength = None if strength is None or odd else strength.strength
+    return record
+
+
+def winner(covering: list[Rule], kind: str) -> Rule | None:
+    """The last rule of a kind among those that cover a call. kind: "shape", "strength" or "" for the backend's."""
+    kinds = {"shape": lambda rule: rule.shape, "strength": lambda rule: rule.strength}
+    is_one = kinds.get(kind, lambda rule: rule.shape is None and rule.strength is None)
+    return next((rule for rule in reversed(covering) if is_one(rule)), None)
+
+
+def _shape(rule: Rule, site: Site, place: Place | str, call: Call | None, odd: str | None, host: str) -> Record | str:
+    """The Record of a call that runs by a pattern, or why it stays dense."""
+    reason, shape = odd or (place if isinstance(place, str) else None), rule.shape
+    if reason is None and place.stop - place.start < shape.min_tokens:
+        reason = f"{place.stop - place.start} video tokens, fewer than min_tokens"
+    runner = reason or prepare(shape.pattern, place, call, block=site.block or 0, engine=shape.engine)
+    if isinstance(runner, str):
+        if rule.on_unsupported == ERROR:
+            raise UnsupportedAttention(sentence(shape.pattern.name, site, call, runner, "pattern"))
+        return runner
+    record = Record(site, call, rule, shape.pattern.name, host, place)
+    record.used = f"{shape.pattern.name} ({', '.join(dict.fromkeys(runner.engines))})"
+    record.kernel = lambda q, k, v, mask=None, scale=None: runner(q, k, v, scale)
+    record.guard = rule.guard != GUARD_OFF
+    return record
+
+
+def _dense(incoming, covering, site, place, call, odd, host: str, tally: Tally) -> Record:
+    """The Record of a call that attends to everything: the last backend rule's choice."""
+    rule = winner(covering, "")
     if rule is None or rule.backend == registry.HOST:
         return Record(site, call, rule, None if rule is None else registry.HOST, host, place)
     record = Record(site, call, rule, rule.backend, host, place)
@@ -117,12 +155,6 @@ def _measure(incoming: Incoming, record: Record, accepted: list[str]) -> tuple[C
     return choose(key, runs, incoming.run_host, make_sample, record.rule.max_error)
 
 
-def winner(rules: tuple[Rule, ...], active, site: Site) -> Rule | None:
-    """The last rule that is active and covers `site`."""
-    covering = (rule for rule, on in zip(rules[::-1], active[::-1]) if on and rule.covers(site))
-    return next(covering, None)
-
-
 def inspect(incoming: Incoming, options: Mapping) -> tuple[Site, Place | str, Call | None, str | None]:
     """Site, place and geometry of a call and, when it is none that a kernel could take, why."""
     q, k, v, heads, split = incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in
@@ -155,11 +187,11 @@ def _odd_layout(incoming: Incoming) -> str | None:
     return None
 
 
-def sentence(backend: str, site: Site, call: Call | None, reason: str) -> str:
-    """What on_unsupported 'error' says."""
+def sentence(backend: str, site: Site, call: Call | None, reason: str, widget: str = "backend") -> str:
+    """What on_unsupported 'error' says. widget: which of the node's inputs named it."""
     where = f"{site.role}-attention" + ("" if site.block is None else f" of block {site.block}")
     what = "" if call is None else f" ({call.shape_text})"
     return (
-        f"backend: {backend!r} cannot run the {where}{what}: {reason}. "
-        "Choose another backend or set on_unsupported to 'fall back'."
+        f"{widget}: {backend!r} cannot run the {where}{what}: {reason}. "
+        f"Choose another {widget} or set on_unsupported to 'fall back'."
     )

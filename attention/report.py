@@ -101,11 +101,13 @@ def summarise(tally: Tally) -> Report:
         _add(row, record)
         if record.fell_back:
             fallbacks[record.site.role, record.wanted, record.reason] += record.fell_back
+        if record.unshaped:
+            fallbacks[(record.site.role, *record.unshaped)] += record.calls
         if record.wanted not in (None, HOST):
             ruled += record.calls - record.fell_back
         for name, reason in record.passed_over.items():
             passed_over[name, reason] += record.calls
-        if record.site.family and record.site.role in SIDES and isinstance(record.place, str):
+        if record.site.family and record.site.role in SIDES and record.place and isinstance(record.place, str):
             unplaced[record.site.role, record.place] += record.calls
         if record.choice is not None:
             measured[_trials(record)] = None

@@ -64,10 +64,11 @@ class Router:
             record = decide(incoming, options, self.rules, active, self._next_name(func), tally)
             tally.records[key] = record
         record.calls += 1
+        run = self._run if record.strength is None else self._strengthen
         if not self.timing:
-            return self._run(record, func, args, kw)
+            return run(record, func, args, kw)
         begin = start_span(q.device)
-        out = self._run(record, func, args, kw)
+        out = run(record, func, args, kw)
         record.spans.append(end_span(begin, q.device))
         return out
 
@@ -85,6 +86,13 @@ class Router:
         except Exception as error:
             return self._recover(record, error, func, args, kw)
         return from_heads(out, split_out)
+
+    def _strengthen(self, record: Record, func, args, kw):
+        """Whatever runs the call, with sharper or flatter attention and stronger ties between frames."""
+        q, k, v, heads, mask, precision, split_in, split_out = args
+        q = record.strength.sharpen(q)
+        out = self._run(record, func, (q, k, v, heads, mask, precision, split_in, split_out), kw)
+        return record.strength.amplify(out, q, k, heads, split_in, split_out, record.place, kw.get("scale"))
 
     def _recover(self, record: Record, error: Exception, func, args, kw):
         """After a kernel failed: not this kernel again for this site and geometry, and the render goes on."""

@@ -1,4 +1,4 @@
-"""A user's rule: which backend, for which roles, blocks and steps."""
+"""A user's rule: which backend, pattern or strength, for which roles, blocks and steps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from . import registry
 from .site import COVERS, ROLES, Site
+from .strength import Strength
 
 CHOICES = (registry.AUTO, registry.HOST, *registry.names())
 ALL_ROLES = "all"
@@ -20,8 +21,21 @@ _SPAN = re.compile(r"(\d+)(-)?(\d+)?")
 
 
 @dataclass(frozen=True)
+class Shape:
+    """pattern: one of patterns.TABLE. engine: what runs it, AUTO for the best that accepts. min_tokens: fewer video
+    tokens than these stay dense, where a pattern costs more than it saves."""
+
+    pattern: object
+    engine: str = registry.AUTO
+    min_tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Rule:
-    """backend: one of CHOICES. role: one of ROLES or "all". blocks: spans (first, last), last None: open; empty: all.
+    """A rule of one of three kinds: with a `shape` or a `strength` it is about that alone, otherwise about the backend.
+    For each kind the last rule that covers a call wins.
+
+    backend: one of CHOICES. role: one of ROLES or "all". blocks: spans (first, last), last None: open; empty: all.
 
     start, end: part of the sampling covered, 0 to 1 of the noise schedule, as everywhere in ComfyUI.
     on_unsupported: FALL_BACK or ERROR. guard: one of GUARDS. timing: measure every call.
@@ -38,6 +52,8 @@ class Rule:
     timing: bool = False
     choice: str = MEASURE
     max_error: float = 0.02
+    shape: Shape | None = None
+    strength: Strength | None = None
 
     @property
     def always(self) -> bool:

@@ -18,7 +18,8 @@ class Record:
     place: where in the call the video's tokens are, or why that cannot be told.
     kernel: what runs, None for the host's own attention. wanted: the backend the user's rule names, None without a
     rule. used: what runs. reason: why `used` is not `wanted`. passed_over: backends `auto` would have preferred.
-    choice: what `auto` measured, None when it did not.
+    choice: what `auto` measured, None when it did not. unshaped: the pattern the user's rule names and why the call
+    stays dense. strength: what is done to the call whatever runs it.
     """
 
     __slots__ = (
@@ -34,6 +35,8 @@ class Record:
         "rule",
         "site",
         "spans",
+        "strength",
+        "unshaped",
         "used",
         "wanted",
     )
@@ -48,6 +51,8 @@ class Record:
         self.fell_back = 0
         self.guard = False
         self.spans: list = []
+        self.unshaped: tuple[str, str] | None = None
+        self.strength = None
 
     def seconds(self) -> float:
         """Time spent in this record's calls, as far as it was measured."""

@@ -59,6 +59,13 @@ def clear(model):
     return cleared
 
 
+def pattern_of(model):
+    """The pattern of the last Video Attention Pattern on this MODEL, None without one."""
+    router = model.model_options.get("transformer_options", {}).get(SLOT)
+    rules = router.rules if isinstance(router, Router) else ()
+    return next((rule.shape.pattern for rule in reversed(rules) if rule.shape), None)
+
+
 def status(model) -> str:
     """One line about a MODEL to show on the node that patches it."""
     return info.status(model.model.diffusion_model, _sites.family_of(model))
@@ -105,9 +112,10 @@ def _note_what_is_missing(tally: Tally, options: dict, family: Family | None) ->
     if family is not None and family.unsupported:
         tally.notes.append(f"not supported: {family.unsupported}.")
     elif not tally.records and isinstance(options.get(SLOT), Router):
+        limits = f" Known to be out of reach: {', '.join(family.unreachable)}." if family and family.unreachable else ""
         tally.notes.append(
             "No attention call came through: this model class is out of reach, or torch.compile keeps a graph that it "
-            "made without Video Attention Backend. Restart ComfyUI with the node before torch.compile."
+            f"made without Video Attention Backend. Restart ComfyUI with the node before torch.compile.{limits}"
         )
     elif not tally.records:
         tally.notes.append(

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..attention import rules
+from ..attention import registry, rules
 from ..attention.site import ROLES
 
 
@@ -27,25 +27,38 @@ def guard() -> io.Combo.Input:
     )
 
 
-def where() -> list:
+def role(default: str) -> io.Combo.Input:
+    return io.Combo.Input(
+        "role",
+        options=[rules.ALL_ROLES, *ROLES],
+        default=default,
+        tooltip="self: the video's tokens among themselves, also inside frames or over time only. cross: the video "
+        "looking at text or image tokens. The others are parts of these, or of models with sound.",
+    )
+
+
+def where(default: str = rules.ALL_ROLES, start: float = 0.0) -> list:
     """Which calls a rule is about."""
+    return [role(default), *which(start)]
+
+
+def which(start: float = 0.0) -> list:
+    """Which blocks and steps a rule is about."""
     return [
-        io.Combo.Input(
-            "role",
-            options=[rules.ALL_ROLES, *ROLES],
-            default=rules.ALL_ROLES,
-            tooltip="self: the video's tokens among themselves, also inside frames or over time only. cross: the video "
-            "looking at text or image tokens. The others are parts of these, or of models with sound.",
-        ),
         io.String.Input(
             "blocks",
             default="",
             tooltip="Transformer blocks, for example 0-3,7,40- . Empty: all. With a list, calls of unknown block are "
             "left out.",
         ),
-        _percent("start_percent", 0.0, "Begin at this part of the sampling: 0 is pure noise, 1 the finished latent."),
+        _percent("start_percent", start, "Begin at this part of the sampling: 0 is pure noise, 1 the finished latent."),
         _percent("end_percent", 1.0, "End at this part of the sampling."),
     ]
+
+
+def wrong_where(blocks: str, start_percent: float, end_percent: float, role: str = rules.ALL_ROLES) -> str | None:
+    """One sentence about the first of these widgets that cannot be right, or None."""
+    return rules.check(registry.AUTO, role, blocks, start_percent, end_percent)
 
 
 def _percent(name: str, default: float, tooltip: str) -> io.Float.Input:

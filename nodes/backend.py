@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io, ui
 
-from ..attention import registry, rules
+from ..attention import rules
 from . import _host, _inputs
 
 CATEGORY = "video attention/backend"
@@ -42,7 +42,7 @@ class VideoAttentionBackend(io.ComfyNode):
         # ComfyUI checks the combos itself. A linked widget has no value yet: execute checks that.
         if None in (blocks, start_percent, end_percent):
             return True
-        return rules.check(registry.AUTO, rules.ALL_ROLES, blocks, start_percent, end_percent) or True
+        return _inputs.wrong_where(blocks, start_percent, end_percent) or True
 
     @classmethod
     def execute(cls, model, backend, role, blocks, start_percent, end_percent, **options) -> io.NodeOutput:

@@ -17,7 +17,8 @@ function textWidget(node) {
 
 function lineWidget(node) {
   const widget = node.addWidget("text", NAME, "", () => {});
-  widget.label = "model";
+  // Drawn as a label in grey: a disabled widget shows no value.
+  widget.label = " ";
   widget.disabled = true;
   return widget;
 }
@@ -31,7 +32,9 @@ function addWidget(node) {
 
 function show(node, output) {
   const widget = node?.widgets?.find((w) => w.name === NAME);
-  if (widget && output?.text) widget.value = [output.text].flat().join("\n");
+  if (!widget || !output?.text) return;
+  widget.value = [output.text].flat().join("\n");
+  if (LINES.includes(node.comfyClass)) widget.label = widget.value;
 }
 
 app.registerExtension({

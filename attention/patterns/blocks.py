@@ -1,0 +1,95 @@
+"""Key blocks chosen from the tensors themselves, for each head and each block of queries, by their pooled scores.
+
+Mean-pooled selection as in SpargeAttn (https://arxiv.org/abs/2502.18137) and SLA (https://arxiv.org/abs/2509.24006).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import ClassVar
+
+import torch
+
+from ..grid import CUBE, TILE, order
+from ..tokens import Grid
+
+QUERIES, KEYS = 128, 64
+
+
+@dataclass(frozen=True)
+class TopBlocks:
+    """A block of queries sees the `keep` percent of key blocks with the highest pooled scores, and its own blocks.
+
+    order: in which the tokens are cut into blocks; "tile", "morton" and "hilbert" make blocks of near tokens.
+    """
+
+    name: ClassVar[str] = "top blocks"
+
+    keep: float = 20.0
+    order: str = TILE
+
+    def chosen(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        number = max(1, ceil(scores.shape[-1] * self.keep / 100))
+        best = scores.topk(min(number, scores.shape[-1]), dim=-1).indices
+        return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True)
+
+
+@dataclass(frozen=True)
+class MassBlocks:
+    """A block of queries sees the fewest key blocks that hold `mass` percent of its pooled attention, and its own."""
+
+    name: ClassVar[str] = "blocks by mass"
+
+    mass: float = 80.0
+    order: str = TILE
+
+    def chosen(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        weights, ranked = (scores + lengths.log()).softmax(-1).sort(dim=-1, descending=True, stable=True)
+        before = weights.cumsum(-1) - weights
+        return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, ranked, before < self.mass / 100)
+
+
+def arrange(pattern, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
+    """The permutation to the pattern's order, and back, both (N,)."""
+    return order(grid, pattern.order, CUBE)
+
+
+def select(pattern, q, k, scale: float | None = None) -> torch.Tensor:
+    """Which blocks of KEYS keys each block of QUERIES queries sees: (B, H, ceil(N / QUERIES), ceil(N / KEYS)) bool.
+
+    q, k: (B, H, N, D), the video's tokens alone, in the pattern's order.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    pooled_q, _ = pool(q, QUERIES)
+    pooled_k, lengths = pool(k, KEYS)
+    scores = pooled_q @ pooled_k.transpose(-2, -1) * scale
+    per = QUERIES // KEYS
+    row, column = (torch.arange(n, device=q.device) for n in scores.shape[-2:])
+    own = row[:, None] == column[None, :] // per
+    return pattern.chosen(scores, lengths) | own
+
+
+def pool(x: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means of blocks of `size` tokens, the last one ragged, in float32 at least, and how many tokens each has.
+
+    x: (B, H, N, D) -> (B, H, n, D), (n,).
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    rest = x.shape[2] % size
+    body = x[:, :, : x.shape[2] - rest].unflatten(2, (-1, size)).mean(dim=3, dtype=wide)
+    tail = [x[:, :, -rest:].mean(dim=2, keepdim=True, dtype=wide)] if rest else []
+    lengths = [size] * body.shape[2] + [rest] * len(tail)
+    return torch.cat([body, *tail], dim=2), torch.tensor(lengths, dtype=wide, device=x.device)
+
+
+def mask(pattern, q, k, grid: Grid, scale: float | None = None) -> torch.Tensor:
+    """Which video tokens see which: (B, H, N, N) bool in raster order, the truth that engines are compared with.
+
+    q, k: (B, H, N, D) in raster order. For small N: it holds N x N.
+    """
+    to, back = arrange(pattern, grid)
+    blocks = select(pattern, q[:, :, to], k[:, :, to], scale)
+    n = q.shape[2]
+    rows = blocks.repeat_interleave(QUERIES, dim=2)[:, :, :n].repeat_interleave(KEYS, dim=3)[..., :n]
+    return rows[:, :, back][..., back]

@@ -1,0 +1,99 @@
+"""Unions and intersections of patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import prod
+from typing import ClassVar
+
+from ..grid import Box
+from ..tokens import Grid
+from .layout import count
+
+
+@dataclass(frozen=True)
+class Either:
+    """A query sees what any of the parts lets it see."""
+
+    grid: Grid
+    parts: tuple
+
+    @property
+    def steps(self) -> tuple[Grid, ...]:
+        return tuple(dict.fromkeys(step for part in self.parts for step in part.steps))
+
+    def mask_mod(self, b, h, q_idx, kv_idx):
+        seen, *rest = (part.mask_mod(b, h, q_idx, kv_idx) for part in self.parts)
+        for other in rest:
+            seen = seen | other
+        return seen
+
+    def reach(self, box: Box) -> tuple[tuple[Box, ...], bool]:
+        reaches = [part.reach(box) for part in self.parts]
+        found = tuple(dict.fromkeys(seen for boxes, _ in reaches for seen in boxes))
+        return found, all(full for _, full in reaches)
+
+    @cached_property
+    def density(self) -> float:
+        return count(self) / prod(self.grid) ** 2
+
+
+@dataclass(frozen=True)
+class Both(Either):
+    """A query sees what all of the parts let it see."""
+
+    def mask_mod(self, b, h, q_idx, kv_idx):
+        seen, *rest = (part.mask_mod(b, h, q_idx, kv_idx) for part in self.parts)
+        for other in rest:
+            seen = seen & other
+        return seen
+
+    def reach(self, box: Box) -> tuple[tuple[Box, ...], bool]:
+        reaches = [part.reach(box) for part in self.parts]
+        found = dict.fromkeys(meet(boxes) for boxes in product(*(boxes for boxes, _ in reaches)))
+        return tuple(seen for seen in found if seen), all(full for _, full in reaches)
+
+
+def meet(boxes) -> Box | None:
+    """What all the boxes share, or None."""
+    spans = tuple((max(a for a, _ in spans), min(b for _, b in spans)) for spans in zip(*boxes))
+    return spans if all(a < b for a, b in spans) else None
+
+
+@dataclass(frozen=True)
+class Union:
+    """Every token sees what at least one of the patterns lets it see."""
+
+    name: ClassVar[str] = "union"
+
+    parts: tuple
+
+    def __post_init__(self):
+        refuse(self)
+
+    def on(self, grid: Grid) -> Either:
+        return Either(grid, tuple(part.on(grid) for part in self.parts))
+
+
+@dataclass(frozen=True)
+class Intersection:
+    """Every token sees what all of the patterns let it see: itself at least."""
+
+    name: ClassVar[str] = "intersection"
+
+    parts: tuple
+
+    def __post_init__(self):
+        refuse(self)
+
+    def on(self, grid: Grid) -> Both:
+        return Both(grid, tuple(part.on(grid) for part in self.parts))
+
+
+def refuse(pattern) -> None:
+    """Raises ValueError for no parts, and for parts whose mask follows from the tensors or that have no one mask."""
+    wrong = [part.name for part in pattern.parts if not hasattr(part, "on") or callable(getattr(part, "parts", None))]
+    if wrong or not pattern.parts:
+        raise ValueError(f"{pattern.name}: takes patterns with a fixed mask, got {', '.join(wrong) or 'none'}.")

@@ -1,0 +1,30 @@
+"""Neighbourhood attention. Hassani et al., https://arxiv.org/abs/2204.07143; NATTEN's semantics."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..grid import share
+from ..tokens import Grid
+from .windows import Axis, Windows
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Every token sees the window around itself, moved inwards at the borders of the video.
+
+    frames: of the window, in latents; height, width: of the window, in percent of the picture.
+    """
+
+    name: ClassVar[str] = "neighbourhood"
+
+    frames: int = 9
+    height: float = 50.0
+    width: float = 50.0
+
+    def window(self, grid: Grid) -> Grid:
+        """The window in tokens, never larger than the grid."""
+        frames, rows, columns = grid
+        return min(frames, max(1, self.frames)), share(self.height, rows), share(self.width, columns)
+
+    def on(self, grid: Grid) -> Windows:
+        return Windows(grid, tuple(Axis(length, size) for length, size in zip(grid, self.window(grid))))

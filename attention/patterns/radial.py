@@ -1,0 +1,47 @@
+"""Radial attention. Li et al., https://arxiv.org/abs/2506.19852."""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import ClassVar
+
+from ..tokens import Grid
+from .windows import Bands
+
+
+@dataclass(frozen=True)
+class Radial:
+    """Every token sees its own frame, and of other frames a band of rows around its own: half for twice the distance.
+
+    A band is moved inwards at the edges of the picture, so that the density really halves; the paper cuts it. As in
+    the paper, a band that would be thinner than one step is kept in every second, fourth ... frame instead.
+    keep: percent of a frame that is seen at distance `frames` and below; frames: latent frames before the halving
+    begins; step: tokens in a step at least, which is of whole rows; the paper's blocks have 128, and kernels are slow
+    with much smaller ones; first_frame: every token sees the first frame whole.
+    """
+
+    name: ClassVar[str] = "radial"
+
+    keep: float = 100.0
+    frames: int = 1
+    step: int = 128
+    first_frame: bool = True
+
+    def on(self, grid: Grid) -> Bands:
+        frames, rows, columns = grid
+        rows_each = min(rows, ceil(self.step / columns))
+        steps = ceil(rows / rows_each)
+        by_distance = tuple(self._size(distance, steps) for distance in range(frames))
+
+        def size(t: int, s: int) -> int:
+            return steps if self.first_frame and s == 0 else by_distance[abs(t - s)]
+
+        return Bands(grid, tuple(tuple(size(t, s) for s in range(frames)) for t in range(frames)), rows_each)
+
+    def _size(self, distance: int, steps: int) -> int:
+        if distance == 0:
+            return steps
+        halvings = max(1, distance // max(1, self.frames)).bit_length() - 1
+        size = steps * self.keep / 100 / 2**halvings
+        if size < 1:
+            return int(distance % ceil(1 / max(size, 1e-9)) == 0)
+        return min(steps, round(size))

@@ -1,0 +1,29 @@
+"""Sliding tile attention. Zhang et al., https://arxiv.org/abs/2502.04507."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..grid import share
+from ..tokens import Grid
+from .windows import Axis, Windows
+
+
+@dataclass(frozen=True)
+class SlidingTile:
+    """A window that moves in steps of whole tiles: all tokens of a tile see the same tiles, so no mask is needed.
+
+    frames: of the window, in latents; height, width: of the window, in percent of the picture; all are rounded to
+    whole tiles. tile: (T, Y, X) in tokens.
+    """
+
+    name: ClassVar[str] = "sliding tile"
+
+    frames: int = 12
+    height: float = 50.0
+    width: float = 50.0
+    tile: Grid = (4, 8, 8)
+
+    def on(self, grid: Grid) -> Windows:
+        sizes = (self.frames, share(self.height, grid[1]), share(self.width, grid[2]))
+        axes = zip(grid, sizes, self.tile)
+        return Windows(grid, tuple(Axis(length, max(1, round(size / step)), step) for length, size, step in axes))

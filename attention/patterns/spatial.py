@@ -1,0 +1,18 @@
+"""Attention inside a frame."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..tokens import Grid
+from .windows import Axis, Windows, whole
+
+
+@dataclass(frozen=True)
+class Spatial:
+    """Every token sees its own frame."""
+
+    name: ClassVar[str] = "spatial"
+
+    def on(self, grid: Grid) -> Windows:
+        frames, rows, columns = grid
+        return Windows(grid, (Axis(frames, 1), whole(rows), whole(columns)))

@@ -1,0 +1,31 @@
+"""Attention along time."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..tokens import Grid
+from .windows import Axis, Windows, whole
+
+
+@dataclass(frozen=True)
+class Temporal:
+    """Every token sees its own place in all frames."""
+
+    name: ClassVar[str] = "temporal"
+
+    def on(self, grid: Grid) -> Windows:
+        frames, rows, columns = grid
+        return Windows(grid, (whole(frames), Axis(rows, 1), Axis(columns, 1)))
+
+
+@dataclass(frozen=True)
+class TemporalWindow:
+    """Every token sees the `frames` latent frames nearest to its own, whole."""
+
+    name: ClassVar[str] = "temporal window"
+
+    frames: int = 5
+
+    def on(self, grid: Grid) -> Windows:
+        frames, rows, columns = grid
+        return Windows(grid, (Axis(frames, max(1, self.frames)), whole(rows), whole(columns)))

@@ -1,0 +1,129 @@
+"""A window along each axis: what spatial, temporal, sliding-tile and neighbourhood attention have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise, product
+from math import prod
+
+from ..grid import Box, coordinates, cut
+from ..tokens import Grid
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of `length` positions in steps of `step`: a position sees the `size` steps around its own.
+
+    The window is moved inwards at the ends, never cut, as in neighbourhood attention (https://arxiv.org/abs/2204.07143).
+    """
+
+    length: int
+    size: int
+    step: int = 1
+
+    @property
+    def steps(self) -> int:
+        return -(-self.length // self.step)
+
+    def start(self, position):
+        """First step that a position sees: for an int or an integer tensor."""
+        size = min(self.size, self.steps)
+        last, start = self.steps - size, position // self.step - size // 2
+        return min(max(start, 0), last) if isinstance(start, int) else start.clamp(0, last)
+
+    def sees(self, query, key):
+        """Bool tensor of two integer tensors that broadcast."""
+        start, step = self.start(query), key // self.step
+        return (step >= start) & (step < start + self.size)
+
+    def reach(self, start: int, stop: int) -> tuple[int, int]:
+        """The positions that any of start..stop sees."""
+        last = self.start(stop - 1) + min(self.size, self.steps)
+        return self.start(start) * self.step, min(last * self.step, self.length)
+
+    def alike(self, start: int, stop: int) -> bool:
+        """Whether all of start..stop see the same positions."""
+        return self.start(start) == self.start(stop - 1)
+
+    @cached_property
+    def pairs(self) -> int:
+        """How many (query, key) pairs of positions see each other."""
+        return sum(
+            (b - a) * (stop - start) for a, b in cut(self.length, self.step) for start, stop in [self.reach(a, b)]
+        )
+
+
+def whole(length: int) -> Axis:
+    return Axis(length, length)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A query sees the product of one window along each axis."""
+
+    grid: Grid
+    axes: tuple[Axis, Axis, Axis]
+
+    @property
+    def steps(self) -> tuple[Grid, ...]:
+        return (tuple(axis.step if axis.size < axis.steps else 1 for axis in self.axes),)
+
+    def mask_mod(self, b, h, q_idx, kv_idx):
+        places = zip(self.axes, coordinates(self.grid, q_idx), coordinates(self.grid, kv_idx))
+        t, y, x = (axis.sees(query, key) for axis, query, key in places)
+        return t & y & x
+
+    def reach(self, box: Box) -> tuple[tuple[Box, ...], bool]:
+        seen = tuple(axis.reach(*span) for axis, span in zip(self.axes, box))
+        return (seen,), all(axis.alike(*span) for axis, span in zip(self.axes, box))
+
+    @property
+    def density(self) -> float:
+        return prod(axis.pairs for axis in self.axes) / prod(self.grid) ** 2
+
+
+@dataclass(frozen=True)
+class Bands:
+    """A window of rows whose size depends on the two frames; columns are seen whole.
+
+    sizes[t][s]: how many steps of `step` rows a query in frame t sees of frame s; 0: none of them.
+    """
+
+    grid: Grid
+    sizes: tuple[tuple[int, ...], ...]
+    step: int
+
+    @property
+    def steps(self) -> tuple[Grid, ...]:
+        return ((1, self.step, self.grid[2]),)
+
+    def axis(self, size: int) -> Axis:
+        return Axis(self.grid[1], size, self.step)
+
+    def mask_mod(self, b, h, q_idx, kv_idx):
+        (t, y, _), (s, row, _) = coordinates(self.grid, q_idx), coordinates(self.grid, kv_idx)
+        size, band, steps = t.new_tensor(self.sizes)[t, s], y // self.step, self.axis(1).steps
+        start, step = (band - size // 2).clamp(min=0).minimum(steps - size), row // self.step
+        return (step >= start) & (step < start + size)
+
+    def reach(self, box: Box) -> tuple[tuple[Box, ...], bool]:
+        (t0, t1), rows, _ = box
+        ranges, full = [], True
+        for s in range(self.grid[0]):
+            sizes = {self.sizes[t][s] for t in range(t0, t1)}
+            axes = [self.axis(size) for size in sizes if size]
+            spans = [axis.reach(*rows) for axis in axes]
+            span = (min(a for a, _ in spans), max(b for _, b in spans)) if spans else None
+            full = full and len(sizes) == 1 and all(axis.alike(*rows) for axis in axes)
+            ranges.append(span)
+        ends = [0, *(s for s, (a, b) in enumerate(pairwise(ranges), 1) if a != b), len(ranges)]
+        columns = (0, self.grid[2])
+        return tuple(((a, b), ranges[a], columns) for a, b in pairwise(ends) if ranges[a]), full
+
+    @property
+    def density(self) -> float:
+        frames, rows, columns = self.grid
+        pairs = {size: self.axis(size).pairs if size else 0 for size in {n for row in self.sizes for n in row}}
+        seen = sum(pairs[self.sizes[t][s]] for t, s in product(range(frames), repeat=2))
+        return seen / (frames * rows) ** 2

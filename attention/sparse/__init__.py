@@ -1,0 +1,125 @@
+"""Runs a pattern: TABLE, the engines, best first, and `prepare`, the one entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+
+from ..call import Call
+from ..grid import CUBE, RASTER
+from ..layout import expand_kv
+from ..patterns import density, flop_ratio, parts
+from ..tokens import BOTH, Grid, Place
+from . import blocks, flex, folded, kitchen, slabs, tiles
+from .engine import Engine, Task
+
+AUTO = "auto"
+TABLE = (kitchen.NA3D, kitchen.SOL, folded.FOLDED, slabs.SLABS, tiles.TILES, blocks.BLOCKS, flex.FLEX)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Attention of a whole sequence in which the video's tokens attend by a pattern, and all others to everything.
+
+    parts: ((weight, task, engine), ...), whose outputs are averaged. Two equal Runners do the same.
+    """
+
+    place: Place
+    parts: tuple[tuple[float, Task, Engine], ...]
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        return tuple(engine.name for _, _, engine in self.parts)
+
+    @property
+    def flop_ratio(self) -> float | None:
+        """FLOPs over those of dense attention; None where only the tensors can tell."""
+        ratios = [flop_ratio(task.pattern, task.grid, task.sinks) for _, task, _ in self.parts]
+        return None if None in ratios else sum(ratios)
+
+    def __call__(self, q, k, v, scale: float | None = None) -> torch.Tensor:
+        """q: (B, H, L, D); k, v: (B, Hkv, L, D); returns (B, H, L, D). One softmax over all keys."""
+        k, v = expand_kv(k, v, q.shape[1])
+        start, stop, length = self.place.start, self.place.stop, q.shape[2]
+        video = tuple(t[:, :, start:stop] for t in (q, k, v))
+        others = tuple(torch.cat([t[:, :, :start], t[:, :, stop:]], dim=2) for t in (q, k, v))
+        out = self._video(video, others[1:], scale)
+        if stop - start == length:
+            return out
+        rest = F.scaled_dot_product_attention(others[0], k, v, scale=scale)
+        return torch.cat([rest[:, :, :start], out, rest[:, :, start:]], dim=2)
+
+    def _video(self, video, sinks, scale) -> torch.Tensor:
+        out = None
+        for weight, task, engine in self.parts:
+            one = engine.run(video, sinks, scale, planned(engine, task, video[0].device, video[0].dtype))
+            one = one if weight == 1.0 else one * weight
+            out = one if out is None else out + one
+        return out
+
+
+@lru_cache(maxsize=64)
+def planned(engine: Engine, task: Task, device: torch.device, dtype: torch.dtype):
+    """What `engine.run` needs, made once for a task on a device."""
+    return engine.plan(task, device, dtype)
+
+
+def names() -> tuple[str, ...]:
+    """Every engine, best first, whether it can run here or not."""
+    return tuple(engine.name for engine in TABLE)
+
+
+def prepare(
+    pattern, place: Place, call: Call, *, block: int = 0, engine: str = AUTO, order: str = RASTER, tile: Grid = CUBE,
+    compile_on_cpu: bool = False,
+) -> Runner | str:  # fmt: skip
+    """A Runner for `pattern` in calls like `call`, or why there is none.
+
+    block: index of the model's block, for patterns that alternate. engine: a name, or AUTO: the first of TABLE that
+    accepts. order, tile: how the video's tokens stand in the call, where they have been moved; see grid.order.
+    compile_on_cpu: lets FlexAttention compile for the CPU.
+    """
+    reason = refuses(pattern, place, call, block)
+    if reason:
+        return reason
+    chosen = []
+    for weight, part in parts(pattern, block):
+        task = Task(part, place, order, tile, compile_on_cpu)
+        found = candidates(task, call, engine)
+        if isinstance(found, str):
+            return found
+        chosen.append((weight, task, found[0]))
+    return Runner(place, tuple(chosen))
+
+
+def candidates(task: Task, call: Call, engine: str = AUTO) -> tuple[Engine, ...] | str:
+    """The engines that accept a task, best first, or why none does."""
+    asked = [row for row in TABLE if engine in (AUTO, row.name)]
+    if not asked:
+        return f"engine: {engine!r} is not known. Known: {', '.join(names())}"
+    reasons = {row: row.refuses(task, call) for row in asked}
+    accepted = tuple(row for row, reason in reasons.items() if reason is None)
+    return accepted or "; ".join(f"{row.name}: {reason}" for row, reason in reasons.items())
+
+
+def refuses(pattern, place: Place, call: Call, block: int = 0) -> str | None:
+    """Why no engine runs the pattern in such a call, or None."""
+    others = sum(span.length for span in (*place.before, *place.after))
+    if place.side != BOTH or call.q_len != call.kv_len:
+        return "patterns are for self-attention"
+    if call.q_len != place.stop - place.start + others:
+        return f"{call.q_len} tokens, the place has {place.stop - place.start + others}"
+    if call.mask != "none":
+        return f"{call.mask} mask"
+    if not call.low_precision or call.high_precision:
+        return "the model asks for exact attention here"
+    if call.grad:
+        return "no gradient"
+    if 0 in (call.batch, call.heads, call.head_dim):
+        return "empty tensors"
+    if all((density(part, place.grid) or 0.0) >= 1.0 for _, part in parts(pattern, block)):
+        return f"{pattern.name} attention of {' x '.join(map(str, place.grid))} tokens is dense"
+    return None

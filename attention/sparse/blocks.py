@@ -1,0 +1,88 @@
+"""Patterns whose mask follows from q and k: the chosen key blocks of each head are gathered for torch's attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ..grid import CUBE
+from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, arrange, select
+from .engine import Engine, Task, scratch_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """permutation, inverse: to the pattern's order and back; None: the tokens stand in it."""
+
+    pattern: object
+    permutation: torch.Tensor | None
+    inverse: torch.Tensor | None
+
+
+def refuses(task: Task, call) -> str | None:
+    return None if isinstance(task.pattern, (TopBlocks, MassBlocks)) else "the mask is fixed"
+
+
+def plan(task: Task, device, dtype) -> Plan:
+    if (task.order, task.tile) == (task.pattern.order, CUBE):
+        return Plan(task.pattern, None, None)
+    permutation = task.positions(arrange(task.pattern, task.grid)[0]).to(device)
+    return Plan(task.pattern, permutation, permutation.argsort())
+
+
+def run(video, sinks, scale, plan: Plan) -> torch.Tensor:
+    batch, heads, tokens, dim = video[0].shape
+    if plan.permutation is not None:
+        video = tuple(t.index_select(2, plan.permutation) for t in video)
+    seen = select(plan.pattern, *video[:2], scale)
+    q, k, v = (blocks(t, size) for t, size in zip(video, (QUERIES, KEYS, KEYS)))
+    sinks = tuple(s.flatten(0, 1) for s in sinks)
+    out = torch.empty_like(q)
+    for rows, keys, bias in chunks(seen, tokens, dim, sinks[0].shape[1], q):
+        head = rows // seen.shape[2]
+        picked = (t.index_select(0, keys.flatten()).view(len(rows), -1, dim) for t in (k, v))
+        some_k, some_v = (torch.cat([t, s[head]], dim=1) for t, s in zip(picked, sinks))
+        result = F.scaled_dot_product_attention(q[rows, None], some_k[:, None], some_v[:, None], bias, scale=scale)
+        out[rows] = result[:, 0]
+    out = out.view(batch, heads, -1, dim)[:, :, :tokens]
+    return out if plan.inverse is None else out.index_select(2, plan.inverse)
+
+
+def blocks(x: torch.Tensor, size: int) -> torch.Tensor:
+    """(B, H, N, D) as (B * H * n, size, D), filled up with zeros."""
+    return F.pad(x, (0, 0, 0, -x.shape[2] % size)).reshape(-1, size, x.shape[3])
+
+
+def chunks(seen: torch.Tensor, tokens: int, dim: int, sinks: int, q: torch.Tensor):
+    """(rows, key blocks, bias) for blocks of queries with about as many key blocks each, within scratch_bytes.
+
+    seen: (B, H, nq, nk); rows: (n,) of B * H * nq; key blocks: (n, most), of B * H * nk; bias: (n, 1, 1, keys + sinks)
+    hides what fills up, or None.
+    """
+    nq, nk = seen.shape[2:]
+    seen = seen.flatten(0, 2)
+    number, first = seen.sum(1), (~seen).to(torch.uint8).argsort(dim=1, stable=True)
+    rows = number.argsort(descending=True, stable=True)
+    counts = number[rows].tolist()
+    start = 0
+    while start < len(counts):
+        most = counts[start]
+        one = (4 * (most * KEYS + sinks) + 3 * QUERIES) * dim * q.element_size()
+        stop = min(len(counts), start + max(1, scratch_bytes(q.device) // one))
+        some = rows[start:stop]
+        picked = first[some, :most]
+        # A block that fills up stands after the ones that are seen; a ragged block ends before it is full.
+        length = (tokens - picked * KEYS).clamp(max=KEYS)
+        length = length * (torch.arange(most, device=q.device) < number[some, None])
+        hidden = (torch.arange(KEYS, device=q.device) >= length[..., None]).flatten(1)
+        bias = None
+        if counts[stop - 1] < most or tokens % KEYS:
+            bias = torch.zeros(stop - start, 1, 1, most * KEYS + sinks, dtype=q.dtype, device=q.device)
+            bias[:, 0, 0, : most * KEYS].masked_fill_(hidden, -torch.inf)
+        yield some, picked + (some // nq * nk)[:, None], bias
+        start = stop
+
+
+BLOCKS = Engine("blocks", "Gathers the chosen key blocks of each head. Exact, on every device.", refuses, plan, run)

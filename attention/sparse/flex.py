@@ -1,0 +1,101 @@
+"""FlexAttention with a BlockMask. Dong et al., https://arxiv.org/abs/2412.05496.
+
+Compiled alone: uncompiled FlexAttention holds the whole score matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from ..backend import FLOATS
+from ..grid import TILE, order
+from ..patterns import on
+from .engine import Engine, Task
+
+BLOCK = 128
+# 128 tokens that are near to each other: the block that FlexAttention skips by.
+NEAR = (2, 8, 8)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """permutation: of the video's tokens to blocks of NEAR ones; inverse: back."""
+
+    permutation: torch.Tensor
+    inverse: torch.Tensor
+    mask: object
+
+
+def refuses(task: Task, call) -> str | None:
+    if on(task.pattern, task.grid) is None:
+        return "the mask follows from the tensors"
+    if call.device != "cuda" and not (call.device == "cpu" and task.compile_on_cpu):
+        return f"compiles for CUDA, the tensors are on {call.device}"
+    if call.capability is not None and call.capability < (8, 0):
+        return "needs compute capability 8.0"
+    if call.dtype not in FLOATS[:3]:
+        return f"dtype {str(call.dtype).removeprefix('torch.')}, takes float16, bfloat16, float32"
+    if call.head_dim < 16:
+        return f"head size {call.head_dim}, takes 16 and more"
+    return None if compiled() else "this torch has no FlexAttention; use torch 2.5 or later"
+
+
+@cache
+def compiled():
+    """flex_attention, compiled for each shape, or None where torch lacks it."""
+    try:
+        from torch.nn.attention.flex_attention import flex_attention
+    except ImportError:
+        return None
+    return torch.compile(flex_attention, dynamic=False)
+
+
+def plan(task: Task, device, dtype) -> Plan:
+    to, _ = order(task.grid, TILE, NEAR)
+    raster, relation, tokens = to.to(device), on(task.pattern, task.grid), task.tokens
+
+    def mask_mod(b, h, q_idx, kv_idx):
+        query, key = raster[q_idx], raster[kv_idx.clamp(max=tokens - 1)]
+        return relation.mask_mod(b, h, query, key) | (kv_idx >= tokens)
+
+    permutation = task.positions(to).to(device)
+    return Plan(permutation, permutation.argsort(), block_mask(mask_mod, tokens, tokens + task.sinks, device))
+
+
+def block_mask(mask_mod, q_len: int, kv_len: int, device):
+    """The BlockMask of a mask_mod, made BLOCK queries at a time: torch's own create_block_mask holds q_len x kv_len."""
+    from torch.nn.attention.flex_attention import BlockMask
+
+    key, partial, full = torch.arange(kv_len, device=device), [], []
+    for start in range(0, q_len, BLOCK):
+        query = torch.arange(start, min(start + BLOCK, q_len), device=device)
+        seen = mask_mod(0, 0, query[:, None], key[None, :])
+        blocks = [seen[:, i : i + BLOCK] for i in range(0, kv_len, BLOCK)]
+        some, every = (torch.stack([how(block) for block in blocks]) for how in (torch.any, torch.all))
+        # A ragged block of queries counts as partial: FlexAttention does not look at the rows that are missing.
+        full.append(every)
+        partial.append(some & ~every)
+    (partial_count, partial_index), (full_count, full_index) = map(listed, (partial, full))
+    return BlockMask.from_kv_blocks(
+        partial_count, partial_index, full_count, full_index,
+        BLOCK_SIZE=BLOCK, mask_mod=mask_mod, seq_lengths=(q_len, kv_len),
+    )  # fmt: skip
+
+
+def listed(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of flags as how many are set, (1, 1, R), and which, first in each row, (1, 1, R, C); int32."""
+    flags = torch.stack(rows)[None, None]
+    index = (~flags).to(torch.uint8).argsort(dim=-1, stable=True)
+    return flags.sum(-1).to(torch.int32), index.to(torch.int32)
+
+
+def run(video, sinks, scale, plan: Plan) -> torch.Tensor:
+    q, k, v = (t.index_select(2, plan.permutation) for t in video)
+    k, v = (torch.cat([t, s], dim=2) for t, s in zip((k, v), sinks))
+    return compiled()(q, k, v, block_mask=plan.mask, scale=scale).index_select(2, plan.inverse)
+
+
+FLEX = Engine("flex", "torch's compiled FlexAttention. Exact; compiles for each shape.", refuses, plan, run)

@@ -1,0 +1,122 @@
+"""Sparse kernels of comfy-kitchen, which ComfyUI installs: found by asking, never required.
+
+na3d: neighbourhood attention, exact. sol_attn: top blocks in INT8 with the other blocks pooled, head size 128.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+
+from ..backend import HALVES
+from ..grid import RASTER
+from ..patterns.blocks import TopBlocks, arrange
+from ..patterns.neighbourhood import Neighbourhood
+from .engine import Engine, Task
+
+BLOCK, HEAD_DIM = 64, 128
+
+
+@cache
+def load(name: str):
+    """comfy-kitchen's function `name`, or why there is none."""
+    try:
+        import comfy_kitchen
+    except ImportError as error:
+        return f"comfy-kitchen cannot be imported ({error})"
+    found = getattr(comfy_kitchen, name, None)
+    if found is None:
+        return f"this comfy-kitchen has no {name}; update ComfyUI"
+    available = getattr(comfy_kitchen, f"{name}_is_available", None)
+    if available is not None and not available():
+        return f"comfy-kitchen's {name} cannot run on this GPU"
+    return found
+
+
+def missing(name: str, call) -> str | None:
+    """What both kernels ask for."""
+    found = load(name)
+    if isinstance(found, str):
+        return found
+    if call.device != "cuda":
+        return f"needs cuda, the tensors are on {call.device}"
+    if call.dtype not in HALVES:
+        return f"dtype {str(call.dtype).removeprefix('torch.')}, takes float16, bfloat16"
+    return None
+
+
+def na3d_refuses(task: Task, call) -> str | None:
+    if not isinstance(task.pattern, Neighbourhood):
+        return "runs neighbourhood attention alone"
+    if task.order != RASTER:
+        return f"tokens in {task.order} order, takes raster"
+    if task.sinks:
+        return "takes no tokens outside the video"
+    if call.head_dim % 16 or call.head_dim > 128:
+        return f"head size {call.head_dim}, takes 16 to 128 in steps of 16"
+    return missing("na3d", call)
+
+
+def na3d_plan(task: Task, device, dtype):
+    return task.grid, task.pattern.window(task.grid)
+
+
+def na3d_run(video, sinks, scale, plan) -> torch.Tensor:
+    grid, window = plan
+    q, k, v = (t.transpose(1, 2).unflatten(1, grid).contiguous() for t in video)
+    return load("na3d")(q, k, v, list(window), scale=scale).flatten(1, 3).transpose(1, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """permutation, inverse: of the video's tokens to the pattern's order and back."""
+
+    keep: float
+    permutation: torch.Tensor
+    inverse: torch.Tensor
+
+
+def sol_refuses(task: Task, call) -> str | None:
+    if not isinstance(task.pattern, TopBlocks):
+        return "runs top blocks alone"
+    if not 0 < task.pattern.keep < 100:
+        return f"keeps {task.pattern.keep:g} percent, takes more than 0 and less than 100"
+    if call.head_dim not in (64, HEAD_DIM):
+        return f"head size {call.head_dim}, takes 64, {HEAD_DIM}"
+    if call.capability is not None and call.capability < (8, 0):
+        return "needs compute capability 8.0"
+    return missing("sol_attn", call)
+
+
+def sol_plan(task: Task, device, dtype) -> Plan:
+    permutation = task.positions(arrange(task.pattern, task.grid)[0]).to(device)
+    return Plan(task.pattern.keep, permutation, permutation.argsort())
+
+
+def sol_run(video, sinks, scale, plan: Plan) -> torch.Tensor:
+    """Sinks stand in front, filled up to whole blocks with keys that a bias hides: a bias is allowed in sinks alone."""
+    q, k, v = (t.index_select(2, plan.permutation) for t in video)
+    number, dim = sinks[0].shape[2], q.shape[3]
+    fill = -number % BLOCK
+    # Their own rows are computed elsewhere, exactly: any query will do here.
+    q = torch.cat([q.new_zeros(*q.shape[:2], number + fill, dim), q], dim=2)
+    k, v = (torch.cat([F.pad(s, (0, 0, 0, fill)), t], dim=2) for s, t in zip(sinks, (k, v)))
+    bias = None
+    if fill:
+        bias = q.new_zeros(1, 1, 1, k.shape[2])
+        bias[..., number : number + fill] = -torch.inf
+    # A head of 64 is filled up with zeros: the scores are the same, so the scale has to be too.
+    scale = dim**-0.5 if scale is None else scale
+    q, k, v = (F.pad(t, (0, HEAD_DIM - dim)).transpose(1, 2).contiguous() for t in (q, k, v))
+    blocks = [0, (number + fill) // BLOCK] if number else None
+    out = load("sol_attn")(q, k, v, scale=scale, sink_blocks=blocks, key_bias=bias, topk_ratio=plan.keep / 100)
+    return out[:, number + fill :, :, :dim].transpose(1, 2).index_select(2, plan.inverse)
+
+
+NA3D = Engine("comfy-kitchen na3d", "Neighbourhood attention. Exact.", na3d_refuses, na3d_plan, na3d_run)
+SOL = Engine(
+    "comfy-kitchen sol_attn", "Top blocks in INT8, the others pooled. Approximate.", sol_refuses, sol_plan, sol_run
+)

@@ -1,0 +1,57 @@
+"""Windows of whole frames: in raster order their keys are one slice, so nothing is gathered."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import torch
+import torch.nn.functional as F
+
+from ..grid import RASTER
+from ..patterns import on
+from .engine import Engine, Task, joined
+
+
+def refuses(task: Task, call) -> str | None:
+    if task.order != RASTER:
+        return f"tokens in {task.order} order, takes raster"
+    if slabs(task) is None:
+        return "windows are not whole frames in a row"
+    return None
+
+
+def slabs(task: Task) -> list[tuple[int, int, int, int]] | None:
+    """(first frame, one past the last, first frame seen, one past the last); None for other windows."""
+    relation, (frames, rows, columns) = on(task.pattern, task.grid), task.grid
+    if relation is None:
+        return None
+    picture, seen = ((0, rows), (0, columns)), []
+    for t in range(frames):
+        boxes, full = relation.reach(((t, t + 1), *picture))
+        if not full or len(boxes) != 1 or boxes[0][1:] != picture:
+            return None
+        seen.append(boxes[0][0])
+    runs = [(span, len(list(same))) for span, same in groupby(seen)]
+    stops = [sum(length for _, length in runs[: i + 1]) for i in range(len(runs))]
+    return [(stop - length, stop, *span) for (span, length), stop in zip(runs, stops)]
+
+
+def plan(task: Task, device, dtype):
+    """Slices of tokens: (queries, keys)."""
+    frame = task.tokens // task.grid[0]
+    return tuple((slice(a * frame, b * frame), slice(c * frame, d * frame)) for a, b, c, d in slabs(task))
+
+
+def run(video, sinks, scale, plan) -> torch.Tensor:
+    q, k, v = video
+    sink_k, sink_v = sinks
+    # (batch, tokens, heads, D) in memory, as torch's kernels write and hosts read: both copies run straight.
+    out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], q.shape[3]).transpose(1, 2)
+    for queries, keys in plan:
+        out[:, :, queries] = F.scaled_dot_product_attention(
+            q[:, :, queries], joined(k[:, :, keys], sink_k), joined(v[:, :, keys], sink_v), scale=scale
+        )
+    return out
+
+
+SLABS = Engine("slabs", "Slices of whole frames and torch's attention. Exact, on every device.", refuses, plan, run)

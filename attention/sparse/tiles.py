@@ -1,0 +1,223 @@
+"""Any fixed pattern: boxes of queries, each with just the keys that it needs, gathered and run by torch's attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
+from math import gcd
+
+import torch
+import torch.nn.functional as F
+
+from ..grid import TILE, boxes, order, size_of
+from ..patterns import on
+from ..patterns.layout import Tile, lay_out
+from ..tokens import Grid
+from .engine import Engine, Task, joined, scratch_bytes
+
+# Time of a box of m queries over its share of dense time, gather included: about FIXED + PER_BOX / m, and MASKED times
+# that with a mask. Measured in float32 with head size 128 on a CPU with AVX-512: 1.6 at 64, 1.2 at 256, 1.1 at 512.
+FIXED, PER_BOX, MASKED = 1.1, 36.0, 1.1
+MOST_QUERIES, SAMPLED_BOXES = 1024, 24
+# Below this many tokens in a row, moving the tokens into another order costs more than it saves in gathering.
+SHORTEST_RUN = 8
+# More masks than this are not kept but made again in every call.
+MASK_BYTES = 128 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """run: how many tokens lie in a row wherever keys are gathered; tile: the order in which they do.
+
+    kept: the tiles' masks are kept, equal ones as one object; else `relation` makes them.
+    """
+
+    relation: object
+    tile: Grid
+    run: int
+    tiles: tuple[Tile, ...]
+    kept: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Boxes of equal size. queries: (n, m), positions; keys: (n, K / run), in units of `run` tokens.
+
+    bias: (1, 1, m, K + S) of 0 and -inf, one for all; None: no mask, or one to be made from `raster`, the raster
+    indices (n, m) and (n, K) of queries and keys.
+    """
+
+    queries: torch.Tensor
+    keys: torch.Tensor
+    bias: torch.Tensor | None = None
+    raster: tuple[torch.Tensor, torch.Tensor] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """permutation: of keys and values, so that whole runs of tokens are gathered; None: as they stand."""
+
+    permutation: torch.Tensor | None
+    run: int
+    groups: tuple[Group, ...]
+    relation: object
+
+
+def refuses(task: Task, call) -> str | None:
+    return "the mask follows from the tensors" if on(task.pattern, task.grid) is None else None
+
+
+def best_tile(relation) -> Grid:
+    """The box of queries with the least estimated time."""
+    grid = relation.grid
+    candidates = set()
+    for steps in relation.steps:
+        axes = [{min(step << i, length) for i in range(10)} for step, length in zip(steps, grid)]
+        candidates |= {tile for tile in product(*axes) if tile[0] * tile[1] * tile[2] <= MOST_QUERIES}
+        candidates.add(tuple(min(step, length) for step, length in zip(steps, grid)))
+    return min(sorted(candidates), key=lambda tile: estimate(relation, tile))
+
+
+def estimate(relation, tile: Grid) -> float:
+    """Keys for each query, times the cost of a pair, over some boxes of the grid."""
+    cut = boxes(relation.grid, tile)
+    some = cut[:: max(1, len(cut) // SAMPLED_BOXES)]
+    cost = 0.0
+    for box in some:
+        reach, full = relation.reach(box)
+        m, keys = size_of(box), sum(size_of(seen) for seen in reach)
+        cost += m * keys * (FIXED + PER_BOX / m) * (1.0 if full else MASKED)
+    return cost / sum(size_of(box) for box in some)
+
+
+@lru_cache(maxsize=16)
+def layout(pattern, grid: Grid) -> Layout:
+    """The tiles of a pattern, keys in the order in which they are gathered."""
+    relation = on(pattern, grid)
+    best, known, tiles, kept = best_tile(relation), {}, [], True
+    for one in lay_out(relation, best):
+        tiles.append(keep(one, known) if kept else flagged(one))
+        if kept and sum(mask.numel() for mask in known.values()) > MASK_BYTES // 4:
+            tiles, kept, known = [flagged(tile) for tile in tiles], False, {}
+    runs = {tile: shortest_run(tiles, order(grid, TILE, tile)[1]) for tile in (grid, best, *relation.steps)}
+    tile = max(runs, key=runs.get)
+    if runs[tile] < SHORTEST_RUN:
+        return Layout(relation, grid, 1, tuple(tiles), kept)
+    known, (_, back) = {}, order(grid, TILE, tile)
+    return Layout(relation, tile, runs[tile], tuple(keep(gathered(one, back), known) for one in tiles), kept)
+
+
+def shortest_run(tiles: list[Tile], back: torch.Tensor) -> int:
+    """The most tokens that every tile's keys can be gathered by, in the order that `back` leads to."""
+    run = 0
+    for tile in tiles:
+        run = gcd(run, *edges(back[tile.keys].sort().values))
+        if run < SHORTEST_RUN:
+            break
+    return run
+
+
+def edges(positions: torch.Tensor) -> list[int]:
+    """Where runs of successive positions begin and end."""
+    breaks = (positions.diff() != 1).nonzero().flatten()
+    ends = torch.cat([positions[breaks] + 1, positions[breaks + 1], positions[[0]], positions[[-1]] + 1])
+    return ends.tolist()
+
+
+def keep(tile: Tile, known: dict) -> Tile:
+    """The tile with its mask exchanged for an equal one that is known."""
+    if not isinstance(tile.seen, torch.Tensor):
+        return tile
+    return replace(tile, seen=known.setdefault((tile.seen.shape, tile.seen.numpy().tobytes()), tile.seen))
+
+
+def flagged(tile: Tile) -> Tile:
+    """The tile with True or False for its mask."""
+    return replace(tile, seen=tile.seen is not None and tile.seen is not False)
+
+
+def gathered(tile: Tile, back: torch.Tensor) -> Tile:
+    """The tile with its keys in the order that `back` leads to."""
+    rank = back[tile.keys].argsort()
+    seen = tile.seen[:, rank] if isinstance(tile.seen, torch.Tensor) else tile.seen
+    return replace(tile, keys=tile.keys[rank], seen=seen)
+
+
+def plan(task: Task, device: torch.device, dtype: torch.dtype) -> Plan:
+    found = layout(task.pattern, task.grid)
+    to, back = order(task.grid, TILE, found.tile)
+    alike: dict[tuple, list[Tile]] = {}
+    for tile in found.tiles:
+        masked = id(tile.seen) if found.kept else tile.seen
+        alike.setdefault((len(tile.queries), len(tile.keys), masked), []).append(tile)
+    groups = tuple(group(task, found, tiles, back, device, dtype) for tiles in alike.values())
+    permutation = task.positions(to)
+    moved = found.run > 1 and not permutation.equal(torch.arange(task.tokens))
+    return Plan(permutation.to(device) if moved else None, found.run, groups, found.relation)
+
+
+def group(task: Task, found: Layout, tiles: list[Tile], back, device, dtype) -> Group:
+    queries, keys = (torch.stack([getattr(t, name) for t in tiles]) for name in ("queries", "keys"))
+    units = back[keys][:, :: found.run] // found.run if found.run > 1 else task.positions(keys)
+    bias, raster, seen = None, None, tiles[0].seen
+    if isinstance(seen, torch.Tensor):
+        bias = additive(seen[None, None].to(device), task.sinks, dtype)
+    elif seen:
+        raster = queries.to(device), keys.to(device)
+    return Group(task.positions(queries).to(device), units.to(device), bias, raster)
+
+
+def additive(seen: torch.Tensor, sinks: int, dtype: torch.dtype) -> torch.Tensor:
+    """(..., m, K) bool as 0 and -inf, followed by `sinks` columns of 0."""
+    bias = torch.zeros(*seen.shape[:-1], seen.shape[-1] + sinks, dtype=dtype, device=seen.device)
+    bias[..., : seen.shape[-1]].masked_fill_(~seen, -torch.inf)
+    return bias
+
+
+def run(video, sinks, scale, plan: Plan) -> torch.Tensor:
+    batch, heads, tokens, dim = video[0].shape
+    q, k, v = (t.flatten(0, 1) for t in video)
+    sinks = tuple(s.flatten(0, 1) for s in sinks)
+    if plan.permutation is not None:
+        k, v = (t.index_select(1, plan.permutation) for t in (k, v))
+    k, v = (t.contiguous().view(batch * heads, tokens // plan.run, plan.run * dim) for t in (k, v))
+    out = q.new_empty(batch * heads, tokens, dim)
+    for some in plan.groups:
+        for rows, members in chunks(some, batch * heads, dim, plan.run, sinks[0].shape[1], q):
+            attend(q[rows], k[rows], v[rows], tuple(s[rows] for s in sinks), scale, plan, some, members, out[rows])
+    return out.unflatten(0, (batch, heads))
+
+
+def chunks(some: Group, rows: int, dim: int, run: int, sinks: int, q: torch.Tensor):
+    """(slice of heads, slice of boxes) such that what is gathered for them stays within scratch_bytes."""
+    n, m = some.queries.shape
+    keys = some.keys.shape[1] * run
+    copies = 4 if sinks else 2
+    one = (copies * (keys + sinks) + 3 * m) * dim * q.element_size()
+    shared = m * (keys + sinks) * q.element_size() * 2 if some.raster else 0
+    budget = scratch_bytes(q.device)
+    heads = max(1, min(rows, (budget - shared) // one))
+    boxes_each = max(1, min(n, budget // (one * heads + shared)))
+    for a in range(0, n, boxes_each):
+        for b in range(0, rows, heads):
+            yield slice(b, b + heads), slice(a, a + boxes_each)
+
+
+def attend(q, k, v, sinks, scale, plan: Plan, some: Group, members: slice, out) -> None:
+    """Some boxes of a group for some heads; q, out: (R, N, D), k, v: (R, N / run, run * D), sinks: (R, S, D)."""
+    queries, keys = some.queries[members], some.keys[members]
+    (n, m), dim = queries.shape, q.shape[-1]
+    one = q.index_select(1, queries.flatten()).unflatten(1, (n, m))
+    k, v = (t.index_select(1, keys.flatten()).view(len(q), n, -1, dim) for t in (k, v))
+    bias = some.bias
+    if some.raster:
+        rows, columns = (index[members] for index in some.raster)
+        seen = plan.relation.mask_mod(0, 0, rows[:, :, None], columns[:, None, :])
+        bias = additive(seen[None], sinks[0].shape[1], q.dtype)
+    k, v = (joined(t, s.unsqueeze(1)) for t, s in zip((k, v), sinks))
+    result = F.scaled_dot_product_attention(one, k, v, attn_mask=bias, scale=scale)
+    out.index_copy_(1, queries.flatten(), result.flatten(1, 2))
+
+
+TILES = Engine("tiles", "Gathers the keys of each tile. Exact, on every device.", refuses, plan, run)

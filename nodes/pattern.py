@@ -1,0 +1,161 @@
+"""Shape the attention of a model."""
+
+import comfy.sample
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..attention import registry, rules, sparse
+from ..attention.draw_pattern import draw_pattern
+from ..attention.site import SELF
+from ..attention.strength import Strength
+from . import _host, _inputs, _patterns, _sites
+
+CATEGORY = "video attention/pattern"
+
+
+def _pattern_inputs() -> list:
+    return [
+        io.Model.Input("model", tooltip="A video model. It stays unchanged: the output is a patched clone."),
+        io.Latent.Input(
+            "latent", optional=True, tooltip="The latent you will sample: the picture then shows its grid."
+        ),
+        _patterns.pattern_input(),
+        io.Combo.Input(
+            "combine",
+            options=list(_patterns.COMBINE),
+            default=_patterns.REPLACE,
+            advanced=True,
+            tooltip="With the pattern of the Video Attention Pattern before this one.",
+        ),
+        *_inputs.which(start=0.2),
+        io.Int.Input(
+            "min_tokens",
+            default=4096,
+            min=0,
+            max=1 << 24,
+            tooltip="Fewer video tokens than these stay dense: a pattern would cost more than it saves.",
+        ),
+        io.Combo.Input(
+            "engine",
+            options=[registry.AUTO, *sparse.names()],
+            default=registry.AUTO,
+            advanced=True,
+            tooltip="What runs the pattern. auto: the first that accepts it.",
+        ),
+        *_inputs.how(),
+    ]
+
+
+class VideoAttentionPattern(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionPattern",
+            display_name="Video Attention Pattern",
+            category=CATEGORY,
+            description=(
+                "Lets each token of the video see a part of the others only, on the video's own time, height and "
+                "width: less work, or a different motion. Calls that cannot be shaped stay dense, on the kernel that "
+                "Video Attention Backend chose, and are counted with the reason."
+            ),
+            search_aliases=[
+                "sparse attention",
+                "sliding tile",
+                "radial attention",
+                "spatial attention",
+                "temporal attention",
+                "neighborhood attention",
+                "block sparse",
+            ],
+            inputs=_pattern_inputs(),
+            outputs=[
+                io.Model.Output(tooltip="The model with its self-attention shaped."),
+                io.Image.Output("picture", tooltip="What one token sees, frame by frame, and the mask."),
+                io.String.Output("info", tooltip="Grid, density, and the most that the pattern can gain."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, blocks="", start_percent=0.0, end_percent=1.0):
+        if None in (blocks, start_percent, end_percent):
+            return True
+        return _inputs.wrong_where(blocks, start_percent, end_percent) or True
+
+    @classmethod
+    def execute(
+        cls, model, pattern, combine, blocks, start_percent, end_percent, min_tokens, engine, latent=None, **how
+    ) -> io.NodeOutput:
+        wrong = _inputs.wrong_where(blocks, start_percent, end_percent)
+        if wrong:
+            raise ValueError(wrong)
+        chosen = _patterns.combined(_patterns.make(pattern), _host.pattern_of(model), combine)
+        shape = rules.Shape(chosen, engine, min_tokens)
+        spans = rules.parse_blocks(blocks)
+        rule = rules.Rule("", SELF, spans, start_percent, end_percent, shape=shape, **how)
+        picture, text = draw_pattern(chosen, _grid(model, latent))
+        image = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
+        return io.NodeOutput(_host.install(model, rule), image, text, ui=ui.PreviewText(_host.status(model)))
+
+
+def _grid(model, latent):
+    """The token grid of the latent, None without one or where the model's layout is not known."""
+    if latent is None:
+        return None
+    tokens = _sites.tokens_of_latent(model, comfy.sample.fix_empty_latent_channels(model, latent["samples"]))
+    return None if tokens is None else tokens.grid
+
+
+class VideoAttentionStrength(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionStrength",
+            display_name="Video Attention Strength",
+            category=CATEGORY,
+            description=(
+                "Makes attention sharper or flatter, or ties the frames of the video closer together "
+                "(Enhance-A-Video). Works with every kernel and every pattern. At 1 and 0 nothing changes."
+            ),
+            search_aliases=["enhance a video", "feta", "attention temperature", "temporal consistency", "flicker"],
+            inputs=[
+                io.Model.Input("model", tooltip="A video model. It stays unchanged: the output is a patched clone."),
+                io.Float.Input(
+                    "temperature",
+                    default=1.0,
+                    min=0.1,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="Below 1: attention is sharper. Above 1: flatter. 1: as the model was trained.",
+                ),
+                io.Float.Input(
+                    "cross_frame",
+                    default=0.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Enhance-A-Video's weight: strengthens what self-attention brings in from other frames. 0 "
+                    "is off, 1 to 5 is usual. For models whose grid is known.",
+                ),
+                *_inputs.where(default=SELF),
+            ],
+            outputs=[io.Model.Output(tooltip="The model with its attention's strength changed.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, blocks="", start_percent=0.0, end_percent=1.0):
+        if None in (blocks, start_percent, end_percent):
+            return True
+        return _inputs.wrong_where(blocks, start_percent, end_percent) or True
+
+    @classmethod
+    def execute(cls, model, temperature, cross_frame, role, blocks, start_percent, end_percent) -> io.NodeOutput:
+        wrong = _inputs.wrong_where(blocks, start_percent, end_percent, role)
+        if wrong:
+            raise ValueError(wrong)
+        strength = Strength(temperature, cross_frame)
+        rule = rules.Rule("", role, rules.parse_blocks(blocks), start_percent, end_percent, strength=strength)
+        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(_host.status(model)))
+
+
+NODES = (VideoAttentionPattern, VideoAttentionStrength)
