@@ -12,7 +12,12 @@ from .call import MASKS, Call
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 HALVES = (torch.float16, torch.bfloat16)
 
-# q: (B, H, Lq, D), k, v: (B, Hkv, Lk, D), mask: (1|B, 1|H, 1|Lq, Lk) or None, scale or None -> (B, H, Lq, D)
+# CUDA launches at most this many blocks along the axes that kernels give to batch and heads; torch's own kernels and
+# others' then fail with "invalid configuration argument" (https://github.com/pytorch/pytorch/issues/146704).
+MAX_BLOCKS = 65535
+
+# q: (B, H, Lq, D), k, v: (B, Hkv, Lk, D), mask: (1|B, 1|H, 1|Lq, Lk) or None, scale or None -> (B, H, Lq, D).
+# One that can let go of q, k, v before it answers has that as `consume([q, k, v], mask, scale)`.
 Kernel = Callable[..., torch.Tensor]
 
 
@@ -37,6 +42,7 @@ class Limits:
     gqa: bool = True
     kv_multiple: int = 1
     min_capability: tuple[int, int] = (0, 0)
+    max_batch: int = 0
     max_batch_heads: int = 0
     max_scores: int = 0
     exact: bool = True
@@ -93,6 +99,8 @@ def _shape_reason(limits: Limits, call: Call) -> str | None:
         return "grouped-query attention"
     if call.kv_len % limits.kv_multiple:
         return f"key length {call.kv_len} is not a multiple of {limits.kv_multiple}"
+    if limits.max_batch and call.batch > limits.max_batch:
+        return f"batch is {call.batch}, takes up to {limits.max_batch}"
     if limits.max_batch_heads and call.batch * call.heads > limits.max_batch_heads:
         return f"batch x heads is {call.batch * call.heads}, takes up to {limits.max_batch_heads}"
     scores = call.batch * call.heads * call.q_len * call.kv_len

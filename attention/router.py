@@ -6,7 +6,7 @@ import torch
 
 from . import registry
 from .decide import Incoming, UnsupportedAttention, decide, run_kernel, sentence
-from .layout import from_heads
+from .layout import from_heads, to_heads
 from .moment import IDLE, MOMENT
 from .rules import ERROR, GUARD_EVERY, Rule
 from .site import SITE
@@ -107,9 +107,11 @@ class Router:
     def _next(self, func, args, kw):
         q, k, v, heads, mask, precision, split_in, split_out = args
         named = dict(mask=mask, attn_precision=precision, skip_reshape=split_in, skip_output_reshape=split_out, **kw)
-        if self.previous is None:
-            return func(q, k, v, heads, **named)
-        return self.previous(func, q, k, v, heads, **named)
+        if self.previous is not None:
+            return self.previous(func, q, k, v, heads, **named)
+        out = func(q, k, v, heads, **named)
+        # ComfyUI's attention_pytorch forgets skip_output_reshape above a batch of 32768.
+        return to_heads(out, out, out, heads, False)[0] if split_out and out.ndim == 3 else out
 
     def _next_name(self, func) -> str:
         if self.previous is None:

@@ -3,7 +3,9 @@
     python -m benchmarks.attention [--device cuda|cpu] [--shapes ltx-1080p,wan-720p,...] [--json FILE]
     python -m benchmarks.attention dispatch
 
-Interleaved in one run, fresh inputs for each round, medians, error against float64 on a sample of queries.
+Interleaved in one run, fresh inputs and another order in each round, medians, error against float64 on a sample of
+queries. Each of ComfyUI's own functions also runs below `auto`, and the median of their ratio round by round is shown:
+below 1 `auto` would be a loss.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from torch.utils.benchmark import Timer
 from attention import registry
 from attention.call import describe
 from attention.reference import relative_l2, scaled_dot_product_attention
+from attention.tally import Tally
 
 from . import dispatch, host_paths
 from .inputs import draw
@@ -101,30 +104,53 @@ def run_all(shapes: list[Shape], device, dtype, rounds: int) -> list[dict]:
 
 
 def run_shape(shape: Shape, device, dtype, rounds: int, host: dict, advance) -> dict:
-    """One shape: {name, tokens, rows: [{kernel, ms, tflops, error, peak_mib} or {kernel, reason}]}."""
+    """{name, grid, tokens, heads, head_dim, rows: [{kernel, ms, tflops, error, peak_mib}], refused: {kernel: reason},
+    auto: [{host, took, ratio}]} of one shape."""
     q, k, v = draw(shape, device, dtype)
     kernels, refused = _kernels(q, k, v)
-    kernels = {**host, **kernels}
-    times, peaks, errors = {name: [] for name in kernels}, {}, {}
+    tallies = {name: Tally() for name in host}
+    for name, function in host.items():
+        pair = {name: host_paths.direct(function), _auto(name): host_paths.routed(function, tallies[name])}
+        kernels = {**pair, **kernels}
+    times, checks = {name: [] for name in kernels}, {}
     for index in range(rounds):
         if index:
             q, k, v = draw(shape, device, dtype)
-        for name, kernel in list(kernels.items()):
+        for name in _turned(list(kernels), index):
             try:
-                if not index:
-                    errors[name], peaks[name] = _check(kernel, q, k, v)
-                timer = Timer(
-                    "run(q, k, v)", globals={"run": kernel, "q": q, "k": k, "v": v}, num_threads=torch.get_num_threads()
-                )
-                times[name].append(timer.timeit(1).median)
+                if name not in checks:
+                    checks[name] = _check(kernels[name], q, k, v)
+                times[name].append(_seconds(kernels[name], q, k, v))
             except Exception as error:  # a kernel that fails is a row of the table, not the end of the run
                 refused[name] = f"{type(error).__name__}: {error}".splitlines()[0]
                 del kernels[name]
         advance()
-    rows = [_row(shape, name, times[name], errors[name], peaks[name]) for name in kernels]
-    rows.sort(key=lambda row: row["ms"])
+    rows = sorted((_row(shape, name, times[name], *checks[name]) for name in kernels), key=lambda row: row["ms"])
     return {"name": shape.name, "grid": shape.grid, "tokens": shape.tokens, "heads": shape.heads,
-            "head_dim": shape.head_dim, "rows": rows, "refused": refused}  # fmt: skip
+            "head_dim": shape.head_dim, "rows": rows, "refused": refused,
+            "auto": [_ratio(name, tallies[name], times) for name in host if {name, _auto(name)} <= set(kernels)],
+            }  # fmt: skip
+
+
+def _auto(host_name: str) -> str:
+    return f"auto on {host_name}"
+
+
+def _turned(names: list[str], index: int) -> list[str]:
+    # Who comes first finds the inputs cold, and neighbours are what the ratios compare.
+    return names[::-1] if index % 2 else names
+
+
+def _seconds(kernel, q, k, v) -> float:
+    arguments = {"run": kernel, "q": q, "k": k, "v": v}
+    return Timer("run(q, k, v)", globals=arguments, num_threads=torch.get_num_threads()).timeit(1).median
+
+
+def _ratio(host_name: str, tally: Tally, times: dict[str, list[float]]) -> dict:
+    """{host, took, ratio}: how many times as fast `auto` was, and what it took."""
+    pairs = zip(times[host_name], times[_auto(host_name)])
+    (record,) = tally.records.values()
+    return {"host": host_name, "took": record.used, "ratio": statistics.median(own / ours for own, ours in pairs)}
 
 
 def _kernels(q, k, v) -> tuple[dict, dict]:
@@ -180,6 +206,8 @@ def markdown(results: dict) -> str:
         for row in shape["rows"]:
             speed = f"{row['ms']:.3f} | {row['tflops']:.3g} | {row['tflops'] / ceil:.0%}"
             lines.append(f"| {row['kernel']} | {speed} | {row['error']:.1e} | {row['peak_mib']:.0f} |")
+        for auto in shape["auto"]:
+            lines += ["", f"`auto` on {auto['host']}: {auto['ratio']:.2f} times as fast, took {auto['took']}."]
     return "\n".join(lines)
 
 

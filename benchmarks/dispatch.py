@@ -1,8 +1,9 @@
-"""What the router costs: one call through it beside the kernel called directly, interleaved."""
+"""What the router costs: one call through it beside the kernel called directly, and one site published, interleaved."""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 
 import torch
 from torch.utils.benchmark import Timer
@@ -14,11 +15,33 @@ from attention.rules import GUARD_OFF, Rule
 from attention.site import SELF, SITE, Site
 from attention.tally import Tally
 
+from . import host_paths
+
 ROUNDS, CALLS = 15, 2000
+# As many as the host and a model put into transformer_options, about.
+HOST_KEYS = 12
 
 
-def measure() -> dict[str, float]:
-    """Median microseconds of a call: of the kernel alone, through our router, and through a router without rules."""
+def measure() -> dict[str, tuple[float, float]]:
+    """Way -> median microseconds of a call, and how many of them are ours."""
+    groups = [ways_of_routing()]
+    if host_paths.enter(cpu=True) is not None:
+        groups.append(ways_of_publishing(host_paths.our_sites()))
+    figures = {}
+    for ways in groups:
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        with torch.inference_mode():
+            for _ in range(ROUNDS):
+                for name, way in ways.items():
+                    times[name].append(Timer("way()", globals={"way": way}).timeit(CALLS).median * 1e6)
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        base = next(iter(medians.values()))
+        figures |= {name: (value, value - base) for name, value in medians.items()}
+    return figures
+
+
+def ways_of_routing() -> dict[str, Callable]:
+    """The host's function as it is first, then the ways through us."""
     q = torch.randn(1, 1, 8, 16)
     router = Router((Rule("sdpa", guard=GUARD_OFF),))
     options = {SITE: Site("bench", SELF, 0), MOMENT: Tally().moment}
@@ -28,25 +51,36 @@ def measure() -> dict[str, float]:
         return kernel(q, k, v)
 
     call = {"skip_reshape": True, "skip_output_reshape": True, "transformer_options": options}
-    ways = {
-        "kernel alone": lambda: kernel(q, q, q, mask=None, scale=None),
+    return {
         "host's function": lambda: host(q, q, q, 1, **call),
+        "kernel alone": lambda: kernel(q, q, q, mask=None, scale=None),
         "router, sdpa": lambda: router(host, q, q, q, 1, **call),
         "router without rules": lambda: EMPTY(host, q, q, q, 1, **call),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    with torch.inference_mode():
-        for _ in range(ROUNDS):
-            for name, way in ways.items():
-                times[name].append(Timer("way()", globals={"way": way}).timeit(CALLS).median * 1e6)
-    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def ways_of_publishing(sites) -> dict[str, Callable]:
+    """A module called as it is first, then with the hook that announces its Site."""
+    options = {MOMENT: Tally().moment, **{f"key {n}": n for n in range(HOST_KEYS)}}
+    bare, told = Attention(), Attention()
+    told.register_forward_pre_hook(sites._announce(Site("bench", SELF, 0), None), with_kwargs=True)
+    return {
+        "module": lambda: bare(None, transformer_options=options),
+        "module that tells its site": lambda: told(None, transformer_options=options),
+    }
+
+
+class Attention(torch.nn.Module):
+    """Does nothing, so that the hook is all there is to measure."""
+
+    def forward(self, x, transformer_options=None):
+        return x
 
 
 EMPTY = Router()
 
 
-def table(medians: dict[str, float]) -> str:
-    base = medians["host's function"]
-    lines = ["| one call of a tiny attention | microseconds | more than the host's own |", "| --- | --- | --- |"]
-    lines += [f"| {name} | {value:.1f} | {value - base:+.1f} |" for name, value in medians.items()]
+def table(figures: dict[str, tuple[float, float]]) -> str:
+    lines = ["| one call of a tiny attention | microseconds | ours |", "| --- | --- | --- |"]
+    lines += [f"| {name} | {value:.1f} | {ours:+.1f} |" for name, (value, ours) in figures.items()]
     return "\n".join(lines)

@@ -5,6 +5,9 @@ import torch
 from attention import bench, registry
 from attention.draw import draw_trials
 from attention.layout import from_heads, to_heads
+from benchmarks import attention as command
+from benchmarks import dispatch
+from benchmarks.shapes import Shape
 
 SDPA = torch.nn.functional.scaled_dot_product_attention
 
@@ -55,3 +58,38 @@ def test_the_node_measures_a_real_model(lab, plain):
     assert "self-attention" in table and "cross-attention" in table and "| sdpa |" in table
     assert picture.ndim == 4 and picture.shape[-1] == 3
     assert torch.equal(lab.sample(), plain) and lab.hooks(lab.model) == 0
+
+
+def test_the_command_shows_auto_beside_the_hosts_own():
+    shape, name = Shape("tiny", (2, 3, 4), 2, 16), "ComfyUI pytorch"
+    result = command.run_shape(shape, torch.device("cpu"), torch.float32, 3, {name: host}, lambda: None)
+    rows = {row["kernel"]: row for row in result["rows"]}
+    assert {name, f"auto on {name}", "sdpa"} <= set(rows) and "needs cuda" in result["refused"]["sdpa cudnn"]
+    assert all(row["ms"] > 0 and row["error"] < 1e-5 for row in rows.values())
+    (auto,) = result["auto"]
+    assert auto["host"] == name and auto["ratio"] > 0 and (auto["took"] in rows or "host default" in auto["took"])
+    facts = {"machine": "m", "torch": "t", "dtype": "float32", "date": "d", "matmul_tflops": 1.0, "shapes": [result]}
+    assert f"`auto` on {name}: {auto['ratio']:.2f} times as fast, took {auto['took']}." in command.markdown(facts)
+
+
+def test_a_host_that_fails_is_a_line_of_the_table():
+    def broken(*args, **kwargs):
+        raise RuntimeError("no kernel image")
+
+    result = command.run_shape(
+        Shape("tiny", (1, 2, 4), 1, 8), torch.device("cpu"), torch.float32, 2, {"bad": broken}, int
+    )
+    assert result["refused"]["bad"] == "RuntimeError: no kernel image" and result["auto"] == []
+    assert "sdpa" in {row["kernel"] for row in result["rows"]}
+
+
+def test_what_a_call_costs_is_told_for_router_and_site(lab, monkeypatch):
+    """That ours is a few microseconds is for the benchmark to say: here another test may have the processor."""
+    monkeypatch.setattr(dispatch, "ROUNDS", 1)
+    monkeypatch.setattr(dispatch, "CALLS", 2)
+    monkeypatch.setattr(dispatch.host_paths, "enter", lambda cpu: lab)
+    monkeypatch.setattr(dispatch.host_paths, "our_sites", lambda: lab.pack.nodes._sites)
+    figures = dispatch.measure()
+    assert figures["host's function"][1] == 0 and figures["module"][1] == 0
+    assert figures["router, sdpa"][0] > 0 and figures["module that tells its site"][0] > 0
+    assert "| router, sdpa |" in dispatch.table(figures)

@@ -118,4 +118,5 @@ def check_results(page) -> None:
     shoot(page, "demo workflow finished")
     shown = page.locator("textarea:visible").evaluate_all("(areas) => areas.map((area) => area.value)")
     report = next(text for text in shown if "attention calls" in text)
+    assert value(page, "VideoAttentionBackend", "what ran") == "LTXV: blocks and grid known"
     assert re.match(rf"LTXVModel, 8 x 8 x 8 tokens .*, {STEPS} steps: \d+ of \d+ attention calls", report)

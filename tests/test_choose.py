@@ -121,6 +121,30 @@ def test_a_backend_that_disappears_is_not_remembered(monkeypatch):
     assert report.summarise(tally).fallbacks == {("self", "auto", "no backend accepts this call"): 1}
 
 
+def test_a_kernel_that_fails_on_and_off_is_out(monkeypatch):
+    turns = []
+
+    def moody(q, k, v, mask=None, scale=None):
+        turns.append(1)
+        if len(turns) > 4:
+            raise RuntimeError("out of memory")
+        return SDPA(q, k, v)
+
+    host.seconds = 0.01
+    use(monkeypatch, sage=moody, sdpa=exact)
+    _, _, tally = run()
+    assert used(tally) == {"sdpa"} and len(turns) == 5
+    assert "it fails on and off" in " ".join(report.summarise(tally).measured)
+
+
+def test_a_busy_moment_slows_all_alike(monkeypatch):
+    """The later half of the calls takes ten times as long: one kernel after the other, the faster would lose."""
+    monkeypatch.setattr(choose, "_once", lambda run, device: run())
+    load = iter([1.0] * choose.REPEATS + [10.0] * 99)
+    seconds = choose.race({"slow": lambda: 0.002 * next(load), "fast": lambda: 0.001 * next(load)}, None)
+    assert seconds["fast"] < seconds["slow"]
+
+
 def test_a_looser_bound_lets_the_kernel_in(monkeypatch):
     use(monkeypatch, sage=wrong)
     host.seconds = 0.01

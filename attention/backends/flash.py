@@ -1,9 +1,12 @@
 """The FlashAttention packages. Dao, https://arxiv.org/abs/2307.08691; version 3: https://arxiv.org/abs/2407.08608.
 
 torch carries FlashAttention 2 as well ("sdpa flash"); the packages are newer, and 3 and 4 are faster on Hopper and on.
+torch.nn.attention.activate_flash_attention_impl would put 3 or 4 beneath torch's own operator, but it registers them in
+the dispatcher for the whole process: every other model and thread would get them too, and lose them on restoring. So
+the packages' own functions are called.
 """
 
-from ..backend import HALVES, Backend, Limits, Unavailable
+from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
 def load_2():
@@ -50,6 +53,7 @@ def _limits(min_capability, max_head_dim):
         head_dim_multiple=8,
         masks=("none",),
         min_capability=min_capability,
+        max_batch=MAX_BLOCKS,
     )
 
 

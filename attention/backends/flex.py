@@ -2,7 +2,7 @@
 
 import torch
 
-from ..backend import FLOATS, Backend, Limits, Unavailable
+from ..backend import FLOATS, MAX_BLOCKS, Backend, Limits, Unavailable
 from ..call import Call
 
 CPU_MAX_SCORES = 2**31
@@ -36,6 +36,7 @@ FLEX = Backend(
         dtypes=FLOATS[:3],
         masks=("none",),
         min_capability=(8, 0),
+        max_batch_heads=MAX_BLOCKS,
         grad=False,
     ),
     load=load,

@@ -4,14 +4,15 @@ Q K^T and P V both run in INT8 after a block-Hadamard rotation; the softmax stay
 0.014 relative L2 (https://github.com/Comfy-Org/comfy-kitchen/pull/104).
 """
 
-from ..backend import HALVES, Backend, Limits, Unavailable
-from ..layout import dense_rows
+import torch
+
+from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
 def load_int8():
     try:
         import comfy_kitchen
-    except ImportError as error:
+    except Exception as error:  # a build for another driver raises anything from ImportError to RuntimeError
         raise Unavailable(f"comfy-kitchen cannot be imported ({error}); update ComfyUI") from error
     # ComfyUI 0.30 pins 0.2.26, which has no attention at all: ask, never assume.
     if not hasattr(comfy_kitchen, "int8_attention"):
@@ -22,14 +23,46 @@ def load_int8():
         raise Unavailable(
             "comfy-kitchen's INT8 attention needs an NVIDIA GPU from Turing on, or an AMD GPU from RDNA3 on"
         )
-    attend = comfy_kitchen.int8_attention
+    return kernel(comfy_kitchen)
+
+
+def kernel(comfy_kitchen):
+    """`int8_attention` as a Kernel; where the library can quantise first, `consume` is the same in two stages.
+
+    consume(tensors, mask, scale): `tensors` is a list of q, k, v that nobody else holds. It is emptied once they are
+    quantised, so that their memory is free for the output. An error before that leaves it whole.
+    """
 
     def run(q, k, v, mask=None, scale=None):
-        if mask is not None:
-            mask = mask.expand(-1, -1, q.shape[2], -1)
-        return attend(*dense_rows(q, k, v), scale=scale, attn_mask=mask)
+        return comfy_kitchen.int8_attention(*aligned(q, k, v), scale=scale, attn_mask=rows_of(mask, q))
 
+    def consume(tensors: list, mask=None, scale=None):
+        mask = rows_of(mask, tensors[0])
+        quantised = comfy_kitchen.prequantize_int8_attention(*aligned(*tensors), scale=scale, attn_mask=mask)
+        tensors.clear()
+        return comfy_kitchen.int8_attention_from_prequantized(quantised)
+
+    if hasattr(comfy_kitchen, "prequantize_int8_attention"):
+        run.consume = consume
     return run
+
+
+def rows_of(mask, q):
+    """mask with its query axis as long as q's, which it may only broadcast as a view."""
+    return None if mask is None else mask.expand(-1, -1, q.shape[2], -1)
+
+
+def aligned(*tensors):
+    """The tensors as they are where each row is dense and starts on a step of four elements, else copies.
+
+    The quantiser reads four at once and raises otherwise (https://github.com/Comfy-Org/ComfyUI/issues/15494).
+    """
+    return tuple(t if _in_fours(t) else t.clone(memory_format=torch.contiguous_format) for t in tensors)
+
+
+def _in_fours(t) -> bool:
+    steps = (t.data_ptr() // t.element_size(), *t.stride()[:3])
+    return t.stride(-1) == 1 and not any(step % 4 for step in steps)
 
 
 INT8 = Backend(
@@ -40,6 +73,7 @@ INT8 = Backend(
         dtypes=HALVES,
         head_dims=range(1, 257),
         min_capability=(7, 5),
+        max_batch=MAX_BLOCKS,
         exact=False,
         grad=False,
         # Below about 2000 keys its launch costs more than it saves (comfy-kitchen pull request 104).

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from ..backend import HALVES, Backend, Limits, Unavailable
+from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 from ..call import Call
 from ..layout import dense_rows
 
@@ -101,6 +101,7 @@ SAGE = Backend(
         head_dims=range(1, 129),
         masks=("none",),
         min_capability=(8, 0),
+        max_batch=MAX_BLOCKS,
         exact=False,
         grad=False,
         useful_from=1024,

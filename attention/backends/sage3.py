@@ -5,7 +5,7 @@ Its authors advise against it in the first and last steps: use it with a second 
 
 import torch
 
-from ..backend import HALVES, Backend, Limits, Unavailable
+from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 from ..call import Call
 from ..layout import expand_kv
 
@@ -48,6 +48,7 @@ SAGE3 = Backend(
         head_dims=range(1, 256),
         masks=("none",),
         min_capability=(12, 0),
+        max_batch=MAX_BLOCKS,
         exact=False,
         grad=False,
         useful_from=1024,

@@ -7,13 +7,26 @@ torch.nn.attention.sdpa_kernel: that switch is process-wide, so two GPUs driven 
 import torch
 import torch.nn.functional as F
 
-from ..backend import HALVES, Backend, Limits
+from ..backend import HALVES, MAX_BLOCKS, Backend, Limits
 from ..call import Call
 from ..layout import dense_rows, expand_kv
 
+# Attention over time at each place has batches of any size; ComfyUI splits them here too.
+MAX_BATCH = 2**15
+
 
 def attend(q, k, v, mask=None, scale=None):
+    if q.shape[0] > MAX_BATCH:
+        parts = (part(t, q.shape[0]) for t in (q, k, v, mask))
+        return torch.cat([attend(*some, scale=scale) for some in zip(*parts)])
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=k.shape[1] != q.shape[1])
+
+
+def part(t, batch):
+    """t: (1|batch, ...) or None in pieces of MAX_BATCH along its first axis."""
+    if t is None or t.shape[0] == 1:
+        return [t] * -(-batch // MAX_BATCH)
+    return t.split(MAX_BATCH)
 
 
 def flash(q, k, v, mask=None, scale=None):
@@ -37,8 +50,13 @@ def efficient(q, k, v, mask=None, scale=None):
 
 
 def math(q, k, v, mask=None, scale=None):
+    # Left alone it computes halves as halves once ComfyUI has set allow_fp16_bf16_reduction_math_sdp for the process.
+    dtype = q.dtype
     k, v = expand_kv(k, v, q.shape[1])
-    return torch.ops.aten._scaled_dot_product_attention_math(q, k, v, additive(mask, q), 0.0, False, scale=scale)[0]
+    q, k, v = (t.to(torch.promote_types(dtype, torch.float32)) for t in (q, k, v))
+    bias = mask if mask is None or mask.dtype == torch.bool else mask.to(q.dtype)
+    out = torch.ops.aten._scaled_dot_product_attention_math(q, k, v, additive(bias, q), 0.0, False, scale=scale)[0]
+    return out.to(dtype)
 
 
 def additive(mask, q):
@@ -77,7 +95,7 @@ AUTO = Backend(
 FLASH = Backend(
     name="sdpa flash",
     summary="torch's FlashAttention-2 kernel on CUDA, its blocked kernel on CPU. Exact.",
-    limits=Limits(devices=("cuda", "cpu"), gqa=False, min_capability=(8, 0)),
+    limits=Limits(devices=("cuda", "cpu"), gqa=False, min_capability=(8, 0), max_batch=MAX_BLOCKS),
     load=lambda: flash,
     also_refuses=flash_refuses,
 )
@@ -91,6 +109,7 @@ CUDNN = Backend(
         head_dim_multiple=8,
         gqa=False,
         min_capability=(8, 0),
+        max_batch=MAX_BLOCKS,
         grad=False,
     ),
     load=lambda: cudnn,
@@ -104,7 +123,7 @@ EFFICIENT = Backend(
         head_dim_multiple=8,
         gqa=False,
         min_capability=(5, 0),
-        max_batch_heads=65535,
+        max_batch_heads=MAX_BLOCKS,
         grad=False,
     ),
     load=lambda: efficient,

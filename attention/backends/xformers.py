@@ -2,7 +2,7 @@
 
 import torch
 
-from ..backend import HALVES, Backend, Limits, Unavailable
+from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
 def load():
@@ -30,7 +30,7 @@ XFORMERS = Backend(
         masks=("none",),
         gqa=False,
         min_capability=(7, 0),
-        max_batch_heads=65535,
+        max_batch_heads=MAX_BLOCKS,
     ),
     load=load,
 )
