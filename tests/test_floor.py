@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import runpy
 import sys
 import types
 
@@ -26,10 +27,7 @@ VERSIONS = (
 @pytest.fixture(scope="module")
 def bare():
     """The pack's own __init__.py, imported without a package around it."""
-    spec = importlib.util.spec_from_file_location("bare", host.ROOT / "__init__.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return types.SimpleNamespace(**runpy.run_path(str(host.ROOT / "__init__.py")))
 
 
 @pytest.mark.parametrize(("version", "fine"), VERSIONS)
