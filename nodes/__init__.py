@@ -5,9 +5,9 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
-from . import backend, benchmark, demo, info, load, pattern, report
+from . import backend, benchmark, demo, info, load, metrics, pattern, report
 
-TOPICS = (backend, load, pattern, report, info, benchmark, demo)
+TOPICS = (backend, load, pattern, report, info, benchmark, metrics, demo)
 NODES: tuple[type[io.ComfyNode], ...] = tuple(node for topic in TOPICS for node in topic.NODES)
 
 MODELS = Path(__file__).resolve().parent.parent / "models"

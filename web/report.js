@@ -4,8 +4,22 @@ import { app } from "../../scripts/app.js";
 import { ComfyWidgets } from "../../scripts/widgets.js";
 
 // Whole reports, and one line on nodes that patch a model.
-const REPORTS = ["VideoAttentionReport", "VideoAttentionBenchmark", "VideoAttentionInfo"];
-const LINES = ["VideoAttentionBackend", "VideoAttentionLoadModel"];
+const REPORTS = [
+  "VideoAttentionReport",
+  "VideoAttentionBenchmark",
+  "VideoAttentionInfo",
+  "VideoAttentionMaps",
+  "VideoAttentionTemporalMetrics",
+  "VideoAttentionCompare",
+  "VideoAttentionCalibrate",
+  "VideoAttentionLoadPlan",
+];
+const LINES = [
+  "VideoAttentionBackend",
+  "VideoAttentionLoadModel",
+  "VideoAttentionPattern",
+  "VideoAttentionStrength",
+];
 const NAME = "what ran";
 
 function textWidget(node) {

@@ -1,0 +1,168 @@
+"""The two nodes that measure clips, in a real ComfyUI."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from test_measure import make_object, make_pan, make_still
+
+pytestmark = pytest.mark.usefixtures("inference")
+
+
+@pytest.fixture
+def measure(pack):
+    """Outputs of Temporal Metrics by their names."""
+    node = pack.nodes.metrics.VideoAttentionTemporalMetrics
+    return lambda *clip, **more: named(node, node.execute(*clip, **more))
+
+
+@pytest.fixture
+def compare(pack):
+    """Outputs of Compare by their names."""
+    node = pack.nodes.metrics.VideoAttentionCompare
+    return lambda first, second, split=0.5: named(node, node.execute(first, second, split))
+
+
+def named(node, output) -> dict:
+    ids = [part.id for part in node.GET_SCHEMA().outputs]
+    assert len(ids) == len(output.args)
+    found = dict(zip(ids, output.args))
+    # What the node shows is what it gives.
+    assert output.ui.as_dict()["text"] == (found["report"],)
+    return found
+
+
+def is_image(image) -> bool:
+    return (
+        image.ndim == 4
+        and image.shape[3] == 3
+        and image.dtype == torch.float32
+        and 0 <= image.min() <= image.max() <= 1
+    )
+
+
+FIGURES = ("flicker", "warp_error", "acceleration", "identity_drift", "sharpness")
+
+
+def test_metrics_of_a_clip(measure):
+    clip = make_pan(3, 1)
+    clip[1::2] += 0.1
+    found = measure(clip)
+    assert found["flicker"] == pytest.approx(0.1, rel=0.1) and found["warp_error"] == pytest.approx(0.01, rel=0.1)
+    assert all(isinstance(found[name], float) and found[name] > 0 for name in FIGURES)
+    assert found["report"].startswith("6 frames of 91 x 70, ") and "warping error" in found["report"]
+    assert is_image(found["chart"]) and found["chart"].shape[2] == 960
+
+
+def test_a_mask_says_whose_identity(measure):
+    clip, mask = make_object([3] * 3 + [8] * 3)
+    steady, _ = make_object([3] * 6)
+    swapped, same = measure(clip, mask)["identity_drift"], measure(steady, mask)["identity_drift"]
+    assert same < 0.01 and swapped > 0.1 > 5 * same
+    # The default of Load Image's mask: an empty one.
+    assert "The mask is empty" in measure(clip, torch.zeros(1, 64, 64))["report"]
+
+
+@pytest.fixture(scope="module")
+def clip_vision(comfy_host):
+    """ComfyUI's own CLIP-vision class, tiny, with random weights."""
+    import comfy.clip_vision
+
+    config = {
+        "hidden_act": "quick_gelu", "hidden_size": 32, "image_size": 28, "intermediate_size": 64, "num_channels": 3,
+        "model_type": "clip_vision_model", "num_attention_heads": 2, "num_hidden_layers": 2, "patch_size": 14,
+        "projection_dim": 16,
+    }  # fmt: skip
+    model = comfy.clip_vision.ClipVisionModel(config)
+    random = torch.Generator().manual_seed(0)
+    weights = {
+        k: torch.randn(v.shape, generator=random) * 0.3 for k, v in model.get_sd().items() if v.is_floating_point()
+    }
+    model.load_sd(weights)
+    return model
+
+
+def test_clip_vision_compares_identity(measure, clip_vision):
+    clip, mask = make_object([3] * 3 + [8] * 3, step=0)
+    mask = mask.expand(6, -1, -1)
+    drift = measure(clip, mask, clip_vision)["identity_drift"]
+    direct = [
+        clip_vision.encode_image(clip[n : n + 1, 20:50, 20:50], crop=False)["image_embeds"][0].double() for n in (0, 5)
+    ]
+    # Three of five frames show the other object.
+    assert drift == pytest.approx(0.6 * (1 - torch.cosine_similarity(*direct, dim=0).item()), rel=1e-4)
+    assert drift > 1e-4 and drift != pytest.approx(measure(clip, mask)["identity_drift"], rel=0.01)
+
+
+def broken():
+    clip = make_still(3)
+    clip[2, 0, 0, 0] = math.nan
+    return clip
+
+
+def test_what_cannot_be_measured_is_a_sentence(measure):
+    one, bad = measure(make_still(1)), measure(broken())
+    assert all(math.isnan(one[name]) for name in FIGURES[:4]) and one["sharpness"] > 0
+    assert "One frame: only its sharpness can be measured." in one["report"]
+    assert all(math.isnan(bad[name]) for name in FIGURES)
+    assert bad["report"] == "Frame 2 holds NaN or Inf, so there is nothing to measure."
+    assert is_image(bad["chart"])
+
+
+def test_comparison(compare):
+    clip = make_still(3)
+    other = clip.clone()
+    other[1] = (other[1] + 0.1).clamp(0, 1)
+    found = compare(clip, other)
+    assert found["psnr"] == pytest.approx(20 + 10 * math.log10(3), abs=0.1) and 0.5 < found["ssim"] < 1
+    assert "Worst frame: 1" in found["report"]
+    assert all(is_image(found[name]) for name in ("chart", "worst_frame", "wipe"))
+    assert torch.equal(found["wipe"][0, :, :40], clip[1, :, :40])
+    assert torch.equal(found["wipe"][0, :, 50:], other[1, :, 50:])
+    assert torch.equal(compare(clip, other, split=0.0)["wipe"][0], other[1])
+    assert found["worst_frame"].shape[1:3] == (70 + 40, 3 * 91 + 32)
+
+
+def test_equal_clips(compare):
+    found = compare(make_still(2), make_still(2))
+    assert found["psnr"] == math.inf and found["ssim"] == pytest.approx(1.0, abs=1e-5)
+    assert "All pixels are equal." in found["report"]
+
+
+@pytest.mark.parametrize(
+    "other, words",
+    [
+        (torch.zeros(2, 64, 80, 3), "the reference has 3 frames of 91 x 70, the other 2 frames of 80 x 64."),
+        (broken(), "Frame 2 holds NaN or Inf"),
+    ],
+)
+def test_what_cannot_be_compared_is_a_sentence(compare, other, words):
+    found = compare(make_still(3), other)
+    assert words in found["report"] and math.isnan(found["psnr"]) and math.isnan(found["ssim"])
+    assert all(is_image(found[name]) for name in ("chart", "worst_frame", "wipe"))
+
+
+def test_cancelling_stops_the_measuring(measure, monkeypatch):
+    import comfy.utils
+
+    class Cancelled(Exception):
+        pass
+
+    def stop(value, total, preview, node_id=None):
+        assert total == 6
+        if value == 3:
+            raise Cancelled
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", stop)
+    with pytest.raises(Cancelled):
+        measure(make_still(6))
+
+
+def test_inputs_stay_as_they_are(measure, compare):
+    clip, mask = make_object([3] * 3)
+    before = clip.clone(), mask.clone()
+    measure(clip, mask)
+    compare(clip, clip + 0.1)
+    assert torch.equal(clip, before[0]) and torch.equal(mask, before[1])
