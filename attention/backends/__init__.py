@@ -1,6 +1,6 @@
 """Every dense attention backend, best first: `auto` takes the first that accepts a call and is no slower than torch."""
 
-from . import flash, flex, kitchen, plain, sage, sage3, sdpa, xformers
+from . import block_int8, flash, flex, kitchen, plain, sage, sage3, sdpa, xformers
 
 TABLE = (
     kitchen.INT8,
@@ -17,4 +17,6 @@ TABLE = (
     sdpa.EFFICIENT,
     sdpa.MATH,
     plain.REFERENCE,
+    block_int8.INT8,
+    block_int8.HALF,
 )

@@ -1,0 +1,239 @@
+"""The functions that run on the GPU, in Triton's language (https://triton-lang.org). Start them through launch.py.
+
+Letters: M queries and N keys of one tile, D head size, `PADDED` the power of two that holds D.
+Nothing here imports Triton, which may be missing: `compiled` puts it into this module, and jits the functions.
+
+The algorithm is FlashAttention 2 (Dao, https://arxiv.org/abs/2307.08691) with the INT8 scores of SageAttention (Zhang
+et al., https://arxiv.org/abs/2410.02367) and rotated queries and keys as in QuaRot (https://arxiv.org/abs/2404.00456).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+tl = None
+
+
+@cache
+def compiled():
+    """This module's functions, ready to launch: {name: Triton function}. ImportError where Triton is missing."""
+    import triton
+    import triton.language
+
+    names = globals()
+    names["tl"] = triton.language
+    unspecialised = {attend: ["q_len", "kv_len", "scale"], quantise: ["length", "factor"], pool: ["length"]}
+    jitted = {
+        function.__name__: triton.jit(function, do_not_specialize=unspecialised.get(function))
+        for function in (rows, hide, weigh, span, ends, query, store, attend, quantise, pool)
+    }
+    names.update(jitted)
+    return jitted
+
+
+def rows(
+    pointer, first, stride, length,
+    D: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr, RAGGED: tl.constexpr,
+):  # fmt: skip
+    """(ROWS, PADDED) of a matrix of D columns, from row `first` (int64) on. RAGGED: its last row, `length` - 1, stands
+    for the rows behind it: unlike a mask that takes no registers from a loop that has none to spare."""
+    row, column = tl.arange(0, ROWS), tl.arange(0, PADDED)
+    if RAGGED:
+        row = tl.minimum(row, (length - 1 - first).to(tl.int32))
+    at = (pointer + first * stride) + (row[:, None] * stride + column[None, :])
+    if D != PADDED:
+        return tl.load(at, mask=(column < D)[None, :], other=0)
+    else:
+        return tl.load(at)
+
+
+def hide(scores, BIAS, MASK, LEFT, first, length, M: tl.constexpr, N: tl.constexpr, WHOLE: tl.constexpr):
+    """Scores (M, N) of the keys from `first` on with their bias, and -inf where a key must not count."""
+    column = tl.arange(0, N)
+    if WHOLE:
+        return scores + tl.load(BIAS + first + column)[None, :]
+    inside = column < length - first
+    if BIAS is not None:
+        scores += tl.load(BIAS + first + column, mask=inside, other=0.0)[None, :]
+    if LEFT is not None:
+        inside = tl.load(LEFT + first + column, mask=inside, other=0) != 0
+    scores = tl.where(inside[None, :], scores, float("-inf"))
+    if MASK is not None:
+        # A row's 64 bits as two words: no layout has to change, as it would for a byte each.
+        words = MASK + tl.arange(0, M) * 2
+        word = tl.where(column[None, :] < 32, tl.load(words)[:, None], tl.load(words + 1)[:, None])
+        scores = tl.where((word >> (column % 32)[None, :]) & 1 != 0, scores, float("-inf"))
+    return scores
+
+
+def weigh(q, factor, k, K_SCALE, BIAS, MASK, LEFT, peak, first, length,
+          M: tl.constexpr, N: tl.constexpr, QUANTISED: tl.constexpr, WHOLE: tl.constexpr):  # fmt: skip
+    """exp2 of the scores (M, N) less their new row maxima, and these (M,). factor: (M,), of q in log2 units."""
+    if QUANTISED:
+        # The bits of 1.5 * 2**23 plus an integer below 2**22 are, as a float, that number plus the integer. An
+        # accumulator that starts there needs no conversion: the fused multiply-add below is all.
+        start = tl.full((M, N), 0x4B400000, tl.int32)
+        raw = tl.dot(q, tl.trans(k), acc=start, out_dtype=tl.int32).to(tl.float32, bitcast=True)
+        zero = 12582912.0
+        factor = factor * tl.load(K_SCALE)
+    else:
+        raw = tl.dot(q, tl.trans(k))
+        zero = 0.0
+    if WHOLE and BIAS is None:
+        top = tl.maximum(peak, (tl.max(raw, 1) - zero) * factor)
+        # One fused multiply-add for each score; rounding `zero * factor` shifts a row's scores by one step at most.
+        weights = tl.exp2(raw * factor[:, None] - (zero * factor + top)[:, None])
+    else:
+        scores = hide((raw - zero) * factor[:, None], BIAS, MASK, LEFT, first, length, M, N, WHOLE)
+        top = tl.maximum(peak, tl.max(scores, 1))
+        weights = tl.exp2(scores - top[:, None])
+    return weights, top
+
+
+def span(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, CHOICE, MASKS, LEFT, start, stop, length, k_l, v_l,
+         D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr, N: tl.constexpr, QUANTISED: tl.constexpr,
+         WHOLE: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
+    """Adds blocks of N keys, those numbered start to stop, or so listed, to the running softmax.
+
+    peak, total: (M,), row maxima and sums; acc: (M, PADDED), the weighted values. WHOLE: none of the blocks is ragged.
+    """
+    for step in tl.range(start, stop, num_stages=STAGES):
+        block = tl.cast(step, tl.int64) if LIST is None else tl.load(LIST + step).to(tl.int64)
+        first = block * N
+        mask = None if MASKS is None else MASKS + tl.load(CHOICE + step).to(tl.int64) * (M * 2)
+        if QUANTISED:
+            k = rows(K, first, PADDED, length, PADDED, PADDED, N, False)
+            k_scale = K_SCALE + block
+        else:
+            k = rows(K, first, k_l, length, D, PADDED, N, not WHOLE)
+            k_scale = None
+        weights, top = weigh(q, factor, k, k_scale, BIAS, mask, LEFT, peak, first, length, M, N, QUANTISED, WHOLE)
+        kept = tl.exp2(peak - top)
+        total = total * kept + tl.sum(weights, 1)
+        v = rows(V, first, v_l, length, D, PADDED, N, not WHOLE)
+        acc = tl.dot(weights.to(v.dtype), v, acc=acc * kept[:, None])
+        peak = top
+    return peak, total, acc
+
+
+def ends(COUNT, LIST, kv_len, N: tl.constexpr):
+    """How many whole blocks come first, and how many blocks there are in all."""
+    if LIST is None:
+        return kv_len // N, tl.cdiv(kv_len, N)
+    else:
+        return tl.load(COUNT), tl.load(COUNT + 1)
+
+
+def query(Q, Q_SCALE, scale, first, q_l, q_len,
+          D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr, QUANTISED: tl.constexpr):  # fmt: skip
+    """M queries from row `first` on, and what turns their products with keys into log2 units."""
+    if QUANTISED:
+        return rows(Q, first, PADDED, q_len, PADDED, PADDED, M, False), tl.load(Q_SCALE + first + tl.arange(0, M))
+    else:
+        return rows(Q, first, q_l, q_len, D, PADDED, M, True), tl.zeros((M,), tl.float32) + scale
+
+
+def store(OUT, acc, total, first, o_l, q_len, D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr):
+    """Writes acc / total, and 0 for a row that saw no key."""
+    row, column = tl.arange(0, M), tl.arange(0, PADDED)
+    out = acc / tl.where(total == 0.0, 1.0, total)[:, None]
+    at = OUT + first * o_l + row[:, None] * o_l + column[None, :]
+    tl.store(at, out.to(OUT.dtype.element_ty), mask=(first + row < q_len)[:, None] & (column < D)[None, :])
+
+
+def attend(
+    Q, Q_SCALE, K, K_SCALE, V, BIAS, OUT, LIST, COUNT, CHOICE, MASKS, LEFT, K_POOL, K_POOL_SCALE, V_POOL, POOL_BIAS,
+    scale, q_b, q_h, q_l, k_b, k_h, k_l, v_b, v_h, v_l, o_b, o_h, o_l, bias_b, bias_h, list_b, list_h, width, pool_b,
+    heads, group, q_len, kv_len, D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    MEANS: tl.constexpr, QUANTISED: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """M rows of softmax(scale * Q K^T + bias) V of one head. See launch.py for the tensors."""
+    blocks, tiles, program = tl.cdiv(q_len, M), tl.cdiv(kv_len, N), tl.program_id(0)
+    head, batch = program // blocks % heads, tl.cast(program // blocks // heads, tl.int64)
+    kv_head, first = tl.cast(head // group, tl.int64), tl.cast(program % blocks, tl.int64) * M
+    one = batch * (heads // group) + kv_head
+    K, V = K + batch * k_b + kv_head * k_h, V + batch * v_b + kv_head * v_h
+    if QUANTISED:
+        Q_SCALE, K_SCALE = Q_SCALE + (batch * heads + head) * blocks * M, K_SCALE + one * tiles
+    if BIAS is not None:
+        BIAS += batch * bias_b + head * bias_h
+    if LIST is not None:
+        row = (batch * list_b + head * list_h) * blocks + program % blocks
+        LIST, COUNT, CHOICE = LIST + row * width, COUNT + row * 2, CHOICE + row * width
+    q, factor = query(Q + batch * q_b + head * q_h, Q_SCALE, scale, first, q_l, q_len, D, PADDED, M, QUANTISED)
+    # Finite, so that a row without any key gives 0 and not NaN; below every bias that launch.py passes on.
+    total, acc = tl.zeros((M,), tl.float32), tl.zeros((M, PADDED), tl.float32)
+    peak = total - 2.0**120
+    if LEFT is not None:
+        # Blocks that are left out count as one key each, with the mass of the block as its bias.
+        turned: tl.constexpr = PADDED if QUANTISED else D
+        depth = tl.cdiv(tiles, MEANS)
+        K_POOL += one * turned * (depth * MEANS if QUANTISED else tiles)
+        if QUANTISED:
+            K_POOL_SCALE += one * depth
+        peak, total, acc = span(peak, total, acc, q, factor, K_POOL, K_POOL_SCALE, V_POOL + one * tiles * D,
+                                POOL_BIAS + batch * pool_b, None, None, None, LEFT + row * tiles, 0, depth, tiles,
+                                turned, D, D, PADDED, M, MEANS, QUANTISED, False, 2)  # fmt: skip
+    whole, every = ends(COUNT, LIST, kv_len, N)  # Edges first: behind the long loop they would take its registers.
+    peak, total, acc = span(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, CHOICE, MASKS, None, whole, every,
+                            kv_len, k_l, v_l, D, PADDED, M, N, QUANTISED, False,
+                            1 if MASKS is None else STAGES)  # fmt: skip
+    peak, total, acc = span(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, None, None, None, 0, whole,
+                            kv_len, k_l, v_l, D, PADDED, M, N, QUANTISED, True, STAGES)  # fmt: skip
+    store(OUT + batch * o_b + head * o_h, acc, total, first, o_l, q_len, D, PADDED, M)
+
+
+def quantise(
+    X, MEAN, HADAMARD, OUT, SCALE, factor, x_b, x_h, x_l, heads, length, blocks,
+    D: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr, EACH_ROW: tl.constexpr,
+):  # fmt: skip
+    """ROWS rows of one head: rotated, times `factor`, less MEAN, as int8 with one scale for all or for each row."""
+    program = tl.program_id(0)
+    head, first = program // blocks, tl.cast(program % blocks, tl.int64) * ROWS
+    row, column = tl.arange(0, ROWS), tl.arange(0, PADDED)
+    at = X + tl.cast(head // heads, tl.int64) * x_b + tl.cast(head % heads, tl.int64) * x_h
+    x = rows(at, first, x_l, length, D, PADDED, ROWS, True)
+    # Entries are 1 and -1, exact in every dtype, and the sum is float32: the rotation costs no accuracy.
+    x = tl.dot(x, tl.load(HADAMARD + column[:, None] * PADDED + column[None, :])) * factor
+    if MEAN is not None:
+        x -= tl.load(MEAN + head * PADDED + column)[None, :]
+    x = tl.where((first + row < length)[:, None], x, 0.0)
+    size = tl.maximum(tl.max(tl.abs(x), 1), 1e-30)
+    place = tl.cast(head, tl.int64) * blocks * ROWS + first
+    if EACH_ROW:
+        step = size / 127.0
+        tl.store(SCALE + place + row, step)
+        x = x / step[:, None]
+    else:
+        step = tl.max(size, 0) / 127.0
+        tl.store(SCALE + program, step)
+        x = x / step
+    rounded = tl.floor(x + 0.5).to(tl.int8)
+    tl.store(OUT + (place + row)[:, None] * PADDED + column[None, :], rounded)
+
+
+def pool(
+    K, V, BIAS, K_POOL, V_POOL, MASS, k_b, k_h, k_l, v_b, v_h, v_l, bias_b, heads, length, blocks,
+    D: tl.constexpr, PADDED: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """Means of one block of N keys and values, weighted by exp2(bias), and log2 of the sum of these weights."""
+    program = tl.program_id(0)
+    one, first = program // blocks, tl.cast(program % blocks, tl.int64) * N
+    batch, head = tl.cast(one // heads, tl.int64), tl.cast(one % heads, tl.int64)
+    row, column = tl.arange(0, N), tl.arange(0, PADDED)
+    inside = first + row < length
+    bias = tl.where(inside, 0.0, float("-inf"))
+    if BIAS is not None:
+        bias = tl.load(BIAS + batch * bias_b + first + row, mask=inside, other=float("-inf"))
+    top = tl.maximum(tl.max(bias, 0), -(2.0**120))
+    weights = tl.exp2(bias - top)
+    mass = tl.sum(weights, 0)
+    weights = weights / tl.maximum(mass, 1e-30)
+    at = tl.cast(program, tl.int64) * D + column
+    for_k = rows(K + batch * k_b + head * k_h, first, k_l, length, D, PADDED, N, True).to(tl.float32)
+    for_v = rows(V + batch * v_b + head * v_h, first, v_l, length, D, PADDED, N, True).to(tl.float32)
+    k_mean, v_mean = tl.sum(for_k * weights[:, None], 0), tl.sum(for_v * weights[:, None], 0)
+    tl.store(K_POOL + at, k_mean.to(K_POOL.dtype.element_ty), mask=column < D)
+    tl.store(V_POOL + at, v_mean.to(V_POOL.dtype.element_ty), mask=column < D)
+    if head == 0:
+        tl.store(MASS + batch * blocks + program % blocks, top + tl.log2(mass))

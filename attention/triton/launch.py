@@ -1,0 +1,115 @@
+"""Starts the kernel: the function to call, and the operator that torch sees."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from ..layout import dense_rows
+from . import lists
+from .cuts import MEANS, cut, padded
+from .device import compiled
+from .lists import Lists
+from .prepare import LOG2_E, keys, mean_of, means, queries
+
+# The lowest bias, in log2 units, of a key that is not hidden: above the kernel's first row maximum, -2**120.
+LOWEST = -(2.0**100)
+# ComfyUI imports the pack under a name of its own, and torch spoils an operator whose name is given away again.
+OPERATOR = re.sub(r"\W", "_", f"video_attention_{__package__}") + "::block_attention"
+SCHEMA = (
+    "(Tensor q, Tensor k, Tensor v, Tensor? bias, float scale, bool quantised, Tensor? index, Tensor? count, "
+    "Tensor? choice, Tensor? masks, Tensor? left) -> Tensor"
+)
+INTERPRETED = (8, 0)
+
+
+def attention(q, k, v, mask=None, scale: float | None = None, *, quantised: bool, blocks: Lists | None = None):
+    """softmax(scale * Q K^T + mask) V with float32 sums: (B, H, Lq, D), a token's heads side by side in memory.
+
+    q: (B, H, Lq, D); k, v: (B, Hkv, Lk, D), Hkv a divisor of H, D up to 128, float16 or bfloat16, any strides.
+    mask: (1|B, 1|H, 1, Lk), bool (True may be seen) or added to the scores. scale: positive, 1 / sqrt(D) unless given.
+    quantised: INT8 scores. blocks: which key blocks each block of queries sees, all unless given.
+    Changes none of its inputs. A query that may see nothing gets zeros. ValueError for what the kernel cannot take.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    check(q, k, v, mask, scale)
+    if blocks is not None:
+        check_lists(blocks, q, k, mask)
+    tensors = (None,) * 5 if blocks is None else blocks.tensors
+    return block_attention(q, k, v, bias_of(mask), scale, quantised, *tensors)
+
+
+def check(q, k, v, mask, scale: float) -> None:
+    """ValueError for tensors that do not fit each other or the kernel."""
+    if q.shape[1] % k.shape[1] or k.shape != v.shape or (q.shape[0], q.shape[3]) != (k.shape[0], k.shape[3]):
+        raise ValueError(f"q {tuple(q.shape)}, k {tuple(k.shape)} and v {tuple(v.shape)} do not fit each other")
+    if 0 in q.shape or 0 in k.shape:
+        raise ValueError("empty tensors")
+    if not scale > 0:
+        raise ValueError(f"scale {scale:g}, takes a positive one")
+    if mask is not None and (mask.shape[-2] != 1 or mask.shape[-1] != k.shape[2]):
+        raise ValueError(f"mask {tuple(mask.shape)}, takes (1|B, 1|H, 1, {k.shape[2]})")
+    padded(q.shape[-1])
+
+
+def check_lists(blocks: Lists, q, k, mask) -> None:
+    """ValueError for lists of another call."""
+    batch, heads, rows, _ = blocks.index.shape
+    if batch not in (1, q.shape[0]) or heads not in (1, q.shape[1]) or rows != -(-q.shape[2] // lists.QUERIES):
+        raise ValueError(f"lists for {batch} x {heads} x {rows} blocks of queries, q is {tuple(q.shape)}")
+    if blocks.kv_len != k.shape[2]:
+        raise ValueError(f"lists for {blocks.kv_len} keys, k has {k.shape[2]}")
+    if blocks.left is not None and mask is not None and mask.shape[1] != 1:
+        raise ValueError("means of blocks need a mask that is the same for every head")
+
+
+def bias_of(mask: torch.Tensor | None) -> torch.Tensor | None:
+    """A key mask as contiguous float32 in log2 units; -inf for a key that is hidden, and for no other."""
+    if mask is None:
+        return None
+    if mask.dtype == torch.bool:
+        return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -torch.inf)
+    return (mask.float() * LOG2_E).clamp_(min=LOWEST).masked_fill_(mask == -torch.inf, -torch.inf).contiguous()
+
+
+def empty_output(q: torch.Tensor) -> torch.Tensor:
+    """(B, H, Lq, D) over memory of (B, Lq, H, D): joining a token's heads is then a view."""
+    batch, heads, length, dim = q.shape
+    return q.new_empty(batch, length, heads, dim).transpose(1, 2)
+
+
+def run(q, k, v, bias, scale: float, quantised: bool, index, count, choice, masks, left) -> torch.Tensor:
+    """The body of the operator: prepares what the kernel reads, then starts a program for each block of queries."""
+    capability = torch.cuda.get_device_capability(q.device) if q.device.type == "cuda" else INTERPRETED
+    one = cut(capability, quantised, q.shape[-1], bias=bias is not None, listed=index is not None)
+    q, k, v = dense_rows(q, k, v)
+    (batch, heads, q_len, dim), (kv_heads, kv_len) = q.shape, k.shape[1:3]
+    out, q_scale, k_scale, pool_scale = empty_output(q), None, None, None
+    with torch.cuda.device_of(q):
+        k_mean, v_mean, mass = (None,) * 3 if left is None else means(k, v, bias, one.n)
+        if quantised:
+            shift = mean_of(k)
+            (q, q_scale), (k, k_scale) = queries(q, scale, one.m), keys(k, shift, one.n)
+            k_mean, pool_scale = (None, None) if left is None else keys(k_mean, shift, MEANS)
+        compiled()["attend"][(batch * heads * -(-q_len // one.m),)](
+            q, q_scale, k, k_scale, v, bias, out, index, count, choice, masks, left, k_mean, pool_scale, v_mean, mass,
+            scale * LOG2_E, *(step for t in (q, k, v, out) for step in t.stride()[:3]), *steps(bias, kv_len),
+            *steps(index, 1), 0 if index is None else index.shape[3], 0 if mass is None else mass.shape[1],
+            heads, heads // kv_heads, q_len, kv_len, dim, padded(dim), one.m, one.n, MEANS, quantised, one.stages,
+            num_warps=one.warps, num_stages=one.stages, enable_fp_fusion=True,
+        )  # fmt: skip
+    return out
+
+
+def steps(table: torch.Tensor | None, row: int) -> tuple[int, int]:
+    """How far a contiguous (1|B, 1|H, ...) table moves on with a batch and a head, in steps of `row`."""
+    if table is None:
+        return 0, 0
+    batch, heads = table.shape[:2]
+    return heads * row if batch > 1 else 0, row if heads > 1 else 0
+
+
+# Opaque to torch.compile, which needs the shape alone.
+block_attention = torch.library.custom_op(OPERATOR, run, mutates_args=(), schema=SCHEMA)
+block_attention.register_fake(lambda q, *others: empty_output(q))

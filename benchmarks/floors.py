@@ -1,0 +1,83 @@
+"""The least time that our kernel could take, from what it must compute and move: an analytical model, no measurement.
+
+A call over H heads of D (padded to P), N queries, M keys and a part `density` of the tiles needs, with
+T = H N M density (query, key) pairs in tiles:
+
+    2 T P          products and sums of Q K^T, in INT8 or 16 bit
+    2 T P          products and sums of P V, in 16 bit
+    T              exponentials, on the special function units: 16 for each multiprocessor and clock
+    bytes          q, k, v and the output once, and for INT8 the copies of q and k written and read once
+
+The floor is the longest of: both products one after the other on the tensor cores; the exponentials; the bytes. They
+can overlap, so no sum is taken. Not in it: maxima, sums, conversions of the weights and rescaling, about 5 instructions
+of the general units for each pair; the wait between the products, which depend on each other; clocks below boost.
+So INT8 scores save at most 25 % where integers are twice as fast as halves (A100, H200), 37.5 % where they are four
+times as fast (GeForce halves the rate of halves with float32 sums); a head of 64 on H200 is bound by the exponentials.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attention.triton.cuts import padded
+
+EXPONENTIALS_PER_CLOCK = 16
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Peaks of the tensor cores without sparsity, in 10^12 per second: int8, half (float32 sums); bandwidth in 10^12
+    bytes per second; multiprocessors, and boost clock in 10^12 per second. From NVIDIA's data sheets and white papers.
+    """
+
+    int8: float
+    half: float
+    bandwidth: float
+    multiprocessors: int
+    clock: float
+
+
+GPUS = {
+    "A100 SXM 80 GB": Gpu(624, 312, 2.039, 108, 1.41e-3),
+    "RTX 3090": Gpu(284, 71, 0.936, 82, 1.695e-3),
+    "RTX 4090": Gpu(660.6, 165.2, 1.008, 128, 2.52e-3),
+    "H200 SXM": Gpu(1979, 989.5, 4.8, 132, 1.98e-3),
+    "RTX 5090": Gpu(838, 209.5, 1.792, 170, 2.407e-3),
+}
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Milliseconds that each resource takes at its peak."""
+
+    tensor: float
+    exponentials: float
+    memory: float
+
+    @property
+    def ms(self) -> float:
+        return max(self.tensor, self.exponentials, self.memory)
+
+    @property
+    def bound(self) -> str:
+        """Which resource takes longest."""
+        return max(("tensor", "exponentials", "memory"), key=lambda name: getattr(self, name))
+
+
+def floor(
+    gpu: Gpu, heads: int, queries: int, keys: int, head_dim: int, *, quantised: bool, density: float = 1.0
+) -> Floor:
+    """The Floor of one call of batch 1, with as many key heads as heads and 16-bit tensors."""
+    pairs, size = heads * queries * keys * density, padded(head_dim)
+    products = 2 * pairs * size
+    tensor = products / (gpu.int8 if quantised else gpu.half) + products / gpu.half
+    moved = 2 * heads * head_dim * (2 * queries + 2 * keys)
+    if quantised:
+        moved += 2 * heads * size * (queries + keys)
+    exponentials = pairs / (EXPONENTIALS_PER_CLOCK * gpu.multiprocessors * gpu.clock)
+    return Floor(*(amount / 1e9 for amount in (tensor, exponentials, moved / gpu.bandwidth)))
+
+
+def tops(heads: int, queries: int, keys: int, head_dim: int, ms: float, density: float = 1.0) -> float:
+    """10^12 operations per second of a call that takes `ms`: 4 N M H D density, as the papers count."""
+    return 4 * heads * queries * keys * head_dim * density / ms / 1e9

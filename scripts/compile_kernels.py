@@ -1,0 +1,191 @@
+"""Compiles our Triton kernel for every GPU generation, without a GPU, and writes what came out of it.
+
+python scripts/compile_kernels.py [--check]     (in .venv; Linux, whose Triton brings NVIDIA's disassembler)
+
+Writes benchmarks/compiled.json: for each architecture and way to call the kernel the registers, spills and shared
+memory, and how many instructions do the work. --check compares instead, and fails where they differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from attention.triton.cuts import MEANS, cut, padded
+from attention.triton.device import compiled
+from attention.triton.prepare import ROWS, WARPS
+
+TABLE = ROOT / "benchmarks" / "compiled.json"
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+ARCHITECTURES = (80, 86, 89, 90, 100, 120)
+# KiB of shared memory that one program may have: NVIDIA, CUDA C++ Programming Guide, table "Technical Specifications".
+SHARED_KIB = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
+HEAD_DIMS = (64, 128)
+# Bytes that a call with lists may spill before its loop over whole blocks, where they are touched once a program or
+# once an edge. Blackwell's consumer GPUs need a few for heads of 128.
+MOST_STACK = 32
+# Which optional tensors of `attend` a way to call it has.
+FEATURES = {
+    "bias": ("BIAS",),
+    "lists": ("LIST", "COUNT", "CHOICE"),
+    "masks": ("MASKS",),
+    "means": ("LEFT", "K_POOL", "K_POOL_SCALE", "V_POOL", "POOL_BIAS"),
+}
+WAYS = {"dense": (), "key mask": ("bias",), "lists": ("lists", "masks"), "lists, means": ("lists", "means")}
+SCALES = ("Q_SCALE", "K_SCALE", "K_POOL_SCALE")
+POINTERS = {
+    **dict.fromkeys(("LIST", "COUNT", "CHOICE"), "*i32"),
+    **dict.fromkeys((*SCALES, "BIAS", "POOL_BIAS", "SCALE", "MEAN", "MASS"), "*fp32"),
+    **{"MASKS": "*i32", "LEFT": "*u8", "scale": "fp32", "factor": "fp32"},
+}
+# Tensor-core products of integers and of halves (legacy, Hopper's, Blackwell's), conversions that would slow each
+# score, and the exponentials.
+COUNTED = ("IMMA", "HMMA", "IGMMA", "HGMMA", "UTCIMMA", "UTCHMMA", "UTCQMMA", "I2F", "I2FP", "MUFU.EX2", "LDL", "STL")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row of the table. way: of WAYS, or `quantise` or `pool`, which prepare the tensors."""
+
+    architecture: int
+    way: str
+    quantised: bool
+    head_dim: int
+    dtype: str = "fp16"
+
+    @property
+    def name(self) -> str:
+        kind = "int8" if self.quantised else {"fp16": "float16", "bf16": "bfloat16"}[self.dtype]
+        return f"sm_{self.architecture}, {self.way}, {kind}, head size {self.head_dim}"
+
+
+def targets() -> list[Target]:
+    ways = (*WAYS, "quantise", "pool")
+    every = [Target(a, way, q, d) for a in ARCHITECTURES for way in ways for q in (True, False) for d in HEAD_DIMS]
+    once = [target for target in every if target.way in WAYS or target.quantised == (target.way == "quantise")]
+    filled = [Target(a, "dense", q, 96) for a in ARCHITECTURES for q in (True, False)]
+    return [*once, *filled, *(Target(a, "dense", False, 128, "bf16") for a in ARCHITECTURES)]
+
+
+def source(target: Target) -> tuple[ASTSource, dict]:
+    """What Triton compiles, with the settings that launch.py and prepare.py start it with."""
+    capability, size = divmod(target.architecture, 10), padded(target.head_dim)
+    features = WAYS.get(target.way, ())
+    one = cut(capability, target.quantised, target.head_dim, bias="bias" in features, listed="lists" in features)
+    fixed, options = {"D": target.head_dim, "PADDED": size}, {"num_warps": WARPS}
+    if target.way in WAYS:
+        fixed |= {"M": one.m, "N": one.n, "MEANS": MEANS, "STAGES": one.stages, "QUANTISED": target.quantised}
+        options = {"num_warps": one.warps, "num_stages": one.stages}
+        absent = [name for feature in FEATURES if feature not in features for name in FEATURES[feature]]
+        fixed |= dict.fromkeys([*absent, *(() if target.quantised else SCALES)])
+    elif target.way == "quantise":
+        fixed |= {"ROWS": ROWS, "EACH_ROW": False}
+    else:
+        fixed |= {"N": one.n, "BIAS": None}
+    function = compiled()[target.way if target.way not in WAYS else "attend"]
+    names = function.arg_names
+    signature = {name: "constexpr" if name in fixed else type_of(name, target) for name in names}
+    # Pointers and steps of real tensors are multiples of 16 elements; so Triton specialises a launch.
+    even = [i for i, name in enumerate(names) if signature[name].startswith("*") or re.fullmatch("._[bhl]", name)]
+    attributes = {(i,): [["tt.divisibility", 16]] for i in even}
+    constants = {(names.index(name),): value for name, value in fixed.items()}
+    return ASTSource(function, signature, constants, attributes), {**options, "enable_fp_fusion": True}
+
+
+def type_of(name: str, target: Target) -> str:
+    if name in POINTERS:
+        return POINTERS[name]
+    if not name.isupper():
+        return "i32"
+    in_int8 = ("Q", "K", "K_POOL") if target.way in WAYS else ("OUT",)
+    return "*i8" if target.quantised and name in in_int8 else f"*{target.dtype}"
+
+
+def measure(target: Target) -> dict:
+    """{cut, registers, stack bytes, shared KiB, instruction counts} of one target."""
+    what, options = source(target)
+    kernel = triton.compile(what, target=GPUTarget("cuda", target.architecture, 32), options=options)
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = Path(folder, "kernel.cubin")
+        cubin.write_bytes(kernel.asm["cubin"])
+        usage, assembly = tool("cuobjdump", "--dump-resource-usage", cubin), tool("nvdisasm", "-c", cubin)
+    registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
+    counts = {name: sum(is_a(name, op) for op in operations(assembly)) for name in COUNTED}
+    loop = operations(long_loop(assembly))
+    return {
+        "warps": options["num_warps"],
+        "registers": registers,
+        "stack": stack,
+        "spills_in_loop": sum(is_a("LDL", op) or is_a("STL", op) for op in loop),
+        "shared_kib": round(kernel.metadata.shared / 1024, 1),
+        **{name: count for name, count in counts.items() if count},
+    }
+
+
+def operations(assembly: str) -> list[str]:
+    """The instructions' names, `MUFU.EX2` for instance, in order."""
+    return re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", assembly, re.MULTILINE)
+
+
+def is_a(name: str, operation: str) -> bool:
+    return operation == name or operation.startswith(f"{name}.")
+
+
+def long_loop(assembly: str) -> str:
+    """The last loop with an exponential: that over whole blocks. Empty where there is none."""
+    labels, found = {}, ""
+    for match in re.finditer(r"^(\.L\w+):|\bBRA\S*\s.*?`\((\.L\w+)\)", assembly, re.MULTILINE):
+        if match[1]:
+            labels[match[1]] = match.end()
+        elif match[2] in labels and "MUFU.EX2" in assembly[labels[match[2]] : match.start()]:
+            found = assembly[labels[match[2]] : match.start()]
+    return found
+
+
+def tool(name: str, *arguments) -> str:
+    return subprocess.run([TOOLS / name, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def faults(target: Target, row: dict) -> list[str]:
+    """Why a compiled kernel is not fit to ship: spills in the loop over whole blocks, or anywhere in a dense call."""
+    strict = target.way not in ("lists", "lists, means")
+    found = [f"{name} {row[name]}" for name in ("spills_in_loop", *(("stack",) if strict else ())) if row[name]]
+    if row["stack"] > MOST_STACK:
+        found.append(f"{row['stack']} bytes of stack")
+    if row["shared_kib"] > SHARED_KIB[target.architecture]:
+        found.append(f"{row['shared_kib']} KiB of shared memory, {SHARED_KIB[target.architecture]} are there")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare with the table, write nothing")
+    options = parser.parse_args()
+    table, wrong = {"triton": triton.__version__, "kernels": {}}, []
+    for target in targets():
+        row = table["kernels"][target.name] = measure(target)
+        wrong += [f"{target.name}: {fault}" for fault in faults(target, row)]
+        print(target.name, row, flush=True)
+    if options.check and json.loads(TABLE.read_text()) != table:
+        wrong.append(f"{TABLE.name} differs; run {Path(__file__).name}")
+    if not options.check:
+        TABLE.write_text(json.dumps(table, indent=1) + "\n")
+    print("\n".join(wrong))
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Our Triton kernel, run by Triton's interpreter on the CPU, against float64."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from triton_cases import BASE, CASES, HALF, INT8, name_of
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "tests" / "triton_in_interpreter.py"
+
+
+@pytest.fixture(scope="module")
+def results():
+    """One process for all cases: the results of CASES, and of extras()."""
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("triton is not installed")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT)],
+        input=json.dumps([{**BASE, **case} for case in CASES]),
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("variant", ["int8", "half"])
+@pytest.mark.parametrize("index", range(len(CASES)), ids=lambda index: name_of(CASES[index]))
+def test_right(results, index, variant):
+    case, result = {**BASE, **CASES[index]}, results["cases"][index]
+    one = result[variant]
+    assert one["error"] < (INT8 if variant == "int8" else HALF)
+    assert one["gain"] == pytest.approx(1, abs=0.005)
+    assert one["finite"] and one["zeros_agree"]
+    assert one["shape"] == result["shape"] and one["dtype"] == case["dtype"]
+    assert one["tokens_dense"], "joining the heads of a token would copy"
+    assert result["unchanged"]
+
+
+def test_int8_is_int8(results):
+    """Else the two variants are one, and the bound of INT8 says nothing."""
+    plain = results["cases"][0]
+    assert plain["int8"]["error"] > 10 * plain["half"]["error"]
+
+
+def test_rows_that_see_nothing_are_among_the_cases(results):
+    empty = {case.get("mask") or case.get("blocks") for case, one in zip(CASES, results["cases"]) if one["zero_rows"]}
+    assert {"hidden row", "none for some"} <= empty
+
+
+def test_the_same_again(results):
+    assert results["extras"]["same"]
+
+
+def test_torch_compile_sees_one_operator(results):
+    assert results["extras"]["compiled"]
+    assert results["extras"]["operator"] == ["SUCCESS"]
+
+
+def test_scores_of_ten_thousand(results):
+    extras = results["extras"]
+    assert extras["huge_int8_finite"] and extras["huge_int8_over_largest_v"] < 1.01
+    assert extras["huge_half"] < 2 * HALF
+
+
+def test_means_of_blocks_are_better_than_nothing(results):
+    without, with_means = results["extras"]["means"]
+    assert with_means < without / 4
+
+
+def test_two_imports_of_the_pack_live_together(results):
+    assert results["extras"]["second_import"] == [True, True]

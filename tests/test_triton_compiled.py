@@ -1,0 +1,115 @@
+"""What Triton makes of our kernel for each GPU generation, compiled here without one."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+# The way to compile without a GPU, and NVIDIA's disassembler, come with Triton's Linux packages.
+if importlib.util.find_spec("triton") is None or sys.platform != "linux":
+    pytest.skip("triton is not installed", allow_module_level=True)
+
+import compile_kernels as kernels
+
+TARGETS = {target.name: target for target in kernels.targets()}
+TABLE = json.loads(kernels.TABLE.read_text())
+# The rest takes minutes: `python scripts/compile_kernels.py --check` looks at all.
+AGAIN = (
+    *(f"sm_{architecture}, dense, int8, head size 128" for architecture in kernels.ARCHITECTURES),
+    "sm_86, dense, float16, head size 128",
+    "sm_90, dense, int8, head size 64",
+    "sm_90, dense, float16, head size 128",
+    "sm_90, dense, bfloat16, head size 128",
+    "sm_90, dense, float16, head size 96",
+    "sm_90, key mask, int8, head size 64",
+    "sm_90, lists, int8, head size 128",
+    "sm_86, lists, means, int8, head size 128",
+    "sm_90, quantise, int8, head size 128",
+    "sm_90, pool, float16, head size 64",
+)
+
+
+def test_the_table_has_every_target():
+    assert list(TABLE["kernels"]) == list(TARGETS)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_no_spills_and_within_shared_memory(name):
+    assert kernels.faults(TARGETS[name], TABLE["kernels"][name]) == []
+
+
+def test_faults_are_found():
+    dense, listed = "sm_86, dense, int8, head size 128", "sm_86, lists, int8, head size 128"
+    good = TABLE["kernels"][dense]
+    assert kernels.faults(TARGETS[dense], {**good, "stack": 8}) == ["stack 8"]
+    assert kernels.faults(TARGETS[listed], {**good, "stack": 8}) == []
+    assert kernels.faults(TARGETS[listed], {**good, "stack": 40}) == ["40 bytes of stack"]
+    assert kernels.faults(TARGETS[listed], {**good, "spills_in_loop": 2}) == ["spills_in_loop 2"]
+    assert kernels.faults(TARGETS[dense], {**good, "shared_kib": 99.5}) == ["99.5 KiB of shared memory, 99 are there"]
+
+
+ASSEMBLY = """
+.L_x_1:
+        /*0010*/                   LDL R1, [R1] ;
+        /*0020*/                   MUFU.EX2 R1, R1 ;
+        /*0030*/              @P0  BRA `(.L_x_1) ;
+        /*0040*/                   BRA.U UP0, `(.L_x_3) ;
+.L_x_2:
+        /*0050*/                   MUFU.EX2 R1, R1 ;
+        /*0060*/              @!P0 STL.64 [R1], R2 ;
+        /*0070*/                   BRA.U UP0, `(.L_x_2) ;
+.L_x_3:
+        /*0080*/                   STL [R1], R2 ;
+        /*0090*/                   BRA `(.L_x_3) ;
+"""
+
+
+def test_spills_of_the_long_loop_alone():
+    assert kernels.operations(kernels.long_loop(ASSEMBLY)) == ["MUFU.EX2", "STL.64"]
+    assert len(kernels.operations(ASSEMBLY)) == 9
+
+
+@pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.way in kernels.WAYS])
+def test_tensor_cores_do_the_products(name):
+    """Each generation's own instructions, and no conversion of scores: I2F stays what a few addresses take."""
+    row, target = TABLE["kernels"][name], TARGETS[name]
+    products = {90: ("IGMMA", "HGMMA"), 100: ("UTCIMMA", "UTCHMMA")}
+    integer, half = products.get(target.architecture, ("IMMA", "HMMA"))
+    assert row.get(half) and bool(row.get(integer)) is target.quantised
+    assert row.get("I2F", 0) + row.get("I2FP", 0) < 10
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_the_table_is_what_comes_out(name):
+    if kernels.triton.__version__ != TABLE["triton"]:
+        pytest.skip(f"the table is of Triton {TABLE['triton']}, this is {kernels.triton.__version__}")
+    assert kernels.measure(TARGETS[name]) == TABLE["kernels"][name], "run: python scripts/compile_kernels.py"
+
+
+def test_what_attention_launches_compiles():
+    """The table compiles with signatures of its own; this is the launch itself, with real tensors."""
+    done = subprocess.run(
+        [sys.executable, kernels.ROOT / "tests" / "triton_launches.py"],
+        env={**os.environ, "PYTHONPATH": str(kernels.ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    calls = json.loads(done.stdout)
+    # 200 queries of 2 x 6 heads in blocks of 128, copied in blocks of 64; 333 keys of 2 x 2 heads, 6 blocks of 64.
+    starts = [[(name, programs) for name, programs, _ in call] for call in calls]
+    assert starts == [
+        [("quantise", 48), ("quantise", 12), ("attend", 24)],
+        [("attend", 24)],
+        [("quantise", 48), ("quantise", 24), ("attend", 24)],
+        [("pool", 24), ("quantise", 48), ("quantise", 24), ("quantise", 4), ("attend", 24)],
+        [("attend", 24)],
+        [("quantise", 2), ("quantise", 1), ("attend", 1)],
+    ]
+    assert all(wgmma for call in calls for name, _, wgmma in call if name == "attend")

@@ -1,0 +1,180 @@
+"""Lists of key blocks against brute force, how calls are cut, and what our kernel refuses. Nothing runs Triton."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from attention import registry
+from attention.call import Call
+from attention.patterns import SlidingTile, TopBlocks, on
+from attention.patterns.blocks import KEYS, QUERIES, select
+from attention.triton import cuts, launch, lists
+from benchmarks.floors import GPUS, floor, tops
+
+ROOT = Path(__file__).resolve().parent.parent
+CPU = torch.device("cpu")
+NAMES = ("video attention int8", "video attention 16 bit")
+HOPPER = Call(1, 32, 32, 6144, 6144, 128, torch.bfloat16, "cuda", capability=(9, 0))
+
+
+def seen_by(blocks: lists.Lists, q_len: int) -> torch.Tensor:
+    """What the lists let every query see, as the kernel reads them: (batch, heads, Lq, Lk) bool."""
+    batch, heads, rows, _ = blocks.index.shape
+    columns = -(-blocks.kv_len // lists.KEYS)
+    seen = torch.zeros(batch, heads, rows * lists.QUERIES, columns * lists.KEYS, dtype=torch.bool)
+    for b, h, row in torch.cartesian_prod(*map(torch.arange, (batch, heads, rows))).tolist():
+        whole, every = blocks.count[b, h, row].tolist()
+        for i in range(every):
+            column, mask = int(blocks.index[b, h, row, i]), blocks.masks
+            tile = True
+            if i >= whole and mask is not None:
+                words = mask[blocks.choice[b, h, row, i]].repeat_interleave(32, dim=1)
+                tile = ((words >> torch.arange(lists.KEYS) % 32) & 1).bool()
+            top, left = row * lists.QUERIES, column * lists.KEYS
+            seen[b, h, top : top + lists.QUERIES, left : left + lists.KEYS] = tile
+    return seen[:, :, :q_len, : blocks.kv_len]
+
+
+def band(q_idx, k_idx):
+    return (q_idx - k_idx).abs() < 90
+
+
+GRID = (4, 10, 11)
+TOKENS = 440
+RELATIONS = {
+    "band": (band, 300, 333),
+    "whole blocks": (lambda q, k: (q // QUERIES + k // KEYS) % 2 == 0, 256, 320),
+    "nothing": (lambda q, k: (q < 0) & (k < 0), 130, 70),
+    "everything": (lambda q, k: (q >= 0) & (k >= 0), 130, 70),
+    "sliding tile": (
+        lambda q, k: on(SlidingTile(frames=2, tile=(2, 5, 5)), GRID).mask_mod(0, 0, q, k), TOKENS, TOKENS
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RELATIONS)
+def test_lists_of_a_mask_are_the_mask(name):
+    seen, q_len, kv_len = RELATIONS[name]
+    made = lists.of_mask(seen, q_len, kv_len, CPU)
+    truth = seen(torch.arange(q_len)[:, None], torch.arange(kv_len)[None, :])
+    assert torch.equal(seen_by(made, q_len)[0, 0], truth)
+
+
+def test_whole_tiles_need_no_mask_and_empty_ones_no_entry():
+    made = lists.of_mask(RELATIONS["whole blocks"][0], 256, 320, CPU)
+    assert made.count.tolist() == [[[[3, 3], [2, 2]]]] and made.index.shape[-1] == 3 and len(made.masks) == 1
+
+
+def test_the_ragged_block_is_an_edge():
+    """The kernel reads past the keys in a block that counts as whole."""
+    for made in (lists.of_mask(band, 64, 65, CPU), lists.of_blocks(torch.ones(1, 1, 1, 2, dtype=torch.bool), 65)):
+        assert made.count.tolist() == [[[[1, 2]]]] and made.index[0, 0, 0].tolist() == [0, 1]
+
+
+def test_equal_tiles_are_kept_once():
+    made = lists.of_mask(lambda q, k: (q % QUERIES >= k % KEYS) & (q // QUERIES == k // KEYS), 640, 320, CPU)
+    assert len(made.masks) == 2  # and the one that hides nothing
+
+
+def test_lists_of_chosen_blocks():
+    torch.manual_seed(0)
+    q, k = (torch.randn(2, 3, 300, 16) for _ in range(2))
+    kept = select(TopBlocks(keep=40), q, k)
+    assert (QUERIES, KEYS) == (lists.QUERIES, lists.KEYS)
+    truth = kept.repeat_interleave(QUERIES, 2)[:, :, :300].repeat_interleave(KEYS, 3)[..., :300]
+    made = lists.of_blocks(kept, 300, pooled=True)
+    assert torch.equal(seen_by(made, 300), truth)
+    assert torch.equal(made.left.bool(), ~kept) and made.masks is None
+    assert lists.of_blocks(kept, 300).left is None
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("capability", [(8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1)])
+def test_every_gpu_has_a_cut(capability, listed):
+    for quantised in (True, False):
+        for head_dim in (8, 64, 72, 128):
+            one = cuts.cut(capability, quantised, head_dim, bias=False, listed=listed)
+            assert not listed or (one.m, one.n) == (lists.QUERIES, lists.KEYS)
+    assert cuts.cut((8, 9), True, 128, bias=False, listed=listed) == cuts.cut(
+        (8, 6), True, 128, bias=False, listed=listed
+    )
+
+
+REFUSALS = (
+    ({"head_dim": 256}, "head size 256, takes 8 to 128 in steps of 8"),
+    ({"head_dim": 17}, "head size 17, takes 8 to 128 in steps of 8"),
+    ({"mask": "dense"}, "dense mask"),
+    ({"capability": (7, 5)}, "needs compute capability 8.0, this GPU has 7.5"),
+    ({"dtype": torch.float32}, "dtype float32, takes float16, bfloat16"),
+    ({"scale": -1.0}, "scale -1, takes a positive one"),
+    ({"grad": True}, "no gradient"),
+    ({"device": "cpu"}, "needs cuda, the tensors are on cpu"),
+    ({}, None),
+    ({"mask": "key", "kv_len": 77, "kv_heads": 8}, None),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("change", "reason"), REFUSALS, ids=lambda value: str(value))
+def test_refusals(name, change, reason):
+    assert registry.get(name).refuses(replace(HOPPER, **change)) == reason
+
+
+def test_only_the_16_bit_variant_is_exact():
+    assert [registry.get(name).limits.exact for name in NAMES] == [False, True]
+    assert not any(registry.get(name).auto for name in NAMES)
+
+
+def test_without_triton_the_backend_says_so():
+    code = (
+        "import sys; sys.modules['triton'] = None; from attention import registry;"
+        f"print([registry.why_not(name) for name in {NAMES!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.count("Triton cannot be imported") == 2 and "pip install triton" in done.stdout, done.stderr
+
+
+WRONG = (
+    ({"q": (1, 3, 8, 64)}, "do not fit each other"),
+    ({"v": (1, 2, 9, 64)}, "do not fit each other"),
+    ({"q": (1, 4, 0, 64)}, "empty tensors"),
+    ({"q": (1, 4, 8, 160), "k": (1, 2, 8, 160), "v": (1, 2, 8, 160)}, "head size 160, takes 1 to 128"),
+    ({"scale": 0.0}, "scale 0, takes a positive one"),
+    ({"mask": torch.zeros(1, 1, 8, 8)}, "takes \\(1|B, 1|H, 1, 8\\)"),
+    ({"mask": torch.zeros(1, 1, 1, 7)}, "takes \\(1|B, 1|H, 1, 8\\)"),
+    ({"blocks": lists.of_mask(band, 300, 8, CPU)}, "lists for 1 x 1 x 3 blocks of queries"),
+    ({"blocks": lists.of_mask(band, 8, 9, CPU)}, "lists for 9 keys, k has 8"),
+    (
+        {"blocks": lists.of_blocks(torch.ones(1, 1, 1, 1, dtype=torch.bool), 8, True), "mask": torch.zeros(1, 4, 1, 8)},
+        "the same for every head",
+    ),
+)
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
+def test_errors(change, message):
+    shapes = {"q": (1, 4, 8, 64), "k": (1, 2, 8, 64), "v": (1, 2, 8, 64)}
+    named = {name: torch.zeros(change.get(name, shape)) for name, shape in shapes.items()}
+    rest = {name: value for name, value in change.items() if name not in shapes}
+    with pytest.raises(ValueError, match=message):
+        launch.attention(**named, **rest, quantised=True)
+
+
+def test_the_floors_are_the_peaks():
+    """A 16-bit kernel's floor is the peak of halves; INT8 gains what its products gain; a head of 64 meets exp2."""
+    h200 = GPUS["H200 SXM"]
+    size = (40, 75600, 75600, 128)
+    half, int8 = (floor(h200, *size, quantised=quantised) for quantised in (False, True))
+    assert tops(*size, half.ms) == pytest.approx(h200.half)
+    assert int8.ms / half.ms == pytest.approx((1 + h200.half / h200.int8) / 2) and int8.bound == "tensor"
+    assert floor(h200, *size, quantised=True, density=0.25).tensor == pytest.approx(int8.tensor / 4)
+    assert floor(h200, 40, 75600, 75600, 64, quantised=True).bound == "exponentials"
+    assert floor(h200, 40, 1, 75600, 128, quantised=False).bound == "memory"
+    # Wan 720p, 40 heads: 3.1 GB for q, k, v and the output, 0.65 ms.
+    assert half.memory == pytest.approx(0.645, abs=0.01)

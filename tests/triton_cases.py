@@ -1,0 +1,59 @@
+"""Calls of our Triton kernel, as data: what runs in the interpreter and what is asked of it."""
+
+from __future__ import annotations
+
+# The error that INT8 scores and halves may cost, relative L2 against float64 with the same tensors.
+INT8, HALF = 0.02, 2e-3
+BASE = {
+    "batch": 1,
+    "heads": 1,
+    "kv_heads": 1,
+    "q_len": 70,
+    "kv_len": 130,
+    "head_dim": 64,
+    "dtype": "float16",
+    "scale": None,
+    "storage": "own",
+    "mask": None,
+    "blocks": None,
+    # Times q and k, with the scale less by the same: scores stay, Q K^T leaves float16.
+    "gain": 1.0,
+    # Times four channels of q and of k, and a component that all keys share.
+    "outliers": 1.0,
+    "k_bias": 0.0,
+}
+LENGTHS = (1, 63, 64, 65, 77, 126, 257, 333)
+STORAGES = ("strided", "heads last", "fused", "expanded")
+MASKS = ("bool", "additive", "lowest", "each head", "hidden row", "all lowest")
+BLOCKS = ("fixed mask", "each head", "none for some", "means", "means and bias", "means of hidden")
+
+SMALL_LISTS = {"batch": 2, "heads": 2, "kv_heads": 1, "q_len": 140, "kv_len": 200}
+
+CASES = (
+    {},
+    *({"kv_len": n} for n in LENGTHS),
+    {"q_len": 64, "kv_len": 1000},
+    {"q_len": 1000, "kv_len": 64},
+    {"q_len": 1, "heads": 16, "kv_heads": 4},  # many heads: one row's error alone is a matter of luck
+    *({"head_dim": d, "kv_len": 77} for d in (8, 40, 72, 96, 128)),
+    {"head_dim": 128, "q_len": 130, "kv_len": 257},
+    {"batch": 2, "heads": 6, "kv_heads": 2, "kv_len": 77},
+    {"heads": 4, "kv_heads": 1},
+    {"dtype": "float32"},
+    {"scale": 0.05},
+    {"scale": 1.0, "head_dim": 8},
+    *({"storage": storage, "batch": 2, "heads": 2, "kv_heads": 2, "kv_len": 65} for storage in STORAGES),
+    {"outliers": 6.0},
+    {"outliers": 6.0, "head_dim": 128, "kv_len": 333},
+    {"k_bias": 5.0},
+    {"gain": 60.0},
+    {"gain": 1e-4, "dtype": "float32"},
+    *({"mask": mask, "batch": 2, "heads": 2, "kv_heads": 1, "kv_len": 77} for mask in MASKS),
+    *({"blocks": blocks, **SMALL_LISTS} for blocks in BLOCKS),
+    {"blocks": "each head", "q_len": 128, "kv_len": 192, "head_dim": 128},
+    {"blocks": "means", "heads": 2, "q_len": 130, "kv_len": 200, "head_dim": 72},
+)
+
+
+def name_of(case: dict) -> str:
+    return ", ".join(f"{key} {value}" for key, value in case.items()) or "plain"

@@ -1,0 +1,78 @@
+"""Starts our Triton kernel as on a Hopper GPU, up to the launch: what `attention` passes is specialised and compiled.
+
+Writes a JSON list of calls to stdout, each the list of its launches: kernel, programs, WGMMA instructions. A process of
+its own, since Triton's driver is one for the process. Nothing runs: the outputs are never written.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+
+from attention.triton import device, launch, lists, prepare
+
+CAPABILITY = (9, 0)
+
+
+class Driver:
+    """A GPU that compiles and never runs."""
+
+    def get_current_target(self):
+        return GPUTarget("cuda", CAPABILITY[0] * 10 + CAPABILITY[1], 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, index):
+        return 0
+
+
+class Kernel:
+    """A Triton function whose launches are compiled and noted."""
+
+    def __init__(self, function, launches):
+        self.function, self.launches = function, launches
+
+    def __getitem__(self, grid):
+        def compile_alone(*arguments, **options):
+            made = self.function.warmup(*arguments, grid=grid, **options)
+            self.launches.append((self.function.__name__, grid[0], made.asm["ptx"].count("wgmma.mma_async")))
+
+        return compile_alone
+
+
+def calls():
+    """q, k, v, mask, blocks and whether scores are INT8."""
+    q = torch.randn(2, 200, 6 * 64).bfloat16().unflatten(-1, (6, 64)).transpose(1, 2)
+    k, v = (torch.randn(2, 2, 333, 64).bfloat16() for _ in "kv")
+    kept = torch.ones(2, 6, 2, 6, dtype=torch.bool).tril()
+    means = lists.of_blocks(kept, 333, pooled=True)
+    band = lists.of_mask(lambda i, j: (i - j).abs() < 90, 200, 333, q.device)
+    yield q, k, v, None, None, True
+    yield q, k, v, None, None, False
+    yield q, k, v, torch.ones(2, 1, 1, 333, dtype=torch.bool), None, True
+    yield q, k, v, None, means, True
+    yield q.half(), k.half(), v.half(), None, band, False
+    yield *(torch.randn(1, 1, 1, 96).half() for _ in "qkv"), None, None, True
+
+
+def main() -> None:
+    driver.set_active(Driver())
+    launches, cut = [], launch.cut
+    noted = {name: Kernel(function, launches) for name, function in device.compiled().items()}
+    launch.compiled = prepare.compiled = lambda: noted
+    launch.cut = lambda capability, *rest, **named: cut(CAPABILITY, *rest, **named)
+    results = []
+    for q, k, v, mask, blocks, quantised in calls():
+        launch.attention(q, k, v, mask, quantised=quantised, blocks=blocks)
+        results.append(launches.copy())
+        launches.clear()
+    json.dump(results, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
