@@ -9,6 +9,7 @@ from .call import Call
 from .choose import HOST_RUN, Sample, Trial, time_call, try_kernel
 from .decide import Incoming, inspect
 from .layout import to_heads, to_mask
+from .router import in_heads
 
 
 class Bench:
@@ -43,7 +44,8 @@ def measure(incoming: Incoming, call: Call) -> tuple[Trial, ...]:
     """Every backend on one call: milliseconds, relative L2 error against float32, or why not."""
     q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
     sample = Sample(q, k, v, to_mask(incoming.mask, q.dtype), call)
-    trials = [Trial(HOST_RUN, time_call(incoming.run_host, q.device), sample(incoming.run_host()))]
+    host = in_heads(incoming.run_host(), incoming.heads)
+    trials = [Trial(HOST_RUN, time_call(incoming.run_host, q.device), sample(host))]
     for name in registry.names():
         reason = registry.why_not(name, call)
         if reason is None:

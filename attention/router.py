@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from . import registry
 from .decide import Incoming, UnsupportedAttention, decide, run_kernel, sentence
-from .layout import from_heads, to_heads
+from .layout import from_heads, to_heads, to_mask
 from .moment import IDLE, MOMENT
 from .rules import ERROR, GUARD_EVERY, Rule
 from .site import SITE
@@ -19,24 +21,29 @@ class Router:
     """Routes every attention call of one model to the backend that its rules name.
 
     rules: the last one that covers a call wins. previous: the override found in the slot, called for everything that
-    no rule covers or no backend accepts; None for the host's own attention. Unchanging, so clones may share it: what
-    is counted goes to the Tally of the Moment in transformer_options.
+    no rule covers or no backend accepts; None for the host's own attention. host: the host's own attention function,
+    for calls that come without it; None: such calls are not taken. Unchanging, so clones may share it: what is counted
+    goes to the Tally of the Moment in transformer_options.
     """
 
-    def __init__(self, rules: tuple[Rule, ...] = (), previous=None):
-        self.rules, self.previous = tuple(rules), previous
+    def __init__(self, rules: tuple[Rule, ...] = (), previous=None, host=None):
+        self.rules, self.previous, self.host = tuple(rules), previous, host
         # A rule for some steps only stays out when nobody published the step.
         self.always = tuple(rule.always for rule in self.rules)
         self.timing = any(rule.timing for rule in self.rules)
         self.tally = Tally()
         self._route_eagerly = torch.compiler.disable(self._route)
+        if host is not None:
+            # Hosts look for this name. They pass no `func` with containers: without `host` nothing could fall back.
+            self.container_function = self._call_with_containers
+            self._route_containers_eagerly = torch.compiler.disable(self._route_containers)
 
     def __deepcopy__(self, memo):
         return self
 
     def with_rule(self, rule: Rule) -> Router:
         """A new router with one rule more."""
-        return Router((*self.rules, rule), self.previous)
+        return Router((*self.rules, rule), self.previous, self.host)
 
     def __call__(
         self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
@@ -44,12 +51,41 @@ class Router:
         """The override contract of comfy.ldm.modules.attention.wrap_attn."""
         return self._route_eagerly(func, q, k, v, heads, mask, attn_precision, skip_reshape, skip_output_reshape, kw)
 
+    def _call_with_containers(
+        self, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
+    ):
+        """The same contract with q, k, v in the host's AttentionTensorContainer: `peek()` looks, `take()` empties it.
+
+        Whoever takes a tensor is the only one to hold it, so a kernel that can frees it before it attends.
+        """
+        args = (q, k, v, heads, mask, attn_precision, skip_reshape, skip_output_reshape)
+        return self._route_containers_eagerly(args, kw)
+
     def _route(self, func, q, k, v, heads, mask, precision, split_in, split_out, kw):
         args = (q, k, v, heads, mask, precision, split_in, split_out)
+        record = self._find(func, args, kw)
+        if record is None:
+            return self._next(func, args, kw)
+        run = self._run if record.strength is None else self._strengthen
+        return self._time(run, q.device, record, func, args, kw) if self.timing else run(record, func, args, kw)
+
+    def _route_containers(self, args, kw):
+        # No name here may hold a tensor: the kernel could not free it.
+        record = self._find(self.host, _each(args, "peek"), kw)
+        if record is None:
+            return self._pass_on(args, kw)
+        run = self._run_containers
+        if self.timing:
+            return self._time(run, args[0].peek().device, record, self.host, args, kw)
+        return run(record, self.host, args, kw)
+
+    def _find(self, func, args, kw) -> Record | None:
+        """What was decided for this call, counted; None where no rule is in force."""
         options = kw.get("transformer_options") or _NOTHING
         moment, site = options.get(MOMENT, IDLE), options.get(SITE)
         if not self.rules or self in moment.off:
-            return self._next(func, args, kw)
+            return None
+        q, k, v, heads, mask, precision, split_in, _ = args
         tally = moment.tally or self.tally
         key = (
             self, site, moment, q.shape, k.shape, v.shape, heads, q.dtype, q.device,
@@ -64,12 +100,12 @@ class Router:
             record = decide(incoming, options, self.rules, active, self._next_name(func), tally)
             tally.records[key] = record
         record.calls += 1
-        run = self._run if record.strength is None else self._strengthen
-        if not self.timing:
-            return run(record, func, args, kw)
-        begin = start_span(q.device)
+        return record
+
+    def _time(self, run, device, record: Record, func, args, kw):
+        begin = start_span(device)
         out = run(record, func, args, kw)
-        record.spans.append(end_span(begin, q.device))
+        record.spans.append(end_span(begin, device))
         return out
 
     def _run(self, record: Record, func, args, kw):
@@ -87,6 +123,36 @@ class Router:
             return self._recover(record, error, func, args, kw)
         return from_heads(out, split_out)
 
+    def _run_containers(self, record: Record, func, args, kw):
+        if record.kernel is None and record.strength is None:
+            record.fell_back += record.reason is not None
+            return self._pass_on(args, kw)
+        if record.strength is not None:
+            return self._strengthen(record, func, _each(args, "take"), kw)
+        q, *_, precision, _, _ = args
+        wide = precision is not None and precision != q.peek().dtype
+        # A guard falls back after the kernel has run, and needs q, k, v for that.
+        if hasattr(record.kernel, "consume") and not record.guard and not wide:
+            return self._consume(record, func, args, kw)
+        return self._run(record, func, _each(args, "take"), kw)
+
+    def _consume(self, record: Record, func, args, kw):
+        """The kernel on tensors that nobody else holds. Once they are gone, an error ends the render."""
+        *containers, heads, mask, precision, split_in, split_out = args
+        tensors = list(to_heads(*(each.take() for each in containers), heads, split_in))
+        shape, dtype = tensors[0].shape, tensors[0].dtype
+        try:
+            out = record.kernel.consume(tensors, mask=to_mask(mask, dtype), scale=kw.get("scale"))
+            if out.shape != shape:
+                raise ValueError(f"output shape {tuple(out.shape)} instead of {tuple(shape)}")
+        except Exception as error:
+            if len(tensors) < len(containers):
+                self._give_up(record, error, func)
+                raise
+            q, k, v = (from_heads(t, split_in) for t in tensors)
+            return self._recover(record, error, func, (q, k, v, heads, mask, precision, split_in, split_out), kw)
+        return from_heads(out.to(dtype), split_out)
+
     def _strengthen(self, record: Record, func, args, kw):
         """Whatever runs the call, with sharper or flatter attention and stronger ties between frames."""
         q, k, v, heads, mask, precision, split_in, split_out = args
@@ -95,29 +161,54 @@ class Router:
         return record.strength.amplify(out, q, k, heads, split_in, split_out, record.place, kw.get("scale"))
 
     def _recover(self, record: Record, error: Exception, func, args, kw):
-        """After a kernel failed: not this kernel again for this site and geometry, and the render goes on."""
+        """After a kernel failed: the render goes on without it."""
+        self._give_up(record, error, func)
+        record.fell_back += 1
+        return self._next(func, args, kw)
+
+    def _give_up(self, record: Record, error: Exception, func) -> None:
+        """Not this kernel again for this site and geometry; UnsupportedAttention where the rule wants errors."""
         name = "" if isinstance(error, NotFinite) else f"{type(error).__name__}: "
         reason = f"{name}{error}".strip().splitlines()[0]
         if record.rule.on_unsupported == ERROR:
             raise UnsupportedAttention(sentence(record.used, record.site, record.call, reason)) from error
         record.reason, record.kernel, record.used = reason, None, self._next_name(func)
-        record.fell_back += 1
-        return self._next(func, args, kw)
 
     def _next(self, func, args, kw):
-        q, k, v, heads, mask, precision, split_in, split_out = args
-        named = dict(mask=mask, attn_precision=precision, skip_reshape=split_in, skip_output_reshape=split_out, **kw)
-        if self.previous is not None:
-            return self.previous(func, q, k, v, heads, **named)
-        out = func(q, k, v, heads, **named)
-        # ComfyUI's attention_pytorch forgets skip_output_reshape above a batch of 32768.
-        return to_heads(out, out, out, heads, False)[0] if split_out and out.ndim == 3 else out
+        return _answer(func if self.previous is None else partial(self.previous, func), args, kw)
+
+    def _pass_on(self, args, kw):
+        """`_next` for containers: they stay closed for an override or a host that takes them so."""
+        if self.previous is None:
+            # ComfyUI sets the name on each of its functions that opens containers; another pack's may not.
+            closed = self.host if hasattr(self.host, "container_function") else None
+        else:
+            closed = getattr(self.previous, "container_function", None)
+        return self._next(self.host, _each(args, "take"), kw) if closed is None else _answer(closed, args, kw)
 
     def _next_name(self, func) -> str:
         if self.previous is None:
             return f"{registry.HOST} ({getattr(func, '__qualname__', 'unknown').removeprefix('attention_')})"
         name = getattr(self.previous, "__qualname__", type(self.previous).__qualname__)
         return f"other override ({name})"
+
+
+def in_heads(out: torch.Tensor, heads: int) -> torch.Tensor:
+    """(B, H, L, D) of what ComfyUI gives when asked for it: its attention_pytorch forgets above a batch of 32768."""
+    return to_heads(out, out, out, heads, False)[0] if out.ndim == 3 else out
+
+
+def _answer(attention, args, kw) -> torch.Tensor:
+    q, k, v, heads, mask, precision, split_in, split_out = args
+    out = attention(
+        q, k, v, heads, mask=mask, attn_precision=precision, skip_reshape=split_in, skip_output_reshape=split_out, **kw
+    )
+    return in_heads(out, heads) if split_out else out
+
+
+def _each(args, method: str) -> tuple:
+    """args with q, k, v out of their containers. method: "peek" or "take"."""
+    return (*(getattr(container, method)() for container in args[:3]), *args[3:])
 
 
 class NotFinite(ArithmeticError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from comfy.ldm.modules import attention as host_attention
 from comfy.patcher_extension import WrappersMP
 
 from ..attention import info, registry
@@ -33,12 +34,20 @@ def install(model, rule: Rule):
     patched = model.clone()
     options = patched.model_options.setdefault("transformer_options", {})
     found = options.get(SLOT)
-    router = found.with_rule(rule) if isinstance(found, Router) else Router((rule,), found)
+    host = host_attention.optimized_attention
+    router = found.with_rule(rule) if isinstance(found, Router) else Router((rule,), found, host)
     options[SLOT] = router
     options.setdefault(MOMENT, Moment())
     options[ROUTERS] = Group(*(r for r in options.get(ROUTERS, Group()).members if r is not found), router)
     _attach(patched)
     return patched
+
+
+def install_all(model, rules):
+    """A clone of `model` with all these rules, the last one strongest; `model` itself without any."""
+    for rule in rules:
+        model = install(model, rule)
+    return model
 
 
 def clear(model):
@@ -50,7 +59,7 @@ def clear(model):
     options = cleared.model_options.get("transformer_options", {})
     found = options.get(SLOT)
     if isinstance(found, Router):
-        options[SLOT] = Router((), found.previous)
+        options[SLOT] = Router((), found.previous, found.host)
     if ROUTERS in options:
         # One of ours may sit below another pack's override, out of reach but not out of sight.
         options[MOMENT] = Moment(off=(*options[MOMENT].off, *options[ROUTERS].members))

@@ -1,0 +1,289 @@
+"""q, k and v in the host's containers: who gets them closed, who opens them, and that nobody holds on to a tensor.
+
+The host is a stand-in, see newer_host.py. So is comfy-kitchen's kernel, behind our own adapter: it needs no GPU here.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+import torch
+from newer_host import HEADS, SLOT, Container, Recording, attention_exact, newer
+from test_backend_kitchen import Library
+
+from attention import registry
+from attention.backend import Backend, Limits
+from attention.backends import kitchen
+from attention.decide import UnsupportedAttention
+from attention.moment import MOMENT
+from attention.router import Router
+from attention.rules import ERROR, GUARD_EVERY, GUARD_FIRST, GUARD_OFF, Rule
+from attention.strength import Strength
+from attention.tally import Tally
+
+torch.set_num_threads(1)
+
+
+class Watched(Library):
+    """Also counts its stages, and looks when the second begins which of `watch` is still in memory."""
+
+    def __init__(self, fails=""):
+        super().__init__(fails)
+        self.stages, self.watch, self.held = [], [], None
+
+    def int8_attention(self, *tensors, **kw):
+        self.stages.append("whole")
+        return super().int8_attention(*tensors, **kw)
+
+    def prequantize_int8_attention(self, *tensors, **kw):
+        self.stages.append("first")
+        return super().prequantize_int8_attention(*tensors, **kw)
+
+    def int8_attention_from_prequantized(self, packed):
+        self.stages.append("second")
+        self.held = [ref() is not None for ref in self.watch]
+        if self.fails == "second":
+            raise torch.OutOfMemoryError("no memory for the output")
+        out = super().int8_attention_from_prequantized(packed)
+        return out[..., :-1] if self.fails == "shape" else out
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """install(fails, **limits): a Watched library behind our adapter, as the backend "test"."""
+
+    def add(fails="", **limits):
+        library = Watched(fails)
+        kernel = kitchen.kernel(library)
+        monkeypatch.setitem(registry._BY_NAME, "test", Backend("test", "A test's.", Limits(**limits), lambda: kernel))
+        monkeypatch.setitem(registry._LOADED, "test", kernel)
+        return library
+
+    return add
+
+
+def draw(split=False, dtype=torch.float32):
+    shape = (2, HEADS, 8, 16) if split else (2, 8, HEADS * 16)
+    return [torch.randn(shape).to(dtype) for _ in range(3)]
+
+
+def make(previous=None, host=None, **rule):
+    """A Router as a node makes it, on the stand-in host."""
+    return Router((Rule(**{"backend": "test", "guard": GUARD_OFF, **rule}),), previous, host or newer(attention_exact))
+
+
+def call(router, tensors, tally=None, **kw):
+    """One call as a model of a newer host makes it: (output, containers)."""
+    options = {SLOT: router, MOMENT: (tally or Tally()).moment}
+    containers = [Container(t) for t in tensors]
+    return newer(attention_exact)(*containers, HEADS, transformer_options=options, **kw), containers
+
+
+def record_of(tally):
+    (record,) = tally.records.values()
+    return record
+
+
+# --- what is freed ---------------------------------------------------------------------------------------------------
+
+
+def owned(shape):
+    """A tensor and a weak reference to its memory, which lives as long as any view of it."""
+    memory = torch.randn(shape).numpy().copy()
+    return torch.from_numpy(memory), weakref.ref(memory)
+
+
+LAYOUTS = {
+    "(B, L, H*D)": (False, lambda: owned((2, 8, HEADS * 16)), lambda t: t),
+    "(B, H, L, D)": (True, lambda: owned((2, HEADS, 8, 16)), lambda t: t),
+    "a view of (L, H, D)": (True, lambda: owned((8, HEADS, 16)), lambda t: t.transpose(0, 1).unsqueeze(0)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("split_out", [False, True])
+@pytest.mark.parametrize("options", [{}, {"timing": True}, {"guard": GUARD_FIRST}], ids=str)
+def test_inputs_are_freed_before_the_attention(install, layout, split_out, options):
+    split_in, make_one, view = LAYOUTS[layout]
+    library, router, tally = install(), make(**options), Tally()
+    for turn in range(3):
+        tensors, library.watch = zip(*(make_one() for _ in range(3)))
+        tensors = [view(t) for t in tensors]
+        expected = attention_exact(*tensors, HEADS, skip_reshape=split_in, skip_output_reshape=split_out)
+        containers = [Container(tensors.pop(0)) for _ in range(3)]
+        out = newer(attention_exact)(
+            *containers, HEADS, skip_reshape=split_in, skip_output_reshape=split_out, scale=0.25,
+            transformer_options={SLOT: router, MOMENT: tally.moment},
+        )  # fmt: skip
+        torch.testing.assert_close(out, expected)
+        assert all(ref() is None for ref in library.watch), "nothing is left behind after the call"
+        # A guard looks at the first call, and that one must be able to fall back.
+        if turn or not options.get("guard"):
+            assert library.held == [False, False, False]
+    assert library.stages == (["whole"] if options.get("guard") else ["first", "second"]) + 2 * ["first", "second"]
+    record = record_of(tally)
+    assert (record.used, record.calls, record.fell_back) == ("test", 3, 0)
+    assert len(record.spans) == (3 if options.get("timing") else 0)
+
+
+def test_a_tensor_that_somebody_holds_is_seen(install):
+    # Else the test above could pass with a watch that sees nothing.
+    library = install()
+    (tensor, ref), (k, v) = owned((2, 8, HEADS * 16)), draw()[:2]
+    library.watch = [ref]
+    call(make(), [tensor, k, v])
+    assert library.held == [True] and tensor.shape == (2, 8, 48)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("split", [False, True])
+def test_the_same_as_without_containers(install, masked, split):
+    library, router, tally, tensors = install(), make(), Tally(), draw(split, torch.float16)
+    kw = {"mask": torch.randn(2, 1, 1, 8) if masked else None, "skip_reshape": split, "scale": 0.3}
+    closed, _ = call(router, tensors, tally, **kw)
+    options = {SLOT: router, MOMENT: tally.moment}
+    assert torch.equal(newer(attention_exact)(*tensors, HEADS, transformer_options=options, **kw), closed)
+    assert library.stages == ["first", "second", "whole"]
+    assert record_of(tally).calls == 2, "one decision for both ways"
+
+
+def test_torch_compile_leaves_the_router_alone(install):
+    """What is compiled makes the containers; the router opens them as ever."""
+    library, router, tally = install(), make(), Tally()
+
+    @torch.compile(backend="eager")
+    def model(x):
+        containers = [Container(x * n) for n in (1.0, 2.0, 3.0)]
+        out = router.container_function(*containers, HEADS, transformer_options={MOMENT: tally.moment})
+        return out + 1
+
+    x = torch.randn(2, 8, HEADS * 16)
+    with torch.inference_mode():
+        for _ in range(2):
+            torch.testing.assert_close(model(x), attention_exact(x, x * 2, x * 3, HEADS) + 1)
+    assert record_of(tally).calls == 2 and library.stages == 2 * ["first", "second"]
+
+
+# --- what is not taken apart -----------------------------------------------------------------------------------------
+
+WHOLE = {
+    "a guard on every call": ({"guard": GUARD_EVERY}, {}),
+    "wider arithmetic": ({}, {"attn_precision": torch.float64}),
+    "a strength": ({}, {}),
+}
+
+
+@pytest.mark.parametrize("why", WHOLE)
+def test_some_calls_need_their_inputs_to_the_end(install, why):
+    rule, kw = WHOLE[why]
+    library, router, tally, tensors = install(), make(**rule), Tally(), draw()
+    if why == "a strength":
+        router = router.with_rule(Rule(strength=Strength(temperature=0.5)))
+    out, containers = call(router, tensors, tally, **kw)
+    q = tensors[0] * 2 if why == "a strength" else tensors[0]
+    torch.testing.assert_close(out, attention_exact(q, *tensors[1:], HEADS))
+    assert library.stages == ["whole"] and all(c.tensor is None for c in containers)
+    assert (record_of(tally).used, record_of(tally).fell_back) == ("test", 0)
+
+
+def test_a_kernel_of_one_stage(install, monkeypatch):
+    library, tally, tensors = install(), Tally(), draw()
+    monkeypatch.setitem(registry._LOADED, "test", lambda *t, mask=None, scale=None: library.int8_attention(*t))
+    torch.testing.assert_close(call(make(), tensors, tally)[0], attention_exact(*tensors, HEADS))
+    assert library.stages == ["whole"] and record_of(tally).used == "test"
+
+
+REFUSED = {
+    "no rule covers it": ({"role": "cross"}, {}),
+    "host default": ({"backend": registry.HOST}, {}),
+    "refused": ({}, {"head_dims": (64,)}),
+    "cleared": (None, {}),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+@pytest.mark.parametrize("opens", [False, True])
+@pytest.mark.parametrize("where", ["host", "previous"])
+def test_what_is_not_ours_goes_on(install, why, opens, where):
+    """Closed to who opens containers, taken out for who does not; and an override gets the function it may call."""
+    rule, limits = REFUSED[why]
+    library, other = install(**limits), Recording("container_function" if opens else "")
+    host = other if where == "host" else newer(attention_exact)
+    previous = other if where == "previous" else None
+    router, tally = make(previous, host, **(rule or {})), Tally()
+    if rule is None:
+        router = Router((), router.previous, router.host)
+    tensors = draw()
+    out, containers = call(router, tensors, tally)
+    assert torch.equal(out, tensors[0]) and not library.stages
+    func = host if where == "previous" and not opens else None
+    assert other.seen == [(func, opens, True)]
+    assert (containers[1].tensor is None) is not opens
+    if rule is not None:
+        reason = "head size 16, takes 64" if limits else None
+        assert (record_of(tally).reason, record_of(tally).fell_back) == (reason, 1 if limits else 0)
+
+
+def test_an_override_with_the_name_and_nothing_in_it(install):
+    install()
+    other = Recording()
+    other.container_function = None
+    call(make(other, role="cross"), draw())
+    assert [(func is not None, closed) for func, closed, _ in other.seen] == [(True, False)]
+
+
+def test_a_router_below_a_router(install):
+    """Another pack between two of ours that hands containers down."""
+    library, tally, tensors = install(), Tally(), draw()
+    out, _ = call(make(previous=make(), role="cross"), tensors, tally)
+    torch.testing.assert_close(out, attention_exact(*tensors, HEADS))
+    assert library.stages == ["first", "second"] and len(tally.records) == 2
+
+
+def test_without_a_host_no_containers():
+    """The host looks for the name; without it, it takes the tensors out and gives the function along."""
+    assert not hasattr(Router((Rule(),)), "container_function")
+    router = make()
+    for other in (router, router.with_rule(Rule())):
+        assert callable(other.container_function) and other.host is router.host
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_an_error_while_all_is_there_falls_back(install, split):
+    library, router, tally = install("first"), make(), Tally()
+    for turn in (1, 2):
+        tensors = draw(split)
+        out, _ = call(router, tensors, tally, skip_reshape=split)
+        assert torch.equal(out, attention_exact(*tensors, HEADS, skip_reshape=split))
+        record = record_of(tally)
+        assert (record.calls, record.fell_back, record.used) == (turn, turn, "host default (exact)")
+        assert record.reason == "OutOfMemoryError: no memory for the quantised copies"
+    assert library.stages == ["first"], "not that kernel again"
+
+
+def test_the_override_before_gets_what_failed(install):
+    install("first")
+    other, tensors = Recording("container_function"), draw()
+    assert torch.equal(call(make(other), tensors)[0], tensors[0])
+    assert [(func is not None, closed) for func, closed, _ in other.seen] == [(True, False)]
+
+
+@pytest.mark.parametrize(("fails", "error"), [("second", torch.OutOfMemoryError), ("shape", ValueError)])
+def test_an_error_after_that_ends_the_render(install, fails, error):
+    install(fails)
+    router, tally, tensors = make(), Tally(), draw()
+    with pytest.raises(error, match="no memory for the output|output shape"):
+        call(router, tensors, tally)
+    assert record_of(tally).reason.startswith(error.__name__)
+    torch.testing.assert_close(call(router, tensors, tally)[0], attention_exact(*tensors, HEADS))
+
+
+@pytest.mark.parametrize("fails", ["first", "second", "shape"])
+def test_an_error_when_asked_for_one(install, fails):
+    install(fails)
+    with pytest.raises(UnsupportedAttention, match="'test' cannot run the self-attention"):
+        call(make(on_unsupported=ERROR), draw())
