@@ -1,0 +1,130 @@
+"""Patterns on our Triton kernel: in Triton's interpreter against the reference, the order they are cut in, refusals."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_sparse import LARGE, PATTERNS, draw, place_of
+from triton_cases import HALF, INT8
+
+from attention import grid as g
+from attention import patterns as p
+from attention import registry, sparse
+from attention.call import describe
+from attention.patterns.blocks import select
+from attention.sparse import Task, lists
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = (lists.INT8.name, lists.HALF.name)
+CPU = torch.device("cpu")
+
+
+def test_every_pattern_in_the_interpreter():
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("triton is not installed")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "triton_patterns.py")],
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    cases, bounds = results["cases"], {"int8": INT8, "half": HALF}
+    wrong = [one for one in cases if not one["error"] < bounds[one["name"].split(":")[0]] or not one["unchanged"]]
+    assert not wrong and results["again"]
+    assert len(cases) > len(PATTERNS) and {one["name"].split(":")[0] for one in cases} == set(bounds)
+    in_int8 = [one["error"] for one in cases if one["name"].startswith("int8")]
+    assert min(in_int8) > HALF, "INT8 that is as exact as halves is not INT8"
+
+
+def on_gpu(place, **how):
+    call = describe(*draw(place, dim=64))
+    return replace(call, **{"device": "cuda", "dtype": torch.bfloat16, "capability": (9, 0), **how})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_engine_by_name(name):
+    place = place_of((4, 6, 6), 3)
+    if importlib.util.find_spec("triton") is None:
+        assert "pip install triton" in sparse.prepare(p.Radial(step=1), place, on_gpu(place), engine=name)
+        return
+    for pattern in (p.Radial(step=1), p.TopBlocks(tail=True), p.Factorised(weight=0.5)):
+        assert set(sparse.prepare(pattern, place, on_gpu(place), engine=name).engines) == {name}
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({"device": "cpu", "capability": None}, "needs cuda, the tensors are on cpu"),
+        ({"head_dim": 160}, "head size 160, takes 8 to 128 in steps of 8"),
+        ({"dtype": torch.float32}, "dtype float32, takes float16, bfloat16"),
+        ({"capability": (7, 5)}, "needs compute capability 8.0, this GPU has 7.5"),
+    ],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_refusals(name, how, reason, monkeypatch):
+    monkeypatch.setattr(registry, "load", lambda name: None)
+    place = place_of((4, 6, 6), 3)
+    assert sparse.prepare(p.Radial(step=1), place, on_gpu(place, **how), engine=name) == f"{name}: {reason}"
+
+
+def test_auto_takes_what_was_measured():
+    """The engine comes after all that any GPU has, until it is measured on one."""
+    place = place_of((4, 6, 6), 3)
+    for pattern in PATTERNS:
+        assert not set(sparse.prepare(pattern, place, on_gpu(place)).engines) & set(NAMES)
+
+
+def planned(pattern, grid=LARGE, sinks=0) -> lists.Plan:
+    return lists.INT8.plan(Task(pattern, place_of(grid, sinks)), CPU, torch.float16)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "share"),
+    [(p.Spatial(), 1.4), (p.Temporal(), 50), (p.SlidingTile(4, tile=(1, 8, 8)), 1.25), (p.Radial(step=16), 2.5)],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_tokens_that_see_each_other_share_tiles(pattern, share):
+    """Pairs in the tiles that run, over the pairs that must. Temporal sees 5 keys of a tile, in raster order 1."""
+    made = planned(pattern).lists
+    tiles = made.count[..., 1].sum().item() * lists.QUERIES * lists.KEYS
+    assert tiles < share * p.density(pattern, LARGE) * (LARGE[0] * LARGE[1] * LARGE[2]) ** 2
+
+
+def test_the_lists_count_for_themselves():
+    """What `cost` estimates from some rows is what the lists of all rows then have."""
+    relation = p.on(p.Radial(step=8), LARGE)
+    for to in lists.orders(LARGE):
+        made = lists.of_mask(*lists.with_sinks(relation, to, 0), CPU)
+        whole, every = made.count.flatten(0, 2).double().sum(0).tolist()
+        rows = len(range(0, made.count.shape[2], -(-made.count.shape[2] // lists.SAMPLED_ROWS)))
+        real = (whole + lists.PARTIAL * (every - whole)) * rows / made.count.shape[2]
+        assert lists.cost(relation, to) == pytest.approx(real, rel=0.25)
+
+
+def test_chosen_blocks_wait_for_no_gpu():
+    """With a known number of blocks nothing is asked of the tensors: the lists are as wide as they can get."""
+    q, k = (torch.randn(1, 2, 700, 16) for _ in "qk")
+    for sinks in (0, 64, 70):
+        made = lists.chosen(p.TopBlocks(30), q, k, None, sinks)
+        kept = select(p.TopBlocks(30), q, k)
+        ahead = -(-sinks // lists.KEYS)
+        assert made.index.shape[-1] == min(4 + 2, 11) + ahead and made.kv_len == ahead * lists.KEYS + 700
+        assert made.count[..., 1].equal(kept.sum(-1).int() + ahead)
+
+
+def test_tokens_in_the_pattern_s_order_stay():
+    assert lists.INT8.plan(Task(p.TopBlocks(), place_of(LARGE), "tile", g.CUBE), CPU, torch.float16).permutation is None
+    assert planned(p.TopBlocks(order="raster")).permutation is None
+    assert planned(p.TopBlocks()).permutation is not None
+    assert planned(p.Spatial()).permutation is None
