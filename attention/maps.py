@@ -1,0 +1,252 @@
+"""Where chosen tokens of a video look: their rows of softmax(Q K^T * scale + mask), computed beside the model's own
+attention from the same q and k, so whatever kernel runs. Before any pattern or strength that a kernel adds.
+
+Memory is that of one tile of keys: the scores are summed tile by tile, then read again against the sum (Milakov and
+Gimelshein 2018, https://arxiv.org/abs/1805.02867). Letters: H heads, Q chosen queries, D head size, L keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import torch
+import torch.nn.functional as F
+
+from .decide import Incoming, inspect
+from .grid import index_of
+from .layout import to_heads, to_mask
+from .moment import MOMENT
+from .site import CROSS, IMAGE, VIDEO_AUDIO, Site
+from .tally import end_span, start_span
+from .tokens import BOTH, KEYS, SIDES, Grid, Place
+
+# Parts of a self-attention's weights; spans of other tokens follow under their own kinds.
+SAME_FRAME, SAME_PLACE, ELSEWHERE = "same frame", "same place, other frames", "elsewhere in other frames"
+# What the keys of the other roles are.
+KINDS = {CROSS: "text", IMAGE: "image", VIDEO_AUDIO: "audio"}
+# A mask may mark every token; an even choice of this many tells the same at a bounded cost.
+MOST_QUERIES = 256
+# Numbers in the largest buffer: 32 MiB of float32.
+TILE_NUMBERS = 2**23
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which tokens' view to show.
+
+    x, y: a point, percent of the picture's width and height. frame: index of a frame of the token grid.
+    mask: (M, H, W), 0 to 1, instead of the point: the tokens that it covers by half, the best covered if none is. One
+    picture marks tokens of `frame`, several are spread over all frames.
+    """
+
+    x: float = 50.0
+    y: float = 50.0
+    frame: int = 0
+    mask: torch.Tensor | None = None
+
+    def tokens(self, grid: Grid) -> torch.Tensor:
+        """Raster indices in `grid`, ascending, (Q,), at most MOST_QUERIES; ValueError with a sentence when none is."""
+        frames, rows, columns = grid
+        if not 0 <= self.frame < frames:
+            raise ValueError(f"frame: {self.frame} is not in this latent, whose frames are 0 to {frames - 1}.")
+        if self.mask is None:
+            y, x = (min(int(at / 100 * n), n - 1) for at, n in ((self.y, rows), (self.x, columns)))
+            return torch.tensor([index_of(grid, self.frame, y, x)])
+        cover = torch.zeros(grid)
+        target = slice(self.frame, self.frame + 1) if len(self.mask) == 1 else slice(None)
+        cover[target] = F.adaptive_avg_pool3d(self.mask[None, None].float().cpu(), cover[target].shape)[0, 0]
+        if not cover.max() > 0:
+            raise ValueError("mask: nothing is marked in it.")
+        marked = (cover >= min(0.5, cover.max().item())).flatten().nonzero().flatten()
+        if len(marked) <= MOST_QUERIES:
+            return marked
+        return marked[torch.linspace(0, len(marked) - 1, MOST_QUERIES).round().long()]
+
+
+@dataclass(frozen=True)
+class View:
+    """What one attention call's chosen queries look at.
+
+    weights: (L,) on the CPU, mean over queries and heads, sums to 1. shares: part -> sum of weights, for
+    self-attention; empty for roles with keys of another kind. queries, heads: how many were averaged.
+    numbers: of the largest buffer. span: see tally.elapsed.
+    """
+
+    site: Site
+    place: Place
+    weights: torch.Tensor
+    shares: dict[str, float]
+    queries: int
+    heads: int
+    numbers: int
+    span: object
+
+    @property
+    def heat(self) -> torch.Tensor:
+        """(T, Y, X): the weights on the video's tokens, of self-attention."""
+        return self.weights[self.place.start : self.place.stop].view(self.place.grid)
+
+
+class Watcher:
+    """An attention override that looks at every call and changes none.
+
+    query: whose view. head: index, None for the mean. previous: the override found in the slot, or None.
+    views: one for each call whose queries are video tokens. left_out: role -> why its calls have no view.
+    """
+
+    def __init__(self, query: Query, head: int | None = None, previous=None):
+        self.query, self.head, self.previous = query, head, previous
+        self.views: list[View] = []
+        self.left_out: dict[str, str] = {}
+        self._look_eagerly = torch.compiler.disable(self._look)
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __call__(
+        self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
+    ):
+        """The override contract of comfy.ldm.modules.attention.wrap_attn."""
+        self._look_eagerly(Incoming(func, q, k, v, heads, mask, attn_precision, skip_reshape, kw))
+        following = func if self.previous is None else lambda *a, **n: self.previous(func, *a, **n)
+        return following(
+            q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=skip_reshape,
+            skip_output_reshape=skip_output_reshape, **kw,
+        )  # fmt: skip
+
+    def _look(self, incoming: Incoming) -> None:
+        options = incoming.kw.get("transformer_options") or {}
+        site, place, _, odd = inspect(incoming, options)
+        row = first_positive(incoming.q.shape[0], options)
+        if row is None or SIDES.get(site.role, KEYS) == KEYS:
+            return
+        reason = odd or (place if isinstance(place, str) else _folded(place, options))
+        if reason is None:
+            view = look(incoming, site, place, row, self.query.tokens(place.grid), self.head)
+            if torch.isfinite(view.weights).all():
+                self.views.append(view)
+                return
+            reason = "NaN or Inf in q or k"
+        self.left_out.setdefault(site.role, reason)
+
+
+def first_positive(batch: int, options: Mapping) -> int | None:
+    """The first row of a batch of prompts that has the positive one; None without any.
+
+    options: the host's; its "cond_or_uncond" has 0 for each part of the batch with the positive prompt.
+    """
+    parts = options.get("cond_or_uncond") or [0]
+    return parts.index(0) * (batch // len(parts)) if 0 in parts else None
+
+
+def _folded(place: Place, options: Mapping) -> str | None:
+    tokens = options[MOMENT].tokens
+    if place.grid in (tokens.grid, *tokens.levels):
+        return None
+    return "this model folds frames or places into the batch, maps of that are not supported"
+
+
+def look(incoming: Incoming, site: Site, place: Place, row: int, tokens: torch.Tensor, head: int | None) -> View:
+    """The View of batch row `row` from `tokens`: (Q,), indices in the place's grid. ValueError for a head it lacks."""
+    begin = start_span(incoming.q.device)
+    q, k, _ = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
+    if head is not None and head >= q.shape[1]:
+        raise ValueError(f"head: {head} is not in the {site.role}-attention, whose heads are 0 to {q.shape[1] - 1}.")
+    tokens = tokens.to(q.device)
+    rows = place.start + tokens
+    mask = _rows_of(incoming.mask, row, rows, head)
+    group = q.shape[1] // k.shape[1]
+    q, k = q[row], k[row]
+    q, k = (q, k) if head is None else (q[head : head + 1], k[head // group : head // group + 1])
+    scale = q.shape[-1] ** -0.5 if incoming.kw.get("scale") is None else incoming.kw["scale"]
+    q = q[:, rows].float() * scale
+    size = max(64, TILE_NUMBERS // (q.shape[0] * max(q.shape[1:])))
+    weights, shares = survey(tiles(q, k, mask, size), k.shape[1], place, tokens)
+    numbers = q.shape[0] * max(q.shape[1:]) * min(size, k.shape[1])
+    return View(site, place, weights.cpu(), shares, len(tokens), len(q), numbers, end_span(begin, q.device))
+
+
+def _rows_of(mask, row: int, rows: torch.Tensor, head: int | None):
+    """The part of the host's mask for one row of the batch and some queries: (1|H, 1|Q, L), in its own dtype."""
+    if mask is None:
+        return None
+    mask = to_mask(mask, mask.dtype)
+    mask = mask[row if mask.shape[0] > 1 else 0]
+    if head is not None and mask.shape[0] > 1:
+        mask = mask[head : head + 1]
+    return mask if mask.shape[1] == 1 else mask[:, rows]
+
+
+def tiles(q: torch.Tensor, k: torch.Tensor, mask, size: int) -> Iterator[torch.Tensor]:
+    """Softmax weights in tiles of `size` keys: each (Q, up to `size`), mean over the heads.
+
+    q: (H, Q, D), scaled, float32; k: (Hkv, L, D), Hkv a divisor of H; mask: (1|H, 1|Q, L), bool (True: may be seen) or
+    added. A query that may see nothing gets zeros.
+    """
+
+    def scores(start: int) -> torch.Tensor:
+        keys = k[:, start : start + size].float()
+        out = (q.reshape(len(k), -1, q.shape[-1]) @ keys.transpose(1, 2)).view(*q.shape[:2], -1)
+        if mask is None:
+            return out
+        part = mask[..., start : start + size]
+        return out.masked_fill(~part, -torch.inf) if part.dtype == torch.bool else out + part
+
+    starts = range(0, k.shape[1], size)
+    total = q.new_full(q.shape[:2], -torch.inf)
+    for start in starts:
+        total = torch.logaddexp(total, scores(start).logsumexp(-1))
+    total = torch.where(total == -torch.inf, 0, total)[..., None]
+    for start in starts:
+        yield (scores(start) - total).exp().mean(0)
+
+
+def survey(parts: Iterator[torch.Tensor], length: int, place: Place, tokens: torch.Tensor):
+    """Weights (L,), mean over the queries, and their shares, from tiles (Q, n) that follow each other.
+
+    length: L. tokens: (Q,), the queries as indices in the place's grid.
+    """
+    weights, start = torch.zeros(length, device=tokens.device), 0
+    in_frame = in_place = torch.zeros((), device=tokens.device)
+    plane = prod(place.grid[1:])
+    for part in parts:
+        stop = start + part.shape[1]
+        weights[start:stop] = part.mean(0)
+        if place.side == BOTH:
+            index = torch.arange(start, stop, device=tokens.device) - place.start
+            inside = (index >= 0) & (index < prod(place.grid))
+            framed = inside & (index // plane == tokens[:, None] // plane)
+            placed = inside & ~framed & (index % plane == tokens[:, None] % plane)
+            in_frame, in_place = in_frame + (part * framed).sum(), in_place + (part * placed).sum()
+        start = stop
+    if place.side != BOTH:
+        return weights, {}
+    shares = {SAME_FRAME: in_frame.item() / len(tokens), SAME_PLACE: in_place.item() / len(tokens)}
+    video = weights[place.start : place.stop].sum().item()
+    shares[ELSEWHERE] = max(0.0, video - sum(shares.values()))
+    for kind, part in spans(place):
+        shares[kind] = shares.get(kind, 0.0) + weights[part].sum().item()
+    return weights, shares
+
+
+def spans(place: Place) -> Iterator[tuple[str, slice]]:
+    """(kind, where among the keys) of everything in a self-attention's sequence that is not video."""
+    at = 0
+    for span in place.before:
+        yield span.kind, slice(at, at + span.length)
+        at += span.length
+    at = place.stop
+    for span in place.after:
+        yield span.kind, slice(at, at + span.length)
+        at += span.length
+
+
+def uniform(place: Place) -> dict[str, float]:
+    """The shares of a self-attention that looks at everything alike."""
+    frames, plane = place.grid[0], prod(place.grid[1:])
+    counts = {SAME_FRAME: plane, SAME_PLACE: frames - 1, ELSEWHERE: (frames - 1) * (plane - 1)}
+    for kind, part in spans(place):
+        counts[kind] = counts.get(kind, 0) + part.stop - part.start
+    return {kind: count / sum(counts.values()) for kind, count in counts.items()}

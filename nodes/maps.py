@@ -1,0 +1,132 @@
+"""See where a model looks."""
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..attention.draw_maps import draw_heat, draw_shares, draw_spreads
+from ..attention.maps import Query, Watcher
+from ..attention.rules import parse_blocks
+from ..attention.views import Maps, gather, to_text
+from . import _maps
+
+BLANK = torch.ones(1, 64, 64, 3)
+
+
+class VideoAttentionMaps(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionMaps",
+            display_name="Video Attention Maps",
+            category="video attention/inspect",
+            description=(
+                "Shows where the model looks from a point of the clip: a heat map over every frame, how much of each "
+                "block's attention stays in the frame, at the place or goes to the text, and what each token of the "
+                "prompt receives. One evaluation of the model; nothing is changed."
+            ),
+            search_aliases=["attention map", "heat map", "where does the model look", "token heat", "visualise"],
+            is_output_node=True,
+            inputs=[*_sources(), *_choices()],
+            outputs=[
+                io.Image.Output("heat", tooltip="A picture for each frame of the token grid, the query marked."),
+                io.Image.Output("shares", tooltip="A bar for each block: in the frame, at the place, elsewhere, text."),
+                io.Image.Output("token_heat", tooltip="What each token of the prompt, image or sound receives."),
+                io.String.Output("report", tooltip="All figures, as shown on the node."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, positive, latent, blocks, head, percent, x, y, frame, seed, add_noise, images=None, mask=None,
+        sigmas=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        spans, query = parse_blocks(blocks), Query(x, y, frame, _pictures(mask))
+        _maps.check(model, latent, query, spans)
+        patched, watcher = _maps.install_maps(model, query, None if head < 0 else head)
+        sigma = _maps.sigma_at(model, percent, sigmas)
+        _maps.evaluate(patched, positive, latent, sigma, seed, add_noise)
+        maps = gather(watcher.views, query, spans)
+        if maps is None:
+            text = _nothing(model, watcher)
+            return io.NodeOutput(BLANK, BLANK, BLANK, text, ui=ui.PreviewText(text))
+        text = f"Noise level {sigma:.4g}.\n{to_text(maps, watcher.views, watcher.left_out, watcher.head)}"
+        return io.NodeOutput(*_draw(maps, query, images), text, ui=ui.PreviewText(text))
+
+
+def _sources() -> list:
+    return [
+        io.Model.Input("model", tooltip="The model as you sample it, also behind Video Attention Backend."),
+        io.Conditioning.Input("positive", tooltip="The prompt whose attention you want to see."),
+        io.Latent.Input("latent", tooltip="A finished latent of this prompt, from a sampler."),
+        io.Image.Input("images", optional=True, tooltip="The same clip decoded: the heat is drawn over it."),
+        io.Mask.Input(
+            "mask",
+            optional=True,
+            tooltip="Instead of the point: the mean view of all that is marked. One mask counts for frame, several "
+            "are spread over the clip.",
+        ),
+        io.Sigmas.Input(
+            "sigmas",
+            optional=True,
+            tooltip="Its first noise level counts instead of percent, for example low_sigmas of SplitSigmas.",
+        ),
+    ]
+
+
+def _choices() -> list:
+    return [
+        io.String.Input("blocks", default="", tooltip="Blocks in the heat map, for example 0-3,7,40- . Empty: all."),
+        io.Int.Input("head", default=-1, min=-1, max=4095, tooltip="One attention head; -1: the mean of all."),
+        io.Float.Input(
+            "percent",
+            default=0.5,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Step of the sampling that is looked at: 0 is pure noise, 1 the finished latent.",
+        ),
+        *(
+            io.Float.Input(
+                name, default=50.0, min=0.0, max=100.0, step=1.0, tooltip=f"The query point, percent of the {side}."
+            )
+            for name, side in (("x", "width, from the left"), ("y", "height, from the top"))
+        ),
+        io.Int.Input(
+            "frame",
+            default=0,
+            min=0,
+            max=65535,
+            tooltip="Frame of the query point, as the heat map counts: one for each frame of the latent, which holds "
+            "4 to 8 pictures in most models.",
+        ),
+        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="Of the noise that is added to the latent."),
+        io.Boolean.Input(
+            "add_noise",
+            default=True,
+            advanced=True,
+            tooltip="Off for a latent that still holds the noise of the step; give that step's sigmas too.",
+        ),
+    ]
+
+
+def _pictures(mask):
+    """A MASK as (M, H, W); some nodes give one picture as (H, W)."""
+    return mask[None] if mask is not None and mask.ndim == 2 else mask
+
+
+def _draw(maps: Maps, query: Query, images) -> tuple:
+    charts = (draw_shares(maps), draw_spreads(maps.spreads))
+    return draw_heat(maps, query, images), *(
+        torch.from_numpy(np.asarray(chart, dtype=np.float32) / 255.0)[None] for chart in charts
+    )
+
+
+def _nothing(model, watcher: Watcher) -> str:
+    """Why there is no map."""
+    name = type(model.model.diffusion_model).__name__
+    reasons = "".join(f" No map of {role}-attention: {reason}." for role, reason in watcher.left_out.items())
+    return f"{name}: no self-attention of these blocks could be placed on the video.{reasons}"
+
+
+NODES = (VideoAttentionMaps,)
