@@ -98,7 +98,7 @@ def show(bar, value: int, total: int) -> None:
 def gather(runs: dict, side_by_side) -> dict:
     """Copies the results to output/demo and draws the comparison."""
     made, outputs = runs["Video Attention Backend"]
-    text = next(o["text"][0] for o in outputs.values() if "text" in o)
+    text = next(o["text"][0] for o in outputs.values() if "attention calls" in o.get("text", ("",))[0])
     kept = {"clip, MP4": ".mp4", "clip, animated WebP": ".webp", "attention report": ".png"}
     found = {label: next(f for f in made if f.suffix == suffix) for label, suffix in kept.items()}
     files = {}
