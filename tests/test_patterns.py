@@ -98,8 +98,8 @@ def test_layout_is_the_mask(pattern, grid, tile):
     seen, met = torch.zeros_like(truth), []
     for one in lay_out(relation, tile):
         assert one.keys.diff().min() > 0 if len(one.keys) > 1 else True, "keys are not ascending, or twice there"
-        flags = torch.ones(len(one.queries), len(one.keys), dtype=torch.bool) if one.seen is None else one.seen
-        assert one.seen is None or not one.seen.all(), "a full tile with a mask"
+        flags = torch.ones(len(one.queries), len(one.keys), dtype=torch.bool) if one.full else one.seen
+        assert one.full or not one.seen.all(), "a full tile with a mask"
         assert flags.any(0).all(), "a key that nobody sees"
         seen[one.queries[:, None], one.keys[None, :]] = flags
         met.append(one.queries)
@@ -149,9 +149,11 @@ def test_radial_halves():
 def test_factorised_alternates_or_averages():
     assert p.parts(p.Factorised(), 0) == ((1.0, p.Spatial()),)
     assert p.parts(p.Factorised(), 1) == ((1.0, p.Temporal()),)
-    assert p.parts(p.Factorised(spatial=25), 1) == ((0.25, p.Spatial()), (0.75, p.Temporal()))
-    assert p.parts(p.Factorised(spatial=100), 1) == ((1.0, p.Spatial()),)
+    assert p.parts(p.Factorised(weight=0.25), 1) == ((0.25, p.Spatial()), (0.75, p.Temporal()))
+    assert p.parts(p.Factorised(weight=1.0), 1) == ((1.0, p.Spatial()),)
     assert p.parts(p.Radial(), 3) == ((1.0, p.Radial()),)
+    with pytest.raises(ValueError, match="weight 50, takes 0 to 1"):
+        p.Factorised(weight=50)
 
 
 def test_density_and_flops():
@@ -159,7 +161,7 @@ def test_density_and_flops():
     assert p.density(p.Spatial(), grid) == pytest.approx(1 / 4)
     assert p.density(p.Temporal(), grid) == pytest.approx(1 / 30)
     assert p.density(p.Factorised(), grid) == pytest.approx((1 / 4 + 1 / 30) / 2)
-    assert p.density(p.Factorised(spatial=50), grid) == pytest.approx(1 / 4 + 1 / 30)
+    assert p.density(p.Factorised(weight=0.5), grid) == pytest.approx(1 / 4 + 1 / 30)
     assert p.density(p.TopBlocks(keep=30), grid) == pytest.approx(0.3)
     assert p.density(p.MassBlocks(), grid) is None and p.flop_ratio(p.MassBlocks(), grid, 3) is None
     # 120 video tokens and 30 others: the others' rows and columns are dense.

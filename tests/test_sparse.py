@@ -25,7 +25,7 @@ PATTERNS = (
     p.Spatial(),
     p.Temporal(),
     p.Factorised(),
-    p.Factorised(spatial=30),
+    p.Factorised(weight=0.3),
     p.TemporalWindow(frames=3),
     p.SlidingTile(frames=4, height=60, width=40, tile=(2, 3, 3)),
     p.SlidingTile(frames=2, height=100, width=100, tile=(1, 4, 4)),
@@ -152,7 +152,7 @@ def test_dtypes_scale_and_grouped_heads(pattern, dtype):
 def test_tiles_on_a_real_grid(pattern, kept, monkeypatch):
     """Whole runs of tokens, many chunks, with kept masks and with masks made in the call."""
     monkeypatch.setattr(tiles, "MASK_BYTES", 128 << 20 if kept else 0)
-    monkeypatch.setitem(engines.SCRATCH_BYTES, "cpu", 1 << 20)
+    monkeypatch.setattr(engines, "THREAD_BYTES", 1 << 20)
     tiles.layout.cache_clear()
     sparse.planned.cache_clear()
     place = place_of(LARGE, 5)
@@ -164,7 +164,7 @@ def test_tiles_on_a_real_grid(pattern, kept, monkeypatch):
 def test_aligned_windows_need_no_mask():
     """What makes sliding tiles fast: whole runs of tokens, no mask, no pair computed in vain."""
     found = tiles.layout(p.SlidingTile(frames=4, tile=(1, 8, 8)), LARGE)
-    assert found.run >= 64 and all(tile.seen is None for tile in found.tiles)
+    assert found.run >= 64 and all(tile.full for tile in found.tiles)
     pairs = sum(len(tile.queries) * len(tile.keys) for tile in found.tiles)
     assert pairs / prod(LARGE) ** 2 == pytest.approx(p.density(p.SlidingTile(frames=4, tile=(1, 8, 8)), LARGE))
 
@@ -187,7 +187,7 @@ class Sizes(TorchDispatchMode):
 def test_scratch_is_bounded(pattern, engine, monkeypatch):
     """No tensor of a call is larger than the stated scratch or than a copy of the inputs; L x L would be 3 times it."""
     bound = 1 << 20
-    monkeypatch.setitem(engines.SCRATCH_BYTES, "cpu", bound)
+    monkeypatch.setattr(engines, "THREAD_BYTES", bound)
     place = place_of((12, 16, 16), 7)
     tensors = draw(place, heads=1, kv_heads=1, dim=16)
     runner = sparse.prepare(pattern, place, describe(*tensors), engine=engine)
@@ -197,8 +197,36 @@ def test_scratch_is_bounded(pattern, engine, monkeypatch):
     copy = tensors[0].numel() * 4
     with Sizes() as sizes:
         runner(*tensors)
-    frame_keys = 16 * 16 * 16 * 4 * 3 if engine == "slabs" else 0
-    assert copy <= sizes.largest <= max(2 * bound, 2 * copy, frame_keys) < place.stop**2 / 3
+    assert copy <= sizes.largest <= max(2 * bound, 2 * copy) < place.stop**2 / 3
+
+
+@pytest.mark.parametrize("order", ["raster", "tile"])
+@pytest.mark.parametrize("make", [p.TopBlocks, p.MassBlocks], ids=lambda make: make.name)
+def test_a_tail_counts_blocks_by_their_means(make, order):
+    """One softmax over the keys that are seen, the means of all other blocks, and the sinks."""
+    grid, before = (9, 8, 8), 3
+    pattern, place = make(30, order=order, tail=True), place_of(grid, before)
+    q, k, v = draw(place, batch=2)
+    runner = sparse.prepare(pattern, place, describe(q, k, v))
+    to, back = blocks.arrange(pattern, grid)
+    arranged = [t[:, :, before:][:, :, to] for t in (q, k, v)]
+    means = [torch.stack([part.double().mean(2) for part in t.split(blocks.KEYS, dim=2)], 2) for t in arranged[1:]]
+    lengths = torch.tensor([len(part) for part in torch.arange(prod(grid)).split(blocks.KEYS)]).double()
+    chosen = blocks.select(pattern, *arranged[:2]).repeat_interleave(blocks.QUERIES, dim=2)[:, :, : prod(grid)]
+    exact = chosen.repeat_interleave(blocks.KEYS, dim=3)[..., : prod(grid)]
+    bias = torch.cat([
+        torch.zeros(*exact.shape).double().masked_fill(~exact, -torch.inf),
+        lengths.log().expand(chosen.shape).masked_fill(chosen, -torch.inf),
+        torch.zeros(*exact.shape[:3], before).double(),
+    ], dim=3)  # fmt: skip
+    keys, values = (
+        torch.cat([t.double(), mean, s[:, :, :before].double()], 2) for t, mean, s in zip(arranged[1:], means, (k, v))
+    )
+    wanted = scaled_dot_product_attention(arranged[0].double(), keys, values, bias)[:, :, back]
+    assert relative_l2(runner(q, k, v)[:, :, before:], wanted) < 1e-6
+    without = sparse.prepare(replace(pattern, tail=False), place, describe(q, k, v))
+    dense = scaled_dot_product_attention(q, k, v)
+    assert relative_l2(runner(q, k, v), dense) < relative_l2(without(q, k, v), dense), "the tail brings it no nearer"
 
 
 def test_plans_are_made_once(monkeypatch):
@@ -251,7 +279,7 @@ def test_reasons_name_each_engine():
     assert "compiles for CUDA" in sparse.prepare(p.Radial(), place, call, engine="flex")
     assert sparse.prepare(p.Radial(step=6), place, call).engines == ("tiles",)
     assert sparse.prepare(p.TemporalWindow(3), place, call).engines == ("slabs",)
-    assert sparse.prepare(p.Factorised(spatial=50), place, call).engines == ("folded", "folded")
+    assert sparse.prepare(p.Factorised(weight=0.5), place, call).engines == ("folded", "folded")
 
 
 def test_flop_ratio_of_a_runner():

@@ -5,6 +5,9 @@ A pattern with a fixed mask has `on(grid)`: the pattern in tokens, an object wit
     mask_mod(b, h, q_idx, kv_idx) -> bool   over raster indices of the video's tokens, as in FlexAttention: the truth
     reach(box) -> boxes, full               boxes that hold all keys of a box of queries; full: all see all of them
     steps                                   sizes of boxes of queries that see alike
+    signature(box)                          equal for boxes whose masks are equal and need all of reach; None: unknown
+    whole                                   whether every token is known to see every token: attention is dense
+    to(device)                              the same, with mask_mod for tensors there
     density                                 the part of all (query, key) pairs that see each other
 
 and layout.lay_out makes its tiles. A pattern of blocks.py has a mask that follows from q and k: blocks.mask.
@@ -17,7 +20,7 @@ from functools import lru_cache
 from math import prod
 
 from ..tokens import Grid
-from .blocks import MassBlocks, TopBlocks
+from .blocks import KEYS, MassBlocks, TopBlocks
 from .combined import Intersection, Union
 from .factorised import Factorised
 from .neighbourhood import Neighbourhood
@@ -60,7 +63,7 @@ def density(pattern, grid: Grid) -> float | None:
     if isinstance(pattern, Factorised):
         return sum(sum(density(part, grid) for _, part in pattern.parts(block)) for block in (0, 1)) / 2
     if isinstance(pattern, TopBlocks):
-        return min(1.0, pattern.keep / 100)
+        return min(1.0, pattern.keep / 100 + pattern.tail / KEYS)
     relation = on(pattern, grid)
     return None if relation is None else relation.density
 

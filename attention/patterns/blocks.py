@@ -22,12 +22,14 @@ class TopBlocks:
     """A block of queries sees the `keep` percent of key blocks with the highest pooled scores, and its own blocks.
 
     order: in which the tokens are cut into blocks; "tile", "morton" and "hilbert" make blocks of near tokens.
+    tail: whether each block that is not seen counts by its mean key and mean value, as often as it has tokens.
     """
 
     name: ClassVar[str] = "top blocks"
 
     keep: float = 20.0
     order: str = TILE
+    tail: bool = False
 
     def chosen(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         number = max(1, ceil(scores.shape[-1] * self.keep / 100))
@@ -37,12 +39,16 @@ class TopBlocks:
 
 @dataclass(frozen=True)
 class MassBlocks:
-    """A block of queries sees the fewest key blocks that hold `mass` percent of its pooled attention, and its own."""
+    """A block of queries sees the fewest key blocks that hold `mass` percent of its pooled attention, and its own.
+
+    order, tail: as of TopBlocks.
+    """
 
     name: ClassVar[str] = "blocks by mass"
 
     mass: float = 80.0
     order: str = TILE
+    tail: bool = False
 
     def chosen(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         weights, ranked = (scores + lengths.log()).softmax(-1).sort(dim=-1, descending=True, stable=True)

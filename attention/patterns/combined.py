@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -24,6 +24,16 @@ class Either:
     def steps(self) -> tuple[Grid, ...]:
         return tuple(dict.fromkeys(step for part in self.parts for step in part.steps))
 
+    @property
+    def whole(self) -> bool:
+        return any(part.whole for part in self.parts)
+
+    def signature(self, box: Box) -> None:
+        return None
+
+    def to(self, device) -> Either:
+        return replace(self, parts=tuple(part.to(device) for part in self.parts))
+
     def mask_mod(self, b, h, q_idx, kv_idx):
         seen, *rest = (part.mask_mod(b, h, q_idx, kv_idx) for part in self.parts)
         for other in rest:
@@ -43,6 +53,10 @@ class Either:
 @dataclass(frozen=True)
 class Both(Either):
     """A query sees what all of the parts let it see."""
+
+    @property
+    def whole(self) -> bool:
+        return all(part.whole for part in self.parts)
 
     def mask_mod(self, b, h, q_idx, kv_idx):
         seen, *rest = (part.mask_mod(b, h, q_idx, kv_idx) for part in self.parts)

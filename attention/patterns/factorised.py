@@ -13,20 +13,23 @@ from .temporal import Temporal
 class Factorised:
     """Spatial attention in even blocks and temporal in odd ones, or both averaged in every block.
 
-    spatial: percent of the average that is spatial; None: in turn. `parts` is what runs; `on` is what a query sees
+    weight: of spatial attention in the average, 0 to 1; None: in turn. `parts` is what runs; `on` is what a query sees
     of both together.
     """
 
     name: ClassVar[str] = "spatial and temporal"
 
-    spatial: float | None = None
+    weight: float | None = None
+
+    def __post_init__(self):
+        if self.weight is not None and not 0 <= self.weight <= 1:
+            raise ValueError(f"{self.name}: weight {self.weight:g}, takes 0 to 1.")
 
     def parts(self, block: int) -> tuple:
         """((weight, pattern), ...), weights adding up to 1, for the model's `block`-th block."""
-        if self.spatial is None:
+        if self.weight is None:
             return ((1.0, Temporal() if block % 2 else Spatial()),)
-        weight = min(max(self.spatial / 100, 0.0), 1.0)
-        return tuple((w, p) for w, p in ((weight, Spatial()), (1 - weight, Temporal())) if w)
+        return tuple((w, p) for w, p in ((self.weight, Spatial()), (1 - self.weight, Temporal())) if w)
 
     def on(self, grid: Grid) -> Either:
         return Either(grid, (Spatial().on(grid), Temporal().on(grid)))

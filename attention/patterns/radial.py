@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar
 
+import torch
+
 from ..tokens import Grid
 from .windows import Bands
 
@@ -35,7 +37,8 @@ class Radial:
         def size(t: int, s: int) -> int:
             return steps if self.first_frame and s == 0 else by_distance[abs(t - s)]
 
-        return Bands(grid, tuple(tuple(size(t, s) for s in range(frames)) for t in range(frames)), rows_each)
+        sizes = [[size(t, s) for s in range(frames)] for t in range(frames)]
+        return Bands(grid, torch.tensor(sizes), rows_each)
 
     def _size(self, distance: int, steps: int) -> int:
         if distance == 0:

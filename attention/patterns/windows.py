@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise, product
 from math import prod
+
+import torch
 
 from ..grid import Box, coordinates, cut
 from ..tokens import Grid
@@ -46,6 +48,11 @@ class Axis:
         """Whether all of start..stop see the same positions."""
         return self.start(start) == self.start(stop - 1)
 
+    def signature(self, start: int, stop: int) -> tuple:
+        """Equal for ranges whose positions see alike, counted from the first position that any of them sees."""
+        first, last = self.reach(start, stop)
+        return (last - first, *(self.start(i) * self.step - first for i in range(start, stop)))
+
     @cached_property
     def pairs(self) -> int:
         """How many (query, key) pairs of positions see each other."""
@@ -69,6 +76,16 @@ class Windows:
     def steps(self) -> tuple[Grid, ...]:
         return (tuple(axis.step if axis.size < axis.steps else 1 for axis in self.axes),)
 
+    @property
+    def whole(self) -> bool:
+        return all(axis.size >= axis.steps for axis in self.axes)
+
+    def to(self, device) -> Windows:
+        return self
+
+    def signature(self, box: Box) -> tuple:
+        return tuple(axis.signature(*span) for axis, span in zip(self.axes, box))
+
     def mask_mod(self, b, h, q_idx, kv_idx):
         places = zip(self.axes, coordinates(self.grid, q_idx), coordinates(self.grid, kv_idx))
         t, y, x = (axis.sees(query, key) for axis, query, key in places)
@@ -83,16 +100,31 @@ class Windows:
         return prod(axis.pairs for axis in self.axes) / prod(self.grid) ** 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bands:
     """A window of rows whose size depends on the two frames; columns are seen whole.
 
-    sizes[t][s]: how many steps of `step` rows a query in frame t sees of frame s; 0: none of them.
+    table[t, s]: how many steps of `step` rows a query in frame t sees of frame s; 0: none of them. (T, T), int64.
     """
 
     grid: Grid
-    sizes: tuple[tuple[int, ...], ...]
+    table: torch.Tensor
     step: int
+
+    @cached_property
+    def sizes(self) -> list[list[int]]:
+        return self.table.tolist()
+
+    @property
+    def whole(self) -> bool:
+        return bool((self.table >= self.axis(1).steps).all())
+
+    def signature(self, box: Box) -> None:
+        return None
+
+    def to(self, device) -> Bands:
+        # Captured, not made in mask_mod: FlexAttention's compiler takes no tensor that is made there.
+        return replace(self, table=self.table.to(device))
 
     @property
     def steps(self) -> tuple[Grid, ...]:
@@ -103,7 +135,7 @@ class Bands:
 
     def mask_mod(self, b, h, q_idx, kv_idx):
         (t, y, _), (s, row, _) = coordinates(self.grid, q_idx), coordinates(self.grid, kv_idx)
-        size, band, steps = t.new_tensor(self.sizes)[t, s], y // self.step, self.axis(1).steps
+        size, band, steps = self.table[t, s], y // self.step, self.axis(1).steps
         start, step = (band - size // 2).clamp(min=0).minimum(steps - size), row // self.step
         return (step >= start) & (step < start + size)
 

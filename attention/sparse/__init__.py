@@ -11,13 +11,23 @@ import torch.nn.functional as F
 from ..call import Call
 from ..grid import CUBE, RASTER
 from ..layout import expand_kv
-from ..patterns import density, flop_ratio, parts
+from ..patterns import flop_ratio, on, parts
 from ..tokens import BOTH, Grid, Place
-from . import blocks, flex, folded, kitchen, slabs, tiles
+from . import blocks, flex, folded, kitchen, lists, slabs, tiles
 from .engine import Engine, Task
 
 AUTO = "auto"
-TABLE = (kitchen.NA3D, kitchen.SOL, folded.FOLDED, slabs.SLABS, tiles.TILES, blocks.BLOCKS, flex.FLEX)
+TABLE = (
+    kitchen.NA3D,
+    kitchen.SOL,
+    folded.FOLDED,
+    slabs.SLABS,
+    tiles.TILES,
+    blocks.BLOCKS,
+    flex.FLEX,
+    lists.INT8,
+    lists.HALF,
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Runner:
         return out
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def planned(engine: Engine, task: Task, device: torch.device, dtype: torch.dtype):
     """What `engine.run` needs, made once for a task on a device."""
     return engine.plan(task, device, dtype)
@@ -120,6 +130,12 @@ def refuses(pattern, place: Place, call: Call, block: int = 0) -> str | None:
         return "no gradient"
     if 0 in (call.batch, call.heads, call.head_dim):
         return "empty tensors"
-    if all((density(part, place.grid) or 0.0) >= 1.0 for _, part in parts(pattern, block)):
+    if all(dense(part, place.grid) for _, part in parts(pattern, block)):
         return f"{pattern.name} attention of {' x '.join(map(str, place.grid))} tokens is dense"
     return None
+
+
+def dense(pattern, grid: Grid) -> bool:
+    """Whether every video token is known to see every one."""
+    relation = on(pattern, grid)
+    return getattr(pattern, "keep", 0.0) >= 100.0 if relation is None else relation.whole

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ..grid import CUBE
-from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, arrange, select
+from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, arrange, pool, select
 from .engine import Engine, Task, scratch_bytes
 
 
@@ -37,15 +37,20 @@ def run(video, sinks, scale, plan: Plan) -> torch.Tensor:
     if plan.permutation is not None:
         video = tuple(t.index_select(2, plan.permutation) for t in video)
     seen = select(plan.pattern, *video[:2], scale)
+    # Keys of all queries: the means of the blocks, hidden where the block itself is seen, then the sinks.
+    fixed, lengths = sinks, None
+    if plan.pattern.tail:
+        lengths = pool(video[1], KEYS)[1].log()
+        fixed = tuple(torch.cat([pool(t, KEYS)[0].to(t.dtype), s], dim=2) for t, s in zip(video[1:], sinks))
+    fixed = tuple(t.flatten(0, 1) for t in fixed)
     q, k, v = (blocks(t, size) for t, size in zip(video, (QUERIES, KEYS, KEYS)))
-    sinks = tuple(s.flatten(0, 1) for s in sinks)
     out = torch.empty_like(q)
-    for rows, keys, bias in chunks(seen, tokens, dim, sinks[0].shape[1], q):
+    for rows, keys, hidden in chunks(seen, tokens, dim, fixed[0].shape[1], q):
         head = rows // seen.shape[2]
         picked = (t.index_select(0, keys.flatten()).view(len(rows), -1, dim) for t in (k, v))
-        some_k, some_v = (torch.cat([t, s[head]], dim=1) for t, s in zip(picked, sinks))
-        result = F.scaled_dot_product_attention(q[rows, None], some_k[:, None], some_v[:, None], bias, scale=scale)
-        out[rows] = result[:, 0]
+        some_k, some_v = (torch.cat([t, s[head]], dim=1)[:, None] for t, s in zip(picked, fixed))
+        bias = additive(hidden, lengths, seen.flatten(0, 2)[rows], some_k.shape[2], q.dtype)
+        out[rows] = F.scaled_dot_product_attention(q[rows, None], some_k, some_v, bias, scale=scale)[:, 0]
     out = out.view(batch, heads, -1, dim)[:, :, :tokens]
     return out if plan.inverse is None else out.index_select(2, plan.inverse)
 
@@ -55,11 +60,27 @@ def blocks(x: torch.Tensor, size: int) -> torch.Tensor:
     return F.pad(x, (0, 0, 0, -x.shape[2] % size)).reshape(-1, size, x.shape[3])
 
 
-def chunks(seen: torch.Tensor, tokens: int, dim: int, sinks: int, q: torch.Tensor):
-    """(rows, key blocks, bias) for blocks of queries with about as many key blocks each, within scratch_bytes.
+def additive(hidden, lengths, seen, keys: int, dtype: torch.dtype) -> torch.Tensor | None:
+    """What is added to the scores, (n, 1, 1, keys); None: nothing.
 
-    seen: (B, H, nq, nk); rows: (n,) of B * H * nq; key blocks: (n, most), of B * H * nk; bias: (n, 1, 1, keys + sinks)
-    hides what fills up, or None.
+    hidden: (n, K) bool, of the picked keys; lengths: (nk,), the logarithm of how many tokens a block's mean stands for,
+    None without a tail; seen: (n, nk) bool.
+    """
+    if lengths is None and not hidden.any():
+        return None
+    bias = torch.zeros(len(hidden), 1, 1, keys, dtype=dtype, device=hidden.device)
+    picked = hidden.shape[1]
+    bias[:, 0, 0, :picked].masked_fill_(hidden, -torch.inf)
+    if lengths is not None:
+        bias[:, 0, 0, picked : picked + len(lengths)] = lengths.masked_fill(seen, -torch.inf)
+    return bias
+
+
+def chunks(seen: torch.Tensor, tokens: int, dim: int, fixed: int, q: torch.Tensor):
+    """(rows, key blocks, hidden) for blocks of queries with about as many key blocks each, within scratch_bytes.
+
+    seen: (B, H, nq, nk); fixed: keys that all have. rows: (n,) of B * H * nq; key blocks: (n, most), of B * H * nk;
+    hidden: (n, most * KEYS) bool, the keys that fill up.
     """
     nq, nk = seen.shape[2:]
     seen = seen.flatten(0, 2)
@@ -69,7 +90,7 @@ def chunks(seen: torch.Tensor, tokens: int, dim: int, sinks: int, q: torch.Tenso
     start = 0
     while start < len(counts):
         most = counts[start]
-        one = (4 * (most * KEYS + sinks) + 3 * QUERIES) * dim * q.element_size()
+        one = (4 * (most * KEYS + fixed) + 3 * QUERIES) * dim * q.element_size()
         stop = min(len(counts), start + max(1, scratch_bytes(q.device) // one))
         some = rows[start:stop]
         picked = first[some, :most]
@@ -77,11 +98,7 @@ def chunks(seen: torch.Tensor, tokens: int, dim: int, sinks: int, q: torch.Tenso
         length = (tokens - picked * KEYS).clamp(max=KEYS)
         length = length * (torch.arange(most, device=q.device) < number[some, None])
         hidden = (torch.arange(KEYS, device=q.device) >= length[..., None]).flatten(1)
-        bias = None
-        if counts[stop - 1] < most or tokens % KEYS:
-            bias = torch.zeros(stop - start, 1, 1, most * KEYS + sinks, dtype=q.dtype, device=q.device)
-            bias[:, 0, 0, : most * KEYS].masked_fill_(hidden, -torch.inf)
-        yield some, picked + (some // nq * nk)[:, None], bias
+        yield some, picked + (some // nq * nk)[:, None], hidden
         start = stop
 
 

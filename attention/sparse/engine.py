@@ -12,9 +12,9 @@ from ..call import Call
 from ..grid import CUBE, RASTER, order
 from ..tokens import Grid, Place
 
-# Gathered keys, values and queries held at once: small enough for a CPU's cache, large enough to fill a GPU.
-SCRATCH_BYTES = {"cpu": 4 << 20}
-SCRATCH_BYTES_ELSEWHERE = 256 << 20
+# Gathered keys, values and queries held at once: for a CPU's thread, whose cache they should fit, and for a GPU.
+THREAD_BYTES = 4 << 20
+GPU_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,11 @@ class Engine:
 
 
 def scratch_bytes(device: torch.device) -> int:
-    """The most that an engine gathers at once, besides linear copies of q, k, v and its output."""
-    return SCRATCH_BYTES.get(device.type, SCRATCH_BYTES_ELSEWHERE)
+    """The most that an engine gathers at once, unless one box of queries for one head needs more.
+
+    Besides it there are linear copies of q, k, v and the output alone, and never a tensor of L x L.
+    """
+    return THREAD_BYTES * torch.get_num_threads() if device.type == "cpu" else GPU_BYTES
 
 
 def joined(keys: torch.Tensor, sinks: torch.Tensor) -> torch.Tensor:

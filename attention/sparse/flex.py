@@ -55,7 +55,7 @@ def compiled():
 
 def plan(task: Task, device, dtype) -> Plan:
     to, _ = order(task.grid, TILE, NEAR)
-    raster, relation, tokens = to.to(device), on(task.pattern, task.grid), task.tokens
+    raster, relation, tokens = to.to(device), on(task.pattern, task.grid).to(device), task.tokens
 
     def mask_mod(b, h, q_idx, kv_idx):
         query, key = raster[q_idx], raster[kv_idx.clamp(max=tokens - 1)]

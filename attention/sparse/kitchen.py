@@ -1,6 +1,6 @@
 """Sparse kernels of comfy-kitchen, which ComfyUI installs: found by asking, never required.
 
-na3d: neighbourhood attention, exact. sol_attn: top blocks in INT8 with the other blocks pooled, head size 128.
+na3d: neighbourhood attention, exact. sol_attn: top blocks in INT8, head size 128.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def na3d_run(video, sinks, scale, plan) -> torch.Tensor:
 class Plan:
     """permutation, inverse: of the video's tokens to the pattern's order and back."""
 
-    keep: float
+    pattern: TopBlocks
     permutation: torch.Tensor
     inverse: torch.Tensor
 
@@ -93,7 +93,7 @@ def sol_refuses(task: Task, call) -> str | None:
 
 def sol_plan(task: Task, device, dtype) -> Plan:
     permutation = task.positions(arrange(task.pattern, task.grid)[0]).to(device)
-    return Plan(task.pattern.keep, permutation, permutation.argsort())
+    return Plan(task.pattern, permutation, permutation.argsort())
 
 
 def sol_run(video, sinks, scale, plan: Plan) -> torch.Tensor:
@@ -112,11 +112,10 @@ def sol_run(video, sinks, scale, plan: Plan) -> torch.Tensor:
     scale = dim**-0.5 if scale is None else scale
     q, k, v = (F.pad(t, (0, HEAD_DIM - dim)).transpose(1, 2).contiguous() for t in (q, k, v))
     blocks = [0, (number + fill) // BLOCK] if number else None
-    out = load("sol_attn")(q, k, v, scale=scale, sink_blocks=blocks, key_bias=bias, topk_ratio=plan.keep / 100)
+    keep, tail = plan.pattern.keep / 100, plan.pattern.tail
+    out = load("sol_attn")(q, k, v, scale=scale, sink_blocks=blocks, key_bias=bias, topk_ratio=keep, tail=tail)
     return out[:, number + fill :, :, :dim].transpose(1, 2).index_select(2, plan.inverse)
 
 
 NA3D = Engine("comfy-kitchen na3d", "Neighbourhood attention. Exact.", na3d_refuses, na3d_plan, na3d_run)
-SOL = Engine(
-    "comfy-kitchen sol_attn", "Top blocks in INT8, the others pooled. Approximate.", sol_refuses, sol_plan, sol_run
-)
+SOL = Engine("comfy-kitchen sol_attn", "Top blocks in INT8. Approximate.", sol_refuses, sol_plan, sol_run)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from ..grid import TILE, boxes, order, size_of
 from ..patterns import on
-from ..patterns.layout import Tile, lay_out
+from ..patterns.layout import Tile, tile_of
 from ..tokens import Grid
 from .engine import Engine, Task, joined, scratch_bytes
 
@@ -22,7 +22,7 @@ FIXED, PER_BOX, MASKED = 1.1, 36.0, 1.1
 MOST_QUERIES, SAMPLED_BOXES = 1024, 24
 # Below this many tokens in a row, moving the tokens into another order costs more than it saves in gathering.
 SHORTEST_RUN = 8
-# More masks than this are not kept but made again in every call.
+# More masks than this, in float32, are not kept but made again in every call.
 MASK_BYTES = 128 << 20
 
 
@@ -30,14 +30,13 @@ MASK_BYTES = 128 << 20
 class Layout:
     """run: how many tokens lie in a row wherever keys are gathered; tile: the order in which they do.
 
-    kept: the tiles' masks are kept, equal ones as one object; else `relation` makes them.
+    Equal masks of the tiles are one object; where there are too many of them, `relation` makes them in the call.
     """
 
     relation: object
     tile: Grid
     run: int
     tiles: tuple[Tile, ...]
-    kept: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,17 +94,17 @@ def estimate(relation, tile: Grid) -> float:
 def layout(pattern, grid: Grid) -> Layout:
     """The tiles of a pattern, keys in the order in which they are gathered."""
     relation = on(pattern, grid)
-    best, known, tiles, kept = best_tile(relation), {}, [], True
-    for one in lay_out(relation, best):
-        tiles.append(keep(one, known) if kept else flagged(one))
-        if kept and sum(mask.numel() for mask in known.values()) > MASK_BYTES // 4:
-            tiles, kept, known = [flagged(tile) for tile in tiles], False, {}
+    best, known, masks, tiles, kept = best_tile(relation), {}, {}, [], True
+    for box in boxes(grid, best):
+        tiles.append(keep(tile_of(relation, box, known if kept else None, masks=kept), masks))
+        if kept and sum(mask.numel() for mask in masks.values()) * 4 > MASK_BYTES:
+            tiles, kept, known, masks = [replace(tile, seen=None) for tile in tiles], False, {}, {}
     runs = {tile: shortest_run(tiles, order(grid, TILE, tile)[1]) for tile in (grid, best, *relation.steps)}
     tile = max(runs, key=runs.get)
     if runs[tile] < SHORTEST_RUN:
-        return Layout(relation, grid, 1, tuple(tiles), kept)
-    known, (_, back) = {}, order(grid, TILE, tile)
-    return Layout(relation, tile, runs[tile], tuple(keep(gathered(one, back), known) for one in tiles), kept)
+        return Layout(relation, grid, 1, tuple(tiles))
+    masks, (_, back) = {}, order(grid, TILE, tile)
+    return Layout(relation, tile, runs[tile], tuple(keep(gathered(one, back), masks) for one in tiles))
 
 
 def shortest_run(tiles: list[Tile], back: torch.Tensor) -> int:
@@ -125,23 +124,17 @@ def edges(positions: torch.Tensor) -> list[int]:
     return ends.tolist()
 
 
-def keep(tile: Tile, known: dict) -> Tile:
-    """The tile with its mask exchanged for an equal one that is known."""
-    if not isinstance(tile.seen, torch.Tensor):
+def keep(tile: Tile, masks: dict) -> Tile:
+    """The tile with its mask exchanged for an equal one of `masks`, by their content."""
+    if tile.seen is None or any(tile.seen is mask for mask in masks.values()):
         return tile
-    return replace(tile, seen=known.setdefault((tile.seen.shape, tile.seen.numpy().tobytes()), tile.seen))
-
-
-def flagged(tile: Tile) -> Tile:
-    """The tile with True or False for its mask."""
-    return replace(tile, seen=tile.seen is not None and tile.seen is not False)
+    return replace(tile, seen=masks.setdefault((tile.seen.shape, tile.seen.numpy().tobytes()), tile.seen))
 
 
 def gathered(tile: Tile, back: torch.Tensor) -> Tile:
     """The tile with its keys in the order that `back` leads to."""
     rank = back[tile.keys].argsort()
-    seen = tile.seen[:, rank] if isinstance(tile.seen, torch.Tensor) else tile.seen
-    return replace(tile, keys=tile.keys[rank], seen=seen)
+    return replace(tile, keys=tile.keys[rank], seen=None if tile.seen is None else tile.seen[:, rank])
 
 
 def plan(task: Task, device: torch.device, dtype: torch.dtype) -> Plan:
@@ -149,21 +142,20 @@ def plan(task: Task, device: torch.device, dtype: torch.dtype) -> Plan:
     to, back = order(task.grid, TILE, found.tile)
     alike: dict[tuple, list[Tile]] = {}
     for tile in found.tiles:
-        masked = id(tile.seen) if found.kept else tile.seen
-        alike.setdefault((len(tile.queries), len(tile.keys), masked), []).append(tile)
+        alike.setdefault((len(tile.queries), len(tile.keys), tile.full, id(tile.seen)), []).append(tile)
     groups = tuple(group(task, found, tiles, back, device, dtype) for tiles in alike.values())
     permutation = task.positions(to)
     moved = found.run > 1 and not permutation.equal(torch.arange(task.tokens))
-    return Plan(permutation.to(device) if moved else None, found.run, groups, found.relation)
+    return Plan(permutation.to(device) if moved else None, found.run, groups, found.relation.to(device))
 
 
 def group(task: Task, found: Layout, tiles: list[Tile], back, device, dtype) -> Group:
     queries, keys = (torch.stack([getattr(t, name) for t in tiles]) for name in ("queries", "keys"))
     units = back[keys][:, :: found.run] // found.run if found.run > 1 else task.positions(keys)
     bias, raster, seen = None, None, tiles[0].seen
-    if isinstance(seen, torch.Tensor):
+    if seen is not None:
         bias = additive(seen[None, None].to(device), task.sinks, dtype)
-    elif seen:
+    elif not tiles[0].full:
         raster = queries.to(device), keys.to(device)
     return Group(task.positions(queries).to(device), units.to(device), bias, raster)
 
