@@ -51,3 +51,17 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1).flatten(-2)
+
+
+def axial_tables(grid: tuple[int, int, int], pairs: tuple[int, int, int], base: float, head_dim: int, device=None):
+    """Cosines and sines for the tokens of `grid` (T, Y, X) in raster order; returns two tensors of (N, 1, D/2).
+
+    The first pairs[0] channel pairs turn with the frame, the next pairs[1] with the row, the next pairs[2] with the
+    column, and the rest do not turn. Pair i of n turns by base ** (-i / n) per token: equation 15 of arXiv:2104.09864,
+    applied to each axis alone, as in most video transformers.
+    """
+    axes = torch.meshgrid(*(torch.arange(size, device=device, dtype=torch.float32) for size in grid), indexing="ij")
+    ladders = (base ** -(torch.arange(n, device=device, dtype=torch.float32) / max(n, 1)) for n in pairs)
+    angles = torch.cat([axis.reshape(-1, 1) * ladder for axis, ladder in zip(axes, ladders)], dim=-1)
+    angles = torch.nn.functional.pad(angles, (0, head_dim // 2 - angles.shape[1]))[:, None]
+    return angles.cos(), angles.sin()

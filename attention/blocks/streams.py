@@ -1,0 +1,90 @@
+"""Where the video's tokens pass between the blocks of a host's model, for the families that blocks can be added to.
+
+Left out: U-Nets (SVD), whose blocks have several widths; models whose blocks do not take tokens in raster order alone
+(Cosmos 1, MiniMax-H3, SeedVR2) or get no options (Wan causal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..site import SELF
+from ..tokens import Place, Span, Tokens
+
+PROMPT = ("text", "byt5", "vision")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """lists: the model's lists of blocks, in the order they run. width: where it keeps the channels of a token.
+
+    part: which part of a block's output has the video, where the output is a tuple.
+    """
+
+    lists: tuple[str, ...]
+    width: str
+    part: int = 0
+
+    def blocks(self, model: torch.nn.Module) -> list[torch.nn.Module]:
+        """The blocks of a loaded model, numbered as in its family."""
+        return [block for name in self.lists for block in getattr(model, name)]
+
+    def channels(self, model: torch.nn.Module) -> int:
+        """Channels of a video token."""
+        return getattr(model, self.width)
+
+
+STREAMS: Mapping[str, Stream] = {
+    "CogVideoX": Stream(("blocks",), "dim"),
+    "Cosmos Predict2": Stream(("blocks",), "model_channels"),
+    "Flux": Stream(("double_blocks", "single_blocks"), "hidden_size"),
+    "HunyuanVideo": Stream(("double_blocks", "single_blocks"), "hidden_size"),
+    "Kandinsky 5": Stream(("visual_transformer_blocks",), "model_dim"),
+    "LTX-2": Stream(("transformer_blocks",), "inner_dim"),
+    "LTXV": Stream(("transformer_blocks",), "inner_dim"),
+    "Mochi": Stream(("blocks",), "hidden_size_x"),
+    "Qwen-Image": Stream(("transformer_blocks",), "inner_dim", part=1),
+    "Wan": Stream(("blocks",), "dim"),
+}
+
+
+def place_in_block(tokens: Tokens | None, length: int) -> Place | str:
+    """Where the video is among the `length` tokens that a block gives out, or why that cannot be told.
+
+    Double-stream blocks give the prompt out apart from the video: then it stands without the prompt's spans.
+    """
+    if tokens is None:
+        return "nothing is known of this model's tokens"
+    whole = tokens.place(SELF, length, length)
+    if not isinstance(whole, str):
+        return whole
+    apart = Tokens(tokens.grid, _without_prompt(tokens.prefix), _without_prompt(tokens.suffix), tokens.unknown)
+    place = apart.place(SELF, length, length)
+    return whole if isinstance(place, str) else place
+
+
+def _without_prompt(spans: tuple[Span, ...]) -> tuple[Span, ...]:
+    return tuple(span for span in spans if span.kind not in PROMPT)
+
+
+def add_change(x: Tensor, place: Place, groups: int, change) -> Tensor:
+    """x with the change of its video tokens added; x itself is left as it is.
+
+    x: (B, L, C), or (B, T, Y, X, C) where the video is alone. change: (tokens (b, N, C), grid) to (b, N, C).
+    groups: 0: each sample is a video of place.grid. Otherwise the samples are the frames of `groups` videos, one after
+    the other, and place.grid is that of one frame.
+    """
+    tokens = x.flatten(1, -2)
+    video, grid = tokens[:, place.start : place.stop], place.grid
+    if groups:
+        video = video.unflatten(0, (groups, -1))
+        grid = (video.shape[1], *grid[1:])
+        added = change(video.flatten(1, 2), grid).unflatten(1, (grid[0], -1)).flatten(0, 1)
+    else:
+        added = change(video, grid)
+    parts = (tokens[:, : place.start], tokens[:, place.start : place.stop] + added, tokens[:, place.stop :])
+    return torch.cat(parts, dim=1).view(x.shape) if tokens.shape[1] > added.shape[1] else parts[1].view(x.shape)

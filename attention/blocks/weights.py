@@ -1,0 +1,104 @@
+"""Blocks in and out of safetensors files.
+
+A file holds the weights under their names in the module and one metadata entry, `video_attention_blocks`: a JSON
+object with `kind`, the name of the class, and the fields of the dataclasses that it is made from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+
+from .axes import (
+    CrossAttention,
+    Dims,
+    FactorisedAttention,
+    SpatialAttention,
+    SpatioTemporalAttention,
+    TemporalAttention,
+)
+from .temporal import TemporalBlocks, TemporalConfig
+
+ENTRY = "video_attention_blocks"
+# For each class: the names of its arguments, and the dataclass of each.
+KINDS = {
+    SpatialAttention: {"dims": Dims},
+    TemporalAttention: {"dims": Dims},
+    SpatioTemporalAttention: {"dims": Dims},
+    FactorisedAttention: {"spatial": Dims, "temporal": Dims},
+    CrossAttention: {"dims": Dims},
+    TemporalBlocks: {"config": TemporalConfig},
+}
+_BY_NAME = {kind.__name__: kind for kind in KINDS}
+
+
+def save(module: torch.nn.Module, path: Path, dtype: torch.dtype = torch.float16, note: dict | None = None) -> None:
+    """Writes a module of one of KINDS. note: what else to say of it, as the metadata entry `note`."""
+    arguments = {name: dataclasses.asdict(_argument(module, name)) for name in KINDS[type(module)]}
+    metadata = {ENTRY: json.dumps({"kind": type(module).__name__, **arguments})}
+    if note is not None:
+        metadata["note"] = json.dumps(note)
+    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in module.state_dict().items()}
+    save_file(weights, path, metadata=metadata)
+
+
+def load(path: Path, ops=torch.nn) -> torch.nn.Module:
+    """The module of a file that `save` wrote, with layers of `ops` in the file's dtype; no gradients are wanted.
+
+    ValueError with one sentence when it is no such file, or a damaged one.
+    """
+    name = Path(path).name
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            entry = (file.metadata() or {}).get(ENTRY)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{name} is no safetensors file: {error}.") from None
+    if entry is None:
+        raise ValueError(f"{name} holds no attention blocks: its metadata have no entry {ENTRY!r}.")
+    try:
+        described = json.loads(entry)
+        with torch.device("meta"):
+            wanted = _build(described, torch.nn)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{name}: the metadata entry {ENTRY!r} describes no blocks known here: {error}.") from None
+    found = load_file(path)
+    _compare(wanted.state_dict(), found, name)
+    module = _build(described, ops)
+    module.load_state_dict(found, assign=True)
+    return module.requires_grad_(False)
+
+
+def _argument(module, name):
+    """The dataclass that `module` was made from."""
+    found = module if name in ("dims", "config") else getattr(module, name)
+    return found.config if name == "config" else found.heads.dims
+
+
+def _build(described: dict, ops) -> torch.nn.Module:
+    kind = _BY_NAME[described["kind"]]
+    unknown = set(described) - {"kind", *KINDS[kind]}
+    if unknown:
+        raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
+    arguments = {
+        name: made(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in described[name].items()}
+        )
+        for name, made in KINDS[kind].items()
+    }
+    return kind(**arguments, ops=ops)
+
+
+def _compare(wanted: dict, found: dict, name: str) -> None:
+    """ValueError about the first weight that is missing, needless or of another shape."""
+    wanted, found = ({key: tuple(value.shape) for key, value in weights.items()} for weights in (wanted, found))
+    for key in sorted(wanted.keys() | found.keys()):
+        if wanted.get(key) != found.get(key):
+            raise ValueError(
+                f"{name}: the weight {key} is {found.get(key) or 'missing'}, its metadata ask for "
+                f"{wanted.get(key) or 'no such weight'}."
+            )

@@ -1,0 +1,237 @@
+"""Add trained temporal blocks behind the blocks of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.ldm.modules.attention
+import comfy.model_management
+import comfy.ops
+import folder_paths
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
+from comfy_api.latest import io, ui
+
+from ..attention import rules
+from ..attention.blocks import TemporalBlocks, streams, weights
+from ..attention.blocks.temporal import IN_BATCH
+from ..attention.moment import IDLE, MOMENT
+from ..attention.site import SITE, TEMPORAL, Site
+from . import _sites
+
+KEY = "video_attention.blocks"
+HOOKS = "_video_attention_block_hooks"
+OPTIONS = _sites.OPTIONS
+TITLE = "Video Attention Temporal Blocks"
+
+FOLDER = "video_attention_blocks"
+BUNDLED = Path(__file__).resolve().parent.parent / "models" / "video-attention-temporal.safetensors"
+folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
+
+
+@dataclass(frozen=True)
+class Graft:
+    """The blocks that one node added. key: of the additional model that holds them. chosen: the numbers of the model's
+    blocks that they stand behind. strength: their change is multiplied by it."""
+
+    key: str
+    chosen: tuple[int, ...]
+    strength: float
+
+
+def list_files() -> list[str]:
+    """Files of models/video_attention_blocks, and the one that comes with the pack."""
+    found = [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(".safetensors")]
+    return sorted({*found, BUNDLED.name} if BUNDLED.exists() else found)
+
+
+def find_file(name: str) -> Path:
+    """Where a file of that name is; FileNotFoundError with the folder's name otherwise."""
+    own = folder_paths.get_full_path(FOLDER, name)
+    if own is None and name == BUNDLED.name and BUNDLED.exists():
+        return BUNDLED
+    if own is None:
+        raise FileNotFoundError(f"blocks_name: there is no file {name!r} in models/{FOLDER}.")
+    return Path(own)
+
+
+def load_patcher(path: Path) -> ModelPatcher:
+    """The blocks of a file, under ComfyUI's memory management."""
+    blocks = weights.load(path, comfy.ops.manual_cast)
+    if not isinstance(blocks, TemporalBlocks):
+        raise ValueError(f"{path.name} holds {type(blocks).__name__}, not the temporal blocks of a model.")
+    device = comfy.model_management.get_torch_device()
+    patcher = ModelPatcher(blocks, load_device=device, offload_device=comfy.model_management.unet_offload_device())
+    patcher.cached_patcher_init = (load_patcher, (path,))
+    return patcher
+
+
+def add_blocks(model, path: Path, spans: tuple = (), strength: float = 1.0):
+    """A clone of the MODEL `model` with the blocks of a file, those behind the model's blocks in `spans`; () means all.
+
+    ValueError with one sentence when they do not fit. Returns the clone and the numbers chosen.
+    """
+    grafted = load_patcher(path)
+    config = grafted.model.config
+    check_fit(model, config, path.name)
+    covered = rules.Rule(blocks=spans)
+    chosen = tuple(n for n in config.blocks if covered.covers(Site("", TEMPORAL, n)))
+    if not chosen:
+        raise ValueError(f"blocks: none of them has a temporal block in {path.name}, which has {_list(config.blocks)}.")
+    patched = model.clone()
+    grafts = patched.get_attachment(KEY) or ()
+    graft = Graft(f"{KEY}.{len(grafts)}", chosen, strength)
+    patched.set_additional_models(graft.key, [grafted])
+    patched.set_attachments(KEY, (*grafts, graft))
+    for kind, callback in ((CallbacksMP.ON_PRE_RUN, publish), (CallbacksMP.ON_CLEANUP, remove)):
+        patched.remove_callbacks_with_key(kind, KEY)
+        patched.add_callback_with_key(kind, KEY, callback)
+    return patched, chosen
+
+
+def check_fit(model, config, name: str) -> None:
+    """ValueError with one sentence unless blocks of this TemporalConfig fit the MODEL."""
+    network, family = model.model.diffusion_model, _sites.family_of(model)
+    stream = streams.STREAMS.get(family.name) if family else None
+    if stream is None:
+        known = ", ".join(streams.STREAMS)
+        what = family.name if family else type(network).__name__
+        raise ValueError(f"model: no blocks can be added to {what}. They can to {known}.")
+    channels, count = stream.channels(network), len(stream.blocks(network))
+    if config.family and config.family != family.name:
+        raise ValueError(f"{name} was trained for {config.family}, this model is {family.name}.")
+    if config.channels != channels:
+        raise ValueError(f"{name} has blocks of {config.channels} channels, this model's tokens have {channels}.")
+    if max(config.blocks) >= count:
+        raise ValueError(f"{name} has blocks behind {_list(config.blocks)}, this model has blocks 0 to {count - 1}.")
+
+
+def publish(patcher) -> None:
+    """ON_PRE_RUN: a hook that lays the tokens out, and one behind each chosen block."""
+    remove(patcher)
+    network, family = patcher.model.diffusion_model, _sites.family_of(patcher)
+    stream = streams.STREAMS[family.name]
+    modules = stream.blocks(network)
+    handles = [network.register_forward_pre_hook(_sites._lay_out(family), with_kwargs=True)]
+    for graft in patcher.get_attachment(KEY):
+        # A clone for another GPU has additional models of its own.
+        (grafted,) = patcher.get_additional_models_with_key(graft.key)
+        for index in graft.chosen:
+            hook = _behind(grafted.model, graft, stream.part, Site(family.name, TEMPORAL, index), modules[index])
+            handles.append(modules[index].register_forward_hook(hook, with_kwargs=True))
+    setattr(network, HOOKS, handles)
+
+
+def remove(patcher) -> None:
+    """ON_CLEANUP, after errors and interrupts too: undoes publish, also twice."""
+    network = patcher.model.diffusion_model
+    for handle in getattr(network, HOOKS, ()):
+        handle.remove()
+    if hasattr(network, HOOKS):
+        delattr(network, HOOKS)
+
+
+def _behind(blocks: TemporalBlocks, graft: Graft, part: int, site: Site, module: torch.nn.Module):
+    position = _sites._position(module)
+
+    @torch.compiler.disable
+    def hook(module, args, kwargs, output):
+        options = kwargs.get(OPTIONS)
+        if options is None and position is not None and position < len(args):
+            options = args[position]
+        x = output[part] if isinstance(output, tuple) else output
+        place, groups = _where(options or {}, blocks.config.frames, x, site)
+        attend = _attend({**options, SITE: site})
+
+        def change(video, grid):
+            return blocks(site.block, video, grid, attend) * graft.strength
+
+        x = streams.add_change(x, place, groups, change)
+        return (*output[:part], x, *output[part + 1 :]) if isinstance(output, tuple) else x
+
+    return hook
+
+
+def _where(options: dict, frames: str, x, site: Site):
+    """The video's place in x and the number of videos that share the batch; ValueError when it cannot be told."""
+    place = streams.place_in_block(options.get(MOMENT, IDLE).tokens, x.flatten(1, -2).shape[1])
+    if isinstance(place, str):
+        raise ValueError(f"{TITLE}: behind block {site.block} of {site.family} the video cannot be found: {place}.")
+    if frames != IN_BATCH:
+        return place, 0
+    groups = len(options.get("cond_or_uncond") or (0,))
+    if place.grid[0] > 1 or x.shape[0] % groups:
+        raise ValueError(
+            f"{TITLE}: these blocks take the frames as a batch of images, this is a batch of {x.shape[0]} videos of "
+            f"{place.grid[0]} frames."
+        )
+    return place, groups
+
+
+def _attend(options: dict):
+    """The host's attention, so that Video Attention Backend and other overrides reach these blocks too."""
+
+    def attend(q, k, v, mask=None):
+        heads = q.shape[1]
+        # Looked up late: other packs replace it. For large batches the host ignores skip_output_reshape.
+        run = comfy.ldm.modules.attention.optimized_attention
+        out = run(q, k, v, heads, mask=mask, skip_reshape=True, transformer_options=options)
+        return out.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+    return attend
+
+
+def _list(numbers) -> str:
+    return ", ".join(map(str, numbers))
+
+
+class VideoAttentionTemporalBlocks(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionTemporalBlocks",
+            display_name=TITLE,
+            category="video attention/blocks",
+            description=(
+                "Adds trained temporal attention behind the blocks of an image or video model, so that its frames "
+                "agree. The model's own weights stay as they are."
+            ),
+            search_aliases=["animatediff", "motion module", "temporal attention", "consistency", "flicker"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that the blocks were trained for. It stays unchanged."),
+                io.Combo.Input(
+                    "blocks_name",
+                    options=list_files(),
+                    tooltip=f"A file of models/{FOLDER}, or the demo model's, which comes with the pack.",
+                ),
+                io.Float.Input(
+                    "strength", default=1.0, min=0.0, max=2.0, step=0.05,
+                    tooltip="What the blocks add is multiplied by this. 0 changes nothing.",
+                ),
+                io.String.Input(
+                    "blocks", default="", advanced=True,
+                    tooltip="Behind which of the model's blocks, 0-3,7 for example. Empty: all that the file has.",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The model with the blocks. Place torch.compile after it.")],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, blocks=""):
+        # A linked widget has no value yet: execute checks that.
+        try:
+            rules.parse_blocks(blocks or "")
+        except ValueError as wrong:
+            return str(wrong)
+        return True
+
+    @classmethod
+    def execute(cls, model, blocks_name, strength=1.0, blocks="") -> io.NodeOutput:
+        patched, chosen = add_blocks(model, find_file(blocks_name), rules.parse_blocks(blocks), strength)
+        text = f"{_sites.family_of(model).name}: temporal blocks behind blocks {_list(chosen)}"
+        return io.NodeOutput(patched, ui=ui.PreviewText(text))
+
+
+NODES = (VideoAttentionTemporalBlocks,)
