@@ -7,6 +7,9 @@ import re
 import host
 import pytest
 
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+Late = sync_api.TimeoutError
+
 DEMO = host.ROOT / "workflows" / "Video attention demo.json"
 PICTURES = host.ROOT / "output" / "test"
 STEPS = 4
@@ -15,7 +18,7 @@ NODE = "const node = app.graph.nodes.find((n) => n.type === type);"
 
 @pytest.fixture
 def page(browser_page):
-    browser_page.set_default_timeout(15000)
+    browser_page.set_default_timeout(60000)
     yield browser_page
     wrong = [" ".join(message) for message in browser_page.messages if message[0] == "error"]
     assert not [text for text in wrong if re.search("video.?attention", text, re.IGNORECASE)]
@@ -30,8 +33,14 @@ def shoot(page, name: str) -> None:
 def add_by_search(page, text: str, title: str, x: int, y: int) -> None:
     """Double click on the canvas, type, take the entry called `title`: what a user does."""
     box = page.get_by_placeholder("Add a node")
-    page.mouse.dblclick(x, y)
-    box.wait_for(state="visible")
+    # A page that is busy loses clicks and keys: ask again.
+    for _ in range(10):
+        page.mouse.dblclick(x, y)
+        try:
+            box.wait_for(state="visible", timeout=3000)
+            break
+        except Late:
+            page.keyboard.press("Escape")
     box.fill(text)
     entry = page.get_by_role("option").filter(has_text=title).first
     entry.wait_for(state="visible")
@@ -44,6 +53,17 @@ def add_by_search(page, text: str, title: str, x: int, y: int) -> None:
     page.wait_for_timeout(300)
     page.mouse.click(x, y)
     page.wait_for_function("app.graph.nodes.every((n) => !n.flags.ghost)")
+
+
+def open_file(page, path) -> None:
+    for _ in range(10):
+        try:
+            with page.expect_file_chooser(timeout=3000) as chooser:
+                page.keyboard.press("Control+o")
+        except Late:
+            continue
+        return chooser.value.set_files(path)
+    raise AssertionError("Ctrl+O opened no dialog for a file")
 
 
 def place(page, node_type: str, point: str) -> tuple[float, float]:
@@ -86,9 +106,7 @@ def test_build_a_graph_by_hand(page):
 
 
 def test_run_the_demo_workflow(page):
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Control+o")
-    chooser.value.set_files(DEMO)
+    open_file(page, DEMO)
     page.wait_for_function("(type) => app.graph.nodes.some((n) => n.type === type)", arg="VideoAttentionReport")
     page.wait_for_timeout(1000)  # a dialog about missing nodes or models would come up now
     assert page.locator('[role="dialog"]:visible').count() == 0
