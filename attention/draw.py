@@ -9,9 +9,13 @@ from PIL import Image, ImageDraw, ImageFont
 from .choose import HOST_RUN
 from .registry import HOST, names
 from .report import Report, fallback_lines, headline, passed_over_lines
+from .site import SELF
+from .timeline import Lap, pace
 
 INK, PALE, PAPER = (34, 38, 46), (120, 126, 138), (250, 250, 248)
 HOST_COLOUR = (176, 180, 188)
+PATTERN_COLOURS = ((190, 60, 90), (110, 80, 190), (0, 120, 130), (180, 120, 0))
+STEP_COLOUR, COLUMN, TIMELINE = (214, 217, 224), 84, 178
 # One for each backend of the table; far apart for neighbours.
 COLOURS = (
     (29, 105, 150), (237, 173, 8), (15, 133, 84), (204, 80, 62), (56, 166, 165), (148, 52, 110), (115, 175, 72),
@@ -20,9 +24,9 @@ COLOURS = (
 
 
 def draw_report(report: Report, width: int = 960) -> Image.Image:
-    """RGB picture: a bar for each role and kernel, its share of calls (of time, when timed) long, and the reasons."""
+    """RGB picture: a bar for each role and kernel, its share of calls (of time, when timed) long, steps, reasons."""
     bars, notes = list(report.rows), _reasons(report)
-    height = 96 + 58 * max(1, len(bars)) + 26 * len(notes) + 24
+    height = 96 + 58 * max(1, len(bars)) + (TIMELINE if report.laps else 0) + 26 * len(notes) + 24
     picture = Image.new("RGB", (width, height), PAPER)
     canvas = ImageDraw.Draw(picture)
     canvas.text((28, 22), "Attention of this run", INK, font=_font(24))
@@ -30,6 +34,8 @@ def draw_report(report: Report, width: int = 960) -> Image.Image:
     y = 96
     for row in bars:
         y = _bar(canvas, report, row, y, width)
+    if report.laps:
+        y = _timeline(canvas, report, y + 8, width)
     for line in notes:
         canvas.text((28, y + 6), line, PALE, font=_font(14))
         y += 26
@@ -48,8 +54,43 @@ def _bar(canvas, report: Report, row, y: int, width: int) -> int:
     )
     canvas.text((width - 28, y), figure, PALE, font=_font(15), anchor="ra")
     canvas.rounded_rectangle((28, y + 26, width - 28, y + 42), 5, fill=(232, 233, 236))
-    canvas.rounded_rectangle((28, y + 26, right, y + 42), 5, fill=_colour(row.used))
+    canvas.rounded_rectangle((28, y + 26, right, y + 42), 5, fill=_colour(row.used, row.role))
     return y + 58
+
+
+def _timeline(canvas, report: Report, y: int, width: int) -> int:
+    """A column for each step, as high as it took long, cut into kernels when timed; below it which kernels ran."""
+    canvas.text((28, y), "Steps", INK, font=_font(16))
+    canvas.text((width - 28, y), pace(report.laps).removeprefix("Time: "), PALE, font=_font(15), anchor="ra")
+    top, floor, most = y + 28, y + 28 + COLUMN, max(lap.seconds for lap in report.laps)
+    step = (width - 56) / len(report.laps)
+    gap = min(4.0, step / 5)
+    for index, lap in enumerate(report.laps):
+        left, right = 28 + index * step, 28 + (index + 1) * step - gap
+        high = COLUMN * lap.seconds / max(most, 1e-9)
+        canvas.rectangle((left, floor - high, right, floor), fill=STEP_COLOUR)
+        y = float(floor)
+        for (role, used), seconds in lap.attention.items():
+            part = COLUMN * seconds / max(most, 1e-9)
+            if part >= 1:
+                canvas.rectangle((left, y - part, right, y), fill=_colour(used, role))
+            y -= part
+        _ran(canvas, lap, (left, floor + 6, right, floor + 18))
+    canvas.text((28, floor + 24), "step 1", PALE, font=_font(13))
+    canvas.text((width - 28, floor + 24), f"step {len(report.laps)}", PALE, font=_font(13), anchor="ra")
+    words = "time of each step, attention in colour" if report.seconds else "time of each step"
+    canvas.text((width / 2, floor + 24), f"{words}; strip: share of calls", PALE, font=_font(13), anchor="ma")
+    return top - 28 + TIMELINE - 8
+
+
+def _ran(canvas, lap: Lap, box: tuple[float, float, float, float]) -> None:
+    """A strip cut into the kernels of one step, by calls."""
+    left, top, right, bottom = box
+    width, total = right - left, max(1, sum(lap.calls.values()))
+    for (role, used), calls in lap.calls.items():
+        wide = width * calls / total
+        canvas.rectangle((left, top, left + wide, bottom), fill=_colour(used, role))
+        left += wide
 
 
 def _reasons(report: Report) -> list[str]:
@@ -60,10 +101,15 @@ def _reasons(report: Report) -> list[str]:
     return [part for line in lines for part in textwrap.wrap(line, 118)]
 
 
-def _colour(used: str) -> tuple[int, int, int]:
+def _colour(used: str, role: str) -> tuple[int, int, int]:
+    """The kernel's colour, lighter for other roles than self-attention."""
     if used.startswith((HOST, "other override")):
         return HOST_COLOUR
-    return COLOURS[names().index(used) % len(COLOURS)] if used in names() else INK
+    if used in names():
+        found = COLOURS[names().index(used) % len(COLOURS)]
+    else:  # a pattern, with its engine in brackets
+        found = PATTERN_COLOURS[sum(used.encode()) % len(PATTERN_COLOURS)]
+    return found if role == SELF else tuple(round(0.6 * part + 0.4 * ground) for part, ground in zip(found, PAPER))
 
 
 def _font(size: int):
@@ -92,7 +138,7 @@ def _speeds(canvas, found: list, y: int, width: int) -> int:
         speed, host = base / trial.seconds, trial.name == HOST_RUN
         canvas.text((28, y), "ComfyUI's own" if host else trial.name, INK, font=_font(15))
         bar = (left, y + 2, left + max(3, int(room * speed / fastest)), y + 18)
-        canvas.rounded_rectangle(bar, 4, fill=HOST_COLOUR if host else _colour(trial.name))
+        canvas.rounded_rectangle(bar, 4, fill=HOST_COLOUR if host else _colour(trial.name, SELF))
         note = f"{speed:.2f}x   {trial.seconds * 1e3:.2f} ms   error {trial.error:.0e}"
         canvas.text((width - 28, y), note, PALE, font=_font(14), anchor="ra")
         y += 30

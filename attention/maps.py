@@ -92,12 +92,13 @@ class View:
 class Watcher:
     """An attention override that looks at every call and changes none.
 
-    query: whose view. head: index, None for the mean. previous: the override found in the slot, or None.
+    query: whose view. heads: spans (first, last or None), whose mean is taken; empty for all. previous: the override
+    found in the slot, or None.
     views: one for each call whose queries are video tokens. left_out: role -> why its calls have no view.
     """
 
-    def __init__(self, query: Query, head: int | None = None, previous=None):
-        self.query, self.head, self.previous = query, head, previous
+    def __init__(self, query: Query, heads: tuple = (), previous=None):
+        self.query, self.heads, self.previous = query, heads, previous
         self.views: list[View] = []
         self.left_out: dict[str, str] = {}
         self._look_eagerly = torch.compiler.disable(self._look)
@@ -124,7 +125,7 @@ class Watcher:
             return
         reason = odd or (place if isinstance(place, str) else _folded(place, options))
         if reason is None:
-            view = look(incoming, site, place, row, self.query.tokens(place.grid), self.head)
+            view = look(incoming, site, place, row, self.query.tokens(place.grid), self.heads)
             if torch.isfinite(view.weights).all():
                 self.views.append(view)
                 return
@@ -148,18 +149,20 @@ def _folded(place: Place, options: Mapping) -> str | None:
     return "this model folds frames or places into the batch, maps of that are not supported"
 
 
-def look(incoming: Incoming, site: Site, place: Place, row: int, tokens: torch.Tensor, head: int | None) -> View:
-    """The View of batch row `row` from `tokens`: (Q,), indices in the place's grid. ValueError for a head it lacks."""
+def look(incoming: Incoming, site: Site, place: Place, row: int, tokens: torch.Tensor, heads: tuple = ()) -> View:
+    """The View of batch row `row` from `tokens`: (Q,), indices in the place's grid.
+
+    heads: spans as in Watcher; ValueError for a head that the call lacks.
+    """
     begin = start_span(incoming.q.device)
     q, k, _ = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
-    if head is not None and head >= q.shape[1]:
-        raise ValueError(f"head: {head} is not in the {site.role}-attention, whose heads are 0 to {q.shape[1] - 1}.")
+    chosen = _chosen(heads, q.shape[1], site.role)
     tokens = tokens.to(q.device)
     rows = place.start + tokens
-    mask = _rows_of(incoming.mask, row, rows, head)
+    mask = _rows_of(incoming.mask, row, rows, chosen)
     group = q.shape[1] // k.shape[1]
     q, k = q[row], k[row]
-    q, k = (q, k) if head is None else (q[head : head + 1], k[head // group : head // group + 1])
+    q, k = (q, k) if chosen is None else (q[chosen], k[[head // group for head in chosen]])
     scale = q.shape[-1] ** -0.5 if incoming.kw.get("scale") is None else incoming.kw["scale"]
     q = q[:, rows].float() * scale
     size = max(64, TILE_NUMBERS // (q.shape[0] * max(q.shape[1:])))
@@ -168,14 +171,25 @@ def look(incoming: Incoming, site: Site, place: Place, row: int, tokens: torch.T
     return View(site, place, weights.cpu(), shares, len(tokens), len(q), numbers, end_span(begin, q.device))
 
 
-def _rows_of(mask, row: int, rows: torch.Tensor, head: int | None):
+def _chosen(heads: tuple, count: int, role: str) -> list[int] | None:
+    """Indices of the heads in the spans `heads`, None for all of them."""
+    for first, last in heads:
+        if max(first, last or 0) >= count:
+            raise ValueError(
+                f"heads: {max(first, last or 0)} is not in the {role}-attention, whose heads are 0 to {count - 1}."
+            )
+    spans = [range(first, count if last is None else last + 1) for first, last in heads]
+    return sorted(set().union(*spans)) if spans else None
+
+
+def _rows_of(mask, row: int, rows: torch.Tensor, chosen: list[int] | None):
     """The part of the host's mask for one row of the batch and some queries: (1|H, 1|Q, L), in its own dtype."""
     if mask is None:
         return None
     mask = to_mask(mask, mask.dtype)
     mask = mask[row if mask.shape[0] > 1 else 0]
-    if head is not None and mask.shape[0] > 1:
-        mask = mask[head : head + 1]
+    if chosen is not None and mask.shape[0] > 1:
+        mask = mask[chosen]
     return mask if mask.shape[1] == 1 else mask[:, rows]
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from .registry import HOST
 from .rules import format_blocks
 from .tally import Record, Tally
+from .timeline import Lap, laps_of, pace
 from .tokens import SIDES
 
 
 @dataclass
 class Row:
-    """All calls of one role that ran on one kernel. seconds: 0 unless timing was on."""
+    """All calls of one role that ran on one kernel. seconds: 0 unless timing was on; by_block: calls and seconds."""
 
     role: str
     used: str
@@ -21,6 +22,7 @@ class Row:
     seconds: float = 0.0
     blocks: set[int] = field(default_factory=set)
     tokens: set[tuple[int, int]] = field(default_factory=set)
+    by_block: dict[int, tuple[int, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Report:
 
     rows: most calls first. fallbacks: (role, wanted, reason) -> calls. passed_over: (backend, reason) -> calls that
     `auto` would have given to that backend. measured: what `auto` timed, a line for each geometry, and `choosing`, the
-    seconds that took. unplaced: (role, reason) -> calls whose video tokens could not be placed on the grid.
+    seconds that took. unplaced: (role, reason) -> calls whose video tokens could not be placed on the grid. laps: the
+    steps one by one.
     """
 
     model: str
@@ -43,6 +46,7 @@ class Report:
     measured: tuple[str, ...] = ()
     choosing: float = 0.0
     unplaced: Counter = field(default_factory=Counter)
+    laps: tuple[Lap, ...] = ()
 
     @property
     def calls(self) -> int:
@@ -85,6 +89,7 @@ class Report:
             ],
             "measured": list(self.measured),
             "choosing_seconds": round(self.choosing, 6),
+            "timeline": [lap.as_dict() for lap in self.laps],
             "notes": list(self.notes),
         }
 
@@ -124,6 +129,7 @@ def summarise(tally: Tally) -> Report:
         tuple(measured),
         tally.choosing,
         unplaced,
+        laps_of(tally),
     )
 
 
@@ -140,10 +146,13 @@ def _trials(record: Record) -> str:
 
 
 def _add(row: Row, record: Record) -> None:
+    seconds = record.seconds()
     row.calls += record.calls
-    row.seconds += record.seconds()
+    row.seconds += seconds
     if record.site.block is not None:
         row.blocks.add(record.site.block)
+        calls, before = row.by_block.get(record.site.block, (0, 0.0))
+        row.by_block[record.site.block] = (calls + record.calls, before + seconds)
     if record.call is not None:
         row.tokens.add((record.call.q_len, record.call.kv_len))
 
@@ -153,6 +162,8 @@ def to_text(report: Report) -> str:
     lines = [headline(report)]
     if report.rows:
         lines += ["", *_table(report)]
+    if report.laps:
+        lines += ["", pace(report.laps)]
     if report.fallbacks:
         lines += ["", "Fell back:", *fallback_lines(report)]
     if report.measured:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import registry
@@ -40,6 +41,7 @@ class Rule:
     start, end: part of the sampling covered, 0 to 1 of the noise schedule, as everywhere in ComfyUI.
     on_unsupported: FALL_BACK or ERROR. guard: one of GUARDS. timing: measure every call.
     choice: how `auto` chooses, one of CHOICE_MODES. max_error: relative L2 that `auto` allows a kernel it measures.
+    spared: how many of the first and of the last steps are never covered.
     """
 
     backend: str = registry.AUTO
@@ -54,11 +56,17 @@ class Rule:
     max_error: float = 0.02
     shape: Shape | None = None
     strength: Strength | None = None
+    spared: tuple[int, int] = (0, 0)
 
     @property
     def always(self) -> bool:
         """Whether every step is covered, so that the step need not be known."""
-        return self.start <= 0.0 and self.end >= 1.0
+        return self.start <= 0.0 and self.end >= 1.0 and self.spared == (0, 0)
+
+    def spares(self, sigma: float, sigmas: Sequence[float]) -> bool:
+        """Whether the step that begins at `sigma` is one of the first or last that are spared. sigmas: (steps + 1)."""
+        before = sum(level > sigma for level in sigmas[:-1])
+        return before < self.spared[0] or before >= len(sigmas) - 1 - self.spared[1]
 
     def covers(self, site: Site) -> bool:
         """Whether this rule is about `site`. An unknown block is covered by no list of blocks."""
@@ -87,17 +95,17 @@ def check(backend: str, role: str, blocks: str, start: float, end: float) -> str
     return None
 
 
-def parse_blocks(text: str) -> tuple[tuple[int, int | None], ...]:
-    """`0-3,40-` as ((0, 3), (40, None)); empty text as (), all blocks. ValueError with a sentence otherwise."""
+def parse_blocks(text: str, name: str = "block") -> tuple[tuple[int, int | None], ...]:
+    """`0-3,40-` as ((0, 3), (40, None)); empty text as (), all. ValueError with a sentence otherwise."""
     spans = []
     for part in filter(None, (p.strip() for p in text.split(","))):
         match = _SPAN.fullmatch(re.sub(r"\s*-\s*", "-", part))
         if match is None:
-            raise ValueError(f"blocks: {part!r} is not a block or a span of blocks; write 0-3,7,40- for example.")
+            raise ValueError(f"{name}s: {part!r} is not a {name} or a span of {name}s; write 0-3,7,40- for example.")
         first = int(match[1])
         last = int(match[3]) if match[3] else None if match[2] else first
         if last is not None and last < first:
-            raise ValueError(f"blocks: {part!r} ends before it begins; write {last}-{first}.")
+            raise ValueError(f"{name}s: {part!r} ends before it begins; write {last}-{first}.")
         spans.append((first, last))
     return tuple(spans)
 

@@ -63,7 +63,8 @@ class Tally:
     """The records of one run. Keys carry the device, so no two GPU threads ever write one record.
 
     choosing: seconds that `auto` spent on timing candidates in this run. moment: what is published when nothing more is
-    known than who counts.
+    known than who counts. begun: when the first model evaluation began. marks: for each finished step the time and the
+    calls of every record until then.
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
@@ -72,6 +73,19 @@ class Tally:
         self.notes: list[str] = []
         self.choosing = 0.0
         self.moment = Moment(self)
+        self.begun: float | None = None
+        self.marks: list[tuple[float, dict[tuple, int]]] = []
+
+    def begin(self) -> None:
+        """A model evaluation begins."""
+        if self.begun is None:
+            self.begun = time.perf_counter()
+
+    def mark(self) -> None:
+        """A step is over. Without any evaluation before it, nothing is known of it."""
+        if self.begun is not None:
+            counts = {key: record.calls for key, record in tuple(self.records.items())}
+            self.marks.append((time.perf_counter(), counts))
 
 
 def start_span(device: torch.device):

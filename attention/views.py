@@ -127,7 +127,7 @@ def place_name(grid: Grid, index: int) -> str:
     return "frame {}, row {}, column {}".format(*map(int, coordinates(grid, index)))
 
 
-def to_text(maps: Maps, views: Sequence[View], left_out: dict[str, str], head: int | None) -> str:
+def to_text(maps: Maps, views: Sequence[View], left_out: dict[str, str], heads: str = "") -> str:
     """Markdown: whose view, where it is brightest, a table of shares by block, the prompt's tokens, the cost."""
     frames, rows, columns = maps.grid
     first = place_name(maps.grid, int(maps.queries[0]))
@@ -135,7 +135,7 @@ def to_text(maps: Maps, views: Sequence[View], left_out: dict[str, str], head: i
     whose = f"the token at {first}" if count == 1 else f"{count} tokens, the first at {first}"
     brightest = int(maps.heat.argmax())
     peak, even = maps.heat.max().item(), 1.0 / len(next(v for v in views if v.place.side == BOTH).weights)
-    heads = "mean of all heads" if head is None else f"head {head}"
+    heads = f"mean of heads {heads}" if heads.strip() else "mean of all heads"
     lines = [
         f"View of {whose}, of {frames} x {rows} x {columns} tokens (time x height x width).",
         f"Heat: blocks {format_blocks(maps.chosen)}, {heads}. Brightest: {percent(peak)} of the attention on "

@@ -13,7 +13,7 @@ from ..attention.report import summarise
 from ..attention.router import Router
 from ..attention.rules import ERROR, Rule
 from ..attention.tally import Tally
-from . import _runs, _sites
+from . import _live, _runs, _sites
 
 SLOT = "optimized_attention_override"
 KEY = "video_attention"
@@ -70,9 +70,7 @@ def clear(model):
 
 def pattern_of(model):
     """The pattern of the last Video Attention Pattern on this MODEL, None without one."""
-    router = model.model_options.get("transformer_options", {}).get(SLOT)
-    rules = router.rules if isinstance(router, Router) else ()
-    return next((rule.shape.pattern for rule in reversed(rules) if rule.shape), None)
+    return next((rule.shape.pattern for rule in reversed(rules_of(model)) if rule.shape), None)
 
 
 def status(model) -> str:
@@ -82,12 +80,23 @@ def status(model) -> str:
 
 def install_bench(model) -> tuple:
     """A clone of `model` whose attention calls are timed on every backend, and the Bench that keeps the trials."""
+    return install_override(model, Bench)
+
+
+def install_override(model, make) -> tuple:
+    """A clone of `model` with make(the override found) in its slot and every call announced, and what `make` gave."""
     registry.load_all()
     patched = model.clone()
     options = patched.model_options.setdefault("transformer_options", {})
-    options[SLOT] = bench = Bench(options.get(SLOT))
+    options[SLOT] = override = make(options.get(SLOT))
     _sites.attach(patched)
-    return patched, bench
+    return patched, override
+
+
+def rules_of(model) -> tuple[Rule, ...]:
+    """The rules of ours on this MODEL, as far as they can be seen: not below another pack's override."""
+    router = model.model_options.get("transformer_options", {}).get(SLOT)
+    return router.rules if isinstance(router, Router) else ()
 
 
 def _attach(patcher) -> None:
@@ -103,15 +112,16 @@ def _detach(patcher) -> None:
     _sites.detach(patcher)
 
 
-def count_run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
-    """OUTER_SAMPLE wrapper: a fresh Tally for this run, its Report kept under the latent it gives."""
+def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, *args, **kwargs):
+    """OUTER_SAMPLE wrapper: a fresh Tally for this run, told at each step, its Report kept under the latent it gives."""
     guider = executor.class_obj
     model = type(guider.model_patcher.model.diffusion_model).__name__
     tally = Tally(model, steps=max(0, len(sigmas) - 1))
     # The guider's options are this run's own copy; the model's cached ones must not change.
     options = guider.model_options["transformer_options"]
     options[MOMENT] = tally.moment.but(off=options[MOMENT].off)
-    samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    told = _live.teller(tally, callback)
+    samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *args, **kwargs)
     _note_what_is_missing(tally, options, _sites.family_of(guider.model_patcher))
     _runs.remember(samples, summarise(tally))
     return samples
@@ -141,17 +151,23 @@ def _note_what_is_missing(tally: Tally, options: dict, family: Family | None) ->
 def publish_step(executor, x, timestep, model_options, seed=None):
     """PREDICT_NOISE wrapper: which rules cover this step. Reads the noise level once a step, only if a rule asks."""
     options = model_options.get("transformer_options", {})
+    if MOMENT in options and options[MOMENT].tally is not None:
+        options[MOMENT].tally.begin()
     routers = options[ROUTERS].members if ROUTERS in options else ()
     if all(rule.always for router in routers for rule in router.rules):
         return executor(x, timestep, model_options, seed)
     sigma = float(timestep.max())
     to_sigma = executor.class_obj.inner_model.model_sampling.percent_to_sigma
-    active = tuple((r, tuple(_covers(rule, sigma, to_sigma) for rule in r.rules)) for r in routers)
+    sigmas = options.get("sample_sigmas", timestep).tolist()
+    active = tuple((r, tuple(_covers(rule, sigma, to_sigma, sigmas) for rule in r.rules)) for r in routers)
     options = {**options, MOMENT: options[MOMENT].but(active=active)}
     return executor(x, timestep, {**model_options, "transformer_options": options}, seed)
 
 
-def _covers(rule: Rule, sigma: float, to_sigma) -> bool:
+def _covers(rule: Rule, sigma: float, to_sigma, sigmas) -> bool:
+    """Whether a rule covers the step at `sigma`. sigmas: (steps + 1) noise levels of the run."""
+    if rule.spared != (0, 0) and rule.spares(sigma * (1 + 1e-4), sigmas):
+        return False
     # A step that lies right on a bound begins there. Schedulers and percent_to_sigma round differently.
     sigma *= 1 - 1e-4
     begun = rule.start <= 0.0 or sigma <= float(to_sigma(rule.start))

@@ -11,11 +11,14 @@ from . import _sites
 from ._host import SLOT
 
 
-def install_maps(model, query: Query, head: int | None = None) -> tuple:
-    """A clone of the MODEL `model` that is looked at and otherwise as it was, and the Watcher that keeps the views."""
+def install_maps(model, query: Query, heads: tuple = ()) -> tuple:
+    """A clone of the MODEL `model` that is looked at and otherwise as it was, and the Watcher that keeps the views.
+
+    heads: spans as in Watcher.
+    """
     patched = model.clone()
     options = patched.model_options.setdefault("transformer_options", {})
-    options[SLOT] = watcher = Watcher(query, head, options.get(SLOT))
+    options[SLOT] = watcher = Watcher(query, heads, options.get(SLOT))
     _sites.attach(patched)
     return patched, watcher
 

@@ -38,19 +38,19 @@ class VideoAttentionMaps(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, positive, latent, blocks, head, percent, x, y, frame, seed, add_noise, images=None, mask=None,
+        cls, model, positive, latent, blocks, heads, percent, x, y, frame, seed, add_noise, images=None, mask=None,
         sigmas=None,
     ) -> io.NodeOutput:  # fmt: skip
         spans, query = parse_blocks(blocks), Query(x, y, frame, _pictures(mask))
         _maps.check(model, latent, query, spans)
-        patched, watcher = _maps.install_maps(model, query, None if head < 0 else head)
+        patched, watcher = _maps.install_maps(model, query, parse_blocks(heads, "head"))
         sigma = _maps.sigma_at(model, percent, sigmas)
         _maps.evaluate(patched, positive, latent, sigma, seed, add_noise)
         maps = gather(watcher.views, query, spans)
         if maps is None:
             text = _nothing(model, watcher)
             return io.NodeOutput(BLANK, BLANK, BLANK, text, ui=ui.PreviewText(text))
-        text = f"Noise level {sigma:.4g}.\n{to_text(maps, watcher.views, watcher.left_out, watcher.head)}"
+        text = f"Noise level {sigma:.4g}.\n{to_text(maps, watcher.views, watcher.left_out, heads)}"
         return io.NodeOutput(*_draw(maps, query, images), text, ui=ui.PreviewText(text))
 
 
@@ -77,7 +77,9 @@ def _sources() -> list:
 def _choices() -> list:
     return [
         io.String.Input("blocks", default="", tooltip="Blocks in the heat map, for example 0-3,7,40- . Empty: all."),
-        io.Int.Input("head", default=-1, min=-1, max=4095, tooltip="One attention head; -1: the mean of all."),
+        io.String.Input(
+            "heads", default="", tooltip="Attention heads whose mean is shown, for example 0-3,7 . Empty: all."
+        ),
         io.Float.Input(
             "percent",
             default=0.5,

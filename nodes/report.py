@@ -1,5 +1,7 @@
 """See what ran."""
 
+import json
+
 import numpy as np
 import torch
 from comfy_api.latest import io, ui
@@ -22,8 +24,8 @@ class VideoAttentionReport(io.ComfyNode):
             display_name="Video Attention Report",
             category="video attention/inspect",
             description=(
-                "Says which attention kernel ran for this latent: how often, for which role and blocks, "
-                "and every reason for a fallback."
+                "Says which attention kernel ran for this latent: how often, for which role and blocks, step by step, "
+                "and every reason for a fallback. Shows it while the sampler runs, too."
             ),
             search_aliases=["which attention", "is sage active", "attention statistics", "fallback reason"],
             is_output_node=True,
@@ -33,8 +35,10 @@ class VideoAttentionReport(io.ComfyNode):
                 io.Latent.Output("latent", tooltip="The same latent."),
                 io.String.Output("report", tooltip="The table shown on the node."),
                 io.Image.Output(
-                    "picture", tooltip="One picture: a bar for each role and kernel, and the reasons for fallbacks."
+                    "picture",
+                    tooltip="One picture: a bar for each role and kernel, the steps, and the reasons for fallbacks.",
                 ),
+                io.String.Output("json", tooltip="The same as JSON, for scripts; empty without a report."),
             ],
         )
 
@@ -42,10 +46,12 @@ class VideoAttentionReport(io.ComfyNode):
     def execute(cls, latent) -> io.NodeOutput:
         report = _runs.find(latent["samples"]) if _backend_before(cls.hidden) else None
         if report is None:
-            return io.NodeOutput(latent, UNKNOWN, torch.ones(1, 64, 64, 3), ui=ui.PreviewText(UNKNOWN))
-        text = to_text(report)
+            return io.NodeOutput(latent, UNKNOWN, torch.ones(1, 64, 64, 3), "", ui=ui.PreviewText(UNKNOWN))
+        text, data = to_text(report), report.as_dict()
         picture = torch.from_numpy(np.asarray(draw_report(report), dtype=np.float32) / 255.0)[None]
-        return io.NodeOutput(latent, text, picture, ui=ui.PreviewText(text))
+        # Scripts read the history of a run, where outputs are not kept, only what nodes show.
+        shown = {**ui.PreviewText(text).as_dict(), "report": (data,)}
+        return io.NodeOutput(latent, text, picture, json.dumps(data), ui=shown)
 
 
 def _backend_before(hidden) -> bool:

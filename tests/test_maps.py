@@ -57,24 +57,25 @@ MASKS = {
 }
 
 
-@pytest.mark.parametrize("head", [None, 0, 3])
+@pytest.mark.parametrize("heads", [(), ((0, 0),), ((2, None),), ((0, 0), (2, 3))])
 @pytest.mark.parametrize("split", [True, False])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("name", MASKS)
-def test_a_view_is_the_rows_of_the_softmax(name, kv_heads, split, head, monkeypatch):
+def test_a_view_is_the_rows_of_the_softmax(name, kv_heads, split, heads, monkeypatch):
     monkeypatch.setattr(maps_module, "TILE_NUMBERS", 64 * 4)  # two tiles
     q, k, mask = draw(2, 4, LENGTH, 8), draw(2, kv_heads, LENGTH, 8, seed=1), MASKS[name]
     tokens, place = torch.tensor([0, 17, 59]), JOINT.place(SELF, LENGTH, LENGTH)
     truth = whole(q, k, mask, 0.7)[1][:, place.start + tokens]
-    truth = truth.mean(0) if head is None else truth[head]
+    chosen = [head for head in range(4) if not heads or any(a <= head <= (3 if b is None else b) for a, b in heads)]
+    truth = truth[chosen].mean(0)
     flat = (q, k) if split else (t.transpose(1, 2).flatten(2) for t in (q, k))
     q, k = flat
     view = look(
-        Incoming(host, q, k, k, 4, mask, None, split, {"scale": 0.7}), Site("", SELF, 0), place, 1, tokens, head
+        Incoming(host, q, k, k, 4, mask, None, split, {"scale": 0.7}), Site("", SELF, 0), place, 1, tokens, heads
     )
     assert (view.weights - truth.mean(0)).abs().max() <= 1e-6
     assert abs(view.weights.sum().item() - 1) <= 1e-5 and abs(sum(view.shares.values()) - 1) <= 1e-5
-    assert view.queries == 3 and view.heads == (4 if head is None else 1)
+    assert view.queries == 3 and view.heads == len(chosen)
     expected = {SAME_FRAME: 0.0, SAME_PLACE: 0.0, ELSEWHERE: 0.0, "text": 0.0, "reference": 0.0}
     for row, token in zip(truth, tokens.tolist()):
         for key, weight in enumerate(row.tolist()):
@@ -127,7 +128,7 @@ def test_memory_is_that_of_a_tile(monkeypatch):
     q = draw(1, heads, length, 4)
     place = Place(grid, 0, BOTH)
     with Largest() as largest:
-        view = look(Incoming(host, q, q, q, heads, None, None, True, {}), Site("", SELF, 0), place, 0, tokens, None)
+        view = look(Incoming(host, q, q, q, heads, None, None, True, {}), Site("", SELF, 0), place, 0, tokens)
     assert view.queries == MOST_QUERIES
     # An eighth of what the queries' rows alone would take, 1/128 of the whole matrix.
     assert largest.numbers <= heads * MOST_QUERIES * length // 8
@@ -249,5 +250,5 @@ def test_broken_numbers_have_no_map():
 
 def test_a_head_that_is_not_there_gets_a_sentence():
     q = draw(1, LENGTH, 16)
-    with pytest.raises(ValueError, match="head: 2 is not in the self-attention, whose heads are 0 to 1."):
-        Watcher(Query(), 2)(host, q, q, q, 2, transformer_options=options())
+    with pytest.raises(ValueError, match="heads: 2 is not in the self-attention, whose heads are 0 to 1."):
+        Watcher(Query(), ((2, 2),))(host, q, q, q, 2, transformer_options=options())

@@ -17,7 +17,7 @@ NAMES = (
 # Calls that the model makes for each frame by itself.
 LEFT_OUT = {"Wan 2.1 HuMo": {"video to audio"}}
 BY_NAME = {str(case): case for case in CASES}
-WIDGETS = {"blocks": "", "head": -1, "percent": 0.5, "x": 50.0, "y": 50.0, "frame": 0, "seed": 0, "add_noise": True}
+WIDGETS = {"blocks": "", "heads": "", "percent": 0.5, "x": 50.0, "y": 50.0, "frame": 0, "seed": 0, "add_noise": True}
 
 pytestmark = pytest.mark.usefixtures("inference")
 
@@ -146,7 +146,7 @@ def test_the_prompt_and_the_step_count(lab, show):
     latent = {"samples": lab.sample()}
     first = show(lab.model, lab.prompt[0], latent)
     assert "LTXV" not in first["report"] and "Noise level" in first["report"]
-    for change in ({"percent": 0.9}, {"seed": 1}, {"frame": 1}, {"blocks": "1"}, {"head": 1}, {"x": 0.0}):
+    for change in ({"percent": 0.9}, {"seed": 1}, {"frame": 1}, {"blocks": "1"}, {"heads": "1"}, {"x": 0.0}):
         assert not torch.equal(show(lab.model, lab.prompt[0], latent, **change)["heat"], first["heat"]), change
     assert not torch.equal(show(lab.model, lab.prompt[1], latent)["token_heat"], first["token_heat"])
 
@@ -207,9 +207,10 @@ def test_a_run_cut_in_two_shows_its_own_step(lab, show, fed):
         ({"blocks": "2"}, "blocks: 2 is not in this model, whose blocks are 0 to 1."),
         ({"blocks": "0-7"}, "blocks: 7 is not in this model, whose blocks are 0 to 1."),
         ({"blocks": "first"}, "blocks: 'first' is not a block or a span of blocks"),
+        ({"heads": "all"}, "heads: 'all' is not a head or a span of heads"),
         ({"frame": 2}, "frame: 2 is not in this latent, whose frames are 0 to 1."),
         ({"mask": torch.zeros(1, 8, 8)}, "mask: nothing is marked in it."),
-        ({"head": 2}, "head: 2 is not in the self-attention, whose heads are 0 to 1."),
+        ({"heads": "2"}, "heads: 2 is not in the self-attention, whose heads are 0 to 1."),
         ({"sigmas": torch.tensor([0.0])}, "sigmas: the first noise level must be above 0"),
         ({"sigmas": torch.tensor([])}, "sigmas: the first noise level must be above 0"),
     ],
