@@ -14,7 +14,8 @@ from .layout import to_heads, to_mask
 from .moment import locate
 from .rules import ERROR, GUARD_OFF, MEASURE, Rule
 from .site import Site
-from .sparse import prepare
+from .sparse import AUTO, Runner, runners
+from .sparse.choose import fastest, key_of
 from .tally import Record, Tally
 from .tokens import Place
 
@@ -72,7 +73,7 @@ def decide(incoming: Incoming, options: Mapping, rules: tuple[Rule, ...], active
     site, place, call, odd = inspect(incoming, options)
     covering = [rule for rule, on in zip(rules, active) if on and rule.covers(site)]
     shape = winner(covering, "shape")
-    shaped = None if shape is None else _shape(shape, site, place, call, odd, host)
+    shaped = None if shape is None else _shape(incoming, shape, site, place, call, odd, host, tally)
     record = shaped if isinstance(shaped, Record) else _dense(incoming, covering, site, place, call, odd, host, tally)
     if isinstance(shaped, str):
         record.unshaped = (shape.shape.pattern.name, shaped)
@@ -88,21 +89,41 @@ def winner(covering: list[Rule], kind: str) -> Rule | None:
     return next((rule for rule in reversed(covering) if is_one(rule)), None)
 
 
-def _shape(rule: Rule, site: Site, place: Place | str, call: Call | None, odd: str | None, host: str) -> Record | str:
+def _shape(incoming, rule: Rule, site, place: Place | str, call, odd, host: str, tally: Tally) -> Record | str:
     """The Record of a call that runs by a pattern, or why it stays dense."""
     reason, shape = odd or (place if isinstance(place, str) else None), rule.shape
     if reason is None and place.stop - place.start < shape.min_tokens:
         reason = f"{place.stop - place.start} video tokens, fewer than min_tokens"
-    runner = reason or prepare(shape.pattern, place, call, block=site.block or 0, engine=shape.engine)
-    if isinstance(runner, str):
+    found = reason or runners(shape.pattern, place, call, block=site.block or 0, engine=shape.engine)
+    if isinstance(found, str):
         if rule.on_unsupported == ERROR:
-            raise UnsupportedAttention(sentence(shape.pattern.name, site, call, runner, "pattern"))
-        return runner
+            raise UnsupportedAttention(sentence(shape.pattern.name, site, call, found, "pattern"))
+        return found
     record = Record(site, call, rule, shape.pattern.name, host, place)
-    record.used = f"{shape.pattern.name} ({', '.join(dict.fromkeys(runner.engines))})"
-    record.kernel = lambda q, k, v, mask=None, scale=None: runner(q, k, v, scale)
-    record.guard = rule.guard != GUARD_OFF
+    runner = choose_engine(incoming, record, found, tally)
+    record.used = f"{shape.pattern.name} ({runner.label})"
+    record.kernel, record.guard = runner.kernel, rule.guard != GUARD_OFF
     return record
+
+
+def choose_engine(incoming: Incoming, record: Record, found: tuple[Runner, ...], tally: Tally) -> Runner:
+    """The fastest of the engines that accept a call; the record learns what was measured."""
+    rule = record.rule
+    if len(found) == 1 or rule.shape.engine != AUTO or rule.choice != MEASURE:
+        return found[0]
+
+    def tensors():
+        return to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
+
+    key = key_of(record.call, incoming.q.device, getattr(incoming.func, "__qualname__", ""), incoming.split_in)
+    try:
+        runner, record.choice, fresh = fastest(key, found, incoming.run, incoming.run_host, tensors, rule.max_error)
+    except Exception as error:  # a choice must not cost a render
+        tally.notes.append(f"auto could not measure the engines ({error}) and went by table order.")
+        return found[0]
+    if fresh:
+        tally.choosing += record.choice.spent
+    return runner
 
 
 def _dense(incoming, covering, site, place, call, odd, host: str, tally: Tally) -> Record:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from .draw import HOST_COLOUR, INK, PALE, PAPER, _font
 from .grid import index_of
-from .patterns import density, on, parts
+from .patterns import density, flop_ratio, on, parts
 from .tokens import Grid
 
 # Shown when no latent says which grid it will be; 97 frames of 768 x 448 in LTX.
@@ -18,9 +18,12 @@ SEEN, UNSEEN, HERE = (29, 105, 150), (226, 228, 232), (204, 80, 62)
 MASK_SIDE, FRAMES_SHOWN = 240, 12
 
 
-def draw_pattern(pattern, grid: Grid | None, width: int = 960) -> tuple[Image.Image, str]:
-    """RGB picture and text of a pattern on a token grid; without a grid on an example, and the text says so."""
-    lines = describe(pattern, grid)
+def draw_pattern(pattern, grid: Grid | None, others: int = 0, width: int = 960) -> tuple[Image.Image, str]:
+    """RGB picture and text of a pattern on a token grid; without a grid on an example, and the text says so.
+
+    others: tokens around the video, which see all and are seen by all.
+    """
+    lines = describe(pattern, grid, others)
     grid = grid or EXAMPLE
     relations = [(weight, on(part, grid), part) for weight, part in _all_parts(pattern)]
     fixed = [(weight, relation, part) for weight, relation, part in relations if relation is not None]
@@ -37,16 +40,18 @@ def draw_pattern(pattern, grid: Grid | None, width: int = 960) -> tuple[Image.Im
     return picture, "\n".join(lines)
 
 
-def describe(pattern, grid: Grid | None) -> list[str]:
-    """Grid, density and what the pattern can gain at most, in lines."""
+def describe(pattern, grid: Grid | None, others: int = 0) -> list[str]:
+    """Grid, density, FLOPs and what the pattern can gain at most, in lines."""
     shown = grid or EXAMPLE
     size = f"{' x '.join(map(str, shown))} = {prod(shown)} tokens (time x height x width)"
-    lines = [f"Grid: {size}" if grid else f"No latent connected; on an example of {size}"]
+    around = f", {others} other tokens" if others else ""
+    lines = [f"Grid: {size}{around}" if grid else f"No latent connected; on an example of {size}"]
     seen = density(pattern, shown)
     if seen is None:
         return [*lines, "Density: follows from the tensors of each call"]
-    gain = f"self-attention at most {1 / seen:.1f}x as fast" if seen < 1 else "dense: nothing is gained"
-    return [*lines, f"Density: {seen:.1%} of the video's (query, key) pairs; {gain}"]
+    flops = flop_ratio(pattern, shown, others)
+    gain = f"self-attention at most {1 / flops:.1f}x as fast" if flops < 1 else "dense: nothing is gained"
+    return [*lines, f"Density: {seen:.1%} of the video's (query, key) pairs; {flops:.1%} of the FLOPs; {gain}"]
 
 
 def _all_parts(pattern) -> tuple:

@@ -5,11 +5,14 @@ from comfy_api.latest import io
 from ..attention import patterns
 from ..attention.grid import ORDERS, TILE
 
-FRAMES = "Latent frames: 8 video frames each in LTX, 4 in Wan and HunyuanVideo."
+LATENT, FRAMES, SECONDS = UNITS = ("latent frames", "frames", "seconds")
+TIME = "time"
 
 
-def _int(name: str, default: int, low: int, high: int, tooltip: str) -> io.Int.Input:
-    return io.Int.Input(name, default=default, min=low, max=high, tooltip=tooltip)
+def _time(default: float, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(
+        TIME, default=float(default), min=0.01, max=100000.0, step=0.5, tooltip=f"{tooltip} In what time_unit says."
+    )
 
 
 def _percent(name: str, default: float, tooltip: str) -> io.Float.Input:
@@ -18,10 +21,18 @@ def _percent(name: str, default: float, tooltip: str) -> io.Float.Input:
 
 def _window(frames: int) -> list:
     return [
-        _int("frames", frames, 1, 4096, f"Length of the window. {FRAMES}"),
+        _time(frames, "Length of the window."),
         _percent("height", 50.0, "Height of the window in percent of the picture."),
         _percent("width", 50.0, "Width of the window in percent of the picture."),
     ]
+
+
+def _tail() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "tail",
+        default=True,
+        tooltip="Blocks that are not kept count by their mean, so that nothing is left out altogether.",
+    )
 
 
 def _order() -> io.Combo.Input:
@@ -36,22 +47,22 @@ def _order() -> io.Combo.Input:
 
 # name -> (widgets, widgets' values -> pattern).
 CHOICES = {
-    patterns.SlidingTile.name: (_window(12), lambda frames, height, width: patterns.SlidingTile(frames, height, width)),
+    patterns.SlidingTile.name: (_window(12), lambda time, height, width: patterns.SlidingTile(time, height, width)),
     patterns.Radial.name: (
         [
             _percent("keep", 100.0, "How much of the nearest frames is seen, in percent of the picture."),
-            _int("frames", 1, 1, 256, f"Distance at which the seen part begins to halve. {FRAMES}"),
+            _time(1, "Distance at which the seen part begins to halve."),
             io.Boolean.Input("first_frame", default=True, tooltip="Every token sees the first frame whole."),
         ],
-        lambda keep, frames, first_frame: patterns.Radial(keep, frames, first_frame=first_frame),
+        lambda keep, time, first_frame: patterns.Radial(keep, time, first_frame=first_frame),
     ),
     patterns.Neighbourhood.name: (
         _window(9),
-        lambda frames, height, width: patterns.Neighbourhood(frames, height, width),
+        lambda time, height, width: patterns.Neighbourhood(time, height, width),
     ),
     patterns.TemporalWindow.name: (
-        [_int("frames", 5, 1, 4096, f"How many of the nearest frames are seen, whole. {FRAMES}")],
-        lambda frames: patterns.TemporalWindow(frames),
+        [_time(5, "How many of the nearest frames are seen, whole.")],
+        lambda time: patterns.TemporalWindow(time),
     ),
     patterns.Spatial.name: ([], lambda: patterns.Spatial()),
     patterns.Temporal.name: ([], lambda: patterns.Temporal()),
@@ -60,8 +71,8 @@ CHOICES = {
             io.Combo.Input(
                 "blocks_do",
                 options=["alternate", "both"],
-                tooltip="alternate: spatial attention in even blocks, temporal in odd ones. both: the average of the two "
-                "in every block.",
+                tooltip="alternate: spatial attention in even blocks, temporal in odd ones. both: the average of the "
+                "two in every block.",
             ),
             io.Float.Input(
                 "spatial_weight",
@@ -75,12 +86,16 @@ CHOICES = {
         lambda blocks_do, spatial_weight: patterns.Factorised(spatial_weight if blocks_do == "both" else None),
     ),
     patterns.TopBlocks.name: (
-        [_percent("keep", 20.0, "The percent of key blocks that each block of queries keeps."), _order()],
-        lambda keep, token_order: patterns.TopBlocks(keep, token_order),
+        [_percent("keep", 20.0, "The percent of key blocks that each block of queries keeps."), _order(), _tail()],
+        lambda keep, token_order, tail: patterns.TopBlocks(keep, token_order, tail),
     ),
     patterns.MassBlocks.name: (
-        [_percent("mass", 80.0, "Key blocks are kept until they hold this percent of the attention."), _order()],
-        lambda mass, token_order: patterns.MassBlocks(mass, token_order),
+        [
+            _percent("mass", 80.0, "Key blocks are kept until they hold this percent of the attention."),
+            _order(),
+            _tail(),
+        ],
+        lambda mass, token_order, tail: patterns.MassBlocks(mass, token_order, tail),
     ),
 }
 REPLACE = "replace"
@@ -95,10 +110,72 @@ def pattern_input() -> io.DynamicCombo.Input:
     )
 
 
-def make(choice: dict):
-    """The pattern of a dynamic combo's value."""
+def units() -> list:
+    """What the patterns' `time` is counted in."""
+    return [
+        io.Combo.Input(
+            "time_unit",
+            options=list(UNITS),
+            default=LATENT,
+            tooltip="What the pattern's time is counted in. A latent frame is 8 frames of the video in LTX, 4 in Wan "
+            "and HunyuanVideo.",
+        ),
+        io.Float.Input(
+            "fps",
+            default=24.0,
+            min=0.1,
+            max=1000.0,
+            advanced=True,
+            tooltip="Frames a second, where time is in seconds.",
+        ),
+    ]
+
+
+def spared() -> list:
+    """What stays dense, besides the steps before start_percent and after end_percent."""
+    steps = "steps stay dense whatever start_percent and end_percent say."
+    blocks = "of the model's blocks stay dense."
+    return [
+        io.Int.Input(name, default=0, min=0, max=1000, advanced=True, tooltip=tooltip)
+        for name, tooltip in (
+            ("dense_first_steps", f"At least so many of the first {steps}"),
+            ("dense_last_steps", f"At least so many of the last {steps}"),
+            ("dense_first_blocks", f"So many of the first {blocks}"),
+            ("dense_last_blocks", f"So many of the last {blocks}"),
+        )
+    ]
+
+
+def make(choice: dict, frames_each: float = 1.0):
+    """The pattern of a dynamic combo's value. frames_each: frames of tokens in one unit of time."""
     widgets = {name: value for name, value in choice.items() if name != "pattern"}
+    if TIME in widgets:
+        widgets[TIME] = max(1, round(widgets[TIME] * frames_each))
     return CHOICES[choice["pattern"]][1](**widgets)
+
+
+def frames_in(unit: str, fps: float, ratio: int, patch: int) -> float:
+    """Frames of tokens in one `unit`. ratio: frames of the video in a latent one; patch: latent frames in a token."""
+    return {LATENT: 1.0, FRAMES: 1.0 / ratio, SECONDS: fps / ratio}[unit] / patch
+
+
+def without(spans: tuple, first: int, last: int, count: int | None) -> tuple:
+    """Spans of blocks without the model's `first` first and `last` last ones. count: of its blocks, None: not known.
+
+    ValueError with a sentence when that cannot be told, or leaves none.
+    """
+    if not first and not last:
+        return spans
+    if last and count is None:
+        raise ValueError(f"dense_last_blocks: {last} cannot be told apart, this model's blocks are not known.")
+    end = None if count is None else count - 1 - last
+    cut = [(max(a, first), b if end is None else end if b is None else min(b, end)) for a, b in spans or ((0, None),)]
+    left = tuple((a, b) for a, b in cut if b is None or a <= b)
+    if not left:
+        raise ValueError(
+            f"dense_first_blocks and dense_last_blocks: {first} and {last} leave no block for the pattern."
+        )
+    return left
 
 
 def combined(pattern, before, combine: str):

@@ -46,6 +46,14 @@ def family_of(patcher) -> Family | None:
     return find(type(patcher.model.diffusion_model).__name__)
 
 
+def blocks_of(patcher, role: str) -> int | None:
+    """How many blocks of a MODEL make calls of that role; None for an unknown family."""
+    family = family_of(patcher)
+    if family is None or family.unsupported:
+        return None
+    return max((block for _, r, block in family.sites(patcher.model.diffusion_model) if r == role), default=-1) + 1
+
+
 def publish(patcher) -> None:
     """ON_PRE_RUN: hooks on the model and on every attention module that its family names."""
     remove(patcher)

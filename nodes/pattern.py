@@ -21,6 +21,7 @@ def _pattern_inputs() -> list:
             "latent", optional=True, tooltip="The latent you will sample: the picture then shows its grid."
         ),
         _patterns.pattern_input(),
+        *_patterns.units(),
         io.Combo.Input(
             "combine",
             options=list(_patterns.COMBINE),
@@ -29,6 +30,7 @@ def _pattern_inputs() -> list:
             tooltip="With the pattern of the Video Attention Pattern before this one.",
         ),
         *_inputs.which(start=0.2),
+        *_patterns.spared(),
         io.Int.Input(
             "min_tokens",
             default=4096,
@@ -41,9 +43,10 @@ def _pattern_inputs() -> list:
             options=[registry.AUTO, *sparse.names()],
             default=registry.AUTO,
             advanced=True,
-            tooltip="What runs the pattern. auto: the first that accepts it.",
+            tooltip="What runs the pattern. auto: the fastest that accepts it.",
         ),
         *_inputs.how(),
+        *_inputs.choice(),
     ]
 
 
@@ -77,33 +80,58 @@ class VideoAttentionPattern(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, blocks="", start_percent=0.0, end_percent=1.0):
+    def validate_inputs(cls, blocks="", start_percent=0.0, end_percent=1.0, pattern=None):
+        # ComfyUI hands over what a dynamic combo holds, asked for or not.
         if None in (blocks, start_percent, end_percent):
             return True
         return _inputs.wrong_where(blocks, start_percent, end_percent) or True
 
     @classmethod
-    def execute(
-        cls, model, pattern, combine, blocks, start_percent, end_percent, min_tokens, engine, latent=None, **how
-    ) -> io.NodeOutput:
-        wrong = _inputs.wrong_where(blocks, start_percent, end_percent)
-        if wrong:
-            raise ValueError(wrong)
-        chosen = _patterns.combined(_patterns.make(pattern), _host.pattern_of(model), combine)
-        shape = rules.Shape(chosen, engine, min_tokens)
-        spans = rules.parse_blocks(blocks)
-        rule = rules.Rule("", SELF, spans, start_percent, end_percent, shape=shape, **how)
-        picture, text = draw_pattern(chosen, _grid(model, latent))
+    def execute(cls, model, pattern, time_unit, fps, combine, latent=None, **widgets) -> io.NodeOutput:
+        frames_each = _patterns.frames_in(time_unit, fps, *_time_of(model))
+        chosen = _patterns.combined(_patterns.make(pattern, frames_each), _host.pattern_of(model), combine)
+        tokens = _tokens(model, latent)
+        picture, text = draw_pattern(chosen, tokens and tokens.grid, _others(tokens))
         image = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
-        return io.NodeOutput(_host.install(model, rule), image, text, ui=ui.PreviewText(_host.status(model)))
+        patched = _host.install(model, _rule(model, chosen, **widgets))
+        return io.NodeOutput(patched, image, text, ui=ui.PreviewText(_host.status(model)))
 
 
-def _grid(model, latent):
-    """The token grid of the latent, None without one or where the model's layout is not known."""
+def _rule(
+    model, pattern, blocks, start_percent, end_percent, min_tokens, engine, dense_first_steps, dense_last_steps,
+    dense_first_blocks, dense_last_blocks, auto_choice, **how,
+) -> rules.Rule:  # fmt: skip
+    """The widgets' Rule. ValueError with a sentence about the first one that cannot be right."""
+    wrong = _inputs.wrong_where(blocks, start_percent, end_percent)
+    if wrong:
+        raise ValueError(wrong)
+    known = _sites.blocks_of(model, SELF)
+    spans = _patterns.without(rules.parse_blocks(blocks), dense_first_blocks, dense_last_blocks, known)
+    shape, spared = rules.Shape(pattern, engine, min_tokens), (dense_first_steps, dense_last_steps)
+    return rules.Rule(
+        "", SELF, spans, start_percent, end_percent, shape=shape, spared=spared, choice=auto_choice, **how
+    )
+
+
+def _time_of(model) -> tuple[int, int]:
+    """Frames of the video in one of the latent, latent frames in one of the tokens."""
+    ratio = getattr(model.model.latent_format, "temporal_downscale_ratio", 1)
+    probe = _sites.tokens_of_latent(model, torch.empty(1, 1, 8, 32, 32, device="meta"))
+    frames = probe.grid[0] if probe is not None and probe.grid else 8
+    return ratio, max(1, 8 // frames)
+
+
+def _tokens(model, latent):
+    """The layout of the latent, None without one or where the model's is not known."""
     if latent is None:
         return None
     tokens = _sites.tokens_of_latent(model, comfy.sample.fix_empty_latent_channels(model, latent["samples"]))
-    return None if tokens is None else tokens.grid
+    return None if tokens is None or tokens.grid is None else tokens
+
+
+def _others(tokens) -> int:
+    """Tokens around the video, as far as they are known before a prompt is."""
+    return sum(span.length or 0 for span in (*tokens.prefix, *tokens.suffix)) if tokens else 0
 
 
 class VideoAttentionStrength(io.ComfyNode):

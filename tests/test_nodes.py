@@ -45,8 +45,13 @@ def picture(schema) -> dict:
 def input_picture(i) -> dict:
     fields = {name: getattr(i, name, None) for name in ("default", "min", "max", "step", "advanced", "optional")}
     # Names of model files are each user's own.
-    fields["options"] = None if i.id.endswith("_name") else getattr(i, "options", None)
+    fields["options"] = None if i.id.endswith("_name") else options_picture(getattr(i, "options", None))
     return {"id": i.id, "type": i.io_type} | {k: v for k, v in fields.items() if v not in (None, False)}
+
+
+def options_picture(options):
+    """The options of a combo, those of a dynamic one with their widgets."""
+    return options and [o if isinstance(o, str) else {o.key: [input_picture(i) for i in o.inputs]} for o in options]
 
 
 def test_schemas_are_those_that_workflows_know(schemas, request):

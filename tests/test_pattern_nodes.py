@@ -16,10 +16,10 @@ FAMILIES = ("LTXV", "Wan", "HunyuanVideo", "LTX-2", "CogVideoX", "Mochi")
 PATTERNS = {
     "spatial": {},
     "temporal": {},
-    "temporal window": {"frames": 1},
-    "sliding tile": {"frames": 1, "height": 50.0, "width": 50.0},
-    "neighbourhood": {"frames": 3, "height": 50.0, "width": 50.0},
-    "radial": {"keep": 50.0, "frames": 1, "first_frame": False},
+    "temporal window": {"time": 1},
+    "sliding tile": {"time": 1, "height": 50.0, "width": 50.0},
+    "neighbourhood": {"time": 3, "height": 50.0, "width": 50.0},
+    "radial": {"keep": 50.0, "time": 1, "first_frame": False},
 }
 
 
@@ -35,7 +35,8 @@ def shaped(pack, model, pattern="spatial", latent=None, **widgets):
     node = pack.nodes.pattern.VideoAttentionPattern
     skipped = ("model", "latent", "pattern")
     values = {i.id: i.default for i in node.GET_SCHEMA().inputs if i.id not in skipped}
-    values |= {"start_percent": 0.0, "min_tokens": 0, **widgets}
+    # Which engine is the fastest on a few tokens is chance.
+    values |= {"start_percent": 0.0, "min_tokens": 0, "auto_choice": "table order", **widgets}
     choice = {"pattern": pattern, **(PATTERNS.get(pattern) or {})}
     return node.execute(model, pattern=choice, latent=latent, **values)
 
@@ -119,7 +120,7 @@ def test_patterns_combine(lab, pack):
 @pytest.mark.parametrize("pattern", ["top blocks", "blocks by mass"])
 def test_patterns_that_follow_the_tensors(pattern, lab, pack, monkeypatch):
     widgets = {"top blocks": {"keep": 50.0}, "blocks by mass": {"mass": 50.0}}[pattern]
-    monkeypatch.setitem(PATTERNS, pattern, {**widgets, "token_order": "tile"})
+    monkeypatch.setitem(PATTERNS, pattern, {**widgets, "token_order": "tile", "tail": False})
     calls = lab.counted(shaped(pack, lab.model, pattern).args[0])
     assert sum(n for (role, used), n in calls.items() if role == "self") == 8
     with pytest.raises(ValueError, match="^combine: 'union' of spatial and .* is not possible: "):
@@ -129,9 +130,75 @@ def test_patterns_that_follow_the_tensors(pattern, lab, pack, monkeypatch):
 def test_the_picture_and_the_words(lab, pack):
     _, picture, words = shaped(pack, lab.model, "spatial", latent={"samples": torch.zeros(1, 128, 5, 6, 7)}).args
     assert words.startswith("Grid: 5 x 6 x 7 = 210 tokens (time x height x width)\nDensity: 20.0% of ")
+    assert "; 20.0% of the FLOPs; " in words
     assert "at most 5.0x as fast" in words
     assert picture.ndim == 4 and picture.shape[-1] == 3 and 0 <= picture.min() < picture.max() <= 1
     assert shaped(pack, lab.model, "spatial").args[2].startswith("No latent connected; on an example of ")
+
+
+def test_engines_are_measured_once(lab, pack):
+    """As for dense kernels: the report says what was timed; later runs remember."""
+    model = shaped(pack, lab.model, "spatial", auto_choice="measure").args[0]
+    reports = [lab.report(lab.sample(model)) for _ in range(2)]
+    assert reports[0].choosing > 0 == reports[1].choosing
+    for report in reports:
+        (line,) = report.measured
+        assert line.startswith("self 24x24: ") and all(name in line for name in ("host", "folded", "slabs", "tiles"))
+        (used,) = (row.used for row in report.rows if row.role == "self")
+        assert used == f"spatial ({line.rsplit(' -> ')[1]})"
+
+
+def test_spared_steps_and_blocks_stay_dense(lab, pack):
+    def shaped_calls(**widgets):
+        calls = lab.counted(shaped(pack, lab.model, "spatial", **widgets).args[0], steps=5)
+        return calls.get(("self", "spatial (folded)"), 0)
+
+    assert shaped_calls() == 10
+    assert shaped_calls(dense_first_steps=1, dense_last_steps=2) == 4
+    assert shaped_calls(dense_first_steps=9) == 0
+    assert shaped_calls(start_percent=0.5, dense_first_steps=1) == shaped_calls(start_percent=0.5)
+    assert shaped_calls(dense_first_blocks=1) == shaped_calls(dense_last_blocks=1) == 5
+    with pytest.raises(ValueError, match="^dense_first_blocks and dense_last_blocks: 1 and 1 leave no block for the "):
+        shaped_calls(dense_first_blocks=1, dense_last_blocks=1)
+
+
+@pytest.mark.parametrize(
+    ("spans", "first", "last", "left"),
+    [
+        ((), 0, 0, ()),
+        ((), 2, 0, ((2, 9),)),
+        ((), 0, 3, ((0, 6),)),
+        (((0, 3), (7, None)), 2, 1, ((2, 3), (7, 8))),
+        (((0, 1), (4, 4)), 2, 0, ((4, 4),)),
+    ],
+)
+def test_blocks_without_the_spared(spans, first, last, left, pack):
+    assert pack.nodes._patterns.without(spans, first, last, 10) == left
+
+
+def test_blocks_of_an_unknown_model(pack):
+    without = pack.nodes._patterns.without
+    assert without((), 2, 0, None) == ((2, None),)
+    with pytest.raises(ValueError, match="^dense_last_blocks: 1 cannot be told apart, this model's blocks are not kno"):
+        without((), 0, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "time", "frames"),
+    [
+        ("LTXV", "latent frames", 3, 3),
+        ("LTXV", "frames", 24, 3),
+        ("LTXV", "seconds", 1.5, 4),  # 36 frames of 24 a second, 8 in a latent one
+        ("Wan", "seconds", 1.0, 6),
+        ("HunyuanVideo", "frames", 1, 1),  # never none
+        ("LTX-2", "frames", 16, 2),
+        ("Mochi", "frames", 12, 2),
+    ],
+)
+def test_time_in_units_of_the_user(name, unit, time, frames, pack, built, inference, monkeypatch):
+    monkeypatch.setitem(PATTERNS, "temporal window", {"time": time})
+    patched = shaped(pack, built(name), "temporal window", time_unit=unit, fps=24.0).args[0]
+    assert pack.nodes._host.pattern_of(patched).frames == frames
 
 
 # --- strength --------------------------------------------------------------------------------------------------------

@@ -45,6 +45,11 @@ class Runner:
         return tuple(engine.name for _, _, engine in self.parts)
 
     @property
+    def label(self) -> str:
+        """The engines' names, each once."""
+        return ", ".join(dict.fromkeys(self.engines))
+
+    @property
     def flop_ratio(self) -> float | None:
         """FLOPs over those of dense attention; None where only the tensors can tell."""
         ratios = [flop_ratio(task.pattern, task.grid, task.sinks) for _, task, _ in self.parts]
@@ -61,6 +66,10 @@ class Runner:
             return out
         rest = F.scaled_dot_product_attention(others[0], k, v, scale=scale)
         return torch.cat([rest[:, :, :start], out, rest[:, :, start:]], dim=2)
+
+    def kernel(self, q, k, v, mask=None, scale=None) -> torch.Tensor:
+        """The Runner under the contract of a backend; patterns take no mask."""
+        return self(q, k, v, scale)
 
     def _video(self, video, sinks, scale) -> torch.Tensor:
         out = None
@@ -82,27 +91,36 @@ def names() -> tuple[str, ...]:
     return tuple(engine.name for engine in TABLE)
 
 
-def prepare(
+def prepare(pattern, place: Place, call: Call, **how) -> Runner | str:
+    """The first of `runners`, or why there is none."""
+    found = runners(pattern, place, call, **how)
+    return found if isinstance(found, str) else found[0]
+
+
+def runners(
     pattern, place: Place, call: Call, *, block: int = 0, engine: str = AUTO, order: str = RASTER, tile: Grid = CUBE,
     compile_on_cpu: bool = False,
-) -> Runner | str:  # fmt: skip
-    """A Runner for `pattern` in calls like `call`, or why there is none.
+) -> tuple[Runner, ...] | str:  # fmt: skip
+    """The Runners for `pattern` in calls like `call`, one for each engine that accepts, best first, or why none does.
 
-    block: index of the model's block, for patterns that alternate. engine: a name, or AUTO: the first of TABLE that
-    accepts. order, tile: how the video's tokens stand in the call, where they have been moved; see grid.order.
-    compile_on_cpu: lets FlexAttention compile for the CPU.
+    block: index of the model's block, for patterns that alternate. engine: a name, or AUTO: any of TABLE. order, tile:
+    how the video's tokens stand in the call, where they have been moved; see grid.order. compile_on_cpu: lets
+    FlexAttention compile for the CPU.
     """
     reason = refuses(pattern, place, call, block)
     if reason:
         return reason
-    chosen = []
+    accepted = []
     for weight, part in parts(pattern, block):
         task = Task(part, place, order, tile, compile_on_cpu)
         found = candidates(task, call, engine)
         if isinstance(found, str):
             return found
-        chosen.append((weight, task, found[0]))
-    return Runner(place, tuple(chosen))
+        accepted.append((weight, task, found))
+    # A part that an engine refuses runs on the best of its own.
+    wanted = dict.fromkeys(row for _, _, found in accepted for row in found)
+    made = (tuple((w, task, row if row in found else found[0]) for w, task, found in accepted) for row in wanted)
+    return tuple(dict.fromkeys(Runner(place, some) for some in made))
 
 
 def candidates(task: Task, call: Call, engine: str = AUTO) -> tuple[Engine, ...] | str:
