@@ -128,7 +128,7 @@ def place_name(grid: Grid, index: int) -> str:
 
 
 def to_text(maps: Maps, views: Sequence[View], left_out: dict[str, str], heads: str = "") -> str:
-    """Markdown: whose view, where it is brightest, a table of shares by block, the prompt's tokens, the cost."""
+    """Words: whose view, where it is brightest, a table of shares by block, the prompt's tokens, the cost."""
     frames, rows, columns = maps.grid
     first = place_name(maps.grid, int(maps.queries[0]))
     count = len(maps.queries)
@@ -154,11 +154,10 @@ def _table(maps: Maps) -> list[str]:
     parts = list(dict.fromkeys(part for shares in (*maps.shares.values(), maps.even) for part in shares))
     rows = {f"{block}": shares for block, shares in maps.shares.items()}
     rows |= {f"mean of {format_blocks(maps.chosen)}": maps.mean, "if even": maps.even}
-    lines = [f"| block | {' | '.join(parts)} |", "| --- |" + " --- |" * len(parts)]
-    return lines + [
-        f"| {name} | " + " | ".join(percent(shares.get(part, 0.0)) for part in parts) + " |"
-        for name, shares in rows.items()
-    ]
+    cells = [["block", *parts]]
+    cells += [[name, *(percent(shares.get(part, 0.0)) for part in parts)] for name, shares in rows.items()]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells]
 
 
 def _spread_text(spread: Spread) -> str:

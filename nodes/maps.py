@@ -4,13 +4,14 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention.draw_maps import draw_heat, draw_shares, draw_spreads
+from ..attention.draw_maps import FOOT, draw_heat, draw_shares, draw_spreads
 from ..attention.maps import Query, Watcher
 from ..attention.rules import parse_blocks
 from ..attention.views import Maps, gather, to_text
 from . import _maps
 
 BLANK = torch.ones(1, 64, 64, 3)
+MOST_SHOWN = 40
 
 
 class VideoAttentionMaps(io.ComfyNode):
@@ -49,9 +50,10 @@ class VideoAttentionMaps(io.ComfyNode):
         maps = gather(watcher.views, query, spans)
         if maps is None:
             text = _nothing(model, watcher)
-            return io.NodeOutput(BLANK, BLANK, BLANK, text, ui=ui.PreviewText(text))
+            return io.NodeOutput(BLANK, BLANK, BLANK, text, ui=ui.PreviewText(text).as_dict())
         text = f"Noise level {sigma:.4g}.\n{to_text(maps, watcher.views, watcher.left_out, heads)}"
-        return io.NodeOutput(*_draw(maps, query, images), text, ui=ui.PreviewText(text))
+        heat, *charts = _draw(maps, query, images)
+        return io.NodeOutput(heat, *charts, text, ui={**ui.PreviewText(text).as_dict(), "heat": _shown(heat)})
 
 
 def _sources() -> list:
@@ -102,7 +104,15 @@ def _choices() -> list:
             tooltip="Frame of the query point, as the heat map counts: one for each frame of the latent, which holds "
             "4 to 8 pictures in most models.",
         ),
-        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="Of the noise that is added to the latent."),
+        # Without the front end's own "randomize": another noise in each run would hide what a click changes.
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**63 - 1,
+            control_after_generate=False,
+            tooltip="Of the noise that is added to the latent.",
+        ),
         io.Boolean.Input(
             "add_noise",
             default=True,
@@ -122,6 +132,13 @@ def _draw(maps: Maps, query: Query, images) -> tuple:
     return draw_heat(maps, query, images), *(
         torch.from_numpy(np.asarray(chart, dtype=np.float32) / 255.0)[None] for chart in charts
     )
+
+
+def _shown(heat) -> tuple:
+    """Pictures for the node, where web/look.js lets the user click: at most MOST_SHOWN frames, without the scale."""
+    frames = range(0, len(heat), -(-len(heat) // MOST_SHOWN))
+    saved = ui.PreviewImage(heat[list(frames), :-FOOT]).as_dict()["images"]
+    return tuple({**file, "frame": frame} for file, frame in zip(saved, frames))
 
 
 def _nothing(model, watcher: Watcher) -> str:

@@ -13,6 +13,7 @@ Late = sync_api.TimeoutError
 DEMO = host.ROOT / "workflows" / "Video attention demo.json"
 PICTURES = host.ROOT / "output" / "test"
 STEPS = 4
+TINY = "tiny-ltxv.safetensors"
 NODE = "const node = app.graph.nodes.find((n) => n.type === type);"
 
 
@@ -138,3 +139,59 @@ def check_results(page) -> None:
     report = next(text for text in shown if "attention calls" in text)
     assert value(page, "VideoAttentionBackend", "what ran") == "LTXV: blocks and grid known"
     assert re.match(rf"LTXVModel, 8 x 8 x 8 tokens .*, {STEPS} steps: \d+ of \d+ attention calls", report)
+
+
+def looking(steps: int) -> dict:
+    """A prompt: the tiny model behind Backend, sampled, reported, looked into."""
+    nodes = {
+        "1": ("UNETLoader", {"unet_name": TINY, "weight_dtype": "default"}),
+        "2": ("VideoAttentionBackend", {"model": ["1", 0], "backend": "sdpa"}),
+        "3": ("VideoAttentionDemoPrompt", {"colour": "red", "shape": "disc", "direction": "right"}),
+        "4": ("EmptyLTXVLatentVideo", {"width": 128, "height": 96, "length": 9, "batch_size": 1}),
+        "5": (
+            "KSampler",
+            {
+                "model": ["2", 0], "positive": ["3", 0], "negative": ["3", 1], "latent_image": ["4", 0], "seed": 1,
+                "steps": steps, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
+            },
+        ),
+        "6": ("VideoAttentionReport", {"latent": ["5", 0]}),
+        "7": ("VideoAttentionMaps", {"model": ["2", 0], "positive": ["3", 0], "latent": ["6", 0]}),
+    }  # fmt: skip
+    return {key: {"class_type": kind, "inputs": inputs} for key, (kind, inputs) in nodes.items()}
+
+
+SHOWN = "[...document.querySelectorAll('[data-frame] img')].filter((i) => i.naturalWidth > 100)"
+
+
+def test_maps_and_report_are_on_their_nodes(page):
+    """The report grows while the sampler runs; a click on a heat map is the next query point."""
+    page.evaluate("(prompt) => app.loadApiJson(prompt, 'looking')", looking(steps=12))
+    page.evaluate(
+        """() => { window.told = []; window.comfyAPI.api.api.addEventListener("video_attention.progress", () => {
+            const node = app.graph.nodes.find((n) => n.type === "VideoAttentionReport");
+            told.push(node.widgets.find((w) => w.name === "what ran").value); }); }"""
+    )
+    page.evaluate("app.canvas.ds.scale = 0.7; app.canvas.ds.offset = [60, 140]; app.graph.arrange(60)")
+    page.get_by_test_id("queue-button").click()
+    page.wait_for_function(f"{SHOWN}.length === 2")
+    told = page.evaluate("told")
+    assert len(told) >= 2 and re.match(r"Step 1 of 12, .*s left\.\nself on sdpa: 2 calls", told[0])
+    assert "8 x 8 x 8" not in told[0] and value(page, "VideoAttentionReport", "what ran").startswith(
+        "LTXVModel, 2 x 3 x 4"
+    )
+    assert "View of the token at frame 0, row 1, column 2" in value(page, "VideoAttentionMaps", "what ran")
+    shoot(page, "maps")
+    box = page.locator("[data-frame='1']").bounding_box()
+    page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.8 * box["height"])
+    point = [value(page, "VideoAttentionMaps", name) for name in ("x", "y", "frame")]
+    assert point == pytest.approx([30, 80, 1], abs=2)
+    assert value(page, "VideoAttentionMaps", "seed") == 0
+    page.get_by_test_id("queue-button").click()
+    page.wait_for_function(
+        f"(type) => {{ {NODE} return node.widgets.find((w) => w.name === 'what ran').value.includes("
+        "'View of the token at frame 1, row 2, column 1'); }",
+        arg="VideoAttentionMaps",
+    )
+    page.wait_for_timeout(500)
+    shoot(page, "maps looked from a click")

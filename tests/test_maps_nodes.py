@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import CASES
 from tiny.case import SLOT, parts, prompt
 
@@ -52,7 +56,8 @@ def show(pack):
     def run(model, positive, latent, **more):
         output = node.execute(model, positive, latent, **{**WIDGETS, **more})
         found = dict(zip([part.id for part in node.GET_SCHEMA().outputs], output.args))
-        assert output.ui.as_dict()["text"] == (found["report"],)
+        assert output.ui["text"] == (found["report"],)
+        found["shown"] = output.ui.get("heat", ())
         return found
 
     return run
@@ -123,6 +128,8 @@ def test_the_model_gives_the_same_bits_and_keeps_nothing(name, pack, models):
 
 @pytest.mark.parametrize("name", ["LTX-Video 0.9", "LTX-2", "Wan 2.1 T2V", "HunyuanVideo"])
 def test_the_node_shows_pictures_and_figures(name, show, models):
+    import folder_paths
+
     case = BY_NAME[name]
     positive, latent = given(case)
     clip = torch.rand(9, 96, 128, 3)
@@ -131,15 +138,27 @@ def test_the_node_shows_pictures_and_figures(name, show, models):
     assert found["heat"].shape == (frames, 96 * 4 + 44, 128 * 4, 3)
     for image in (found["heat"], found["shares"], found["token_heat"]):
         assert image.dtype == torch.float32 and image.min() >= 0 and image.max() <= 1 and image.std() > 0.01
-    assert "text: 7 tokens in" in found["report"] and "| mean of 0-" in found["report"]
-    assert ("| text |" in found["report"]) == (name == "HunyuanVideo"), "text in the same sequence, or apart"
+    assert "text: 7 tokens in" in found["report"] and "\nmean of 0-" in found["report"]
+    assert (re.search("^block .* text", found["report"], re.M) is not None) == (name == "HunyuanVideo"), (
+        "text in the same sequence, or apart"
+    )
     assert ("audio: 9 tokens" in found["report"]) == (name == "LTX-2")
+    # On the node: every frame without the scale below it.
+    assert [picture["frame"] for picture in found["shown"]] == list(range(frames))
+    with Image.open(Path(folder_paths.get_temp_directory()) / found["shown"][0]["filename"]) as file:
+        pixels = torch.from_numpy(np.array(file)).float() / 255
+    assert (pixels - found["heat"][0, : 96 * 4]).abs().max() < 0.01
     mask = torch.zeros(96, 128)
     mask[:48] = 1
     assert (
         "tokens, the first at frame 1, row 0, column 0"
         in show(models(case), positive, latent, frame=1, mask=mask)["report"]
     )
+
+
+def test_a_long_clip_shows_every_third_frame_on_the_node(pack):
+    shown = pack.nodes.maps._shown(torch.rand(81, 60, 16, 3))
+    assert [picture["frame"] for picture in shown] == list(range(0, 81, 3))
 
 
 def test_the_prompt_and_the_step_count(lab, show):
@@ -234,7 +253,7 @@ def test_a_model_without_placed_attention_says_so(models, show, pack, lab, monke
     found = show(models(case), *given(case))
     for role in ("spatial", "temporal", "image"):
         assert f"No map of {role}-attention: this model folds frames or places into the batch" in found["report"]
-    assert found["heat"].shape == (1, 64, 64, 3)
+    assert found["heat"].shape == (1, 64, 64, 3) and not found["shown"]
     monkeypatch.setattr(pack.nodes._sites, "family_of", lambda patcher: None)
     report = show(lab.model, lab.prompt[0], {"samples": torch.zeros(1, 128, 2, 3, 4)})["report"]
     assert "nothing is known of this model's tokens" in report

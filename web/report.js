@@ -1,6 +1,7 @@
 // Shows a node's text on it: ComfyUI sends the text, but draws text on its own PreviewAny alone.
 
 import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
 import { ComfyWidgets } from "../../scripts/widgets.js";
 
 // Whole reports, and one line on nodes that patch a model.
@@ -42,6 +43,10 @@ function addWidget(node) {
   // Neither part of the prompt nor of the saved workflow.
   widget.serialize = false;
   widget.options.serialize = false;
+  // Of a new node; a loaded workflow brings its sizes. Some lines of a report, not two.
+  if (REPORTS.includes(node.comfyClass)) {
+    node.setSize([Math.max(node.size[0], 460), Math.max(node.size[1], node.computeSize()[1] + 160)]);
+  }
 }
 
 function show(node, output) {
@@ -51,8 +56,33 @@ function show(node, output) {
   if (LINES.includes(node.comfyClass)) widget.label = widget.value;
 }
 
+// What is upstream of a Report, up to the next Report before it.
+function isBehind(report, id) {
+  const seen = new Set();
+  const waiting = [report];
+  while (waiting.length) {
+    const node = waiting.pop();
+    if (!node || seen.has(node.id) || (node !== report && node.comfyClass === "VideoAttentionReport")) continue;
+    seen.add(node.id);
+    for (let slot = 0; slot < (node.inputs?.length ?? 0); slot++) waiting.push(node.getInputNode(slot));
+  }
+  return [...seen].some((known) => String(known) === id);
+}
+
+function showProgress({ detail }) {
+  // Of a sampler in a subgraph the id begins with that of the subgraph's node.
+  const id = String(detail.node).split(":")[0];
+  for (const node of app.graph.nodes) {
+    if (node.comfyClass === "VideoAttentionReport" && isBehind(node, id)) show(node, { text: [detail.text] });
+  }
+}
+
 app.registerExtension({
   name: "VideoAttention.Report",
+
+  setup() {
+    api.addEventListener("video_attention.progress", showProgress);
+  },
 
   nodeCreated(node) {
     if (![...REPORTS, ...LINES].includes(node.comfyClass)) return;
