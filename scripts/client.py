@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import aiohttp
 
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+DYNAMIC = "COMFY_DYNAMICCOMBO"
+SEEDS = ("seed", "noise_seed")  # the front end adds its control to these, asked for or not
 BYPASSED, MUTED = 4, 2
 
 
@@ -30,33 +32,59 @@ def to_prompt(workflow: dict, object_info: dict) -> dict:
         for slot in node.get("inputs", ()):
             if slot.get("link") is not None:
                 source = _through_bypassed(links[slot["link"]], nodes, links)
-                inputs[slot["name"]] = list(source)
+                if source is not None:
+                    inputs[slot["name"]] = list(source)
         prompt[key] = {"class_type": node["type"], "inputs": inputs}
     return prompt
 
 
-def _widget_values(node: dict, info: dict) -> dict:
-    values, order = list(node.get("widgets_values") or ()), info["input_order"]
-    inputs = {}
-    for name in [*order.get("required", ()), *order.get("optional", ())]:
-        kind, *options = (info["input"].get("required", {}) | info["input"].get("optional", {}))[name]
-        widget = isinstance(kind, list) or kind in WIDGETS or kind.startswith("COMFY_DYNAMICCOMBO")
-        if not widget or not values:
+def is_widget(kind) -> bool:
+    """Whether the front end draws a widget for an input of this type, as /object_info tells it."""
+    return isinstance(kind, list) or kind.split(",")[0] in WIDGETS or kind.startswith(DYNAMIC)
+
+
+def walk_widgets(inputs: dict, take: Callable, prefix: str = "") -> Iterator[tuple]:
+    """(name, type, options, value) of each widget, as the front end orders them.
+
+    inputs: of a node in /object_info. take(name, type, options) gives a widget's value: what a dynamic combo holds
+    decides which widgets follow it.
+    """
+    for name, (kind, *more) in (inputs.get("required", {}) | inputs.get("optional", {})).items():
+        if not is_widget(kind):
             continue
-        inputs[name] = values.pop(0)
-        # The front end saves "randomize" and the like right behind the seed.
-        if options and options[0].get("control_after_generate") and values:
-            values.pop(0)
-    return inputs
+        options = more[0] if more else {}
+        value = take(prefix + name, kind, options)
+        yield prefix + name, kind, options, value
+        if not isinstance(kind, list) and kind.startswith(DYNAMIC):
+            for option in options["options"]:
+                if option["key"] == value:
+                    yield from walk_widgets(option["inputs"], take, f"{prefix}{name}.")
 
 
-def _through_bypassed(source: tuple, nodes: dict, links: dict) -> tuple:
+def beside(name: str, options: dict) -> list:
+    """What the front end saves right behind a widget's value: "randomize" and the like, the kind of an upload."""
+    reseeds = options.get("control_after_generate", name in SEEDS)
+    return ["fixed"] * bool(reseeds) + ["image"] * bool(options.get("image_upload"))
+
+
+def _widget_values(node: dict, info: dict) -> dict:
+    values = list(node.get("widgets_values") or ())
+
+    def take(name, kind, options):
+        value = values.pop(0) if values else options.get("default")
+        del values[: len(beside(name, options))]
+        return value
+
+    return {name: value for name, _, _, value in walk_widgets(info["input"], take) if value is not None}
+
+
+def _through_bypassed(source: tuple, nodes: dict, links: dict) -> tuple | None:
     node = nodes[source[0]]
     if node.get("mode", 0) != BYPASSED:
         return source
     kind = node["outputs"][source[1]]["type"]
-    slot = next(s for s in node["inputs"] if s["type"] == kind and s.get("link") is not None)
-    return _through_bypassed(links[slot["link"]], nodes, links)
+    slot = next((s for s in node["inputs"] if s["type"] == kind and s.get("link") is not None), None)
+    return slot and _through_bypassed(links[slot["link"]], nodes, links)
 
 
 class Client:
@@ -67,6 +95,10 @@ class Client:
 
     def object_info(self) -> dict:
         return asyncio.run(self._get("/object_info"))
+
+    def stats(self) -> dict:
+        """What the server runs on."""
+        return asyncio.run(self._get("/system_stats"))
 
     def run(self, prompt: dict, on_step: Callable[[int, int], None] = lambda value, total: None) -> dict:
         """Queues `prompt`, waits, and returns node id -> its outputs. RunFailed with ComfyUI's message."""
@@ -84,7 +116,8 @@ class Client:
             body = {"prompt": prompt, "client_id": self.id}
             async with session.post(f"{self.address}/prompt", json=body) as answer:
                 queued = await answer.json()
-            if "prompt_id" not in queued:
+            # With errors at some nodes ComfyUI still runs what does not need them.
+            if "prompt_id" not in queued or queued.get("node_errors"):
                 raise RunFailed(refusal(queued))
             await self._follow(socket, queued["prompt_id"], on_step)
         history = await self._get(f"/history/{queued['prompt_id']}")

@@ -187,13 +187,15 @@ def plain(lab):
 
 @pytest.fixture(scope="session")
 def server(tiny_file, tmp_path_factory):
-    """A running ComfyUI with this pack and the tiny model: (address, base folder). Its log ends up in output/test."""
+    """A running ComfyUI with this pack, a second pack and tiny models: (address, base folder). Log: output/test."""
     import host
+    import workflow_runs
 
     base = tmp_path_factory.mktemp("server")
     models = base / "models" / "diffusion_models"
     models.mkdir(parents=True)
     shutil.copyfile(tiny_file, models / TINY)
+    workflow_runs.furnish(base, find_host())
     # A first start opens the template gallery over everything, some seconds late.
     settings = base / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True)

@@ -1,18 +1,15 @@
-"""What the nodes look like from outside: schemas as snapshots, help pages, the workflows that come with the pack."""
+"""What the nodes look like from outside: schemas as snapshots, help pages."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 
-import client
 import host
 import pytest
 
 SNAPSHOTS = host.ROOT / "tests" / "snapshots"
 DOCS = host.ROOT / "web" / "docs"
-WORKFLOWS = sorted((host.ROOT / "workflows").glob("*.json"))
-NOTES = {"Note", "MarkdownNote"}
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +20,6 @@ def schemas(pack) -> dict:
 
     found = [node.GET_SCHEMA() for node in asyncio.run(collect())]
     return {schema.node_id: schema for schema in found}
-
-
-@pytest.fixture(scope="module")
-def info(server) -> dict:
-    return client.Client(server[0]).object_info()
 
 
 def picture(schema) -> dict:
@@ -88,49 +80,3 @@ def test_every_node_has_a_help_page(schemas):
         assert page.startswith(f"# {schema.display_name}\n"), name
         missing = [part.id for part in schema.inputs if f"`{part.id}`" not in page]
         assert not missing, f"{name}: the help page says nothing about {', '.join(missing)}"
-
-
-# --- workflows -------------------------------------------------------------------------------------------------------
-
-
-def every_node() -> list:
-    return [
-        pytest.param(node, id=f"{file.stem}-{node['id']}-{node['type']}")
-        for file in WORKFLOWS
-        for node in json.loads(file.read_text())["nodes"]
-    ]
-
-
-def test_there_is_a_workflow():
-    assert WORKFLOWS
-
-
-@pytest.mark.parametrize("node", every_node())
-def test_a_workflow_uses_what_there_is(info, node):
-    if node["type"] in NOTES:
-        return
-    assert node["type"] in info
-    properties = node["properties"]
-    if node["type"].startswith("VideoAttention"):
-        assert properties["cnr_id"] == "video-attention"
-        assert properties["ver"]
-    else:
-        assert properties["cnr_id"] == "comfy-core"
-
-
-@pytest.mark.parametrize("node", every_node())
-def test_a_workflow_fits_its_widgets(info, node):
-    if node["type"] in NOTES:
-        return
-    spec = info[node["type"]]
-    kinds = spec["input"].get("required", {}) | spec["input"].get("optional", {})
-    values, count = node.get("widgets_values") or [], 0
-    for name in [*spec["input_order"].get("required", ()), *spec["input_order"].get("optional", ())]:
-        kind, *options = kinds[name]
-        if not (isinstance(kind, list) or kind in client.WIDGETS or kind.startswith("COMFY_DYNAMICCOMBO")):
-            continue
-        choices = kind if isinstance(kind, list) else options[0].get("options") if options and kind == "COMBO" else None
-        if choices and not name.endswith("_name"):
-            assert values[count] in choices, name
-        count += 1 + bool(options and options[0].get("control_after_generate"))
-    assert len(values) == count

@@ -1,0 +1,245 @@
+"""The workflows that come with the pack: which nodes, which files, which values."""
+
+from __future__ import annotations
+
+from graph import Graph, Node
+
+BYPASS = 4  # LiteGraph's node mode
+HUB = "https://huggingface.co"
+WAN_22 = f"{HUB}/Comfy-Org/Wan_2.2_ComfyUI_Repackaged/resolve/main/split_files"
+WAN_21 = f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
+HUNYUAN_15 = f"{HUB}/Comfy-Org/HunyuanVideo_1.5_repackaged/resolve/main/split_files"
+
+
+def model(url: str, directory: str) -> dict:
+    """An entry for ComfyUI's dialog about missing models: it offers the download."""
+    return {"name": url.rsplit("/", 1)[1], "url": url, "directory": directory}
+
+
+LTX = model(f"{HUB}/Lightricks/LTX-2.3-fp8/resolve/main/ltx-2.3-22b-dev-fp8.safetensors", "checkpoints")
+LTX_LORA = model(
+    f"{HUB}/Comfy-Org/ltx-2.3/resolve/main/split_files/loras/"
+    "ltx_2.3_22b_distilled_1.1_lora_dynamic_fro09_avg_rank_111_bf16.safetensors",
+    "loras",
+)
+LTX_UPSCALER = model(
+    f"{HUB}/Lightricks/LTX-2.3/resolve/main/ltx-2.3-spatial-upscaler-x2-1.1.safetensors", "latent_upscale_models"
+)
+GEMMA = model(
+    f"{HUB}/Comfy-Org/ltx-2/resolve/main/split_files/text_encoders/gemma_3_12B_it_fp4_mixed.safetensors",
+    "text_encoders",
+)
+UMT5 = model(f"{WAN_21}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors", "text_encoders")
+WAN_VAE = model(f"{WAN_22}/vae/wan_2.1_vae.safetensors", "vae")
+WAN_5B = model(f"{WAN_22}/diffusion_models/wan2.2_ti2v_5B_fp16.safetensors", "diffusion_models")
+WAN_5B_VAE = model(f"{WAN_22}/vae/wan2.2_vae.safetensors", "vae")
+WAN_EXPERTS = {
+    (kind, noise): model(
+        f"{WAN_22}/diffusion_models/wan2.2_{kind}_{noise}_noise_14B_fp8_scaled.safetensors", "diffusion_models"
+    )
+    for kind in ("t2v", "i2v")
+    for noise in ("high", "low")
+}
+WAN_LORAS = {
+    (kind, noise): model(f"{WAN_22}/loras/wan2.2_{kind}_lightx2v_4steps_lora_{v}_{noise}_noise.safetensors", "loras")
+    for kind, v in (("t2v", "v1.1"), ("i2v", "v1"))
+    for noise in ("high", "low")
+}
+HUNYUAN = model(f"{HUNYUAN_15}/diffusion_models/hunyuanvideo1.5_720p_t2v_fp16.safetensors", "diffusion_models")
+HUNYUAN_VAE = model(f"{HUNYUAN_15}/vae/hunyuanvideo15_vae_fp16.safetensors", "vae")
+QWEN = model(f"{HUNYUAN_15}/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors", "text_encoders")
+BYT5 = model(f"{HUNYUAN_15}/text_encoders/byt5_small_glyphxl_fp16.safetensors", "text_encoders")
+
+FIRST_STAGE = "1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0.0"
+SECOND_STAGE = "0.85, 0.725, 0.4219, 0.0"
+SCENE = (
+    "A paper boat with a candle drifts down a narrow canal at dusk. The camera glides beside it, close to the water; "
+    "reflections of warm windows break and join again in its wake."
+)
+STREET = "A tram rounds a wet street corner at night, its light sweeping over the tiles of the house behind it."
+ANIMATE = "The scene comes to life: a light wind moves everything that is loose, and the camera slowly moves closer."
+BAD = "still picture, blurred details, overexposed, washed out, text, subtitles, watermark, deformed hands, flicker"
+
+COMPARE_KERNELS = (
+    "## Kernels\n\n**Video Attention Backend** swaps the attention of the model behind it. `auto` times the kernels "
+    "that are installed on the first step and keeps the fastest. **Video Attention Report** says what ran.\n\n"
+    "To turn it off: select Video Attention Backend and press Ctrl+B."
+)
+
+
+def loaded(graph: Graph, column: int, entry: dict, name: str = "unet_name", kind: str = "UNETLoader", **more) -> Node:
+    """A loader of one file, with its download."""
+    return graph.add(kind, column, {name: entry["name"], **more}, models=[entry])
+
+
+def prompts(graph: Graph, column: int, clip: Node, positive: str, negative: str = BAD) -> tuple[Node, Node]:
+    ask = {"clip": clip["CLIP"], "text": positive}
+    avoid = {"clip": clip["CLIP"], "text": negative}
+    return (
+        graph.add("CLIPTextEncode", column, ask, title="Prompt"),
+        graph.add("CLIPTextEncode", column, avoid, title="Negative prompt"),
+    )
+
+
+def backend(graph: Graph, column: int, source, **more) -> Node:
+    return graph.add("VideoAttentionBackend", column, {"model": source, "backend": "auto", **more})
+
+
+def save(graph: Graph, column: int, images, fps, name: str, **more) -> None:
+    clip = graph.add("CreateVideo", column, {"images": images, "fps": fps, **more})
+    graph.add("SaveVideo", column, {"video": clip["VIDEO"], "filename_prefix": f"video/{name}"})
+
+
+# --- LTX-2.3 ---------------------------------------------------------------------------------------------------------
+
+
+def ltx(graph: Graph, start_image: bool) -> None:
+    """Two stages, video and sound: half the size, then the latent upscaled and refined."""
+    checkpoint = loaded(graph, 0, LTX, "ckpt_name", "CheckpointLoaderSimple")
+    files = {"text_encoder": GEMMA["name"], "ckpt_name": LTX["name"]}
+    clip = graph.add("LTXAVTextEncoderLoader", 0, files, models=[GEMMA, LTX])
+    sound = loaded(graph, 0, LTX, "ckpt_name", "LTXVAudioVAELoader")
+    upscaler = loaded(graph, 0, LTX_UPSCALER, "model_name", "LatentUpscaleModelLoader")
+    length = graph.add("PrimitiveInt", 1, {"value": 121}, title="Length in frames: 8 n + 1")
+    rate = graph.add("PrimitiveFloat", 1, {"value": 24.0}, title="Frames a second")
+    positive, negative = prompts(graph, 1, clip, ANIMATE if start_image else SCENE)
+    both = {"positive": positive["CONDITIONING"], "negative": negative["CONDITIONING"], "frame_rate": rate[0]}
+    conditioning = graph.add("LTXVConditioning", 1, both)
+    size = {"width": 640, "height": 352, "length": length[0]}
+    video = graph.add("EmptyLTXVLatentVideo", 1, size, title="Half of the final size")
+    more = {"frames_number": length[0], "frame_rate": rate[0], "audio_vae": sound[0]}
+    audio = graph.add("LTXVEmptyLatentAudio", 1, more)
+    lora = {"model": checkpoint["MODEL"], "lora_name": LTX_LORA["name"], "strength_model": 0.5}
+    distilled = graph.add("LoraLoaderModelOnly", 2, lora, models=[LTX_LORA])
+    chosen = backend(graph, 2, distilled["MODEL"])
+    image = None
+    if start_image:
+        picture = graph.add("LoadImage", 2, {"image": "example.png"}, title="Start image")
+        image = graph.add("LTXVPreprocess", 2, {"image": picture["IMAGE"], "img_compression": 18})["output_image"]
+
+    def stage(column: int, video, audio, sigmas: str, seed: int, strength: float) -> Node:
+        if start_image:
+            kept = {"vae": checkpoint["VAE"], "image": image, "latent": video, "strength": strength}
+            video = graph.add("LTXVImgToVideoInplace", column, kept)["latent"]
+        latent = graph.add("LTXVConcatAVLatent", column, {"video_latent": video, "audio_latent": audio})
+        levels = graph.add("ManualSigmas", column, {"sigmas": sigmas})
+        inputs = {
+            "model": chosen["MODEL"], "positive": conditioning["positive"], "negative": conditioning["negative"],
+            "latent": latent["latent"], "seed": seed, "cfg": 1.0, "sigmas": levels["SIGMAS"],
+        }  # fmt: skip
+        return graph.add("VideoAttentionSampler", column, inputs)
+
+    first = stage(3, video["LATENT"], audio[0], FIRST_STAGE, 42, 0.7)
+    parts = graph.add("LTXVSeparateAVLatent", 4, {"av_latent": first["output"]})
+    larger = {"samples": parts["video_latent"], "upscale_model": upscaler[0], "vae": checkpoint["VAE"]}
+    upscaled = graph.add("LTXVLatentUpsampler", 4, larger)
+    second = stage(4, upscaled["LATENT"], parts["audio_latent"], SECOND_STAGE, 43, 1.0)
+    report = graph.add("VideoAttentionReport", 5, {"latent": second["output"]})
+    done = graph.add("LTXVSeparateAVLatent", 5, {"av_latent": report["latent"]})
+    tiles = {"tile_size": 768, "overlap": 64, "temporal_size": 4096, "temporal_overlap": 4}
+    images = graph.add("VAEDecodeTiled", 5, {"samples": done["video_latent"], "vae": checkpoint["VAE"], **tiles})
+    heard = graph.add("LTXVAudioVAEDecode", 5, {"samples": done["audio_latent"], "audio_vae": sound[0]})
+    kind = "i2v" if start_image else "t2v"
+    save(graph, 6, images["IMAGE"], rate[0], f"LTX-2.3_{kind}", audio=heard[0])
+    graph.note(
+        6,
+        "## LTX-2.3 in two stages, with sound\n\nThe first stage samples half the size in 8 steps, the second refines "
+        "the upscaled latent in 3. Both have the same model, so one **Video Attention Backend** serves both. The "
+        "report is the second stage's.\n\nWidth and height: multiples of 32. Length: 8 n + 1.\n\n" + COMPARE_KERNELS,
+    )
+
+
+# --- Wan 2.2 ---------------------------------------------------------------------------------------------------------
+
+
+def wan_14b(graph: Graph, start_image: bool) -> None:
+    """Two experts, each with its own kernels, in one sampler."""
+    kind = "i2v" if start_image else "t2v"
+    clip = loaded(graph, 0, UMT5, "clip_name", "CLIPLoader", type="wan")
+    vae = loaded(graph, 0, WAN_VAE, "vae_name", "VAELoader")
+    experts = []
+    for noise in ("high", "low"):
+        expert, lora = loaded(graph, 0, WAN_EXPERTS[kind, noise]), WAN_LORAS[kind, noise]
+        few = {"model": expert["MODEL"], "lora_name": lora["name"]}
+        fast = graph.add("LoraLoaderModelOnly", 2, few, title="4 steps: Ctrl+B", mode=BYPASS, models=[lora])
+        shifted = graph.add("ModelSamplingSD3", 2, {"model": fast["MODEL"], "shift": 5.0})
+        experts.append(backend(graph, 2, shifted["MODEL"]))
+    positive, negative = prompts(graph, 1, clip, ANIMATE if start_image else STREET)
+    texts = {"positive": positive["CONDITIONING"], "negative": negative["CONDITIONING"]}
+    size = {"width": 832, "height": 480, "length": 81}
+    if start_image:
+        picture = graph.add("LoadImage", 1, {"image": "example.png"}, title="Start image")
+        placed = {**texts, "vae": vae["VAE"], **size, "start_image": picture["IMAGE"]}
+        start = graph.add("WanImageToVideo", 1, placed)
+        texts = {"positive": start["positive"], "negative": start["negative"]}
+        latent = start["latent"]
+    else:
+        latent = graph.add("EmptyHunyuanLatentVideo", 1, size)["LATENT"]
+    inputs = {
+        "model_high": experts[0]["MODEL"], "model_low": experts[1]["MODEL"], **texts, "latent": latent, "seed": 42,
+        "steps": 20, "boundary": 0.9 if start_image else 0.875,
+    }  # fmt: skip
+    samples = graph.add("VideoAttentionTwoStageSampler", 3, inputs)
+    report = graph.add("VideoAttentionReport", 3, {"latent": samples["output"]})
+    images = graph.add("VAEDecode", 4, {"samples": report["latent"], "vae": vae["VAE"]})
+    save(graph, 4, images["IMAGE"], 16.0, f"Wan2.2_{kind}")
+    graph.note(
+        4,
+        "## Wan 2.2 14B, two experts\n\nThe high-noise expert makes the steps above `boundary`, the low-noise expert "
+        "the rest: one seed, one progress bar. Each has a **Video Attention Backend** of its own, so that they may "
+        "differ.\n\nFor 4 steps: select both LoRA loaders, press Ctrl+B, set `steps` 4 and both `cfg` 1.\n\n"
+        "Width and height: multiples of 16. Length: 4 n + 1.\n\n" + COMPARE_KERNELS,
+    )
+
+
+def wan_5b(graph: Graph) -> None:
+    expert = loaded(graph, 0, WAN_5B)
+    clip = loaded(graph, 0, UMT5, "clip_name", "CLIPLoader", type="wan")
+    vae = loaded(graph, 0, WAN_5B_VAE, "vae_name", "VAELoader")
+    picture = graph.add("LoadImage", 0, {"image": "example.png"}, title="Start image: Ctrl+B", mode=BYPASS)
+    positive, negative = prompts(graph, 1, clip, STREET)
+    size = {"width": 1280, "height": 704, "length": 121, "vae": vae["VAE"], "start_image": picture["IMAGE"]}
+    latent = graph.add("Wan22ImageToVideoLatent", 1, size)
+    shifted = graph.add("ModelSamplingSD3", 2, {"model": expert["MODEL"], "shift": 8.0})
+    chosen = backend(graph, 2, shifted["MODEL"])
+    inputs = {
+        "model": chosen["MODEL"], "positive": positive["CONDITIONING"], "negative": negative["CONDITIONING"],
+        "latent": latent["LATENT"], "seed": 42, "cfg": 5.0, "sampler_name": "uni_pc",
+    }  # fmt: skip
+    samples = graph.add("VideoAttentionSampler", 3, inputs)
+    report = graph.add("VideoAttentionReport", 3, {"latent": samples["output"]})
+    images = graph.add("VAEDecode", 4, {"samples": report["latent"], "vae": vae["VAE"]})
+    save(graph, 4, images["IMAGE"], 24.0, "Wan2.2_5B")
+    graph.note(
+        4,
+        "## Wan 2.2 5B, text and image to video\n\nFor a start image: select its loader and press Ctrl+B.\n\n"
+        "Width and height: multiples of 32. Length: 4 n + 1.\n\n" + COMPARE_KERNELS,
+    )
+
+
+# --- HunyuanVideo 1.5 ------------------------------------------------------------------------------------------------
+
+
+def hunyuan(graph: Graph) -> None:
+    net = loaded(graph, 0, HUNYUAN)
+    files = {"clip_name1": QWEN["name"], "clip_name2": BYT5["name"], "type": "hunyuan_video_15"}
+    clip = graph.add("DualCLIPLoader", 0, files, models=[QWEN, BYT5])
+    vae = loaded(graph, 0, HUNYUAN_VAE, "vae_name", "VAELoader")
+    positive, negative = prompts(graph, 1, clip, SCENE, "")
+    latent = graph.add("EmptyHunyuanVideo15Latent", 1, {"width": 1280, "height": 720, "length": 121})
+    shifted = graph.add("ModelSamplingSD3", 2, {"model": net["MODEL"], "shift": 7.0})
+    chosen = backend(graph, 2, shifted["MODEL"])
+    inputs = {
+        "model": chosen["MODEL"], "positive": positive["CONDITIONING"], "negative": negative["CONDITIONING"],
+        "latent": latent["LATENT"], "seed": 42, "cfg": 6.0,
+    }  # fmt: skip
+    samples = graph.add("VideoAttentionSampler", 3, inputs)
+    report = graph.add("VideoAttentionReport", 3, {"latent": samples["output"]})
+    images = graph.add("VAEDecode", 4, {"samples": report["latent"], "vae": vae["VAE"]})
+    save(graph, 4, images["IMAGE"], 24.0, "HunyuanVideo1.5")
+    graph.note(
+        4,
+        "## HunyuanVideo 1.5\n\nText and video are one sequence here: the role `self` is that joint attention. When "
+        "decoding takes too long or runs out of memory, use VAE Decode (Tiled).\n\n"
+        "Width and height: multiples of 16. Length: 4 n + 1.\n\n" + COMPARE_KERNELS,
+    )

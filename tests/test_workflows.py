@@ -1,0 +1,110 @@
+"""The workflows that come with the pack: written from the nodes as they are, and run on a real server.
+
+Every loader of a diffusion model, a LoRA, an upscaler or a decoder loads a file of the name that the workflow gives: a
+small one with random weights, through the host's own class (tests/tiny/files.py). Two things have no small form and are
+replaced: text encoders by conditioning of the right shape, and the decoders of Wan 2.2 5B and HunyuanVideo 1.5 by the
+same class with fewer channels (tests/stand_in_pack). Sizes, lengths and steps are small.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+
+import av
+import client
+import pytest
+import workflow_runs
+import write_workflows
+from PIL import Image
+from workflow_runs import WORKFLOWS
+
+# What a run must have said, besides that all of its output nodes ran: a node's type -> a pattern of its text.
+ALL_CHOSEN = r"(\d+) of \1 attention calls ran on the chosen backend"
+SAID = {
+    "Video attention demo": {"VideoAttentionReport": ALL_CHOSEN},
+    "Compare attention, A against B": {"VideoAttentionCompare": "PSNR", "VideoAttentionTemporalMetrics": "flicker"},
+    "Calibrate and share a plan": {"VideoAttentionCalibrate": "budget", "VideoAttentionSavePlan": r"plan\.json"},
+    "Long video": {"VideoAttentionLongSampler": "windows of 2 latent frames over 3"},
+    "LTX-2.3 text to video, two stages": {"VideoAttentionReport": f"LTXAVModel.*{ALL_CHOSEN}.*audio to video"},
+    "LTX-2.3 image to video, two stages": {"VideoAttentionReport": f"LTXAVModel.*{ALL_CHOSEN}.*audio to video"},
+    "Wan 2.2 14B text to video, two experts": {"VideoAttentionTwoStageSampler": "Switch after step 2 of 4"},
+    "Wan 2.2 14B image to video, two experts": {"VideoAttentionTwoStageSampler": "Switch after step 2 of 4"},
+    "Wan 2.2 5B text and image to video": {"VideoAttentionReport": f"WanModel.*{ALL_CHOSEN}"},
+    "HunyuanVideo 1.5 text to video": {"VideoAttentionReport": f"HunyuanVideo.*{ALL_CHOSEN}"},
+}
+MADE = {".mp4", ".webp", ".png"}
+
+
+@pytest.fixture(scope="module")
+def comfy(server):
+    return client.Client(server[0])
+
+
+@pytest.fixture(scope="module")
+def info(comfy):
+    return comfy.object_info()
+
+
+def test_each_workflow_is_tested():
+    assert set(SAID) == set(WORKFLOWS)
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_the_file_is_what_the_script_writes(info, name):
+    assert WORKFLOWS[name].read_text() == write_workflows.to_json(write_workflows.build(name, info)), (
+        "run: python scripts/write_workflows.py"
+    )
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_managers_can_find_its_nodes(info, name):
+    for node in workflow_runs.load(name)["nodes"]:
+        if node["type"] != "MarkdownNote":
+            ours = node["type"].startswith("VideoAttention")
+            assert node["type"] in info
+            assert node["properties"]["cnr_id"] == ("video-attention" if ours else "comfy-core")
+            assert re.fullmatch(r"\d+\.\d+\.\d+", node["properties"]["ver"])
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_it_has_a_thumbnail_and_a_note(name):
+    with Image.open(WORKFLOWS[name].with_suffix(".jpg")) as picture:
+        assert picture.format == "JPEG" and picture.width >= 256
+    notes = [n for n in workflow_runs.load(name)["nodes"] if n["type"] == "MarkdownNote"]
+    assert len(notes) == 1 and notes[0]["widgets_values"][0].startswith("## ")
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_file_it_asks_for_can_be_had(info, name):
+    """A loader that names a file tells the front end where it is; the demo model is in the pack."""
+    for node in workflow_runs.load(name)["nodes"]:
+        offered = {entry["name"] for entry in node["properties"].get("models", ())}
+        asked = {v for v in node["widgets_values"] if isinstance(v, str) and v.endswith(".safetensors")}
+        assert asked - {"video-attention-demo.safetensors"} == offered, node["type"]
+        for entry in node["properties"].get("models", ()):
+            url = urllib.parse.urlparse(entry["url"])
+            assert (url.scheme, url.netloc) == ("https", "huggingface.co") and "/resolve/main/" in url.path
+            assert url.path.rsplit("/", 1)[1] == entry["name"]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_it_runs(comfy, info, server, name):
+    prompt = workflow_runs.small_prompt(name, info)
+    outputs = comfy.run(prompt)
+    shows = {key for key, node in prompt.items() if info[node["class_type"]]["output_node"]}
+    assert shows and shows <= outputs.keys(), "an output node did not run"
+    said = {prompt[key]["class_type"]: "\n".join(o["text"]) for key, o in outputs.items() if o.get("text")}
+    for kind, pattern in SAID[name].items():
+        assert re.search(pattern, said[kind], re.DOTALL), said[kind]
+    made = client.files(outputs, server[1])
+    assert made and {file.suffix for file in made} <= MADE and all(file.stat().st_size for file in made)
+    for file in made:
+        if file.suffix == ".mp4":
+            check_clip(file, sound=name.startswith("LTX-2.3"))
+
+
+def check_clip(file, sound: bool) -> None:
+    with av.open(str(file)) as container:
+        assert bool(container.streams.audio) is sound
+        assert sum(1 for _ in container.decode(video=0)) >= 9

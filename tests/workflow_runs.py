@@ -1,0 +1,60 @@
+"""Turns a workflow into one that runs in seconds: small sizes, few steps, stand-ins for what has no small form."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import client
+import host
+from tiny import files
+
+WORKFLOWS = {file.stem: file for file in sorted((host.ROOT / "workflows").glob("*.json"))}
+TEXT_ENCODERS = {"CLIPLoader": "wan", "DualCLIPLoader": "hunyuan", "LTXAVTextEncoderLoader": "ltx"}
+NARROW = {"wan2.2_vae.safetensors", "hunyuanvideo15_vae_fp16.safetensors"}
+# Every width, height, length and number of steps of a graph, by its name on any node.
+SIZES = {"width": 128, "height": 96, "steps": 4}
+LENGTHS = {"EmptyLTXVLatentVideo": 17, "EmptyHunyuanLatentVideo": 9, "WanImageToVideo": 9, "PrimitiveInt": 9}
+QUICK = {
+    "ManualSigmas": {"sigmas": "1.0, 0.7, 0.0"},
+    "VideoAttentionLongSampler": {"window": 2.0, "overlap": 1.0},
+    "VideoAttentionCalibrate": {"candidates": "patterns", "block_groups": 1, "step_ranges": 1, "steps": 2},
+}
+
+
+def load(name: str) -> dict:
+    return json.loads(WORKFLOWS[name].read_text())
+
+
+def downloads(name: str) -> list[dict]:
+    """The files that a workflow's loaders ask for."""
+    return [entry for node in load(name)["nodes"] for entry in node["properties"].get("models", ())]
+
+
+def furnish(base: Path, comfyui: Path) -> None:
+    """What the workflows need besides this pack: small models under the names of the big ones, an image, stand-ins."""
+    named = {(entry["directory"], entry["name"]) for name in WORKFLOWS for entry in downloads(name)}
+    files.write(base / "models", sorted(named))
+    (base / "input").mkdir(exist_ok=True)
+    shutil.copy(comfyui / "input" / "example.png", base / "input")
+    shutil.copytree(Path(__file__).parent / "stand_in_pack", base / "custom_nodes" / "stand_in_pack")
+
+
+def small_prompt(name: str, info: dict) -> dict:
+    """The prompt of a workflow, quick to run. Loaders keep the files they name: tiny/files.py writes small ones."""
+    prompt = client.to_prompt(load(name), info)
+    family = next((TEXT_ENCODERS[n["class_type"]] for n in prompt.values() if n["class_type"] in TEXT_ENCODERS), None)
+    return {key: small_node(node, family) for key, node in prompt.items() if node["class_type"] not in TEXT_ENCODERS}
+
+
+def small_node(node: dict, family: str | None) -> dict:
+    kind, inputs = node["class_type"], dict(node["inputs"])
+    if kind == "CLIPTextEncode":
+        return {"class_type": "StandInText", "inputs": {"text": inputs["text"], "family": family}}
+    if kind == "VAELoader" and inputs["vae_name"] in NARROW:
+        return {"class_type": "StandInVAE", "inputs": inputs}
+    length = LENGTHS.get(kind, 9)
+    wanted = {**SIZES, "length": length, **({"value": length} if kind == "PrimitiveInt" else {}), **QUICK.get(kind, {})}
+    inputs.update({k: v for k, v in wanted.items() if k in inputs and not isinstance(inputs[k], list)})
+    return {"class_type": kind, "inputs": inputs}
