@@ -17,15 +17,17 @@ class Radial:
     A band is moved inwards at the edges of the picture, so that the density really halves; the paper cuts it. As in
     the paper, a band that would be thinner than one step is kept in every second, fourth ... frame instead.
     keep: percent of a frame that is seen at distance `frames` and below; frames: latent frames before the halving
-    begins; step: tokens in a step at least, which is of whole rows; the paper's blocks have 128, and kernels are slow
-    with much smaller ones; first_frame: every token sees the first frame whole.
+    begins; step: tokens in a step at least, which is of whole rows; first_frame: whether every token sees the first
+    frame whole.
     """
 
     name: ClassVar[str] = "radial"
 
     keep: float = 100.0
     frames: int = 1
-    step: int = 128
+    # The paper's blocks have 128. From 192 queries on torch's CPU kernel works in larger blocks: 1.4 instead of 1.6
+    # times its share of dense time at equal density.
+    step: int = 192
     first_frame: bool = True
 
     def on(self, grid: Grid) -> Bands:

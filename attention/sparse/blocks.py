@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..grid import CUBE
 from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, arrange, pool, select
-from .engine import Engine, Task, scratch_bytes
+from .engine import Engine, Task, joined, scratch_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ def run(video, sinks, scale, plan: Plan) -> torch.Tensor:
     for rows, keys, hidden in chunks(seen, tokens, dim, fixed[0].shape[1], q):
         head = rows // seen.shape[2]
         picked = (t.index_select(0, keys.flatten()).view(len(rows), -1, dim) for t in (k, v))
-        some_k, some_v = (torch.cat([t, s[head]], dim=1)[:, None] for t, s in zip(picked, fixed))
+        some_k, some_v = (joined(t, s[head])[:, None] for t, s in zip(picked, fixed))
         bias = additive(hidden, lengths, seen.flatten(0, 2)[rows], some_k.shape[2], q.dtype)
         out[rows] = F.scaled_dot_product_attention(q[rows, None], some_k, some_v, bias, scale=scale)[:, 0]
     out = out.view(batch, heads, -1, dim)[:, :, :tokens]
