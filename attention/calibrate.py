@@ -1,0 +1,161 @@
+"""Which kernel or pattern where, for a budget of error: the cheapest choice of measured options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import sqrt
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a plan decides about as one: a role in a span of blocks, during a part of the sampling.
+
+    blocks: first and last; start, end: 0 to 1 of the noise schedule, as everywhere in ComfyUI.
+    """
+
+    role: str
+    blocks: tuple[int, int]
+    start: float
+    end: float
+
+    @property
+    def text(self) -> str:
+        """`self, blocks 0-3, 20-60 %`."""
+        low, high = self.blocks
+        blocks = f"block {low}" if low == high else f"blocks {low}-{high}"
+        return f"{self.role}, {blocks}, {self.start * 100:.0f}-{self.end * 100:.0f} %"
+
+
+EXACT = "exact"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One candidate in one unit, measured. name: of a Candidate, EXACT for the host's own.
+
+    seconds: of its attention calls in one sampling. error: relative L2 of the final latent when this unit alone runs on
+    the candidate. local, effect: relative L2 of one call's output, and of the output of the block around it; None where
+    that could not be measured.
+    """
+
+    name: str
+    seconds: float
+    error: float
+    local: float | None = None
+    effect: float | None = None
+
+    @property
+    def nearness(self) -> float:
+        """What is known of the error before the final latent is: of the block's output, else of the call's."""
+        return self.local or 0.0 if self.effect is None else self.effect
+
+
+@dataclass(frozen=True)
+class Choice:
+    """chosen: unit -> Option. error: predicted, seconds: of all units. bound: seconds that no choice within the budget
+    can be below, by the same prediction."""
+
+    chosen: dict[Unit, Option]
+    error: float
+    seconds: float
+    bound: float
+
+
+def predict(errors, factor: float = 1.0) -> float:
+    """Error of the final latent when several units are off at once: their root sum of squares times `factor`.
+
+    Small independent errors add up like that. `factor` is what one run with all of them really gave, over this.
+    """
+    return factor * sqrt(sum(error * error for error in errors))
+
+
+def choose(options: dict[Unit, list[Option]], budget: float, factor: float = 1.0) -> Choice:
+    """A cheap option for each unit, the predicted error of all within `budget`. Every unit needs its EXACT of error 0.
+
+    A multiple-choice knapsack over squared errors, solved greedily: moves along each unit's convex hull, the most
+    seconds saved for each squared error first, each taken if it fits; then single exchanges to options off the hull.
+    No choice can save more than the relaxed knapsack, where a part of the first move that does not fit is taken: that
+    is `bound` (G. B. Dantzig, "Discrete-variable extremum problems", 1957). The order of moves does not depend on the
+    budget, so a larger one never gives a smaller predicted error: where it first takes another move, that move alone is
+    more than the smaller one allows.
+    """
+    hulls = {unit: hull(found) for unit, found in options.items()}
+    at = {unit: found[0] for unit, found in hulls.items()}
+    room, bound = (budget / factor) ** 2, None
+    seconds = sum(option.seconds for option in at.values())
+    for low, high, unit in _moves(hulls):
+        cost = high.error**2 - low.error**2
+        if cost > room and bound is None:
+            bound = seconds - _slope(low, high) * room
+        # A later move of a unit is worth less than the one before: without that one it is not made either.
+        if cost <= room and at[unit] == low:
+            at[unit], room, seconds = high, room - cost, seconds - (low.seconds - high.seconds)
+    bound = seconds if bound is None else bound
+    for high, unit in _exchanges(options, hulls):
+        cost = high.error**2 - at[unit].error ** 2
+        if 0 <= cost <= room and high.seconds < at[unit].seconds:
+            seconds -= at[unit].seconds - high.seconds
+            at[unit], room = high, room - cost
+    error = predict((option.error for option in at.values()), factor)
+    return Choice(at, error, seconds, min(bound, seconds))
+
+
+def _moves(hulls: dict[Unit, list[Option]]) -> list[tuple[Option, Option, Unit]]:
+    steps = [(low, high, unit) for unit, found in hulls.items() for low, high in zip(found, found[1:])]
+    return sorted(steps, key=lambda step: -_slope(*step[:2]))
+
+
+def _exchanges(options: dict[Unit, list[Option]], hulls: dict[Unit, list[Option]]) -> list[tuple[Option, Unit]]:
+    found = [(option, unit) for unit, all_of in options.items() for option in all_of]
+    return sorted(found, key=lambda one: -_slope(hulls[one[1]][0], one[0]))
+
+
+def hull(options: list[Option]) -> list[Option]:
+    """The options worth taking, from exact to fastest: each next one saves less time for its squared error.
+
+    Lower convex hull of seconds over squared error.
+    """
+    kept: list[Option] = []
+    for option in sorted(options, key=lambda o: (o.error, o.seconds)):
+        if kept and option.seconds >= kept[-1].seconds:
+            continue
+        while len(kept) > 1 and _slope(kept[-1], option) >= _slope(kept[-2], kept[-1]):
+            kept.pop()
+        kept.append(option)
+    return kept
+
+
+def front(options: list[Option]) -> list[Option]:
+    """The options that no other one beats both in seconds and in nearness, nearest first."""
+    kept: list[Option] = []
+    for option in sorted(options, key=lambda o: (o.nearness, o.seconds)):
+        if not kept or option.seconds < kept[-1].seconds:
+            kept.append(option)
+    return kept
+
+
+def scale(options: list[Option], known: list[Option]) -> list[Option]:
+    """The options with the error of the final latent that `known` ones have for their nearness: in proportion.
+
+    Small errors go through the rest of the sampling as if it were linear.
+    """
+    ratios = [option.error / option.nearness for option in known if option.nearness]
+    ratio = max(ratios, default=0.0)
+    measured = {option.name: option for option in known}
+    return [measured.get(o.name) or replace(o, error=ratio * o.nearness) for o in options] if ratios else list(known)
+
+
+def _slope(low: Option, high: Option) -> float:
+    return (low.seconds - high.seconds) / max(1e-30, high.error**2 - low.error**2)
+
+
+def spans(count: int, groups: int) -> tuple[tuple[int, int], ...]:
+    """0..count-1 in `groups` spans (first, last) of nearly equal length; fewer when there are fewer."""
+    groups = max(1, min(groups, count))
+    edges = [round(i * count / groups) for i in range(groups + 1)]
+    return tuple((low, high - 1) for low, high in zip(edges, edges[1:]))
+
+
+def ranges(count: int) -> tuple[tuple[float, float], ...]:
+    """The sampling in `count` parts (start, end)."""
+    return tuple((i / count, (i + 1) / count) for i in range(count))

@@ -1,0 +1,195 @@
+"""Measures candidates inside a running model, on its real q, k and v, and changes nothing of what it gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from . import registry
+from .choose import HOST_RUN, race
+from .decide import Incoming, decide, inspect
+from .plan import Candidate
+from .router import Router, in_heads
+from .tally import Tally
+
+CHUNK = 1 << 24
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate at one call: median seconds, relative L2 of the call's output and of its block's, or why it is out.
+
+    effect: None where the block cannot be run again.
+    """
+
+    seconds: float
+    error: float = 0.0
+    effect: float | None = None
+    reason: str | None = None
+
+
+class Probe:
+    """An attention override that tries candidates and answers with the host's own attention.
+
+    wanted: (role, block) pairs to try at, at these steps. step: the one that runs now, None for unknown: set by whoever
+    knows. trials: (role, block, step) -> {name: Trial}, HOST_RUN for the host's own; what is in there is not measured
+    again. previous: the override found in the slot. check: called before each measurement, may raise to stop.
+
+    Memory beside the render's own: one more output of the call, two of the block and a copy of the block's tensors.
+    """
+
+    def __init__(self, candidates: list[Candidate], wanted, steps, trials: dict, previous=None, check=lambda: None):
+        self.candidates, self.wanted, self.steps = candidates, frozenset(wanted), frozenset(steps)
+        self.trials, self.previous, self.check = trials, previous, check
+        self.step: int | None = None
+        self._instead: Router | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to measure."""
+        places = [(role, block, step) for role, block in self.wanted for step in self.steps]
+        return all(_is_complete(self.trials.get(place, {})) for place in places)
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __call__(
+        self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
+    ):
+        """The override contract of comfy.ldm.modules.attention.wrap_attn."""
+        following = func if self.previous is None else partial(self.previous, func)
+        args = (q, k, v, heads, mask, attn_precision, skip_reshape, skip_output_reshape)
+        if self._instead is not None:
+            return self._instead(func, *args, **kw)
+        if self.step in self.steps:
+            self._try(Incoming(following, *args[:7], kw), kw.get("transformer_options") or {})
+        return following(
+            q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=skip_reshape,
+            skip_output_reshape=skip_output_reshape, **kw,
+        )  # fmt: skip
+
+    def _try(self, incoming: Incoming, options) -> None:
+        site, *_ = inspect(incoming, options)
+        key = (site.role, site.block, self.step)
+        if key[:2] not in self.wanted or key in self.trials:
+            return
+        truth = in_heads(incoming.run_host(), incoming.heads)
+        found, runs = {}, {}
+        for candidate in (one for one in self.candidates if one.fits(site.role)):
+            self.check()
+            run = runner(candidate, site.role, incoming, options)
+            found[candidate.name] = judge(run, truth) if callable(run) else Trial(math.inf, reason=run)
+            if found[candidate.name].reason is None:
+                runs[candidate.name] = run
+        del truth
+        self.check()
+        seconds = race({HOST_RUN: incoming.run_host, **runs}, incoming.q.device)
+        found |= {name: _timed(found[name], seconds[name]) for name in runs}
+        self.trials[key] = {HOST_RUN: Trial(seconds[HOST_RUN]), **found}
+
+    def watch(self, blocks: dict) -> list:
+        """Hooks that measure effects on the outputs of blocks: {module: block number}. Returns their handles."""
+        handles = []
+        for module, block in blocks.items():
+            kept: list = []
+            handles.append(module.register_forward_pre_hook(partial(self._keep, block, kept), with_kwargs=True))
+            handles.append(module.register_forward_hook(partial(self._run_again, block, kept)))
+        return handles
+
+    def _roles(self, block: int) -> list[str]:
+        """Roles whose effect on this block is still to be measured in this step."""
+        at = [role for role, wanted in self.wanted if wanted == block] if self._instead is None else []
+        known = ((role, self.trials.get((role, block, self.step), {})) for role in at)
+        return [role for role, found in known if self.step in self.steps and not _is_complete(found)]
+
+    def _keep(self, block: int, kept: list, module, args, kwargs):
+        kept.clear()
+        if self._roles(block):
+            # Blocks add to their input in place.
+            kept.append((_copied(args), _copied(kwargs)))
+
+    def _run_again(self, block: int, kept: list, module, args, output):
+        if not kept:
+            return
+        args, kwargs = kept.pop()
+        truth = _tensors(output)
+        for role in self._roles(block):
+            found = self.trials.get((role, block, self.step), {})
+            for candidate in self.candidates:
+                trial = found.get(candidate.name)
+                if trial is None or trial.reason is not None or trial.effect is not None:
+                    continue
+                self.check()
+                out = self._run_with(candidate, role, module, args, kwargs)
+                found[candidate.name] = replace(trial, effect=distance(_tensors(out), truth))
+
+    def _run_with(self, candidate: Candidate, role: str, module, args, kwargs):
+        self._instead = Router((candidate.rule(role, (), 0.0, 1.0),), self.previous)
+        try:
+            # Not by calling the module: its hooks are these.
+            return module.forward(*_copied(args), **_copied(kwargs))
+        finally:
+            self._instead = None
+
+
+def runner(candidate: Candidate, role: str, incoming: Incoming, options) -> Callable | str:
+    """A call of the candidate in place of `incoming`, giving (B, H, L, D), or why it cannot run."""
+    record = decide(incoming, options, (candidate.rule(role, (), 0.0, 1.0),), (True,), registry.HOST, Tally())
+    if record.kernel is None:
+        return record.unshaped[1] if record.unshaped else record.reason or "no rule covers this call"
+    return partial(incoming.run, record.kernel)
+
+
+def judge(run: Callable, truth: torch.Tensor) -> Trial:
+    """The Trial of a call before it is timed. truth: (B, H, L, D) of the host."""
+    try:
+        out = run()
+    except Exception as failure:
+        return Trial(math.inf, reason=f"{type(failure).__name__}: {failure}".splitlines()[0])
+    error = distance([out], [truth])
+    return Trial(math.inf, error) if math.isfinite(error) else Trial(math.inf, reason="NaN or Inf in the output")
+
+
+def _timed(trial: Trial, seconds: float) -> Trial:
+    return replace(trial, seconds=seconds, reason=None if seconds < math.inf else "it fails on and off")
+
+
+def _is_complete(found: dict[str, Trial]) -> bool:
+    """Whether no effect is missing, as far as the call itself was tried; untried calls come within the block."""
+    return bool(found) and all(t.effect is not None or t.reason for name, t in found.items() if name != HOST_RUN)
+
+
+def distance(out: list[torch.Tensor], truth: list[torch.Tensor]) -> float:
+    """Relative L2 of several tensors together, in float32, CHUNK numbers at a time; NaN stays NaN."""
+    error = size = 0.0
+    for a, b in zip(out, truth, strict=True):
+        for piece, whole in zip(a.reshape(-1).split(CHUNK), b.reshape(-1).split(CHUNK), strict=True):
+            whole = whole.float()
+            error += (piece.float() - whole).square().sum(dtype=torch.float64).item()
+            size += whole.square().sum(dtype=torch.float64).item()
+    return math.sqrt(error / size) if size else math.sqrt(error)
+
+
+def _tensors(output) -> list[torch.Tensor]:
+    many = output if isinstance(output, (tuple, list)) else (output,)
+    return [t for t in many if torch.is_tensor(t) and t.is_floating_point()]
+
+
+def _copied(value):
+    """Tensors of positional or named arguments as copies, everything else as it is."""
+    if isinstance(value, dict):
+        return {name: _copied(one) if torch.is_tensor(one) else one for name, one in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_copied(one) if torch.is_tensor(one) else one for one in value)
+    return value.clone() if torch.is_tensor(value) else value
+
+
+def block_name(name: str) -> str:
+    """`blocks.3` of the attention module `blocks.3.attn.qkv`: up to the last number; empty without one."""
+    parts = name.split(".")
+    last = max((i for i, part in enumerate(parts) if part.isdigit()), default=-1)
+    return ".".join(parts[: last + 1])

@@ -1,0 +1,214 @@
+"""Measures candidates on a model's own sampling: at single calls, and what each does to the final latent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+import comfy.model_management
+
+from ..attention import calibrate
+from ..attention.calibrate import EXACT, Choice, Option, Unit
+from ..attention.choose import HOST_RUN
+from ..attention.plan import Candidate, Step
+from ..attention.probe import Probe
+from ..attention.rules import Rule
+from . import _host
+from ._repeat import Sampling, distance
+from ._sampling import Job
+
+# Roles with less of attention's time than this are left alone.
+WORTH = 0.05
+# A candidate that is hardly faster is not worth its error.
+SAVES = 0.98
+# Blocks of a unit in which candidates are tried; runs of a chosen plan before the search for one is given up.
+BLOCKS, ROUNDS = 2, 5
+# A plan that uses this much of its budget is not worth another run.
+NEAR = 0.8
+ROUNDING = 1e-3
+EACH, ONE = "every choice", "one choice for each part"
+
+
+def units_of(report, job: Job, groups: int, parts: int) -> list[Unit]:
+    """What to decide about: roles worth it, blocks in groups, the sampling in those parts that have steps.
+
+    ValueError for a model of unknown blocks.
+    """
+    units = []
+    for role in dict.fromkeys(row.role for row in report.rows):
+        rows = [row for row in report.rows if row.role == role]
+        blocks = sorted(set().union(*(row.blocks for row in rows)))
+        if not blocks or sum(row.seconds for row in rows) < WORTH * report.seconds:
+            continue
+        for low, high in calibrate.spans(len(blocks), groups):
+            units += [Unit(role, (blocks[low], blocks[high]), *part) for part in calibrate.ranges(parts)]
+    if not units:
+        raise ValueError("model: its blocks are unknown to this pack, so nothing can be chosen for them.")
+    return [unit for unit in units if steps_in(job, unit)]
+
+
+def steps_in(job: Job, unit: Unit) -> list[int]:
+    """The steps that a rule for this part of the sampling covers."""
+    rule, levels = Rule(start=unit.start, end=unit.end), job.sigmas.tolist()
+    to_sigma = job.model.get_model_object("model_sampling").percent_to_sigma
+    return [i for i, sigma in enumerate(levels[:-1]) if _host._covers(rule, sigma, to_sigma, levels)]
+
+
+def blocks_of(report, unit: Unit) -> dict[int, int]:
+    """Calls of each block of a unit in a whole sampling."""
+    rows = [row.by_block for row in report.rows if row.role == unit.role]
+    inside = sorted({block for row in rows for block in row if unit.blocks[0] <= block <= unit.blocks[1]})
+    return {block: sum(row[block][0] for row in rows if block in row) for block in inside}
+
+
+@dataclass
+class Measured:
+    """exact: latents of the host's own attention, one for each seed. options: unit -> options. dropped: what -> why."""
+
+    exact: list
+    options: dict[Unit, list[Option]]
+    dropped: dict[str, str]
+
+
+def measure(
+    sampling: Sampling, candidates: list[Candidate], groups: int, parts: int, ends: str = EACH, seeds: int = 1
+) -> Measured:
+    """Every candidate in every unit where it saves time. ends: EACH, or ONE, whose error of the final latent gives the
+    others' by their nearness. seeds: how many the plan will be run on."""
+    sampling.expect(seeds + 1)
+    exact, report = sampling.once((EXACT, 0), lambda: sampling.run(()))
+    units = units_of(report, sampling.job, groups, parts)
+    measured = Measured([exact], {}, {})
+    near = _probe(sampling, candidates, units, report, measured.dropped)
+    wanted = {unit: _to_run(found, ends) for unit, found in near.items()}
+    sampling.expect(sum(map(len, wanted.values())) + seeds - 1 + seeds)
+    by_name = {candidate.name: candidate for candidate in candidates}
+    for unit, found in near.items():
+        run = {option: _end(sampling, unit, by_name[option.name], exact) for option in wanted[unit]}
+        good = [replace(option, error=end) for option, end in run.items() if not isinstance(end, str)]
+        bad = {option.name: end for option, end in run.items() if isinstance(end, str)}
+        measured.dropped |= {f"{name} in {unit.text}": why for name, why in bad.items()}
+        others = [option for option in found[1:] if option.name not in bad]
+        measured.options[unit] = [found[0], *(good if ends == EACH else calibrate.scale(others, good))]
+    for more in range(1, seeds):
+        measured.exact.append(sampling.once((EXACT, more), lambda more=more: sampling.run((), more))[0])
+    return measured
+
+
+def _probe(sampling: Sampling, candidates, units: list[Unit], report, dropped: dict) -> dict[Unit, list[Option]]:
+    """Options of every unit by what single calls and blocks say, EXACT first; the error of the final latent is open."""
+    tried = {unit: _some(list(blocks_of(report, unit)), BLOCKS) for unit in units}
+    inside = {unit: steps_in(sampling.job, unit) for unit in units}
+    middle = {unit: steps[len(steps) // 2] for unit, steps in inside.items()}
+    wanted = {(unit.role, block) for unit, blocks in tried.items() for block in blocks}
+    trials = sampling.known.setdefault(("trials", *(candidate.name for candidate in candidates)), {})
+    check = comfy.model_management.throw_exception_if_processing_interrupted
+    sampling.probe(partial(Probe, candidates, wanted, middle.values(), trials, check=check))
+    options = {}
+    for unit in units:
+        found = [trials.get((unit.role, block, middle[unit])) for block in tried[unit]]
+        calls = sum(blocks_of(report, unit).values()) * len(inside[unit]) / sampling.job.steps
+        if any(found):
+            options[unit] = _options(unit, list(filter(None, found)), calls, dropped)
+    return options
+
+
+def _options(unit: Unit, found: list[dict], calls: float, dropped: dict) -> list[Option]:
+    """EXACT and what saves time, each with the mean over the blocks where it was tried."""
+    exact = sum(trials[HOST_RUN].seconds for trials in found) / len(found)
+    options = [Option(EXACT, calls * exact, 0.0)]
+    for name in found[0]:
+        tried = [trials[name] for trials in found]
+        reason = next((trial.reason for trial in tried if trial.reason), None)
+        if name == HOST_RUN:
+            continue
+        if reason:
+            dropped.setdefault(f"{name} as {unit.role}-attention", reason)
+            continue
+        seconds = sum(trial.seconds for trial in tried) / len(tried)
+        effects = [trial.effect for trial in tried if trial.effect is not None]
+        if seconds < SAVES * exact:
+            effect = _root_mean(effects) if len(effects) == len(tried) else None
+            options.append(Option(name, calls * seconds, math.inf, _root_mean([t.error for t in tried]), effect))
+    return options
+
+
+def _to_run(options: list[Option], ends: str) -> list[Option]:
+    """The options whose effect on the final latent is measured: those not beaten, or the one in the middle of them."""
+    found = calibrate.front(options)[1:]
+    # Exact kernels' rounding says nothing of what larger errors do.
+    rough = [option for option in found if option.nearness > ROUNDING] or found
+    return found if ends == EACH else rough[len(rough) // 2 :][:1]
+
+
+def _end(sampling: Sampling, unit: Unit, candidate: Candidate, exact) -> float | str:
+    """Relative L2 of the final latent with this candidate in this unit alone, or why it is out."""
+
+    def measure() -> float | str:
+        latent, report = sampling.run((candidate.rule(unit.role, (unit.blocks,), unit.start, unit.end),))
+        reason, error = next((why for _, _, why in report.fallbacks), None), distance(latent, exact)
+        return reason or ("NaN or Inf in the latent" if error == math.inf else error)
+
+    return sampling.once((candidate.name, unit), measure)
+
+
+def _some(values: list, count: int) -> list:
+    """`count` of the values, spread evenly, all if there are fewer."""
+    count = min(count, len(values))
+    return [values[(2 * i + 1) * len(values) // (2 * count)] for i in range(count)]
+
+
+def _root_mean(errors: list[float]) -> float:
+    return calibrate.predict(errors) / math.sqrt(len(errors)) if errors else 0.0
+
+
+def settle(
+    sampling: Sampling, measured: Measured, candidates: list[Candidate], budget: float
+) -> tuple[Choice, list[float]]:
+    """(choice, its error on each seed): chosen by prediction, then run; what it gave corrects the prediction.
+
+    The fastest choice that kept the budget as the root mean square over the seeds; all EXACT when none did.
+    """
+    by_name, factor, kept, seen = {c.name: c for c in candidates}, 1.0, [], set()
+    for _ in range(ROUNDS):
+        choice = calibrate.choose(measured.options, budget, factor)
+        key = tuple(sorted((unit.text, option.name) for unit, option in choice.chosen.items() if option.name != EXACT))
+        if not key or key in seen:
+            break
+        seen.add(key)
+        sampling.expect(len(measured.exact))
+        rules = tuple(step.rule() for step in steps_of(choice, measured, by_name))
+        errors = [_realised(sampling, key, rules, more, exact) for more, exact in enumerate(measured.exact)]
+        error, raw = _root_mean(errors), choice.error / factor
+        if error <= budget:
+            kept.append((replace(choice, error=error), errors))
+        if NEAR * budget <= error <= budget or not raw:
+            break
+        factor = min(max(error / raw, 1e-3), 1e3)
+    exact = calibrate.choose({unit: found[:1] for unit, found in measured.options.items()}, 0.0)
+    return min(kept, key=lambda one: one[0].seconds, default=(exact, [0.0] * len(measured.exact)))
+
+
+def _realised(sampling: Sampling, key: tuple, rules: tuple[Rule, ...], more: int, exact) -> float:
+    return sampling.once((key, more), lambda: distance(sampling.run(rules, more)[0], exact))
+
+
+def steps_of(choice: Choice, measured: Measured, by_name: dict[str, Candidate]) -> tuple[Step, ...]:
+    """The plan's steps: every unit that leaves the exact attention."""
+    return tuple(
+        Step(
+            by_name[option.name],
+            unit.role,
+            unit.blocks,
+            unit.start,
+            unit.end,
+            option.error,
+            option.local,
+            option.effect,
+            option.seconds,
+            measured.options[unit][0].seconds,
+        )  # fmt: skip
+        for unit, option in choice.chosen.items()
+        if option.name != EXACT
+    )

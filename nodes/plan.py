@@ -1,0 +1,221 @@
+"""Calibrate a plan for an error budget, save it, load it."""
+
+from dataclasses import replace
+
+import comfy.samplers
+import comfy.utils
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..attention import draw_plan
+from . import _calibration, _host, _plans, _sampler_inputs, _sampling
+from ._calibration import EACH, ONE
+from ._plans import BOTH, FOLDER, KERNELS, PATTERNS
+from ._repeat import Sampling
+
+CATEGORY = "video attention/plan"
+PLAN = io.Custom("VIDEO_ATTENTION_PLAN")
+# Relative L2 of the final latent. Another exact kernel alone gives about 1e-3 in 16 bit.
+BUDGETS = {"lossless": 0.01, "quality": 0.03, "fast": 0.1}
+CUSTOM = "custom"
+
+
+class VideoAttentionCalibrate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionCalibrate",
+            display_name="Video Attention Calibrate",
+            category=CATEGORY,
+            description=(
+                "Finds the fastest kernel or pattern for each part of the model and of the sampling that keeps the "
+                "final latent within an error budget. Measures on your own prompt and size: it samples once for every "
+                "choice worth trying. What an interrupt stopped goes on when you queue again."
+            ),
+            search_aliases=["auto tune attention", "error budget", "attention plan", "calibrate sparse attention"],
+            is_output_node=True,
+            inputs=_inputs_of_calibrate(),
+            outputs=[
+                io.Model.Output(tooltip="The model with the plan applied."),
+                PLAN.Output("plan", tooltip="What was chosen. Save it with Video Attention Save Plan."),
+                io.Image.Output(
+                    "picture", tooltip="Error against time of everything that was tried, the choice marked."
+                ),
+                io.String.Output(
+                    "info", tooltip="The choice in words, predicted and realised error, what was left out."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, positive, negative, latent, candidates, budget, custom_budget, block_groups, step_ranges, end_error,
+        seeds, seed, steps, cfg, sampler_name, scheduler_name,
+    ) -> io.NodeOutput:  # fmt: skip
+        job, line = _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name)
+        sampling = Sampling(job, _plans.remembered(job), _bar())
+        plan, measured, choice = _calibrate(
+            sampling, candidates, BUDGETS.get(budget, custom_budget), block_groups, step_ranges, end_error, seeds
+        )
+        plan = replace(plan, sampling=f"{sampler_name}, cfg {cfg:g}, {line}"[:200])
+        text = draw_plan.to_text(plan, measured, choice)
+        image = _to_image(draw_plan.draw_plan(measured, choice))
+        return io.NodeOutput(_host.install_all(model, plan.rules()), plan, image, text, ui=ui.PreviewText(text))
+
+
+def _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name) -> tuple:
+    """(Job, line about its noise levels). ValueError for a MODEL that is not as it would be without this pack."""
+    if any(rule.strength is None for rule in _host.rules_of(model)):
+        raise ValueError(
+            "model: it went through Video Attention Backend, Pattern or a plan already. Connect the model from before "
+            "them, or put Video Attention Clear in between."
+        )
+    latent = _sampling.fitted(model, latent)
+    sigmas, line = _sampling.sigmas_of(model, sampler_name, scheduler_name, steps, 1.0, latent)
+    sampler, noise = comfy.samplers.sampler_object(sampler_name), _sampling.noise_of(latent, seed)
+    return _sampling.Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed), line
+
+
+def _bar():
+    bar = comfy.utils.ProgressBar(1)
+    return lambda done, total: bar.update_absolute(done, total)
+
+
+def _calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: int, ends: str, seeds: int) -> tuple:
+    """(Plan, Measured, Choice) for a budget of relative L2 of the final latent."""
+    candidates = _plans.candidates(kind)
+    measured = _calibration.measure(sampling, candidates, groups, parts, ends, seeds)
+    choice, errors = _calibration.settle(sampling, measured, candidates, budget)
+    by_name = {candidate.name: candidate for candidate in candidates}
+    plan = replace(
+        _plans.blank(sampling.job.model, sampling.job.latent["samples"]),
+        budget=budget, error=choice.error, realised=errors[0], seconds=choice.seconds,
+        exact_seconds=sum(found[0].seconds for found in measured.options.values()),
+        steps=_calibration.steps_of(choice, measured, by_name),
+    )  # fmt: skip
+    return plan, measured, choice
+
+
+def _to_image(picture) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
+
+
+def _inputs_of_calibrate() -> list:
+    return [
+        io.Model.Input("model", tooltip="As you would sample it, before Video Attention Backend or Pattern."),
+        *_sampler_inputs.prompts(),
+        io.Combo.Input(
+            "candidates",
+            options=[KERNELS, BOTH, PATTERNS],
+            default=BOTH,
+            tooltip="What is tried: the installed kernels, some sparse patterns, or both.",
+        ),
+        io.Combo.Input(
+            "budget",
+            options=[*BUDGETS, CUSTOM],
+            default="quality",
+            tooltip="Largest relative L2 error of the final latent: lossless 0.01, quality 0.03, fast 0.1.",
+        ),
+        io.Float.Input(
+            "custom_budget", default=0.03, min=0.0, max=1.0, step=0.001, tooltip="The budget when it is custom."
+        ),
+        io.Int.Input("block_groups", default=3, min=1, max=32, tooltip="Blocks are decided about in so many groups."),
+        io.Int.Input("step_ranges", default=2, min=1, max=8, tooltip="The sampling is cut into so many parts."),
+        io.Combo.Input(
+            "end_error",
+            options=[EACH, ONE],
+            default=EACH,
+            tooltip="How the error of the final latent is found: by a sampling for every choice worth it, or by one "
+            "for each part of the model, the other choices in proportion to their error in a block.",
+        ),
+        io.Int.Input(
+            "seeds",
+            default=2,
+            min=1,
+            max=16,
+            tooltip="The plan is sampled with so many seeds and must keep the budget over all of them. More seeds "
+            "tell better what other prompts will give.",
+        ),
+        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="The first of them."),
+        io.Int.Input("steps", default=8, min=1, max=1000, tooltip="Steps of each sampling. A few are enough."),
+        _sampler_inputs.cfg(),
+        *_sampler_inputs.how(),
+    ]
+
+
+class VideoAttentionSavePlan(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionSavePlan",
+            display_name="Video Attention Save Plan",
+            category=CATEGORY,
+            description=f"Keeps a plan as JSON in user/{FOLDER}. It holds numbers and names only and is safe to share.",
+            search_aliases=["export plan", "share plan"],
+            is_output_node=True,
+            inputs=[
+                PLAN.Input("plan", tooltip="From Video Attention Calibrate or Load Plan."),
+                io.String.Input(
+                    "filename",
+                    default="plan",
+                    tooltip="Letters, digits, spaces, - and _. A plan of that name is replaced.",
+                ),
+            ],
+            outputs=[io.String.Output("path", tooltip="The file.")],
+        )
+
+    @classmethod
+    def execute(cls, plan, filename) -> io.NodeOutput:
+        path = _plans.path_of(filename)
+        _plans.write(plan, path)
+        return io.NodeOutput(str(path), ui=ui.PreviewText(f"{path.name} in user/{FOLDER}"))
+
+
+class VideoAttentionLoadPlan(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionLoadPlan",
+            display_name="Video Attention Load Plan",
+            category=CATEGORY,
+            description="Applies a saved plan to a model, and says in a sentence each where it does not quite fit.",
+            search_aliases=["import plan", "apply plan"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model to apply it to. It stays unchanged."),
+                io.Combo.Input(
+                    "plan_name",
+                    options=[path.name for path in sorted(_plans.folder().glob("*.json"))] or ["plan.json"],
+                    tooltip=f"A file of user/{FOLDER}. Press R to see new ones.",
+                ),
+                io.Latent.Input("latent", optional=True, tooltip="What you will sample: says if the size differs."),
+            ],
+            outputs=[
+                io.Model.Output(tooltip="The model with the plan applied, as far as it fits."),
+                PLAN.Output("plan", tooltip="The plan as it is in the file."),
+                io.String.Output("info", tooltip="What does not fit, a sentence each."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, plan_name=""):
+        # A plan saved after the page was loaded is in no list yet.
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, plan_name="", **others):
+        path = _plans.path_of(plan_name)
+        return path.stat().st_mtime_ns if path.exists() else 0
+
+    @classmethod
+    def execute(cls, model, plan_name, latent=None) -> io.NodeOutput:
+        plan = _plans.read(_plans.path_of(plan_name))
+        samples = None if latent is None else _sampling.fitted(model, latent)["samples"]
+        fits, said = plan.fitting(_plans.blank(model, samples))
+        said += _plans.missing(fits)
+        text = "\n".join((f"{len(fits.steps)} of {len(plan.steps)} rules applied.", *said))
+        return io.NodeOutput(_host.install_all(model, fits.rules()), plan, text, ui=ui.PreviewText(text))
+
+
+NODES = (VideoAttentionCalibrate, VideoAttentionSavePlan, VideoAttentionLoadPlan)

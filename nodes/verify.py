@@ -1,0 +1,145 @@
+"""What a plan, a kernel or a pattern changes in the picture, beside what another exact kernel changes."""
+
+import math
+import statistics
+import time
+from dataclasses import replace
+
+import comfy.model_management
+import comfy.samplers
+import comfy.utils
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..attention import registry
+from ..attention.draw_verify import Verified, draw_verified, to_text
+from ..attention.measure.compare import compare_clips
+from ..attention.measure.frames import Unmeasurable
+from ..attention.rules import Rule
+from . import _host, _runs, _sampler_inputs, _sampling
+from ._repeat import distance
+from .plan import CATEGORY
+
+# Exact kernels, from other sums than most hosts' own to the slowest that always runs.
+OTHERS = ("sdpa efficient", "sdpa flash", "flash attention 2", "sdpa cudnn", "sdpa math", "reference")
+
+
+class VideoAttentionVerify(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionVerify",
+            display_name="Video Attention Verify",
+            category=CATEGORY,
+            description=(
+                "Samples with one seed three times: exact, with the model's plan, kernel or pattern, and exact on "
+                "another kernel. Says how far the second is from the first beside the third, the noise floor."
+            ),
+            search_aliases=["verify plan", "compare with exact attention", "noise floor", "psnr ssim", "quality check"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="With the plan, backend or pattern to verify."),
+                *_sampler_inputs.prompts(),
+                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="Of the noise, for all three."),
+                _sampler_inputs.steps(),
+                _sampler_inputs.cfg(),
+                *_sampler_inputs.how(),
+                io.Vae.Input("vae", optional=True, tooltip="Decodes all three, for PSNR and SSIM of the frames."),
+            ],
+            outputs=[
+                io.Latent.Output("exact", display_name="exact", tooltip="With the host's own attention."),
+                io.Latent.Output("planned", display_name="planned", tooltip="With what is on the model."),
+                io.Float.Output("error", tooltip="Relative L2 of the planned latent against the exact one."),
+                io.Float.Output("floor", tooltip="The same of an exact sampling on another kernel."),
+                io.Image.Output("picture", tooltip="Both errors as bars, with PSNR and SSIM where a VAE is connected."),
+                io.String.Output("report", tooltip="The table shown on the node."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name, vae=None
+    ) -> io.NodeOutput:
+        latent = _sampling.fitted(model, latent)
+        sigmas, line = _sampling.sigmas_of(model, sampler_name, scheduler_name, steps, 1.0, latent)
+        sampler, noise = comfy.samplers.sampler_object(sampler_name), _sampling.noise_of(latent, seed)
+        job = _sampling.Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed)
+        clock = _Clock(3 * job.steps)
+        exact = clock.run(replace(job, model=_host.clear(model)))
+        seconds = clock.seconds
+        samples, rows = _beside(exact, job, clock)
+        if vae is not None:
+            rows = _with_frames(vae, exact, samples, rows)
+        text, picture = to_text(rows, seconds, line), np.asarray(draw_verified(rows), dtype=np.float32) / 255.0
+        out = {k: v for k, v in latent.items() if not k.startswith("downscale_ratio_")}
+        errors = [*(row.error for row in rows), math.nan][:2]
+        return io.NodeOutput(
+            {**out, "samples": exact}, {**out, "samples": samples[0]}, *errors, torch.from_numpy(picture)[None], text,
+            ui=ui.PreviewText(text),
+        )  # fmt: skip
+
+
+class _Clock:
+    """Runs samplings with one progress bar. seconds: of the last one's steps; of the median one, as the first loads."""
+
+    def __init__(self, total: int):
+        self.seconds, self._times = 0.0, []
+        self._bar = comfy.utils.ProgressBar(total)
+
+    def run(self, job):
+        self._times = []
+        samples = _sampling.run(job, self._on_step)
+        spans = [after - before for before, after in zip(self._times, self._times[1:])]
+        self.seconds = statistics.median(spans) * job.steps if spans else math.nan
+        return samples
+
+    def _on_step(self, step, x0, x, steps) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._times.append(time.perf_counter())
+        self._bar.update(1)
+
+
+def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified]]:
+    """The latents of the model as it is and, if one runs here, of another exact kernel, and what is known of each."""
+    samples = clock.run(job)
+    report = _runs.find(samples)
+    ran = "nothing of this pack" if report is None else _kernels(report)
+    found, rows = [samples], [Verified("planned", distance(samples, exact), ran, clock.seconds)]
+    for name in OTHERS:
+        if registry.why_not(name) is not None:
+            continue
+        with _runs.aside():
+            samples = clock.run(replace(job, model=_host.install(_host.clear(job.model), Rule(name))))
+            report = _runs.find(samples)
+        error = distance(samples, exact)
+        # Without an error it was the host's own kernel, or none of the calls were for this one.
+        if error and report is not None and report.ruled:
+            rows.append(Verified(f"exact, {name}", error, _kernels(report), clock.seconds))
+            return [*found, samples], rows
+    return found, rows
+
+
+def _kernels(report) -> str:
+    """`sage (self), host default (pytorch) (cross)`."""
+    return ", ".join(f"{row.used} ({row.role})" for row in report.rows) or "nothing that was seen"
+
+
+def _with_frames(vae, exact, samples: list, rows: list[Verified]) -> list[Verified]:
+    """The rows with PSNR and SSIM of their decoded frames."""
+    frames, found = _decoded(vae, exact), []
+    for latent, row in zip(samples, rows):
+        try:
+            clip = compare_clips(frames, _decoded(vae, latent))
+            found.append(replace(row, psnr=clip.psnr.mean, ssim=clip.ssim.mean))
+        except Unmeasurable:
+            found.append(row)
+    return found
+
+
+def _decoded(vae, samples) -> torch.Tensor:
+    """(T, H, W, C) of the video, a batch's clips one after the other."""
+    return vae.decode(_sampling.parts_of(samples)[0]).flatten(0, -4)
+
+
+NODES = (VideoAttentionVerify,)
