@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import contextmanager
 
 import torch
 
@@ -19,6 +20,17 @@ _RUNS: deque[tuple[torch.Tensor, Report]] = deque(maxlen=32)
 def remember(samples, report: Report) -> None:
     """Keeps `report` for the latent `samples`: (B, C, T, Y, X) or a nested video and audio pair."""
     _RUNS.append((_probe(samples), report))
+
+
+@contextmanager
+def aside():
+    """Runs in here are kept apart, and forgotten at the end: a measurement must not push out what a user looks at."""
+    before = tuple(_RUNS)
+    try:
+        yield
+    finally:
+        _RUNS.clear()
+        _RUNS.extend(before)
 
 
 def find(samples) -> Report | None:
