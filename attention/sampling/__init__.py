@@ -1,0 +1,1 @@
+"""Pure parts of the sampling nodes: schedules, windows over time, seams between them."""

@@ -1,0 +1,28 @@
+"""Arithmetic of noise schedules."""
+
+from __future__ import annotations
+
+import torch
+
+AUTO, LTXV, SIMPLE = "auto", "ltxv", "simple"
+# What ComfyUI's own templates use, by the name of our family; every other one of theirs has `simple`.
+USUAL = {"LTXV": LTXV, "LTX-2": LTXV, "Cosmos": "karras", "Cosmos Predict2": "karras", "SVD": "karras"}
+
+
+def usual(family: str | None) -> str:
+    """The scheduler that a family is usually sampled with; `simple` for an unknown one."""
+    return USUAL.get(family, SIMPLE)
+
+
+def all_steps(steps: int, denoise: float) -> int:
+    """How long a schedule is of which `steps` steps are the last part `denoise`, more than 0 and at most 1."""
+    return steps if denoise > 0.9999 else int(steps / denoise)
+
+
+def switch_step(sigmas: torch.Tensor, boundary: float) -> int:
+    """How many steps begin at or above the noise level `boundary`: those of the first of two experts.
+
+    sigmas: (steps + 1,), falling. As Wan 2.2 does it, arXiv:2503.20314 and github.com/Wan-Video/Wan2.2, whose boundary
+    is a timestep of 1000: its 875 is 0.875 here.
+    """
+    return int((sigmas[:-1] >= boundary).sum())

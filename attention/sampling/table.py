@@ -1,0 +1,72 @@
+"""What a model's rules do at each step, block and role, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+from ..decide import winner
+from ..registry import HOST
+from ..rules import Rule, format_blocks
+from ..site import ROLES, Site
+
+
+@dataclass(frozen=True)
+class Table:
+    """sigmas: (steps + 1) noise levels. roles: role -> block -> a label for each step, blocks in order.
+
+    A label names the backend or the pattern that the last covering rule asks for: what a kernel refuses, and what auto
+    chooses, is known only when the model runs.
+    """
+
+    sigmas: tuple[float, ...]
+    roles: dict[str, dict[int, tuple[str, ...]]]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every label, in order of appearance."""
+        columns = (column for blocks in self.roles.values() for column in blocks.values())
+        return tuple(dict.fromkeys(label for column in columns for label in column))
+
+
+def tabulate(sites: Iterable[tuple[str, int]], rules: tuple[Rule, ...], active: list, sigmas: list[float]) -> Table:
+    """sites: (role, block) of attention modules. active: for each step, for each rule, whether it covers the step."""
+    roles: dict[str, dict[int, tuple[str, ...]]] = {}
+    for role, block in sorted(set(sites), key=lambda site: (ROLES.index(site[0]), site[1])):
+        site = Site("", role, block)
+        roles.setdefault(role, {})[block] = tuple(_label(site, rules, on) for on in active)
+    return Table(tuple(sigmas), roles)
+
+
+def _label(site: Site, rules: tuple[Rule, ...], active: tuple[bool, ...]) -> str:
+    covering = [rule for rule, on in zip(rules, active, strict=True) if on and rule.covers(site)]
+    shape, strength, backend = (winner(covering, kind) for kind in ("shape", "strength", ""))
+    name = shape.shape.pattern.name if shape else backend.backend if backend else HOST
+    return f"{name} + strength" if strength else name
+
+
+def to_text(table: Table) -> str:
+    """A line for each run of steps that are alike, a paragraph for each role."""
+    found = []
+    for role, blocks in table.roles.items():
+        columns = list(zip(*blocks.values(), strict=True))
+        steps = [list(run) for _, run in groupby(range(len(columns)), key=lambda step: columns[step])]
+        lines = [f"  {_span(run, table.sigmas)}: {_column(columns[run[0]], blocks)}" for run in steps]
+        found.append("\n".join([f"{role}:", *lines]))
+    return "\n".join(found)
+
+
+def _span(run: list[int], sigmas: tuple[float, ...]) -> str:
+    name = f"steps {run[0] + 1} to {run[-1] + 1}" if len(run) > 1 else f"step {run[0] + 1}"
+    return f"{name} (sigma {sigmas[run[0]]:.3g} to {sigmas[run[-1] + 1]:.3g})"
+
+
+def _column(labels: tuple[str, ...], blocks: dict) -> str:
+    """`sage in blocks 0-3, host default in 4-27`; the label alone when all blocks have it."""
+    named: dict[str, list[int]] = {}
+    for block, label in zip(blocks, labels, strict=True):
+        named.setdefault(label, []).append(block)
+    if len(named) == 1:
+        return labels[0]
+    return ", ".join(f"{label} in blocks {format_blocks(where)}" for label, where in named.items())

@@ -1,0 +1,182 @@
+"""Sample a video that is longer than what its model was trained for."""
+
+from dataclasses import dataclass
+
+import comfy.samplers
+from comfy_api.latest import io, ui
+
+from ..attention.sampling import seams, windows
+from . import _long, _sampler_inputs, _sampling, _windows
+from ._long import Length, Result
+from ._sampling import Job, parts_of
+
+BLEND, EXTEND = "blend", "extend"
+SECONDS, FRAMES = "seconds", "latent frames"
+
+
+class VideoAttentionLongSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionLongSampler",
+            display_name="Video Attention Long Sampler",
+            category="video attention/sample",
+            description=(
+                "Samples a video longer than its model's own length, with its sound, in windows that overlap: blended "
+                "at every step, or one after the other. Measures every joint, keeps what is finished when it is "
+                "interrupted, and takes smaller windows when memory runs out."
+            ),
+            search_aliases=["long video", "context windows", "extend video", "looping sampler", "freenoise"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model, without context windows of its own."),
+                *_sampler_inputs.prompts(),
+                _sampler_inputs.seed(),
+                _sampler_inputs.steps(),
+                _sampler_inputs.cfg(),
+                *_sampler_inputs.how(),
+                _sampler_inputs.denoise(),
+                *_lengths(),
+                *_care(),
+                _sampler_inputs.own_sampler(),
+                _sampler_inputs.own_sigmas(),
+            ],
+            outputs=[
+                *_sampler_inputs.outputs(),
+                io.Float.Output("seam", tooltip="The most visible joint: about 1 is none, above 1.5 may be seen."),
+                _sampler_inputs.report(),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name, denoise, method, unit,
+        window, overlap, frame_rate, free_noise, keep, sampler=None, sigmas=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        latent = _sampling.fitted(model, latent)
+        rate = positive[0][1].get("frame_rate", frame_rate) if positive else frame_rate
+        length = _length(model, latent, positive, _Asked(unit, window, overlap, rate))
+        line = "Noise levels: your own."
+        if sigmas is None:
+            sigmas, line = _sampling.sigmas_of(model, sampler_name, scheduler_name, steps, denoise, latent)
+        sampler, noise = sampler or comfy.samplers.sampler_object(sampler_name), _sampling.noise_of(latent, seed)
+        job = Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed)
+        result = _long.blend(job, length, free_noise, keep) if method == BLEND else _long.extend(job, length, keep)
+        found = _seams(result)
+        text = "\n".join([line, _windows_line(length, result), *_seam_lines(found), *result.notes])
+        out = {k: v for k, v in _long.cut_latent(latent, length, result.done).items() if "downscale_ratio" not in k}
+        made = ({**out, "samples": samples} for samples in (result.samples, result.clean))
+        return io.NodeOutput(*made, max(map(seams.worst, found)), text, ui=ui.PreviewText(text))
+
+
+def _lengths() -> list:
+    return [
+        io.Combo.Input(
+            "method",
+            options=[BLEND, EXTEND],
+            default=BLEND,
+            tooltip="blend: all windows at every step, one clip of one piece. extend: a window after the other, each "
+            "going on from the end of the one before; what is finished stays.",
+        ),
+        io.Combo.Input("unit", options=[SECONDS, FRAMES], default=SECONDS, tooltip="Of window and overlap."),
+        io.Float.Input(
+            "window",
+            default=5.0,
+            min=0.0,
+            max=10000.0,
+            step=0.1,
+            tooltip="Length of a window: what the model was trained for, about 5 seconds for most.",
+        ),
+        io.Float.Input(
+            "overlap", default=1.0, min=0.0, max=10000.0, step=0.1, tooltip="What neighbouring windows share."
+        ),
+        io.Float.Input(
+            "frame_rate",
+            default=24.0,
+            min=1.0,
+            max=1000.0,
+            step=0.01,
+            tooltip="Pictures a second, for seconds: 16 for Wan 2.1 and 2.2 14B. A frame rate in the prompt, from "
+            "LTXVConditioning, comes first.",
+        ),
+    ]
+
+
+def _care() -> list:
+    return [
+        io.Boolean.Input(
+            "free_noise",
+            default=True,
+            advanced=True,
+            tooltip="FreeNoise, for blend: later windows begin with the first one's noise in another order, so they "
+            "agree more.",
+        ),
+        io.Boolean.Input(
+            "keep",
+            default=True,
+            advanced=True,
+            tooltip="When you interrupt, or a window gives NaN or runs out of memory: go on with what is finished. "
+            "Off: stop.",
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    unit: str
+    window: float
+    overlap: float
+    rate: float
+
+
+def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
+    """The widgets in latent frames. ValueError with a sentence for what cannot be."""
+    video = parts_of(latent["samples"])[0]
+    if video.ndim != 5:
+        raise ValueError(f"latent: this model's frames are no axis of it (it is {tuple(video.shape)}); not supported.")
+    if len(parts_of(latent["samples"])) > 1 and not hasattr(model.model, "map_context_window_to_modalities"):
+        raise ValueError("latent: ComfyUI cannot cut the sound of this model into windows, only that of LTX-2.")
+    guides = _windows.guide_frames(positive)
+    if asked.unit == FRAMES:
+        window, overlap = round(asked.window), round(asked.overlap)
+    else:
+        ratio = getattr(model.get_model_object("latent_format"), "temporal_downscale_ratio", None)
+        if ratio is None:
+            raise ValueError(f"unit: this ComfyUI does not tell how long a latent frame is; 0.24 does. Use {FRAMES}.")
+        # The first latent frame of these codecs is one picture.
+        window = 1 + windows.of_seconds(asked.window - 1 / asked.rate, asked.rate, ratio)
+        overlap = windows.of_seconds(asked.overlap, asked.rate, ratio)
+    windows.check(window, overlap)
+    frames = video.shape[2] - guides
+    if guides and frames > window and not _windows.cuts_guides(model):
+        raise ValueError(
+            "positive: ComfyUI cannot cut guide frames of this model into windows, only those of LTX-2. Give it the "
+            "start image in the latent instead, with LTXVImgToVideo."
+        )
+    return Length(frames, window, overlap, guides)
+
+
+def _seams(result: Result) -> list:
+    """Seams of the video, then of the sound if there is any."""
+    parts = parts_of(result.samples)
+    found = [seams.seams(parts[0][:, :, : result.done], list(result.joints))]
+    for sound in parts[1:]:
+        at = [[windows.scaled(edge, result.done, sound.shape[2]) for edge in joint] for joint in result.joints]
+        found.append(seams.seams(sound, [(first, max(first + 1, end)) for first, end in at]))
+    return found
+
+
+def _windows_line(length: Length, result: Result) -> str:
+    count = len(result.joints) + 1
+    return (
+        f"{count} window{'s' if count > 1 else ''} of {min(length.window, length.frames)} latent frames over "
+        f"{length.frames}, overlap {length.overlap}."
+    )
+
+
+def _seam_lines(found: list) -> list[str]:
+    """Change across each joint over the ordinary change between neighbouring latent frames."""
+    names = ("Seams (1: none) by latent frame", "Seams of the sound")
+    return [f"{name}: {seams.to_text(part)}." for name, part in zip(names, found, strict=False) if part]
+
+
+NODES = (VideoAttentionLongSampler,)

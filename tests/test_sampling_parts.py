@@ -1,0 +1,145 @@
+"""Schedules, windows and seams: the arithmetic of the sampling nodes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from attention.families import TABLE
+from attention.sampling import schedule, seams, windows
+
+FRAMES, LENGTHS, OVERLAPS = st.integers(1, 200), st.integers(1, 60), st.integers(0, 59)
+
+
+@given(FRAMES, LENGTHS, OVERLAPS)
+def test_windows_cover_and_share(frames, length, overlap):
+    assume(overlap < length)
+    spans = windows.plan(frames, length, overlap)
+    assert spans[0][0] == 0 and spans[-1][1] == frames
+    assert {end - first for first, end in spans} == {min(length, frames)}
+    shared = [before[1] - after[0] for before, after in zip(spans, spans[1:], strict=False)]
+    assert all(overlap <= s < length for s in shared)
+    assert not shared or max(shared) - min(shared) <= 1, "evenly spread"
+
+
+@given(FRAMES, LENGTHS, OVERLAPS)
+def test_no_fewer_windows_would_do(frames, length, overlap):
+    assume(overlap < length < frames)
+    count = len(windows.plan(frames, length, overlap))
+    assert (count - 1) * length - (count - 2) * overlap < frames <= count * length - (count - 1) * overlap
+
+
+@given(FRAMES, LENGTHS, OVERLAPS)
+def test_extension_goes_on_and_ends(frames, length, overlap):
+    assume(overlap < length)
+    done, made = 0, 0
+    while done < frames:
+        first, end = windows.following(done, frames, length, overlap)
+        assert end > done and end - first == min(length, frames) and (done == 0 or first <= max(0, done - overlap))
+        done, made = end, made + 1
+    assert made == windows.count(frames, length, overlap) == len(windows.plan(frames, length, overlap))
+
+
+@given(LENGTHS, OVERLAPS, st.booleans(), st.booleans())
+def test_weights_rise_and_fall(length, overlap, first, last):
+    assume(overlap < length)
+    weights = windows.ramp(length, overlap, first, last)
+    assert weights.shape == (length,) and weights.min() > 0 and weights.max() <= 1
+    assert torch.equal(weights, windows.ramp(length, overlap, last, first).flip(0))
+    assert not (first and last) or torch.equal(weights, torch.ones(length))
+
+
+def test_neighbours_pass_from_one_to_the_other():
+    fall, rise = windows.ramp(6, 3, True, False)[3:], windows.ramp(6, 3, False, True)[:3]
+    assert rise.tolist() == pytest.approx([0.25, 0.5, 0.75]) and (fall + rise).tolist() == pytest.approx([1, 1, 1])
+
+
+@pytest.mark.parametrize(("length", "overlap"), [(4, 4), (4, 5), (4, -1), (0, 0)])
+def test_an_overlap_that_cannot_be(length, overlap):
+    with pytest.raises(ValueError, match="must be fewer than the window"):
+        windows.plan(10, length, overlap)
+    with pytest.raises(ValueError, match="must be fewer than the window"):
+        windows.following(0, 10, length, overlap)
+
+
+@given(LENGTHS, OVERLAPS)
+def test_smaller_windows_come_to_an_end(length, overlap):
+    assume(overlap < length)
+    while (after := windows.smaller(length, overlap)) is not None:
+        assert overlap < after < length
+        length = after
+    assert length == overlap + 1
+
+
+def test_time_of_another_stream():
+    assert [windows.scaled(at, 10, 25) for at in (0, 4, 10)] == [0, 10, 25]
+    assert windows.of_seconds(2.0, 24.0, 8) == 6
+
+
+# --- seams -----------------------------------------------------------------------------------------------------------
+
+
+def moving(frames, jump_at=None, jump=3.0):
+    """A clip that changes by 1 from frame to frame, and by `jump` at one of them."""
+    step = torch.ones(frames)
+    if jump_at is not None:
+        step[jump_at] = jump
+    return step.cumsum(0).view(1, 1, frames, 1, 1).expand(2, 3, frames, 4, 5)
+
+
+def test_a_jump_is_a_seam():
+    found = seams.seams(moving(12, jump_at=5), [(5, 6), (9, 10)])
+    assert [(s.frame, s.ratio) for s in found] == [(5, pytest.approx(3.0)), (9, pytest.approx(1.0))]
+    assert seams.worst(found) == pytest.approx(3.0) and seams.to_text(found) == "at 5: 3.00, at 9: 1.00"
+
+
+@pytest.mark.parametrize("at", [4, 5, 6])
+def test_a_jump_anywhere_in_the_joint(at):
+    clip = moving(12, jump_at=at)
+    assert seams.seams(clip, [(4, 7)])[0].ratio == pytest.approx(3.0)
+    assert seams.seams(clip, [(7, 9)])[0].ratio == pytest.approx(1.0)
+
+
+def test_noisy_channels_hide_no_jump():
+    random = torch.Generator().manual_seed(0)
+    clip = moving(16, jump_at=8).clone()
+    noisy = 50 * torch.randn(2, 40, 16, 4, 5, generator=random)
+    found = seams.seams(torch.cat([clip, noisy], dim=1), [(5, 6), (8, 9), (12, 13)])
+    assert found[1].ratio > 1.8 and max(found[0].ratio, found[2].ratio) < 1.5
+
+
+def test_joints_of_a_plan():
+    assert windows.joints(windows.plan(9, 6, 3)) == [(3, 7)]
+    assert windows.joints(windows.plan(8, 4, 0)) == [(4, 5)]
+    assert windows.joints([(0, 8)]) == []
+
+
+def test_still_clips():
+    still = torch.ones(1, 2, 6, 3, 3)
+    assert seams.seams(still, [(3, 4)])[0].ratio == 1.0
+    jump = still.clone()
+    jump[:, :, 3:] = 2.0
+    assert seams.seams(jump, [(3, 4)])[0].ratio == math.inf
+    assert seams.seams(still[:, :, :1], []) == () and seams.worst(()) == 0.0
+    assert seams.seams(moving(4), [(1, 4)])[0].ratio == pytest.approx(1.0), "nothing but joints"
+
+
+# --- schedules -------------------------------------------------------------------------------------------------------
+
+
+def test_the_switch_of_two_experts():
+    sigmas = torch.tensor([1.0, 0.95, 0.875, 0.6, 0.0])
+    assert [schedule.switch_step(sigmas, b) for b in (1.1, 1.0, 0.9, 0.875, 0.5, 0.0)] == [0, 1, 2, 3, 4, 4]
+
+
+def test_part_of_a_schedule():
+    assert schedule.all_steps(20, 1.0) == 20 and schedule.all_steps(20, 0.5) == 40 and schedule.all_steps(10, 0.3) == 33
+
+
+def test_usual_schedulers_are_of_known_families():
+    assert set(schedule.USUAL) <= {family.name for family in TABLE}
+    assert schedule.usual("LTX-2") == "ltxv" and schedule.usual("Wan") == schedule.usual(None) == "simple"
