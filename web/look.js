@@ -104,7 +104,7 @@ function addPicker(node) {
 }
 
 app.registerExtension({
-  name: "VideoAttention.Look",
+  name: "videoattention.look",
 
   nodeCreated(node) {
     if (node.comfyClass !== NODE) return;

@@ -78,7 +78,7 @@ function showProgress({ detail }) {
 }
 
 app.registerExtension({
-  name: "VideoAttention.Report",
+  name: "videoattention.report",
 
   setup() {
     api.addEventListener("video_attention.progress", showProgress);
