@@ -215,7 +215,7 @@ def _pattern(kind, data: dict, where: str):
     _only(data, ["name", *(field.name for field in fields)], where)
     for field in fields:
         if not _fits(data[field.name], field.default):
-            raise BadPlan(f"{where}: {field.name} of {kind.name} cannot be {str(data[field.name])[:40]!r}.")
+            raise BadPlan(f"{where}: {field.name} of {kind.name} cannot be {repr(data[field.name])[:40]}.")
     values = {field.name: data[field.name] for field in fields}
     try:
         return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

@@ -8,11 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from attention.moment import MOMENT
-from attention.router import Router
-from attention.rules import Rule
-from attention.tally import Tally
-
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -32,13 +27,14 @@ def find(cpu: bool) -> dict[str, Callable]:
 
 
 def enter(cpu: bool) -> ModuleType | None:
-    """ComfyUI's attention module, imported as its own start does it; None without a ComfyUI in .host."""
-    folder = next(iter(sorted((ROOT / ".host").glob("ComfyUI-*"))), None)
-    if folder is None:
-        return None
+    """ComfyUI's attention module, imported as its own start does it; None without the pinned ComfyUI in .host."""
     sys.path.insert(0, str(ROOT / "scripts"))
+    import host
     import launch
 
+    folder = host.HOME / f"ComfyUI-{host.COMFYUI}"
+    if not folder.exists():
+        return None
     launch.stand_in()
     # Ours has a folder `nodes` too.
     sys.path.insert(0, str(folder))
@@ -54,17 +50,11 @@ def enter(cpu: bool) -> ModuleType | None:
 
 def our_sites() -> ModuleType:
     """nodes/_sites.py of this pack. Call enter first: it imports ComfyUI."""
+    return ours("_sites")
+
+
+def ours(name: str) -> ModuleType:
+    """nodes/<name>.py of this pack. Call enter first: it imports ComfyUI."""
     pack = sys.modules.setdefault("video_attention_pack", ModuleType("video_attention_pack"))
     pack.__path__ = [str(ROOT)]
-    return importlib.import_module("video_attention_pack.nodes._sites")
-
-
-def direct(function: Callable) -> Callable:
-    """A host's function as attention(q, k, v) over (B, H, L, D)."""
-    return lambda q, k, v: function(q, k, v, q.shape[1], skip_reshape=True, skip_output_reshape=True)
-
-
-def routed(function: Callable, tally: Tally) -> Callable:
-    """The same below a Router on `auto`, as Video Attention Backend sets it up; counted in `tally`."""
-    router, options = Router((Rule(),)), {MOMENT: tally.moment}
-    return lambda q, k, v: router(function, q, k, v, q.shape[1], None, None, True, True, transformer_options=options)
+    return importlib.import_module(f"video_attention_pack.nodes.{name}")

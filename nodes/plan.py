@@ -55,7 +55,7 @@ class VideoAttentionCalibrate(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         job, line = _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name)
         sampling = Sampling(job, _plans.remembered(job), _bar())
-        plan, measured, choice = _calibrate(
+        plan, measured, choice = calibrate(
             sampling, candidates, BUDGETS.get(budget, custom_budget), block_groups, step_ranges, end_error, seeds
         )
         plan = replace(plan, sampling=f"{sampler_name}, cfg {cfg:g}, {line}"[:200])
@@ -82,7 +82,7 @@ def _bar():
     return lambda done, total: bar.update_absolute(done, total)
 
 
-def _calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: int, ends: str, seeds: int) -> tuple:
+def calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: int, ends: str, seeds: int) -> tuple:
     """(Plan, Measured, Choice) for a budget of relative L2 of the final latent."""
     candidates = _plans.candidates(kind)
     measured = _calibration.measure(sampling, candidates, groups, parts, ends, seeds)
