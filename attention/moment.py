@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .site import SITE, Site, guess
+from .site import Site, guess, site_of
 from .tokens import Place, Tokens
 
 # Key of a Moment in the host's transformer_options.
@@ -44,7 +44,7 @@ IDLE = Moment()
 
 def locate(options: Mapping, q_len: int, kv_len: int) -> tuple[Site, Place | str]:
     """Site of a call with these options and lengths, and where in it the video is, or why that cannot be told."""
-    site = options.get(SITE) or guess(q_len, kv_len)
+    site = site_of(options) or guess(q_len, kv_len)
     tokens = options.get(MOMENT, IDLE).tokens
     if tokens is None:
         return site, "nothing is known of this model's tokens"

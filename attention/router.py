@@ -6,12 +6,12 @@ from functools import partial
 
 import torch
 
-from . import registry
+from . import opaque, registry
 from .decide import Incoming, UnsupportedAttention, decide, run_kernel, sentence
 from .layout import from_heads, to_heads, to_mask
 from .moment import IDLE, MOMENT
 from .rules import ERROR, GUARD_EVERY, Rule
-from .site import SITE
+from .site import site_of
 from .tally import Record, Tally, end_span, start_span
 
 _NOTHING: dict = {}
@@ -32,6 +32,7 @@ class Router:
         self.always = tuple(rule.always for rule in self.rules)
         self.timing = any(rule.timing for rule in self.rules)
         self.tally = Tally()
+        opaque.prepare()
         self._route_eagerly = torch.compiler.disable(self._route)
         if host is not None:
             # Hosts look for this name. They pass no `func` with containers: without `host` nothing could fall back.
@@ -49,7 +50,10 @@ class Router:
         self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
     ):
         """The override contract of comfy.ldm.modules.attention.wrap_attn."""
-        return self._route_eagerly(func, q, k, v, heads, mask, attn_precision, skip_reshape, skip_output_reshape, kw)
+        args = (func, q, k, v, heads, mask, attn_precision, skip_reshape, skip_output_reshape, kw)
+        if not torch.compiler.is_compiling():
+            return self._route(*args)
+        return opaque.route(*args) if opaque.is_opaque(self, func, q, k, v, kw) else self._route_eagerly(*args)
 
     def _call_with_containers(
         self, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
@@ -59,6 +63,10 @@ class Router:
         Whoever takes a tensor is the only one to hold it, so a kernel that can frees it before it attends.
         """
         args = (q, k, v, heads, mask, attn_precision, skip_reshape, skip_output_reshape)
+        if not torch.compiler.is_compiling():
+            return self._route_containers(args, kw)
+        if opaque.is_opaque(self, self.host, q.peek(), k.peek(), v.peek(), kw):
+            return opaque.route(self.host, *_each(args, "take"), kw)
         return self._route_containers_eagerly(args, kw)
 
     def _route(self, func, q, k, v, heads, mask, precision, split_in, split_out, kw):
@@ -82,7 +90,7 @@ class Router:
     def _find(self, func, args, kw) -> Record | None:
         """What was decided for this call, counted; None where no rule is in force."""
         options = kw.get("transformer_options") or _NOTHING
-        moment, site = options.get(MOMENT, IDLE), options.get(SITE)
+        moment, site = options.get(MOMENT, IDLE), site_of(options)
         if not self.rules or self in moment.off:
             return None
         q, k, v, heads, mask, precision, split_in, _ = args

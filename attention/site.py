@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 # Key of a Site in the host's transformer_options. Dots keep it apart from names that models take as keyword arguments.
 SITE = "vattn.site"
+# Key of a Caller there.
+CALLER = "vattn.caller"
 
 # What a call attends from and to. SELF: the whole video (in joint models with the text in the same sequence);
 # SPATIAL, TEMPORAL: inside each frame, along each place's frames; CROSS, IMAGE: video to text, to image tokens;
@@ -31,6 +33,36 @@ class Site:
     family: str
     role: str
     block: int | None = None
+
+
+class Tag:
+    """What a module that makes attention calls carries: its Site, and which positional argument its options are.
+
+    number: the Site's place among the model's, as a tensor: torch.compile would make a graph for each number.
+    """
+
+    def __init__(self, site: Site, position: int | None, number):
+        self.site, self.position, self.number = site, position, number
+
+
+class Caller:
+    """Which Tag is calling, for code that torch.compile traced. One for each model evaluation, so for one thread.
+
+    A traced hook may not copy the options to add a Site: the graph would look each of today's keys up, KeyError once
+    one is gone. live: whether an evaluation is on; a cleared model keeps a Caller for the graphs that look it up.
+    """
+
+    def __init__(self, live: bool = False):
+        self.live = live
+        self.tag: Tag | None = None
+
+
+def site_of(options) -> Site | None:
+    """The Site that was announced for a call with these options, None when nobody did."""
+    site = options.get(SITE)
+    if site is None and (caller := options.get(CALLER)) is not None and caller.tag is not None:
+        site = caller.tag.site
+    return site
 
 
 # Shape is all there is to go by when a family publishes nothing.

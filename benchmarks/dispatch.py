@@ -12,7 +12,7 @@ from attention import registry
 from attention.moment import MOMENT
 from attention.router import Router
 from attention.rules import GUARD_OFF, Rule
-from attention.site import SELF, SITE, Site
+from attention.site import SELF, SITE, Site, Tag
 from attention.tally import Tally
 
 from . import host_paths
@@ -60,10 +60,12 @@ def ways_of_routing() -> dict[str, Callable]:
 
 
 def ways_of_publishing(sites) -> dict[str, Callable]:
-    """A module called as it is first, then with the hook that announces its Site."""
+    """A module called as it is first, then with the hooks that announce its Site."""
     options = {MOMENT: Tally().moment, **{f"key {n}": n for n in range(HOST_KEYS)}}
     bare, told = Attention(), Attention()
-    told.register_forward_pre_hook(sites._announce(Site("bench", SELF, 0), None), with_kwargs=True)
+    setattr(told, sites.TAG, Tag(Site("bench", SELF, 0), None, torch.tensor(0)))
+    told.register_forward_pre_hook(sites.announce, with_kwargs=True)
+    told.register_forward_hook(sites.fall_silent, with_kwargs=True)
     return {
         "module": lambda: bare(None, transformer_options=options),
         "module that tells its site": lambda: told(None, transformer_options=options),

@@ -7,14 +7,16 @@ import inspect
 import torch
 from comfy.patcher_extension import CallbacksMP
 
+from ..attention import opaque
 from ..attention.families import find
 from ..attention.family import Family
 from ..attention.moment import IDLE, MOMENT
-from ..attention.site import SITE, Site
+from ..attention.site import CALLER, SITE, Caller, Site, Tag
 from ..attention.tokens import Tokens
 
 KEY = "video_attention.sites"
 HOOKS = "_video_attention_hooks"
+TAG = "_video_attention_tag"
 OPTIONS = "transformer_options"
 
 
@@ -61,20 +63,26 @@ def publish(patcher) -> None:
     family = family_of(patcher)
     if family is None or family.unsupported:
         return
-    hooks = [model.register_forward_pre_hook(_lay_out(family), with_kwargs=True)]
-    for module, role, block in family.sites(model):
-        hook = _announce(Site(family.name, role, block), _position(module))
-        hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+    sites = tuple((module, Site(family.name, role, block)) for module, role, block in family.sites(model))
+    lay_out = _lay_out(family, tuple(site for _, site in sites))
+    hooks = [model.register_forward_pre_hook(lay_out, with_kwargs=True)]
+    for number, (module, site) in enumerate(sites):
+        setattr(module, TAG, Tag(site, _position(module), torch.tensor(number)))
+        hooks.append(module.register_forward_pre_hook(announce, with_kwargs=True))
+        hooks.append(module.register_forward_hook(fall_silent, with_kwargs=True))
     setattr(model, HOOKS, hooks)
 
 
 def remove(patcher) -> None:
     """ON_CLEANUP, after errors and interrupts too: undoes publish, also twice."""
+    opaque.begin(None)
     model = patcher.model.diffusion_model
     for hook in getattr(model, HOOKS, ()):
         hook.remove()
     if hasattr(model, HOOKS):
         delattr(model, HOOKS)
+        for module in model.modules():
+            vars(module).pop(TAG, None)
 
 
 def _position(module: torch.nn.Module) -> int | None:
@@ -83,21 +91,40 @@ def _position(module: torch.nn.Module) -> int | None:
     return names.index(OPTIONS) if OPTIONS in names else None
 
 
-def _announce(site: Site, position: int | None):
-    # Traced, the copy would tie a compiled graph to every key of today's options: KeyError once one is gone.
-    @torch.compiler.disable
-    def hook(module, args, kwargs):
-        options = kwargs.get(OPTIONS)
-        if options is not None:
-            return args, {**kwargs, OPTIONS: {**options, SITE: site}}
-        if position is not None and position < len(args) and args[position] is not None:
-            return (*args[:position], {**args[position], SITE: site}, *args[position + 1 :]), kwargs
+def announce(module, args, kwargs):
+    """Pre-hook of a tagged module: the options of this call carry its Site."""
+    tag, options = getattr(module, TAG), kwargs.get(OPTIONS)
+    where = None if options is not None else tag.position
+    if where is not None:
+        options = args[where] if where < len(args) else None
+    if options is None:
         return None
+    if torch.compiler.is_compiling():
+        _tell(options, tag)
+        return None
+    options = {**options, SITE: tag.site}
+    if where is None:
+        return args, {**kwargs, OPTIONS: options}
+    return (*args[:where], options, *args[where + 1 :]), kwargs
 
-    return hook
+
+def fall_silent(module, args, kwargs, output):
+    """Hook behind a tagged module: where nothing was copied, what is called next must not have this Site."""
+    if torch.compiler.is_compiling():
+        tag, options = getattr(module, TAG), kwargs.get(OPTIONS)
+        if options is None and tag.position is not None and tag.position < len(args):
+            options = args[tag.position]
+        if options is not None:
+            _tell(options, None)
 
 
-def _lay_out(family: Family):
+def _tell(options, tag: Tag | None) -> None:
+    caller = options.get(CALLER)
+    if caller is not None:
+        caller.tag = tag
+
+
+def _lay_out(family: Family, sites: tuple[Site, ...] = ()):
     @torch.compiler.disable
     def hook(module, args, kwargs):
         options = kwargs.get(OPTIONS)
@@ -107,7 +134,11 @@ def _lay_out(family: Family):
         moment = options.get(MOMENT, IDLE).but(tokens=tokens)
         if moment.tally is not None and moment.tally.grid is None:
             moment.tally.grid = tokens.grid
-        return args, {**kwargs, OPTIONS: {**options, MOMENT: moment}}
+        caller = Caller(live=True) if sites else options.get(CALLER, Caller())
+        options = {**options, MOMENT: moment, CALLER: caller}
+        if sites:
+            opaque.begin(options, sites)
+        return args, {**kwargs, OPTIONS: options}
 
     return hook
 

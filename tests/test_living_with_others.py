@@ -9,7 +9,12 @@ import shutil
 
 import pytest
 import torch
+import torch._dynamo.utils
+from tiny import CASES
+from tiny import plain as plain_cases
+from tiny.case import sample
 
+PLAIN = plain_cases()
 SLOT = "optimized_attention_override"
 BLOCKS, STEPS = 2, 4
 OURS = {("self", "sdpa"): BLOCKS * STEPS, ("cross", "sdpa"): BLOCKS * STEPS}
@@ -21,11 +26,12 @@ def compiled(lab):
     from comfy_api.torch_helpers import set_torch_compile_wrapper
 
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
 
-    def compile(model, backend="eager"):
+    def compile(model, backend="eager", **more):
         patched = model.clone(disable_dynamic=True)
         keep = {"guard_filter_fn": lambda entries: ["transformer_options" not in entry.name for entry in entries]}
-        set_torch_compile_wrapper(patched, backend=backend, options=keep)
+        set_torch_compile_wrapper(patched, backend=backend, options=keep, **more)
         return patched
 
     yield compile
@@ -46,12 +52,95 @@ NEEDS_COMPILER = pytest.mark.skipif(
 )
 
 
+def broken_at() -> list[str]:
+    """What broke a graph since the compiler was reset."""
+    return list(torch._dynamo.utils.counters["graph_break"])
+
+
+def graphs() -> int:
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=NEEDS_COMPILER)])
 def test_compile_after_us(lab, plain, compiled, backend):
-    model = compiled(lab.backend(), backend)
-    out = lab.sample(model)
+    """No graph break, or fullgraph would be an error; and the same graph for every step and run."""
+    for steps in (1, STEPS):
+        model = compiled(lab.backend(), backend, fullgraph=True)
+        out = lab.sample(model, steps=steps)
     assert lab.error(out, plain) <= 1e-4
     assert lab.calls_of(lab.report(out)) == OURS
+    assert all(row.blocks == {0, 1} for row in lab.report(out).rows)
+    assert graphs() == 1 and not broken_at()
+
+
+def test_blocks_compiled_one_by_one_share_a_graph(lab, plain, compiled):
+    keys = [f"diffusion_model.transformer_blocks.{index}" for index in range(BLOCKS)]
+    out = lab.sample(compiled(lab.backend(blocks="1"), keys=keys))
+    assert lab.error(out, plain) <= 1e-4
+    blocks = {row.used: row.blocks for row in lab.report(out).rows}
+    assert blocks == {"sdpa": {1}, "host default (pytorch)": {0}}
+    assert graphs() == 1 and not broken_at()
+
+
+@pytest.mark.parametrize("name", ["HunyuanVideo", "CogVideoX"])
+def test_families_compiled(pack, inference, compiled, name):
+    """Bit for bit what they give uncompiled, every call announced, and no graph more than without us."""
+    case = PLAIN[name]
+    ours = pack.nodes._host.install(case.build(), pack.attention.rules.Rule("sdpa"))
+    rows, outputs = [], []
+    for model in (ours, compiled(ours, fullgraph=True)):
+        outputs.append(sample(model, case))
+        rows.append([(r.role, r.used, r.calls, r.blocks) for r in pack.nodes._runs.find(outputs[-1]).rows])
+    assert torch.equal(*outputs) and rows[0] == rows[1]
+    assert graphs() == 1 and not broken_at()
+
+
+def test_a_guide_of_half_strength_compiled(pack, inference, compiled):
+    """Several masked calls of one module, one after the other: each has its Site, and what follows has its own."""
+    case = next(case for case in CASES if str(case) == "LTX-Video 0.9 guide of half strength")
+    ours = pack.nodes._host.install(case.build(), pack.attention.rules.Rule("sdpa"))
+    want, got = sample(ours, case), sample(compiled(ours), case)
+    calls = {(row.role, row.used): row.calls for row in pack.nodes._runs.find(got).rows}
+    assert torch.equal(got, want) and sum(calls.values()) == sum(case.calls.values())
+
+
+@pytest.mark.parametrize("then", ["bypassed", "cleared", "replaced"])
+def test_taken_off_behind_compile(lab, compiled, then):
+    """A graph made with our rules in it, and the same model without them: no KeyError, nothing of ours runs."""
+    ours, seen = lab.backend(), []
+    lab.sample(compiled(ours))
+    other = {"bypassed": lab.model, "cleared": lab.clear(ours), "replaced": ours.clone()}[then]
+    if then == "replaced":
+
+        def foreign(func, *args, **kwargs):
+            seen.append(1)
+            return func(*args, **kwargs)
+
+        other.model_options["transformer_options"][SLOT] = foreign
+    # Another seed: an equal latent would find the report of the run above.
+    out = lab.sample(compiled(other), seed=9101)
+    assert lab.error(out, lab.sample(seed=9101)) <= 1e-4
+    report = lab.report(out)
+    if then == "replaced":
+        assert len(seen) == 2 * BLOCKS * STEPS and not report.calls
+    else:
+        assert report is None
+
+
+def test_compiled_with_an_override_before_ours(lab, plain, compiled):
+    """The other override must see the options of each call, so each of its calls breaks the graph, and is right."""
+    seen, model = [], lab.model.clone()
+
+    def foreign(func, *args, **kwargs):
+        seen.append(1)
+        return func(*args, **kwargs)
+
+    model.model_options["transformer_options"][SLOT] = foreign
+    out = lab.sample(compiled(lab.backend(model, role="cross")))
+    assert lab.error(out, plain) <= 1e-4 and len(seen) == BLOCKS * STEPS
+    assert {(row.role, row.used.split(" (")[0]): row.calls for row in lab.report(out).rows} == {
+        ("cross", "sdpa"): BLOCKS * STEPS, ("self", "other override"): BLOCKS * STEPS,
+    }  # fmt: skip
 
 
 def test_the_backend_changed_behind_compile(lab, compiled):
@@ -59,15 +148,6 @@ def test_the_backend_changed_behind_compile(lab, compiled):
     out = lab.sample(compiled(lab.backend(backend="reference", role="self")))
     calls = lab.calls_of(lab.report(out))
     assert calls["self", "reference"] == BLOCKS * STEPS, "no stale choice"
-
-
-def test_cleared_behind_compile(lab, compiled):
-    ours = lab.backend()
-    lab.sample(compiled(ours))
-    # Another seed: an equal latent would find the report of the run above.
-    out = lab.sample(compiled(lab.clear(ours)), seed=9101)
-    assert lab.error(out, lab.sample(seed=9101)) <= 1e-4
-    assert lab.report(out) is None, "a cleared model is not counted"
 
 
 def test_compiled_before_we_came(lab, compiled):

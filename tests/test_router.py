@@ -10,12 +10,12 @@ import torch
 from attention import registry
 from attention.backend import Backend, Limits, Unavailable
 from attention.decide import UnsupportedAttention
+from attention.moment import MOMENT
 from attention.reference import relative_l2, scaled_dot_product_attention
 from attention.report import summarise
-from attention.moment import MOMENT
-from attention.router import SITE, Router
+from attention.router import Router
 from attention.rules import ERROR, Rule
-from attention.site import CROSS, SELF, Site
+from attention.site import CROSS, SELF, SITE, Site
 from attention.tally import Tally
 
 torch.set_num_threads(1)

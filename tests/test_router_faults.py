@@ -16,9 +16,9 @@ from attention import registry
 from attention.backend import Backend, Limits
 from attention.moment import MOMENT
 from attention.report import summarise, to_text
-from attention.router import SITE, Router
+from attention.router import Router
 from attention.rules import GUARD_EVERY, IN_ORDER, Rule
-from attention.site import CROSS, SELF, Site
+from attention.site import CROSS, SELF, SITE, Site
 from attention.tally import Tally
 
 torch.set_num_threads(1)

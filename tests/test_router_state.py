@@ -10,9 +10,9 @@ import torch
 
 from attention import registry
 from attention.backend import Backend, Limits
+from attention.moment import IDLE, MOMENT
 from attention.reference import relative_l2, scaled_dot_product_attention
 from attention.report import summarise
-from attention.moment import IDLE, MOMENT
 from attention.router import Router
 from attention.rules import GUARD_EVERY, GUARD_FIRST, GUARD_OFF, IN_ORDER, Rule
 from attention.tally import Tally
