@@ -12,6 +12,7 @@ from ..attention.moment import MOMENT, Moment
 from ..attention.report import summarise
 from ..attention.router import Router
 from ..attention.rules import ERROR, Rule
+from ..attention.site import CALLER, Caller
 from ..attention.tally import Tally
 from . import _live, _runs, _sites
 
@@ -38,6 +39,7 @@ def install(model, rule: Rule):
     router = found.with_rule(rule) if isinstance(found, Router) else Router((rule,), found, host)
     options[SLOT] = router
     options.setdefault(MOMENT, Moment())
+    options.setdefault(CALLER, Caller())
     options[ROUTERS] = Group(*(r for r in options.get(ROUTERS, Group()).members if r is not found), router)
     _attach(patched)
     return patched
