@@ -11,6 +11,7 @@ from .call import MASKS, Call
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 HALVES = (torch.float16, torch.bfloat16)
+ANY, POSITIVE, DEFAULT = "any", "positive", "1 / sqrt(head size)"
 
 # CUDA launches at most this many blocks along the axes that kernels give to batch and heads; torch's own kernels and
 # others' then fail with "invalid configuration argument" (https://github.com/pytorch/pytorch/issues/146704).
@@ -31,6 +32,7 @@ class Limits:
 
     head_dims: the sizes allowed, a tuple or a range. kv_multiple: kv_len must be a multiple of it.
     min_capability: CUDA compute capability, checked on CUDA only. exact: no quantisation and no approximation.
+    scale: ANY, POSITIVE or DEFAULT. No word of causal attention: ComfyUI's attention functions cannot ask for it.
     useful_from: below this many keys `auto` passes the kernel by, since launching it costs more than it saves.
     """
 
@@ -41,6 +43,7 @@ class Limits:
     masks: tuple[str, ...] = MASKS
     gqa: bool = True
     kv_multiple: int = 1
+    scale: str = ANY
     min_capability: tuple[int, int] = (0, 0)
     max_batch: int = 0
     max_batch_heads: int = 0
@@ -55,7 +58,8 @@ class Backend:
     """One row of the table.
 
     load: returns the Kernel, or raises Unavailable. Called when a node patches a model, never in a forward.
-    also_refuses: a reason that Limits cannot say, or None. auto: whether `auto` may take it.
+    also_refuses: a reason that Limits cannot say, or None; besides: the same in words, for the table of backends.
+    auto: whether `auto` may take it.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Backend:
     load: Callable[[], Kernel]
     also_refuses: Callable[[Call], str | None] | None = None
     auto: bool = True
+    besides: str = ""
 
     def refuses(self, call: Call) -> str | None:
         """Why this backend cannot run the call, in a few words, or None."""
@@ -99,6 +104,8 @@ def _shape_reason(limits: Limits, call: Call) -> str | None:
         return "grouped-query attention"
     if call.kv_len % limits.kv_multiple:
         return f"key length {call.kv_len} is not a multiple of {limits.kv_multiple}"
+    if call.scale is not None and not _scales(limits.scale, call):
+        return f"scale {call.scale:g}, takes {'a positive one' if limits.scale == POSITIVE else limits.scale}"
     if limits.max_batch and call.batch > limits.max_batch:
         return f"batch is {call.batch}, takes up to {limits.max_batch}"
     if limits.max_batch_heads and call.batch * call.heads > limits.max_batch_heads:
@@ -107,6 +114,12 @@ def _shape_reason(limits: Limits, call: Call) -> str | None:
     if limits.max_scores and scores > limits.max_scores:
         return f"would hold {scores * 4 / 2**30:.1f} GiB of scores"
     return None
+
+
+def _scales(allowed: str, call: Call) -> bool:
+    if allowed == DEFAULT:
+        return abs(call.scale * call.head_dim**0.5 - 1) < 1e-6
+    return allowed == ANY or call.scale > 0
 
 
 def head_dims_text(limits: Limits) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from attention.backend import FLOATS, HALVES, Backend, Limits, head_dims_text
+from attention.backend import ANY, FLOATS, HALVES, Backend, Limits, head_dims_text
 from attention.backends import TABLE
 from attention.call import MASKS
 from attention.families import TABLE as FAMILIES
@@ -25,6 +25,7 @@ GENERATIONS = {
     (7, 0): "Volta",
     (7, 5): "Turing",
     (8, 0): "Ampere",
+    (8, 9): "Ada",
     (9, 0): "Hopper",
     (12, 0): "Blackwell",
 }
@@ -33,8 +34,8 @@ GENERATIONS = {
 def backends() -> str:
     """The compatibility table, from each backend's own Limits."""
     lines = [
-        "| backend | runs on | dtypes | head sizes | masks | exact | in `auto` |",
-        "|" + " --- |" * 7,
+        "| backend | runs on | dtypes | head sizes | masks | grouped keys | exact | in `auto` | besides |",
+        "|" + " --- |" * 9,
     ]
     return "\n".join([*lines, *(row(backend) for backend in TABLE)])
 
@@ -42,10 +43,37 @@ def backends() -> str:
 def row(backend: Backend) -> str:
     limits = backend.limits
     cells = [
-        backend.name, places(limits), dtypes(limits), head_dims_text(limits),
-        *("yes" if flag else "no" for flag in (set(limits.masks) == set(MASKS), limits.exact, backend.auto)),
+        backend.name, places(limits), dtypes(limits), head_dims_text(limits), masks(limits),
+        yes(limits.gqa), yes(limits.exact), auto(backend), ", ".join(besides(backend)) or "-",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
+
+
+def yes(flag: bool) -> str:
+    return "yes" if flag else "no"
+
+
+def masks(limits: Limits) -> str:
+    """`any`, `of keys` or `none`."""
+    return {MASKS: "any", MASKS[:2]: "of keys", MASKS[:1]: "none"}[limits.masks]
+
+
+def auto(backend: Backend) -> str:
+    if not backend.auto:
+        return "no"
+    return f"from {backend.limits.useful_from} keys on" if backend.limits.useful_from else "yes"
+
+
+def besides(backend: Backend) -> list[str]:
+    """What the other columns do not say."""
+    limits, found = backend.limits, [backend.besides] if backend.besides else []
+    if limits.scale != ANY:
+        found.append(f"scale: {limits.scale}")
+    if limits.kv_multiple > 1:
+        found.append(f"keys in steps of {limits.kv_multiple}")
+    if limits.max_scores:
+        found.append(f"{limits.max_scores * 4 // 2**30} GiB of scores")
+    return found
 
 
 def places(limits: Limits) -> str:

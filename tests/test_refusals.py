@@ -25,6 +25,7 @@ F16, BF16, F32, F64 = torch.float16, torch.bfloat16, torch.float32, torch.float6
 # The self-attention of a small video on an H200; every row below changes something.
 HOPPER = Call(1, 32, 32, 6144, 6144, 128, BF16, "cuda", capability=(9, 0))
 CPU = {"device": "cpu", "capability": None}
+BLACKWELL = {"capability": (12, 0)}
 EXACT = "the model asks for exact attention here"
 
 # (backend, what differs from HOPPER, part of the reason; None: accepted)
@@ -76,6 +77,10 @@ TABLE = (
     ("sdpa efficient", {"batch": 65536, "heads": 1, "kv_heads": 1}, "batch x heads is 65536, takes up to 65535"),
     ("sdpa math", {"q_len": 8192, "kv_len": 8192}, None),  # 2**31 scores exactly
     ("sdpa math", {"q_len": 8192, "kv_len": 8193}, "would hold 8.0 GiB of scores"),
+    ("sage 3 fp4", {**BLACKWELL, "scale": 128**-0.5}, None),
+    ("sage 3 fp4", {**BLACKWELL, "scale": 0.5}, "scale 0.5, takes 1 / sqrt(head size)"),
+    ("video attention 16 bit", {"scale": 0.5}, None),
+    ("video attention 16 bit", {"scale": -0.5}, "scale -0.5, takes a positive one"),
     ("reference", {**CPU, "mask": "dense", "kv_heads": 8, "head_dim": 17, "dtype": F64, "grad": True}, None),
     ("reference", {"q_len": 75600, "kv_len": 75600}, "GiB of scores"),  # 81 frames of Wan 2.1 at 720p
 )

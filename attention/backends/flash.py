@@ -64,6 +64,7 @@ FLASH_3 = Backend(
     _limits((9, 0), 256),
     load_3,
     lambda call: None if call.capability == (9, 0) else "made for compute capability 9.0 alone",
+    besides="Hopper alone",
 )
 FLASH_4 = Backend(
     "flash attention 4", "FlashAttention 4 for Hopper and Blackwell: exact.", _limits((9, 0), 128), load_4

@@ -42,4 +42,5 @@ FLEX = Backend(
     load=load,
     also_refuses=also_refuses,
     auto=False,
+    besides="8 GiB of scores on a CPU",
 )

@@ -108,4 +108,5 @@ SAGE = Backend(
     ),
     load=load,
     also_refuses=also_refuses,
+    besides="1.x: head sizes 64, 96, 128, keys in steps of 64, not on Blackwell; 2.x: one kernel for each GPU",
 )

@@ -5,7 +5,7 @@ Its authors advise against it in the first and last steps: use it with a second 
 
 import torch
 
-from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
+from ..backend import DEFAULT, HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 from ..call import Call
 from ..layout import expand_kv
 
@@ -31,8 +31,6 @@ def load():
 
 
 def also_refuses(call: Call) -> str | None:
-    if call.scale is not None and abs(call.scale * call.head_dim**0.5 - 1) > 1e-6:
-        return f"scale {call.scale:g}, takes 1 / sqrt(head size)"
     scratch = call.batch * call.heads * (call.q_len / QUERY_BLOCK) * call.kv_len * 4
     if scratch > MAX_SCRATCH_BYTES:
         return f"would need {scratch / 2**30:.1f} GiB of scratch memory"
@@ -47,6 +45,7 @@ SAGE3 = Backend(
         dtypes=HALVES,
         head_dims=range(1, 256),
         masks=("none",),
+        scale=DEFAULT,
         min_capability=(12, 0),
         max_batch=MAX_BLOCKS,
         exact=False,
@@ -56,4 +55,5 @@ SAGE3 = Backend(
     load=load,
     also_refuses=also_refuses,
     auto=False,
+    besides="up to 4 GiB of scratch memory",
 )

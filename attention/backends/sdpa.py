@@ -98,6 +98,7 @@ FLASH = Backend(
     limits=Limits(devices=("cuda", "cpu"), gqa=False, min_capability=(8, 0), max_batch=MAX_BLOCKS),
     load=lambda: flash,
     also_refuses=flash_refuses,
+    besides="on NVIDIA 16 bit, no masks, head sizes 8 to 256 in steps of 8",
 )
 CUDNN = Backend(
     name="sdpa cudnn",
