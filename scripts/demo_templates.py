@@ -28,7 +28,7 @@ def start(graph: Graph, length: int, direction: str = "right") -> tuple[Node, No
 def sample(graph: Graph, column: int, model: Socket, text: Node, latent: Node, kind="VideoAttentionSampler", **more):
     inputs = {
         "model": model, "positive": text["positive"], "negative": text["negative"], "latent": latent["LATENT"],
-        "seed": 7, "cfg": 1.0, **more,
+        "seed": 7, "cfg": 1.0, "scheduler_name": "simple", **more,
     }  # fmt: skip
     return graph.add(kind, column, inputs)
 
@@ -124,9 +124,9 @@ def calibrate(graph: Graph) -> None:
 
 def long_video(graph: Graph) -> None:
     """Four times the length that the demo model was trained for."""
-    net, text, latent, vae = start(graph, 249, "down-right")
+    net, text, latent, vae = start(graph, 249)
     chosen = backend(graph, 1, net["MODEL"])
-    lengths = {"unit": "latent frames", "window": 8.0, "overlap": 3.0, "frame_rate": RATE}
+    lengths = {"unit": "latent frames", "window": 7.0, "overlap": 5.0, "frame_rate": RATE, "seed": 1}
     samples = sample(graph, 2, chosen["MODEL"], text, latent, "VideoAttentionLongSampler", **lengths)
     images = decode(graph, 3, samples["output"], vae, "video_attention_long")
     measured = graph.add("VideoAttentionTemporalMetrics", 3, {"images": images["IMAGE"]})

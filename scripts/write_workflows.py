@@ -18,6 +18,7 @@ from pathlib import Path
 import host
 
 FOLDER = host.ROOT / "workflows"
+SHOWN = host.ROOT / "web" / "docs" / "workflow.png"  # the demo after a run, for the README
 BASE = host.HOME / "workflows"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SIZE = (768, 432)
@@ -118,6 +119,8 @@ def take_pictures(address: str, names: list[str], run: bool) -> None:
             Image.open(io.BytesIO(shot)).convert("RGB").resize(SIZE, Image.LANCZOS).save(
                 FOLDER / f"{name}.jpg", quality=82, optimize=True
             )
+            if run and name == "Video attention demo":
+                Image.open(io.BytesIO(shot)).convert("RGB").quantize(128).save(SHOWN, optimize=True)
             host.say(f"{name}.jpg")
         browser.close()
 

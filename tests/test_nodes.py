@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import host
 import pytest
@@ -80,3 +81,41 @@ def test_every_node_has_a_help_page(schemas):
         assert page.startswith(f"# {schema.display_name}\n"), name
         missing = [part.id for part in schema.inputs if f"`{part.id}`" not in page]
         assert not missing, f"{name}: the help page says nothing about {', '.join(missing)}"
+
+
+PICTURED = {
+    f"VideoAttention{name}"
+    for name in (
+        "Benchmark",
+        "Calibrate",
+        "Compare",
+        "Info",
+        "Maps",
+        "Pattern",
+        "Report",
+        "Schedule",
+        "TemporalMetrics",
+    )
+}
+
+
+def pictures_of(page) -> list:
+    """The files that a Markdown page shows."""
+    found = re.findall(r"!\[[^\]]*\]\(<?([^)>]+)>?\)", page.read_text(encoding="ascii"))
+    return [page.parent / name for name in found if "://" not in name]
+
+
+def test_pages_of_what_draws_show_it_and_every_picture_is_there():
+    for page in (*DOCS.glob("*.md"), host.ROOT / "README.md", host.ROOT / "models" / "README.md"):
+        shown = pictures_of(page)
+        assert all(picture.exists() for picture in shown), page.name
+        assert shown or page.stem not in PICTURED, f"{page.name} shows no picture: python scripts/doc_pictures.py"
+
+
+def test_the_readme_names_every_node(schemas):
+    lines = (host.ROOT / "README.md").read_text(encoding="ascii").splitlines()
+    rows = [line.split("|")[1].strip() for line in lines if line.startswith("| Video Attention ")]
+    named = {
+        name if name.startswith("Video") else f"Video Attention {name}" for row in rows for name in row.split(", ")
+    }
+    assert named == {schema.display_name for schema in schemas.values()}

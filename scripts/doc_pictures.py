@@ -1,0 +1,169 @@
+"""Makes the pictures of web/docs that nodes draw: each node runs on the demo model, its output becomes <NodeId>.png.
+
+    python scripts/doc_pictures.py [--comfyui PATH] [NodeId ...]
+
+Some minutes on two CPU cores. What is timed in a picture is timed on this machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import host
+
+FOLDER = host.ROOT / "web" / "docs"
+BASE = host.HOME / "pictures"
+LONGEST = 1000  # pixels
+
+
+class Prompt:
+    """Nodes of a prompt. Unset widgets take their defaults, links are made by type."""
+
+    def __init__(self, info: dict):
+        self.info, self.nodes = info, {}
+
+    def add(self, kind: str, **inputs) -> str:
+        """Adds a node; returns its key. A value (key, slot) is a link."""
+        import client
+        from graph import first_value
+
+        def take(name, of, options):
+            return inputs[name] if name in inputs else first_value(of, options)
+
+        widgets = {name: value for name, _, _, value in client.walk_widgets(self.info[kind]["input"], take)}
+        key = str(len(self.nodes) + 1)
+        values = {**widgets, **inputs}
+        links = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        self.nodes[key] = {"class_type": kind, "inputs": links}
+        return key
+
+    def output(self, key: str, name: str) -> tuple[str, int]:
+        return key, self.info[self.nodes[key]["class_type"]]["output_name"].index(name)
+
+
+class Demo:
+    """The demo model and what goes with it, in a prompt."""
+
+    def __init__(self, info: dict, length: int = 57):
+        self.prompt = Prompt(info)
+        self.model = (self.prompt.add("UNETLoader", unet_name="video-attention-demo.safetensors"), 0)
+        text = self.prompt.add("VideoAttentionDemoPrompt", colour="red", shape="disc", direction="right")
+        self.texts = {"positive": (text, 0), "negative": (text, 1)}
+        self.latent = (self.prompt.add("EmptyLTXVLatentVideo", width=256, height=256, length=length), 0)
+        self.vae = (self.prompt.add("VideoAttentionDemoVAE"), 0)
+
+    def sample(self, model, kind="VideoAttentionSampler", **more) -> tuple[str, int]:
+        values = {"seed": 7, "cfg": 1.0, "steps": 20, "scheduler_name": "simple", **more}
+        return self.prompt.add(kind, model=model, latent=self.latent, **self.texts, **values), 0
+
+    def frames(self, samples) -> tuple[str, int]:
+        return self.prompt.add("VAEDecode", samples=samples, vae=self.vae), 0
+
+    def picture(self, key: str, name: str) -> tuple[str, int]:
+        return self.prompt.output(key, name)
+
+
+def report(demo: Demo):
+    rule = demo.prompt.add("VideoAttentionBackend", model=demo.model, timing=True)
+    latent = demo.sample((rule, 0))
+    return demo.picture(demo.prompt.add("VideoAttentionReport", latent=latent), "picture")
+
+
+def pattern(demo: Demo):
+    # Larger than the demo model's own: nothing is sampled, and a window shows.
+    latent = (demo.prompt.add("EmptyLTXVLatentVideo", width=768, height=512, length=121), 0)
+    more = {"pattern": "sliding tile", "pattern.frames": 4, "latent": latent}
+    return demo.picture(demo.prompt.add("VideoAttentionPattern", model=demo.model, **more), "picture")
+
+
+def info(demo: Demo):
+    return demo.picture(demo.prompt.add("VideoAttentionInfo", model=demo.model, latent=demo.latent), "picture")
+
+
+def benchmark(demo: Demo):
+    more = {"positive": demo.texts["positive"], "latent": demo.latent}
+    return demo.picture(demo.prompt.add("VideoAttentionBenchmark", model=demo.model, **more), "picture")
+
+
+def maps(demo: Demo):
+    latent = demo.sample(demo.model)
+    more = {"positive": demo.texts["positive"], "latent": latent, "images": demo.frames(latent), "x": 30.0}
+    return demo.picture(demo.prompt.add("VideoAttentionMaps", model=demo.model, **more), "heat")
+
+
+def metrics(demo: Demo):
+    frames = demo.frames(demo.sample(demo.model))
+    return demo.picture(demo.prompt.add("VideoAttentionTemporalMetrics", images=frames), "chart")
+
+
+def compare(demo: Demo):
+    more = {"pattern": "temporal window", "min_tokens": 0}
+    shaped = demo.prompt.add("VideoAttentionPattern", model=demo.model, **more)
+    clips = [demo.frames(demo.sample(model)) for model in (demo.model, (shaped, 0))]
+    return demo.picture(demo.prompt.add("VideoAttentionCompare", reference=clips[0], images=clips[1]), "chart")
+
+
+def schedule(demo: Demo):
+    first = demo.prompt.add("VideoAttentionBackend", model=demo.model)
+    late = {"pattern": "sliding tile", "blocks": "1-3", "start_percent": 0.3, "min_tokens": 0}
+    second = demo.prompt.add("VideoAttentionPattern", model=(first, 0), **late)
+    more = {"model": (second, 0), "latent": demo.latent}
+    return demo.picture(demo.prompt.add("VideoAttentionSchedule", **more), "picture")
+
+
+def calibrate(demo: Demo):
+    more = {"latent": demo.latent, "candidates": "patterns", **demo.texts}
+    return demo.picture(demo.prompt.add("VideoAttentionCalibrate", model=demo.model, **more), "picture")
+
+
+PICTURES = {
+    "VideoAttentionReport": report,
+    "VideoAttentionPattern": pattern,
+    "VideoAttentionInfo": info,
+    "VideoAttentionBenchmark": benchmark,
+    "VideoAttentionMaps": maps,
+    "VideoAttentionTemporalMetrics": metrics,
+    "VideoAttentionCompare": compare,
+    "VideoAttentionSchedule": schedule,
+    "VideoAttentionCalibrate": calibrate,
+}
+
+
+def main() -> int:
+    parser = host.parser(__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="ids of nodes; all unless given")
+    options = parser.parse_args()
+    folder = host.enter_environment(options.comfyui, "doc_pictures.py")
+    import client
+
+    with host.serve(folder, BASE) as address:
+        comfy = client.Client(address)
+        known = comfy.object_info()
+        for name in options.names or PICTURES:
+            demo = Demo(known)
+            demo.prompt.add("SaveImage", images=PICTURES[name](demo), filename_prefix=name)
+            outputs = comfy.run(demo.prompt.nodes)
+            made = [file for file in client.files(outputs, BASE) if file.name.startswith(name)]
+            keep(made, FOLDER / f"{name}.png")
+            host.say(f"{name}.png")
+    return 0
+
+
+def keep(files: list[Path], target: Path) -> None:
+    """One picture as it is; of several, every other one in rows of four."""
+    from PIL import Image
+
+    shown = [Image.open(file).convert("RGB") for file in sorted(files)]
+    if len(shown) > 1:
+        width, height = shown[0].size
+        rows = -(-len(shown) // 4)
+        sheet = Image.new("RGB", (4 * width, rows * height), "white")
+        for number, picture in enumerate(shown):
+            sheet.paste(picture, (number % 4 * width, number // 4 * height))
+        shown = [sheet]
+    shown[0].thumbnail((LONGEST, LONGEST), Image.LANCZOS)
+    shown[0].quantize(128).save(target, optimize=True)
+
+
+if __name__ == "__main__":
+    host.main(main)
