@@ -7,8 +7,8 @@ import re
 import urllib.request
 
 import client
-import locales
 import pytest
+import write_locales
 
 HAN = re.compile(r"[\u4e00-\u9fff]")
 # Names of formats and measures, coordinates, file types.
@@ -20,38 +20,34 @@ def info(server):
     return client.Client(server[0]).object_info()
 
 
-def texts(data):
-    if isinstance(data, dict):
-        for value in data.values():
-            yield from texts(value)
-    else:
-        yield data
-
-
 def test_the_files_are_what_the_nodes_say(info):
-    made, missing = locales.files(info)
+    made, missing = write_locales.files(info)
     assert not missing, f"add to scripts/zh.json: {sorted(missing)}"
     for file, text in made.items():
-        assert file.exists() and file.read_text(encoding="utf-8") == text, "run: python scripts/locales.py"
+        assert file.exists() and file.read_text(encoding="utf-8") == text, "run: python scripts/write_locales.py"
 
 
 def test_every_text_is_translated(info):
-    english = locales.node_definitions(info)
-    chinese = json.loads((locales.FOLDER / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
-    assert list(texts(chinese)) and len(list(texts(chinese))) == len(list(texts(english)))
-    plain = {text for text in texts(chinese) if not HAN.search(text)}
+    english = write_locales.node_definitions(info)
+    chinese = json.loads((write_locales.FOLDER / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
+    assert list(write_locales.every_text(chinese)) and len(list(write_locales.every_text(chinese))) == len(
+        list(write_locales.every_text(english))
+    )
+    plain = {text for text in write_locales.every_text(chinese) if not HAN.search(text)}
     assert plain <= SAME_EVERYWHERE, plain - SAME_EVERYWHERE
 
 
 def test_no_translation_is_left_over(info):
-    english = {*texts(locales.node_definitions(info)), *locales.categories(info)}
+    english = {*write_locales.every_text(write_locales.node_definitions(info)), *write_locales.categories(info)}
     unused = set(locales.catalogue_of("zh")) - english
     assert not unused, unused
 
 
 def test_the_front_end_reads_them_as_they_are(info):
     """Its message format gives these a meaning of their own."""
-    assert not [text for text in texts(locales.node_definitions(info)) if re.search(r"[{}@|]", text)]
+    assert not [
+        text for text in write_locales.every_text(write_locales.node_definitions(info)) if re.search(r"[{}@|]", text)
+    ]
 
 
 def test_they_are_served(server):

@@ -1,9 +1,9 @@
 """Writes locales/<language>/nodeDefs.json and main.json: what the front end shows of our nodes, by language.
 
-    python scripts/locales.py [--comfyui PATH]
+    python scripts/write_locales.py [--comfyui PATH]
 
 English is what the nodes say of themselves. Other languages come from scripts/<language>.json, English text -> its
-translation; what is missing there is listed.
+translation: what is missing there is listed, what no node says any more is taken out.
 """
 
 from __future__ import annotations
@@ -78,6 +78,23 @@ def catalogue_of(language: str) -> dict:
     return json.loads((Path(__file__).parent / f"{language}.json").read_text(encoding="utf-8"))
 
 
+def every_text(texts):
+    """All texts of such a structure."""
+    if isinstance(texts, dict):
+        for value in texts.values():
+            yield from every_text(value)
+    else:
+        yield texts
+
+
+def tidy(catalogue: dict, info: dict) -> str:
+    """The catalogue's file with what the nodes say now, names first."""
+    said = {*every_text(node_definitions(info)), *categories(info)}
+    kept = {text: translation for text, translation in catalogue.items() if text in said}
+    ordered = dict(sorted(kept.items(), key=lambda item: (" " in item[0], item[0])))
+    return json.dumps(ordered, indent=1, ensure_ascii=False) + "\n"
+
+
 def files(info: dict) -> tuple[dict[Path, str], set]:
     """Every file's text, and the English texts that some language lacks."""
     english = {"nodeDefs": node_definitions(info), "main": {"nodeCategories": categories(info)}}
@@ -90,11 +107,14 @@ def files(info: dict) -> tuple[dict[Path, str], set]:
 
 
 def main() -> int:
-    folder = host.enter_environment(host.parser(__doc__.splitlines()[0]).parse_args().comfyui, "locales.py")
+    folder = host.enter_environment(host.parser(__doc__.splitlines()[0]).parse_args().comfyui, "write_locales.py")
     import client
 
     with host.serve(folder, host.HOME / "locales") as address:
-        made, missing = files(client.Client(address).object_info())
+        info = client.Client(address).object_info()
+    made, missing = files(info)
+    for language in LANGUAGES:
+        made[Path(__file__).parent / f"{language}.json"] = tidy(catalogue_of(language), info)
     for file, text in made.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
