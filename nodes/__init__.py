@@ -5,9 +5,41 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
-from . import backend, benchmark, demo, info, load, metrics, pattern, report
+from . import (
+    backend,
+    benchmark,
+    blocks,
+    demo,
+    info,
+    load,
+    long_sampler,
+    maps,
+    metrics,
+    pattern,
+    plan,
+    report,
+    sampler,
+    schedule,
+    verify,
+)
 
-TOPICS = (backend, load, pattern, report, info, benchmark, metrics, demo)
+TOPICS = (
+    backend,
+    load,
+    pattern,
+    blocks,
+    report,
+    info,
+    benchmark,
+    maps,
+    metrics,
+    plan,
+    verify,
+    sampler,
+    long_sampler,
+    schedule,
+    demo,
+)
 NODES: tuple[type[io.ComfyNode], ...] = tuple(node for topic in TOPICS for node in topic.NODES)
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
