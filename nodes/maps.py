@@ -53,7 +53,8 @@ class VideoAttentionMaps(io.ComfyNode):
             return io.NodeOutput(BLANK, BLANK, BLANK, text, ui=ui.PreviewText(text).as_dict())
         text = f"Noise level {sigma:.4g}.\n{to_text(maps, watcher.views, watcher.left_out, heads)}"
         heat, *charts = _draw(maps, query, images)
-        return io.NodeOutput(heat, *charts, text, ui={**ui.PreviewText(text).as_dict(), "heat": _shown(heat)})
+        shown = {**ui.PreviewText(text).as_dict(), "heat": _shown(heat), "shares": _shares(maps)}
+        return io.NodeOutput(heat, *charts, text, ui=shown)
 
 
 def _sources() -> list:
@@ -139,6 +140,11 @@ def _shown(heat) -> tuple:
     frames = range(0, len(heat), -(-len(heat) // MOST_SHOWN))
     saved = ui.PreviewImage(heat[list(frames), :-FOOT]).as_dict()["images"]
     return tuple({**file, "frame": frame} for file, frame in zip(saved, frames))
+
+
+def _shares(maps: Maps) -> tuple:
+    """The table of the report, for scripts."""
+    return ({"blocks": {str(block): of for block, of in maps.shares.items()}, "mean": maps.mean, "even": maps.even},)
 
 
 def _nothing(model, watcher: Watcher) -> str:

@@ -62,11 +62,11 @@ class VideoAttentionTemporalMetrics(io.ComfyNode):
         try:
             found = temporal.measure_clip(images, mask, encode, **_running(images))
         except Unmeasurable as reason:
-            return io.NodeOutput(*[math.nan] * 5, str(reason), BLANK, ui=ui.PreviewText(str(reason)))
+            return io.NodeOutput(*[math.nan] * 5, str(reason), BLANK, ui=_shown(str(reason), ()))
         text = temporal.to_text(found)
         chart = draw_metrics.draw_series("Steadiness over time", found.title, found.series, found.notes)
         figures = (one.mean for one in found.series)
-        return io.NodeOutput(*figures, text, _to_image(chart), ui=ui.PreviewText(text))
+        return io.NodeOutput(*figures, text, _to_image(chart), ui=_shown(text, found.series))
 
 
 class VideoAttentionCompare(io.ComfyNode):
@@ -109,12 +109,21 @@ class VideoAttentionCompare(io.ComfyNode):
         try:
             found = compare.compare_clips(reference, images, **_running(images))
         except Unmeasurable as reason:
-            return io.NodeOutput(*[math.nan] * 2, str(reason), *[BLANK] * 3, ui=ui.PreviewText(str(reason)))
+            return io.NodeOutput(*[math.nan] * 2, str(reason), *[BLANK] * 3, ui=_shown(str(reason), ()))
         text, series = compare.to_text(found), (found.psnr, found.ssim)
         chart = _to_image(draw_metrics.draw_series("Beside the reference", found.title, series))
         worst = _to_image(draw_metrics.draw_pair(reference, images, found.worst))
         wipe = compare.wipe(reference, images, found.worst, split)
-        return io.NodeOutput(*(one.mean for one in series), text, chart, worst, wipe, ui=ui.PreviewText(text))
+        return io.NodeOutput(*(one.mean for one in series), text, chart, worst, wipe, ui=_shown(text, series))
+
+
+def _shown(text: str, series) -> dict:
+    """What the node shows, and the figures for scripts, which find what nodes show alone in the history of a run.
+
+    JSON knows neither NaN nor infinity: those are None.
+    """
+    figures = {one.name: one.mean if math.isfinite(one.mean) else None for one in series}
+    return {**ui.PreviewText(text).as_dict(), "figures": (figures,)}
 
 
 def _running(images) -> dict:

@@ -15,6 +15,9 @@ UNKNOWN = (
     "Connect the sampler's first output here and put Video Attention Backend before the sampler."
 )
 
+# Nodes whose model counts what it does.
+PATCHING = {f"VideoAttention{name}" for name in ("Backend", "LoadModel", "Pattern", "Strength", "Calibrate", "LoadPlan")}
+
 
 class VideoAttentionReport(io.ComfyNode):
     @classmethod
@@ -66,7 +69,7 @@ def _backend_before(hidden) -> bool:
         if node is None or key in seen:
             continue
         seen.add(key)
-        if node["class_type"] in ("VideoAttentionBackend", "VideoAttentionLoadModel"):
+        if node["class_type"] in PATCHING:
             return True
         if node["class_type"] != "VideoAttentionClear":
             waiting += [str(link[0]) for link in node["inputs"].values() if isinstance(link, list) and len(link) == 2]

@@ -30,7 +30,11 @@ def named(node, output) -> dict:
     assert len(ids) == len(output.args)
     found = dict(zip(ids, output.args))
     # What the node shows is what it gives.
-    assert output.ui.as_dict()["text"] == (found["report"],)
+    assert output.ui["text"] == (found["report"],)
+    (figures,) = output.ui["figures"]
+    measured = [value for value in found.values() if isinstance(value, float)]
+    for value, figure in zip(measured, figures.values() if figures else [None] * len(measured), strict=True):
+        assert figure == value or (figure is None and not math.isfinite(value))
     return found
 
 
