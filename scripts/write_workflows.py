@@ -135,7 +135,7 @@ def picture(page, file: Path, run: bool) -> bytes:
         page.evaluate("window.ended = false; app.api.addEventListener('execution_success', () => { ended = true; })")
         page.evaluate("app.queuePrompt(0)")
         page.wait_for_function("window.ended", timeout=1800000)
-        page.wait_for_timeout(2500)
+        page.wait_for_timeout(9000)  # until the message that it is done has gone
     page.evaluate(FIT, list(CLIP.values()))
     page.wait_for_timeout(1500)
     return page.screenshot(clip=CLIP)

@@ -9,15 +9,21 @@ import urllib.request
 import client
 import pytest
 import write_locales
+from write_locales import every_text
 
 HAN = re.compile(r"[\u4e00-\u9fff]")
-# Names of formats and measures, coordinates, file types.
+# Names of formats and measures, coordinates.
 SAME_EVERYWHERE = {"VAE", "CFG", "PSNR", "SSIM", "FreeNoise", "Sigmas", "x", "y", "JSON"}
 
 
 @pytest.fixture(scope="module")
 def info(server):
     return client.Client(server[0]).object_info()
+
+
+@pytest.fixture(scope="module")
+def english(info):
+    return write_locales.node_definitions(info)
 
 
 def test_the_files_are_what_the_nodes_say(info):
@@ -27,27 +33,22 @@ def test_the_files_are_what_the_nodes_say(info):
         assert file.exists() and file.read_text(encoding="utf-8") == text, "run: python scripts/write_locales.py"
 
 
-def test_every_text_is_translated(info):
-    english = write_locales.node_definitions(info)
-    chinese = json.loads((write_locales.FOLDER / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
-    assert list(write_locales.every_text(chinese)) and len(list(write_locales.every_text(chinese))) == len(
-        list(write_locales.every_text(english))
-    )
-    plain = {text for text in write_locales.every_text(chinese) if not HAN.search(text)}
+def test_every_text_is_translated(english):
+    file = write_locales.FOLDER / "zh" / "nodeDefs.json"
+    chinese = list(every_text(json.loads(file.read_text(encoding="utf-8"))))
+    assert chinese and len(chinese) == len(list(every_text(english)))
+    plain = {text for text in chinese if not HAN.search(text)}
     assert plain <= SAME_EVERYWHERE, plain - SAME_EVERYWHERE
 
 
 def test_no_translation_is_left_over(info):
-    english = {*write_locales.every_text(write_locales.node_definitions(info)), *write_locales.categories(info)}
-    unused = set(locales.catalogue_of("zh")) - english
-    assert not unused, unused
+    catalogue = write_locales.catalogue_of("zh")
+    assert json.loads(write_locales.tidy(catalogue, info)) == catalogue, "run: python scripts/write_locales.py"
 
 
-def test_the_front_end_reads_them_as_they_are(info):
-    """Its message format gives these a meaning of their own."""
-    assert not [
-        text for text in write_locales.every_text(write_locales.node_definitions(info)) if re.search(r"[{}@|]", text)
-    ]
+def test_the_front_end_reads_them_as_they_are(english):
+    """Its message format gives these characters a meaning of their own."""
+    assert not [text for text in every_text(english) if re.search(r"[{}@|]", text)]
 
 
 def test_they_are_served(server):
