@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from triton_cases import BASE, CASES, HALF, INT8, name_of
+from triton_cases import BASE, CASES, FLOAT8, HALF, INT8, name_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "tests" / "triton_in_interpreter.py"
+BOUNDS = {"int8": INT8, "half": HALF, "float8": FLOAT8}
+TRIED = [(i, variant) for i, case in enumerate(CASES) for variant in BOUNDS if variant != "float8" or "float8" in case]
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +36,11 @@ def results():
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("variant", ["int8", "half"])
-@pytest.mark.parametrize("index", range(len(CASES)), ids=lambda index: name_of(CASES[index]))
+@pytest.mark.parametrize(("index", "variant"), TRIED, ids=[f"{name_of(CASES[i])}, {name}" for i, name in TRIED])
 def test_right(results, index, variant):
     case, result = {**BASE, **CASES[index]}, results["cases"][index]
     one = result[variant]
-    assert one["error"] < (INT8 if variant == "int8" else HALF)
+    assert one["error"] < BOUNDS[variant]
     assert one["gain"] == pytest.approx(1, abs=0.005)
     assert one["finite"] and one["zeros_agree"]
     assert one["shape"] == result["shape"] and one["dtype"] == case["dtype"]
@@ -51,6 +52,11 @@ def test_int8_is_int8(results):
     """Else the two variants are one, and the bound of INT8 says nothing."""
     plain = results["cases"][0]
     assert plain["int8"]["error"] > 10 * plain["half"]["error"]
+
+
+def test_float8_is_float8_and_video_is_kinder(results):
+    assert results["cases"][0]["float8"]["error"] > 2 * results["cases"][0]["int8"]["error"]
+    assert results["extras"]["float8_of_neighbours"] < INT8
 
 
 def test_rows_that_see_nothing_are_among_the_cases(results):

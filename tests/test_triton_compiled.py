@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,17 +19,17 @@ import compile_kernels as kernels
 
 TARGETS = {target.name: target for target in kernels.targets()}
 TABLE = json.loads(kernels.TABLE.read_text())
-# The rest takes minutes: `python scripts/compile_kernels.py --check` looks at all.
+# All of them take minutes: `python scripts/compile_kernels.py --check`. The fingerprint stands for the rest.
 AGAIN = (
     *(f"sm_{architecture}, dense, int8, head size 128" for architecture in kernels.ARCHITECTURES),
     "sm_86, dense, float16, head size 128",
-    "sm_90, dense, int8, head size 64",
-    "sm_90, dense, float16, head size 128",
     "sm_90, dense, bfloat16, head size 128",
     "sm_90, dense, float16, head size 96",
     "sm_90, key mask, int8, head size 64",
-    "sm_90, lists, int8, head size 128",
-    "sm_86, lists, means, int8, head size 128",
+    "sm_90, lists, int8 and bfloat16, head size 128",
+    "sm_120, lists, masks, means, int8, head size 128",
+    "sm_89, lists, masks, float16, head size 128",
+    "sm_90, dense, int8 and float8, head size 128",
     "sm_90, quantise, int8, head size 128",
     "sm_90, pool, float16, head size 64",
 )
@@ -44,13 +45,26 @@ def test_no_spills_and_within_shared_memory(name):
 
 
 def test_faults_are_found():
-    dense, listed = "sm_86, dense, int8, head size 128", "sm_86, lists, int8, head size 128"
-    good = TABLE["kernels"][dense]
-    assert kernels.faults(TARGETS[dense], {**good, "stack": 8}) == ["stack 8"]
-    assert kernels.faults(TARGETS[listed], {**good, "stack": 8}) == []
-    assert kernels.faults(TARGETS[listed], {**good, "stack": 40}) == ["40 bytes of stack"]
-    assert kernels.faults(TARGETS[listed], {**good, "spills_in_loop": 2}) == ["spills_in_loop 2"]
-    assert kernels.faults(TARGETS[dense], {**good, "shared_kib": 99.5}) == ["99.5 KiB of shared memory, 99 are there"]
+    target = TARGETS["sm_86, dense, int8, head size 128"]
+    good = TABLE["kernels"][target.name]
+    assert kernels.faults(target, {**good, "stack": 8}) == ["stack 8"]
+    assert kernels.faults(target, {**good, "shared_kib": 99.5}) == ["99.5 KiB of shared memory, 99 are there"]
+
+
+def test_the_table_is_of_these_sources():
+    assert kernels.fingerprint() == TABLE["sources"], "run: python scripts/compile_kernels.py"
+
+
+def test_the_fingerprint_is_of_code_alone(tmp_path, monkeypatch):
+    text = Path(kernels.device.__file__).read_text(encoding="utf-8")
+    marks = []
+    words = text.replace("Adds blocks of N keys", "Takes more keys") + "# a word\n"
+    for changed in (text, words, text.replace("2.0**120", "2.0**99")):
+        path = tmp_path / "device.py"
+        path.write_text(changed, encoding="utf-8")
+        monkeypatch.setattr(kernels.device, "__file__", str(path))
+        marks.append(kernels.fingerprint())
+    assert marks[0] == marks[1] != marks[2]
 
 
 ASSEMBLY = """
@@ -78,9 +92,10 @@ def test_spills_of_the_long_loop_alone():
 def test_tensor_cores_do_the_products(name):
     """Each generation's own instructions, and no conversion of scores: I2F stays what a few addresses take."""
     row, target = TABLE["kernels"][name], TARGETS[name]
-    products = {90: ("IGMMA", "HGMMA"), 100: ("UTCIMMA", "UTCHMMA")}
-    integer, half = products.get(target.architecture, ("IMMA", "HMMA"))
-    assert row.get(half) and bool(row.get(integer)) is target.quantised
+    products = {90: ("IGMMA", "HGMMA", "QGMMA"), 100: ("UTCIMMA", "UTCHMMA", "UTCQMMA")}
+    integer, half, eight = products.get(target.architecture, ("IMMA", "HMMA", "QMMA"))
+    assert row.get(eight if target.float8 else half)
+    assert bool(row.get(integer)) is target.quantised and bool(row.get(eight)) is target.float8
     assert row.get("I2F", 0) + row.get("I2FP", 0) < 10
 
 
@@ -111,5 +126,6 @@ def test_what_attention_launches_compiles():
         [("pool", 24), ("quantise", 48), ("quantise", 24), ("quantise", 4), ("attend", 24)],
         [("attend", 24)],
         [("quantise", 2), ("quantise", 1), ("attend", 1)],
+        [("pool", 24), ("quantise", 48), ("quantise", 24), ("quantise", 4), ("turn", 24), ("attend", 24)],
     ]
     assert all(wgmma for call in calls for name, _, wgmma in call if name == "attend")

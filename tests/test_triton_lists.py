@@ -19,7 +19,7 @@ from benchmarks.floors import GPUS, floor, tops
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
-NAMES = ("video attention int8", "video attention 16 bit")
+NAMES = ("video attention int8", "video attention 16 bit", "video attention float8")
 HOPPER = Call(1, 32, 32, 6144, 6144, 128, torch.bfloat16, "cuda", capability=(9, 0))
 
 
@@ -110,7 +110,7 @@ REFUSALS = (
     ({"head_dim": 256}, "head size 256, takes 8 to 128 in steps of 8"),
     ({"head_dim": 17}, "head size 17, takes 8 to 128 in steps of 8"),
     ({"mask": "dense"}, "dense mask"),
-    ({"capability": (7, 5)}, "needs compute capability 8.0, this GPU has 7.5"),
+    ({"capability": (7, 5)}, "needs compute capability 8.{}, this GPU has 7.5"),
     ({"dtype": torch.float32}, "dtype float32, takes float16, bfloat16"),
     ({"scale": -1.0}, "scale -1, takes a positive one"),
     ({"grad": True}, "no gradient"),
@@ -123,11 +123,12 @@ REFUSALS = (
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("change", "reason"), REFUSALS, ids=lambda value: str(value))
 def test_refusals(name, change, reason):
-    assert registry.get(name).refuses(replace(HOPPER, **change)) == reason
+    wanted = reason and reason.format(9 if "float8" in name else 0)
+    assert registry.get(name).refuses(replace(HOPPER, **change)) == wanted
 
 
 def test_only_the_16_bit_variant_is_exact():
-    assert [registry.get(name).limits.exact for name in NAMES] == [False, True]
+    assert [registry.get(name).limits.exact for name in NAMES] == [False, True, False]
     assert not any(registry.get(name).auto for name in NAMES)
 
 
@@ -137,7 +138,7 @@ def test_without_triton_the_backend_says_so():
         f"print([registry.why_not(name) for name in {NAMES!r}])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.stdout.count("Triton cannot be imported") == 2 and "pip install triton" in done.stdout, done.stderr
+    assert done.stdout.count("Triton cannot be imported") == 3 and "pip install triton" in done.stdout, done.stderr
 
 
 WRONG = (

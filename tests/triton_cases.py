@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # The error that INT8 scores and halves may cost, relative L2 against float64 with the same tensors.
 INT8, HALF = 0.02, 2e-3
+# Weights and values of 4 significant bits: 0.026 from each of them where values are independent, and that is the worst.
+FLOAT8 = 0.04
 BASE = {
     "batch": 1,
     "heads": 1,
@@ -16,6 +18,8 @@ BASE = {
     "storage": "own",
     "mask": None,
     "blocks": None,
+    # Whether weights and values in float8 are tried as well.
+    "float8": False,
     # Times q and k, with the scale less by the same: scores stay, Q K^T leaves float16.
     "gain": 1.0,
     # Times four channels of q and of k, and a component that all keys share.
@@ -30,13 +34,17 @@ BLOCKS = ("fixed mask", "each head", "none for some", "means", "means and bias",
 SMALL_LISTS = {"batch": 2, "heads": 2, "kv_heads": 1, "q_len": 140, "kv_len": 200}
 
 CASES = (
-    {},
+    {"float8": True},
     *({"kv_len": n} for n in LENGTHS),
     {"q_len": 64, "kv_len": 1000},
     {"q_len": 1000, "kv_len": 64},
     {"q_len": 1, "heads": 16, "kv_heads": 4},  # many heads: one row's error alone is a matter of luck
     *({"head_dim": d, "kv_len": 77} for d in (8, 40, 72, 96, 128)),
-    {"head_dim": 128, "q_len": 130, "kv_len": 257},
+    {"head_dim": 128, "q_len": 130, "kv_len": 257, "float8": True},
+    {"head_dim": 72, "heads": 4, "kv_heads": 2, "kv_len": 333, "storage": "strided", "float8": True},
+    {"mask": "hidden row", "batch": 2, "kv_len": 77, "float8": True},
+    {"blocks": "fixed mask", "q_len": 140, "kv_len": 200, "float8": True},
+    {"blocks": "means", "heads": 2, "q_len": 140, "kv_len": 200, "float8": True},
     {"batch": 2, "heads": 6, "kv_heads": 2, "kv_len": 77},
     {"heads": 4, "kv_heads": 1},
     {"dtype": "float32"},

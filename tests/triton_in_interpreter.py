@@ -12,13 +12,17 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
+from triton.runtime import interpreter
 
 from attention.reference import relative_l2, scaled_dot_product_attention
 from attention.triton import lists
 from attention.triton.launch import attention, block_attention
 
 ROOT = Path(__file__).resolve().parent.parent
+# (name, INT8 scores, float8 weights and values)
+VARIANTS = (("int8", True, False), ("half", False, False), ("float8", True, True))
 
 
 def tensors(case: dict):
@@ -119,7 +123,7 @@ def mean_of(k, v, bias, at: int):
 
 
 def run(case: dict) -> dict:
-    """{variant: error, gain, ...} of both variants of the kernel."""
+    """{variant: error, gain, ...} of the kernel's variants."""
     torch.manual_seed(0)
     q, k, v, scale = tensors(case)
     mask = mask_of(case["mask"], case["batch"], case["heads"], case["kv_len"], q.dtype)
@@ -128,8 +132,8 @@ def run(case: dict) -> dict:
     before = [t.clone() for t in inputs]
     truth = truth_of(q, k, v, mask, scale, seen, left)
     results = {"shape": list(q.shape), "zero_rows": (truth == 0).all(-1).sum().item()}
-    for name, quantised in (("int8", True), ("half", False)):
-        out = attention(q, k, v, mask, scale, quantised=quantised, blocks=blocks)
+    for name, quantised, float8 in VARIANTS if case["float8"] else VARIANTS[:2]:
+        out = attention(q, k, v, mask, scale, quantised=quantised, float8=float8, blocks=blocks)
         results[name] = {
             "error": relative_l2(out, truth),
             # The factor that brings `out` closest to the truth: 1 when only noise was added.
@@ -150,7 +154,7 @@ def extras() -> dict:
     q, k, v = (torch.randn(1, 2, 130, 64).half() for _ in range(3))
     first, second = (attention(q, k, v, quantised=True) for _ in range(2))
     compiled = torch.compile(lambda *t: attention(*t, quantised=True), fullgraph=True, backend="aot_eager")
-    checks = torch.library.opcheck(block_attention, (q, k, v, None, 0.125, True, *(None,) * 5))
+    checks = torch.library.opcheck(block_attention, (q, k, v, None, 0.125, True, False, *(None,) * 5))
     huge = [q * 60, k * 60, v * 1000]  # scores up to 1e4: no INT8 kernel can tell near ties apart
     in_int8 = attention(*huge, quantised=True)
     return {
@@ -163,6 +167,7 @@ def extras() -> dict:
             attention(*huge, quantised=False), scaled_dot_product_attention(*(t.double() for t in huge))
         ),
         "means": means_against_nothing(),
+        "float8_of_neighbours": float8_of_neighbours(),
         "second_import": second_import(q, k, v, first),
     }
 
@@ -190,6 +195,31 @@ def means_against_nothing() -> list[float]:
     return [relative_l2(attention(q, k, v, quantised=False, blocks=one), truth) for one in blocks]
 
 
+def float8_of_neighbours() -> float:
+    """Error with float8 where neighbouring tokens are alike and look at each other, as in a video."""
+    torch.manual_seed(0)
+    alike = torch.randn(1, 2, 12, 64).repeat_interleave(32, 2)
+    q, k = (alike + 0.5 * torch.randn(1, 2, 384, 64) for _ in "qk")
+    v = torch.randn(1, 2, 12, 64).repeat_interleave(32, 2) + 0.5 * torch.randn(1, 2, 384, 64)
+    q, k, v = (t.half() for t in (q, k, v))
+    truth = scaled_dot_product_attention(q.double(), k.double(), v.double())
+    return relative_l2(attention(q, k, v, quantised=True, float8=True), truth)
+
+
+def round_to_float8(convert):
+    """Triton 3.9's interpreter rounds to float8 without a carry: 127 becomes 64. torch rounds right."""
+
+    def converted(data, source, target, mode):
+        if str(target) != "fp8e4nv":
+            return convert(data, source, target, mode)
+        wide = data if str(source) == "fp32" else convert(data, source, interpreter.tl.float32, mode)
+        exact = torch.from_numpy(np.ascontiguousarray(wide).view(np.float32))
+        return exact.to(torch.float8_e4m3fn).view(torch.uint8).numpy()
+
+    return converted
+
+
 if __name__ == "__main__":
+    interpreter._convert_float = round_to_float8(interpreter._convert_float)
     torch.set_num_threads(1)
     json.dump({"cases": [run(case) for case in json.load(sys.stdin)], "extras": extras()}, sys.stdout)

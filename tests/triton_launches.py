@@ -46,18 +46,19 @@ class Kernel:
 
 
 def calls():
-    """q, k, v, mask, blocks and whether scores are INT8."""
+    """q, k, v, mask, blocks, and whether scores are INT8 and values float8."""
     q = torch.randn(2, 200, 6 * 64).bfloat16().unflatten(-1, (6, 64)).transpose(1, 2)
     k, v = (torch.randn(2, 2, 333, 64).bfloat16() for _ in "kv")
     kept = torch.ones(2, 6, 2, 6, dtype=torch.bool).tril()
     means = lists.of_blocks(kept, 333, pooled=True)
     band = lists.of_mask(lambda i, j: (i - j).abs() < 90, 200, 333, q.device)
-    yield q, k, v, None, None, True
-    yield q, k, v, None, None, False
-    yield q, k, v, torch.ones(2, 1, 1, 333, dtype=torch.bool), None, True
-    yield q, k, v, None, means, True
-    yield q.half(), k.half(), v.half(), None, band, False
-    yield *(torch.randn(1, 1, 1, 96).half() for _ in "qkv"), None, None, True
+    yield q, k, v, None, None, True, False
+    yield q, k, v, None, None, False, False
+    yield q, k, v, torch.ones(2, 1, 1, 333, dtype=torch.bool), None, True, False
+    yield q, k, v, None, means, True, False
+    yield q.half(), k.half(), v.half(), None, band, False, False
+    yield *(torch.randn(1, 1, 1, 96).half() for _ in "qkv"), None, None, True, False
+    yield q, k, v, None, means, True, True
 
 
 def main() -> None:
@@ -67,8 +68,8 @@ def main() -> None:
     launch.compiled = prepare.compiled = lambda: noted
     launch.cut = lambda capability, *rest, **named: cut(CAPABILITY, *rest, **named)
     results = []
-    for q, k, v, mask, blocks, quantised in calls():
-        launch.attention(q, k, v, mask, quantised=quantised, blocks=blocks)
+    for q, k, v, mask, blocks, quantised, float8 in calls():
+        launch.attention(q, k, v, mask, quantised=quantised, float8=float8, blocks=blocks)
         results.append(launches.copy())
         launches.clear()
     json.dump(results, sys.stdout)

@@ -19,4 +19,5 @@ TABLE = (
     plain.REFERENCE,
     block_int8.INT8,
     block_int8.HALF,
+    block_int8.FLOAT8,
 )

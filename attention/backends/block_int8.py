@@ -7,11 +7,11 @@ from functools import partial
 
 import torch
 
-from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
+from ..backend import HALVES, MAX_BLOCKS, POSITIVE, Backend, Limits, Unavailable
 from ..call import Call
 
 
-def load(quantised: bool):
+def load(**how):
     from ..triton.device import compiled
     from ..triton.launch import attention
 
@@ -21,34 +21,42 @@ def load(quantised: bool):
         raise Unavailable(
             f"Triton cannot be imported ({error}); `pip install triton`, on Windows triton-windows"
         ) from error
-    return partial(attention, quantised=quantised)
+    return partial(attention, **how)
 
 
 def also_refuses(call: Call) -> str | None:
     if torch.version.hip:
         return "tried on NVIDIA alone"
-    if call.scale is not None and not call.scale > 0:
-        return f"scale {call.scale:g}, takes a positive one"
     return None
 
 
-def _row(name: str, summary: str, quantised: bool) -> Backend:
+def _row(name: str, summary: str, since: tuple[int, int] = (8, 0), **how) -> Backend:
     limits = Limits(
         devices=("cuda",),
         dtypes=HALVES,
         head_dims=range(8, 129),
         head_dim_multiple=8,
         masks=("none", "key"),
-        min_capability=(8, 0),
+        scale=POSITIVE,
+        min_capability=since,
         max_batch=MAX_BLOCKS,
-        exact=not quantised,
+        exact=not how["quantised"],
         grad=False,
         useful_from=1024,
     )
-    return Backend(name, summary, limits, partial(load, quantised), also_refuses, auto=False)
+    return Backend(name, f"{summary} `auto` never takes it.", limits, partial(load, **how), also_refuses, auto=False)
 
 
 INT8 = _row(
-    "video attention int8", "This pack's own Triton kernel: INT8 scores, key masks. `auto` never takes it.", True
+    "video attention int8",
+    "This pack's own Triton kernel: INT8 scores, key masks.",
+    quantised=True,
 )
-HALF = _row("video attention 16 bit", "The same kernel with 16-bit scores: exact. `auto` never takes it.", False)
+HALF = _row("video attention 16 bit", "The same kernel with 16-bit scores: exact.", quantised=False)
+FLOAT8 = _row(
+    "video attention float8",
+    "The same kernel with INT8 scores and values in float8: coarser.",
+    since=(8, 9),
+    quantised=True,
+    float8=True,
+)

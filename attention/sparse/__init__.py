@@ -27,6 +27,7 @@ TABLE = (
     flex.FLEX,
     lists.INT8,
     lists.HALF,
+    lists.FLOAT8,
 )
 
 
@@ -125,7 +126,7 @@ def runners(
 
 def candidates(task: Task, call: Call, engine: str = AUTO) -> tuple[Engine, ...] | str:
     """The engines that accept a task, best first, or why none does."""
-    asked = [row for row in TABLE if engine in (AUTO, row.name)]
+    asked = [row for row in TABLE if engine == row.name or (engine == AUTO and row.auto)]
     if not asked:
         return f"engine: {engine!r} is not known. Known: {', '.join(names())}"
     reasons = {row: row.refuses(task, call) for row in asked}

@@ -55,6 +55,7 @@ class Engine:
     plan(task, device, dtype): index tensors and masks for `run`; made once.
     run(video, sinks, scale, plan): video is (q, k, v), each (B, H, N, D), and sinks is (k, v), each (B, H, S, D), S
     may be 0; returns (B, H, N, D). Changes none of its inputs.
+    auto: whether `auto` may take it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Engine:
     refuses: Callable[[Task, Call], str | None]
     plan: Callable[[Task, torch.device, torch.dtype], object] = field(repr=False)
     run: Callable[..., torch.Tensor] = field(repr=False)
+    auto: bool = True
 
 
 def scratch_bytes(device: torch.device) -> int:

@@ -2,7 +2,7 @@
 
 Tokens outside the video stand in front of the keys, filled up to whole blocks: behind them the blocks of keys are those
 that a pattern chose. Fixed masks are exact to the token: tiles that are partly seen carry a bit for each pair, 1 KiB
-for each different tile. Not measured on a GPU, so these engines come last.
+for each different tile. Not measured on a GPU yet, so `auto` passes these engines by.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def filled(sinks: int) -> int:
     return ceil(sinks / KEYS) * KEYS
 
 
-def run(video, sinks, scale, plan: Plan, quantised: bool) -> torch.Tensor:
+def run(video, sinks, scale, plan: Plan, **how) -> torch.Tensor:
     if plan.permutation is not None:
         video = tuple(t.index_select(2, plan.permutation) for t in video)
     q, k, v = video
@@ -104,7 +104,7 @@ def run(video, sinks, scale, plan: Plan, quantised: bool) -> torch.Tensor:
     lists = chosen(plan.pattern, q, k, scale, number) if plan.lists is None else plan.lists
     if number:
         k, v = (torch.cat([F.pad(s, (0, 0, 0, filled(number) - number)), t], dim=2) for s, t in zip(sinks, (k, v)))
-    out = attention(q, k, v, None, scale, quantised=quantised, blocks=lists)
+    out = attention(q, k, v, None, scale, blocks=lists, **how)
     return out if plan.inverse is None else out.index_select(2, plan.inverse)
 
 
@@ -116,9 +116,20 @@ def chosen(pattern, q, k, scale, sinks: int) -> Lists:
     return of_blocks(kept, filled(sinks) + q.shape[2], pattern.tail, sinks, most)
 
 
-def _row(name: str, summary: str, quantised: bool) -> Engine:
-    return Engine(name, summary, partial(refuses, name), plan, partial(run, quantised=quantised))
+def _row(name: str, summary: str, **how) -> Engine:
+    summary = f"{summary} `auto` never takes it."
+    return Engine(name, summary, partial(refuses, name), plan, partial(run, **how), auto=False)
 
 
-INT8 = _row("video attention int8", "This pack's own Triton kernel with INT8 scores. Any pattern. Approximate.", True)
-HALF = _row("video attention 16 bit", "The same kernel with 16-bit scores. Any pattern. Exact.", False)
+INT8 = _row(
+    "video attention int8",
+    "This pack's own Triton kernel with INT8 scores. Any pattern. Approximate.",
+    quantised=True,
+)
+HALF = _row("video attention 16 bit", "The same kernel with 16-bit scores. Any pattern. Exact.", quantised=False)
+FLOAT8 = _row(
+    "video attention float8",
+    "The same kernel with INT8 scores and values in float8. Any pattern. Coarser.",
+    quantised=True,
+    float8=True,
+)

@@ -22,10 +22,13 @@ def compiled():
 
     names = globals()
     names["tl"] = triton.language
-    unspecialised = {attend: ["q_len", "kv_len", "scale"], quantise: ["length", "factor"], pool: ["length"]}
+    unspecialised = {
+        attend: ["q_len", "kv_len", "scale"],
+        **{quantise: ["length", "factor"], pool: ["length"], turn: ["length"]},
+    }
     jitted = {
         function.__name__: triton.jit(function, do_not_specialize=unspecialised.get(function))
-        for function in (rows, hide, weigh, span, ends, query, store, attend, quantise, pool)
+        for function in (rows, hide, weigh, span, add_means, ends, query, store, attend, quantise, pool, turn)
     }
     names.update(jitted)
     return jitted
@@ -62,13 +65,16 @@ def hide(scores, BIAS, MASK, LEFT, first, length, M: tl.constexpr, N: tl.constex
         # A row's 64 bits as two words: no layout has to change, as it would for a byte each.
         words = MASK + tl.arange(0, M) * 2
         word = tl.where(column[None, :] < 32, tl.load(words)[:, None], tl.load(words + 1)[:, None])
-        scores = tl.where((word >> (column % 32)[None, :]) & 1 != 0, scores, float("-inf"))
+        # The key's bit as the sign: to shift down and mask would take registers that sm_120 does not have.
+        scores = tl.where((word << (31 - column % 32)[None, :]) < 0, scores, float("-inf"))
     return scores
 
 
 def weigh(q, factor, k, K_SCALE, BIAS, MASK, LEFT, peak, first, length,
-          M: tl.constexpr, N: tl.constexpr, QUANTISED: tl.constexpr, WHOLE: tl.constexpr):  # fmt: skip
-    """exp2 of the scores (M, N) less their new row maxima, and these (M,). factor: (M,), of q in log2 units."""
+          M: tl.constexpr, N: tl.constexpr, QUANTISED: tl.constexpr, WHOLE: tl.constexpr,
+          RAISED: tl.constexpr):  # fmt: skip
+    """exp2 of the scores (M, N) less their new row maxima, times 2**RAISED, and these maxima (M,). factor: (M,), of q
+    in log2 units."""
     if QUANTISED:
         # The bits of 1.5 * 2**23 plus an integer below 2**22 are, as a float, that number plus the integer. An
         # accumulator that starts there needs no conversion: the fused multiply-add below is all.
@@ -82,20 +88,21 @@ def weigh(q, factor, k, K_SCALE, BIAS, MASK, LEFT, peak, first, length,
     if WHOLE and BIAS is None:
         top = tl.maximum(peak, (tl.max(raw, 1) - zero) * factor)
         # One fused multiply-add for each score; rounding `zero * factor` shifts a row's scores by one step at most.
-        weights = tl.exp2(raw * factor[:, None] - (zero * factor + top)[:, None])
+        weights = tl.exp2(raw * factor[:, None] - (zero * factor + (top - RAISED))[:, None])
     else:
         scores = hide((raw - zero) * factor[:, None], BIAS, MASK, LEFT, first, length, M, N, WHOLE)
         top = tl.maximum(peak, tl.max(scores, 1))
-        weights = tl.exp2(scores - top[:, None])
+        weights = tl.exp2(scores - (top - RAISED)[:, None])
     return weights, top
 
 
 def span(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, CHOICE, MASKS, LEFT, start, stop, length, k_l, v_l,
          D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr, N: tl.constexpr, QUANTISED: tl.constexpr,
-         WHOLE: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
+         WHOLE: tl.constexpr, RAISED: tl.constexpr, TURNED: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
     """Adds blocks of N keys, those numbered start to stop, or so listed, to the running softmax.
 
     peak, total: (M,), row maxima and sums; acc: (M, PADDED), the weighted values. WHOLE: none of the blocks is ragged.
+    TURNED: the values lie as (PADDED, whole blocks of keys): products of 8 bits read keys in a row.
     """
     for step in tl.range(start, stop, num_stages=STAGES):
         block = tl.cast(step, tl.int64) if LIST is None else tl.load(LIST + step).to(tl.int64)
@@ -107,13 +114,34 @@ def span(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, CHOICE, MASKS, 
         else:
             k = rows(K, first, k_l, length, D, PADDED, N, not WHOLE)
             k_scale = None
-        weights, top = weigh(q, factor, k, k_scale, BIAS, mask, LEFT, peak, first, length, M, N, QUANTISED, WHOLE)
+        weights, top = weigh(q, factor, k, k_scale, BIAS, mask, LEFT, peak, first, length, M, N, QUANTISED, WHOLE,
+                             RAISED)  # fmt: skip
         kept = tl.exp2(peak - top)
         total = total * kept + tl.sum(weights, 1)
-        v = rows(V, first, v_l, length, D, PADDED, N, not WHOLE)
+        if TURNED:
+            v = tl.trans(rows(V + first, 0, v_l, PADDED, N, N, PADDED, False))
+        else:
+            v = rows(V, first, v_l, length, D, PADDED, N, not WHOLE)
         acc = tl.dot(weights.to(v.dtype), v, acc=acc * kept[:, None])
         peak = top
     return peak, total, acc
+
+
+def add_means(peak, total, acc, q, factor, K_POOL, K_POOL_SCALE, V_POOL, POOL_BIAS, LEFT, one, tiles,
+              D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr, MEANS: tl.constexpr, QUANTISED: tl.constexpr,
+              RAISED: tl.constexpr):  # fmt: skip
+    """Adds the blocks that are left out to the running softmax: a key each, with the mass of the block as its bias.
+
+    one: number of the key head, int64. The means are of all blocks; LEFT says which count.
+    """
+    width: tl.constexpr = PADDED if QUANTISED else D
+    depth = tl.cdiv(tiles, MEANS)
+    K_POOL += one * width * (depth * MEANS if QUANTISED else tiles)
+    if QUANTISED:
+        K_POOL_SCALE += one * depth
+    return span(peak, total, acc, q, factor, K_POOL, K_POOL_SCALE, V_POOL + one * tiles * D, POOL_BIAS, None, None,
+                None, LEFT, 0, depth, tiles, width, D, D, PADDED, M, MEANS, QUANTISED, False, RAISED, False,
+                2)  # fmt: skip
 
 
 def ends(COUNT, LIST, kv_len, N: tl.constexpr):
@@ -133,18 +161,20 @@ def query(Q, Q_SCALE, scale, first, q_l, q_len,
         return rows(Q, first, q_l, q_len, D, PADDED, M, True), tl.zeros((M,), tl.float32) + scale
 
 
-def store(OUT, acc, total, first, o_l, q_len, D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr):
+def store(OUT, V_SCALE, one, acc, total, first, o_l, q_len, D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr):
     """Writes acc / total, and 0 for a row that saw no key."""
     row, column = tl.arange(0, M), tl.arange(0, PADDED)
     out = acc / tl.where(total == 0.0, 1.0, total)[:, None]
+    if V_SCALE is not None:
+        out *= tl.load(V_SCALE + one * PADDED + column)[None, :]
     at = OUT + first * o_l + row[:, None] * o_l + column[None, :]
     tl.store(at, out.to(OUT.dtype.element_ty), mask=(first + row < q_len)[:, None] & (column < D)[None, :])
 
 
 def attend(
-    Q, Q_SCALE, K, K_SCALE, V, BIAS, OUT, LIST, COUNT, CHOICE, MASKS, LEFT, K_POOL, K_POOL_SCALE, V_POOL, POOL_BIAS,
-    scale, q_b, q_h, q_l, k_b, k_h, k_l, v_b, v_h, v_l, o_b, o_h, o_l, bias_b, bias_h, list_b, list_h, width, pool_b,
-    heads, group, q_len, kv_len, D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    Q, Q_SCALE, K, K_SCALE, V, V_SCALE, BIAS, OUT, LIST, COUNT, CHOICE, MASKS, LEFT, K_POOL, K_POOL_SCALE, V_POOL,
+    POOL_BIAS, scale, q_b, q_h, q_l, k_b, k_h, k_l, v_b, v_h, v_l, o_b, o_h, o_l, bias_b, bias_h, list_b, list_h, width,
+    pool_b, heads, group, q_len, kv_len, D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
     MEANS: tl.constexpr, QUANTISED: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """M rows of softmax(scale * Q K^T + bias) V of one head. See launch.py for the tensors."""
@@ -155,6 +185,9 @@ def attend(
     K, V = K + batch * k_b + kv_head * k_h, V + batch * v_b + kv_head * v_h
     if QUANTISED:
         Q_SCALE, K_SCALE = Q_SCALE + (batch * heads + head) * blocks * M, K_SCALE + one * tiles
+    # Values of 8 bits: weights times 2**8, so that the small ones among them keep bits too.
+    turned: tl.constexpr = V_SCALE is not None
+    raised: tl.constexpr = 8.0 if turned else 0.0
     if BIAS is not None:
         BIAS += batch * bias_b + head * bias_h
     if LIST is not None:
@@ -165,22 +198,17 @@ def attend(
     total, acc = tl.zeros((M,), tl.float32), tl.zeros((M, PADDED), tl.float32)
     peak = total - 2.0**120
     if LEFT is not None:
-        # Blocks that are left out count as one key each, with the mass of the block as its bias.
-        turned: tl.constexpr = PADDED if QUANTISED else D
-        depth = tl.cdiv(tiles, MEANS)
-        K_POOL += one * turned * (depth * MEANS if QUANTISED else tiles)
-        if QUANTISED:
-            K_POOL_SCALE += one * depth
-        peak, total, acc = span(peak, total, acc, q, factor, K_POOL, K_POOL_SCALE, V_POOL + one * tiles * D,
-                                POOL_BIAS + batch * pool_b, None, None, None, LEFT + row * tiles, 0, depth, tiles,
-                                turned, D, D, PADDED, M, MEANS, QUANTISED, False, 2)  # fmt: skip
+        peak, total, acc = add_means(peak, total, acc, q, factor, K_POOL, K_POOL_SCALE, V_POOL,
+                                     POOL_BIAS + batch * pool_b, LEFT + row * tiles, one, tiles, D, PADDED, M, MEANS,
+                                     QUANTISED, raised)  # fmt: skip
+    # Without masks there is one edge at most, nothing to wait for; 2 spares 16-bit lists on sm_120 a spill.
+    edges: tl.constexpr = STAGES if MASKS is not None else 1 if QUANTISED or LIST is None else 2
     whole, every = ends(COUNT, LIST, kv_len, N)  # Edges first: behind the long loop they would take its registers.
     peak, total, acc = span(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, CHOICE, MASKS, None, whole, every,
-                            kv_len, k_l, v_l, D, PADDED, M, N, QUANTISED, False,
-                            1 if MASKS is None else STAGES)  # fmt: skip
+                            kv_len, k_l, v_l, D, PADDED, M, N, QUANTISED, False, raised, turned, edges)  # fmt: skip
     peak, total, acc = span(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, None, None, None, 0, whole,
-                            kv_len, k_l, v_l, D, PADDED, M, N, QUANTISED, True, STAGES)  # fmt: skip
-    store(OUT + batch * o_b + head * o_h, acc, total, first, o_l, q_len, D, PADDED, M)
+                            kv_len, k_l, v_l, D, PADDED, M, N, QUANTISED, True, raised, turned, STAGES)  # fmt: skip
+    store(OUT + batch * o_b + head * o_h, V_SCALE, one, acc, total, first, o_l, q_len, D, PADDED, M)
 
 
 def quantise(
@@ -237,3 +265,18 @@ def pool(
     tl.store(V_POOL + at, v_mean.to(V_POOL.dtype.element_ty), mask=column < D)
     if head == 0:
         tl.store(MASS + batch * blocks + program % blocks, top + tl.log2(mass))
+
+
+def turn(
+    V, SCALE, OUT, v_b, v_h, v_l, o_l, heads, length, blocks,
+    D: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """ROWS values of one head over SCALE, in 8 bits and turned: columns of (PADDED, o_l)."""
+    program = tl.program_id(0)
+    one, first = tl.cast(program // blocks, tl.int64), tl.cast(program % blocks, tl.int64) * ROWS
+    row, column = tl.arange(0, ROWS), tl.arange(0, PADDED)
+    x = rows(V + one // heads * v_b + one % heads * v_h, first, v_l, length, D, PADDED, ROWS, True).to(tl.float32)
+    x = x / tl.load(SCALE + one * PADDED + column)[None, :]
+    x = tl.where((first + row < length)[:, None], x, 0.0)
+    at = OUT + one * PADDED * o_l + column[:, None] * o_l + (first + row)[None, :]
+    tl.store(at, tl.trans(x).to(OUT.dtype.element_ty))

@@ -11,25 +11,29 @@ from . import lists
 from .cuts import MEANS, cut, padded
 from .device import compiled
 from .lists import Lists
-from .prepare import LOG2_E, keys, mean_of, means, queries
+from .prepare import LOG2_E, keys, mean_of, means, queries, values
 
 # The lowest bias, in log2 units, of a key that is not hidden: above the kernel's first row maximum, -2**120.
 LOWEST = -(2.0**100)
 # ComfyUI imports the pack under a name of its own, and torch spoils an operator whose name is given away again.
 OPERATOR = re.sub(r"\W", "_", f"video_attention_{__package__}") + "::block_attention"
 SCHEMA = (
-    "(Tensor q, Tensor k, Tensor v, Tensor? bias, float scale, bool quantised, Tensor? index, Tensor? count, "
-    "Tensor? choice, Tensor? masks, Tensor? left) -> Tensor"
+    "(Tensor q, Tensor k, Tensor v, Tensor? bias, float scale, bool quantised, bool float8, Tensor? index, "
+    "Tensor? count, Tensor? choice, Tensor? masks, Tensor? left) -> Tensor"
 )
 INTERPRETED = (8, 0)
 
 
-def attention(q, k, v, mask=None, scale: float | None = None, *, quantised: bool, blocks: Lists | None = None):
+def attention(
+    q, k, v, mask=None, scale: float | None = None, *, quantised: bool, float8: bool = False,
+    blocks: Lists | None = None,
+):  # fmt: skip
     """softmax(scale * Q K^T + mask) V with float32 sums: (B, H, Lq, D), a token's heads side by side in memory.
 
     q: (B, H, Lq, D); k, v: (B, Hkv, Lk, D), Hkv a divisor of H, D up to 128, float16 or bfloat16, any strides.
     mask: (1|B, 1|H, 1, Lk), bool (True may be seen) or added to the scores. scale: positive, 1 / sqrt(D) unless given.
-    quantised: INT8 scores. blocks: which key blocks each block of queries sees, all unless given.
+    quantised: INT8 scores. float8: weights and values in float8 e4m3, which takes compute capability 8.9.
+    blocks: which key blocks each block of queries sees, all unless given.
     Changes none of its inputs. A query that may see nothing gets zeros. ValueError for what the kernel cannot take.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
@@ -37,7 +41,7 @@ def attention(q, k, v, mask=None, scale: float | None = None, *, quantised: bool
     if blocks is not None:
         check_lists(blocks, q, k, mask)
     tensors = (None,) * 5 if blocks is None else blocks.tensors
-    return block_attention(q, k, v, bias_of(mask), scale, quantised, *tensors)
+    return block_attention(q, k, v, bias_of(mask), scale, quantised, float8, *tensors)
 
 
 def check(q, k, v, mask, scale: float) -> None:
@@ -79,25 +83,28 @@ def empty_output(q: torch.Tensor) -> torch.Tensor:
     return q.new_empty(batch, length, heads, dim).transpose(1, 2)
 
 
-def run(q, k, v, bias, scale: float, quantised: bool, index, count, choice, masks, left) -> torch.Tensor:
+def run(q, k, v, bias, scale, quantised: bool, float8: bool, index, count, choice, masks, left) -> torch.Tensor:
     """The body of the operator: prepares what the kernel reads, then starts a program for each block of queries."""
     capability = torch.cuda.get_device_capability(q.device) if q.device.type == "cuda" else INTERPRETED
     one = cut(capability, quantised, q.shape[-1], bias=bias is not None, listed=index is not None)
     q, k, v = dense_rows(q, k, v)
     (batch, heads, q_len, dim), (kv_heads, kv_len) = q.shape, k.shape[1:3]
-    out, q_scale, k_scale, pool_scale = empty_output(q), None, None, None
+    out, q_scale, k_scale, v_scale, pool_scale = empty_output(q), None, None, None, None
     with torch.cuda.device_of(q):
         k_mean, v_mean, mass = (None,) * 3 if left is None else means(k, v, bias, one.n)
         if quantised:
             shift = mean_of(k)
             (q, q_scale), (k, k_scale) = queries(q, scale, one.m), keys(k, shift, one.n)
             k_mean, pool_scale = (None, None) if left is None else keys(k_mean, shift, MEANS)
+        if float8:
+            v, v_scale = values(v, one.n)
+            v_mean = None if left is None else (v_mean / v_scale[:, :, None, :dim]).to(v_mean.dtype)
         compiled()["attend"][(batch * heads * -(-q_len // one.m),)](
-            q, q_scale, k, k_scale, v, bias, out, index, count, choice, masks, left, k_mean, pool_scale, v_mean, mass,
-            scale * LOG2_E, *(step for t in (q, k, v, out) for step in t.stride()[:3]), *steps(bias, kv_len),
-            *steps(index, 1), 0 if index is None else index.shape[3], 0 if mass is None else mass.shape[1],
-            heads, heads // kv_heads, q_len, kv_len, dim, padded(dim), one.m, one.n, MEANS, quantised, one.stages,
-            num_warps=one.warps, num_stages=one.stages, enable_fp_fusion=True,
+            q, q_scale, k, k_scale, v, v_scale, bias, out, index, count, choice, masks, left, k_mean, pool_scale,
+            v_mean, mass, scale * LOG2_E, *(step for t in (q, k, v, out) for step in t.stride()[:3]),
+            *steps(bias, kv_len), *steps(index, 1), 0 if index is None else index.shape[3],
+            0 if mass is None else mass.shape[1], heads, heads // kv_heads, q_len, kv_len, dim, padded(dim), one.m,
+            one.n, MEANS, quantised, one.stages, num_warps=one.warps, num_stages=one.stages, enable_fp_fusion=True,
         )  # fmt: skip
     return out
 

@@ -1,4 +1,4 @@
-"""What the kernel reads instead of q and k: rotated INT8 copies with their scales, and the means of blocks."""
+"""What the kernel reads instead of q, k and v: rotated INT8 copies, values in 8 bits, and the means of blocks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import lru_cache
 from math import sqrt
 
 import torch
+import torch.nn.functional as F
 
 from .cuts import padded
 from .device import compiled
@@ -44,7 +45,7 @@ def keys(k: torch.Tensor, mean: torch.Tensor, block: int) -> tuple[torch.Tensor,
 def mean_of(k: torch.Tensor) -> torch.Tensor:
     """The mean of all keys as `keys` takes it: rotated, (B, Hkv, padded D) float32."""
     size = padded(k.shape[-1])
-    mean = torch.nn.functional.pad(k.mean(dim=2, dtype=torch.float32), (0, size - k.shape[-1]))
+    mean = F.pad(k.mean(dim=2, dtype=torch.float32), (0, size - k.shape[-1]))
     return (mean @ hadamard(size, torch.float32, k.device) / sqrt(size)).contiguous()
 
 
@@ -75,3 +76,18 @@ def means(k, v, bias: torch.Tensor | None, block: int) -> tuple[torch.Tensor, to
         dim, padded(dim), block, num_warps=WARPS, enable_fp_fusion=True,
     )  # fmt: skip
     return k_mean, v_mean, mass
+
+
+def values(v: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """v over a scale for each channel of a head, float8 e4m3 (B, Hkv, padded D, L), L keys filled up to whole blocks,
+    and the scales (B, Hkv, padded D) float32."""
+    batch, heads, length, dim = v.shape
+    size, blocks = padded(dim), -(-length // block)
+    largest = torch.maximum(v.amax(dim=2), -v.amin(dim=2)).float() / torch.finfo(torch.float8_e4m3fn).max
+    scale = F.pad(largest.clamp(min=1e-30), (0, size - dim), value=1.0)
+    out = torch.empty(batch, heads, size, blocks * block, dtype=torch.float8_e4m3fn, device=v.device)
+    compiled()["turn"][(batch * heads * blocks,)](
+        v, scale, out, *v.stride()[:3], blocks * block, heads, length, blocks, dim, size, block,
+        num_warps=WARPS, enable_fp_fusion=True,
+    )  # fmt: skip
+    return out, scale
