@@ -24,8 +24,10 @@ def remember(samples, report: Report) -> None:
 
 @contextmanager
 def aside():
-    """Runs in here are kept apart, and forgotten at the end: a measurement must not push out what a user looks at."""
+    """Runs in here see none from before, and are forgotten at the end: a measurement must not push out what a user
+    looks at."""
     before = tuple(_RUNS)
+    _RUNS.clear()
     try:
         yield
     finally:

@@ -102,8 +102,11 @@ class _Clock:
 
 def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified]]:
     """The latents of the model as it is and, if one runs here, of another exact kernel, and what is known of each."""
-    samples = clock.run(job)
-    report = _runs.find(samples)
+    with _runs.aside():
+        samples = clock.run(job)
+        report = _runs.find(samples)
+    if report is not None:
+        _runs.remember(samples, report)
     ran = "nothing of this pack" if report is None else _kernels(report)
     found, rows = [samples], [Verified("planned", distance(samples, exact), ran, clock.seconds)]
     for name in OTHERS:
