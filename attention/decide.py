@@ -11,11 +11,12 @@ from . import registry
 from .call import Call, describe
 from .choose import HOST_RUN, Choice, Sample, choose
 from .layout import to_heads, to_mask
-from .moment import locate
+from .moment import IDLE, MOMENT, locate
 from .rules import ERROR, GUARD_OFF, MEASURE, Rule
 from .site import Site
 from .sparse import AUTO, Runner, runners
 from .sparse.choose import fastest, key_of
+from .strength import combined
 from .tally import Record, Tally
 from .tokens import Place
 
@@ -72,21 +73,31 @@ def decide(incoming: Incoming, options: Mapping, rules: tuple[Rule, ...], active
     """
     site, place, call, odd = inspect(incoming, options)
     covering = [rule for rule, on in zip(rules, active) if on and rule.covers(site)]
+    weak = weakened(covering, options.get(MOMENT, IDLE).extra)
+    kept = weak and (odd or weak.extra.kernel(site, place, call))
+    if callable(kept):
+        record = Record(site, call, weak, weak.extra.name, weak.extra.label, place)
+        record.kernel = kept
+        return record
     shape = winner(covering, "shape")
     shaped = None if shape is None else _shape(incoming, shape, site, place, call, odd, host, tally)
     record = shaped if isinstance(shaped, Record) else _dense(incoming, covering, site, place, call, odd, host, tally)
     if isinstance(shaped, str):
         record.unshaped = (shape.shape.pattern.name, shaped)
-    strength = winner(covering, "strength")
-    record.strength = None if strength is None or odd else strength.strength
+    if kept is not None:
+        record.unshaped = (weak.extra.name, kept)
+    record.strength = None if odd else combined(rule.strength for rule in covering if rule.kind == "strength")
     return record
 
 
+def weakened(covering: list[Rule], extra) -> Rule | None:
+    """The rule that is about this extra pass, None in the model's own pass."""
+    return None if extra is None else next((rule for rule in covering if rule.extra is extra), None)
+
+
 def winner(covering: list[Rule], kind: str) -> Rule | None:
-    """The last rule of a kind among those that cover a call. kind: "shape", "strength" or "" for the backend's."""
-    kinds = {"shape": lambda rule: rule.shape, "strength": lambda rule: rule.strength}
-    is_one = kinds.get(kind, lambda rule: rule.shape is None and rule.strength is None)
-    return next((rule for rule in reversed(covering) if is_one(rule)), None)
+    """The last rule of a kind among those that cover a call. kind: as Rule.kind has it."""
+    return next((rule for rule in reversed(covering) if rule.kind == kind), None)
 
 
 def _shape(incoming, rule: Rule, site, place: Place | str, call, odd, host: str, tally: Tally) -> Record | str:
@@ -102,7 +113,8 @@ def _shape(incoming, rule: Rule, site, place: Place | str, call, odd, host: str,
     record = Record(site, call, rule, shape.pattern.name, host, place)
     runner = choose_engine(incoming, record, found, tally)
     record.used = f"{shape.pattern.name} ({runner.label})"
-    record.kernel, record.guard = runner.kernel, rule.guard != GUARD_OFF
+    record.kernel = runner.holding(lambda: tally.evaluations).kernel
+    record.guard = rule.guard != GUARD_OFF
     return record
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import torch
 
@@ -63,8 +64,8 @@ class Tally:
     """The records of one run. Keys carry the device, so no two GPU threads ever write one record.
 
     choosing: seconds that `auto` spent on timing candidates in this run. moment: what is published when nothing more is
-    known than who counts. begun: when the first model evaluation began. marks: for each finished step the time and the
-    calls of every record until then.
+    known than who counts. begun: when the first model evaluation began. evaluations: how many began. marks: for each
+    finished step the time and the calls of every record until then. spent: calls that guidance added, by name and unit.
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
@@ -74,10 +75,23 @@ class Tally:
         self.choosing = 0.0
         self.moment = Moment(self)
         self.begun: float | None = None
+        self.evaluations = 0
         self.marks: list[tuple[float, dict[tuple, int]]] = []
+        self.spent: Counter = Counter()
+
+    def spend(self, what: str, unit: str) -> None:
+        """A guidance made one call more than the model alone. unit: in the singular."""
+        self.spent[what, unit] += 1
+
+    def costs(self) -> tuple[str, ...]:
+        """A sentence for each guidance."""
+        return tuple(
+            f"{what}: {count} {unit}{'' if count == 1 else 's'} more." for (what, unit), count in self.spent.items()
+        )
 
     def begin(self) -> None:
         """A model evaluation begins."""
+        self.evaluations += 1
         if self.begun is None:
             self.begun = time.perf_counter()
 

@@ -45,6 +45,16 @@ def _order() -> io.Combo.Input:
     )
 
 
+def _refresh() -> io.Int.Input:
+    return io.Int.Input(
+        "refresh",
+        default=1,
+        min=1,
+        max=64,
+        tooltip="A choice of blocks stands for so many steps before the next is made: less time, more memory.",
+    )
+
+
 # name -> (widgets, widgets' values -> pattern).
 CHOICES = {
     patterns.SlidingTile.name: (_window(12), lambda time, height, width: patterns.SlidingTile(time, height, width)),
@@ -86,16 +96,22 @@ CHOICES = {
         lambda blocks_do, spatial_weight: patterns.Factorised(spatial_weight if blocks_do == "both" else None),
     ),
     patterns.TopBlocks.name: (
-        [_percent("keep", 20.0, "The percent of key blocks that each block of queries keeps."), _order(), _tail()],
-        lambda keep, token_order, tail: patterns.TopBlocks(keep, token_order, tail),
+        [
+            _percent("keep", 20.0, "The percent of key blocks that each block of queries keeps."),
+            _order(),
+            _tail(),
+            _refresh(),
+        ],
+        lambda keep, token_order, tail, refresh=1: patterns.TopBlocks(keep, token_order, tail, refresh),
     ),
     patterns.MassBlocks.name: (
         [
             _percent("mass", 80.0, "Key blocks are kept until they hold this percent of the attention."),
             _order(),
             _tail(),
+            _refresh(),
         ],
-        lambda mass, token_order, tail: patterns.MassBlocks(mass, token_order, tail),
+        lambda mass, token_order, tail, refresh=1: patterns.MassBlocks(mass, token_order, tail, refresh),
     ),
 }
 REPLACE = "replace"

@@ -32,8 +32,8 @@ PATTERNS = {
     "sliding tile": {"time": 1, "height": 50.0, "width": 50.0},
     "neighbourhood": {"time": 3, "height": 60.0, "width": 50.0},
     "radial": {"keep": 50.0, "time": 1, "first_frame": True},
-    "top blocks": {"keep": 40.0, "token_order": "hilbert", "tail": True},
-    "blocks by mass": {"mass": 50.0, "token_order": "morton", "tail": True},
+    "top blocks": {"keep": 40.0, "token_order": "hilbert", "tail": True, "refresh": 2},
+    "blocks by mass": {"mass": 50.0, "token_order": "morton", "tail": True, "refresh": 1},
 }
 
 

@@ -23,6 +23,7 @@ class TopBlocks:
 
     order: in which the tokens are cut into blocks; "tile", "morton" and "hilbert" make blocks of near tokens.
     tail: whether each block that is not seen counts by its mean key and mean value, as often as it has tokens.
+    refresh: a choice stands for so many steps of the sampling before the next is made.
     """
 
     name: ClassVar[str] = "top blocks"
@@ -30,6 +31,7 @@ class TopBlocks:
     keep: float = 20.0
     order: str = TILE
     tail: bool = False
+    refresh: int = 1
 
     def chosen(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         number = max(1, ceil(scores.shape[-1] * self.keep / 100))
@@ -41,7 +43,7 @@ class TopBlocks:
 class MassBlocks:
     """A block of queries sees the fewest key blocks that hold `mass` percent of its pooled attention, and its own.
 
-    order, tail: as of TopBlocks.
+    order, tail, refresh: as of TopBlocks. How many blocks that are is each head's own.
     """
 
     name: ClassVar[str] = "blocks by mass"
@@ -49,6 +51,7 @@ class MassBlocks:
     mass: float = 80.0
     order: str = TILE
     tail: bool = False
+    refresh: int = 1
 
     def chosen(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         weights, ranked = (scores + lengths.log()).softmax(-1).sort(dim=-1, descending=True, stable=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
@@ -15,6 +16,7 @@ from ..patterns import flop_ratio, on, parts
 from ..tokens import BOTH, Grid, Place
 from . import blocks, flex, folded, kitchen, lists, slabs, tiles
 from .engine import Engine, Task
+from .held import Held, at_once
 
 AUTO = "auto"
 TABLE = (
@@ -35,11 +37,18 @@ TABLE = (
 class Runner:
     """Attention of a whole sequence in which the video's tokens attend by a pattern, and all others to everything.
 
-    parts: ((weight, task, engine), ...), whose outputs are averaged. Two equal Runners do the same.
+    parts: ((weight, task, engine), ...), whose outputs are averaged. Two equal Runners do the same. hold: keeps chosen
+    blocks from step to step; see held.py.
     """
 
     place: Place
     parts: tuple[tuple[float, Task, Engine], ...]
+    hold: Callable = field(default=at_once, compare=False, repr=False)
+
+    def holding(self, evaluations: Callable[[], int]) -> Runner:
+        """This Runner for one site of one run, where its pattern keeps what it chose. evaluations: see Held."""
+        refresh = max(getattr(task.pattern, "refresh", 1) for _, task, _ in self.parts)
+        return replace(self, hold=Held(refresh, evaluations)) if refresh > 1 else self
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -75,7 +84,8 @@ class Runner:
     def _video(self, video, sinks, scale) -> torch.Tensor:
         out = None
         for weight, task, engine in self.parts:
-            one = engine.run(video, sinks, scale, planned(engine, task, video[0].device, video[0].dtype))
+            plan = planned(engine, task, video[0].device, video[0].dtype)
+            one = engine.run(video, sinks, scale, plan, *((self.hold,) if engine.chooses else ()))
             one = one if weight == 1.0 else one * weight
             out = one if out is None else out + one
         return out

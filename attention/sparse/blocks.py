@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from ..grid import CUBE
 from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, arrange, pool, select
 from .engine import Engine, Task, joined, scratch_bytes
+from .held import at_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +33,11 @@ def plan(task: Task, device, dtype) -> Plan:
     return Plan(task.pattern, permutation, permutation.argsort())
 
 
-def run(video, sinks, scale, plan: Plan) -> torch.Tensor:
+def run(video, sinks, scale, plan: Plan, hold=at_once) -> torch.Tensor:
     batch, heads, tokens, dim = video[0].shape
     if plan.permutation is not None:
         video = tuple(t.index_select(2, plan.permutation) for t in video)
-    seen = select(plan.pattern, *video[:2], scale)
+    seen = hold(lambda: select(plan.pattern, *video[:2], scale))
     # Keys of all queries: the means of the blocks, hidden where the block itself is seen, then the sinks.
     fixed, lengths = sinks, None
     if plan.pattern.tail:
@@ -102,4 +103,6 @@ def chunks(seen: torch.Tensor, tokens: int, dim: int, fixed: int, q: torch.Tenso
         start = stop
 
 
-BLOCKS = Engine("blocks", "Gathers the chosen key blocks of each head. Exact, on every device.", refuses, plan, run)
+BLOCKS = Engine(
+    "blocks", "Gathers the chosen key blocks of each head. Exact, on every device.", refuses, plan, run, chooses=True
+)

@@ -55,7 +55,8 @@ class Engine:
     plan(task, device, dtype): index tensors and masks for `run`; made once.
     run(video, sinks, scale, plan): video is (q, k, v), each (B, H, N, D), and sinks is (k, v), each (B, H, S, D), S
     may be 0; returns (B, H, N, D). Changes none of its inputs.
-    auto: whether `auto` may take it.
+    auto: whether `auto` may take it. chooses: it chooses blocks from q and k, and run has one more argument, hold:
+    hold(make) gives make(), or what it gave in an earlier step; see held.py.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Engine:
     plan: Callable[[Task, torch.device, torch.dtype], object] = field(repr=False)
     run: Callable[..., torch.Tensor] = field(repr=False)
     auto: bool = True
+    chooses: bool = False
 
 
 def scratch_bytes(device: torch.device) -> int:

@@ -23,6 +23,7 @@ from ..tokens import Grid
 from ..triton.launch import attention
 from ..triton.lists import KEYS, QUERIES, Lists, judged, of_blocks, of_mask, tiles_of
 from .engine import Engine, Task
+from .held import at_once
 
 # What a tile with a mask of bits costs in whole tiles. A guess: not measured on a GPU.
 PARTIAL = 1.5
@@ -96,12 +97,14 @@ def filled(sinks: int) -> int:
     return ceil(sinks / KEYS) * KEYS
 
 
-def run(video, sinks, scale, plan: Plan, **how) -> torch.Tensor:
+def run(video, sinks, scale, plan: Plan, hold=at_once, **how) -> torch.Tensor:
     if plan.permutation is not None:
         video = tuple(t.index_select(2, plan.permutation) for t in video)
     q, k, v = video
     number = sinks[0].shape[2]
-    lists = chosen(plan.pattern, q, k, scale, number) if plan.lists is None else plan.lists
+    lists = plan.lists
+    if lists is None:
+        lists = hold(lambda: chosen(plan.pattern, q, k, scale, number))
     if number:
         k, v = (torch.cat([F.pad(s, (0, 0, 0, filled(number) - number)), t], dim=2) for s, t in zip(sinks, (k, v)))
     out = attention(q, k, v, None, scale, blocks=lists, **how)
@@ -118,7 +121,7 @@ def chosen(pattern, q, k, scale, sinks: int) -> Lists:
 
 def _row(name: str, summary: str, **how) -> Engine:
     summary = f"{summary} `auto` never takes it."
-    return Engine(name, summary, partial(refuses, name), plan, partial(run, **how), auto=False)
+    return Engine(name, summary, partial(refuses, name), plan, partial(run, **how), auto=False, chooses=True)
 
 
 INT8 = _row(
