@@ -15,6 +15,7 @@ import gc
 import json
 import platform
 import statistics
+from collections.abc import Callable
 from datetime import date
 
 import torch
@@ -24,7 +25,10 @@ from torch.utils.benchmark import Timer
 
 from attention import registry
 from attention.call import describe
+from attention.moment import MOMENT
 from attention.reference import relative_l2, scaled_dot_product_attention
+from attention.router import Router
+from attention.rules import Rule
 from attention.tally import Tally
 
 from . import dispatch, host_paths
@@ -43,12 +47,13 @@ def main() -> None:
         return
     device = torch.device(options.device)
     shapes = [SHAPES[name] for name in options.shapes.split(",")]
-    if device.type == "cpu":
+    scaled = device.type == "cpu"
+    if scaled:
         shapes = [shape.scaled(CPU_TOKENS) for shape in shapes]
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     results = {
         "date": date.today().isoformat(), "machine": machine(device), "torch": torch.__version__,
-        "dtype": str(dtype).removeprefix("torch."), "matmul_tflops": ceiling(device, dtype),
+        "dtype": str(dtype).removeprefix("torch."), "matmul_tflops": ceiling(device, dtype), "scaled": scaled,
         "shapes": run_all(shapes, device, dtype, options.rounds),
     }  # fmt: skip
     print(markdown(results))
@@ -110,7 +115,7 @@ def run_shape(shape: Shape, device, dtype, rounds: int, host: dict, advance) -> 
     kernels, refused = _kernels(q, k, v)
     tallies = {name: Tally() for name in host}
     for name, function in host.items():
-        pair = {name: host_paths.direct(function), _auto(name): host_paths.routed(function, tallies[name])}
+        pair = {name: direct(function), _auto(name): routed(function, tallies[name])}
         kernels = {**pair, **kernels}
     times, checks = {name: [] for name in kernels}, {}
     for index in range(rounds):
@@ -130,6 +135,17 @@ def run_shape(shape: Shape, device, dtype, rounds: int, host: dict, advance) -> 
             "head_dim": shape.head_dim, "rows": rows, "refused": refused,
             "auto": [_ratio(name, tallies[name], times) for name in host if {name, _auto(name)} <= set(kernels)],
             }  # fmt: skip
+
+
+def direct(function: Callable) -> Callable:
+    """A host's function as attention(q, k, v) over (B, H, L, D)."""
+    return lambda q, k, v: function(q, k, v, q.shape[1], skip_reshape=True, skip_output_reshape=True)
+
+
+def routed(function: Callable, tally: Tally) -> Callable:
+    """The same below a Router on `auto`, as Video Attention Backend sets it up; counted in `tally`."""
+    router, options = Router((Rule(),)), {MOMENT: tally.moment}
+    return lambda q, k, v: router(function, q, k, v, q.shape[1], None, None, True, True, transformer_options=options)
 
 
 def _auto(host_name: str) -> str:
@@ -194,6 +210,7 @@ def markdown(results: dict) -> str:
     lines = [
         f"{results['machine']}, torch {results['torch']}, {results['dtype']}, {results['date']}; "
         f"a large matrix product reaches {ceil:.3g} TFLOP/s.",
+        f"Scaled down for a CPU: at most {CPU_TOKENS} tokens and 4 heads." * results["scaled"],
     ]
     for shape in results["shapes"]:
         grid = " x ".join(map(str, shape["grid"]))
@@ -208,7 +225,8 @@ def markdown(results: dict) -> str:
             lines.append(f"| {row['kernel']} | {speed} | {row['error']:.1e} | {row['peak_mib']:.0f} |")
         for auto in shape["auto"]:
             lines += ["", f"`auto` on {auto['host']}: {auto['ratio']:.2f} times as fast, took {auto['took']}."]
-    return "\n".join(lines)
+    refused = {(name, why): None for shape in results["shapes"] for name, why in shape["refused"].items()}
+    return "\n".join([*lines, "", "Not run:", "", *(f"- {name}: {why}" for name, why in refused)])
 
 
 if __name__ == "__main__":

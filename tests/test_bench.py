@@ -69,6 +69,9 @@ def test_the_command_shows_auto_beside_the_hosts_own():
     (auto,) = result["auto"]
     assert auto["host"] == name and auto["ratio"] > 0 and (auto["took"] in rows or "host default" in auto["took"])
     facts = {"machine": "m", "torch": "t", "dtype": "float32", "date": "d", "matmul_tflops": 1.0, "shapes": [result]}
+    facts["scaled"] = True
+    assert "Scaled down for a CPU" in command.markdown(facts)
+    assert "- sdpa cudnn: needs cuda" in command.markdown(facts)
     assert f"`auto` on {name}: {auto['ratio']:.2f} times as fast, took {auto['took']}." in command.markdown(facts)
 
 

@@ -11,9 +11,12 @@ import pytest
 import torch
 from newer_host import HEADS, SDPA, SLOT, Container, attention_exact, newer
 
-from attention import bench, registry
+from attention import bench, opaque, registry
+from attention.moment import MOMENT
 from attention.router import Router
 from attention.rules import Rule
+from attention.site import CALLER, Caller
+from attention.tally import Tally
 
 torch.set_num_threads(1)
 
@@ -59,6 +62,29 @@ def test_a_render_in_containers_gives_the_same(lab, plain, monkeypatch, consumes
     assert calls == {("sdpa", frozenset({0})): 4, ("host default (pytorch)", frozenset({1})): 4}
     # Self and cross of block 0 in four steps, less the first call of each, which is guarded.
     assert taken == ([3] * 6 if consumes else [])
+
+
+def test_torch_compile_takes_them_into_its_graph():
+    """Where a model evaluation is on, the router is one operator of the graph; else fullgraph is an error."""
+    router, tally = Router((Rule("sdpa"),), host=newer(attention_exact)), Tally()
+    options = {SLOT: router, MOMENT: tally.moment, CALLER: Caller(live=True)}
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def model(x, options):
+        containers = [Container(x * n) for n in (1.0, 2.0, 3.0)]
+        out = router.container_function(*containers, HEADS, transformer_options=options)
+        return out + 1
+
+    x = torch.randn(2, 8, HEADS * 16)
+    opaque.begin(options)
+    try:
+        with torch.inference_mode():
+            for _ in range(2):
+                torch.testing.assert_close(model(x, options), attention_exact(x, x * 2, x * 3, HEADS) + 1)
+    finally:
+        opaque.begin(None)
+    (record,) = tally.records.values()
+    assert (record.used, record.calls) == ("sdpa", 2)
 
 
 def test_a_host_that_forgets_the_layout(comfy_host, monkeypatch):
