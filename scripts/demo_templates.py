@@ -16,10 +16,10 @@ OWN = (
 )
 
 
-def start(graph: Graph, length: int, direction: str = "right") -> tuple[Node, Node, Node, Node]:
-    """The demo model, its prompt, an empty latent and its VAE. Returns these four."""
-    net = graph.add("UNETLoader", 0, {"unet_name": DEMO})
-    prompt = {"colour": "red", "shape": "disc", "direction": direction}
+def start(graph: Graph, length: int, load: bool = True) -> tuple[Node | None, Node, Node, Node]:
+    """The demo model unless not to be loaded, its prompt, an empty latent and its VAE. Returns these four."""
+    net = graph.add("UNETLoader", 0, {"unet_name": DEMO}) if load else None
+    prompt = {"colour": "red", "shape": "disc", "direction": "right"}
     text = graph.add("VideoAttentionDemoPrompt", 0, prompt)
     latent = graph.add("EmptyLTXVLatentVideo", 0, {"width": 256, "height": 256, "length": length})
     return net, text, latent, graph.add("VideoAttentionDemoVAE", 0)
@@ -112,11 +112,14 @@ def calibrate(graph: Graph) -> None:
     samples = sample(graph, 3, planned["MODEL"], text, latent)
     report = graph.add("VideoAttentionReport", 3, {"latent": samples["output"]})
     decode(graph, 4, report["latent"], vae, "video_attention_plan")
+    checked = sample(graph, 5, planned["MODEL"], text, latent, "VideoAttentionVerify", vae=vae["VAE"], steps=8)
+    preview(graph, 5, checked["picture"], "The plan's error beside the noise floor")
     graph.note(
         2,
         "## Find a plan, share a plan\n\n**Video Attention Calibrate** tries kernels and patterns on your own prompt "
         "and size and keeps the fastest choice within the error budget. It samples once for every choice it tries, so "
-        "it takes a while; **Video Attention Save Plan** keeps the result in `user/video_attention_plans`.\n\nTo use a "
+        "it takes a while; **Video Attention Save Plan** keeps the result in `user/video_attention_plans`, **Video "
+        "Attention Verify** says what the plan costs beside an exact kernel.\n\nTo use a "
         "plan of yours or of somebody else: bypass Calibrate and Save Plan (Ctrl+B), and switch Load Plan on the same "
         "way. A plan is numbers and names only.\n\n" + OWN,
     )
@@ -141,12 +144,41 @@ def long_video(graph: Graph) -> None:
     )
 
 
+def inside(graph: Graph) -> None:
+    """Everything that looks at a model, in the order of asking."""
+    net = graph.add("VideoAttentionLoadModel", 0, {"unet_name": DEMO})
+    _, text, latent, vae = start(graph, 57, load=False)
+    known = graph.add("VideoAttentionInfo", 1, {"model": net["MODEL"], "latent": latent["LATENT"]})
+    preview(graph, 1, known["picture"], "What a kernel can gain")
+    timed = {"model": net["MODEL"], "positive": text["positive"], "latent": latent["LATENT"]}
+    speed = graph.add("VideoAttentionBenchmark", 2, timed)
+    preview(graph, 2, speed["picture"], "Which kernel is fastest")
+    late = {"model": net["MODEL"], "backend": "sdpa", "start_percent": 0.8}
+    rules = graph.add("VideoAttentionBackend", 3, late, title="Another kernel for the last fifth")
+    table = graph.add("VideoAttentionSchedule", 3, {"model": rules["MODEL"], "scheduler_name": "simple"})
+    preview(graph, 3, table["picture"], "What holds when")
+    samples = sample(graph, 4, rules["MODEL"], text, latent)
+    images = decode(graph, 4, samples["output"], vae, "video_attention_inside")
+    asked = {"positive": text["positive"], "latent": samples["output"], "images": images["IMAGE"], "x": 30.0}
+    looked = graph.add("VideoAttentionMaps", 5, {"model": rules["MODEL"], **asked})
+    preview(graph, 6, looked["shares"], "In the frame, over time, on the prompt")
+    preview(graph, 6, looked["token_heat"], "Each word of the prompt")
+    graph.note(
+        6,
+        "## Inside a model\n\n**Video Attention Info** says what is known of a model and what a faster kernel could "
+        "gain at most. **Video Attention Benchmark** times every kernel on its real calls. **Video Attention "
+        "Schedule** draws which rule holds at which step. **Video Attention Maps** shows where the model looks: click "
+        "into a frame to ask again from there.\n\n" + OWN,
+    )
+
+
 # File name without ending -> what builds it. The front end shows the name as the title.
 WORKFLOWS = {
     "Video attention demo": demo,
     "Compare attention, A against B": compare,
     "Calibrate and share a plan": calibrate,
     "Long video": long_video,
+    "Inside a model": inside,
     "LTX-2.3 text to video, two stages": partial(templates.ltx, start_image=False),
     "LTX-2.3 image to video, two stages": partial(templates.ltx, start_image=True),
     "Wan 2.2 14B text to video, two experts": partial(templates.wan_14b, start_image=False),

@@ -94,59 +94,65 @@ def save(graph: Graph, column: int, images, fps, name: str, **more) -> None:
 
 
 def ltx(graph: Graph, start_image: bool) -> None:
-    """Two stages, video and sound: half the size, then the latent upscaled and refined."""
+    """Two stages, video and sound, in one sampler: half the size, then the latent upscaled and refined."""
     checkpoint = loaded(graph, 0, LTX, "ckpt_name", "CheckpointLoaderSimple")
     files = {"text_encoder": GEMMA["name"], "ckpt_name": LTX["name"]}
     clip = graph.add("LTXAVTextEncoderLoader", 0, files, models=[GEMMA, LTX])
     sound = loaded(graph, 0, LTX, "ckpt_name", "LTXVAudioVAELoader")
     upscaler = loaded(graph, 0, LTX_UPSCALER, "model_name", "LatentUpscaleModelLoader")
-    length = graph.add("PrimitiveInt", 1, {"value": 121}, title="Length in frames: 8 n + 1")
-    rate = graph.add("PrimitiveFloat", 1, {"value": 24.0}, title="Frames a second")
+    length = graph.add("PrimitiveInt", 0, {"value": 121}, title="Length in frames: 8 n + 1")
+    rate = graph.add("PrimitiveFloat", 0, {"value": 24.0}, title="Frames a second")
     positive, negative = prompts(graph, 1, clip, ANIMATE if start_image else SCENE)
     both = {"positive": positive["CONDITIONING"], "negative": negative["CONDITIONING"], "frame_rate": rate[0]}
     conditioning = graph.add("LTXVConditioning", 1, both)
-    size = {"width": 640, "height": 352, "length": length[0]}
-    video = graph.add("EmptyLTXVLatentVideo", 1, size, title="Half of the final size")
-    more = {"frames_number": length[0], "frame_rate": rate[0], "audio_vae": sound[0]}
-    audio = graph.add("LTXVEmptyLatentAudio", 1, more)
-    lora = {"model": checkpoint["MODEL"], "lora_name": LTX_LORA["name"], "strength_model": 0.5}
-    distilled = graph.add("LoraLoaderModelOnly", 2, lora, models=[LTX_LORA])
-    chosen = backend(graph, 2, distilled["MODEL"])
-    image = None
+    small = ltx_video(graph, length, "Half of the final size", 640, 352)
+    stages = {}
     if start_image:
         picture = graph.add("LoadImage", 2, {"image": "example.png"}, title="Start image")
-        image = graph.add("LTXVPreprocess", 2, {"image": picture["IMAGE"], "img_compression": 18})["output_image"]
-
-    def stage(column: int, video, audio, sigmas: str, seed: int, strength: float) -> Node:
-        if start_image:
-            kept = {"vae": checkpoint["VAE"], "image": image, "latent": video, "strength": strength}
-            video = graph.add("LTXVImgToVideoInplace", column, kept)["latent"]
-        latent = graph.add("LTXVConcatAVLatent", column, {"video_latent": video, "audio_latent": audio})
-        levels = graph.add("ManualSigmas", column, {"sigmas": sigmas})
-        inputs = {
-            "model": chosen["MODEL"], "positive": conditioning["positive"], "negative": conditioning["negative"],
-            "latent": latent["latent"], "seed": seed, "cfg": 1.0, "sigmas": levels["SIGMAS"],
-        }  # fmt: skip
-        return graph.add("VideoAttentionSampler", column, inputs)
-
-    first = stage(3, video["LATENT"], audio[0], FIRST_STAGE, 42, 0.7)
-    parts = graph.add("LTXVSeparateAVLatent", 4, {"av_latent": first["output"]})
-    larger = {"samples": parts["video_latent"], "upscale_model": upscaler[0], "vae": checkpoint["VAE"]}
-    upscaled = graph.add("LTXVLatentUpsampler", 4, larger)
-    second = stage(4, upscaled["LATENT"], parts["audio_latent"], SECOND_STAGE, 43, 1.0)
-    report = graph.add("VideoAttentionReport", 5, {"latent": second["output"]})
+        ready = graph.add("LTXVPreprocess", 2, {"image": picture["IMAGE"], "img_compression": 18})
+        large = ltx_video(graph, length, "The final size", 1280, 704)
+        kept = {"vae": checkpoint["VAE"], "image": ready["output_image"]}
+        small, stages["second_latent"] = (
+            graph.add("LTXVImgToVideoInplace", 2, {**kept, "latent": latent, "strength": strength})["latent"]
+            for latent, strength in ((small, 0.7), (large, 1.0))
+        )
+    more = {"frames_number": length[0], "frame_rate": rate[0], "audio_vae": sound[0]}
+    audio = graph.add("LTXVEmptyLatentAudio", 1, more)
+    latent = graph.add("LTXVConcatAVLatent", 3, {"video_latent": small, "audio_latent": audio[0]})
+    lora = {"model": checkpoint["MODEL"], "lora_name": LTX_LORA["name"], "strength_model": 0.5}
+    distilled = graph.add("LoraLoaderModelOnly", 3, lora, models=[LTX_LORA])
+    chosen = backend(graph, 3, distilled["MODEL"])
+    first, second = (
+        graph.add("ManualSigmas", 4, {"sigmas": levels}, title=f"Noise levels of the {name} stage")["SIGMAS"]
+        for name, levels in (("first", FIRST_STAGE), ("second", SECOND_STAGE))
+    )
+    stages |= {
+        "between": "upscale model", "upscale_model": upscaler[0], "vae": checkpoint["VAE"], "sigmas": first,
+        "second_sigmas": second, "cfg_high": 1.0, "cfg_low": 1.0,
+    }  # fmt: skip
+    inputs = {
+        "model_high": chosen["MODEL"], "positive": conditioning["positive"], "negative": conditioning["negative"],
+        "latent": latent["latent"], "seed": 42, **stages,
+    }  # fmt: skip
+    samples = graph.add("VideoAttentionTwoStageSampler", 4, inputs)
+    report = graph.add("VideoAttentionReport", 5, {"latent": samples["output"]})
     done = graph.add("LTXVSeparateAVLatent", 5, {"av_latent": report["latent"]})
     tiles = {"tile_size": 768, "overlap": 64, "temporal_size": 4096, "temporal_overlap": 4}
     images = graph.add("VAEDecodeTiled", 5, {"samples": done["video_latent"], "vae": checkpoint["VAE"], **tiles})
     heard = graph.add("LTXVAudioVAEDecode", 5, {"samples": done["audio_latent"], "audio_vae": sound[0]})
-    kind = "i2v" if start_image else "t2v"
-    save(graph, 6, images["IMAGE"], rate[0], f"LTX-2.3_{kind}", audio=heard[0])
+    save(graph, 6, images["IMAGE"], rate[0], f"LTX-2.3_{'i2v' if start_image else 't2v'}", audio=heard[0])
+    size = "both of its sizes" if start_image else "half of its size"
     graph.note(
         6,
-        "## LTX-2.3 in two stages, with sound\n\nThe first stage samples half the size in 8 steps, the second refines "
-        "the upscaled latent in 3. Both have the same model, so one **Video Attention Backend** serves both. The "
-        "report is the second stage's.\n\nWidth and height: multiples of 32. Length: 8 n + 1.\n\n" + COMPARE_KERNELS,
+        "## LTX-2.3 in two stages, with sound\n\nOne sampler for both: the first stage makes half the size in 8 steps, "
+        f"the second refines the upscaled latent in 3. Set {size}: multiples of 32. Length: 8 n + 1.\n\nOne **Video "
+        "Attention Backend** serves both stages; the report is the second's.\n\n" + COMPARE_KERNELS,
     )
+
+
+def ltx_video(graph: Graph, length: Node, title: str, width: int, height: int):
+    size = {"width": width, "height": height, "length": length[0]}
+    return graph.add("EmptyLTXVLatentVideo", 1, size, title=title)["LATENT"]
 
 
 # --- Wan 2.2 ---------------------------------------------------------------------------------------------------------

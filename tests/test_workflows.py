@@ -26,8 +26,19 @@ SAID = {
     "Compare attention, A against B": {"VideoAttentionCompare": "PSNR", "VideoAttentionTemporalMetrics": "flicker"},
     "Calibrate and share a plan": {"VideoAttentionCalibrate": "budget", "VideoAttentionSavePlan": r"plan\.json"},
     "Long video": {"VideoAttentionLongSampler": "windows of 2 latent frames over 3"},
-    "LTX-2.3 text to video, two stages": {"VideoAttentionReport": f"LTXAVModel.*{ALL_CHOSEN}.*audio to video"},
-    "LTX-2.3 image to video, two stages": {"VideoAttentionReport": f"LTXAVModel.*{ALL_CHOSEN}.*audio to video"},
+    "Inside a model": {
+        "VideoAttentionInfo": "LTXV",
+        "VideoAttentionBenchmark": "sdpa",
+        "VideoAttentionMaps": "same frame",
+    },
+    "LTX-2.3 text to video, two stages": {
+        "VideoAttentionTwoStageSampler": "From 2 x 4 to 4 x 8 in the latent, by the upscaling model",
+        "VideoAttentionReport": f"LTXAVModel.*{ALL_CHOSEN}.*audio to video",
+    },
+    "LTX-2.3 image to video, two stages": {
+        "VideoAttentionTwoStageSampler": "From 2 x 4 to 4 x 8 in the latent, by the upscaling model",
+        "VideoAttentionReport": f"LTXAVModel.*{ALL_CHOSEN}.*audio to video",
+    },
     "Wan 2.2 14B text to video, two experts": {"VideoAttentionTwoStageSampler": "Switch after step 2 of 4"},
     "Wan 2.2 14B image to video, two experts": {"VideoAttentionTwoStageSampler": "Switch after step 2 of 4"},
     "Wan 2.2 5B text and image to video": {"VideoAttentionReport": f"WanModel.*{ALL_CHOSEN}"},

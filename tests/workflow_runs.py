@@ -13,8 +13,9 @@ from tiny import files
 WORKFLOWS = {file.stem: file for file in sorted((host.ROOT / "workflows").glob("*.json"))}
 TEXT_ENCODERS = {"CLIPLoader": "wan", "DualCLIPLoader": "hunyuan", "LTXAVTextEncoderLoader": "ltx"}
 NARROW = {"wan2.2_vae.safetensors", "hunyuanvideo15_vae_fp16.safetensors"}
-# Every width, height, length and number of steps of a graph, by its name on any node.
-SIZES = {"width": 128, "height": 96, "steps": 4}
+# A fifth of every width and height, in the steps of LTX: what is twice as large stays so.
+SMALLER, STEP, LEAST = 5, 32, 64
+STEPS = 4
 LENGTHS = {"EmptyLTXVLatentVideo": 17, "EmptyHunyuanLatentVideo": 9, "WanImageToVideo": 9, "PrimitiveInt": 9}
 QUICK = {
     "ManualSigmas": {"sigmas": "1.0, 0.7, 0.0"},
@@ -55,6 +56,13 @@ def small_node(node: dict, family: str | None) -> dict:
     if kind == "VAELoader" and inputs["vae_name"] in NARROW:
         return {"class_type": "StandInVAE", "inputs": inputs}
     length = LENGTHS.get(kind, 9)
-    wanted = {**SIZES, "length": length, **({"value": length} if kind == "PrimitiveInt" else {}), **QUICK.get(kind, {})}
+    wanted = {"steps": STEPS, "length": length, **QUICK.get(kind, {})}
+    if kind == "PrimitiveInt":
+        wanted["value"] = length
+    wanted |= {k: smaller(inputs[k]) for k in ("width", "height") if isinstance(inputs.get(k), int)}
     inputs.update({k: v for k, v in wanted.items() if k in inputs and not isinstance(inputs[k], list)})
     return {"class_type": kind, "inputs": inputs}
+
+
+def smaller(size: int) -> int:
+    return max(LEAST, size // SMALLER // STEP * STEP)
