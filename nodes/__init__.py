@@ -20,6 +20,7 @@ from . import (
     report,
     sampler,
     schedule,
+    two_stage_sampler,
     verify,
 )
 
@@ -36,6 +37,7 @@ TOPICS = (
     plan,
     verify,
     sampler,
+    two_stage_sampler,
     long_sampler,
     schedule,
     demo,

@@ -13,7 +13,8 @@ from comfy.model_management import InterruptProcessingException
 from ..attention.sampling import windows
 from ..attention.sampling.windows import Span
 from . import _sampling, _windows
-from ._sampling import Job, NotFinite, Progress, parts_of, whole
+from ._progress import NotFinite, Progress, parts_of
+from ._sampling import Job, whole
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _window(job: Job, length: Length, span: Span, done: int, samples: list, prog
         mask = whole(_masks(job, samples, length, done))
         job = _windows.alone(replace(job, latent={**job.latent, "samples": whole(samples), "noise_mask": mask}), span)
     name = f" of window {count + 1}" if progress.total > job.steps else ""
-    made = _sampling.run(job, progress.part(name, count * job.steps, frame=done))
+    made = _sampling.run(job, progress.part(name, count * job.steps, span=(done, span[1])))
     seen = progress.seen.get("x0")
     return made, made if seen is None else _sampling.denoised(job.model, seen, made)
 

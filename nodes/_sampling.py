@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import comfy.model_management
@@ -9,29 +10,25 @@ import comfy.nested_tensor
 import comfy.sample
 import comfy.samplers
 import comfy.utils
-import latent_preview
 import torch
 from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
 from comfy_extras.nodes_lt import LTXVScheduler
 
 from ..attention.sampling import schedule
 from . import _sites
+from ._progress import parts_of
 
 SCHEDULERS = (schedule.AUTO, schedule.LTXV, *comfy.samplers.SCHEDULER_NAMES)
 # The defaults of the host's LTXVScheduler.
 LTXV_SETTINGS = {"max_shift": 2.05, "base_shift": 0.95, "stretch": True, "terminal": 0.1}
 
 
-class NotFinite(RuntimeError):
-    """A step gave NaN or Inf; args[0] says which."""
-
-    def __str__(self):
-        return f"{self.args[0]}. Try another kernel, or its guard at `every call`, in Video Attention Backend."
-
-
 @dataclass(frozen=True)
 class Job:
-    """What is sampled. latent: a LATENT whose samples fit the model; noise: as its samples; sigmas: (steps + 1,)."""
+    """What is sampled. latent: a LATENT whose samples fit the model; noise: as its samples; sigmas: (steps + 1,).
+
+    guider: a GUIDER of another node, which stands for the prompts and cfg.
+    """
 
     model: object
     positive: list
@@ -42,34 +39,11 @@ class Job:
     latent: dict
     noise: object
     seed: int
+    guider: object = None
 
     @property
     def steps(self) -> int:
         return max(0, len(self.sigmas) - 1)
-
-
-class Progress:
-    """One progress bar with previews for all parts of a run. seen["x0"]: the last finite prediction of a step."""
-
-    def __init__(self, model, total: int):
-        self.total, self.seen = total, {}
-        self._show = latent_preview.prepare_callback(model, total)
-
-    def part(self, name: str = "", first: int = 0, size: int = 1, frame: int = 0):
-        """The callback of a part that begins at `first` of the bar and moves it by `size` a step.
-
-        frame: the latent frame that previews show. Raises NotFinite, and stops when the user interrupts.
-        """
-
-        def callback(step, x0, x, steps):
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            if not all(bool(torch.isfinite(part).all()) for part in parts_of(x0)):
-                raise NotFinite(f"NaN or Inf in step {step + 1} of {steps}{name}")
-            self.seen["x0"] = x0
-            shown = parts_of(x0)[0]
-            self._show(first + (step + 1) * size - 1, shown[:, :, frame:] if frame else shown, x, self.total)
-
-        return callback
 
 
 def fitted(model, latent: dict) -> dict:
@@ -95,13 +69,26 @@ def sigmas_of(model, sampler: str, scheduler: str, steps: int, denoise: float, l
         sigmas = LTXVScheduler.execute(length, latent=latent, **LTXV_SETTINGS).args[0][-(steps + 1) :]
     else:
         sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler, name, denoise).sigmas
-    shift = getattr(model.get_model_object("model_sampling"), "shift", None)
     why = f", usual for {family.name if family else 'unknown models'}" if scheduler == schedule.AUTO else ""
-    own = "" if shift is None or name == schedule.LTXV else f", the model's shift {float(shift):g}"
-    return sigmas, f"Scheduler: {name}{why}{own}; {_levels(sigmas)}."
+    return sigmas, f"Scheduler: {name}{why}{_shift(model, name, latent)}; {levels(sigmas)}."
 
 
-def _levels(sigmas: torch.Tensor) -> str:
+def _shift(model, scheduler: str, latent: dict | None) -> str:
+    """Where the noise levels are shifted to, and who chose it. Empty for models without a shift."""
+    if scheduler == schedule.LTXV:
+        # Without a latent LTXVScheduler takes 4096 tokens.
+        tokens = 4096 if latent is None else math.prod(parts_of(latent["samples"])[0].shape[2:])
+        shift = schedule.shift_of(tokens, LTXV_SETTINGS["base_shift"], LTXV_SETTINGS["max_shift"])
+        return f", shift {shift:.3g} for {tokens} tokens"
+    shift = getattr(model.get_model_object("model_sampling"), "shift", None)
+    if shift is None:
+        return ""
+    whose = "set on this model" if "model_sampling" in model.object_patches else "the model's own"
+    return f", shift {float(shift):g}, {whose}"
+
+
+def levels(sigmas: torch.Tensor) -> str:
+    """How many there are, from where to where."""
     return (
         f"{len(sigmas) - 1} steps from {float(sigmas[0]):.4g} to {float(sigmas[-1]):.4g}" if len(sigmas) else "0 steps"
     )
@@ -109,9 +96,11 @@ def _levels(sigmas: torch.Tensor) -> str:
 
 def run(job: Job, callback):
     """The samples that the job gives: a tensor, or a NestedTensor with sound. Raises what the callback raises."""
-    guider = comfy.samplers.CFGGuider(job.model)
-    guider.set_conds(job.positive, job.negative)
-    guider.set_cfg(job.cfg)
+    guider = job.guider
+    if guider is None:
+        guider = comfy.samplers.CFGGuider(job.model)
+        guider.set_conds(job.positive, job.negative)
+        guider.set_cfg(job.cfg)
     samples = guider.sample(
         job.noise, job.latent["samples"], job.sampler, job.sigmas, denoise_mask=job.latent.get("noise_mask"),
         callback=callback, disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=job.seed,
@@ -135,11 +124,6 @@ def outputs(job: Job, samples, seen: dict) -> tuple[dict, dict]:
     out = {k: v for k, v in job.latent.items() if not k.startswith("downscale_ratio_")}
     out["samples"] = samples
     return out, {**out, "samples": denoised(job.model, seen["x0"], samples)} if "x0" in seen else out
-
-
-def parts_of(samples) -> list[torch.Tensor]:
-    """The tensors of a latent: the video, then the sound if there is any."""
-    return list(samples.unbind()) if getattr(samples, "is_nested", False) else [samples]
 
 
 def whole(parts: list[torch.Tensor]):

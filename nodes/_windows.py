@@ -11,12 +11,12 @@ from dataclasses import replace
 import comfy.context_windows as host
 import comfy.model_base
 import comfy.model_management
-import comfy.utils
 from comfy.patcher_extension import WrappersMP, add_callback
 
 from ..attention.sampling import windows
 from ..attention.sampling.windows import Span
-from ._sampling import Job, Progress
+from ._progress import Progress
+from ._sampling import Job
 
 KEY = "video_attention.windows"
 TIME = 2
@@ -124,13 +124,13 @@ def shrunk(before: int, after: int) -> str:
 
 def show_windows(handler, frames: int, progress: Progress, per_step: int) -> None:
     """The progress bar, `per_step` long for each step, also moves after each window of `frames` latent frames."""
-    bar, told = comfy.utils.ProgressBar(progress.total), [0]
+    told = [0]
 
     def show(handler, model, x, conds, timestep, options, window, *_):
         count = len(windows.plan(frames, handler.context_length, handler.context_overlap))
         value = int(per_step * (handler._step + window / count))
         if value > max(told[0], per_step * handler._step):
             told[0] = value
-            bar.update_absolute(value, progress.total)
+            progress.move(value, f"Step {handler._step + 1}, window {window + 1} of {count}")
 
     add_callback(host.IndexListCallbacks.EVALUATE_CONTEXT_WINDOWS, show, handler.callbacks)

@@ -8,7 +8,8 @@ from comfy_api.latest import io, ui
 from ..attention.sampling import seams, windows
 from . import _long, _sampler_inputs, _sampling, _windows
 from ._long import Length, Result
-from ._sampling import Job, parts_of
+from ._progress import parts_of
+from ._sampling import Job
 
 BLEND, EXTEND = "blend", "extend"
 SECONDS, FRAMES = "seconds", "latent frames"

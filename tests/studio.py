@@ -74,23 +74,32 @@ class Studio:
         return node.execute(model or self.model, **self.values(node, latent, **widgets)).args
 
     def two(self, latent=None, high=None, low=None, **widgets):
-        node = self.pack.nodes.sampler.VideoAttentionTwoStageSampler
-        values = self.values(node, latent or latent_of(self.case), switch_at="step", switch_step=2)
+        node = self.pack.nodes.two_stage_sampler.VideoAttentionTwoStageSampler
+        plain = {"switch_at": "step", "switch_step": 2, "between": {"between": "nothing"}}
+        values = self.values(node, latent or latent_of(self.case), **plain)
         return node.execute(model_high=high or self.model, model_low=low, **{**values, **widgets}).args
 
-    def custom(self, latent, noise=7, sampler="euler", cfg=4.0, sigmas=None, model=None):
-        """SamplerCustomAdvanced with its usual neighbours; noise None: DisableNoise."""
+    def custom(self, latent, **more):
+        """SamplerCustomAdvanced with its usual neighbours."""
+        from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
+
+        return SamplerCustomAdvanced.execute(*self.neighbours(**more), latent).args
+
+    def sockets(self, latent, **more):
+        node = self.pack.nodes.sampler.VideoAttentionSamplerAdvanced
+        return node.execute(*self.neighbours(**more), latent).args
+
+    def neighbours(self, noise=7, sampler="euler", cfg=4.0, sigmas=None, model=None, guider=None):
+        """NOISE, GUIDER, SAMPLER, SIGMAS. noise None: DisableNoise."""
         import comfy.samplers
         from comfy_extras import nodes_custom_sampler as host
 
         model = model or self.model
-        guider = host.CFGGuider.execute(model, self.positive, self.negative, cfg).args[0]
+        guider = guider or host.CFGGuider.execute(model, self.positive, self.negative, cfg).args[0]
         made = host.Noise_EmptyNoise() if noise is None else host.Noise_RandomNoise(noise)
         if sigmas is None:
             sigmas = host.BasicScheduler.execute(model, "simple", STEPS, 1.0).args[0]
-        return host.SamplerCustomAdvanced.execute(
-            made, guider, comfy.samplers.sampler_object(sampler), sigmas, latent
-        ).args
+        return made, guider, comfy.samplers.sampler_object(sampler), sigmas
 
     def advanced(self, latent, begin, end, noise, model=None, cfg=3.5, sampler="euler", **widgets):
         from nodes import KSamplerAdvanced

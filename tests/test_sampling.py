@@ -30,6 +30,42 @@ def test_equals_the_host_bit_for_bit(studio, filled):
     assert set(ours[0]) == set(theirs[0]) and set(ours[1]) == set(theirs[1])
 
 
+@pytest.mark.parametrize("filled", [False, True], ids=["empty", "filled"])
+def test_sockets_equal_the_host_bit_for_bit(studio, filled):
+    latent = latent_of(studio.case, filled)
+    ours, theirs = studio.sockets(latent), studio.custom(latent)
+    assert same(ours[0], theirs[0]) and same(ours[1], theirs[1])
+    assert set(ours[0]) == set(theirs[0]) and set(ours[1]) == set(theirs[1])
+    assert "Noise levels: 4 steps from 1 to 0." in ours[2]
+
+
+def test_sockets_take_any_noise_guider_and_sampler(plain_studio):
+    """As two SamplerCustomAdvanced in a row: half of the steps, and no new noise for the others."""
+    from comfy_extras import nodes_custom_sampler as host
+
+    sigmas = torch.tensor([1.0, 0.8, 0.5, 0.2, 0.0])
+    guider = host.DualCFGGuider.execute(
+        plain_studio.model, plain_studio.positive, plain_studio.negative, plain_studio.negative, 3.0, 2.0, "regular"
+    ).args[0]
+    half = {"sampler": "heun", "sigmas": sigmas[:3], "guider": guider}
+    rest = {"sampler": "euler_ancestral", "sigmas": sigmas[2:], "noise": None, "guider": guider}
+    latent = latent_of(plain_studio.case, filled=True)
+    ours, theirs = plain_studio.sockets(latent, **half), plain_studio.custom(latent, **half)
+    assert same(ours[0], theirs[0]) and same(ours[1], theirs[1]) and not same(ours[0], ours[1])
+    assert same(plain_studio.sockets(ours[0], **rest)[0], plain_studio.custom(theirs[0], **rest)[0])
+
+
+@pytest.mark.parametrize("at", range(STEPS))
+def test_faults_with_sockets(plain_studio, flawed, at):
+    from comfy.model_management import InterruptProcessingException
+
+    latent = latent_of(plain_studio.case)
+    with pytest.raises(RuntimeError, match=rf"NaN or Inf in step {at + 1} of 4\."):
+        plain_studio.sockets(latent, model=flawed(plain_studio.model, at, nan))
+    with pytest.raises(InterruptProcessingException):
+        plain_studio.sockets(latent, model=flawed(plain_studio.model, at, interrupt))
+
+
 @pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_2m", "uni_pc", "ddim", "dpm_2", "res_multistep"])
 def test_equals_ksampler_with_every_kind_of_sampler(plain_studio, sampler):
     from nodes import common_ksampler
@@ -81,10 +117,19 @@ def test_auto_says_what_it_chose(pack, inference):
     sigmas = LTXVScheduler.execute(STEPS, 2.05, 0.95, True, 0.1, latent).args[0]
     out, _, report = ltx.sample(latent, scheduler_name="auto")
     assert same(out, ltx.custom(latent, sigmas=sigmas)[0])
-    assert "ltxv, usual for LTX-2" in report and "4 steps from 1 to 0" in report
+    # 3 x 4 x 5 tokens: 0.95 + 1.1 * (60 - 1024) / 3072.
+    assert "ltxv, usual for LTX-2, shift 0.605 for 60 tokens; 4 steps from 1 to 0" in report
     out, _, report = wan_.sample(scheduler_name="auto")
     assert same(out, wan_.custom(latent_of(wan_.case))[0])
-    assert "simple, usual for Wan, the model's shift 8" in report
+    assert "simple, usual for Wan, shift 8, the model's own" in report
+
+
+def test_a_shift_set_by_another_node_is_said(pack, inference):
+    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
+    studio = Studio(pack, wan.TEXT_ONLY[0])
+    shifted = ModelSamplingSD3().patch(studio.model, 5.0)[0]
+    assert "shift 5, set on this model" in studio.sample(model=shifted, scheduler_name="auto")[2]
 
 
 def test_ltxv_schedule_with_part_of_the_noise(pack, inference):
@@ -113,9 +158,3 @@ def test_interrupt_within_a_step(plain_studio, flawed, at):
         plain_studio.sample(model=model)
     assert calls == [at]
     assert same(plain_studio.sample()[0], plain_studio.custom(latent_of(plain_studio.case))[0])
-
-
-def test_bar_and_previews(studio, bar, previews):
-    studio.sample()
-    assert [(value, total) for value, total, _ in bar] == [(i + 1, STEPS) for i in range(STEPS)]
-    assert all(preview[1].width == tiny_case.parts(studio.case.latent())[0].shape[-1] for _, _, preview in bar)

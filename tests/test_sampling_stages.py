@@ -47,7 +47,7 @@ def test_equals_two_custom_samplers_with_sound(pack, inference):
     high, low = experts(studio)
     latent, sigmas = latent_of(studio.case, filled=True), torch.tensor([1.0, 0.8, 0.5, 0.2, 0.0])
     middle = studio.custom(latent, sigmas=sigmas[:3], model=high)[0]
-    theirs = studio.custom(middle, None, sigmas=sigmas[2:], model=low)
+    theirs = studio.custom(middle, noise=None, sigmas=sigmas[2:], model=low)
     ours = studio.two(latent, high, low, sigmas=sigmas, cfg_high=4.0, cfg_low=4.0)
     assert same(ours[0], theirs[0]) and same(ours[1], theirs[1])
 

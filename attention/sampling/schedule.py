@@ -19,6 +19,11 @@ def all_steps(steps: int, denoise: float) -> int:
     return steps if denoise > 0.9999 else int(steps / denoise)
 
 
+def shift_of(tokens: int, base: float, most: float) -> float:
+    """LTX-Video's shift for a clip of `tokens`: `base` at 1024, `most` at 4096, a line through both."""
+    return base + (most - base) * (tokens - 1024) / (4096 - 1024)
+
+
 def switch_step(sigmas: torch.Tensor, boundary: float) -> int:
     """How many steps begin at or above the noise level `boundary`: those of the first of two experts.
 

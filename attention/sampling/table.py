@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ..decide import winner
+from ..guidance.nag import NAME as NAG
+from ..guidance.nag import ROLES as NAG_ROLES
 from ..registry import HOST
 from ..rules import Rule, format_blocks
 from ..site import ROLES, Site
@@ -41,9 +43,14 @@ def tabulate(sites: Iterable[tuple[str, int]], rules: tuple[Rule, ...], active: 
 
 def _label(site: Site, rules: tuple[Rule, ...], active: tuple[bool, ...]) -> str:
     covering = [rule for rule, on in zip(rules, active, strict=True) if on and rule.covers(site)]
-    shape, strength, backend = (winner(covering, kind) for kind in ("shape", "strength", ""))
+    shape, strength, backend, extra, nag = (winner(covering, k) for k in ("shape", "strength", "", "extra", "nag"))
     name = shape.shape.pattern.name if shape else backend.backend if backend else HOST
-    return f"{name} + strength" if strength else name
+    more = (
+        "strength" if strength else "",
+        extra.extra.name if extra else "",
+        NAG if nag and site.role in NAG_ROLES else "",
+    )
+    return " + ".join(filter(None, (name, *more)))
 
 
 def to_text(table: Table) -> str:

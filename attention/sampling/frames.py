@@ -1,0 +1,49 @@
+"""Several pictures of a clip in one preview: moving, or side by side."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageOps
+
+# Of a moving preview. Quality and effort of the encoder: a preview is looked at for one step.
+MILLISECONDS, QUALITY = 120, {"quality": 70, "method": 0}
+
+
+def spread(first: int, end: int, most: int) -> list[int]:
+    """At most `most` of the frames `first` to `end`, evenly, the first and the last among them."""
+    count = end - first
+    if count <= most:
+        return list(range(first, end))
+    return [first + round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def contained(picture: Image.Image, edge: int) -> Image.Image:
+    """`picture` as large as fits a square of `edge` pixels."""
+    return ImageOps.contain(picture, (edge, edge), Image.Resampling.BILINEAR)
+
+
+def moving(pictures: list[Image.Image], edge: int) -> Image.Image:
+    """The first picture, which saves itself as an animation of them all where the format can move (WEBP, GIF)."""
+    first, *rest = (contained(picture, edge) for picture in pictures)
+    save = first.save
+
+    def save_all(to, format=None, **options):
+        if format in ("WEBP", "GIF"):
+            options |= {**QUALITY, "save_all": True, "append_images": rest, "duration": MILLISECONDS, "loop": 0}
+        save(to, format=format, **options)
+
+    first.save = save_all
+    return first
+
+
+def sheet(pictures: list[Image.Image], edge: int) -> Image.Image:
+    """The pictures in rows, in reading order, as large as fits a square of `edge` pixels."""
+    columns = max(1, round((len(pictures) * pictures[0].height / pictures[0].width) ** 0.5))
+    columns = min(len(pictures), columns)
+    rows = -(-len(pictures) // columns)
+    scale = min(edge / (columns * pictures[0].width), edge / (rows * pictures[0].height))
+    width, height = (max(1, int(side * scale)) for side in pictures[0].size)
+    made = Image.new("RGB", (columns * width, rows * height))
+    for i, picture in enumerate(pictures):
+        tile = picture.resize((width, height), Image.Resampling.BILINEAR)
+        made.paste(tile, (i % columns * width, i // columns * height))
+    return made

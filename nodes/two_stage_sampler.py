@@ -1,0 +1,213 @@
+"""Sample a video in two stages: two experts, or a second stage on a larger latent."""
+
+from dataclasses import replace
+
+import comfy.samplers
+from comfy_api.latest import io, ui
+
+from ..attention.sampling import schedule
+from . import _sampler_inputs, _sampling, _stages
+from ._progress import parts_of
+from ._sampling import Job
+from ._stages import Upscaling
+
+BOUNDARY, STEP = "sigma boundary", "step"
+NOTHING, INTERPOLATE, MODEL = "nothing", "interpolate", "upscale model"
+
+
+class VideoAttentionTwoStageSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionTwoStageSampler",
+            display_name="Video Attention Two-Stage Sampler",
+            category="video attention/sample",
+            description=(
+                "Samples with two models one after the other, as Wan 2.2's high-noise and low-noise experts, or with "
+                "one model on a small and then on an upscaled latent, as LTX-2.3: one seed, one progress bar. Each "
+                "model keeps its own patches."
+            ),
+            search_aliases=[
+                "wan 2.2",
+                "moe sampler",
+                "high noise low noise",
+                "two experts",
+                "ksampler advanced",
+                "latent upscale",
+                "hires fix",
+            ],
+            inputs=[
+                io.Model.Input("model_high", tooltip="The model of the first, noisy steps. Its schedule is used."),
+                io.Model.Input(
+                    "model_low", optional=True, tooltip="The model of the other steps. Without one, the first does all."
+                ),
+                *_sampler_inputs.prompts(),
+                _sampler_inputs.seed(),
+                _sampler_inputs.steps(),
+                _sampler_inputs.cfg("cfg_high", 3.5, " of the first model"),
+                _sampler_inputs.cfg("cfg_low", 3.5, " of the second model"),
+                *_sampler_inputs.how(),
+                *_switch(),
+                _between(),
+                _sampler_inputs.own_sigmas(),
+                *_second_stage(),
+            ],
+            outputs=[
+                *_sampler_inputs.outputs(),
+                io.Int.Output("switch_step", tooltip="How many steps the first model made."),
+                _sampler_inputs.report(),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model_high, positive, negative, latent, seed, steps, cfg_high, cfg_low, sampler_name, scheduler_name,
+        switch_at, boundary, switch_step, between, model_low=None, sigmas=None, upscale_model=None, vae=None,
+        second_latent=None, second_sigmas=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        model_low = model_high if model_low is None else model_low
+        latent = _sampling.fitted(model_high, latent)
+        line = "Noise levels: your own."
+        if sigmas is None:
+            sigmas, line = _sampling.sigmas_of(model_high, sampler_name, scheduler_name, steps, 1.0, latent)
+        sampler, noise = comfy.samplers.sampler_object(sampler_name), _sampling.noise_of(latent, seed)
+        high = Job(model_high, positive, negative, cfg_high, sampler, sigmas, latent, noise, seed)
+        if between["between"] == NOTHING:
+            at = schedule.switch_step(sigmas, boundary) if switch_at == BOUNDARY else min(switch_step, high.steps)
+            low = replace(high, model=model_low, cfg=cfg_low, sigmas=sigmas[at:])
+            return _experts(replace(high, sigmas=sigmas[: at + 1]), low, line)
+        if between["between"] == MODEL and upscale_model is None:
+            raise ValueError("upscale_model: connect Load Latent Upscale Model, or let between be `interpolate`.")
+        by = between.get("upscale_by", 2.0)
+        upscaling = Upscaling(by, upscale_model if between["between"] == MODEL else None, vae, second_latent)
+        wanted = (sampler_name, scheduler_name, between["second_steps"], between["second_denoise"])
+        return _larger(high, upscaling, _Second(model_low, cfg_low, wanted, second_sigmas), line)
+
+
+class _Second:
+    """Makes the Job of a second stage of the latent that the first one leaves. wanted: as of sigmas_of, but latent."""
+
+    def __init__(self, model, cfg: float, wanted: tuple, sigmas):
+        self.model, self.cfg, self.wanted, self.sigmas, self.line = model, cfg, wanted, sigmas, ""
+        self.steps = wanted[2] if sigmas is None else max(0, len(sigmas) - 1)
+
+    def job(self, high: Job, latent: dict) -> Job:
+        sigmas, line = self.sigmas, "Noise levels: your own."
+        if sigmas is None:
+            sigmas, line = _sampling.sigmas_of(self.model, *self.wanted, latent)
+        self.line = f"Second stage: {line[:1].lower()}{line[1:]}"
+        noise = _sampling.noise_of(latent, high.seed)
+        return replace(high, model=self.model, cfg=self.cfg, sigmas=sigmas, latent=latent, noise=noise)
+
+
+def _between() -> io.DynamicCombo.Input:
+    steps = [
+        io.Int.Input(
+            "second_steps", default=8, min=1, max=10000, tooltip="Steps of the second stage, without second_sigmas."
+        ),
+        io.Float.Input(
+            "second_denoise",
+            default=0.5,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="How much of the noise comes back before the second stage, without second_sigmas.",
+        ),
+    ]
+    by = io.Float.Input(
+        "upscale_by", default=2.0, min=1.0, max=8.0, step=0.05, tooltip="Of width and height, without second_latent."
+    )
+    return io.DynamicCombo.Input(
+        "between",
+        options=[
+            io.DynamicCombo.Option(NOTHING, []),
+            io.DynamicCombo.Option(INTERPOLATE, [by, *steps]),
+            io.DynamicCombo.Option(MODEL, steps),
+        ],
+        tooltip="What happens to the latent between the stages. nothing: the second model goes on where the first "
+        "stopped. Otherwise the first stage makes all its steps, its latent grows, and a second stage refines it.",
+    )
+
+
+def _second_stage() -> list:
+    return [
+        io.LatentUpscaleModel.Input(
+            "upscale_model", optional=True, tooltip="From Load Latent Upscale Model, for `upscale model`."
+        ),
+        io.Vae.Input("vae", optional=True, tooltip="The model's VAE, which LTX's upscaling models need."),
+        io.Latent.Input(
+            "second_latent",
+            optional=True,
+            tooltip="A latent of the second stage's size: what its noise mask keeps, a start image for example, "
+            "replaces the upscaled part.",
+        ),
+        io.Sigmas.Input(
+            "second_sigmas", optional=True, tooltip="Noise levels of the second stage: the first says how much of "
+            "the noise comes back.",
+        ),
+    ]  # fmt: skip
+
+
+def _experts(high: Job, low: Job, line: str) -> io.NodeOutput:
+    samples, stages = _stages.switched(high, low)
+    return _output(low if low.steps else high, samples, stages, high.steps, [
+        line, _stages_line(high, low), _shifts_line(high.model, low.model), *stages.lines,
+    ])  # fmt: skip
+
+
+def _larger(high: Job, upscaling: Upscaling, second: _Second, line: str) -> io.NodeOutput:
+    samples, low, stages = _stages.upscaled(high, upscaling, second)
+    sizes = [" x ".join(map(str, parts_of(job.latent["samples"])[0].shape[-2:])) for job in (high, low)]
+    grown = f"From {sizes[0]} to {sizes[1]} in the latent, {upscaling}."
+    return _output(low, samples, stages, high.steps, [line, grown, second.line, *stages.lines])
+
+
+def _output(job: Job, samples, stages, switch_step: int, lines: list[str]) -> io.NodeOutput:
+    text = "\n".join(filter(None, lines))
+    outputs = _sampling.outputs(job, samples, stages.progress.seen)
+    return io.NodeOutput(*outputs, switch_step, text, ui=ui.PreviewText(text))
+
+
+def _switch() -> list:
+    return [
+        io.Combo.Input(
+            "switch_at",
+            options=[BOUNDARY, STEP],
+            default=BOUNDARY,
+            tooltip="Whether boundary or switch_step says when the second model takes over.",
+        ),
+        io.Float.Input(
+            "boundary",
+            default=0.875,
+            min=0.0,
+            max=1000.0,
+            step=0.001,
+            tooltip="The first model makes the steps that begin at or above this noise level (sigma). Wan 2.2: 0.875 "
+            "for text to video, 0.9 for image to video.",
+        ),
+        io.Int.Input(
+            "switch_step", default=10, min=0, max=10000, tooltip="The first model makes this many steps."
+        ),
+    ]  # fmt: skip
+
+
+def _stages_line(high: Job, low: Job) -> str:
+    count = high.steps + low.steps
+    if high.steps and low.steps:
+        before, after = (f"{float(sigma):.4g}" for sigma in high.sigmas[-2:])
+        return (
+            f"Switch after step {high.steps} of {count}: the first model's last step begins at {before}, the second "
+            f"at {after}."
+        )
+    return f"No switch: the {'first' if high.steps else 'second'} model makes all {count} steps."
+
+
+def _shifts_line(high, low) -> str:
+    """A sentence when the second model's own schedule would be another one."""
+    shifts = [getattr(model.get_model_object("model_sampling"), "shift", None) for model in (high, low)]
+    if shifts[0] == shifts[1]:
+        return ""
+    return f"The models' shifts differ ({shifts[0]} and {shifts[1]}); the first one's schedule is used for both."
+
+
+NODES = (VideoAttentionTwoStageSampler,)
