@@ -1,6 +1,7 @@
 """Samples a real video diffusion transformer in a real ComfyUI, with its attention swapped.
 
     python scripts/demo.py [--colour red] [--shape disc] [--direction right] [--backend auto] [--comfyui PATH]
+    python scripts/demo.py --tour     dense, inside each frame, and a plan: measured, on one page
 
 Needs nothing but Python 3.10 to 3.13 and, the first time, the network for pip. No weights are downloaded.
 """
@@ -25,6 +26,7 @@ def arguments():
     parser.add_argument("--port", type=int, help="port of the server; a free one unless given")
     for name in WIDGET_OPTIONS:
         parser.add_argument(f"--{name}", help="as in the node's widget; the workflow's own value unless given")
+    parser.add_argument("--tour", action="store_true", help="three ways to attend, one page with all that was measured")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--steps", type=int)
     return parser.parse_args()
@@ -36,12 +38,19 @@ def main() -> int:
     started = time.monotonic()
     host.say(f"Starting ComfyUI ({folder}) ...")
     with host.serve(folder, host.HOME / "demo", options.port) as address:
-        results = sample(address, options)
+        results = (tour if options.tour else sample)(address, options)
     host.say(f"\n{results['headline']}\n")
     for label, path in results["files"].items():
         host.say(f"{label:>20}: {path}")
     host.say(f"\nDone in {time.monotonic() - started:.0f} s.")
     return 0
+
+
+def tour(address: str, options) -> dict:
+    """One prompt sampled three ways, and a page about it."""
+    import tour
+
+    return {"headline": "Open the page in a browser.", "files": tour.run(address, options)}
 
 
 def sample(address: str, options) -> dict:

@@ -1,0 +1,96 @@
+"""The tour: a page that needs nothing from elsewhere, of what the nodes of a real run gave."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tour
+import tour_page
+
+LAP = {"step": 1, "seconds": 0.5, "rows": [{"role": "self", "used": "sdpa", "calls": 2, "seconds": 0.1}]}
+REPORT = {
+    "rows": [{"role": "self", "used": "sdpa", "calls": 4, "seconds": 0.2}], "calls": 4, "seconds": 0.2,
+    "timeline": [LAP, LAP], "fallbacks": [{"role": "self", "wanted": "sage", "reason": "<b> is & bad", "calls": 3}],
+}  # fmt: skip
+FIGURES = {"flicker": 0.02, "warping error": 0.001, "acceleration": 1.0, "identity drift": 0.0, "sharpness": 0.1}
+
+
+def way(name: str, **more) -> dict:
+    files = ("clip file", "report picture", "metrics picture", "worst frame", "token_heat", "plan picture")
+    return {
+        "name": name, "report": REPORT, "figures": dict(FIGURES),
+        **{file: [f"tour/{name} {file}.png"] for file in files}, **more,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def ways() -> list[dict]:
+    shares = {"same frame": 0.25, "same place, other frames": 0.5, "elsewhere in other frames": 0.25}
+    looked = {"blocks": {"0": shares}, "mean": shares, "even": shares}
+    dense = way(
+        "dense", **{"maps text": "View of the token at frame 3, row 1, column 2, of 8 x 8 x 8", "shares data": looked},
+        heat=[f"tour/dense heat {i}.png" for i in range(8)],
+    )  # fmt: skip
+    other = {**FIGURES, "flicker": 0.04, "PSNR": 21.26, "SSIM": 0.8}
+    spatial = way("inside each frame", **{"compare text": "two clips"}, figures=other)
+    plan = way(
+        "plan at quality", **{"compare text": "two", "plan text": "3 % & <all>"}, figures={**other, "PSNR": None}
+    )
+    return [dense, spatial, plan]
+
+
+def test_the_page_stands_alone(ways):
+    page = tour_page.page("red <disc>", ways, "two cores")
+    assert not re.search(r"<script|https?:|@import|url\(|on\w+=", page)
+    files = re.findall(r'src="([^"]+)"', page)
+    assert len(files) >= 3 + 8 + 2 + 2 + 1 and all(re.fullmatch(r"tour/[\w%.]+", file) for file in files)
+    assert "red &lt;disc&gt;" in page and "3 % &amp; &lt;all&gt;" in page and "&lt;b&gt; is &amp; bad" in page
+    for tag in ("div", "table", "tr", "p", "small", "figure", "svg", "details", "main", "pre", "dl"):
+        assert page.count(f"<{tag}>") + page.count(f"<{tag} ") == page.count(f"</{tag}>"), tag
+
+
+def test_the_page_tells_the_figures(ways):
+    page = tour_page.page("red disc", ways, "two cores")
+    assert "21.3" in page and "\u221e" in page and "frame 3, row 1, column 2" in page and "two cores" in page
+    assert page.count('class="best">0.0200') == 1, "the steadiest clip is marked"
+    assert '<i style="width:50.00%;background:#38a6a5">50 %</i>' in page
+    assert "2 steps in 1.0 s, 20% of it attention.<br>3 calls fell back" in page
+
+
+def test_a_clip_is_asked_about_at_its_shape():
+    clip = np.full((64, 80, 100, 3), 128, np.uint8)
+    clip[:, 60:70, 20:30] = (220, 30, 30)
+    clip[:32] = 128
+    assert tour.query(clip) == (pytest.approx(24.5), pytest.approx(81, abs=0.5), 4)
+
+
+def test_a_prompt_links_and_keeps_defaults():
+    info = {
+        "A": {"input": {"required": {"size": ["INT", {"default": 3}]}}, "output_name": ["first", "second"]},
+        "B": {"input": {"required": {"given": ["THING"]}, "optional": {"mode": [["x", "y"], {}]}}, "output_name": []},
+    }
+    prompt = tour.Prompt(info)
+    a = prompt.add("A")
+    prompt.add("B", given=a["second"])
+    prompt.add("B", given=a, mode="y")
+    assert [node["inputs"] for node in prompt.nodes.values()] == [
+        {"size": 3}, {"mode": "x", "given": ["1", 1]}, {"mode": "y", "given": ["1", 0]},
+    ]  # fmt: skip
+    with pytest.raises(KeyError, match="A has no input length"):
+        prompt.add("A", length=1)
+
+
+def test_the_tour_on_a_real_server(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(tour, "FOLDER", tmp_path / "tour")
+    monkeypatch.setattr(tour, "PAGE", tmp_path / "tour.html")
+    for name, small in {"SIZE": 64, "FRAMES": 17, "STEPS": 2, "QUICK": {**tour.QUICK, "steps": 1}}.items():
+        monkeypatch.setattr(tour, name, small)
+    options = SimpleNamespace(colour=None, shape=None, direction="up", seed=None, steps=None)
+    page = tour.run(server[0], options, server[1])["the page"].read_text()
+    assert "red disc moving up" in page and "spatial" in page and page.count("<figure>") == 3
+    for file in re.findall(r'src="([^"]+)"', page):
+        assert (tmp_path / file.replace("%20", " ")).stat().st_size > 100
+    assert page.count("2 steps in") == 3
