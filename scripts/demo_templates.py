@@ -102,7 +102,7 @@ def calibrate(graph: Graph) -> None:
     net, text, latent, vae = start(graph, 57)
     inputs = {
         "model": net["MODEL"], "positive": text["positive"], "negative": text["negative"], "latent": latent["LATENT"],
-        "budget": "quality",
+        "budget": "quality", "cfg": 1.0, "scheduler_name": "simple",
     }  # fmt: skip
     tuned = graph.add("VideoAttentionCalibrate", 1, inputs)
     known = {"model": tuned["MODEL"], "latent": latent["LATENT"], "plan_name": "plan.json"}
