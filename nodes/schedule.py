@@ -1,10 +1,10 @@
-"""See which rule holds at which step."""
+"""See which rule holds at which step, and find the percent of a step."""
 
 import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention.router import Router
+from ..attention.sampling import schedule
 from ..attention.sampling.draw_schedule import draw_schedule
 from ..attention.sampling.table import tabulate, to_text
 from . import _host, _sampler_inputs, _sampling, _sites
@@ -19,9 +19,18 @@ class VideoAttentionSchedule(io.ComfyNode):
             category="video attention/inspect",
             description=(
                 "Draws what Video Attention Backend, Pattern and Strength on this model ask for at every step of the "
-                "sampling, for every block and kind of attention, beside the noise levels. Nothing is run."
+                "sampling, for every block and kind of attention, beside the noise levels. Gives the percent of the "
+                "steps that you choose, for those nodes. Nothing is run."
             ),
-            search_aliases=["start percent", "end percent", "which steps", "sigma plot", "step table", "sigmas"],
+            search_aliases=[
+                "start percent",
+                "end percent",
+                "which steps",
+                "sigma plot",
+                "step table",
+                "sigmas",
+                "step to percent",
+            ],
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model as you would sample it."),
@@ -32,17 +41,21 @@ class VideoAttentionSchedule(io.ComfyNode):
                     "latent", optional=True, tooltip="For ltxv alone, whose noise levels depend on the clip's size."
                 ),
                 _sampler_inputs.own_sigmas(),
+                *_chosen_steps(),
             ],
             outputs=[
                 io.Image.Output("picture", tooltip="Steps to the right, blocks downwards, a panel for each role."),
                 io.Sigmas.Output("sigmas", tooltip="The noise levels, for a sampler's sigmas."),
                 io.String.Output("table", tooltip="The same as text, as shown on the node."),
+                io.Float.Output("start_percent", tooltip="Where first_step begins: for start_percent of other nodes."),
+                io.Float.Output("end_percent", tooltip="Where last_step ends: for end_percent of other nodes."),
             ],
         )
 
     @classmethod
     def execute(
-        cls, model, steps, sampler_name, scheduler_name, denoise, latent=None, sigmas=None
+        cls, model, steps, sampler_name, scheduler_name, denoise, first_step=1, last_step=10000, latent=None,
+        sigmas=None,
     ) -> io.NodeOutput:  # fmt: skip
         line = "Noise levels: your own."
         if sigmas is None:
@@ -50,16 +63,41 @@ class VideoAttentionSchedule(io.ComfyNode):
             fitted = None if latent is None else _sampling.fitted(model, latent)
             sigmas, line = _sampling.sigmas_of(model, sampler_name, scheduler_name, steps, denoise, fitted)
         table = _table(model, sigmas)
-        text = f"{line}\n{to_text(table) or 'Nothing is known of the attention of this model.'}"
-        picture = torch.from_numpy(np.asarray(draw_schedule(table), dtype=np.float32) / 255.0)[None]
-        return io.NodeOutput(picture, sigmas, text, ui=ui.PreviewText(text))
+        chosen, percents, said = _choose(model, sigmas, first_step, last_step)
+        text = f"{line}\n{said}{to_text(table) or 'Nothing is known of the attention of this model.'}"
+        picture = draw_schedule(table, chosen=chosen if said else None)
+        image = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
+        return io.NodeOutput(image, sigmas, text, *percents, ui=ui.PreviewText(text))
+
+
+def _chosen_steps() -> list:
+    first = "The first of the steps that start_percent and end_percent stand for, from 1."
+    return [
+        io.Int.Input("first_step", default=1, min=1, max=10000, optional=True, tooltip=first),
+        io.Int.Input(
+            "last_step", default=10000, min=1, max=10000, optional=True, tooltip="The last of them, itself among them."
+        ),
+    ]
+
+
+def _choose(model, sigmas: torch.Tensor, first_step: int, last_step: int) -> tuple:
+    """The chosen steps from 0, their percents, and a line about them that is empty when it is all steps."""
+    steps = max(0, len(sigmas) - 1)
+    chosen = first_step - 1, min(last_step, steps) - 1
+    if first_step == 1 and last_step >= steps:
+        return chosen, (0.0, 1.0), ""
+    if not chosen[0] <= chosen[1]:
+        raise ValueError(f"first_step: {first_step} is after last_step, {last_step}, or after all {steps} steps.")
+    to_sigma = model.get_model_object("model_sampling").percent_to_sigma
+    percents = schedule.percents_of(sigmas.tolist(), *chosen, to_sigma)
+    which = f"Steps {first_step} to {chosen[1] + 1}"
+    return chosen, percents, f"{which}: start_percent {percents[0]:.4g}, end_percent {percents[1]:.4g}.\n"
 
 
 def _table(model, sigmas: torch.Tensor):
     family, levels = _sites.family_of(model), sigmas.tolist()
     sites = () if family is None else family.sites(model.model.diffusion_model)
-    router = model.model_options.get("transformer_options", {}).get(_host.SLOT)
-    rules = router.rules if isinstance(router, Router) else ()
+    rules = _host.rules_of(model)
     to_sigma = model.get_model_object("model_sampling").percent_to_sigma
     active = [tuple(_host._covers(rule, sigma, to_sigma, levels) for rule in rules) for sigma in levels[:-1]]
     return tabulate(((role, block) for _, role, block in sites), rules, active, levels)

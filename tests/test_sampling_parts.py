@@ -143,3 +143,28 @@ def test_part_of_a_schedule():
 def test_usual_schedulers_are_of_known_families():
     assert set(schedule.USUAL) <= {family.name for family in TABLE}
     assert schedule.usual("LTX-2") == "ltxv" and schedule.usual("Wan") == schedule.usual(None) == "simple"
+
+
+def flow(shift):
+    return lambda percent: shift * (1 - percent) / (1 + (shift - 1) * (1 - percent)) if 0 < percent < 1 else 1 - percent
+
+
+@given(st.floats(1.0, 12.0), st.integers(1, 60), st.data())
+def test_percents_cover_the_steps_they_stand_for(shift, steps, data):
+    """As the host tells them apart: a step is covered from the percent's noise level down to that of the other."""
+    to_sigma = flow(shift)
+    sigmas = [to_sigma(i / steps) for i in range(steps + 1)]
+    first = data.draw(st.integers(0, steps - 1))
+    last = data.draw(st.integers(first, steps - 1))
+    start, end = schedule.percents_of(sigmas, first, last, to_sigma)
+    covered = [i for i in range(steps) if to_sigma(end) < sigmas[i] <= (to_sigma(start) if start else 2.0)]
+    assert covered == list(range(first, last + 1)) and 0.0 <= start < end <= 1.0
+
+
+def test_no_percent_between_equal_steps():
+    with pytest.raises(ValueError, match="steps 2 and 3 begin at 0.5 and 0.5, too near"):
+        schedule.percents_of([1.0, 0.5, 0.5, 0.0], 2, 2, flow(1.0))
+
+
+def test_shift_of_ltx():
+    assert [schedule.shift_of(n, 0.95, 2.05) for n in (1024, 4096)] == [pytest.approx(0.95), pytest.approx(2.05)]

@@ -11,7 +11,7 @@ from tiny import wan
 from attention.draw import COLOURS, HOST_COLOUR
 from attention.registry import HOST
 from attention.rules import Rule, Shape
-from attention.sampling.draw_schedule import draw_schedule
+from attention.sampling.draw_schedule import CHOSEN, draw_schedule
 from attention.sampling.table import Table, tabulate, to_text
 from attention.strength import Strength
 
@@ -97,7 +97,7 @@ def test_the_table_is_what_runs(pack, lab, show):
     """Steps and blocks that the table gives to a kernel are those that the report counts."""
     studio = Studio(pack, wan.TEXT_ONLY[0])
     model = lab.backend(studio.model, backend="reference", role="self", blocks="1", start_percent=0.3, end_percent=0.8)
-    _, sigmas, text = show(model, steps=10)
+    _, sigmas, text, *_ = show(model, steps=10)
     line = next(line for line in text.splitlines() if "reference" in line)
     first, last = (int(word) for word in line.split("steps ")[1].split(" (")[0].split(" to "))
     out = studio.sample(model=model, sigmas=sigmas, cfg=1.0)[0]
@@ -107,9 +107,10 @@ def test_the_table_is_what_runs(pack, lab, show):
 
 def test_sigmas_are_the_samplers(pack, show):
     studio = Studio(pack, wan.TEXT_ONLY[0])
-    picture, sigmas, text = show(studio.model, steps=4, scheduler_name="karras", denoise=0.5)
+    picture, sigmas, text, *percents = show(studio.model, steps=4, scheduler_name="karras", denoise=0.5)
     same = pack.nodes._sampling.sigmas_of(studio.model, "euler", "karras", 4, 0.5, None)[0]
     assert torch.equal(sigmas, same) and picture.shape[0] == 1 and "karras" in text
+    assert percents == [0.0, 1.0]
     own = torch.tensor([0.9, 0.1, 0.0])
     assert torch.equal(show(studio.model, sigmas=own)[1], own)
 
@@ -117,3 +118,35 @@ def test_sigmas_are_the_samplers(pack, show):
 def test_a_model_of_no_known_family(pack, lab, show, monkeypatch):
     monkeypatch.setattr(pack.nodes._sites, "find", lambda name: None)
     assert "Nothing is known" in show(lab.model)[2]
+
+
+@pytest.mark.parametrize("scheduler", ["simple", "karras", "beta"])
+@pytest.mark.parametrize(("first", "last"), [(1, 3), (4, 6), (7, 7), (9, 10), (1, 99)])
+def test_percents_feed_a_backend(pack, lab, show, scheduler, first, last):
+    """The chosen steps, and those alone, run on the kernel of the node that is fed."""
+    studio = Studio(pack, wan.TEXT_ONLY[0])
+    _, sigmas, text, start, end = show(
+        studio.model, steps=10, scheduler_name=scheduler, first_step=first, last_step=last
+    )
+    model = lab.backend(studio.model, backend="reference", role="self", start_percent=start, end_percent=end)
+    shown = show(model, sigmas=sigmas)[2]
+    last = min(last, len(sigmas) - 1)
+    steps = f"step {first} (" if first == last else f"steps {first} to {last} ("
+    assert next(line for line in shown.splitlines() if "reference" in line).strip().startswith(steps)
+    out = studio.sample(model=model, sigmas=sigmas, cfg=1.0)[0]
+    rows = {(row.role, row.used): row for row in pack.nodes._runs.find(out["samples"]).rows}
+    blocks = len(rows["self", "reference"].blocks)
+    assert rows["self", "reference"].calls == (last - first + 1) * blocks
+    assert (f"Steps {first} to {last}: start_percent" in text) == ((first, last) != (1, 10))
+
+
+def test_chosen_steps_are_marked(pack, show):
+    studio = Studio(pack, wan.TEXT_ONLY[0])
+    pictures = [show(studio.model, steps=10, first_step=step, last_step=step + 4)[0] for step in (1, 4)]
+    marked = [np.where((np.asarray(p[0] * 255).round() == CHOSEN).all(-1).any(0))[0] for p in pictures]
+    widths = [columns.max() - columns.min() for columns in marked]
+    assert abs(widths[0] - widths[1]) <= 2 and marked[0].min() < marked[1].min()
+    with pytest.raises(ValueError, match="first_step: 6 is after last_step"):
+        show(studio.model, steps=10, first_step=6, last_step=5)
+    with pytest.raises(ValueError, match="first_step: 11 is after"):
+        show(studio.model, steps=10, first_step=11)

@@ -9,10 +9,14 @@ from ..registry import HOST
 from .table import Table
 
 LEFT, RIGHT, CURVE, GAP = 96, 28, 90, 40
+CHOSEN = (255, 236, 179)
 
 
-def draw_schedule(table: Table, width: int = 960) -> Image.Image:
-    """RGB. A role without blocks has no panel; a model without roles gets a sentence instead."""
+def draw_schedule(table: Table, width: int = 960, chosen: tuple[int, int] | None = None) -> Image.Image:
+    """RGB. A role without blocks has no panel; a model without roles gets a sentence instead.
+
+    chosen: the first and the last of some steps, from 0, which are marked on the curve.
+    """
     labels = table.labels
     rows = {role: max(6, min(18, 220 // max(1, len(blocks)))) for role, blocks in table.roles.items()}
     panels = sum(rows[role] * len(blocks) + GAP for role, blocks in table.roles.items())
@@ -24,6 +28,8 @@ def draw_schedule(table: Table, width: int = 960) -> Image.Image:
         canvas.text((28, 56), "Nothing to draw: no step, or no attention that is known.", PALE, font=_font())
         return picture
     y = _legend(canvas, labels, width)
+    if chosen is not None:
+        _mark(canvas, chosen, len(table.sigmas) - 1, y, width)
     y = _curve(canvas, table.sigmas, y, width)
     for role, blocks in table.roles.items():
         y = _panel(canvas, role, blocks, labels, rows[role], y, width)
@@ -53,6 +59,11 @@ def _curve(canvas, sigmas: tuple[float, ...], y: int, width: int) -> int:
     for x, at in points:
         canvas.ellipse((x - 2, at - 2, x + 2, at + 2), fill=INK)
     return y + CURVE + GAP
+
+
+def _mark(canvas, chosen: tuple[int, int], steps: int, y: int, width: int) -> None:
+    left, right = _x(chosen[0], steps, width), _x(chosen[1] + 1, steps, width)
+    canvas.rectangle((left, y - 6, right, y + CURVE), fill=CHOSEN)
 
 
 def _panel(canvas, role: str, blocks: dict, labels: tuple[str, ...], size: int, y: int, width: int) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 
 AUTO, LTXV, SIMPLE = "auto", "ltxv", "simple"
@@ -31,3 +34,31 @@ def switch_step(sigmas: torch.Tensor, boundary: float) -> int:
     is a timestep of 1000: its 875 is 0.875 here.
     """
     return int((sigmas[:-1] >= boundary).sum())
+
+
+def percents_of(sigmas: list[float], first: int, last: int, to_sigma: Callable) -> tuple[float, float]:
+    """The part of the sampling, 0 to 1 as ComfyUI counts it, that covers the steps `first` to `last` and no other.
+
+    sigmas: (steps + 1,), falling. first, last: from 0, both meant. to_sigma: the model's percent_to_sigma. Bounds lie
+    between two steps, so that no rounding moves them. ValueError where two steps have one noise level.
+    """
+    steps = len(sigmas) - 1
+    bounds = [0.0 if first == 0 else _between(sigmas, first, to_sigma)]
+    bounds.append(1.0 if last >= steps - 1 else _between(sigmas, last + 1, to_sigma))
+    return bounds[0], bounds[1]
+
+
+def _between(sigmas: list[float], step: int, to_sigma: Callable) -> float:
+    """A percent after the begin of the step before `step` and before its own."""
+    before, after = sigmas[step - 1], sigmas[step]
+    if not after < before * (1 - 1e-3):
+        raise ValueError(
+            f"sigmas: steps {step} and {step + 1} begin at {before:.6g} and {after:.6g}, too near for a bound between."
+        )
+    wanted = math.sqrt(before * after)
+    low, high = 0.0, 1.0
+    # Noise falls along the percent. Halving 50 times is as fine as the number itself.
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if float(to_sigma(middle)) > wanted else (low, middle)
+    return (low + high) / 2
