@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_pattern_nodes import shaped
 from tiny import CASES
 from tiny.case import SLOT, parts, prompt
 
@@ -179,6 +180,25 @@ def test_a_fast_kernel_has_the_same_maps_and_still_runs(lab, show):
     out = lab.pack.nodes._maps.evaluate(patched, lab.prompt[0], latent, 0.7, 0, True)
     calls = lab.calls_of(lab.report(out))
     assert calls == {("self", "sdpa"): 2, ("cross", "sdpa"): 2} and len(watcher.views) == 4
+
+
+def test_a_sparse_pattern_has_maps(lab):
+    """From the q and k that the kernel gets: exact in the first block, later ones see what the kernel did before."""
+    latent, query = {"samples": lab.sample()}, lab.pack.attention.maps.Query(80, 20, 1)
+
+    def views(model):
+        patched, watcher = lab.pack.nodes._maps.install_maps(model, query)
+        out = lab.pack.nodes._maps.evaluate(patched, lab.prompt[0], latent, 0.7, 0, True)
+        return watcher.views, lab.report(out)
+
+    exact, _ = views(lab.model)
+    sparse, report = views(shaped(lab.pack, lab.model).args[0])
+    assert ("self", "spatial (folded)") in lab.calls_of(report), lab.calls_of(report)
+    assert len(sparse) == len(exact) == 4
+    assert (sparse[0].weights - exact[0].weights).abs().max() <= 1e-6
+    assert (sparse[2].weights - exact[2].weights).abs().max() > 1e-6
+    # The map is of softmax(QK), not of what the pattern let through: other frames keep their weight.
+    assert sum(share for part, share in sparse[0].shares.items() if part != "same frame") > 0.1
 
 
 @pytest.fixture
