@@ -16,20 +16,28 @@ class Moment:
 
     tally: what counts this run, None outside of one. active: pairs of a router and, for each of its rules, whether it
     covers this step; a router without a pair goes by its rules for all steps. tokens: how the input is laid out, None
-    when nobody told. off: routers that were cleared but may sit below another pack's override.
+    when nobody told. off: routers that were cleared but may sit below another pack's override. extra: the Perturbation
+    whose pass this is, None in the model's own. doubled: how the prompt was lengthened by a negative one, None if not.
 
     Not a dataclass: torch.compile takes containers in transformer_options apart and ties its graph to their members.
     """
 
-    __slots__ = ("_kin", "active", "off", "tally", "tokens")
+    __slots__ = ("_kin", "active", "doubled", "extra", "off", "tally", "tokens")
 
-    def __init__(self, tally=None, active: tuple = (), tokens: Tokens | None = None, off: tuple = (), kin=None):
+    def __init__(
+        self, tally=None, active: tuple = (), tokens: Tokens | None = None, off: tuple = (), extra=None, doubled=None,
+        kin=None,
+    ):  # fmt: skip
         self.tally, self.active, self.tokens, self.off = tally, active, tokens, off
-        self._kin: dict[tuple, Moment] = {(active, tokens, off): self} if kin is None else kin
+        self.extra, self.doubled = extra, doubled
+        self._kin: dict[tuple, Moment] = {tuple(self._values().values()): self} if kin is None else kin
+
+    def _values(self) -> dict:
+        return {name: getattr(self, name) for name in ("active", "tokens", "off", "extra", "doubled")}
 
     def but(self, **changes) -> Moment:
-        """This moment with other values of active, tokens or off. Asked twice, it gives one object."""
-        values = {"active": self.active, "tokens": self.tokens, "off": self.off, **changes}
+        """This moment with other values of anything but the tally. Asked twice, it gives one object."""
+        values = {**self._values(), **changes}
         key = tuple(values.values())
         found = self._kin.get(key)
         return found or self._kin.setdefault(key, Moment(self.tally, **values, kin=self._kin))

@@ -124,7 +124,7 @@ def summarise(tally: Tally) -> Report:
         ordered,
         fallbacks,
         passed_over,
-        tuple(dict.fromkeys(tally.notes)),
+        tuple(dict.fromkeys((*tally.costs(), *tally.notes))),
         ruled,
         tuple(measured),
         tally.choosing,

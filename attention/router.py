@@ -8,8 +8,9 @@ import torch
 
 from . import opaque, registry
 from .decide import Incoming, UnsupportedAttention, decide, run_kernel, sentence
+from .guidance import nag
 from .layout import from_heads, to_heads, to_mask
-from .moment import IDLE, MOMENT
+from .moment import IDLE, MOMENT, locate
 from .rules import ERROR, GUARD_EVERY, Rule
 from .site import site_of
 from .tally import Record, Tally, end_span, start_span
@@ -71,6 +72,10 @@ class Router:
 
     def _route(self, func, q, k, v, heads, mask, precision, split_in, split_out, kw):
         args = (q, k, v, heads, mask, precision, split_in, split_out)
+        if (kw.get("transformer_options") or _NOTHING).get(MOMENT, IDLE).doubled is not None:
+            out = self._part_prompts(func, args, kw)
+            if out is not None:
+                return out
         record = self._find(func, args, kw)
         if record is None:
             return self._next(func, args, kw)
@@ -79,6 +84,8 @@ class Router:
 
     def _route_containers(self, args, kw):
         # No name here may hold a tensor: the kernel could not free it.
+        if (kw.get("transformer_options") or _NOTHING).get(MOMENT, IDLE).doubled is not None:
+            return self._route(self.host, *_each(args, "take"), kw)
         record = self._find(self.host, _each(args, "peek"), kw)
         if record is None:
             return self._pass_on(args, kw)
@@ -86,6 +93,33 @@ class Router:
         if self.timing:
             return self._time(run, args[0].peek().device, record, self.host, args, kw)
         return run(record, self.host, args, kw)
+
+    def _part_prompts(self, func, args, kw):
+        """Attention to a prompt that has a negative one behind it, as two calls; None where this is no such call."""
+        options = kw["transformer_options"]
+        moment, (q, k, v, heads, mask, precision, split_in, split_out) = options[MOMENT], args
+        doubled, axis = moment.doubled, 2 if split_in else 1
+        site, _ = locate(options, q.shape[axis], k.shape[axis])
+        if site.role not in nag.ROLES or k.shape[axis] != doubled.length:
+            return None
+        kw = {**kw, "transformer_options": {**options, MOMENT: moment.but(doubled=None)}}
+
+        def attend(start, length, keep):
+            keys = slice(start, start + length)
+            tensors = (keep(t) for t in (q, *(t.narrow(axis, start, length) for t in (k, v))))
+            seen = keep(nag.part(mask, keys, doubled.length))
+            return self._route(func, *tensors, heads, seen, precision, split_in, split_out, kw)
+
+        out = attend(0, doubled.first, lambda t: t)
+        active = moment.active_of(self)
+        covering = (r for r, on in zip(self.rules, active) if on and r.kind == "nag" and r.covers(site))
+        rule = next(reversed(tuple(covering)), None)
+        if rule is None or rule.nag.idle:
+            return out
+        batch, positive = q.shape[0], doubled.positive
+        other = attend(doubled.first, doubled.second, lambda t: nag.rows(t, positive, batch))
+        (moment.tally or self.tally).spend(nag.NAME, "attention call")
+        return nag.replace_rows(out, rule.nag.guide(nag.rows(out, positive, batch), other), positive)
 
     def _find(self, func, args, kw) -> Record | None:
         """What was decided for this call, counted; None where no rule is in force."""

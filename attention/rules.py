@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import registry
+from .guidance.nag import Nag
+from .guidance.perturb import Perturbation
 from .site import COVERS, ROLES, Site
 from .strength import Strength
 
@@ -33,15 +35,16 @@ class Shape:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of one of three kinds: with a `shape` or a `strength` it is about that alone, otherwise about the backend.
-    For each kind the last rule that covers a call wins.
+    """A rule of one kind: with a `shape`, `strength`, `extra` or `nag` it is about that alone, otherwise about the
+    backend. For each kind the last rule that covers a call wins.
 
     backend: one of CHOICES. role: one of ROLES or "all". blocks: spans (first, last), last None: open; empty: all.
 
     start, end: part of the sampling covered, 0 to 1 of the noise schedule, as everywhere in ComfyUI.
     on_unsupported: FALL_BACK or ERROR. guard: one of GUARDS. timing: measure every call.
     choice: how `auto` chooses, one of CHOICE_MODES. max_error: relative L2 that `auto` allows a kernel it measures.
-    spared: how many of the first and of the last steps are never covered.
+    spared: how many of the first and of the last steps are never covered. extra: what the calls do in this
+    Perturbation's own pass, and in no other. nag: a negative prompt inside attention to the prompt.
     """
 
     backend: str = registry.AUTO
@@ -57,6 +60,13 @@ class Rule:
     shape: Shape | None = None
     strength: Strength | None = None
     spared: tuple[int, int] = (0, 0)
+    extra: Perturbation | None = None
+    nag: Nag | None = None
+
+    @property
+    def kind(self) -> str:
+        """Which field this rule is about; "" for the backend's."""
+        return next((kind for kind in ("shape", "strength", "extra", "nag") if getattr(self, kind) is not None), "")
 
     @property
     def always(self) -> bool:

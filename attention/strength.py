@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,16 @@ class Strength:
         tokens = out[:, :, video] if split_out else out[:, video]
         tokens *= gain.view(-1, *[1] * (out.ndim - 1))
         return out
+
+
+def combined(strengths: Iterable[Strength]) -> Strength | None:
+    """One for all that cover a call: of each setting the last that changes something; None where none does."""
+    temperature, cross_frame = 1.0, 0.0
+    for each in strengths:
+        temperature = each.temperature if each.temperature != 1.0 else temperature
+        cross_frame = each.cross_frame if each.cross_frame != 0.0 else cross_frame
+    found = Strength(temperature, cross_frame)
+    return None if found == Strength() else found
 
 
 def cross_frame_intensity(q, k, grid, scale: float | None = None) -> torch.Tensor:

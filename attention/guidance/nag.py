@@ -1,0 +1,76 @@
+"""Normalised attention guidance (https://arxiv.org/abs/2505.21179): a negative prompt inside attention to the prompt.
+
+It needs no second model call, so it works where CFG does not: with distilled models at cfg 1. Both prompts go through
+the model behind one another as one prompt; attention to them is split where they meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from ..site import AUDIO_CROSS, CROSS
+
+NAME = "Normalised attention guidance"
+ROLES = (CROSS, AUDIO_CROSS)
+# Families that do nothing to the prompt's tokens that mixes them before the blocks attend to them.
+FAMILIES = ("LTXV", "LTX-2", "Wan", "Cosmos", "Cosmos Predict2")
+
+
+class Doubled(NamedTuple):
+    """How the prompt of one model call was lengthened. first, second: tokens of the prompt that belongs there and of
+    the negative one behind it. positive: for each prompt of the batch, whether it is a positive one."""
+
+    first: int
+    second: int
+    positive: tuple[bool, ...]
+
+    @property
+    def length(self) -> int:
+        return self.first + self.second
+
+
+@dataclass(frozen=True)
+class Nag:
+    """scale: how far away from the negative prompt, 1 is off. tau: how much larger than before the guided features may
+    be, in their L1 norm. alpha: how much of them is mixed in, 0 is off."""
+
+    scale: float = 11.0
+    tau: float = 2.5
+    alpha: float = 0.25
+
+    @property
+    def idle(self) -> bool:
+        return self.scale == 1.0 or self.alpha == 0.0
+
+    def guide(self, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+        """(B, L, H*D) or (B, H, L, D): what attention to each prompt gave. The norm is over a token's H*D channels."""
+        guided = self.scale * positive - (self.scale - 1.0) * negative
+        axes = -1 if positive.ndim == 3 else (1, 3)
+        before = positive.float().abs().sum(axes, keepdim=True).clamp(min=1e-6)
+        ratio = guided.float().abs().sum(axes, keepdim=True) / before
+        guided = guided * (self.tau / ratio.clamp(min=self.tau)).to(guided.dtype)
+        return self.alpha * guided + (1.0 - self.alpha) * positive
+
+
+def part(mask: torch.Tensor | None, keys: slice, length: int) -> torch.Tensor | None:
+    """The columns of a mask (..., Lk or 1)."""
+    return mask if mask is None or mask.shape[-1] != length else mask[..., keys]
+
+
+def rows(t: torch.Tensor | None, positive: tuple[bool, ...], batch: int) -> torch.Tensor | None:
+    """The positive prompts' share of a batch; t itself where all are, or where its first axis is no batch."""
+    if t is None or all(positive) or t.shape[0] != batch:
+        return t
+    wanted = [i for i, yes in enumerate(positive) if yes]
+    return t.unflatten(0, (len(positive), -1))[wanted].flatten(0, 1)
+
+
+def replace_rows(out: torch.Tensor, guided: torch.Tensor, positive: tuple[bool, ...]) -> torch.Tensor:
+    """`out` (B, ...) with the positive prompts' share replaced."""
+    if all(positive):
+        return guided
+    pieces = iter(guided.chunk(sum(positive)))
+    return torch.cat([next(pieces) if yes else own for own, yes in zip(out.chunk(len(positive)), positive)])

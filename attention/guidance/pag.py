@@ -1,0 +1,21 @@
+"""Perturbed attention guidance (https://arxiv.org/abs/2403.17377): away from the model whose attention is an identity.
+
+guided = model + scale * (model - perturbed model); in the perturbed one each token of the chosen blocks attends to
+itself alone.
+"""
+
+from __future__ import annotations
+
+import torch
+
+NAME = "Perturbed attention guidance"
+
+
+def usual_block(family: str, blocks: int) -> int:
+    """The block to perturb when the user names none: the middle one, as the paper chooses in a U-Net."""
+    return blocks // 2
+
+
+def guide(guided, strong, weak, scale: float) -> torch.Tensor:
+    """All (B, ...): what guidance made so far, the model's own prediction, and the perturbed model's."""
+    return guided + scale * (strong - weak)

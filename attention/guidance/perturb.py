@@ -1,0 +1,57 @@
+"""A weaker model, made from the model itself: self-attention without its scores, in a pass of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from ..call import Call
+from ..layout import expand_kv
+from ..site import AUDIO_SELF, SPATIAL, TEMPORAL, Site
+from ..tokens import Place
+
+VALUES, SKIP = "values", "skip"
+HOWS = (VALUES, SKIP)
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbation:
+    """What one guidance does to the calls it names while its extra pass runs.
+
+    name: as the report calls it. how: VALUES: every token keeps its own value (an identity in the place of the
+    softmax); SKIP: zeros, so that the block's sum goes on without this attention but for the bias of its last
+    projection. Compared by identity: two nodes of one kind make two passes.
+    """
+
+    name: str
+    how: str = VALUES
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}: {'values as they are' if self.how == VALUES else 'nothing'}"
+
+    def kernel(self, site: Site, place: Place | str, call: Call) -> Callable | str:
+        """A backend's kernel for this call, or why it stays as it is. Text beside the video is attended as ever."""
+        if isinstance(place, Place):
+            start, stop = place.start, place.stop
+        elif site.role in (AUDIO_SELF, SPATIAL, TEMPORAL):
+            start, stop = 0, call.q_len  # nothing else is in these sequences
+        else:
+            return place
+        if call.q_len != call.kv_len:
+            return f"self-attention in parts ({call.q_len} x {call.kv_len} tokens)"
+
+        def run(q, k, v, mask=None, scale=None):
+            k, v = expand_kv(k, v, q.shape[1])
+            out = v.clone() if self.how == VALUES else torch.zeros_like(v)
+            for others in (slice(0, start), slice(stop, q.shape[2])):
+                if others.start < others.stop:
+                    rows = mask if mask is None or mask.shape[-2] == 1 else mask[..., others, :]
+                    seen = scaled_dot_product_attention(q[:, :, others], k, v, attn_mask=rows, scale=scale)
+                    out[:, :, others] = seen
+            return out
+
+        return run

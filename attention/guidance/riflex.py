@@ -1,0 +1,58 @@
+"""RIFLEx (https://arxiv.org/abs/2502.15894): clips longer than the model was trained on that do not begin anew.
+
+Of the frequencies that turn queries and keys by their frame, one has a period near the length at which clips begin to
+repeat. Slowed down so that the longer clip stays within nine tenths of its period, it repeats no more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+NAME = "RIFLEx"
+WITHIN = 0.9
+
+
+@dataclass(frozen=True)
+class Known:
+    """frequency: the intrinsic one's number, 1 is the fastest. frames: latent tokens along time in training."""
+
+    frequency: int
+    frames: int
+
+
+# By the family's name. Frequencies as the authors give them, those of Wan as its users found them.
+KNOWN = {"HunyuanVideo": Known(4, 33), "Wan": Known(6, 21), "CogVideoX": Known(2, 13)}
+REFUSED = {
+    "LTXV": "its frequencies over time differ from head to head, so that there is no single one to slow down",
+    "Mochi": "its frequencies are learned and mix time and place",
+    "SVD": "it knows frames by a learned embedding",
+}
+REFUSED["LTX-2"] = REFUSED["LTXV"]
+
+
+def refuses(family: str) -> str | None:
+    """Why a family's clips cannot be lengthened so, or None."""
+    if family in KNOWN:
+        return None
+    return REFUSED.get(family, "it is not known which of its frequencies over time to slow down")
+
+
+def slowed(frames: int) -> float:
+    """Radians per frame, so that `frames` stay within nine tenths of a turn."""
+    return WITHIN * 2.0 * math.pi / frames
+
+
+def turn(matrices: torch.Tensor, positions: torch.Tensor, frequency: int, frames: int) -> torch.Tensor:
+    """matrices: (..., L, F, 2, 2) rotations, time's frequencies first. positions: (..., L) along time.
+
+    A copy with rotation number `frequency` (from 1) slowed down for a clip of `frames`.
+    """
+    angle = positions.float() * slowed(frames)
+    cos, sin = angle.cos(), angle.sin()
+    turned = torch.stack([cos, -sin, sin, cos], dim=-1).unflatten(-1, (2, 2))
+    out = matrices.clone()
+    out[..., frequency - 1, :, :] = turned.to(out.dtype)
+    return out

@@ -1,0 +1,300 @@
+"""Guide a model by its own attention."""
+
+from comfy_api.latest import io, ui
+
+from ..attention import guidance, rules
+from ..attention.guidance import ENHANCE, nag, pag, perturb, riflex, stg
+from ..attention.site import AUDIO_SELF, CROSS, SELF
+from ..attention.strength import Strength
+from . import _guidance, _host, _inputs, _positions, _prompts
+
+CATEGORY = "video attention/guidance"
+PASS_COST = "Cost: one more model call in each covered step: 3 instead of 2 with CFG, 2 instead of 1 at cfg 1."
+
+
+def _model() -> io.Model.Input:
+    return io.Model.Input("model", tooltip="A video model. It stays unchanged: the output is a patched clone.")
+
+
+def _enabled() -> io.Boolean.Input:
+    return io.Boolean.Input("enabled", default=True, tooltip="Off: the model passes through as it came, bit for bit.")
+
+
+def _float(name: str, default: float, low: float, high: float, tooltip: str, step: float = 0.05, **more):
+    return io.Float.Input(name, default=default, min=low, max=high, step=step, tooltip=tooltip, **more)
+
+
+def _steps_and_blocks(empty: str) -> list:
+    blocks, *percents = _inputs.which()
+    return [
+        io.String.Input("blocks", default="", tooltip=f"Transformer blocks, for example 14 or 8-10. {empty}"),
+        *percents,
+    ]
+
+
+def _patched() -> list:
+    return [io.Model.Output(tooltip="The guided model.")]
+
+
+class _Somewhere(io.ComfyNode):
+    """A node with blocks and steps."""
+
+    @classmethod
+    def validate_inputs(cls, blocks="", start_percent=0.0, end_percent=1.0):
+        # A linked widget has no value yet: execute checks that.
+        if None in (blocks, start_percent, end_percent):
+            return True
+        return _inputs.wrong_where(blocks, start_percent, end_percent) or True
+
+
+def _checked(blocks: str, start: float, end: float) -> tuple:
+    wrong = _inputs.wrong_where(blocks, start, end)
+    if wrong:
+        raise ValueError(wrong)
+    return rules.parse_blocks(blocks)
+
+
+def _off(model, name: str) -> io.NodeOutput:
+    return io.NodeOutput(model, ui=ui.PreviewText(f"{name} is off: the model is as it came."))
+
+
+def _weaken(model, name: str, how: str, blocks, start: float, end: float, audio: bool, usual, guide) -> io.NodeOutput:
+    """The output of a node that makes an extra pass. usual: (family, number of blocks) -> block to take for none."""
+    spans = _checked(blocks, start, end)
+    family, count = _guidance.reachable(model, SELF)
+    spans = spans or ((usual(family.name, count),) * 2,)
+    if all(first >= count for first, _ in spans):
+        raise ValueError(f"blocks: {blocks!r} names none of this model's blocks, which are 0-{count - 1}.")
+    extra = perturb.Perturbation(name, how)
+    roles = (SELF, AUDIO_SELF) if audio else (SELF,)
+    made = tuple(rules.Rule("", role, spans, start, end, extra=extra) for role in roles)
+    weak = ",".join(f"{a}" if a == b else f"{a}-{'' if b is None else b}" for a, b in spans)
+    text = f"{_host.status(model)}\n{name}: block {weak} of 0-{count - 1}. {PASS_COST}"
+    return io.NodeOutput(_guidance.install_pass(model, made, guide), ui=ui.PreviewText(text))
+
+
+def _audio() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "audio", default=True, tooltip="In models with sound: also the sound's attention to itself, in the same pass."
+    )
+
+
+class VideoAttentionSpatiotemporalGuidance(_Somewhere):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionSpatiotemporalGuidance",
+            display_name="Video Attention Spatiotemporal Guidance (STG)",
+            category=CATEGORY,
+            description=(
+                "Spatiotemporal skip guidance (arXiv 2411.18664): predicts once more with self-attention of one block "
+                f"switched off and moves away from that. Clearer detail and motion, also at cfg 1. {PASS_COST}"
+            ),
+            search_aliases=["stg", "spatiotemporal skip guidance", "skip layer guidance", "slg", "perturbed attention"],
+            inputs=[
+                _model(),
+                _enabled(),
+                _float("scale", 1.0, 0.0, 20.0, "How far away from the weaker model. 0 is off; 0.5 to 2 is usual."),
+                io.Combo.Input(
+                    "mode",
+                    options=list(perturb.HOWS),
+                    default=perturb.VALUES,
+                    tooltip="values: each token keeps its own value, the paper's STG-A. skip: the attention adds "
+                    "nothing.",
+                ),
+                _float(
+                    "rescale", 0.7, 0.0, 1.0,
+                    "How far the contrast is brought back to that before guidance. 0 leaves it, 1 restores it.",
+                ),
+                _audio(),
+                *_steps_and_blocks("Empty: the usual one, shown on the node."),
+            ],
+            outputs=_patched(),
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, enabled, scale, mode, rescale, audio, blocks, start_percent, end_percent
+    ) -> io.NodeOutput:  # fmt: skip
+        if not enabled or scale == 0.0:
+            return _off(model, stg.NAME)
+
+        def guide(guided, strong, weak):
+            return stg.guide(guided, strong, weak, scale, rescale)
+
+        return _weaken(model, stg.NAME, mode, blocks, start_percent, end_percent, audio, stg.usual_block, guide)
+
+
+class VideoAttentionPerturbedAttentionGuidance(_Somewhere):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionPerturbedAttentionGuidance",
+            display_name="Video Attention Perturbed Attention Guidance (PAG)",
+            category=CATEGORY,
+            description=(
+                "Perturbed attention guidance (arXiv 2403.17377) for video models: predicts once more with tokens that "
+                f"attend to themselves alone and moves away from that. {PASS_COST}"
+            ),
+            search_aliases=["pag", "perturbed attention guidance", "self attention guidance"],
+            inputs=[
+                _model(),
+                _enabled(),
+                _float("scale", 3.0, 0.0, 100.0, "How far away from the perturbed model. 0 is off; 1 to 3 is usual."),
+                _audio(),
+                *_steps_and_blocks("Empty: the middle one."),
+            ],
+            outputs=_patched(),
+        )
+
+    @classmethod
+    def execute(cls, model, enabled, scale, audio, blocks, start_percent, end_percent) -> io.NodeOutput:
+        if not enabled or scale == 0.0:
+            return _off(model, pag.NAME)
+
+        def guide(guided, strong, weak):
+            return pag.guide(guided, strong, weak, scale)
+
+        how = perturb.VALUES
+        return _weaken(model, pag.NAME, how, blocks, start_percent, end_percent, audio, pag.usual_block, guide)
+
+
+class VideoAttentionNormalizedAttentionGuidance(_Somewhere):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionNormalizedAttentionGuidance",
+            display_name="Video Attention Normalized Attention Guidance (NAG)",
+            category=CATEGORY,
+            description=(
+                "Normalised attention guidance (arXiv 2505.21179): a negative prompt that works at cfg 1 and with "
+                "distilled models, inside attention to the prompt. No extra model call: attention to the prompt runs "
+                "twice. For LTX-Video, LTX-2, Wan and Cosmos."
+            ),
+            search_aliases=[
+                "nag",
+                "normalized attention guidance",
+                "negative prompt without cfg",
+                "distilled negative",
+            ],
+            inputs=[
+                _model(),
+                io.Conditioning.Input(
+                    "negative",
+                    optional=True,
+                    tooltip="What to move away from. Not connected: the sampler's own negative prompt.",
+                ),
+                _enabled(),
+                _float("nag_scale", 11.0, 1.0, 100.0, "How far away from the negative prompt. 1 is off.", step=0.1),
+                _float("nag_tau", 2.5, 1.0, 10.0, "How many times stronger than before the features may become."),
+                _float(
+                    "nag_alpha", 0.25, 0.0, 1.0, "How much of the guided features is mixed in. 0 is off.", step=0.01
+                ),
+                io.Boolean.Input("audio", default=True, tooltip="In models with sound: also for the sound."),
+                *_inputs.which(),
+            ],
+            outputs=_patched(),
+        )
+
+    @classmethod
+    def execute(
+        cls, model, enabled, nag_scale, nag_tau, nag_alpha, audio, blocks, start_percent, end_percent, negative=None
+    ) -> io.NodeOutput:  # fmt: skip
+        asked = nag.Nag(nag_scale, nag_tau, nag_alpha)
+        if not enabled or asked.idle:
+            return _off(model, nag.NAME)
+        spans = _checked(blocks, start_percent, end_percent)
+        family, count = _guidance.reachable(model, CROSS)
+        if family.name not in nag.FAMILIES:
+            raise ValueError(
+                f"model: {family.name} mixes the prompt's tokens on their way. {nag.NAME} is not possible."
+            )
+        role = rules.ALL_ROLES if audio else CROSS
+        rule = rules.Rule("", role, spans, start_percent, end_percent, nag=asked)
+        text = f"{_host.status(model)}\n{nag.NAME}. Cost in each covered step: {guidance.find(nag.NAME).cost}."
+        return io.NodeOutput(_prompts.install_negative(model, rule, negative), ui=ui.PreviewText(text))
+
+
+class VideoAttentionEnhance(_Somewhere):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionEnhance",
+            display_name="Video Attention Enhance (Enhance-A-Video)",
+            category=CATEGORY,
+            description=(
+                "Enhance-A-Video (arXiv 2502.07508): strengthens what self-attention brings in from other frames, for "
+                "steadier and more detailed clips. No extra model call. The same as cross_frame of Video Attention "
+                "Strength."
+            ),
+            search_aliases=["feta", "enhance a video", "enhance-a-video", "temporal consistency", "flicker"],
+            inputs=[
+                _model(),
+                _enabled(),
+                _float("weight", 4.0, 0.0, 100.0, "The paper's temperature. 0 is off, 1 to 5 is usual.", step=0.1),
+                *_inputs.which(),
+            ],
+            outputs=_patched(),
+        )
+
+    @classmethod
+    def execute(cls, model, enabled, weight, blocks, start_percent, end_percent) -> io.NodeOutput:
+        if not enabled or weight == 0.0:
+            return _off(model, ENHANCE)
+        spans = _checked(blocks, start_percent, end_percent)
+        _guidance.reachable(model, SELF)
+        rule = rules.Rule("", SELF, spans, start_percent, end_percent, strength=Strength(cross_frame=weight))
+        text = f"{_host.status(model)}\n{ENHANCE}. Cost in each covered step: {guidance.find(ENHANCE).cost}."
+        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(text))
+
+
+class VideoAttentionRiflex(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VideoAttentionRiflex",
+            display_name="Video Attention RIFLEx",
+            category=CATEGORY,
+            description=(
+                "RIFLEx (arXiv 2502.15894): clips up to about twice as long as the model was trained on, without "
+                "beginning anew. For Wan, HunyuanVideo and CogVideoX. Costs nothing; clips of trained length stay as "
+                "they are."
+            ),
+            search_aliases=["riflex", "length extrapolation", "longer video", "rope", "repetition"],
+            inputs=[
+                _model(),
+                _enabled(),
+                io.Int.Input(
+                    "frequency",
+                    default=0,
+                    min=0,
+                    max=64,
+                    tooltip="Which frequency over time to slow down, the paper's k: 1 is the fastest. 0: the one known "
+                    "for the model.",
+                ),
+                io.Int.Input(
+                    "trained_frames",
+                    default=0,
+                    min=0,
+                    max=100000,
+                    tooltip="Frames of the clips in training; a clip must be longer to change. 0: as known.",
+                ),
+            ],
+            outputs=_patched(),
+        )
+
+    @classmethod
+    def execute(cls, model, enabled, frequency, trained_frames) -> io.NodeOutput:
+        if not enabled:
+            return _off(model, riflex.NAME)
+        number, frames, text = _positions.lengthening(model, frequency, trained_frames)
+        return io.NodeOutput(_positions.install_riflex(model, number, frames), ui=ui.PreviewText(text))
+
+
+NODES = (
+    VideoAttentionSpatiotemporalGuidance,
+    VideoAttentionPerturbedAttentionGuidance,
+    VideoAttentionNormalizedAttentionGuidance,
+    VideoAttentionEnhance,
+    VideoAttentionRiflex,
+)
