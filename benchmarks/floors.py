@@ -4,15 +4,16 @@ A call over H heads of D (padded to P), N queries, M keys and a part `density` o
 T = H N M density (query, key) pairs in tiles:
 
     2 T P          products and sums of Q K^T, in INT8 or 16 bit
-    2 T P          products and sums of P V, in 16 bit
+    2 T P          products and sums of P V, in 16 bit or float8
     T              exponentials, on the special function units: 16 for each multiprocessor and clock
-    bytes          q, k, v and the output once, and for INT8 the copies of q and k written and read once
+    bytes          q, k, v and the output once, and copies in 8 bits, of q and k or of v, written and read once
 
 The floor is the longest of: both products one after the other on the tensor cores; the exponentials; the bytes. They
 can overlap, so no sum is taken. Not in it: maxima, sums, conversions of the weights and rescaling, about 5 instructions
 of the general units for each pair; the wait between the products, which depend on each other; clocks below boost.
 So INT8 scores save at most 25 % where integers are twice as fast as halves (A100, H200), 37.5 % where they are four
 times as fast (GeForce halves the rate of halves with float32 sums); a head of 64 on H200 is bound by the exponentials.
+Values in float8 save another third (H200) or two fifths (GeForce, which halves float8 with float32 sums too).
 """
 
 from __future__ import annotations
@@ -26,23 +27,25 @@ EXPONENTIALS_PER_CLOCK = 16
 
 @dataclass(frozen=True)
 class Gpu:
-    """Peaks of the tensor cores without sparsity, in 10^12 per second: int8, half (float32 sums); bandwidth in 10^12
-    bytes per second; multiprocessors, and boost clock in 10^12 per second. From NVIDIA's data sheets and white papers.
+    """Peaks of the tensor cores without sparsity, in 10^12 per second: int8, half and float8 with float32 sums, 0 for
+    none; bandwidth in 10^12 bytes per second; multiprocessors, and boost clock in 10^12 per second. From NVIDIA's data
+    sheets and white papers.
     """
 
     int8: float
     half: float
+    float8: float
     bandwidth: float
     multiprocessors: int
     clock: float
 
 
 GPUS = {
-    "A100 SXM 80 GB": Gpu(624, 312, 2.039, 108, 1.41e-3),
-    "RTX 3090": Gpu(284, 71, 0.936, 82, 1.695e-3),
-    "RTX 4090": Gpu(660.6, 165.2, 1.008, 128, 2.52e-3),
-    "H200 SXM": Gpu(1979, 989.5, 4.8, 132, 1.98e-3),
-    "RTX 5090": Gpu(838, 209.5, 1.792, 170, 2.407e-3),
+    "A100 SXM 80 GB": Gpu(624, 312, 0, 2.039, 108, 1.41e-3),
+    "RTX 3090": Gpu(284, 71, 0, 0.936, 82, 1.695e-3),
+    "RTX 4090": Gpu(660.6, 165.2, 330.3, 1.008, 128, 2.52e-3),
+    "H200 SXM": Gpu(1979, 989.5, 1979, 4.8, 132, 1.98e-3),
+    "RTX 5090": Gpu(838, 209.5, 419, 1.792, 170, 2.407e-3),
 }
 
 
@@ -65,15 +68,18 @@ class Floor:
 
 
 def floor(
-    gpu: Gpu, heads: int, queries: int, keys: int, head_dim: int, *, quantised: bool, density: float = 1.0
-) -> Floor:
+    gpu: Gpu, heads: int, queries: int, keys: int, head_dim: int, *, quantised: bool, float8: bool = False,
+    density: float = 1.0,
+) -> Floor:  # fmt: skip
     """The Floor of one call of batch 1, with as many key heads as heads and 16-bit tensors."""
     pairs, size = heads * queries * keys * density, padded(head_dim)
     products = 2 * pairs * size
-    tensor = products / (gpu.int8 if quantised else gpu.half) + products / gpu.half
+    tensor = products / (gpu.int8 if quantised else gpu.half) + products / (gpu.float8 if float8 else gpu.half)
     moved = 2 * heads * head_dim * (2 * queries + 2 * keys)
     if quantised:
         moved += 2 * heads * size * (queries + keys)
+    if float8:
+        moved += 2 * heads * size * keys
     exponentials = pairs / (EXPONENTIALS_PER_CLOCK * gpu.multiprocessors * gpu.clock)
     return Floor(*(amount / 1e9 for amount in (tensor, exponentials, moved / gpu.bandwidth)))
 

@@ -57,8 +57,8 @@ WAYS = {
 }
 # The ways that take most registers.
 FULLEST = ("dense", "lists, masks", "lists, masks, means")
-# What prepares the tensors, and whether for INT8 scores.
-PREPARING = {"quantise": True, "pool": False, "turn": False}
+# What prepares the tensors everywhere, and whether for INT8 scores; `turn` does it for float8.
+PREPARING = {"quantise": True, "pool": False}
 SCALES = ("Q_SCALE", "K_SCALE", "K_POOL_SCALE")
 POINTERS = {
     **dict.fromkeys(("LIST", "COUNT", "CHOICE"), "*i32"),
@@ -87,7 +87,7 @@ COUNTED = (
 
 @dataclass(frozen=True)
 class Target:
-    """One row of the table. way: of WAYS, or one of PREPARING. float8: weights and values in 8 bits."""
+    """One row of the table. way: of WAYS, or what prepares for it. float8: weights and values in 8 bits."""
 
     architecture: int
     way: str
@@ -107,6 +107,7 @@ def targets() -> list[Target]:
     """Every way with float16; bfloat16, which takes the same instructions, where registers are scarcest."""
     every = [Target(a, way, q, d) for a in ARCHITECTURES for way in WAYS for q in (True, False) for d in HEAD_DIMS]
     every += [Target(a, way, q, d) for a in ARCHITECTURES for way, q in PREPARING.items() for d in HEAD_DIMS]
+    every += [Target(a, "turn", False, d) for a in WITH_FLOAT8 for d in HEAD_DIMS]
     small = [Target(a, way, True, d, "bf16", True) for a in WITH_FLOAT8 for way in FULLEST for d in HEAD_DIMS]
     filled = [Target(a, "dense", q, 96) for a in ARCHITECTURES for q in (True, False)]
     scarce = [Target(a, way, q, 128, "bf16") for a in (90, 120) for way in FULLEST for q in (True, False)]
@@ -218,6 +219,24 @@ def faults(target: Target, row: dict) -> list[str]:
     if row["shared_kib"] > SHARED_KIB[target.architecture]:
         found.append(f"{row['shared_kib']} KiB of shared memory, {SHARED_KIB[target.architecture]} are there")
     return found
+
+
+# What the page shows of the table, for heads of 128.
+SHOWN = ("dense, int8", "dense, float16", "lists, masks, means, int8", "dense, int8 and float8")
+
+
+def page(kernels: dict) -> str:
+    """Markdown: registers, KiB of shared memory and the products' instructions of SHOWN on each architecture."""
+    lines = [f"| | {' | '.join(SHOWN)} |", "|" + " --- |" * (len(SHOWN) + 1)]
+    for architecture in ARCHITECTURES:
+        rows = [kernels.get(f"sm_{architecture}, {what}, head size 128") for what in SHOWN]
+        lines.append(f"| sm_{architecture} | {' | '.join('-' if row is None else cell(row) for row in rows)} |")
+    return "\n".join(lines)
+
+
+def cell(row: dict) -> str:
+    products = [f"{row[name]} {name}" for name in COUNTED if name.endswith("MMA") and name in row]
+    return f"{row['registers']} registers, {row['shared_kib']:g} KiB, {', '.join(products)}"
 
 
 def main() -> int:
