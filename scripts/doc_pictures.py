@@ -14,6 +14,7 @@ import host
 FOLDER = host.ROOT / "web" / "docs"
 BASE = host.HOME / "pictures"
 LONGEST = 1000  # pixels
+MOST, ROW = 32, 8
 
 
 class Prompt:
@@ -116,6 +117,12 @@ def calibrate(demo: Demo):
     return demo.picture(demo.prompt.add("VideoAttentionCalibrate", model=demo.model, **more), "picture")
 
 
+def long_sampler(demo: Demo):
+    demo.latent = (demo.prompt.add("EmptyLTXVLatentVideo", width=256, height=256, length=249), 0)
+    more = {"unit": "latent frames", "window": 7.0, "overlap": 5.0, "seed": 1}
+    return demo.frames(demo.sample(demo.model, "VideoAttentionLongSampler", **more))
+
+
 PICTURES = {
     "VideoAttentionReport": report,
     "VideoAttentionPattern": pattern,
@@ -126,6 +133,7 @@ PICTURES = {
     "VideoAttentionCompare": compare,
     "VideoAttentionSchedule": schedule,
     "VideoAttentionCalibrate": calibrate,
+    "VideoAttentionLongSampler": long_sampler,
 }
 
 
@@ -150,16 +158,16 @@ def main() -> int:
 
 
 def keep(files: list[Path], target: Path) -> None:
-    """One picture as it is; of several, every other one in rows of four."""
+    """One picture as it is; of several, a sheet of up to MOST of them, evenly spread, in rows of ROW."""
     from PIL import Image
 
-    shown = [Image.open(file).convert("RGB") for file in sorted(files)]
+    chosen = sorted(files)[:: -(-len(files) // MOST)]
+    shown = [Image.open(file).convert("RGB") for file in chosen]
     if len(shown) > 1:
-        width, height = shown[0].size
-        rows = -(-len(shown) // 4)
-        sheet = Image.new("RGB", (4 * width, rows * height), "white")
+        row, (width, height) = ROW if len(shown) > ROW else 4, shown[0].size
+        sheet = Image.new("RGB", (row * width, -(-len(shown) // row) * height), "white")
         for number, picture in enumerate(shown):
-            sheet.paste(picture, (number % 4 * width, number // 4 * height))
+            sheet.paste(picture, (number % row * width, number // row * height))
         shown = [sheet]
     shown[0].thumbnail((LONGEST, LONGEST), Image.LANCZOS)
     shown[0].quantize(128).save(target, optimize=True)
