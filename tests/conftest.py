@@ -58,6 +58,8 @@ def comfy_host(tmp_path_factory) -> Path:
         import comfy.options
 
         comfy.options.enable_args_parsing()
+        # As main.py does it: ComfyUI's `nodes` puts its folder comfy/ with another `utils` first on the path.
+        importlib.import_module("utils.extra_config")
         import comfy.sample
         import comfy.sd
 
@@ -171,7 +173,7 @@ class Lab:
     @staticmethod
     def hooks(model) -> int:
         """How many hooks there are on the modules of a MODEL."""
-        return sum(len(m._forward_pre_hooks) for m in model.model.diffusion_model.modules())
+        return sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.model.diffusion_model.modules())
 
 
 @pytest.fixture

@@ -225,7 +225,7 @@ def test_a_latent_of_nobody(lab, plain, pack):
 
 def test_the_report_node_passes_on_and_draws(lab):
     latent = {"samples": lab.sample(lab.backend(backend="sage")), "batch_index": [0]}
-    passed, text, picture = lab.pack.nodes.report.VideoAttentionReport.execute(latent).args
+    passed, text, picture, *_ = lab.pack.nodes.report.VideoAttentionReport.execute(latent).args
     assert passed is latent
     assert text.startswith(
         "LTXVModel, 2 x 3 x 4 tokens (time x height x width), 4 steps: 0 of 16 attention calls ran on"
