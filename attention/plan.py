@@ -34,14 +34,14 @@ class Candidate:
         """`sage` or `sliding tile (frames 12, height 50, width 50)`."""
         if self.pattern is None:
             return self.backend
-        # Flags and tiles that are as always say nothing.
+        # Flags, tiles and the like that are as always say nothing.
         told = [f for f in dataclasses.fields(self.pattern) if self._tells(f)]
         words = ", ".join(f"{f.name} {_plain(getattr(self.pattern, f.name))}" for f in told)
         return f"{self.pattern.name} ({words})" if words else self.pattern.name
 
     def _tells(self, field) -> bool:
         value = getattr(self.pattern, field.name)
-        return value != field.default or (type(value) in (int, float) and field.name != "step")
+        return value != field.default or (type(value) in (int, float) and field.name not in ("step", "refresh"))
 
     def fits(self, role: str) -> bool:
         """Whether it can do anything for calls of this role: patterns are about the video's own tokens."""
