@@ -73,7 +73,7 @@ def report(demo: Demo):
 def pattern(demo: Demo):
     # Larger than the demo model's own: nothing is sampled, and a window shows.
     latent = (demo.prompt.add("EmptyLTXVLatentVideo", width=768, height=512, length=121), 0)
-    more = {"pattern": "sliding tile", "pattern.frames": 4, "latent": latent}
+    more = {"pattern": "sliding tile", "pattern.time": 4.0, "latent": latent}
     return demo.picture(demo.prompt.add("VideoAttentionPattern", model=demo.model, **more), "picture")
 
 

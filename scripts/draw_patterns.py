@@ -1,0 +1,44 @@
+"""Draws web/docs/patterns.png: what one token sees under each pattern with a fixed mask, and the masks.
+
+python scripts/draw_patterns.py
+"""
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from attention import patterns
+from attention.draw import PAPER
+from attention.draw_pattern import draw_pattern
+
+# 81 frames of 640 x 448 pixels in Wan.
+GRID = (21, 28, 40)
+SHOWN = (
+    patterns.Spatial(),
+    patterns.Temporal(),
+    patterns.TemporalWindow(5),
+    patterns.SlidingTile(),
+    patterns.Neighbourhood(),
+    patterns.Radial(60),
+    patterns.Union((patterns.Spatial(), patterns.Temporal())),
+    patterns.Intersection((patterns.Radial(), patterns.Neighbourhood())),
+)
+WIDTH, COLUMNS = 560, 2
+
+
+def main() -> None:
+    cards = [draw_pattern(pattern, GRID)[0] for pattern in SHOWN]
+    height = round(cards[0].height * WIDTH / cards[0].width)
+    sheet = Image.new("RGB", (COLUMNS * WIDTH, -(-len(cards) // COLUMNS) * height), PAPER)
+    for number, card in enumerate(cards):
+        place = number % COLUMNS * WIDTH, number // COLUMNS * height
+        sheet.paste(card.resize((WIDTH, height), Image.Resampling.LANCZOS), place)
+    sheet.quantize(96).save(ROOT / "web" / "docs" / "patterns.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()
