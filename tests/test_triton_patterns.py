@@ -19,8 +19,14 @@ from attention import grid as g
 from attention import patterns as p
 from attention import registry, sparse
 from attention.call import describe
+from attention.decide import Incoming, decide
+from attention.moment import MOMENT, Moment
 from attention.patterns.blocks import select
+from attention.rules import Rule, Shape
+from attention.site import SITE, Site
 from attention.sparse import Task, lists
+from attention.tally import Tally
+from attention.tokens import Tokens
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = tuple(engine.name for engine in (lists.INT8, lists.HALF, lists.FLOAT8))
@@ -83,6 +89,17 @@ def test_auto_takes_what_was_measured():
     place = place_of((4, 6, 6), 3)
     for pattern in PATTERNS:
         assert not set(sparse.prepare(pattern, place, on_gpu(place)).engines) & set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_render_on_the_cpu_goes_on_and_says_why(name):
+    place = place_of((4, 6, 6))
+    q, k, v = draw(place, dim=64, dtype=torch.float16)
+    rule = Rule("", shape=Shape(p.Radial(step=1), name))
+    options = {SITE: Site("", "self", 0), MOMENT: Moment(Tally(), tokens=Tokens(place.grid))}
+    record = decide(Incoming(None, q, k, v, 2, None, None, True, {}), options, (rule,), (True,), "host", Tally())
+    reason = registry.why_not(name) or "needs cuda, the tensors are on cpu"
+    assert record.unshaped == ("radial", f"{name}: {reason}") and record.kernel is None
 
 
 def planned(pattern, grid=LARGE, sinks=0) -> lists.Plan:
