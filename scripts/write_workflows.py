@@ -80,13 +80,13 @@ def main() -> int:
         for name, workflow in made.items():
             (FOLDER / f"{name}.json").write_text(to_json(workflow))
             host.say(f"{name}.json")
-    prepare(folder, made.values())
+    prepare(made.values())
     with host.serve(folder, BASE) as address:
         take_pictures(address, list(made), options.run)
     return 0
 
 
-def prepare(comfyui: Path, workflows: Iterable[dict]) -> None:
+def prepare(workflows: Iterable[dict]) -> None:
     """A base folder in which every file that a workflow names is there, if only as a name: no red frames."""
     named = [entry for w in workflows for node in w["nodes"] for entry in node["properties"].get("models", ())]
     for entry in named:
@@ -94,7 +94,7 @@ def prepare(comfyui: Path, workflows: Iterable[dict]) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
     (BASE / "input").mkdir(exist_ok=True)
-    shutil.copy(comfyui / "input" / "example.png", BASE / "input")
+    shutil.copy(host.ROOT / "art" / "icon.png", BASE / "input" / "example.png")
     settings = BASE / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps(SETTINGS))
