@@ -16,7 +16,21 @@ UNKNOWN = (
 )
 
 # Nodes whose model counts what it does.
-PATCHING = {f"VideoAttention{name}" for name in ("Backend", "LoadModel", "Pattern", "Strength", "Calibrate", "LoadPlan")}
+PATCHING = {
+    f"VideoAttention{name}"
+    for name in (
+        "Backend",
+        "LoadModel",
+        "Pattern",
+        "Strength",
+        "Calibrate",
+        "LoadPlan",
+        "SpatiotemporalGuidance",
+        "PerturbedAttentionGuidance",
+        "NormalizedAttentionGuidance",
+        "Enhance",
+    )
+}
 
 
 class VideoAttentionReport(io.ComfyNode):
