@@ -138,10 +138,18 @@ class Probe:
 
 def runner(candidate: Candidate, role: str, incoming: Incoming, options) -> Callable | str:
     """A call of the candidate in place of `incoming`, giving (B, H, L, D), or why it cannot run."""
-    record = decide(incoming, options, (candidate.rule(role, (), 0.0, 1.0),), (True,), registry.HOST, Tally())
+    rule = candidate.rule(role, (), 0.0, 1.0)
+    try:
+        record = decide(incoming, options, (rule,), (True,), registry.HOST, Tally())
+    except Exception as failure:
+        return _sentence(failure)
     if record.kernel is None:
         return record.unshaped[1] if record.unshaped else record.reason or "no rule covers this call"
     return partial(incoming.run, record.kernel)
+
+
+def _sentence(failure: Exception) -> str:
+    return f"{type(failure).__name__}: {failure}".splitlines()[0]
 
 
 def judge(run: Callable, truth: torch.Tensor) -> Trial:
@@ -149,7 +157,7 @@ def judge(run: Callable, truth: torch.Tensor) -> Trial:
     try:
         out = run()
     except Exception as failure:
-        return Trial(math.inf, reason=f"{type(failure).__name__}: {failure}".splitlines()[0])
+        return Trial(math.inf, reason=_sentence(failure))
     error = distance([out], [truth])
     return Trial(math.inf, error) if math.isfinite(error) else Trial(math.inf, reason="NaN or Inf in the output")
 

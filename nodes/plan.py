@@ -66,10 +66,10 @@ class VideoAttentionCalibrate(io.ComfyNode):
 
 def _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name) -> tuple:
     """(Job, line about its noise levels). ValueError for a MODEL that is not as it would be without this pack."""
-    if any(rule.strength is None for rule in _host.rules_of(model)):
+    if _host.rules_of(model):
         raise ValueError(
-            "model: it went through Video Attention Backend, Pattern or a plan already. Connect the model from before "
-            "them, or put Video Attention Clear in between."
+            "model: nodes of this pack have changed its attention already. Connect the model from before them, or put "
+            "Video Attention Clear in between; Video Attention Strength can follow behind."
         )
     latent = _sampling.fitted(model, latent)
     sigmas, line = _sampling.sigmas_of(model, sampler_name, scheduler_name, steps, 1.0, latent)

@@ -193,6 +193,16 @@ def test_a_candidate_that_fails_later_is_left_out_too(bench, lab):
     assert found["plan"].steps == ()
 
 
+def test_a_candidate_that_cannot_be_prepared_is_left_out(bench, lab):
+    def decide(*args):
+        raise MemoryError("no room for tiles")
+
+    bench.set(bench.probe, "decide", decide)
+    found = bench.calibrate(custom_budget=10.0)
+    assert "spatial as self-attention, temporal as self-attention: MemoryError: no room for tiles" in found["info"]
+    assert found["plan"].steps == ()
+
+
 def test_a_candidate_that_is_no_faster_is_not_worth_a_sampling(bench, lab):
     bench.set(bench.probe, "race", lambda runs, device: dict.fromkeys(runs, 1.0))
     assert bench.calibrate(custom_budget=10.0)["plan"].steps == ()

@@ -41,7 +41,7 @@ def test_two_models_keep_their_own_plans(bench, lab, second, plain):
 
 
 def test_a_model_that_is_not_as_loaded_is_refused(bench, lab):
-    with pytest.raises(ValueError, match="put Video Attention Clear in between"):
+    with pytest.raises(ValueError, match="put Video Attention Clear in"):
         bench.calibrate(lab.backend())
     assert bench.calibrate(lab.clear(lab.backend()))["plan"].model == "LTXVModel"
 
