@@ -111,6 +111,15 @@ def test_the_registry_can_read_pyproject():
     assert meta["dynamic"] == ["dependencies"], "requirements.txt is the one list"
 
 
+def test_the_page_s_extensions_carry_the_pack_s_name():
+    """Two packs with one name: the second throws. comfy-test asks for the DisplayName, small and without spaces."""
+    prefix = project()["tool"]["comfy"]["DisplayName"].replace(" ", "").lower() + "."
+    names = {
+        f.name: re.search(r'registerExtension\(\{\s*name: "([^"]*)"', f.read_text()) for f in ROOT.glob("web/*.js")
+    }
+    assert names and all(found and found[1].startswith(prefix) for found in names.values()), names
+
+
 def test_the_changelog_knows_the_version():
     assert f"## [{project()['project']['version']}]" in (ROOT / "CHANGELOG.md").read_text()
 
