@@ -11,15 +11,15 @@ STYLE = Path(__file__).with_name("tour.css").read_text(encoding="ascii")
 ABOUT = {
     "dense": "Every token of the clip sees every other: what the model was trained with.",
     "inside each frame": "Same weights, same noise, but no token sees another frame. One Pattern node.",
-    "plan at quality": "Calibrate measured kernels and patterns on this prompt and kept 3 % of error.",
+    "plan at quality": "Calibrate tried kernels and patterns on this prompt and kept the error below 3\u00a0%.",
 }
 # name -> (heading, unit, digits, best: min or max, None for neither)
 FIGURES = {
-    "flicker": ("flicker", "luma, 0 to 1", 4, min),
+    "flicker": ("flicker", "luma, 0 to 1", 5, min),
     "warping error": ("warping error", "RGB, 0 to 1", 5, min),
     "acceleration": ("acceleration", "px / frame\u00b2", 2, min),
-    "identity drift": ("identity drift", "1 - cosine", 4, min),
-    "sharpness": ("sharpness", "Laplacian", 4, max),
+    "identity drift": ("identity drift", "1 - cosine", 3, None),
+    "sharpness": ("sharpness", "Laplacian", 5, None),
     "PSNR": ("PSNR", "dB to dense", 1, None),
     "SSIM": ("SSIM", "to dense", 3, None),
 }
@@ -37,9 +37,10 @@ def page(words: str, ways: list[dict], machine: str) -> str:
         f'<div class="ways">{"".join(map(card, ways))}</div>',
         figures(ways),
         look(ways[0]),
-        "<h2>What ran, and what it cost</h2><p>From Video Attention Report: each role of attention, the kernel that "
+        '<section id="ran"><h2>What ran, and what it cost</h2>'
+        "<p>From Video Attention Report: each role of attention, the kernel that "
         "ran it, and a column for each step of the sampling, attention in colour.</p>"
-        f'<div class="ran">{"".join(ran(way, colours) for way in ways)}</div>',
+        f'<div class="ran">{"".join(ran(way, colours) for way in ways)}</div></section>',
         changed(ways[1:]),
         *map(plan, ways),
         f"<footer>python scripts/demo.py --tour &middot; {escape(machine)}. Frames are numbered from 0.</footer>",
@@ -62,9 +63,9 @@ def seconds(way: dict) -> tuple[float, float]:
 def card(way: dict) -> str:
     each, attention = seconds(way)
     rows = {"attention, all steps": f"{attention:.2f} s", "a step": f"{1000 * each:.0f} ms"}
-    rows["flicker"] = number(way["figures"].get("flicker"), 4)
+    rows["flicker"] = number(way["figures"].get("flicker"), 5)
     if "PSNR" in way["figures"]:
-        rows["to the dense clip"] = f"{number(way['figures']['PSNR'], 1)} dB"
+        rows["to the dense clip"] = number(way["figures"]["PSNR"], 1, " dB")
     else:
         rows["to the dense clip"] = "the reference"
     told = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows.items())
@@ -75,8 +76,9 @@ def card(way: dict) -> str:
     )
 
 
-def number(value: float | None, digits: int) -> str:
-    return "\u221e" if value is None else f"{value:.{digits}f}"
+def number(value: float | None, digits: int, unit: str = "") -> str:
+    """None is what JSON has for infinity: a PSNR of equal clips."""
+    return "equal" if value is None else f"{value:.{digits}f}{unit}"
 
 
 def figures(ways: list[dict]) -> str:
@@ -93,9 +95,10 @@ def figures(ways: list[dict]) -> str:
             cells += f"<td{mark}>{told}</td>"
         body += f"<tr><td>{escape(way['name'])}</td>{cells}</tr>"
     return (
-        "<h2>What it changed</h2><p>From Temporal Metrics and Compare; less flicker, error, acceleration and drift is "
+        '<section id="figures"><h2>What it changed</h2>'
+        "<p>From Temporal Metrics and Compare; less flicker, error, acceleration and drift is "
         "steadier. A clip of unrelated frames flickers; one that follows the dense clip has a high PSNR.</p>"
-        f"<table><tr><th></th>{heads}</tr>{body}</table>"
+        f"<table><tr><th></th>{heads}</tr>{body}</table></section>"
     )
 
 
@@ -116,13 +119,14 @@ def look(way: dict) -> str:
     key = "".join(f'<span><i style="background:{PARTS.get(name, REST)}"></i>{escape(name)}</span>' for name in names)
     words = picture(way["token_heat"][0], "what each token of the prompt receives")
     return (
-        f"<h2>Where the model looks</h2><p>From Video Attention Maps: the attention of {escape(where[1])}, ringed, "
+        '<section id="look"><h2>Where the model looks</h2>'
+        f"<p>From Video Attention Maps: the attention of {escape(where[1])}, ringed, "
         "over the whole clip, in the mean of all blocks and heads; brighter is more. On the node, a click on a frame "
         f'asks again from there.</p><div class="film">{film}</div>'
         "<p><b>How that attention is divided.</b> The same frame, the same place at other times, or elsewhere: what a "
         f'spatial or temporal pattern would keep.</p><div class="bars">{bars}</div><div class="key">{key}</div>'
         f"<details><summary>What each word of the prompt receives</summary>{words}"
-        f"<pre>{escape(way['maps text'])}</pre></details>"
+        f"<pre>{escape(way['maps text'])}</pre></details></section>"
     )
 
 
@@ -186,13 +190,18 @@ def changed(ways: list[dict]) -> str:
         f"<pre>{escape(way['compare text'])}</pre></details></div>"
         for way in ways
     )
-    return f'<h2>The frame that differs most</h2><p>From Video Attention Compare.</p><div class="two">{cells}</div>'
+    return (
+        '<section id="differs"><h2>The frame that differs most</h2><p>From Video Attention Compare.</p>'
+        f'<div class="two">{cells}</div></section>'
+    )
 
 
 def plan(way: dict) -> str:
     if "plan text" not in way:
         return ""
     return (
-        "<h2>The plan</h2><p>From Video Attention Calibrate: what was tried, error against time, and the choice.</p>"
-        f'<div class="two">{picture(way["plan picture"][0], "plan")}<pre>{escape(way["plan text"])}</pre></div>'
+        '<section id="plan"><h2>The plan</h2>'
+        "<p>From Video Attention Calibrate: what was tried, error against time, and the choice.</p>"
+        f"{picture(way['plan picture'][0], 'plan')}<details><summary>in words</summary>"
+        f"<pre>{escape(way['plan text'])}</pre></details></section>"
     )
