@@ -92,8 +92,8 @@ def _run(
     )  # fmt: skip
     override = options.get(SLOT)
     out = func(q, k, v, heads, **named) if override is None else override(func, q, k, v, heads, **named)
-    # What a graph was told: dense, and no view of what it gave.
-    out = out.contiguous()
+    # What a graph was told: q's dtype, dense, and no view of what it gave.
+    out = out.to(q.dtype).contiguous()
     taken = out.untyped_storage().data_ptr()
     return out.clone() if taken in (t.untyped_storage().data_ptr() for t in (q, k, v)) else out
 

@@ -73,6 +73,21 @@ def test_compile_after_us(lab, plain, compiled, backend):
     assert graphs() == 1 and not broken_at()
 
 
+def test_compile_before_us(lab, plain, compiled):
+    """The order of the two nodes does not matter: both take effect when the model is sampled."""
+    out = lab.sample(lab.backend(compiled(lab.model)))
+    assert lab.error(out, plain) <= 1e-4 and lab.calls_of(lab.report(out)) == OURS
+    assert graphs() == 1 and not broken_at()
+
+
+def test_an_unknown_model_compiled(lab, plain, pack, compiled, monkeypatch):
+    """Nobody announces its calls, so the router is hidden from the compiler instead: graph breaks, and right."""
+    monkeypatch.setattr(pack.nodes._sites, "find", lambda name: None)
+    out = lab.sample(compiled(lab.backend(role="self")))
+    assert lab.error(out, plain) <= 1e-4 and lab.calls_of(lab.report(out))["self", "sdpa"] == BLOCKS * STEPS
+    assert broken_at()
+
+
 def test_blocks_compiled_one_by_one_share_a_graph(lab, plain, compiled):
     keys = [f"diffusion_model.transformer_blocks.{index}" for index in range(BLOCKS)]
     out = lab.sample(compiled(lab.backend(blocks="1"), keys=keys))
