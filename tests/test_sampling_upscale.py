@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from studio import CASES, STEPS, Studio, first, interrupt, latent_of, nan, same
+from studio import CASES, Studio, first, interrupt, latent_of, nan, same
 from studio import bar as bar
 from studio import flawed as flawed
 from tiny import case as tiny_case
@@ -206,14 +206,16 @@ def cached(model):
 
 
 def test_a_cache_begins_anew_in_each_stage(pack, inference):
-    """EasyCache on one model in both stages: what two KSamplerAdvanced give, and its first steps are evaluated."""
+    """EasyCache on one model in both stages: what two samplers in a row give, each with a cache of its own."""
     studio = Studio(pack, wan.TEXT_ONLY[0])
     latent = latent_of(studio.case, filled=True)
     model = cached(studio.model)
-    middle = studio.advanced(latent, 0, 2, True, model=model)
-    theirs = studio.advanced(middle, 2, STEPS, False, model=model)
-    assert same(studio.two(latent, model, None, switch_step=2, cfg_low=3.5)[0], theirs)
-    assert not same(studio.two(latent, switch_step=2, cfg_low=3.5)[0], theirs), "it does skip"
+    sigmas = torch.linspace(1.0, 0.0, 13)
+    middle = studio.custom(latent, sigmas=sigmas[:7], model=model)[0]
+    theirs = studio.custom(middle, noise=None, sigmas=sigmas[6:], model=model)[0]
+    cfg = {"cfg_high": 4.0, "cfg_low": 4.0, "switch_step": 6}
+    assert same(studio.two(latent, model, None, sigmas=sigmas, **cfg)[0], theirs)
+    assert not same(studio.two(latent, sigmas=sigmas, **cfg)[0], theirs), "it does skip"
     small = studio.custom(latent, sigmas=FIRST, model=model)[0]
     large = studio.custom({**small, "samples": doubled(small["samples"])}, sigmas=SECOND, model=model)[0]
     assert same(grow(studio, latent, high=model)[0], large), "of another size even"

@@ -14,6 +14,11 @@ const REPORTS = [
   "VideoAttentionCompare",
   "VideoAttentionCalibrate",
   "VideoAttentionLoadPlan",
+  "VideoAttentionSchedule",
+  "VideoAttentionSampler",
+  "VideoAttentionSamplerAdvanced",
+  "VideoAttentionTwoStageSampler",
+  "VideoAttentionLongSampler",
 ];
 const LINES = [
   "VideoAttentionBackend",
