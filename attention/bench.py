@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from . import registry
 from .call import Call
 from .choose import HOST_RUN, Sample, Trial, time_call, try_kernel
@@ -21,6 +23,7 @@ class Bench:
     def __init__(self, previous=None):
         self.previous = previous
         self.trials: dict[tuple[str, Call], tuple[Trial, ...]] = {}
+        self._try_eagerly = torch.compiler.disable(self._try)
 
     def __deepcopy__(self, memo):
         return self
@@ -29,15 +32,17 @@ class Bench:
         self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
     ):
         """The override contract of comfy.ldm.modules.attention.wrap_attn."""
-        incoming = Incoming(func, q, k, v, heads, mask, attn_precision, skip_reshape, kw)
-        site, _, call, odd = inspect(incoming, kw.get("transformer_options") or {})
-        if odd is None and (site.role, call) not in self.trials:
-            self.trials[site.role, call] = measure(incoming, call)
+        self._try_eagerly(Incoming(func, q, k, v, heads, mask, attn_precision, skip_reshape, kw))
         following = func if self.previous is None else lambda *a, **n: self.previous(func, *a, **n)
         return following(
             q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=skip_reshape,
             skip_output_reshape=skip_output_reshape, **kw,
         )  # fmt: skip
+
+    def _try(self, incoming: Incoming) -> None:
+        site, _, call, odd = inspect(incoming, incoming.kw.get("transformer_options") or {})
+        if odd is None and (site.role, call) not in self.trials:
+            self.trials[site.role, call] = measure(incoming, call)
 
 
 def measure(incoming: Incoming, call: Call) -> tuple[Trial, ...]:

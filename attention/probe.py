@@ -47,6 +47,7 @@ class Probe:
         self.trials, self.previous, self.check = trials, previous, check
         self.step: int | None = None
         self._instead: Router | None = None
+        self._answer_eagerly = torch.compiler.disable(self._answer)
 
     @property
     def done(self) -> bool:
@@ -61,15 +62,19 @@ class Probe:
         self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
     ):
         """The override contract of comfy.ldm.modules.attention.wrap_attn."""
-        following = func if self.previous is None else partial(self.previous, func)
         args = (q, k, v, heads, mask, attn_precision, skip_reshape, skip_output_reshape)
+        return self._answer_eagerly(func, args, kw)
+
+    def _answer(self, func, args, kw):
+        following = func if self.previous is None else partial(self.previous, func)
         if self._instead is not None:
             return self._instead(func, *args, **kw)
         if self.step in self.steps:
             self._try(Incoming(following, *args[:7], kw), kw.get("transformer_options") or {})
+        q, k, v, heads, mask, precision, split_in, split_out = args
         return following(
-            q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=skip_reshape,
-            skip_output_reshape=skip_output_reshape, **kw,
+            q, k, v, heads, mask=mask, attn_precision=precision,
+            skip_reshape=split_in, skip_output_reshape=split_out, **kw,
         )  # fmt: skip
 
     def _try(self, incoming: Incoming, options) -> None:

@@ -52,6 +52,19 @@ def test_an_override_before_it_still_runs():
     assert seen == [1]
 
 
+def test_torch_compile_does_not_look_inside():
+    import torch._dynamo.utils
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    override, q = bench.Bench(), torch.randn(1, 8, 32)
+    model = torch.compile(lambda q: override(host, q, q + 1, q, 2) + 1, backend="eager")
+    torch.testing.assert_close(model(q), host(q, q + 1, q, 2) + 1)
+    (why,) = torch._dynamo.utils.counters["graph_break"]
+    assert "torch.compiler.disable" in why and len(override.trials) == 1
+    torch._dynamo.reset()
+
+
 def test_the_node_measures_a_real_model(lab, plain):
     node = lab.pack.nodes.benchmark.VideoAttentionBenchmark
     table, picture = node.execute(lab.model, lab.prompt[0], {"samples": torch.zeros(1, 128, 2, 3, 4)}, 1).args
