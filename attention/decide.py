@@ -105,7 +105,7 @@ def _shape(incoming, rule: Rule, site, place: Place | str, call, odd, host: str,
     reason, shape = odd or (place if isinstance(place, str) else None), rule.shape
     if reason is None and place.stop - place.start < shape.min_tokens:
         reason = f"{place.stop - place.start} video tokens, fewer than min_tokens"
-    found = reason or runners(shape.pattern, place, call, block=site.block or 0, engine=shape.engine)
+    found = reason or runners(shape.pattern, place, call, block=site.block or 0, engine=shape.engine, order=place.order)
     if isinstance(found, str):
         if rule.on_unsupported == ERROR:
             raise UnsupportedAttention(sentence(shape.pattern.name, site, call, found, "pattern"))

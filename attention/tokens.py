@@ -28,7 +28,8 @@ class Place:
     """The video's tokens in one call: `grid` in raster order from token `start` on the `side` that has them.
 
     side: BOTH for self-attention, where queries and keys are the same tokens; QUERIES or KEYS for cross-attention.
-    before, after: the spans around them, every length known.
+    before, after: the spans around them, every length known. order: in which they stand where they have been moved,
+    boxes of grid.CUBE; see grid.order.
     """
 
     grid: Grid
@@ -36,6 +37,7 @@ class Place:
     side: str
     before: tuple[Span, ...] = ()
     after: tuple[Span, ...] = ()
+    order: str = "raster"
 
     @property
     def stop(self) -> int:
@@ -51,6 +53,7 @@ class Tokens:
     prefix, suffix: what stands before and after the video in the same sequence. At most one length is None.
     levels: the grids of a U-Net's coarser levels.
     keys: (role, number of keys) for calls that one module makes with several kinds of keys.
+    order: as of Place.
     """
 
     grid: Grid | None
@@ -59,6 +62,7 @@ class Tokens:
     unknown: str | None = None
     levels: tuple[Grid, ...] = ()
     keys: tuple[tuple[str, int], ...] = ()
+    order: str = "raster"
 
     def role(self, role: str, kv_len: int) -> str:
         """`role` as announced, or the one that the number of keys tells."""
@@ -87,7 +91,7 @@ class Tokens:
             return f"{length} tokens do not fit the grid {t} x {y} x {x}"
         before = tuple(Span(s.kind, rest if s.length is None else s.length) for s in self.prefix)
         after = tuple(Span(s.kind, rest if s.length is None else s.length) for s in self.suffix)
-        return Place(self.grid, sum(span.length for span in before), side, before, after)
+        return Place(self.grid, sum(span.length for span in before), side, before, after, self.order)
 
     def _place_folded(self, role: str, length: int, side: str) -> Place | str:
         """Other axes are folded into the batch: one frame, or one place over time, is the whole sequence."""

@@ -14,7 +14,7 @@ from ..attention.router import Router
 from ..attention.rules import ERROR, Rule
 from ..attention.site import CALLER, Caller
 from ..attention.tally import Tally
-from . import _live, _runs, _sites
+from . import _live, _orders, _runs, _sites
 
 SLOT = "optimized_attention_override"
 KEY = "video_attention"
@@ -106,12 +106,14 @@ def _attach(patcher) -> None:
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, count_run)
     patcher.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, publish_step)
     _sites.attach(patcher)
+    _orders.attach(patcher)
 
 
 def _detach(patcher) -> None:
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE):
         patcher.remove_wrappers_with_key(kind, KEY)
     _sites.detach(patcher)
+    _orders.detach(patcher)
 
 
 def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, *args, **kwargs):
