@@ -177,5 +177,7 @@ def test_the_floors_are_the_peaks():
     assert floor(h200, *size, quantised=True, density=0.25).tensor == pytest.approx(int8.tensor / 4)
     assert floor(h200, 40, 75600, 75600, 64, quantised=True).bound == "exponentials"
     assert floor(h200, 40, 1, 75600, 128, quantised=False).bound == "memory"
+    eight = floor(h200, *size, quantised=True, float8=True)
+    assert eight.tensor / int8.tensor == pytest.approx(2 / 3) and eight.memory > int8.memory
     # Wan 720p, 40 heads: 3.1 GB for q, k, v and the output, 0.65 ms.
     assert half.memory == pytest.approx(0.645, abs=0.01)
