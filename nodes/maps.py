@@ -28,7 +28,7 @@ class VideoAttentionMaps(io.ComfyNode):
             ),
             search_aliases=["attention map", "heat map", "where does the model look", "token heat", "visualise"],
             is_output_node=True,
-            inputs=[*_sources(), *_choices()],
+            inputs=[*_sources(), *_choices(), *_noise()],
             outputs=[
                 io.Image.Output("heat", tooltip="A picture for each frame of the token grid, the query marked."),
                 io.Image.Output("shares", tooltip="A bar for each block: in the frame, at the place, elsewhere, text."),
@@ -105,6 +105,11 @@ def _choices() -> list:
             tooltip="Frame of the query point, as the heat map counts: one for each frame of the latent, which holds "
             "4 to 8 pictures in most models.",
         ),
+    ]
+
+
+def _noise() -> list:
+    return [
         # Without the front end's own "randomize": another noise in each run would hide what a click changes.
         io.Int.Input(
             "seed",

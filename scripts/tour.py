@@ -25,7 +25,7 @@ SEED, STEPS, SIZE, FRAMES, FPS = 7, 20, 256, 57, 25
 # Few choices and one seed: a minute instead of many. A user's own calibration has the node's defaults.
 QUICK = {"budget": "quality", "block_groups": 1, "step_ranges": 2, "seeds": 1, "steps": 8}
 DENSE, SPATIAL, PLAN = "dense", "inside each frame", "plan at quality"
-PICTURE_IN_LATENT_FRAME = 8
+PICTURES_EACH = 8  # of a latent frame
 
 
 class Prompt:
@@ -175,8 +175,9 @@ def quick(tour: Tour) -> dict:
 
 def query(clip: np.ndarray) -> tuple[float, float, int]:
     """A point on the shape: (x, y) in percent and the latent frame, in the middle of the clip. clip: (F, H, W, 3)."""
-    frame = len(clip) // PICTURE_IN_LATENT_FRAME // 2
-    picture = clip[frame * PICTURE_IN_LATENT_FRAME + PICTURE_IN_LATENT_FRAME // 2].astype(float)
+    frame = ((FRAMES - 1) // PICTURES_EACH + 1) // 2
+    # A still clip has one frame once it is saved.
+    picture = clip[min(frame * PICTURES_EACH + PICTURES_EACH // 2, len(clip) - 1)].astype(float)
     colour = picture.max(-1) - picture.min(-1)
     y, x = np.argwhere(colour >= 0.6 * colour.max()).mean(0)
     return 100.0 * x / picture.shape[1], 100.0 * y / picture.shape[0], frame

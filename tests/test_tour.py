@@ -65,6 +65,7 @@ def test_a_clip_is_asked_about_at_its_shape():
     clip[:, 60:70, 20:30] = (220, 30, 30)
     clip[:32] = 128
     assert tour.query(clip) == (pytest.approx(24.5), pytest.approx(81, abs=0.5), 4)
+    assert tour.query(clip[:1])[2] == 4, "a still clip"
 
 
 def test_a_prompt_links_and_keeps_defaults():
@@ -86,7 +87,7 @@ def test_a_prompt_links_and_keeps_defaults():
 def test_the_tour_on_a_real_server(server, tmp_path, monkeypatch):
     monkeypatch.setattr(tour, "FOLDER", tmp_path / "tour")
     monkeypatch.setattr(tour, "PAGE", tmp_path / "tour.html")
-    for name, small in {"SIZE": 64, "FRAMES": 17, "STEPS": 2, "QUICK": {**tour.QUICK, "steps": 1}}.items():
+    for name, small in {"SIZE": 64, "FRAMES": 17, "STEPS": 2, "QUICK": {**tour.QUICK, "steps": 2}}.items():
         monkeypatch.setattr(tour, name, small)
     options = SimpleNamespace(colour=None, shape=None, direction="up", seed=None, steps=None)
     page = tour.run(server[0], options, server[1])["the page"].read_text()
