@@ -28,7 +28,7 @@ AGAIN = (
     "sm_90, dense, bfloat16, head size 128",
     "sm_90, dense, float16, head size 96",
     "sm_90, key mask, int8, head size 64",
-    "sm_90, lists, int8 and bfloat16, head size 128",
+    "sm_90, lists, masks, int8 and bfloat16, head size 128",
     "sm_120, lists, masks, means, int8, head size 128",
     "sm_89, lists, masks, float16, head size 128",
     "sm_90, dense, int8 and float8, head size 128",
