@@ -265,7 +265,8 @@ def test_as_many_frames_as_text_channels(plain_studio, method):
     assert plain_studio.long(latent, method=method)[0]["samples"].isfinite().all()
 
 
-def test_previews_show_the_window_at_work(plain_studio, bar, previews):
+def test_previews_show_the_window_at_work(plain_studio, bar, previews, monkeypatch):
+    monkeypatch.setattr(plain_studio.pack.nodes._progress, "SHARE", 1.0)
     plain_studio.long(method="extend")
     last = [bar[window * STEPS - 1][2][1].tobytes() for window in (1, 2, 3)]
     assert len(set(last)) == 3
