@@ -114,11 +114,13 @@ def table(options, plans: list, errors: list[list[float]], took: float) -> str:
         rows.append(f"| {' | '.join(map(str, cells))} |")
     within = all(1 / GOAL <= mean / plan.error <= GOAL for plan, mean in zip(plans, means) if plan.error)
     ordered = means == sorted(means)
+    each = sum(list(one) == sorted(one) for one in zip(*errors))
     settings = (
         f"{options.candidates}, {options.groups} groups of blocks, {options.parts} parts of {options.steps} steps"
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows += ["", f"Goal: within 1.5x {'yes' if within else 'NO'}, tighter is never worse {'yes' if ordered else 'NO'}."]
+    goal = f"Goal: within 1.5x {'yes' if within else 'NO'}, tighter is never worse {'yes' if ordered else 'NO'}"
+    rows += ["", f"{goal}; never on {each} of {len(errors[0])} prompts taken alone."]
     rows += [f"{settings}, {options.seeds} seeds; calibrated in {took:.0f} s. {machine(device)}, {date.today()}."]
     return "\n".join(rows)
 
