@@ -11,6 +11,7 @@ from .grid import ORDERS
 from .rules import CHOICES, Rule, Shape
 from .site import COVERS, ROLES, SELF
 
+# Of the file. A new field of a pattern is a new schema: no file from before has a value for it, and none is guessed.
 NAME, SCHEMA = "video_attention_plan", 1
 MAX_BYTES = 1 << 20
 MAX_STEPS = 1024

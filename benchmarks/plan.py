@@ -1,7 +1,8 @@
 """Plans for three budgets on the demo model: the error that was predicted beside the one on prompts never seen.
 
     python -m benchmarks.plan [--budgets 0.01,0.03,0.1] [--prompts N] [--seeds N] [--steps N] [--groups N] [--parts N]
-                              [--candidates patterns|kernels|"kernels and patterns"] [--end-error each|one] [--out FILE]
+                              [--candidates patterns|kernels|"kernels and patterns"] [--end-error each|one]
+                              [--threads N] [--out FILE]
 
 Calibrates once on one prompt, for all budgets, then samples other prompts with other seeds, exact and by each plan.
 Errors are relative L2 of the final latent. `goal`: the root mean square over those prompts is within 1.5x of what was
@@ -30,6 +31,7 @@ GOAL = 1.5
 
 def main() -> None:
     options = arguments()
+    torch.set_num_threads(options.threads)
     if host_paths.enter(cpu=not torch.cuda.is_available()) is None:
         raise SystemExit("no ComfyUI in .host: run python scripts/host.py")
     import comfy.utils
@@ -47,6 +49,8 @@ def arguments():
     parser.add_argument("--budgets", type=lambda text: sorted(map(float, text.split(","))), default=[0.01, 0.03, 0.1])
     for name, value in {"prompts": 16, "seeds": 3, "steps": 8, "groups": 3, "parts": 2}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    # Threads of a busy machine wait for each other: with two this took over 45 minutes there, with one six.
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--candidates", default="patterns")
     parser.add_argument("--end-error", choices=("each", "one"), default="each")
     parser.add_argument("--out", type=Path)
