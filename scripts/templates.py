@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from graph import Graph, Node
+from dataclasses import dataclass
+
+from graph import Graph, Node, Socket
 
 BYPASS = 4  # LiteGraph's node mode
 HUB = "https://huggingface.co"
@@ -93,8 +95,44 @@ def save(graph: Graph, column: int, images, fps, name: str, **more) -> None:
 # --- LTX-2.3 ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class LtxParts:
+    """What a graph of LTX-2.3 begins with."""
+
+    checkpoint: Node
+    sound: Node
+    upscaler: Node
+    length: Node
+    rate: Node
+    prompt: Node
+
+
 def ltx(graph: Graph, start_image: bool) -> None:
     """Two stages, video and sound, in one sampler: half the size, then the latent upscaled and refined."""
+    parts = ltx_parts(graph, ANIMATE if start_image else SCENE)
+    small, second = ltx_latents(graph, parts, start_image)
+    more = {"frames_number": parts.length[0], "frame_rate": parts.rate[0], "audio_vae": parts.sound[0]}
+    audio = graph.add("LTXVEmptyLatentAudio", 1, more)
+    latent = graph.add("LTXVConcatAVLatent", 3, {"video_latent": small, "audio_latent": audio[0]})
+    samples = ltx_sampler(graph, parts, latent["latent"], second)
+    report = graph.add("VideoAttentionReport", 5, {"latent": samples["output"]})
+    done = graph.add("LTXVSeparateAVLatent", 5, {"av_latent": report["latent"]})
+    tiles = {"tile_size": 768, "overlap": 64, "temporal_size": 4096, "temporal_overlap": 4}
+    images = graph.add("VAEDecodeTiled", 5, {"samples": done["video_latent"], "vae": parts.checkpoint["VAE"], **tiles})
+    heard = graph.add("LTXVAudioVAEDecode", 5, {"samples": done["audio_latent"], "audio_vae": parts.sound[0]})
+    save(graph, 6, images["IMAGE"], parts.rate[0], f"LTX-2.3_{'i2v' if start_image else 't2v'}", audio=heard[0])
+    size = "both of its sizes" if start_image else "half of its size"
+    graph.note(
+        6,
+        "## LTX-2.3 in two stages, with sound\n\nOne sampler for both: the first stage makes half the size in 8 steps, "
+        f"the second refines the upscaled latent in 3. Set {size}: multiples of 32. Length: 8 n + 1.\n\nThe "
+        "distilled model runs at cfg 1, where a negative prompt does nothing; **Normalized Attention Guidance** makes "
+        "it count: select it and press Ctrl+B.\n\nOne **Video Attention Backend** serves both stages; the report is "
+        "the second's.\n\n" + COMPARE_KERNELS,
+    )
+
+
+def ltx_parts(graph: Graph, text: str) -> LtxParts:
     checkpoint = loaded(graph, 0, LTX, "ckpt_name", "CheckpointLoaderSimple")
     files = {"text_encoder": GEMMA["name"], "ckpt_name": LTX["name"]}
     clip = graph.add("LTXAVTextEncoderLoader", 0, files, models=[GEMMA, LTX])
@@ -102,57 +140,51 @@ def ltx(graph: Graph, start_image: bool) -> None:
     upscaler = loaded(graph, 0, LTX_UPSCALER, "model_name", "LatentUpscaleModelLoader")
     length = graph.add("PrimitiveInt", 0, {"value": 121}, title="Length in frames: 8 n + 1")
     rate = graph.add("PrimitiveFloat", 0, {"value": 24.0}, title="Frames a second")
-    positive, negative = prompts(graph, 1, clip, ANIMATE if start_image else SCENE)
+    positive, negative = prompts(graph, 1, clip, text)
     both = {"positive": positive["CONDITIONING"], "negative": negative["CONDITIONING"], "frame_rate": rate[0]}
-    conditioning = graph.add("LTXVConditioning", 1, both)
-    small = ltx_video(graph, length, "Half of the final size", 640, 352)
-    stages = {}
-    if start_image:
-        picture = graph.add("LoadImage", 2, {"image": "example.png"}, title="Start image")
-        ready = graph.add("LTXVPreprocess", 2, {"image": picture["IMAGE"], "img_compression": 18})
-        large = ltx_video(graph, length, "The final size", 1280, 704)
-        kept = {"vae": checkpoint["VAE"], "image": ready["output_image"]}
-        small, stages["second_latent"] = (
-            graph.add("LTXVImgToVideoInplace", 2, {**kept, "latent": latent, "strength": strength})["latent"]
-            for latent, strength in ((small, 0.7), (large, 1.0))
-        )
-    more = {"frames_number": length[0], "frame_rate": rate[0], "audio_vae": sound[0]}
-    audio = graph.add("LTXVEmptyLatentAudio", 1, more)
-    latent = graph.add("LTXVConcatAVLatent", 3, {"video_latent": small, "audio_latent": audio[0]})
-    lora = {"model": checkpoint["MODEL"], "lora_name": LTX_LORA["name"], "strength_model": 0.5}
+    prompt = graph.add("LTXVConditioning", 1, both)
+    return LtxParts(checkpoint, sound, upscaler, length, rate, prompt)
+
+
+def ltx_latents(graph: Graph, parts: LtxParts, start_image: bool) -> tuple[Socket, Socket | None]:
+    """The first stage's video, and the second's where the start image must be in it again."""
+
+    def empty(title: str, width: int, height: int) -> Socket:
+        size = {"width": width, "height": height, "length": parts.length[0]}
+        return graph.add("EmptyLTXVLatentVideo", 1, size, title=title)["LATENT"]
+
+    def with_image(latent: Socket, strength: float) -> Socket:
+        kept = {"vae": parts.checkpoint["VAE"], "image": image, "latent": latent, "strength": strength}
+        return graph.add("LTXVImgToVideoInplace", 2, kept)["latent"]
+
+    small = empty("Half of the final size", 640, 352)
+    if not start_image:
+        return small, None
+    large = empty("The final size", 1280, 704)
+    picture = graph.add("LoadImage", 2, {"image": "example.png"}, title="Start image")
+    image = graph.add("LTXVPreprocess", 2, {"image": picture["IMAGE"], "img_compression": 18})["output_image"]
+    return with_image(small, 0.7), with_image(large, 1.0)
+
+
+def ltx_sampler(graph: Graph, parts: LtxParts, latent: Socket, second: Socket | None) -> Node:
+    """The distilled model with its kernels, and the sampler of both stages."""
+    lora = {"model": parts.checkpoint["MODEL"], "lora_name": LTX_LORA["name"], "strength_model": 0.5}
     distilled = graph.add("LoraLoaderModelOnly", 3, lora, models=[LTX_LORA])
-    chosen = backend(graph, 3, distilled["MODEL"])
-    first, second = (
-        graph.add("ManualSigmas", 4, {"sigmas": levels}, title=f"Noise levels of the {name} stage")["SIGMAS"]
-        for name, levels in (("first", FIRST_STAGE), ("second", SECOND_STAGE))
-    )
-    stages |= {
-        "between": "upscale model", "upscale_model": upscaler[0], "vae": checkpoint["VAE"], "sigmas": first,
-        "second_sigmas": second, "cfg_high": 1.0, "cfg_low": 1.0,
-    }  # fmt: skip
+    avoid = {"model": distilled["MODEL"], "negative": parts.prompt["negative"]}
+    kind = "VideoAttentionNormalizedAttentionGuidance"
+    guided = graph.add(kind, 3, avoid, title="Negative prompt at cfg 1: Ctrl+B", mode=BYPASS)
+    chosen = backend(graph, 3, guided["MODEL"])
+    levels = [
+        graph.add("ManualSigmas", 4, {"sigmas": sigmas}, title=f"Noise levels of the {name} stage")["SIGMAS"]
+        for name, sigmas in (("first", FIRST_STAGE), ("second", SECOND_STAGE))
+    ]
     inputs = {
-        "model_high": chosen["MODEL"], "positive": conditioning["positive"], "negative": conditioning["negative"],
-        "latent": latent["latent"], "seed": 42, **stages,
+        "model_high": chosen["MODEL"], "positive": parts.prompt["positive"], "negative": parts.prompt["negative"],
+        "latent": latent, "seed": 42, "cfg_high": 1.0, "cfg_low": 1.0, "between": "upscale model",
+        "upscale_model": parts.upscaler[0], "vae": parts.checkpoint["VAE"], "sigmas": levels[0],
+        "second_sigmas": levels[1],
     }  # fmt: skip
-    samples = graph.add("VideoAttentionTwoStageSampler", 4, inputs)
-    report = graph.add("VideoAttentionReport", 5, {"latent": samples["output"]})
-    done = graph.add("LTXVSeparateAVLatent", 5, {"av_latent": report["latent"]})
-    tiles = {"tile_size": 768, "overlap": 64, "temporal_size": 4096, "temporal_overlap": 4}
-    images = graph.add("VAEDecodeTiled", 5, {"samples": done["video_latent"], "vae": checkpoint["VAE"], **tiles})
-    heard = graph.add("LTXVAudioVAEDecode", 5, {"samples": done["audio_latent"], "audio_vae": sound[0]})
-    save(graph, 6, images["IMAGE"], rate[0], f"LTX-2.3_{'i2v' if start_image else 't2v'}", audio=heard[0])
-    size = "both of its sizes" if start_image else "half of its size"
-    graph.note(
-        6,
-        "## LTX-2.3 in two stages, with sound\n\nOne sampler for both: the first stage makes half the size in 8 steps, "
-        f"the second refines the upscaled latent in 3. Set {size}: multiples of 32. Length: 8 n + 1.\n\nOne **Video "
-        "Attention Backend** serves both stages; the report is the second's.\n\n" + COMPARE_KERNELS,
-    )
-
-
-def ltx_video(graph: Graph, length: Node, title: str, width: int, height: int):
-    size = {"width": width, "height": height, "length": length[0]}
-    return graph.add("EmptyLTXVLatentVideo", 1, size, title=title)["LATENT"]
+    return graph.add("VideoAttentionTwoStageSampler", 4, inputs | ({"second_latent": second} if second else {}))
 
 
 # --- Wan 2.2 ---------------------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ NARROW = {"wan2.2_vae.safetensors", "hunyuanvideo15_vae_fp16.safetensors"}
 SMALLER, STEP, LEAST = 5, 32, 64
 STEPS = 4
 LENGTHS = {"EmptyLTXVLatentVideo": 17, "EmptyHunyuanLatentVideo": 9, "WanImageToVideo": 9, "PrimitiveInt": 9}
+# Bypassed in the file, with a note that says how to switch it on.
+SWITCHED_ON = {"VideoAttentionNormalizedAttentionGuidance"}
 QUICK = {
     "ManualSigmas": {"sigmas": "1.0, 0.7, 0.0"},
     "VideoAttentionLongSampler": {"window": 2.0, "overlap": 1.0},
@@ -44,7 +46,11 @@ def furnish(base: Path, comfyui: Path) -> None:
 
 def small_prompt(name: str, info: dict) -> dict:
     """The prompt of a workflow, quick to run. Loaders keep the files they name: tiny/files.py writes small ones."""
-    prompt = client.to_prompt(load(name), info)
+    workflow = load(name)
+    for node in workflow["nodes"]:
+        if node["type"] in SWITCHED_ON:
+            node["mode"] = 0
+    prompt = client.to_prompt(workflow, info)
     family = next((TEXT_ENCODERS[n["class_type"]] for n in prompt.values() if n["class_type"] in TEXT_ENCODERS), None)
     return {key: small_node(node, family) for key, node in prompt.items() if node["class_type"] not in TEXT_ENCODERS}
 
