@@ -104,6 +104,10 @@ def test_build_a_graph_by_hand(page):
     page.wait_for_function("!document.querySelector('.litemenu-entry')")
     assert value(page, "VideoAttentionBackend", "backend") == "sdpa"
     shoot(page, "graph by hand")
+    # A report, some lines, one line: each has its place on the node.
+    for node_type in ("VideoAttentionVerify", "VideoAttentionSavePlan", "VideoAttentionPattern"):
+        page.evaluate("(type) => app.graph.add(LiteGraph.createNode(type))", node_type)
+        assert value(page, node_type, "what ran") == ""
 
 
 def test_run_the_demo_workflow(page):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import re
 
@@ -72,6 +73,15 @@ def test_every_part_explains_itself(schemas):
         assert schema.category.startswith("video attention/"), schema.node_id
         for part in (*schema.inputs, *schema.outputs):
             assert part.tooltip and part.tooltip.rstrip()[-1] in ".", f"{schema.node_id}: {part.id}"
+
+
+def test_every_text_is_shown(pack):
+    """ComfyUI draws a node's text on nodes of its own alone: web/report.js has to name ours."""
+    script = (host.ROOT / "web" / "report.js").read_text()
+    for topic in pack.nodes.TOPICS:
+        for node in topic.NODES:
+            if "PreviewText" in inspect.getsource(topic) and "ui=" in inspect.getsource(node):
+                assert f'"{node.GET_SCHEMA().node_id}"' in script, node
 
 
 def test_every_node_has_a_help_page(schemas):

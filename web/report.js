@@ -4,7 +4,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { ComfyWidgets } from "../../scripts/widgets.js";
 
-// Whole reports, and one line on nodes that patch a model.
+// Whole reports, some lines about what a node did, and one line on nodes that patch a model.
 const REPORTS = [
   "VideoAttentionReport",
   "VideoAttentionBenchmark",
@@ -14,11 +14,21 @@ const REPORTS = [
   "VideoAttentionCompare",
   "VideoAttentionCalibrate",
   "VideoAttentionLoadPlan",
+  "VideoAttentionVerify",
   "VideoAttentionSchedule",
   "VideoAttentionSampler",
   "VideoAttentionSamplerAdvanced",
   "VideoAttentionTwoStageSampler",
   "VideoAttentionLongSampler",
+];
+const NOTES = [
+  "VideoAttentionTemporalBlocks",
+  "VideoAttentionSavePlan",
+  "VideoAttentionSpatiotemporalGuidance",
+  "VideoAttentionPerturbedAttentionGuidance",
+  "VideoAttentionNormalizedAttentionGuidance",
+  "VideoAttentionEnhance",
+  "VideoAttentionRiflex",
 ];
 const LINES = [
   "VideoAttentionBackend",
@@ -44,7 +54,7 @@ function lineWidget(node) {
 }
 
 function addWidget(node) {
-  const widget = REPORTS.includes(node.comfyClass) ? textWidget(node) : lineWidget(node);
+  const widget = LINES.includes(node.comfyClass) ? lineWidget(node) : textWidget(node);
   // Neither part of the prompt nor of the saved workflow.
   widget.serialize = false;
   widget.options.serialize = false;
@@ -90,7 +100,7 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
-    if (![...REPORTS, ...LINES].includes(node.comfyClass)) return;
+    if (![...REPORTS, ...NOTES, ...LINES].includes(node.comfyClass)) return;
     addWidget(node);
     const executed = node.onExecuted;
     node.onExecuted = function (output) {
