@@ -101,10 +101,9 @@ def _to_image(picture) -> torch.Tensor:
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
 
 
-def _inputs_of_calibrate() -> list:
+def _wanted() -> list:
+    """What may be chosen, and how much error it may make."""
     return [
-        io.Model.Input("model", tooltip="As you would sample it, before Video Attention Backend or Pattern."),
-        *_sampler_inputs.prompts(),
         io.Combo.Input(
             "candidates",
             options=[KERNELS, BOTH, PATTERNS],
@@ -120,6 +119,14 @@ def _inputs_of_calibrate() -> list:
         io.Float.Input(
             "custom_budget", default=0.03, min=0.0, max=1.0, step=0.001, tooltip="The budget when it is custom."
         ),
+    ]
+
+
+def _inputs_of_calibrate() -> list:
+    return [
+        io.Model.Input("model", tooltip="As you would sample it, before Video Attention Backend or Pattern."),
+        *_sampler_inputs.prompts(),
+        *_wanted(),
         io.Int.Input("block_groups", default=3, min=1, max=32, tooltip="Blocks are decided about in so many groups."),
         io.Int.Input("step_ranges", default=2, min=1, max=8, tooltip="The sampling is cut into so many parts."),
         io.Combo.Input(

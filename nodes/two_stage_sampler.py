@@ -13,6 +13,15 @@ from ._stages import Upscaling
 
 BOUNDARY, STEP = "sigma boundary", "step"
 NOTHING, INTERPOLATE, MODEL = "nothing", "interpolate", "upscale model"
+ALIASES = (
+    "wan 2.2",
+    "moe sampler",
+    "high noise low noise",
+    "two experts",
+    "ksampler advanced",
+    "latent upscale",
+    "hires fix",
+)
 
 
 class VideoAttentionTwoStageSampler(io.ComfyNode):
@@ -27,15 +36,7 @@ class VideoAttentionTwoStageSampler(io.ComfyNode):
                 "one model on a small and then on an upscaled latent, as LTX-2.3: one seed, one progress bar. Each "
                 "model keeps its own patches."
             ),
-            search_aliases=[
-                "wan 2.2",
-                "moe sampler",
-                "high noise low noise",
-                "two experts",
-                "ksampler advanced",
-                "latent upscale",
-                "hires fix",
-            ],
+            search_aliases=list(ALIASES),
             inputs=[
                 io.Model.Input("model_high", tooltip="The model of the first, noisy steps. Its schedule is used."),
                 io.Model.Input(
