@@ -59,7 +59,7 @@ def is_opaque(router, func, q, k, v, kw) -> bool:
     Not below another override, nor above one: those read what is in the options of this very call.
     """
     options = kw.get(OPTIONS)
-    if options is None or router.previous is not None or options.get(SLOT) is not router:
+    if _operator is None or options is None or router.previous is not None or options.get(SLOT) is not router:
         return False
     caller = options.get(CALLER)
     if caller is None or not caller.live or not hasattr(func, "__qualname__") or any(n not in KNOWN for n in kw):
@@ -110,8 +110,23 @@ def _shape(
     return q.new_empty((batch, heads, length, width) if split_out else (batch, length, heads * width))
 
 
-# By this module's name: a pack that is there twice has two.
-_NAME = f"video_attention::{re.sub(r'[^0-9A-Za-z]', '_', __name__)}"
-_TAGS = tuple(filter(None, (getattr(torch.Tag, "cudagraph_unsafe", None),)))
-_operator = torch.library.custom_op(_NAME, _run, mutates_args=(), tags=_TAGS)
-_operator.register_fake(_shape)
+_SCHEMA = (
+    "(Tensor q, Tensor k, Tensor v, Tensor? mask, Tensor number, str function, SymInt heads, ScalarType? precision, "
+    "bool split_in, bool split_out, float? scale, bool? low_precision, bool? gqa) -> Tensor"
+)
+
+
+def _define():
+    """The operator; None where torch (before 2.4) has none of this kind."""
+    if not hasattr(torch.library, "custom_op"):
+        return None
+    # By this module's name: a pack that is there twice has two.
+    name = f"video_attention::{re.sub(r'[^0-9A-Za-z]', '_', __name__)}"
+    unsafe = getattr(torch.Tag, "cudagraph_unsafe", None)
+    more = {} if unsafe is None else {"tags": (unsafe,)}
+    operator = torch.library.custom_op(name, _run, mutates_args=(), schema=_SCHEMA, **more)
+    operator.register_fake(_shape)
+    return operator
+
+
+_operator = _define()

@@ -80,9 +80,13 @@ def test_compile_before_us(lab, plain, compiled):
     assert graphs() == 1 and not broken_at()
 
 
-def test_an_unknown_model_compiled(lab, plain, pack, compiled, monkeypatch):
-    """Nobody announces its calls, so the router is hidden from the compiler instead: graph breaks, and right."""
-    monkeypatch.setattr(pack.nodes._sites, "find", lambda name: None)
+@pytest.mark.parametrize("why", ["unknown model", "old torch"])
+def test_where_the_router_is_no_operator(lab, plain, pack, compiled, monkeypatch, why):
+    """Then it is hidden from the compiler instead: graph breaks, and right. Nobody announces an unknown model's calls."""
+    if why == "old torch":
+        monkeypatch.setattr(pack.attention.opaque, "_operator", None)
+    else:
+        monkeypatch.setattr(pack.nodes._sites, "find", lambda name: None)
     out = lab.sample(compiled(lab.backend(role="self")))
     assert lab.error(out, plain) <= 1e-4 and lab.calls_of(lab.report(out))["self", "sdpa"] == BLOCKS * STEPS
     assert broken_at()
