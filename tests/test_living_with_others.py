@@ -82,7 +82,7 @@ def test_compile_before_us(lab, plain, compiled):
 
 @pytest.mark.parametrize("why", ["unknown model", "old torch"])
 def test_where_the_router_is_no_operator(lab, plain, pack, compiled, monkeypatch, why):
-    """Then it is hidden from the compiler instead: graph breaks, and right. Nobody announces an unknown model's calls."""
+    """Then it is hidden from the compiler: graph breaks, and right. Nobody announces an unknown model's calls."""
     if why == "old torch":
         monkeypatch.setattr(pack.attention.opaque, "_operator", None)
     else:
