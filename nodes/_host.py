@@ -117,7 +117,7 @@ def _detach(patcher) -> None:
 
 
 def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, *args, **kwargs):
-    """OUTER_SAMPLE wrapper: a fresh Tally for this run, told at each step, its Report kept under the latent it gives."""
+    """OUTER_SAMPLE wrapper: a fresh Tally for this run, told at each step; its Report kept under its latent."""
     guider = executor.class_obj
     model = type(guider.model_patcher.model.diffusion_model).__name__
     tally = Tally(model, steps=max(0, len(sigmas) - 1))
