@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import urllib.request
 
 import client
 import pytest
@@ -16,6 +18,10 @@ PROMPT = {
 SIZE = {"width": 128, "height": 96, "length": 9, "batch_size": 1}
 SAMPLING = {"seed": 3, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler_name": "simple"}
 LINKS = {"positive": ["2", 0], "negative": ["2", 1], "latent": ["3", 0]}
+CHOICE = {
+    "candidates": "patterns", "budget": "custom", "custom_budget": 1.0, "block_groups": 1, "step_ranges": 1,
+    "end_error": "one choice for each part", "seeds": 1,
+}  # fmt: skip
 SPATIAL = {
     "backend": "", "pattern": {"name": "spatial"}, "role": "self", "blocks": [0, 1], "start": 0.0, "end": 1.0,
     "error": 0.1, "local": 0.2, "effect": None, "seconds": 1.0, "exact_seconds": 2.0,
@@ -27,11 +33,6 @@ def comfy(server):
     return client.Client(server[0])
 
 
-@pytest.fixture(scope="module")
-def info(comfy):
-    return comfy.object_info()
-
-
 def graph(node: str, **inputs) -> dict:
     """The tiny model, a prompt, an empty latent, and a node behind the model."""
     latent = {"class_type": "EmptyLTXVLatentVideo", "inputs": SIZE}
@@ -41,11 +42,7 @@ def graph(node: str, **inputs) -> dict:
 @pytest.fixture(scope="module")
 def saved(comfy, server):
     """(what Calibrate said, the file that Save Plan wrote, steps of the bar)."""
-    choice = {
-        "candidates": "patterns", "budget": "custom", "custom_budget": 1.0, "block_groups": 1, "step_ranges": 1,
-        "end_error": "one choice for each part", "seeds": 1,
-    }  # fmt: skip
-    prompt = graph("VideoAttentionCalibrate", **choice, **SAMPLING, **LINKS)
+    prompt = graph("VideoAttentionCalibrate", **CHOICE, **SAMPLING, **LINKS)
     prompt["5"] = {"class_type": "VideoAttentionSavePlan", "inputs": {"plan": ["4", 1], "filename": "tiny"}}
     prompt["6"] = {"class_type": "PreviewImage", "inputs": {"images": ["4", 2]}}
     bar = []
@@ -100,3 +97,22 @@ def test_a_bad_file_or_name_is_a_sentence(saved, comfy, server, name):
     file.with_name("broken.json").write_text(file.read_text()[:-30])
     with pytest.raises(client.RunFailed, match=r"filename: .* may hold letters|plan: not JSON"):
         sampled(comfy, server, name)
+
+
+def test_interrupted_by_the_button_it_goes_on_where_it_was(server, comfy):
+    steps, pressed = 100, []
+
+    def press(value, total):
+        if value > steps and not pressed:
+            pressed.append(value)
+            request = urllib.request.Request(f"{server[0]}/interrupt", data=b"", method="POST")
+            threading.Thread(target=urllib.request.urlopen, args=(request,)).start()
+
+    prompt = graph("VideoAttentionCalibrate", **CHOICE, **{**SAMPLING, "steps": steps}, **LINKS)
+    with pytest.raises(client.RunFailed, match="interrupted"):
+        comfy.run(prompt, press)
+    seen = []
+    outputs = comfy.run(prompt, lambda value, total: seen.append(value))
+    assert outputs["4"]["text"][0].startswith("Attention of one sampling: ")
+    # The first sampling was over when the button was pressed: the bar begins behind it.
+    assert pressed and seen[0] >= steps
