@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID, uuid5
+
 import comfy.samplers
 import comfy.utils
 import torch
@@ -48,14 +50,18 @@ class ExtraPass:
         if not self._holds(options):
             return args["denoised"]
         moment = options[MOMENT].but(extra=extra)
-        if moment.tally is not None:
-            moment.tally.spend(extra.name, "model call")
         weakened = {**model_options, OPTIONS: {**options, MOMENT: moment}}
-        (weak,) = comfy.samplers.calc_cond_batch(args["model"], [args["cond"]], args["input"], args["sigma"], weakened)
+        cond = [self._apart(each) for each in args["cond"]]
+        (weak,) = comfy.samplers.calc_cond_batch(args["model"], [cond], args["input"], args["sigma"], weakened)
         shapes = _shapes(args["cond"])
         streams = (_unpack(args[name], shapes) for name in ("denoised", "cond_denoised"))
         guided = [self.guide(*stream) for stream in zip(*streams, _unpack(weak, shapes), strict=True)]
         return guided[0] if shapes is None else comfy.utils.pack_latents(guided)[0]
+
+    def _apart(self, cond: dict) -> dict:
+        """The prompt under a name of its own, one for all steps: EasyCache would give the model's own prediction."""
+        named = cond.get("uuid")
+        return {**cond, "uuid": uuid5(named, f"{id(self)}")} if isinstance(named, UUID) else cond
 
     def _holds(self, options) -> bool:
         """Whether this step is covered, and nobody cleared the rules since."""

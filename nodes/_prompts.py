@@ -91,7 +91,8 @@ def lengthen(module, args, kwargs):
         return None
     if not any(on and rule.kind == "nag" for rule, on in zip(router.rules, moment.active_of(router))):
         return None
-    positive = tuple(uuid in told.uuids for uuid in options.get("uuids", ()))
+    # Extra passes predict the positive prompt alone, under names of their own.
+    positive = tuple(moment.extra is not None or uuid in told.uuids for uuid in options.get("uuids", ()))
     if router in moment.off or not any(positive):
         return None
     behind = _for_batch(told.context, context, len(positive))

@@ -134,6 +134,8 @@ def _lay_out(family: Family, sites: tuple[Site, ...] = ()):
         moment = options.get(MOMENT, IDLE).but(tokens=tokens)
         if moment.tally is not None and moment.tally.grid is None:
             moment.tally.grid = tokens.grid
+        if moment.tally is not None and moment.extra is not None:
+            moment.tally.spend(moment.extra.name, "model call")
         caller = Caller(live=True) if sites else options.get(CALLER, Caller())
         options = {**options, MOMENT: moment, CALLER: caller}
         if sites:

@@ -92,10 +92,8 @@ def test_one_pass_more_and_away_from_it(name, how, pack, built, inference, monke
     out = sample(guided(pack, "stg", model, mode=how, blocks="1"), case, cfg=3.0, **more)
     report = pack.nodes._runs.find(out)
     with_cfg, strong = sample(model, case, cfg=3.0, **more), sample(model, case, **more)
-    if name in MODULES:
-        weaker = weaken_modules(model, name, 1, how, monkeypatch)
-    else:
-        weaker = weaken_calls(model, case, 1, how)
+    by_module = name in MODULES
+    weaker = weaken_modules(model, name, 1, how, monkeypatch) if by_module else weaken_calls(model, case, 1, how)
     expected = away(case, with_cfg, strong, sample(weaker, case, **more), 10.0)
     effect = error(with_cfg, expected)
     assert effect > 2e-4 and error(out, expected) <= max(0.01 * effect, 2e-6)

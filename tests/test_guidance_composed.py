@@ -162,6 +162,47 @@ def test_two_strengths_in_a_row_both_hold(pack, built, inference):
     assert same(sample(guided(pack, "enhance", strength(model, 0.5, 0.0)), case), once)
 
 
+# --- beside what others do --------------------------------------------------------------------------------------------
+
+
+def test_every_window_has_its_own_pass(pack, built, inference):
+    """ComfyUI's context windows: two of one latent frame each, so two calls, and each away from its own."""
+    import comfy.context_windows as windows
+
+    model = built("LTXV").clone()
+    model.model_options["context_handler"] = windows.IndexListContextHandler(
+        context_schedule=windows.get_matching_context_schedule(windows.ContextSchedules.STATIC_STANDARD),
+        fuse_method=windows.get_matching_fuse_method(windows.ContextFuseMethods.PYRAMID),
+        context_length=1, context_overlap=0, dim=2,
+    )  # fmt: skip
+    case = PLAIN["LTXV"]
+    frames = case.latent().shape[2]
+    out = sample(guided(pack, "stg", model, blocks="1"), case)
+    assert pack.nodes._runs.find(out).notes == (f"Spatiotemporal guidance: {frames} model calls more.",)
+    assert error(sample(model, case), out) > 1e-4
+
+
+def test_easycache_tells_the_passes_apart(pack, built, inference):
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    case, seen = PLAIN["Wan"], []
+    model = built("Wan").clone()
+
+    def look(func, *args, **kwargs):
+        options = kwargs["transformer_options"]
+        seen.append((options["vattn.moment"].extra, *options["uuids"]))
+        return func(*args, **kwargs)
+
+    model.model_options["transformer_options"][SLOT] = look
+    on = guided(pack, "pag", guided(pack, "stg", model, scale=1.0), scale=1.0)
+    sample(on, case, steps=3)
+    names = {extra: {call[1:] for call in seen if call[0] is extra} for extra, *_ in seen}
+    assert len(names) == 3 and all(len(found) == 1 for found in names.values()), "one name for all steps"
+    assert len(set.union(*names.values())) == 3
+    cached = EasyCacheNode.execute(on, 3.0, 0.0, 1.0, False).args[0]
+    assert torch.isfinite(sample(cached, case, steps=8)).all()
+
+
 # --- RIFLEx ----------------------------------------------------------------------------------------------------------
 
 

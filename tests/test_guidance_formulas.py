@@ -11,6 +11,7 @@ from attention.call import describe
 from attention.guidance import TABLE, find, nag, pag, perturb, riflex, stg
 from attention.moment import Moment
 from attention.rules import Rule
+from attention.sampling.table import tabulate
 from attention.site import AUDIO_SELF, SELF, Site
 from attention.strength import Strength, combined
 from attention.tally import Tally
@@ -183,3 +184,12 @@ def test_every_row_has_a_paper_and_a_cost():
     assert len({row.name for row in TABLE}) == len(TABLE) == 5
     for row in TABLE:
         assert row.paper.startswith("https://arxiv.org/abs/") and row.cost and row.off and find(row.name) is row
+
+
+def test_the_schedule_names_guidance():
+    extra = perturb.Perturbation("Spatiotemporal guidance")
+    rules = (Rule(role="self", blocks=((1, 1),), extra=extra), Rule(nag=nag.Nag()))
+    table = tabulate([("self", 0), ("self", 1), ("cross", 0)], rules, [(True, True), (False, False)], [1.0, 0.5, 0.0])
+    host = "host default"
+    assert table.roles["self"] == {0: (host, host), 1: (f"{host} + {extra.name}", host)}
+    assert table.roles["cross"] == {0: (f"{host} + {nag.NAME}", host)}
