@@ -124,7 +124,7 @@ def table(options, plans: list, errors: list[list[float]], took: float) -> str:
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     goal = f"Goal: within 1.5x {'yes' if within else 'NO'}, tighter is never worse {'yes' if ordered else 'NO'}"
-    rows += ["", f"{goal}; never on {each} of {len(errors[0])} prompts taken alone."]
+    rows += ["", f"{goal}, and so it is on {each} of {len(errors[0])} prompts taken alone."]
     rows += [f"{settings}, {options.seeds} seeds; calibrated in {took:.0f} s. {machine(device)}, {date.today()}."]
     return "\n".join(rows)
 
