@@ -1,0 +1,148 @@
+"""Makes clips of 4 times the demo model's length with Video Attention Long Sampler, and measures their seams.
+
+    python scripts/evaluate_long.py [--prompts 3] [--overlap 4] [--rate 100] [--steps 20] [--comfyui PATH]
+
+The model was trained on shapes that cross the frame in its own length, and no shape can cross it four times over: with
+the frame rate of the prompt (LTXVConditioning) four times as high it moves a quarter as fast. Each prompt is sampled by
+both methods, and in one window of the model's own length. Writes output/long/table.md and long.png: a
+row for each long clip, a picture for each latent frame. About five minutes on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+
+import host
+
+RESULTS = host.ROOT / "output" / "long"
+# Latent frames that the model was trained on, and pictures in one of them.
+TRAINED, EACH, TIMES = 8, 8, 4
+SIDE, GAP = 60, 2
+PROMPTS = (
+    ("red", "disc", "right"),
+    ("blue", "square", "down"),
+    ("green", "disc", "up-left"),
+    ("white", "ring", "left"),
+)
+
+
+def main() -> int:
+    parser = host.parser(__doc__.splitlines()[0])
+    parser.add_argument("--prompts", type=int, default=3, help=f"how many, at most {len(PROMPTS)}")
+    parser.add_argument("--overlap", type=int, default=4, help="latent frames that windows share")
+    parser.add_argument("--rate", type=float, default=100.0, help="frame rate of the prompt; it was trained with 25")
+    parser.add_argument("--steps", type=int, default=20)
+    options = parser.parse_args()
+    folder = host.enter_environment(options.comfyui, "evaluate_long.py")
+    sys.path.insert(0, str(host.ROOT))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with host.serve(folder, host.HOME / "long") as address:
+        found = evaluate(address, options)
+    table = to_table(found)
+    (RESULTS / "table.md").write_text(table)
+    draw([clip for _, name, clip, _ in found if name != "one window"], RESULTS / "long.png")
+    host.say(f"\n{table}\n{RESULTS / 'long.png'}")
+    return 0
+
+
+def evaluate(address: str, options) -> list[tuple]:
+    """(prompt, what it is, clip (F, H, W, 3), the node's report) of each run."""
+    import client
+
+    comfy, found = client.Client(address), []
+    info = comfy.object_info()
+    widgets = {"unit": "latent frames", "window": TRAINED, "overlap": options.overlap, "steps": options.steps}
+    for words in PROMPTS[: options.prompts]:
+        for name, frames, more in (
+            ("one window", TRAINED, {}),
+            ("blend", TIMES * TRAINED, {"method": "blend"}),
+            ("extend", TIMES * TRAINED, {"method": "extend"}),
+        ):
+            begun = time.monotonic()
+            prompt = graph(info, words, frames, options.rate, {**widgets, **more})
+            outputs = comfy.run(prompt)
+            text = "\n".join(next(o["text"] for o in outputs.values() if "text" in o))
+            found.append((" ".join(words), name, decode(outputs), text))
+            host.say(f"{' '.join(words)}, {name}: {time.monotonic() - begun:.0f} s\n{text}\n")
+    return found
+
+
+def graph(info: dict, words: tuple[str, str, str], frames: int, rate: float, widgets: dict) -> dict:
+    known = info["VideoAttentionLongSampler"]["input"]["required"]
+    defaults = {name: spec[1]["default"] for name, spec in known.items() if "default" in spec[1]}
+    links = {"model": ["1", 0], "positive": ["6", 0], "negative": ["6", 1], "latent": ["3", 0]}
+    settings = {"cfg": 1.0, "seed": 1, "scheduler_name": "simple"}
+    size = {"width": 256, "height": 256, "length": (frames - 1) * EACH + 1, "batch_size": 1}
+    model = {"unet_name": "video-attention-demo.safetensors", "weight_dtype": "default"}
+    return {
+        "1": {"class_type": "UNETLoader", "inputs": model},
+        "2": {
+            "class_type": "VideoAttentionDemoPrompt",
+            "inputs": dict(zip(("colour", "shape", "direction"), words, strict=True)),
+        },
+        "3": {"class_type": "EmptyLTXVLatentVideo", "inputs": size},
+        "4": {"class_type": "VideoAttentionLongSampler", "inputs": {**defaults, **settings, **widgets, **links}},
+        "6": {
+            "class_type": "LTXVConditioning",
+            "inputs": {"positive": ["2", 0], "negative": ["2", 1], "frame_rate": rate},
+        },
+        "5": {"class_type": "SaveLatent", "inputs": {"samples": ["4", 0], "filename_prefix": "long"}},
+    }
+
+
+def decode(outputs: dict):
+    from safetensors.torch import load_file
+
+    from attention.demo import codec
+
+    saved = next(o["latents"][0] for o in outputs.values() if "latents" in o)
+    path = host.HOME / "long" / saved["type"] / saved["subfolder"] / saved["filename"]
+    return codec.decode(load_file(path)["latent_tensor"])[0]
+
+
+def measure(clip) -> dict:
+    """Of a clip (F, H, W, 3). Everything is about the steps from one latent frame to the next, where a seam would be.
+
+    change: the median step, mean absolute difference of pixels, which are 0 to 1. seam: the largest over it.
+    jump: the largest way of the shape's centre in such a step, in pixels. way: from its first place to its last.
+    """
+    from evaluate_demo import find_shape
+
+    change = (clip[1:] - clip[:-1]).abs().mean((1, 2, 3))[EACH - 1 :: EACH]
+    _, rows, columns = find_shape(clip)
+    steps = ((rows.diff() ** 2 + columns.diff() ** 2).sqrt() * clip.shape[1])[EACH - 1 :: EACH]
+    way = float(((rows[-1] - rows[0]) ** 2 + (columns[-1] - columns[0]) ** 2) ** 0.5) * clip.shape[1]
+    usual = float(change.median())
+    return {"change": usual, "seam": float(change.max()) / usual, "jump": float(steps.max()), "way": way}
+
+
+def to_table(found: list[tuple]) -> str:
+    """A line for each clip, and the worst seam of each kind."""
+    lines, worst = ["| prompt | clip | seam | jump | way | node's seam |", "|---|---|---|---|---|---|"], {}
+    for words, name, clip, text in found:
+        of, own = measure(clip), [float(ratio) for ratio in re.findall(r"at \d+: (\d+\.\d+)", text)]
+        worst[name] = max(worst.get(name, 0.0), of["seam"])
+        ends = f"{of['seam']:.2f} | {of['jump']:.1f} px | {of['way']:.0f} px | {max(own, default=0.0):.2f}"
+        lines.append(f"| {words} | {name} | {ends} |")
+    ends = ", ".join(f"{name} {ratio:.2f}" for name, ratio in worst.items())
+    return "\n".join([*lines, "", f"Largest seam: {ends}."]) + "\n"
+
+
+def draw(clips: list, path: Path) -> None:
+    """A row for each clip, the middle picture of each latent frame."""
+    import torch
+    from PIL import Image
+
+    rows = []
+    for clip in clips:
+        small = torch.nn.functional.interpolate(clip[EACH // 2 :: EACH].movedim(-1, 1), (SIDE, SIDE), mode="area")
+        small = torch.nn.functional.pad(small, (GAP,) * 4, value=1.0).movedim(1, -1)
+        rows += [small[half].permute(1, 0, 2, 3).flatten(1, 2) for half in (slice(0, 16), slice(16, 32))]
+    Image.fromarray((torch.cat(rows) * 255).round().byte().numpy()).save(path)
+
+
+if __name__ == "__main__":
+    host.main(main)
