@@ -110,6 +110,9 @@ class Mover:
         others = router.previous, options.get("patches"), options.get("patches_replace", {}).get("dit")
         if any(others) or getattr(self.model, BLOCK_HOOKS, ()):
             return None
+        # Blocks compiled one by one do not ask: see `before`.
+        if any(hasattr(block, "_orig_mod") for block in self.model.blocks):
+            return None
         if times is not None and times.ndim > 3 and times.shape[1] != 1:
             return None
         (name,) = wanted

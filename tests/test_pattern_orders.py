@@ -93,6 +93,18 @@ def test_what_knows_tokens_by_their_number_keeps_them(pack, built, blocks, infer
     assert not ran(pack, other, PLAIN)[1], "another override"
 
 
+def test_compiled_blocks_keep_their_tokens(pack, built, blocks, inference):
+    """They move nothing while they are traced, so nobody else may."""
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    patched = blocks(built(PLAIN))
+    truth, moved = ran(pack, patched, PLAIN)
+    set_torch_compile_wrapper(patched, backend="eager", keys=["diffusion_model.blocks.1"])
+    out, still = ran(pack, patched, PLAIN)
+    assert (moved, still) == (True, False) and error(out, truth) <= 1e-5
+    torch._dynamo.reset()
+
+
 def test_nothing_is_left_after_an_error(pack, built, blocks, inference):
     model = built(PLAIN)
     patched, before = blocks(model), sample(model, PLAIN)
