@@ -205,10 +205,9 @@ class VideoAttentionNormalizedAttentionGuidance(_Somewhere):
             return _off(model, nag.NAME)
         spans = _checked(blocks, start_percent, end_percent)
         family, count = _guidance.reachable(model, CROSS)
-        if family.name not in nag.FAMILIES:
-            raise ValueError(
-                f"model: {family.name} mixes the prompt's tokens on their way. {nag.NAME} is not possible."
-            )
+        refused = nag.refuses(family.name)
+        if refused:
+            raise ValueError(f"model: {nag.NAME} cannot guide {family.name}: {refused}. Bypass this node.")
         role = rules.ALL_ROLES if audio else CROSS
         rule = rules.Rule("", role, spans, start_percent, end_percent, nag=asked)
         text = f"{_host.status(model)}\n{nag.NAME}. Cost in each covered step: {guidance.find(nag.NAME).cost}."

@@ -173,6 +173,17 @@ def test_steps_outside_are_bit_for_bit_the_same(pack, built, inference):
         assert not same(half, truth) and (kind == "enhance" or notes[0].split(": ")[1][0] in "1234"), kind
 
 
+@pytest.mark.parametrize("name", [name for name in PLAIN if name not in (*MODULES, *JOINT)])
+def test_every_other_family_can_be_guided(name, pack, built, inference):
+    case, model = PLAIN[name], built(name)
+    out = sample(guided(pack, "stg", model, blocks="1"), case)
+    report = pack.nodes._runs.find(out)
+    assert report.notes == ("Spatiotemporal guidance: 1 model call more.",) and not report.fallbacks
+    weakened = sum(row.calls for row in report.rows if row.used == "Spatiotemporal guidance: values as they are")
+    plain = error(out, sample(model, case))
+    assert weakened >= 1 and plain > 1e-6
+
+
 @pytest.mark.parametrize("kind", NODES)
 def test_switched_off_it_is_the_model_as_it_came(kind, pack, built, inference):
     for widgets in OFF[kind]:
@@ -192,7 +203,7 @@ def test_cleared_it_is_the_model_as_it_came(kind, pack, built, inference):
 
 # --- NAG -------------------------------------------------------------------------------------------------------------
 
-TEXT_FAMILIES = ("LTXV", "LTX-2", "Wan", "Cosmos", "Cosmos Predict2")
+TEXT_FAMILIES = ("LTXV", "LTX-2", "Wan", "Wan causal", "Cosmos", "Cosmos Predict2")
 
 
 def of_family(name):

@@ -250,7 +250,8 @@ REFUSED = (
     ("riflex", "LTX-2", {}, "model: RIFLEx cannot lengthen the clips of LTX-2: its frequencies over time differ from "),
     ("riflex", "Wan", {"frequency": 0}, "frequency: 6 is more than the 2 that Wan has over time."),
     ("nag", "HunyuanVideo", {}, "model: HunyuanVideo has no cross-attention to guide. Bypass this node."),
-    ("nag", "Kandinsky 5", {}, "model: Kandinsky 5 mixes the prompt's tokens on their way. "),
+    ("nag", "Kandinsky 5", {}, "model: Normalised attention guidance cannot guide Kandinsky 5: its prompt's tokens "),
+    ("nag", "SVD", {}, "model: Normalised attention guidance cannot guide SVD: it takes an image for its prompt"),
     ("stg", "Wan", {"blocks": "7-9"}, "blocks: '7-9' names none of this model's blocks, which are 0-1."),
     ("pag", "Wan", {"start_percent": 0.5, "end_percent": 0.5}, "start_percent: 0.5 must be below end_percent"),
 )
