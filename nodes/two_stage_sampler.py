@@ -63,7 +63,7 @@ class VideoAttentionTwoStageSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls, model_high, positive, negative, latent, seed, steps, cfg_high, cfg_low, sampler_name, scheduler_name,
-        switch_at, boundary, switch_step, between, model_low=None, sigmas=None, upscale_model=None, vae=None,
+        switch_at, boundary, switch_step, between=None, model_low=None, sigmas=None, upscale_model=None, vae=None,
         second_latent=None, second_sigmas=None,
     ) -> io.NodeOutput:  # fmt: skip
         model_low = model_high if model_low is None else model_low
@@ -73,7 +73,8 @@ class VideoAttentionTwoStageSampler(io.ComfyNode):
             sigmas, line = _sampling.sigmas_of(model_high, sampler_name, scheduler_name, steps, 1.0, latent)
         sampler, noise = comfy.samplers.sampler_object(sampler_name), _sampling.noise_of(latent, seed)
         high = Job(model_high, positive, negative, cfg_high, sampler, sigmas, latent, noise, seed)
-        if between["between"] == NOTHING:
+        # A prompt of a script may leave a dynamic combo out, and ComfyUI lets it.
+        if between is None or between["between"] == NOTHING:
             at = schedule.switch_step(sigmas, boundary) if switch_at == BOUNDARY else min(switch_step, high.steps)
             low = replace(high, model=model_low, cfg=cfg_low, sigmas=sigmas[at:])
             return _experts(replace(high, sigmas=sigmas[: at + 1]), low, line)
