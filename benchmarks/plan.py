@@ -84,7 +84,9 @@ def evaluate(options) -> tuple[list, list[list[float]], float]:
 
     plan, repeat = host_paths.ours("plan"), host_paths.ours("_repeat")
     calibration = host_paths.ours("_calibration")
-    model = comfy.sd.load_diffusion_model(str(host_paths.ROOT / "models" / "video-attention-demo.safetensors"))
+    model = comfy.sd.load_diffusion_model(
+        str(host_paths.ROOT / "models/diffusion_models/video-attention-demo.safetensors")
+    )
     begin, ends = time.perf_counter(), {"each": calibration.EACH, "one": calibration.ONE}[options.end_error]
     sampling = repeat.Sampling(job_of(model, CALIBRATED, 0, options.steps))
     plans = []

@@ -46,7 +46,7 @@ TOPICS = (
 )
 NODES: tuple[type[io.ComfyNode], ...] = tuple(node for topic in TOPICS for node in topic.NODES)
 
-MODELS = Path(__file__).resolve().parent.parent / "models"
+MODELS = Path(__file__).resolve().parent.parent / "models" / "diffusion_models"
 
 
 class VideoAttention(ComfyExtension):

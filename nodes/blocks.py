@@ -27,8 +27,9 @@ OPTIONS = _sites.OPTIONS
 TITLE = "Video Attention Temporal Blocks"
 
 FOLDER = "video_attention_blocks"
-BUNDLED = Path(__file__).resolve().parent.parent / "models" / "video-attention-temporal.safetensors"
-folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
+# The user's own folder, and the one that comes with the pack.
+for parent in (Path(folder_paths.models_dir), Path(__file__).resolve().parent.parent / "models"):
+    folder_paths.add_model_folder_path(FOLDER, str(parent / FOLDER))
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,16 @@ class Graft:
 
 
 def list_files() -> list[str]:
-    """Files of models/video_attention_blocks, and the one that comes with the pack."""
-    found = [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(".safetensors")]
-    return sorted({*found, BUNDLED.name} if BUNDLED.exists() else found)
+    """Files of models/video_attention_blocks, the pack's own among them."""
+    return [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(".safetensors")]
 
 
 def find_file(name: str) -> Path:
     """Where a file of that name is; FileNotFoundError with the folder's name otherwise."""
-    own = folder_paths.get_full_path(FOLDER, name)
-    if own is None and name == BUNDLED.name and BUNDLED.exists():
-        return BUNDLED
-    if own is None:
+    path = folder_paths.get_full_path(FOLDER, name)
+    if path is None:
         raise FileNotFoundError(f"blocks_name: there is no file {name!r} in models/{FOLDER}.")
-    return Path(own)
+    return Path(path)
 
 
 def load_patcher(path: Path) -> ModelPatcher:

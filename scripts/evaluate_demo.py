@@ -132,7 +132,9 @@ def draw_sheet(rows: list[Tensor], path: Path) -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, default=ROOT / "models" / "video-attention-demo.safetensors")
+    parser.add_argument(
+        "--weights", type=Path, default=ROOT / "models/diffusion_models/video-attention-demo.safetensors"
+    )
     parser.add_argument("--samples", type=int, default=48)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=1.0)

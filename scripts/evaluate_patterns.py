@@ -88,7 +88,7 @@ def psnr(clip: Tensor, dense: Tensor) -> float:
 
 def evaluate(samples: int, dense_steps: int):
     """Yields the cells of the table, a row for each pattern."""
-    model = demo.load_model(demo.ROOT / "models" / "video-attention-demo.safetensors")
+    model = demo.load_model(demo.ROOT / "models/diffusion_models/video-attention-demo.safetensors")
     words = demo.choose_words(samples)
     seeds = (torch.Generator().manual_seed(1000 + n) for n in range(samples))
     noise = torch.stack([torch.randn(128, *GRID, generator=seed) for seed in seeds])

@@ -3,7 +3,8 @@
     python scripts/train_demo.py --minutes 45
 
 Stops after --steps or --minutes; --resume goes on from the last checkpoint. The learning rate follows the share of
-the budget used. Writes models/video-attention-demo.safetensors in the form ComfyUI's LTXV loader reads.
+the budget used. Writes models/diffusion_models/video-attention-demo.safetensors in the form that ComfyUI's LTXV loader
+reads.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "output" / "train_demo.pt")
     parser.add_argument("--plot", type=Path, help="write a picture of the losses here at the end")
-    parser.add_argument("--out", type=Path, default=ROOT / "models" / "video-attention-demo.safetensors")
+    parser.add_argument("--out", type=Path, default=ROOT / "models/diffusion_models/video-attention-demo.safetensors")
     return parser.parse_args()
 
 

@@ -6,7 +6,7 @@
 The demo model stays as it is. With attention over all tokens it is the teacher; restricted to inside frames, with a
 temporal block behind each of its blocks, it is to give the same tokens after every block and the same flow. In the
 first part of the budget every block gets the teacher's tokens, so all blocks learn at once; then it gets those that
-the blocks before it made. Writes models/video-attention-temporal.safetensors.
+the blocks before it made. Writes models/video_attention_blocks/video-attention-temporal.safetensors.
 """
 
 import argparse
@@ -44,8 +44,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ema", type=float, default=0.98)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--teacher", type=Path, default=ROOT / "models" / "video-attention-demo.safetensors")
-    parser.add_argument("--out", type=Path, default=ROOT / "models" / "video-attention-temporal.safetensors")
+    parser.add_argument(
+        "--teacher", type=Path, default=ROOT / "models/diffusion_models/video-attention-demo.safetensors"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "models/video_attention_blocks/video-attention-temporal.safetensors"
+    )
     parser.add_argument("--work", type=Path, default=ROOT / "output", help="folder of what is kept between runs")
     parser.add_argument("--evaluate", action="store_true", help="measure the file instead of training")
     parser.add_argument("--samples", type=int, default=48, help="clips to measure")

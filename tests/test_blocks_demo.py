@@ -13,13 +13,13 @@ from attention.blocks import attend, attend_inside_frames, weights
 from attention.demo import codec, prompt
 
 MODELS = host.ROOT / "models"
-BLOCKS = MODELS / "video-attention-temporal.safetensors"
+BLOCKS = MODELS / "video_attention_blocks/video-attention-temporal.safetensors"
 WORDS = [("red", "disc", "right"), ("cyan", "square", "up-left")]
 
 
 @pytest.fixture(scope="module")
 def teacher():
-    return demo.load_model(MODELS / "video-attention-demo.safetensors").requires_grad_(False)
+    return demo.load_model(MODELS / "diffusion_models/video-attention-demo.safetensors").requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_the_nodes_give_what_the_training_saw(pack, inference, student, noise):
     import comfy.sd
 
     rules, spatial = pack.attention.rules, pack.attention.patterns.spatial.Spatial()
-    model = comfy.sd.load_diffusion_model(str(MODELS / "video-attention-demo.safetensors"))
+    model = comfy.sd.load_diffusion_model(str(MODELS / "diffusion_models/video-attention-demo.safetensors"))
     rule = rules.Rule("", "self", shape=rules.Shape(spatial, min_tokens=64))
     model, chosen = pack.nodes.blocks.add_blocks(pack.nodes._host.install(model, rule), BLOCKS)
     assert chosen == (0, 1, 2, 3, 4)

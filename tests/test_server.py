@@ -119,7 +119,7 @@ def test_the_demo_workflow_makes_a_clip(comfy, info, server):
 
 
 def demo_blocks() -> int:
-    weights = safetensors.torch.load_file(host.ROOT / "models" / "video-attention-demo.safetensors")
+    weights = safetensors.torch.load_file(host.ROOT / "models/diffusion_models/video-attention-demo.safetensors")
     return len({found[1] for found in (re.search(r"transformer_blocks\.(\d+)\.", key) for key in weights) if found})
 
 
