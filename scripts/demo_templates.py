@@ -127,9 +127,19 @@ def calibrate(graph: Graph) -> None:
 
 def long_video(graph: Graph) -> None:
     """Four times the length that the demo model was trained for."""
-    net, text, latent, vae = start(graph, 249)
+    net, prompt, latent, vae = start(graph, 249)
     chosen = backend(graph, 1, net["MODEL"])
-    lengths = {"unit": "latent frames", "window": 7.0, "overlap": 5.0, "frame_rate": RATE, "seed": 1}
+    # At its own rate the shape is through in one window; four times slower it has somewhere to go on to.
+    slow = {"positive": prompt["positive"], "negative": prompt["negative"], "frame_rate": 4 * RATE}
+    text = graph.add("LTXVConditioning", 1, slow)
+    lengths = {
+        "method": "extend",
+        "unit": "latent frames",
+        "window": 8.0,
+        "overlap": 4.0,
+        "frame_rate": RATE,
+        "seed": 1,
+    }
     samples = sample(graph, 2, chosen["MODEL"], text, latent, "VideoAttentionLongSampler", **lengths)
     images = decode(graph, 3, samples["output"], vae, "video_attention_long")
     measured = graph.add("VideoAttentionTemporalMetrics", 3, {"images": images["IMAGE"]})
@@ -137,10 +147,10 @@ def long_video(graph: Graph) -> None:
     graph.note(
         1,
         "## Longer than the model\n\nThe demo model was trained on 8 latent frames; this clip has 32, sampled in "
-        "windows that overlap. The sampler measures every joint: `seam` is about 1 where nothing shows.\n\n`blend` "
-        "makes all windows at every step. `extend` makes them one after the other: what is finished stays when you "
-        "stop it.\n\nFor Wan, LTX and others set `unit` to seconds and `window` to what the model was trained for, "
-        "about 5. LTX-2's sound is sampled along.\n\n" + OWN,
+        "windows that overlap. The sampler measures every joint: `seam` is about 1 where nothing shows.\n\n`extend` "
+        "makes the windows one after the other, each going on from the last frames of the one before: what is finished "
+        "stays when you stop it. `blend` makes all windows at every step.\n\nFor Wan, LTX and others set `unit` to "
+        "seconds and `window` to what the model was trained for, about 5. LTX-2's sound is sampled along.\n\n" + OWN,
     )
 
 
