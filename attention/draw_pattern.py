@@ -46,6 +46,9 @@ def describe(pattern, grid: Grid | None, others: int = 0) -> list[str]:
     size = f"{' x '.join(map(str, shown))} = {prod(shown)} tokens (time x height x width)"
     around = f", {others} other tokens" if others else ""
     lines = [f"Grid: {size}{around}" if grid else f"No latent connected; on an example of {size}"]
+    if getattr(pattern, "by_heads", ()):
+        numbers = ", ".join(f"{number:g}" for number in pattern.by_heads)
+        lines.append(f"Groups of heads, {pattern.amount} in percent: {numbers}")
     seen = density(pattern, shown)
     if seen is None:
         return [*lines, "Density: follows from the tensors of each call"]

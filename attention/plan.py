@@ -15,6 +15,8 @@ from .site import COVERS, ROLES, SELF
 NAME, SCHEMA = "video_attention_plan", 1
 MAX_BYTES = 1 << 20
 MAX_STEPS = 1024
+# Of heads, in a pattern that has a number for each.
+MAX_GROUPS = 64
 # Patterns that a plan may name: those that are plain numbers and words.
 PATTERNS = {p.name: p for p in patterns.TABLE if p not in (patterns.Union, patterns.Intersection)}
 
@@ -55,6 +57,8 @@ class Candidate:
 
 
 def _plain(value) -> str:
+    if isinstance(value, tuple):
+        return "/".join(map(_plain, value))
     return f"{value:g}" if type(value) is float else str(value)
 
 
@@ -229,6 +233,8 @@ def _fits(value, default) -> bool:
         return isinstance(value, bool)
     if isinstance(default, str):
         return isinstance(value, str) and value in ORDERS
+    if default == ():
+        return isinstance(value, list) and len(value) <= MAX_GROUPS and all(_fits(number, 1.0) for number in value)
     if isinstance(default, tuple):
         return isinstance(value, list) and len(value) == len(default) and all(map(_fits, value, default))
     if isinstance(default, int):

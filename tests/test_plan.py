@@ -23,6 +23,7 @@ SHAPES = (
     patterns.Radial(50.0, 2, first_frame=False),
     patterns.TopBlocks(25.0, "hilbert", True),
     patterns.MassBlocks(95.0),
+    patterns.TopBlocks(50.0, by_heads=(50.0, 12.5)),
 )
 
 
@@ -76,6 +77,7 @@ def test_names_of_candidates_differ():
     assert len({candidate.name for candidate in candidates}) == len(SHAPES)
     assert Candidate(pattern=patterns.SlidingTile()).name == "sliding tile (frames 12, height 50, width 50)"
     assert Candidate(pattern=patterns.Spatial()).name == "spatial"
+    assert Candidate(pattern=SHAPES[-1]).name == "top blocks (keep 50, by_heads 50/12.5)"
     assert Candidate("sage").name == "sage"
 
 
@@ -156,6 +158,15 @@ BAD_STEPS = {
     "keep beyond floats": (
         {"pattern": {**TOP, "keep": 10**400}}, "cannot be",
     ),
+    "a group of heads with more than all": (
+        {"pattern": {**TOP, "by_heads": [20.5, 5]}}, "by_heads: 20.5 is more than keep, which is 20",
+    ),
+    "a group of heads with nothing": ({"pattern": {**TOP, "by_heads": [20, 0]}}, "by_heads of top blocks cannot be"),
+    "a group of heads as true": ({"pattern": {**TOP, "by_heads": [True]}}, "by_heads of top blocks cannot be"),
+    "groups of heads as a number": ({"pattern": {**TOP, "by_heads": 20}}, "by_heads of top blocks cannot be 20"),
+    "too many groups of heads": (
+        {"pattern": {**TOP, "by_heads": [1] * (plan.MAX_GROUPS + 1)}}, "by_heads of top blocks cannot be",
+    ),
     "keep nothing": ({"pattern": {**TOP, "keep": 0}}, "cannot be 0"),
     "an unknown order": (
         {"pattern": {**TOP, "order": "random"}}, "cannot be 'random'",
@@ -205,11 +216,11 @@ def test_it_fits_the_model_it_was_made_for():
     ("at_hand", "kept", "words"),
     [
         ({"model": "WanModel"}, 0, "The plan is for LTXVModel, this is WanModel: not applied."),
-        ({"blocks": 5}, 6, "5 of 11 rules are for blocks that are not here"),
-        ({"heads": 16}, 11, "28 blocks and 16 heads of 64"),
-        ({"fingerprint": "f" * 16}, 11, "(structure ffffffff)"),
-        ({"device": "NVIDIA RTX 4090"}, 11, "measured on NVIDIA H100, this is NVIDIA RTX 4090: errors hold"),
-        ({"tokens": 64}, 11, "calibrated on 512 video tokens, these are 64"),
+        ({"blocks": 5}, 6, "6 of 12 rules are for blocks that are not here"),
+        ({"heads": 16}, 12, "28 blocks and 16 heads of 64"),
+        ({"fingerprint": "f" * 16}, 12, "(structure ffffffff)"),
+        ({"device": "NVIDIA RTX 4090"}, 12, "measured on NVIDIA H100, this is NVIDIA RTX 4090: errors hold"),
+        ({"tokens": 64}, 12, "calibrated on 512 video tokens, these are 64"),
     ],
 )
 def test_one_sentence_says_where_it_does_not_fit(at_hand, kept, words):

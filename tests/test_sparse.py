@@ -35,6 +35,7 @@ PATTERNS = (
     p.TopBlocks(keep=30),
     p.TopBlocks(keep=40, order="raster"),
     p.MassBlocks(mass=40, order="hilbert"),
+    p.TopBlocks(keep=60, by_heads=(60, 15)),
     p.Union((p.Spatial(), p.Temporal())),
     p.Intersection((p.Radial(step=1), p.Neighbourhood(frames=4))),
 )

@@ -112,6 +112,7 @@ def test_sol_attn(stand_ins, before, after, blocks, dim):
         (p.Neighbourhood(), place_of(), {"device": "cpu"}, "na3d", "needs cuda, the tensors are on cpu"),
         (p.Neighbourhood(), place_of(), {"dtype": torch.float32}, "na3d", "dtype float32, takes float16, bfloat16"),
         (p.MassBlocks(), place_of(), {}, "sol_attn", "runs top blocks alone"),
+        (p.TopBlocks(by_heads=(20, 10)), place_of(), {}, "sol_attn", "keeps one percentage for all heads"),
         (p.TopBlocks(keep=0), place_of(), {}, "sol_attn", "keeps 0 percent, takes more than 0 and less than 100"),
         (p.TopBlocks(), place_of(), {"head_dim": 96}, "sol_attn", "head size 96, takes 64, 128"),
         (p.TopBlocks(), place_of(), {"capability": (7, 5)}, "sol_attn", "needs compute capability 8.0"),

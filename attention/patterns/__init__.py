@@ -20,7 +20,7 @@ from functools import lru_cache
 from math import prod
 
 from ..tokens import Grid
-from .blocks import KEYS, MassBlocks, TopBlocks
+from .blocks import KEYS, MassBlocks, TopBlocks, split_heads
 from .combined import Intersection, Union
 from .factorised import Factorised
 from .neighbourhood import Neighbourhood
@@ -63,7 +63,8 @@ def density(pattern, grid: Grid) -> float | None:
     if isinstance(pattern, Factorised):
         return sum(sum(density(part, grid) for _, part in pattern.parts(block)) for block in (0, 1)) / 2
     if isinstance(pattern, TopBlocks):
-        return min(1.0, pattern.keep / 100 + pattern.tail / KEYS)
+        groups = split_heads(pattern)
+        return sum(min(1.0, group.keep / 100 + pattern.tail / KEYS) for group in groups) / len(groups)
     relation = on(pattern, grid)
     return None if relation is None else relation.density
 

@@ -5,7 +5,7 @@ Mean-pooled selection as in SpargeAttn (https://arxiv.org/abs/2502.18137) and SL
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import ClassVar
 
@@ -24,14 +24,21 @@ class TopBlocks:
     order: in which the tokens are cut into blocks; "tile", "morton" and "hilbert" make blocks of near tokens.
     tail: whether each block that is not seen counts by its mean key and mean value, as often as it has tokens.
     refresh: a choice stands for so many steps of the sampling before the next is made.
+    by_heads: what each of so many groups of equal numbers of heads keeps, in the order of the heads, none more than
+    `keep`; empty: all heads keep `keep`.
     """
 
     name: ClassVar[str] = "top blocks"
+    amount: ClassVar[str] = "keep"
 
     keep: float = 20.0
     order: str = TILE
     tail: bool = False
     refresh: int = 1
+    by_heads: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        refuse_more(self)
 
     def chosen(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         number = max(1, ceil(scores.shape[-1] * self.keep / 100))
@@ -43,20 +50,38 @@ class TopBlocks:
 class MassBlocks:
     """A block of queries sees the fewest key blocks that hold `mass` percent of its pooled attention, and its own.
 
-    order, tail, refresh: as of TopBlocks. How many blocks that are is each head's own.
+    order, tail, refresh, by_heads: as of TopBlocks. How many blocks that are is each head's own.
     """
 
     name: ClassVar[str] = "blocks by mass"
+    amount: ClassVar[str] = "mass"
 
     mass: float = 80.0
     order: str = TILE
     tail: bool = False
     refresh: int = 1
+    by_heads: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        refuse_more(self)
 
     def chosen(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         weights, ranked = (scores + lengths.log()).softmax(-1).sort(dim=-1, descending=True, stable=True)
         before = weights.cumsum(-1) - weights
         return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, ranked, before < self.mass / 100)
+
+
+def refuse_more(pattern) -> None:
+    """Raises ValueError for a group of heads with more than the pattern's own number, the most that engines expect."""
+    most = getattr(pattern, pattern.amount)
+    if any(number > most for number in pattern.by_heads):
+        raise ValueError(f"by_heads: {max(pattern.by_heads):g} is more than {pattern.amount}, which is {most:g}.")
+
+
+def split_heads(pattern) -> tuple:
+    """The pattern of each group of heads, with one number each."""
+    numbers = pattern.by_heads or (getattr(pattern, pattern.amount),)
+    return tuple(replace(pattern, **{pattern.amount: number}, by_heads=()) for number in numbers)
 
 
 def arrange(pattern, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,16 +92,24 @@ def arrange(pattern, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
 def select(pattern, q, k, scale: float | None = None) -> torch.Tensor:
     """Which blocks of KEYS keys each block of QUERIES queries sees: (B, H, ceil(N / QUERIES), ceil(N / KEYS)) bool.
 
-    q, k: (B, H, N, D), the video's tokens alone, in the pattern's order.
+    q, k: (B, H, N, D), the video's tokens alone, in the pattern's order; H in as many equal parts as it has by_heads.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    pooled_q, _ = pool(q, QUERIES)
-    pooled_k, lengths = pool(k, KEYS)
+    return choose(pattern, pool(q, QUERIES)[0], *pool(k, KEYS), scale)
+
+
+def choose(pattern, pooled_q, pooled_k, lengths, scale: float) -> torch.Tensor:
+    """`select` from the means of its blocks, (B, H, n, D) float32, and how many tokens each block of keys has.
+
+    The same vector added to all of `pooled_k` changes nothing.
+    """
     scores = pooled_q @ pooled_k.transpose(-2, -1) * scale
     per = QUERIES // KEYS
-    row, column = (torch.arange(n, device=q.device) for n in scores.shape[-2:])
+    row, column = (torch.arange(n, device=scores.device) for n in scores.shape[-2:])
     own = row[:, None] == column[None, :] // per
-    return pattern.chosen(scores, lengths) | own
+    groups = split_heads(pattern)
+    kept = [group.chosen(some, lengths) for group, some in zip(groups, scores.chunk(len(groups), 1), strict=True)]
+    return torch.cat(kept, 1) | own
 
 
 def pool(x: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,6 +13,7 @@ from ..call import Call
 from ..grid import CUBE, RASTER
 from ..layout import expand_kv
 from ..patterns import flop_ratio, on, parts
+from ..patterns.blocks import split_heads
 from ..tokens import BOTH, Grid, Place
 from . import blocks, flex, folded, kitchen, lists, slabs, tiles
 from .engine import Engine, Task
@@ -159,6 +160,9 @@ def refuses(pattern, place: Place, call: Call, block: int = 0) -> str | None:
         return "no gradient"
     if 0 in (call.batch, call.heads, call.head_dim):
         return "empty tensors"
+    groups = len(getattr(pattern, "by_heads", ()))
+    if groups and call.heads % groups:
+        return f"{call.heads} heads, the pattern is for {groups} groups of equal numbers of them"
     if all(dense(part, place.grid) for _, part in parts(pattern, block)):
         return f"{pattern.name} attention of {' x '.join(map(str, place.grid))} tokens is dense"
     return None
@@ -167,4 +171,4 @@ def refuses(pattern, place: Place, call: Call, block: int = 0) -> str | None:
 def dense(pattern, grid: Grid) -> bool:
     """Whether every video token is known to see every one."""
     relation = on(pattern, grid)
-    return getattr(pattern, "keep", 0.0) >= 100.0 if relation is None else relation.whole
+    return all(getattr(g, "keep", 0.0) >= 100.0 for g in split_heads(pattern)) if relation is None else relation.whole

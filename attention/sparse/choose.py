@@ -81,7 +81,9 @@ class Sample:
         self.rows = torch.linspace(0, place.stop - place.start - 1, SAMPLE_QUERIES, device=q.device).long().unique()
         self.heads = torch.linspace(0, q.shape[1] - 1, min(q.shape[1], SAMPLE_HEADS), device=q.device).long()
         self.start, group = place.start, q.shape[1] // k.shape[1]
-        self.one = tuple(t[:1, :n] for t, n in ((q, group), (k, 1), (v, 1)))
+        # A pattern with a number for each group of heads runs on all of them alone.
+        some = k.shape[1] if any(getattr(task.pattern, "by_heads", ()) for _, task, _ in runner.parts) else 1
+        self.one = tuple(t[:1, :n] for t, n in ((q, group * some), (k, some), (v, some)))
         few = self._few(q), *(t[:1].index_select(1, self.heads // group).float() for t in (k, v))
         self.fixed = all(on(task.pattern, task.grid) is not None for _, task, _ in runner.parts)
         self.truth = sum(
@@ -94,7 +96,7 @@ class Sample:
         return relative_l2(self._few(out), self.truth)
 
     def is_written_by(self, runner: Runner) -> bool:
-        """Whether the engines change their inputs, tried on copies of one head."""
+        """Whether the engines change their inputs, tried on copies of as few heads as they run on."""
         given = [t.clone() for t in self.one]
         runner(*given)
         return not all(((a == b) | b.isnan()).all() for a, b in zip(given, self.one))

@@ -82,6 +82,8 @@ class Plan:
 def sol_refuses(task: Task, call) -> str | None:
     if not isinstance(task.pattern, TopBlocks):
         return "runs top blocks alone"
+    if task.pattern.by_heads:
+        return "keeps one percentage for all heads"
     if not 0 < task.pattern.keep < 100:
         return f"keeps {task.pattern.keep:g} percent, takes more than 0 and less than 100"
     if call.head_dim not in (64, HEAD_DIM):
