@@ -66,7 +66,9 @@ def sigmas_of(model, sampler: str, scheduler: str, steps: int, denoise: float, l
         sigmas = torch.empty(0)
     elif name == schedule.LTXV:
         length = schedule.all_steps(steps, denoise)
-        sigmas = LTXVScheduler.execute(length, latent=latent, **LTXV_SETTINGS).args[0][-(steps + 1) :]
+        # The host's stretch divides by how far the last level is from 1: not at all when it is the first one too.
+        settings = LTXV_SETTINGS | {"stretch": length > 1}
+        sigmas = LTXVScheduler.execute(length, latent=latent, **settings).args[0][-(steps + 1) :]
     else:
         sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler, name, denoise).sigmas
     why = f", usual for {family.name if family else 'unknown models'}" if scheduler == schedule.AUTO else ""

@@ -139,6 +139,15 @@ def test_ltxv_schedule_with_part_of_the_noise(pack, inference):
     assert torch.equal(sigmas, whole[4:])
 
 
+def test_one_step_of_the_ltxv_schedule(pack, inference):
+    """The host's scheduler gives NaN for one step."""
+    ltx = Studio(pack, CASES[0])
+    for denoise in (1.0, 0.6):
+        sigmas, line = pack.nodes._sampling.sigmas_of(ltx.model, "euler", "ltxv", 1, denoise, latent_of(ltx.case))
+        assert sigmas.tolist() == [1.0, 0.0] and line.endswith("1 steps from 1 to 0.")
+    assert torch.isfinite(ltx.sample(steps=1, scheduler_name="auto")[0]["samples"]).all()
+
+
 @pytest.mark.parametrize("at", range(STEPS))
 def test_nan_stops_the_sampling_at_its_step(plain_studio, flawed, at):
     with pytest.raises(RuntimeError, match=rf"NaN or Inf in step {at + 1} of 4\. Try another kernel"):
