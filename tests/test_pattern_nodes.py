@@ -136,8 +136,9 @@ def test_the_picture_and_the_words(lab, pack):
     assert shaped(pack, lab.model, "spatial").args[2].startswith("No latent connected; on an example of ")
 
 
-def test_engines_are_measured_once(lab, pack):
+def test_engines_are_measured_once(lab, pack, monkeypatch):
     """As for dense kernels: the report says what was timed; later runs remember."""
+    monkeypatch.setattr(pack.attention.sparse.choose, "_CHOSEN", {})
     model = shaped(pack, lab.model, "spatial", auto_choice="measure").args[0]
     reports = [lab.report(lab.sample(model)) for _ in range(2)]
     assert reports[0].choosing > 0 == reports[1].choosing
