@@ -14,6 +14,9 @@ of the general units for each pair; the wait between the products, which depend 
 So INT8 scores save at most 25 % where integers are twice as fast as halves (A100, H200), 37.5 % where they are four
 times as fast (GeForce halves the rate of halves with float32 sums); a head of 64 on H200 is bound by the exponentials.
 Values in float8 save another third (H200) or two fifths (GeForce, which halves float8 with float32 sums too).
+
+A call by blocks chosen in another order of tokens has passes around the kernel that these bytes do not have: see
+`around`.
 """
 
 from __future__ import annotations
@@ -82,6 +85,30 @@ def floor(
         moved += 2 * heads * size * keys
     exponentials = pairs / (EXPONENTIALS_PER_CLOCK * gpu.multiprocessors * gpu.clock)
     return Floor(*(amount / 1e9 for amount in (tensor, exponentials, moved / gpu.bandwidth)))
+
+
+# Bytes read and written for each number of q, of the passes around the kernel with INT8 scores and 16-bit values:
+# tokens in another order, blocks chosen in the call, a tail. Means of blocks are 1 / 64 of what they are of, in float32
+# for q and k. In order: attention/triton/ordered.py.
+IN_ORDER = {
+    "mean of k, read": 2,
+    "q and k to INT8, with means": 2 * (2 + 1 + 4 / 64),
+    "v moved, with means": 2 + 2 + 2 / 64,
+    "output moved back": 2 + 2,
+}
+ONE_AFTER_THE_OTHER = {
+    "q, k and v moved": 3 * (2 + 2),
+    "means of q and k, read for the choice": 2 * 2,
+    "means of k and v, read for the tail": 2 * 2,
+    "mean of k, read": 2,
+    "q and k to INT8": 2 * (2 + 1),
+    "output moved back": 2 + 2,
+}
+
+
+def around(gpu: Gpu, heads: int, tokens: int, head_dim: int, passes: dict[str, float]) -> float:
+    """Milliseconds at least of the passes around a sparse call of batch 1: IN_ORDER or ONE_AFTER_THE_OTHER."""
+    return heads * tokens * head_dim * sum(passes.values()) / gpu.bandwidth / 1e9
 
 
 def tops(heads: int, queries: int, keys: int, head_dim: int, ms: float, density: float = 1.0) -> float:

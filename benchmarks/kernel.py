@@ -36,8 +36,9 @@ from attention.patterns import TopBlocks
 from attention.patterns.blocks import arrange, select
 from attention.reference import relative_l2, scaled_dot_product_attention
 from attention.sparse import kitchen
+from attention.sparse import lists as engine
 from attention.tokens import BOTH, Place
-from attention.triton import launch, lists
+from attention.triton import lists
 
 from .attention import machine
 from .floors import GPUS, floor, tops
@@ -156,10 +157,10 @@ def turned(shape: Shape, percent: int, device):
 
 
 def by_lists(q, k, v, *, shape: Shape, percent: int, means: bool, blocks=None, **how):
+    """As the engine for patterns does it. blocks: chosen beforehand, in the pattern's order; None: in the call."""
     to, back = turned(shape, percent, q.device)
-    blocks = chosen(shape, q, k, percent, means) if blocks is None else blocks
-    q, k, v = (t.index_select(2, to) for t in (q, k, v))
-    return launch.attention(q, k, v, blocks=blocks, **how).index_select(2, back)
+    plan = engine.Plan(TopBlocks(keep=percent, tail=means), to, back, blocks)
+    return engine.run((q, k, v), (k[:, :, :0], v[:, :, :0]), None, plan, **how)
 
 
 def error(kernel, q, k, v) -> float:

@@ -28,9 +28,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from attention.triton import device
+from attention.triton import copies, device
 from attention.triton.cuts import CUTS, MEANS, cut, padded
 from attention.triton.device import compiled
+from attention.triton.lists import KEYS
 from attention.triton.prepare import ROWS, WARPS
 
 TABLE = ROOT / "benchmarks" / "compiled.json"
@@ -57,13 +58,26 @@ WAYS = {
 }
 # The ways that take most registers.
 FULLEST = ("dense", "lists, masks", "lists, masks, means")
-# What prepares the tensors everywhere, and whether for INT8 scores; `turn` does it for float8.
-PREPARING = {"quantise": True, "pool": False}
+# What prepares the tensors: the function, whether for INT8 scores, and what is fixed besides the head size; a size that
+# is left open is that of the kernel's tiles. The ways in order read through an index and write means: ordered.py.
+AS_IT_STANDS, IN_ORDER = {"ORDER": None, "POOL": None}, {"ROWS": KEYS}
+PREPARING = {
+    "quantise": ("quantise", True, {**AS_IT_STANDS, "ROWS": ROWS, "EACH_ROW": False}),
+    "pool": ("pool", False, {"BIAS": None, "N": None}),
+    "quantise queries in order": ("quantise", True, {"MEAN": None, "ROWS": ROWS, "EACH_ROW": True}),
+    "quantise keys in order": ("quantise", True, {**IN_ORDER, "EACH_ROW": False}),
+    "quantise keys in order, not rotated": ("quantise", True, {**IN_ORDER, "HADAMARD": None, "EACH_ROW": False}),
+    "move in order": ("move", False, IN_ORDER),
+}
+FOR_FLOAT8 = {
+    "turn": ("turn", False, {**AS_IT_STANDS, "ROWS": None}),
+    "turn in order": ("turn", False, IN_ORDER),
+}
 SCALES = ("Q_SCALE", "K_SCALE", "K_POOL_SCALE")
 POINTERS = {
     **dict.fromkeys(("LIST", "COUNT", "CHOICE"), "*i32"),
     **dict.fromkeys((*SCALES, "V_SCALE", "BIAS", "POOL_BIAS", "SCALE", "MEAN", "MASS"), "*fp32"),
-    **{"MASKS": "*i32", "LEFT": "*u8", "scale": "fp32", "factor": "fp32"},
+    **{"MASKS": "*i32", "ORDER": "*i32", "LEFT": "*u8", "scale": "fp32", "factor": "fp32"},
 }
 # Tensor-core products of integers and of halves (legacy, Hopper's, Blackwell's), conversions that would slow each
 # score, and the exponentials.
@@ -106,8 +120,8 @@ class Target:
 def targets() -> list[Target]:
     """Every way with float16; bfloat16, which takes the same instructions, where registers are scarcest."""
     every = [Target(a, way, q, d) for a in ARCHITECTURES for way in WAYS for q in (True, False) for d in HEAD_DIMS]
-    every += [Target(a, way, q, d) for a in ARCHITECTURES for way, q in PREPARING.items() for d in HEAD_DIMS]
-    every += [Target(a, "turn", False, d) for a in WITH_FLOAT8 for d in HEAD_DIMS]
+    every += [Target(a, way, q, d) for a in ARCHITECTURES for way, (_, q, _) in PREPARING.items() for d in HEAD_DIMS]
+    every += [Target(a, way, False, d) for a in WITH_FLOAT8 for way in FOR_FLOAT8 for d in HEAD_DIMS]
     small = [Target(a, way, True, d, "bf16", True) for a in WITH_FLOAT8 for way in FULLEST for d in HEAD_DIMS]
     filled = [Target(a, "dense", q, 96) for a in ARCHITECTURES for q in (True, False)]
     scarce = [Target(a, way, q, 128, "bf16") for a in (90, 120) for way in FULLEST for q in (True, False)]
@@ -116,16 +130,22 @@ def targets() -> list[Target]:
 
 def fingerprint() -> str:
     """Of the functions that Triton compiles, without comments and docstrings, and of how they are cut."""
+    kept = [*code(device.__file__), *code(copies.__file__)]
+    fixed = sorted(map(repr, CUTS.items())), MEANS, ROWS, WARPS
+    return hashlib.sha256(f"{kept} {fixed}".encode()).hexdigest()[:16]
+
+
+def code(path: str) -> list[str]:
+    """A file's tokens without comments and docstrings."""
     kept, before = [], tokenize.NEWLINE
-    with open(device.__file__, "rb") as text:
+    with open(path, "rb") as text:
         for token in tokenize.tokenize(text.readline):
             starts_line = before in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
             if token.type in (tokenize.COMMENT, tokenize.NL) or (token.type == tokenize.STRING and starts_line):
                 continue
             kept.append(token.string)
             before = token.type
-    fixed = sorted(map(repr, CUTS.items())), MEANS, ROWS, WARPS
-    return hashlib.sha256(f"{kept} {fixed}".encode()).hexdigest()[:16]
+    return kept
 
 
 def source(target: Target) -> tuple[ASTSource, dict]:
@@ -133,7 +153,7 @@ def source(target: Target) -> tuple[ASTSource, dict]:
     capability, size = divmod(target.architecture, 10), padded(target.head_dim)
     features = WAYS.get(target.way, ())
     one = cut(capability, target.quantised, target.head_dim, bias="bias" in features, listed="lists" in features)
-    fixed, options = {"D": target.head_dim, "PADDED": size}, {"num_warps": WARPS}
+    fixed, options, function = {"D": target.head_dim, "PADDED": size}, {"num_warps": WARPS}, "attend"
     if target.way in WAYS:
         fixed |= {"M": one.m, "N": one.n, "MEANS": MEANS, "STAGES": one.stages, "QUANTISED": target.quantised}
         options = {"num_warps": one.warps, "num_stages": one.stages}
@@ -141,13 +161,10 @@ def source(target: Target) -> tuple[ASTSource, dict]:
         fixed |= dict.fromkeys(
             [*absent, *(() if target.quantised else SCALES), *(() if target.float8 else ("V_SCALE",))]
         )
-    elif target.way == "quantise":
-        fixed |= {"ROWS": ROWS, "EACH_ROW": False}
-    elif target.way == "turn":
-        fixed |= {"ROWS": one.n}
     else:
-        fixed |= {"N": one.n, "BIAS": None}
-    function = compiled()[target.way if target.way not in WAYS else "attend"]
+        function, _, more = {**PREPARING, **FOR_FLOAT8}[target.way]
+        fixed |= {name: one.n if name in ("N", "ROWS") and value is None else value for name, value in more.items()}
+    function = compiled()[function]
     names = function.arg_names
     signature = {name: "constexpr" if name in fixed else type_of(name, target) for name in names}
     # Pointers and steps of real tensors are multiples of 16 elements; so Triton specialises a launch.
@@ -162,8 +179,10 @@ def type_of(name: str, target: Target) -> str:
         return POINTERS[name]
     if not name.isupper():
         return "i32"
-    if (name == "V" and target.float8) or (name == "OUT" and target.way == "turn"):
+    if (name == "V" and target.float8) or (name == "OUT" and target.way in FOR_FLOAT8):
         return "*fp8e4nv"
+    if name == "POOL" and target.way not in FOR_FLOAT8:
+        return "*fp32"
     in_int8 = ("Q", "K", "K_POOL") if target.way in WAYS else ("OUT",)
     return "*i8" if target.quantised and name in in_int8 else f"*{target.dtype}"
 

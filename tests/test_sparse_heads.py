@@ -83,7 +83,8 @@ def test_what_cannot_be_is_refused():
 def test_the_pack_s_own_kernel_gets_the_same_blocks():
     q, k, _ = draw(place_of((4, 16, 16)), dim=64)
     pattern = p.TopBlocks(50, by_heads=(50, 10))
-    made, kept = lists.chosen(pattern, q, k, None, 0), blocks.select(pattern, q, k)
+    kept = blocks.select(pattern, q, k)
+    made = lists.chosen(pattern, kept, q.shape[2], 0)
     listed = torch.zeros_like(kept)
     for head in range(2):
         for row in range(kept.shape[2]):

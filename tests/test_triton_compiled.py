@@ -34,6 +34,10 @@ AGAIN = (
     "sm_90, dense, int8 and float8, head size 128",
     "sm_90, quantise, int8, head size 128",
     "sm_90, pool, float16, head size 64",
+    "sm_90, quantise queries in order, int8, head size 128",
+    "sm_120, quantise keys in order, int8, head size 128",
+    "sm_80, move in order, float16, head size 128",
+    "sm_89, turn in order, float16, head size 128",
 )
 
 
@@ -57,14 +61,20 @@ def test_the_table_is_of_these_sources():
     assert kernels.fingerprint() == TABLE["sources"], "run: python scripts/compile_kernels.py"
 
 
-def test_the_fingerprint_is_of_code_alone(tmp_path, monkeypatch):
-    text = Path(kernels.device.__file__).read_text(encoding="utf-8")
-    marks = []
-    words = text.replace("Adds blocks of N keys", "Takes more keys") + "# a word\n"
-    for changed in (text, words, text.replace("2.0**120", "2.0**99")):
-        path = tmp_path / "device.py"
+@pytest.mark.parametrize(
+    ("module", "words", "code"),
+    [
+        (kernels.device, ("Adds blocks of N keys", "Takes more keys"), ("2.0**120", "2.0**99")),
+        (kernels.copies, ("the sum is float32", "sums are float32"), ("/ 127.0", "/ 126.0")),
+    ],
+    ids=["device", "copies"],
+)
+def test_the_fingerprint_is_of_code_alone(tmp_path, monkeypatch, module, words, code):
+    text = Path(module.__file__).read_text(encoding="utf-8")
+    marks, path = [], tmp_path / "changed.py"
+    for changed in (text, text.replace(*words) + "# a word\n", text.replace(*code)):
         path.write_text(changed, encoding="utf-8")
-        monkeypatch.setattr(kernels.device, "__file__", str(path))
+        monkeypatch.setattr(module, "__file__", str(path))
         marks.append(kernels.fingerprint())
     assert marks[0] == marks[1] != marks[2]
 
@@ -136,5 +146,9 @@ def test_what_attention_launches_compiles():
         [("attend", 24)],
         [("quantise", 2), ("quantise", 1), ("attend", 1)],
         [("pool", 24), ("quantise", 48), ("quantise", 24), ("quantise", 4), ("turn", 24), ("attend", 24)],
+        # The engine's: q; 70 keys in front, 200 in order; 6 means; the values.
+        [("quantise", 8), ("quantise", 4), ("quantise", 8), ("quantise", 2), ("move", 4), ("move", 8), ("attend", 4)],
+        [("move", 8), ("move", 4), ("move", 8), ("move", 4), ("move", 8), ("attend", 4)],
+        [("quantise", 8), ("quantise", 4), ("quantise", 8), ("quantise", 2), ("turn", 8), ("turn", 4), ("attend", 4)],
     ]
     assert all(wgmma for call in calls for name, _, wgmma in call if name == "attend")

@@ -15,7 +15,7 @@ from attention.call import Call
 from attention.patterns import SlidingTile, TopBlocks, on
 from attention.patterns.blocks import KEYS, QUERIES, select
 from attention.triton import cuts, launch, lists
-from benchmarks.floors import GPUS, floor, tops
+from benchmarks.floors import GPUS, IN_ORDER, ONE_AFTER_THE_OTHER, around, floor, tops
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -181,3 +181,11 @@ def test_the_floors_are_the_peaks():
     assert eight.tensor / int8.tensor == pytest.approx(2 / 3) and eight.memory > int8.memory
     # Wan 720p, 40 heads: 3.1 GB for q, k, v and the output, 0.65 ms.
     assert half.memory == pytest.approx(0.645, abs=0.01)
+
+
+def test_what_surrounds_a_sparse_call():
+    """The page's figures: a pass for each of q, k and v halves the bytes around the kernel."""
+    page = (ROOT / "benchmarks" / "KERNEL.md").read_text(encoding="utf-8")
+    for name in ("A100 SXM 80 GB", "RTX 4090", "H200 SXM"):
+        one, several = (around(GPUS[name], 40, 75600, 128, each) for each in (IN_ORDER, ONE_AFTER_THE_OTHER))
+        assert f"| {name} | {several:.2f} | {one:.2f} |" in page and one < 0.51 * several

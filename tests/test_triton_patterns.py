@@ -133,8 +133,8 @@ def test_chosen_blocks_wait_for_no_gpu():
     """With a known number of blocks nothing is asked of the tensors: the lists are as wide as they can get."""
     q, k = (torch.randn(1, 2, 700, 16) for _ in "qk")
     for sinks in (0, 64, 70):
-        made = lists.chosen(p.TopBlocks(30), q, k, None, sinks)
         kept = select(p.TopBlocks(30), q, k)
+        made = lists.chosen(p.TopBlocks(30), kept, 700, sinks)
         ahead = -(-sinks // lists.KEYS)
         assert made.index.shape[-1] == min(4 + 2, 11) + ahead and made.kv_len == ahead * lists.KEYS + 700
         assert made.count[..., 1].equal(kept.sum(-1).int() + ahead)

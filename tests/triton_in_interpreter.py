@@ -154,7 +154,7 @@ def extras() -> dict:
     q, k, v = (torch.randn(1, 2, 130, 64).half() for _ in range(3))
     first, second = (attention(q, k, v, quantised=True) for _ in range(2))
     compiled = torch.compile(lambda *t: attention(*t, quantised=True), fullgraph=True, backend="aot_eager")
-    checks = torch.library.opcheck(block_attention, (q, k, v, None, 0.125, True, False, *(None,) * 5))
+    checks = torch.library.opcheck(block_attention, (q, k, v, None, 0.125, True, False, True, *(None,) * 5))
     huge = [q * 60, k * 60, v * 1000]  # scores up to 1e4: no INT8 kernel can tell near ties apart
     in_int8 = attention(*huge, quantised=True)
     return {

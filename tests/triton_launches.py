@@ -13,7 +13,9 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
-from attention.triton import device, launch, lists, prepare
+from attention.patterns import TopBlocks
+from attention.sparse import lists as engine
+from attention.triton import device, launch, lists, ordered, prepare
 
 CAPABILITY = (9, 0)
 
@@ -61,15 +63,28 @@ def calls():
     yield q, k, v, None, means, True, True
 
 
+def in_order():
+    """Calls of the engine for patterns: q, k, v of 200 tokens behind 70 others, and how."""
+    plan = engine.Plan(TopBlocks(keep=50, tail=True), torch.randperm(200).int(), torch.arange(200), None)
+    for how in ({"quantised": True}, {"quantised": False}, {"quantised": True, "float8": True}):
+        q, k, v, *front = (torch.randn(1, 2, n, 64).bfloat16() for n in (200, 200, 200, 70, 70))
+        yield (q, k, v), front, None, plan, how
+
+
 def main() -> None:
     driver.set_active(Driver())
     launches, cut = [], launch.cut
     noted = {name: Kernel(function, launches) for name, function in device.compiled().items()}
     launch.compiled = prepare.compiled = lambda: noted
+    ordered.cut_for = lambda q, *rest, **named: cut(CAPABILITY, *rest, q.shape[-1], **named)
     launch.cut = lambda capability, *rest, **named: cut(CAPABILITY, *rest, **named)
     results = []
     for q, k, v, mask, blocks, quantised, float8 in calls():
         launch.attention(q, k, v, mask, quantised=quantised, float8=float8, blocks=blocks)
+        results.append(launches.copy())
+        launches.clear()
+    for *call, how in in_order():
+        engine.run(*call, **how)
         results.append(launches.copy())
         launches.clear()
     json.dump(results, sys.stdout)

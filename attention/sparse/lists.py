@@ -13,15 +13,14 @@ from functools import partial
 from math import ceil
 
 import torch
-import torch.nn.functional as F
 
 from .. import registry
 from ..grid import CUBE, RASTER, TILE, order
 from ..patterns import on
-from ..patterns.blocks import TopBlocks, arrange, select
+from ..patterns.blocks import TopBlocks, arrange, choose
 from ..tokens import Grid
-from ..triton.launch import attention
 from ..triton.lists import KEYS, QUERIES, Lists, judged, of_blocks, of_mask, tiles_of
+from ..triton.ordered import attend, prepared
 from .engine import Engine, Task
 from .held import at_once
 
@@ -61,7 +60,7 @@ def plan(task: Task, device: torch.device, dtype: torch.dtype) -> Plan:
     permutation = task.positions(to.cpu()).to(device)
     if not moved or permutation.equal(torch.arange(task.tokens, device=device)):
         return Plan(task.pattern, None, None, lists)
-    return Plan(task.pattern, permutation, permutation.argsort(), lists)
+    return Plan(task.pattern, permutation.int(), permutation.argsort(), lists)
 
 
 def orders(grid: Grid) -> Iterator[torch.Tensor]:
@@ -98,25 +97,22 @@ def filled(sinks: int) -> int:
 
 
 def run(video, sinks, scale, plan: Plan, hold=at_once, **how) -> torch.Tensor:
-    if plan.permutation is not None:
-        video = tuple(t.index_select(2, plan.permutation) for t in video)
-    q, k, v = video
-    number = sinks[0].shape[2]
+    q, chooses, number = video[0], plan.lists is None, sinks[0].shape[2]
+    tail = plan.pattern.tail if chooses else plan.lists.left is not None
+    ready, means = prepared(*video, sinks, plan.permutation, scale, chooses=chooses, tail=tail, **how)
     lists = plan.lists
-    if lists is None:
-        lists = hold(lambda: chosen(plan.pattern, q, k, scale, number))
-    if number:
-        k, v = (torch.cat([F.pad(s, (0, 0, 0, filled(number) - number)), t], dim=2) for s, t in zip(sinks, (k, v)))
-    out = attention(q, k, v, None, scale, blocks=lists, **how)
+    if chooses:
+        lists = hold(lambda: chosen(plan.pattern, choose(plan.pattern, *means), q.shape[2], number))
+    out = attend(ready, q, lists)
     return out if plan.inverse is None else out.index_select(2, plan.inverse)
 
 
-def chosen(pattern, q, k, scale, sinks: int) -> Lists:
-    """The Lists of the blocks that a pattern chooses from q and k, (B, H, N, D) in its order."""
-    kept, most = select(pattern, q, k, scale), None
+def chosen(pattern, kept: torch.Tensor, tokens: int, sinks: int) -> Lists:
+    """The Lists of the blocks that a pattern chose: as patterns.blocks.select gives them."""
+    most = None
     if isinstance(pattern, TopBlocks):
         most = max(1, ceil(kept.shape[-1] * pattern.keep / 100)) + QUERIES // KEYS
-    return of_blocks(kept, filled(sinks) + q.shape[2], pattern.tail, sinks, most)
+    return of_blocks(kept, filled(sinks) + tokens, pattern.tail, sinks, most)
 
 
 def _row(name: str, summary: str, **how) -> Engine:

@@ -2,7 +2,9 @@
 
 device.py   what runs on the GPU
 launch.py   `attention`, the function to call, and the operator that torch.compile sees
-prepare.py  rotated INT8 copies of q and k, means of key blocks
+copies.py   what writes the copies that it reads, on the GPU too
+prepare.py  starts that: rotated INT8 copies of q and k, values, means of blocks
+ordered.py  all of it for a sparse call, straight from tokens that stand in another order
 lists.py    which key blocks each block of queries sees, from a mask or from chosen blocks
 cuts.py     tiles, warps and stages for each GPU generation
 

@@ -1,7 +1,8 @@
 """The functions that run on the GPU, in Triton's language (https://triton-lang.org). Start them through launch.py.
 
 Letters: M queries and N keys of one tile, D head size, `PADDED` the power of two that holds D.
-Nothing here imports Triton, which may be missing: `compiled` puts it into this module, and jits the functions.
+Nothing here imports Triton, which may be missing: `compiled` puts it into this module and copies.py, and jits the
+functions of both.
 
 The algorithm is FlashAttention 2 (Dao, https://arxiv.org/abs/2307.08691) with the INT8 scores of SageAttention (Zhang
 et al., https://arxiv.org/abs/2410.02367) and rotated queries and keys as in QuaRot (https://arxiv.org/abs/2404.00456).
@@ -11,26 +12,29 @@ from __future__ import annotations
 
 from functools import cache
 
+from . import copies
+from .copies import move, pool, quantise, turn
+
 tl = None
 
 
 @cache
 def compiled():
-    """This module's functions, ready to launch: {name: Triton function}. ImportError where Triton is missing."""
+    """The functions, ready to launch: {name: Triton function}. ImportError where Triton is missing."""
     import triton
     import triton.language
 
-    names = globals()
-    names["tl"] = triton.language
     unspecialised = {
-        attend: ["q_len", "kv_len", "scale"],
-        **{quantise: ["length", "factor"], pool: ["length"], turn: ["length"]},
-    }
+        attend: ["q_len", "kv_len", "scale"], quantise: ["length", "ahead", "total", "factor"], pool: ["length"],
+        move: ["length", "ahead", "total"], turn: ["length", "ahead"],
+    }  # fmt: skip
+    own = (rows, hide, weigh, span, add_means, ends, query, store, attend)
     jitted = {
         function.__name__: triton.jit(function, do_not_specialize=unspecialised.get(function))
-        for function in (rows, hide, weigh, span, add_means, ends, query, store, attend, quantise, pool, turn)
+        for function in (*own, copies.picked, copies.put_mean, quantise, pool, move, turn)
     }
-    names.update(jitted)
+    for names in (globals(), vars(copies)):
+        names.update(jitted, tl=triton.language)
     return jitted
 
 
@@ -209,74 +213,3 @@ def attend(
     peak, total, acc = span(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, None, None, None, 0, whole,
                             kv_len, k_l, v_l, D, PADDED, M, N, QUANTISED, True, raised, turned, STAGES)  # fmt: skip
     store(OUT + batch * o_b + head * o_h, V_SCALE, one, acc, total, first, o_l, q_len, D, PADDED, M)
-
-
-def quantise(
-    X, MEAN, HADAMARD, OUT, SCALE, factor, x_b, x_h, x_l, heads, length, blocks,
-    D: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr, EACH_ROW: tl.constexpr,
-):  # fmt: skip
-    """ROWS rows of one head: rotated, times `factor`, less MEAN, as int8 with one scale for all or for each row."""
-    program = tl.program_id(0)
-    head, first = program // blocks, tl.cast(program % blocks, tl.int64) * ROWS
-    row, column = tl.arange(0, ROWS), tl.arange(0, PADDED)
-    at = X + tl.cast(head // heads, tl.int64) * x_b + tl.cast(head % heads, tl.int64) * x_h
-    x = rows(at, first, x_l, length, D, PADDED, ROWS, True)
-    # Entries are 1 and -1, exact in every dtype, and the sum is float32: the rotation costs no accuracy.
-    x = tl.dot(x, tl.load(HADAMARD + column[:, None] * PADDED + column[None, :])) * factor
-    if MEAN is not None:
-        x -= tl.load(MEAN + head * PADDED + column)[None, :]
-    x = tl.where((first + row < length)[:, None], x, 0.0)
-    size = tl.maximum(tl.max(tl.abs(x), 1), 1e-30)
-    place = tl.cast(head, tl.int64) * blocks * ROWS + first
-    if EACH_ROW:
-        step = size / 127.0
-        tl.store(SCALE + place + row, step)
-        x = x / step[:, None]
-    else:
-        step = tl.max(size, 0) / 127.0
-        tl.store(SCALE + program, step)
-        x = x / step
-    rounded = tl.floor(x + 0.5).to(tl.int8)
-    tl.store(OUT + (place + row)[:, None] * PADDED + column[None, :], rounded)
-
-
-def pool(
-    K, V, BIAS, K_POOL, V_POOL, MASS, k_b, k_h, k_l, v_b, v_h, v_l, bias_b, heads, length, blocks,
-    D: tl.constexpr, PADDED: tl.constexpr, N: tl.constexpr,
-):  # fmt: skip
-    """Means of one block of N keys and values, weighted by exp2(bias), and log2 of the sum of these weights."""
-    program = tl.program_id(0)
-    one, first = program // blocks, tl.cast(program % blocks, tl.int64) * N
-    batch, head = tl.cast(one // heads, tl.int64), tl.cast(one % heads, tl.int64)
-    row, column = tl.arange(0, N), tl.arange(0, PADDED)
-    inside = first + row < length
-    bias = tl.where(inside, 0.0, float("-inf"))
-    if BIAS is not None:
-        bias = tl.load(BIAS + batch * bias_b + first + row, mask=inside, other=float("-inf"))
-    top = tl.maximum(tl.max(bias, 0), -(2.0**120))
-    weights = tl.exp2(bias - top)
-    mass = tl.sum(weights, 0)
-    weights = weights / tl.maximum(mass, 1e-30)
-    at = tl.cast(program, tl.int64) * D + column
-    for_k = rows(K + batch * k_b + head * k_h, first, k_l, length, D, PADDED, N, True).to(tl.float32)
-    for_v = rows(V + batch * v_b + head * v_h, first, v_l, length, D, PADDED, N, True).to(tl.float32)
-    k_mean, v_mean = tl.sum(for_k * weights[:, None], 0), tl.sum(for_v * weights[:, None], 0)
-    tl.store(K_POOL + at, k_mean.to(K_POOL.dtype.element_ty), mask=column < D)
-    tl.store(V_POOL + at, v_mean.to(V_POOL.dtype.element_ty), mask=column < D)
-    if head == 0:
-        tl.store(MASS + batch * blocks + program % blocks, top + tl.log2(mass))
-
-
-def turn(
-    V, SCALE, OUT, v_b, v_h, v_l, o_l, heads, length, blocks,
-    D: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
-    """ROWS values of one head over SCALE, in 8 bits and turned: columns of (PADDED, o_l)."""
-    program = tl.program_id(0)
-    one, first = tl.cast(program // blocks, tl.int64), tl.cast(program % blocks, tl.int64) * ROWS
-    row, column = tl.arange(0, ROWS), tl.arange(0, PADDED)
-    x = rows(V + one // heads * v_b + one % heads * v_h, first, v_l, length, D, PADDED, ROWS, True).to(tl.float32)
-    x = x / tl.load(SCALE + one * PADDED + column)[None, :]
-    x = tl.where((first + row < length)[:, None], x, 0.0)
-    at = OUT + one * PADDED * o_l + column[:, None] * o_l + (first + row)[None, :]
-    tl.store(at, tl.trans(x).to(OUT.dtype.element_ty))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import torch
 
 from ..layout import dense_rows
 from . import lists
-from .cuts import MEANS, cut, padded
+from .cuts import MEANS, Cut, cut, padded
 from .device import compiled
 from .lists import Lists
 from .prepare import LOG2_E, keys, mean_of, means, queries, values
@@ -18,30 +19,31 @@ LOWEST = -(2.0**100)
 # ComfyUI imports the pack under a name of its own, and torch spoils an operator whose name is given away again.
 OPERATOR = re.sub(r"\W", "_", f"video_attention_{__package__}") + "::block_attention"
 SCHEMA = (
-    "(Tensor q, Tensor k, Tensor v, Tensor? bias, float scale, bool quantised, bool float8, Tensor? index, "
-    "Tensor? count, Tensor? choice, Tensor? masks, Tensor? left) -> Tensor"
+    "(Tensor q, Tensor k, Tensor v, Tensor? bias, float scale, bool quantised, bool float8, bool rotated, "
+    "Tensor? index, Tensor? count, Tensor? choice, Tensor? masks, Tensor? left) -> Tensor"
 )
 INTERPRETED = (8, 0)
 
 
 def attention(
     q, k, v, mask=None, scale: float | None = None, *, quantised: bool, float8: bool = False,
-    blocks: Lists | None = None,
+    rotated: bool = True, blocks: Lists | None = None,
 ):  # fmt: skip
     """softmax(scale * Q K^T + mask) V with float32 sums: (B, H, Lq, D), a token's heads side by side in memory.
 
     q: (B, H, Lq, D); k, v: (B, Hkv, Lk, D), Hkv a divisor of H, D up to 128, float16 or bfloat16, any strides.
     mask: (1|B, 1|H, 1, Lk), bool (True may be seen) or added to the scores. scale: positive, 1 / sqrt(D) unless given.
     quantised: INT8 scores. float8: weights and values in float8 e4m3, which takes compute capability 8.9.
+    rotated: whether q and k are rotated before INT8, which spreads a channel that is far larger than the others.
     blocks: which key blocks each block of queries sees, all unless given.
     Changes none of its inputs. A query that may see nothing gets zeros. ValueError for what the kernel cannot take.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     check(q, k, v, mask, scale)
     if blocks is not None:
-        check_lists(blocks, q, k, mask)
+        check_lists(blocks, q.shape, k.shape[2], mask)
     tensors = (None,) * 5 if blocks is None else blocks.tensors
-    return block_attention(q, k, v, bias_of(mask), scale, quantised, float8, *tensors)
+    return block_attention(q, k, v, bias_of(mask), scale, quantised, float8, rotated, *tensors)
 
 
 def check(q, k, v, mask, scale: float) -> None:
@@ -57,13 +59,13 @@ def check(q, k, v, mask, scale: float) -> None:
     padded(q.shape[-1])
 
 
-def check_lists(blocks: Lists, q, k, mask) -> None:
+def check_lists(blocks: Lists, q: torch.Size, kv_len: int, mask=None) -> None:
     """ValueError for lists of another call."""
     batch, heads, rows, _ = blocks.index.shape
-    if batch not in (1, q.shape[0]) or heads not in (1, q.shape[1]) or rows != -(-q.shape[2] // lists.QUERIES):
-        raise ValueError(f"lists for {batch} x {heads} x {rows} blocks of queries, q is {tuple(q.shape)}")
-    if blocks.kv_len != k.shape[2]:
-        raise ValueError(f"lists for {blocks.kv_len} keys, k has {k.shape[2]}")
+    if batch not in (1, q[0]) or heads not in (1, q[1]) or rows != -(-q[2] // lists.QUERIES):
+        raise ValueError(f"lists for {batch} x {heads} x {rows} blocks of queries, q is {tuple(q)}")
+    if blocks.kv_len != kv_len:
+        raise ValueError(f"lists for {blocks.kv_len} keys, k has {kv_len}")
     if blocks.left is not None and mask is not None and mask.shape[1] != 1:
         raise ValueError("means of blocks need a mask that is the same for every head")
 
@@ -83,30 +85,66 @@ def empty_output(q: torch.Tensor) -> torch.Tensor:
     return q.new_empty(batch, length, heads, dim).transpose(1, 2)
 
 
-def run(q, k, v, bias, scale, quantised: bool, float8: bool, index, count, choice, masks, left) -> torch.Tensor:
-    """The body of the operator: prepares what the kernel reads, then starts a program for each block of queries."""
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """What the kernel reads of one call besides the lists, as prepare.py makes it; None where it reads none.
+
+    sizes: (q's length, k's length, head size).
+    """
+
+    one: Cut
+    scale: float
+    sizes: tuple[int, int, int]
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    q_scale: torch.Tensor | None = None
+    k_scale: torch.Tensor | None = None
+    v_scale: torch.Tensor | None = None
+    k_mean: torch.Tensor | None = None
+    pool_scale: torch.Tensor | None = None
+    v_mean: torch.Tensor | None = None
+    mass: torch.Tensor | None = None
+
+
+def cut_for(q, quantised: bool, **how) -> Cut:
     capability = torch.cuda.get_device_capability(q.device) if q.device.type == "cuda" else INTERPRETED
-    one = cut(capability, quantised, q.shape[-1], bias=bias is not None, listed=index is not None)
+    return cut(capability, quantised, q.shape[-1], **how)
+
+
+def run(q, k, v, bias, scale, quantised: bool, float8: bool, rotated: bool, index, count, choice, masks, left):
+    """The body of the operator: prepares what the kernel reads, then starts it."""
+    one = cut_for(q, quantised, bias=bias is not None, listed=index is not None)
     q, k, v = dense_rows(q, k, v)
-    (batch, heads, q_len, dim), (kv_heads, kv_len) = q.shape, k.shape[1:3]
-    out, q_scale, k_scale, v_scale, pool_scale = empty_output(q), None, None, None, None
+    out, sizes, q_scale, k_scale, v_scale, pool_scale = empty_output(q), (q.shape[2], *k.shape[2:]), *(None,) * 4
     with torch.cuda.device_of(q):
         k_mean, v_mean, mass = (None,) * 3 if left is None else means(k, v, bias, one.n)
         if quantised:
-            shift = mean_of(k)
-            (q, q_scale), (k, k_scale) = queries(q, scale, one.m), keys(k, shift, one.n)
-            k_mean, pool_scale = (None, None) if left is None else keys(k_mean, shift, MEANS)
+            shift = mean_of(k, rotated=rotated)
+            q, q_scale, _ = queries(q, scale, one.m, rotated=rotated)
+            k, k_scale, _ = keys(k, shift, one.n, rotated=rotated)
+            if left is not None:
+                k_mean, pool_scale, _ = keys(k_mean, shift, MEANS, rotated=rotated)
         if float8:
-            v, v_scale = values(v, one.n)
-            v_mean = None if left is None else (v_mean / v_scale[:, :, None, :dim]).to(v_mean.dtype)
-        compiled()["attend"][(batch * heads * -(-q_len // one.m),)](
-            q, q_scale, k, k_scale, v, v_scale, bias, out, index, count, choice, masks, left, k_mean, pool_scale,
-            v_mean, mass, scale * LOG2_E, *(step for t in (q, k, v, out) for step in t.stride()[:3]),
-            *steps(bias, kv_len), *steps(index, 1), 0 if index is None else index.shape[3],
-            0 if mass is None else mass.shape[1], heads, heads // kv_heads, q_len, kv_len, dim, padded(dim), one.m,
-            one.n, MEANS, quantised, one.stages, num_warps=one.warps, num_stages=one.stages, enable_fp_fusion=True,
-        )  # fmt: skip
+            v, v_scale, _ = values(v, one.n)
+            v_mean = None if left is None else (v_mean / v_scale[:, :, None, : sizes[2]]).to(v_mean.dtype)
+        ready = Ready(one, scale, sizes, q, k, v, q_scale, k_scale, v_scale, k_mean, pool_scale, v_mean, mass)
+        start(ready, out, bias, index, count, choice, masks, left)
     return out
+
+
+def start(ready: Ready, out, bias, index, count, choice, masks, left) -> None:
+    """Starts a program for each block of queries, which writes to `out`."""
+    (q_len, kv_len, dim), one, (batch, heads), kv_heads = ready.sizes, ready.one, out.shape[:2], ready.k.shape[1]
+    compiled()["attend"][(batch * heads * -(-q_len // one.m),)](
+        ready.q, ready.q_scale, ready.k, ready.k_scale, ready.v, ready.v_scale, bias, out, index, count, choice, masks,
+        left, ready.k_mean, ready.pool_scale, ready.v_mean, ready.mass, ready.scale * LOG2_E,
+        *(step for t in (ready.q, ready.k, ready.v, out) for step in t.stride()[:3]),
+        *steps(bias, kv_len), *steps(index, 1), 0 if index is None else index.shape[3],
+        0 if ready.mass is None else ready.mass.shape[1], heads, heads // kv_heads, q_len, kv_len, dim, padded(dim),
+        one.m, one.n, MEANS, ready.q_scale is not None, one.stages, num_warps=one.warps, num_stages=one.stages,
+        enable_fp_fusion=True,
+    )  # fmt: skip
 
 
 def steps(table: torch.Tensor | None, row: int) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from math import sqrt
 
 import torch
@@ -25,40 +26,87 @@ def hadamard(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tenso
     return matrix.to(device, dtype)
 
 
-def queries(q: torch.Tensor, scale: float, block: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """q * scale * log2(e), rotated: int8 (B, H, L, padded D) and one float32 scale for each row (B, H, L).
+def queries(q, scale: float, block: int, order=None, *, pooled: bool = False, rotated: bool = True):
+    """q * scale * log2(e), rotated: int8 (B, H, L, padded D), one float32 scale for each row (B, H, L), and where
+    `pooled` the means of ROWS rows each, (B, H, L / ROWS, padded D) float32, else None.
 
-    L is q's length filled up to a multiple of `block`.
+    L is q's length filled up to a multiple of `block`. order: (Lq,), the row of q that each row is of.
     """
-    return _int8(q, None, scale * LOG2_E, -(-q.shape[2] // block) * block, ROWS, each_row=True)
+    blocks = -(-q.shape[2] // block) * block // ROWS
+    made = _int8(q, blocks, ROWS, pooled=pooled, each_row=True)
+    _fill(made, q, order, None, scale * LOG2_E, 0, blocks, rotated)
+    return made.copy, made.scale, made.means
 
 
-def keys(k: torch.Tensor, mean: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """k less its mean, rotated: int8 (B, Hkv, L, padded D), L filled up to whole blocks, each
-    of `block` keys with one float32 scale.
+def keys(k, mean, block: int, order=None, front=None, *, pooled: bool = False, rotated: bool = True):
+    """k less its mean, rotated: int8 (B, Hkv, L, padded D), L filled up to whole blocks, each of `block` keys with one
+    float32 scale, and where `pooled` the means of the blocks, (B, Hkv, L / block, padded D) float32, else None.
 
-    What all keys share adds the same to all scores of a query, which the softmax ignores and INT8 does not.
+    order: as of `queries`. front: (B, Hkv, S, D), keys that come first, filled up to whole blocks.
+    mean: (B, Hkv, padded D), as mean_of gives it, or None. What all keys share adds the same to all scores of a query,
+    which the softmax ignores and INT8 does not. rotated: false where they are already, padded too.
     """
-    return _int8(k, mean, 1.0, -(-k.shape[2] // block) * block, block, each_row=False)
+    ahead = 0 if front is None else -(-front.shape[2] // block)
+    made = _int8(k, ahead - (-k.shape[2] // block), block, pooled=pooled, each_row=False)
+    if ahead:
+        _fill(made, front, None, mean, 1.0, 0, ahead, rotated)
+    _fill(made, k, order, mean, 1.0, ahead, made.blocks - ahead, rotated)
+    return made.copy, made.scale, made.means
 
 
-def mean_of(k: torch.Tensor) -> torch.Tensor:
+def mean_of(k: torch.Tensor, *, rotated: bool = True) -> torch.Tensor:
     """The mean of all keys as `keys` takes it: rotated, (B, Hkv, padded D) float32."""
     size = padded(k.shape[-1])
     mean = F.pad(k.mean(dim=2, dtype=torch.float32), (0, size - k.shape[-1]))
-    return (mean @ hadamard(size, torch.float32, k.device) / sqrt(size)).contiguous()
+    return (mean @ hadamard(size, torch.float32, k.device) / sqrt(size) if rotated else mean).contiguous()
 
 
-def _int8(x, mean, factor: float, length: int, rows: int, each_row: bool):
+@dataclass(frozen=True)
+class _Int8:
+    """A copy in int8 that is filled block by block, (B, H, blocks * rows, padded D), its scales and means."""
+
+    copy: torch.Tensor
+    scale: torch.Tensor
+    means: torch.Tensor | None
+    blocks: int
+    rows: int
+    each_row: bool
+
+
+def _int8(x, blocks: int, rows: int, *, pooled: bool, each_row: bool) -> _Int8:
     batch, heads, _, dim = x.shape
-    size, blocks = padded(dim), length // rows
-    out = torch.empty(batch, heads, length, size, dtype=torch.int8, device=x.device)
-    scale = torch.empty(batch, heads, length if each_row else blocks, device=x.device)
+    size, made = padded(dim), partial(torch.empty, device=x.device)
+    means = made(batch, heads, blocks, size) if pooled else None
+    scale = made(batch, heads, blocks * (rows if each_row else 1))
+    return _Int8(made(batch, heads, blocks * rows, size, dtype=torch.int8), scale, means, blocks, rows, each_row)
+
+
+def _fill(made: _Int8, x, order, mean, factor: float, ahead: int, blocks: int, rotated: bool) -> None:
+    """Writes x, in `order`, to `blocks` blocks behind the first `ahead`."""
+    batch, heads, length, dim = x.shape
+    size = padded(dim)
+    turn, factor = (hadamard(size, x.dtype, x.device), factor / sqrt(size)) if rotated else (None, factor)
     compiled()["quantise"][(batch * heads * blocks,)](
-        x, mean, hadamard(size, x.dtype, x.device), out, scale, factor / sqrt(size), *x.stride()[:3], heads,
-        x.shape[2], blocks, dim, size, rows, each_row, num_warps=WARPS, enable_fp_fusion=True,
+        x, order, mean, turn, made.copy, made.scale, made.means, factor, *x.stride()[:3], heads, length, blocks,
+        ahead, made.blocks, dim, size, made.rows, made.each_row, num_warps=WARPS, enable_fp_fusion=True,
     )  # fmt: skip
-    return out, scale
+
+
+def moved(x, block: int, order=None, front=None, pooled: torch.dtype | None = None):
+    """x in `order`, behind `front`, (B, H, L, D) with zeros where they are filled up to whole blocks, and the means of
+    the blocks, (B, H, L / block, D), in the dtype `pooled`, None for none. order, front: as of `keys`."""
+    batch, heads, length, dim = x.shape
+    ahead = 0 if front is None else -(-front.shape[2] // block)
+    total = ahead - (-length // block)
+    out = x.new_empty(batch, heads, total * block, dim)
+    means = None if pooled is None else x.new_empty(batch, heads, total, dim, dtype=pooled)
+    for part, which, first, blocks in ((front, None, 0, ahead), (x, order, ahead, total - ahead)):
+        if blocks:
+            compiled()["move"][(batch * heads * blocks,)](
+                part, which, out, means, *part.stride()[:3], heads, part.shape[2], blocks, first, total, dim,
+                padded(dim), block, num_warps=WARPS, enable_fp_fusion=True,
+            )  # fmt: skip
+    return out, means
 
 
 def means(k, v, bias: torch.Tensor | None, block: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -78,16 +126,22 @@ def means(k, v, bias: torch.Tensor | None, block: int) -> tuple[torch.Tensor, to
     return k_mean, v_mean, mass
 
 
-def values(v: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor]:
+def values(v, block: int, order=None, front=None, *, pooled: bool = False):
     """v over a scale for each channel of a head, float8 e4m3 (B, Hkv, padded D, L), L keys filled up to whole blocks,
-    and the scales (B, Hkv, padded D) float32."""
+    the scales (B, Hkv, padded D) float32, and where `pooled` the means of the blocks, (B, Hkv, L / block, D) in v's
+    dtype, over the scales too, else None. order, front: as of `keys`."""
     batch, heads, length, dim = v.shape
-    size, blocks = padded(dim), -(-length // block)
-    largest = torch.maximum(v.amax(dim=2), -v.amin(dim=2)).float() / torch.finfo(torch.float8_e4m3fn).max
+    ahead = 0 if front is None else -(-front.shape[2] // block)
+    size, total = padded(dim), ahead - (-length // block)
+    parts = [(v, order, ahead, total - ahead), *([(front, None, 0, ahead)] if ahead else [])]
+    ends = torch.stack([end for part, *_ in parts for end in (part.amax(dim=2), -part.amin(dim=2))])
+    largest = ends.amax(dim=0).float() / torch.finfo(torch.float8_e4m3fn).max
     scale = F.pad(largest.clamp(min=1e-30), (0, size - dim), value=1.0)
-    out = torch.empty(batch, heads, size, blocks * block, dtype=torch.float8_e4m3fn, device=v.device)
-    compiled()["turn"][(batch * heads * blocks,)](
-        v, scale, out, *v.stride()[:3], blocks * block, heads, length, blocks, dim, size, block,
-        num_warps=WARPS, enable_fp_fusion=True,
-    )  # fmt: skip
-    return out, scale
+    out = torch.empty(batch, heads, size, total * block, dtype=torch.float8_e4m3fn, device=v.device)
+    means = v.new_empty(batch, heads, total, dim) if pooled else None
+    for part, which, first, blocks in parts:
+        compiled()["turn"][(batch * heads * blocks,)](
+            part, which, scale, out, means, *part.stride()[:3], total * block, heads, part.shape[2], blocks, first,
+            dim, size, block, num_warps=WARPS, enable_fp_fusion=True,
+        )  # fmt: skip
+    return out, scale, means

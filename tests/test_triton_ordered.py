@@ -1,0 +1,67 @@
+"""Copies in another order, with their means, in Triton's interpreter: against reordering first, and against float64."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from triton_cases import FLOAT8, HALF, INT8
+
+from attention.patterns.blocks import pool
+from attention.triton import ordered
+
+ROOT = Path(__file__).resolve().parent.parent
+BOUNDS = {"int8": INT8, "int8 not rotated": INT8, "half": HALF, "float8": FLOAT8}
+
+
+@pytest.fixture(scope="module")
+def results():
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("triton is not installed")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "triton_ordered.py")],
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_read_through_an_index_is_reordered_first(results):
+    """To the bit; the means, and the blocks chosen by them, as torch has them."""
+    assert [name for name, right in results["held"].items() if not right] == [] and len(results["held"]) > 45
+
+
+def test_outputs(results):
+    assert len(results["errors"]) == 24
+    assert {n: e for n, e in results["errors"].items() if not e < BOUNDS[n.split(", tail")[0]]} == {}
+
+
+def test_torch_reorders_nothing_but_the_output(results):
+    assert results["copied"] == [["index_select"]] * 2
+
+
+def test_the_benchmark_runs_the_same(results):
+    assert results["measured"]
+
+
+def test_the_rotation_is_for_outlier_channels(results):
+    assert results["rotation"]["True"] < INT8 and results["rotation"]["True"] < 0.6 * results["rotation"]["False"]
+
+
+@pytest.mark.parametrize("tokens", [1, 63, 64, 65, 128, 130, 200, 256])
+def test_blocks_of_queries_are_joined(tokens):
+    x = torch.randn(1, 2, tokens, 8)
+    halves = pool(x, ordered.ROWS)[0]
+    halves = torch.cat([halves, torch.full((1, 2, 1, 8), torch.nan)], dim=2)  # what lies behind the tokens
+    whole, lengths = pool(x, ordered.QUERIES)
+    torch.testing.assert_close(ordered.joined(halves, tokens), whole)
+    assert ordered.sizes_of(tokens, ordered.QUERIES, x.device).equal(lengths)
