@@ -9,11 +9,13 @@ from functools import partial
 
 import torch
 
-from . import registry
+from . import heads, registry
 from .choose import HOST_RUN, race
 from .decide import Incoming, decide, inspect
 from .plan import Candidate
 from .router import Router, in_heads
+from .rules import Rule
+from .sparse.blocks import BLOCKS
 from .tally import Tally
 
 CHUNK = 1 << 24
@@ -35,16 +37,27 @@ class Trial:
 class Probe:
     """An attention override that tries candidates and answers with the host's own attention.
 
-    wanted: (role, block) pairs to try at, at these steps. step: the one that runs now, None for unknown: set by whoever
-    knows. trials: (role, block, step) -> {name: Trial}, HOST_RUN for the host's own; what is in there is not measured
-    again. previous: the override found in the slot. check: called before each measurement, may raise to stop.
+    wanted: (role, block, step) -> Candidates to try there. step: the one that runs now, None for unknown: set by
+    whoever knows. trials: (role, block, step) -> {name: Trial}, HOST_RUN for the host's own; what is in there is not
+    measured again. previous: the override found in the slot. check: called before each measurement, may raise to stop.
+    levels: patterns of which each head group's error alone is measured, into shares: (role, block, step) -> {pattern:
+    squared error of each group, over the squared norm of the whole output}.
 
     Memory beside the render's own: one more output of the call, two of the block and a copy of the block's tensors.
     """
 
-    def __init__(self, candidates: list[Candidate], wanted, steps, trials: dict, previous=None, check=lambda: None):
-        self.candidates, self.wanted, self.steps = candidates, frozenset(wanted), frozenset(steps)
+    def __init__(
+        self,
+        wanted: dict,
+        trials: dict,
+        previous=None,
+        check=lambda: None,
+        levels: tuple = (),
+        shares: dict | None = None,
+    ):
+        self.wanted, self.steps = wanted, frozenset(step for _, _, step in wanted)
         self.trials, self.previous, self.check = trials, previous, check
+        self.levels, self.shares = levels, {} if shares is None else shares
         self.step: int | None = None
         self._instead: Router | None = None
         self._answer_eagerly = torch.compiler.disable(self._answer)
@@ -52,8 +65,7 @@ class Probe:
     @property
     def done(self) -> bool:
         """Whether nothing is left to measure."""
-        places = [(role, block, step) for role, block in self.wanted for step in self.steps]
-        return all(_is_complete(self.trials.get(place, {})) for place in places)
+        return all(_is_complete(self.trials.get(place, {})) for place in self.wanted)
 
     def __deepcopy__(self, memo):
         return self
@@ -80,21 +92,37 @@ class Probe:
     def _try(self, incoming: Incoming, options) -> None:
         site, *_ = inspect(incoming, options)
         key = (site.role, site.block, self.step)
-        if key[:2] not in self.wanted or key in self.trials:
+        if key not in self.wanted or key in self.trials:
             return
         truth = in_heads(incoming.run_host(), incoming.heads)
         found, runs = {}, {}
-        for candidate in (one for one in self.candidates if one.fits(site.role)):
+        for candidate in (one for one in self.wanted[key] if one.fits(site.role)):
             self.check()
-            run = runner(candidate, site.role, incoming, options)
+            run = runner(candidate.rule(site.role, (), 0.0, 1.0), incoming, options)
             found[candidate.name] = judge(run, truth) if callable(run) else Trial(math.inf, reason=run)
             if found[candidate.name].reason is None:
                 runs[candidate.name] = run
+        self.shares[key] = self._share(site.role, incoming, options, truth)
         del truth
         self.check()
         seconds = race({HOST_RUN: incoming.run_host, **runs}, incoming.q.device)
         found |= {name: _timed(found[name], seconds[name]) for name in runs}
         self.trials[key] = {HOST_RUN: Trial(seconds[HOST_RUN]), **found}
+
+    def _share(self, role: str, incoming: Incoming, options, truth: torch.Tensor) -> dict:
+        """{pattern: squared error of each head group} of the levels that run. truth: (B, H, L, D)."""
+        found, groups = {}, heads.count(incoming.heads)
+        for candidate in (Candidate(pattern=pattern) for pattern in self.levels):
+            if not candidate.fits(role):
+                continue
+            self.check()
+            rule = candidate.rule(role, (), 0.0, 1.0)
+            # The engine that takes head groups: others may choose blocks of their own.
+            run = runner(replace(rule, shape=replace(rule.shape, engine=BLOCKS.name)), incoming, options)
+            errors = split_error(run, truth, groups) if callable(run) else ()
+            if errors and all(map(math.isfinite, errors)):
+                found[candidate.pattern] = errors
+        return found
 
     def watch(self, blocks: dict) -> list:
         """Hooks that measure effects on the outputs of blocks: {module: block number}. Returns their handles."""
@@ -107,9 +135,9 @@ class Probe:
 
     def _roles(self, block: int) -> list[str]:
         """Roles whose effect on this block is still to be measured in this step."""
-        at = [role for role, wanted in self.wanted if wanted == block] if self._instead is None else []
-        known = ((role, self.trials.get((role, block, self.step), {})) for role in at)
-        return [role for role, found in known if self.step in self.steps and not _is_complete(found)]
+        now = (block, self.step)
+        at = [place for place in self.wanted if place[1:] == now] if self._instead is None else []
+        return [place[0] for place in at if not _is_complete(self.trials.get(place, {}))]
 
     def _keep(self, block: int, kept: list, module, args, kwargs):
         kept.clear()
@@ -124,7 +152,7 @@ class Probe:
         truth = _tensors(output)
         for role in self._roles(block):
             found = self.trials.get((role, block, self.step), {})
-            for candidate in self.candidates:
+            for candidate in self.wanted[role, block, self.step]:
                 trial = found.get(candidate.name)
                 if trial is None or trial.reason is not None or trial.effect is not None:
                     continue
@@ -141,9 +169,8 @@ class Probe:
             self._instead = None
 
 
-def runner(candidate: Candidate, role: str, incoming: Incoming, options) -> Callable | str:
-    """A call of the candidate in place of `incoming`, giving (B, H, L, D), or why it cannot run."""
-    rule = candidate.rule(role, (), 0.0, 1.0)
+def runner(rule: Rule, incoming: Incoming, options) -> Callable | str:
+    """A call by the rule in place of `incoming`, giving (B, H, L, D), or why it cannot run."""
     try:
         record = decide(incoming, options, (rule,), (True,), registry.HOST, Tally())
     except Exception as failure:
@@ -167,6 +194,17 @@ def judge(run: Callable, truth: torch.Tensor) -> Trial:
     return Trial(math.inf, error) if math.isfinite(error) else Trial(math.inf, reason="NaN or Inf in the output")
 
 
+def split_error(run: Callable, truth: torch.Tensor, groups: int) -> tuple[float, ...]:
+    """Squared error of each group of heads over the squared norm of all of truth, (B, H, L, D); () where it fails."""
+    try:
+        out = run()
+    except Exception:
+        return ()
+    found = [squares([a], [b]) for a, b in zip(out.chunk(groups, 1), truth.chunk(groups, 1), strict=True)]
+    size = sum(size for _, size in found)
+    return tuple(error / size if size else error for error, _ in found)
+
+
 def _timed(trial: Trial, seconds: float) -> Trial:
     return replace(trial, seconds=seconds, reason=None if seconds < math.inf else "it fails on and off")
 
@@ -178,13 +216,19 @@ def _is_complete(found: dict[str, Trial]) -> bool:
 
 def distance(out: list[torch.Tensor], truth: list[torch.Tensor]) -> float:
     """Relative L2 of several tensors together, in float32, CHUNK numbers at a time; NaN stays NaN."""
+    error, size = squares(out, truth)
+    return math.sqrt(error / size) if size else math.sqrt(error)
+
+
+def squares(out: list[torch.Tensor], truth: list[torch.Tensor]) -> tuple[float, float]:
+    """Sums of squares of out - truth and of truth."""
     error = size = 0.0
     for a, b in zip(out, truth, strict=True):
         for piece, whole in zip(a.reshape(-1).split(CHUNK), b.reshape(-1).split(CHUNK), strict=True):
             whole = whole.float()
             error += (piece.float() - whole).square().sum(dtype=torch.float64).item()
             size += whole.square().sum(dtype=torch.float64).item()
-    return math.sqrt(error / size) if size else math.sqrt(error)
+    return error, size
 
 
 def _tensors(output) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ from functools import partial
 
 import comfy.model_management
 
-from ..attention import calibrate
+from ..attention import calibrate, heads
 from ..attention.calibrate import EXACT, Choice, Option, Unit
 from ..attention.choose import HOST_RUN
 from ..attention.plan import Candidate, Step
@@ -64,11 +64,15 @@ def blocks_of(report, unit: Unit) -> dict[int, int]:
 
 @dataclass
 class Measured:
-    """exact: latents of the host's own attention, one for each seed. options: unit -> options. dropped: what -> why."""
+    """exact: latents of the host's own attention, one for each seed. options: unit -> options. dropped: what -> why.
+
+    named: name of an option -> Candidate, those with a number for each head group included.
+    """
 
     exact: list
     options: dict[Unit, list[Option]]
     dropped: dict[str, str]
+    named: dict[str, Candidate]
 
 
 def measure(
@@ -79,13 +83,12 @@ def measure(
     sampling.expect(seeds + 1)
     exact, report = sampling.once((EXACT, 0), lambda: sampling.run(()))
     units = units_of(report, sampling.job, groups, parts)
-    measured = Measured([exact], {}, {})
-    near = _probe(sampling, candidates, units, report, measured.dropped)
+    measured = Measured([exact], {}, {}, {candidate.name: candidate for candidate in candidates})
+    near = _probe(sampling, candidates, units, report, measured)
     wanted = {unit: _to_run(found, ends) for unit, found in near.items()}
     sampling.expect(sum(map(len, wanted.values())) + seeds - 1 + seeds)
-    by_name = {candidate.name: candidate for candidate in candidates}
     for unit, found in near.items():
-        run = {option: _end(sampling, unit, by_name[option.name], exact) for option in wanted[unit]}
+        run = {option: _end(sampling, unit, measured.named[option.name], exact) for option in wanted[unit]}
         good = [replace(option, error=end) for option, end in run.items() if not isinstance(end, str)]
         bad = {option.name: end for option, end in run.items() if isinstance(end, str)}
         measured.dropped |= {f"{name} in {unit.text}": why for name, why in bad.items()}
@@ -96,22 +99,45 @@ def measure(
     return measured
 
 
-def _probe(sampling: Sampling, candidates, units: list[Unit], report, dropped: dict) -> dict[Unit, list[Option]]:
-    """Options of every unit by what single calls and blocks say, EXACT first; the error of the final latent is open."""
-    tried = {unit: _some(list(blocks_of(report, unit)), BLOCKS) for unit in units}
+def _probe(sampling: Sampling, candidates, units: list[Unit], report, measured: Measured) -> dict[Unit, list[Option]]:
+    """Options of every unit by what single calls and blocks say, EXACT first; the error of the final latent is open.
+
+    Where candidates are top blocks of one number a second sampling tries, in each unit, one with a number for each head
+    group: see heads.assign, of what the first one measured.
+    """
     inside = {unit: steps_in(sampling.job, unit) for unit in units}
-    middle = {unit: steps[len(steps) // 2] for unit, steps in inside.items()}
-    wanted = {(unit.role, block) for unit, blocks in tried.items() for block in blocks}
-    trials = sampling.known.setdefault(("trials", *(candidate.name for candidate in candidates)), {})
-    check = comfy.model_management.throw_exception_if_processing_interrupted
-    sampling.probe(partial(Probe, candidates, wanted, middle.values(), trials, check=check))
-    options = {}
-    for unit in units:
-        found = [trials.get((unit.role, block, middle[unit])) for block in tried[unit]]
-        calls = sum(blocks_of(report, unit).values()) * len(inside[unit]) / sampling.job.steps
-        if any(found):
-            options[unit] = _options(unit, list(filter(None, found)), calls, dropped)
+    calls = {u: sum(blocks_of(report, u).values()) * len(inside[u]) / sampling.job.steps for u in units}
+    places = {unit: _places(unit, inside[unit], report) for unit in units}
+    patterns = [candidate.pattern for candidate in candidates]
+    key = tuple(candidate.name for candidate in candidates)
+    trials, shares = (sampling.known.setdefault((of, *key), {}) for of in ("trials", "shares"))
+    how = {"check": comfy.model_management.throw_exception_if_processing_interrupted}
+    everywhere = {place: candidates for found in places.values() for place in found}
+    sampling.probe(partial(Probe, everywhere, trials, **how, levels=heads.levels(patterns), shares=shares))
+    options = _tried(places, trials, calls, measured.dropped)
+    made = {u: heads.best(patterns, [shares[p] for p in places[u] if p in shares]) for u in options}
+    made = {unit: Candidate(pattern=pattern) for unit, pattern in made.items() if pattern is not None}
+    more = sampling.known.setdefault(("more trials", *made.items()), {})
+    if made:
+        sampling.expect(1 + len(made) + 2 * len(measured.exact))
+        sampling.probe(partial(Probe, {place: [made[u]] for u in made for place in places[u]}, more, **how))
+        measured.named |= {candidate.name: candidate for candidate in made.values()}
+    for unit, (exact, *found) in _tried({u: places[u] for u in made}, more, calls, measured.dropped).items():
+        # Seconds of two samplings compare by what the exact attention took in each.
+        slower = options[unit][0].seconds / exact.seconds
+        options[unit] += [replace(option, seconds=option.seconds * slower) for option in found]
     return options
+
+
+def _places(unit: Unit, steps: list[int], report) -> list[tuple]:
+    """Where the unit's candidates are tried: (role, block, step) of some blocks in its middle step."""
+    return [(unit.role, block, steps[len(steps) // 2]) for block in _some(list(blocks_of(report, unit)), BLOCKS)]
+
+
+def _tried(places: dict, trials: dict, calls: dict, dropped: dict) -> dict[Unit, list[Option]]:
+    """The Options of units by their trials; those without any are left out."""
+    found = {unit: [trials[place] for place in some if trials.get(place)] for unit, some in places.items()}
+    return {unit: _options(unit, some, calls[unit], dropped) for unit, some in found.items() if some}
 
 
 def _options(unit: Unit, found: list[dict], calls: float, dropped: dict) -> list[Option]:
@@ -163,14 +189,12 @@ def _root_mean(errors: list[float]) -> float:
     return calibrate.predict(errors) / math.sqrt(len(errors)) if errors else 0.0
 
 
-def settle(
-    sampling: Sampling, measured: Measured, candidates: list[Candidate], budget: float
-) -> tuple[Choice, list[float]]:
+def settle(sampling: Sampling, measured: Measured, budget: float) -> tuple[Choice, list[float]]:
     """(choice, its error on each seed): chosen by prediction, then run; what it gave corrects the prediction.
 
     The fastest choice that kept the budget as the root mean square over the seeds; all EXACT when none did.
     """
-    by_name, factor, kept, seen = {c.name: c for c in candidates}, 1.0, [], set()
+    factor, kept, seen = 1.0, [], set()
     for _ in range(ROUNDS):
         choice = calibrate.choose(measured.options, budget, factor)
         key = tuple(sorted((unit.text, option.name) for unit, option in choice.chosen.items() if option.name != EXACT))
@@ -178,7 +202,7 @@ def settle(
             break
         seen.add(key)
         sampling.expect(len(measured.exact))
-        rules = tuple(step.rule() for step in steps_of(choice, measured, by_name))
+        rules = tuple(step.rule() for step in steps_of(choice, measured))
         errors = [_realised(sampling, key, rules, more, exact) for more, exact in enumerate(measured.exact)]
         error, raw = _root_mean(errors), choice.error / factor
         if error <= budget:
@@ -194,11 +218,11 @@ def _realised(sampling: Sampling, key: tuple, rules: tuple[Rule, ...], more: int
     return sampling.once((key, more), lambda: distance(sampling.run(rules, more)[0], exact))
 
 
-def steps_of(choice: Choice, measured: Measured, by_name: dict[str, Candidate]) -> tuple[Step, ...]:
+def steps_of(choice: Choice, measured: Measured) -> tuple[Step, ...]:
     """The plan's steps: every unit that leaves the exact attention."""
     return tuple(
         Step(
-            by_name[option.name],
+            measured.named[option.name],
             unit.role,
             unit.blocks,
             unit.start,

@@ -56,7 +56,7 @@ class Sampling:
             return executor(x, timestep, model_options, seed)
 
         model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, on_step)
-        hooks = probe.watch(_block_modules(model, {block for _, block in probe.wanted}))
+        hooks = probe.watch(_block_modules(model, {block for _, block, _ in probe.wanted}))
         try:
             _sampling.run(replace(job, model=model), self._on_step)
         finally:

@@ -84,15 +84,13 @@ def _bar():
 
 def calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: int, ends: str, seeds: int) -> tuple:
     """(Plan, Measured, Choice) for a budget of relative L2 of the final latent."""
-    candidates = _plans.candidates(kind)
-    measured = _calibration.measure(sampling, candidates, groups, parts, ends, seeds)
-    choice, errors = _calibration.settle(sampling, measured, candidates, budget)
-    by_name = {candidate.name: candidate for candidate in candidates}
+    measured = _calibration.measure(sampling, _plans.candidates(kind), groups, parts, ends, seeds)
+    choice, errors = _calibration.settle(sampling, measured, budget)
     plan = replace(
         _plans.blank(sampling.job.model, sampling.job.latent["samples"]),
         budget=budget, error=choice.error, realised=errors[0], seconds=choice.seconds,
         exact_seconds=sum(found[0].seconds for found in measured.options.values()),
-        steps=_calibration.steps_of(choice, measured, by_name),
+        steps=_calibration.steps_of(choice, measured),
     )  # fmt: skip
     return plan, measured, choice
 
