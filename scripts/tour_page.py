@@ -39,8 +39,8 @@ def page(words: str, ways: list[dict], machine: str) -> str:
         look(ways[0]),
         '<section id="ran"><h2>What ran, and what it cost</h2>'
         "<p>From Video Attention Report: each role of attention, the kernel that "
-        "ran it, and a column for each step of the sampling, attention in colour. Seconds are of one run each, one after "
-        "the other: whatever else the machine did counts. Video Attention Benchmark times kernels in turns.</p>"
+        "ran it, and a column for each step of the sampling, attention in colour. Seconds are of one run each, one "
+        "after the other: whatever else the machine did counts. Video Attention Benchmark times kernels in turns.</p>"
         f'<div class="ran">{"".join(ran(way, colours) for way in ways)}</div></section>',
         changed(ways[1:]),
         *map(plan, ways),
