@@ -56,6 +56,17 @@ def which(start: float = 0.0) -> list:
     ]
 
 
+class Somewhere(io.ComfyNode):
+    """A node with the widgets of `which`: they are checked before anything runs."""
+
+    @classmethod
+    def validate_inputs(cls, blocks="", start_percent=0.0, end_percent=1.0):
+        # ComfyUI checks the combos itself. A linked widget has no value yet: execute checks that.
+        if None in (blocks, start_percent, end_percent):
+            return True
+        return wrong_where(blocks, start_percent, end_percent) or True
+
+
 def wrong_where(blocks: str, start_percent: float, end_percent: float, role: str = rules.ALL_ROLES) -> str | None:
     """One sentence about the first of these widgets that cannot be right, or None."""
     return rules.check(registry.AUTO, role, blocks, start_percent, end_percent)

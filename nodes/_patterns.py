@@ -162,8 +162,13 @@ def spared() -> list:
     ]
 
 
-def make(choice: dict, frames_each: float = 1.0):
-    """The pattern of a dynamic combo's value. frames_each: frames of tokens in one unit of time."""
+def make(choice: dict | None, frames_each: float = 1.0):
+    """The pattern of a dynamic combo's value. frames_each: frames of tokens in one unit of time.
+
+    ValueError with a sentence for None: ComfyUI lets a prompt leave a dynamic combo out.
+    """
+    if choice is None:
+        raise ValueError(f"pattern: none is given. Known: {', '.join(CHOICES)}.")
     widgets = {name: value for name, value in choice.items() if name != "pattern"}
     if TIME in widgets:
         widgets[TIME] = max(1, round(widgets[TIME] * frames_each))

@@ -8,7 +8,7 @@ from . import _host, _inputs
 CATEGORY = "video attention/backend"
 
 
-class VideoAttentionBackend(io.ComfyNode):
+class VideoAttentionBackend(_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -36,13 +36,6 @@ class VideoAttentionBackend(io.ComfyNode):
                 )
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, blocks="", start_percent=0.0, end_percent=1.0):
-        # ComfyUI checks the combos itself. A linked widget has no value yet: execute checks that.
-        if None in (blocks, start_percent, end_percent):
-            return True
-        return _inputs.wrong_where(blocks, start_percent, end_percent) or True
 
     @classmethod
     def execute(cls, model, backend, role, blocks, start_percent, end_percent, **options) -> io.NodeOutput:

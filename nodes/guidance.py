@@ -36,17 +36,6 @@ def _patched() -> list:
     return [io.Model.Output(tooltip="The guided model.")]
 
 
-class _Somewhere(io.ComfyNode):
-    """A node with blocks and steps."""
-
-    @classmethod
-    def validate_inputs(cls, blocks="", start_percent=0.0, end_percent=1.0):
-        # A linked widget has no value yet: execute checks that.
-        if None in (blocks, start_percent, end_percent):
-            return True
-        return _inputs.wrong_where(blocks, start_percent, end_percent) or True
-
-
 def _checked(blocks: str, start: float, end: float) -> tuple:
     wrong = _inputs.wrong_where(blocks, start, end)
     if wrong:
@@ -79,7 +68,7 @@ def _audio() -> io.Boolean.Input:
     )
 
 
-class VideoAttentionSpatiotemporalGuidance(_Somewhere):
+class VideoAttentionSpatiotemporalGuidance(_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -125,7 +114,7 @@ class VideoAttentionSpatiotemporalGuidance(_Somewhere):
         return _weaken(model, stg.NAME, mode, blocks, start_percent, end_percent, audio, stg.usual_block, guide)
 
 
-class VideoAttentionPerturbedAttentionGuidance(_Somewhere):
+class VideoAttentionPerturbedAttentionGuidance(_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -159,7 +148,7 @@ class VideoAttentionPerturbedAttentionGuidance(_Somewhere):
         return _weaken(model, pag.NAME, how, blocks, start_percent, end_percent, audio, pag.usual_block, guide)
 
 
-class VideoAttentionNormalizedAttentionGuidance(_Somewhere):
+class VideoAttentionNormalizedAttentionGuidance(_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -214,7 +203,7 @@ class VideoAttentionNormalizedAttentionGuidance(_Somewhere):
         return io.NodeOutput(_prompts.install_negative(model, rule, negative), ui=ui.PreviewText(text))
 
 
-class VideoAttentionEnhance(_Somewhere):
+class VideoAttentionEnhance(_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(

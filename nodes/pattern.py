@@ -50,7 +50,7 @@ def _pattern_inputs() -> list:
     ]
 
 
-class VideoAttentionPattern(io.ComfyNode):
+class VideoAttentionPattern(_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -82,12 +82,10 @@ class VideoAttentionPattern(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, blocks="", start_percent=0.0, end_percent=1.0, pattern=None):
         # ComfyUI hands over what a dynamic combo holds, asked for or not.
-        if None in (blocks, start_percent, end_percent):
-            return True
-        return _inputs.wrong_where(blocks, start_percent, end_percent) or True
+        return super().validate_inputs(blocks, start_percent, end_percent)
 
     @classmethod
-    def execute(cls, model, pattern, time_unit, fps, combine, latent=None, **widgets) -> io.NodeOutput:
+    def execute(cls, model, time_unit, fps, combine, pattern=None, latent=None, **widgets) -> io.NodeOutput:
         frames_each = _patterns.frames_in(time_unit, fps, *_time_of(model))
         chosen = _patterns.combined(_patterns.make(pattern, frames_each), _host.pattern_of(model), combine)
         tokens = _tokens(model, latent)
@@ -134,7 +132,7 @@ def _others(tokens) -> int:
     return sum(span.length or 0 for span in (*tokens.prefix, *tokens.suffix)) if tokens else 0
 
 
-class VideoAttentionStrength(io.ComfyNode):
+class VideoAttentionStrength(_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -169,12 +167,6 @@ class VideoAttentionStrength(io.ComfyNode):
             ],
             outputs=[io.Model.Output(tooltip="The model with its attention's strength changed.")],
         )
-
-    @classmethod
-    def validate_inputs(cls, blocks="", start_percent=0.0, end_percent=1.0):
-        if None in (blocks, start_percent, end_percent):
-            return True
-        return _inputs.wrong_where(blocks, start_percent, end_percent) or True
 
     @classmethod
     def execute(cls, model, temperature, cross_frame, role, blocks, start_percent, end_percent) -> io.NodeOutput:

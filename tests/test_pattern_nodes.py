@@ -136,6 +136,12 @@ def test_the_picture_and_the_words(lab, pack):
     assert shaped(pack, lab.model, "spatial").args[2].startswith("No latent connected; on an example of ")
 
 
+def test_a_prompt_without_a_pattern_gets_a_sentence(lab, pack):
+    widgets = {"time_unit": "latent frames", "fps": 24.0, "combine": "replace"}
+    with pytest.raises(ValueError, match="^pattern: none is given. Known: sliding tile, radial, "):
+        pack.nodes.pattern.VideoAttentionPattern.execute(lab.model, **widgets)
+
+
 def test_engines_are_measured_once(lab, pack, monkeypatch):
     """As for dense kernels: the report says what was timed; later runs remember."""
     monkeypatch.setattr(pack.attention.sparse.choose, "_CHOSEN", {})
