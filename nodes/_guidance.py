@@ -7,16 +7,16 @@ from uuid import UUID, uuid5
 import comfy.samplers
 import comfy.utils
 import torch
-from comfy.patcher_extension import CallbacksMP, WrappersMP
+from comfy.patcher_extension import WrappersMP
 
 from ..attention.family import Family
 from ..attention.moment import MOMENT
+from ..attention.opaque import OPTIONS
 from ..attention.rules import Rule
 from ..attention.site import COVERS
 from . import _host, _sites
 
 HOOKS = "_video_attention_guidance"
-OPTIONS = "transformer_options"
 
 
 def reachable(model, role: str) -> tuple[Family, int]:
@@ -97,8 +97,7 @@ def detach(patcher, key: str) -> None:
     """Undoes the install of that key."""
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE):
         patcher.remove_wrappers_with_key(kind, key)
-    for kind in (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP):
-        patcher.remove_callbacks_with_key(kind, key)
+    _sites.not_in_runs(patcher, key)
 
 
 def keep(model: torch.nn.Module, key: str, *handles) -> None:

@@ -9,6 +9,7 @@ from ..attention import info, registry
 from ..attention.bench import Bench
 from ..attention.family import Family
 from ..attention.moment import MOMENT, Moment
+from ..attention.opaque import SLOT
 from ..attention.report import summarise
 from ..attention.router import Router
 from ..attention.rules import ERROR, Rule
@@ -16,7 +17,6 @@ from ..attention.site import CALLER, Caller
 from ..attention.tally import Tally
 from . import _live, _orders, _runs, _sites
 
-SLOT = "optimized_attention_override"
 KEY = "video_attention"
 # There on every model of ours, cleared ones too: LTX copies the options while torch.compile traces it, and the graph
 # then looks each key up.

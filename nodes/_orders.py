@@ -12,32 +12,29 @@ from dataclasses import replace
 from functools import lru_cache
 
 import torch
-from comfy.patcher_extension import CallbacksMP
 
 from ..attention.grid import CUBE, RASTER, order
 from ..attention.moment import IDLE, MOMENT
+from ..attention.opaque import OPTIONS, SLOT
 from ..attention.router import Router
 from ..attention.site import SELF
 from ..attention.tokens import Place
+from . import _sites
 
 KEY = "video_attention.orders"
 HOOKS, BLOCK_HOOKS = "_video_attention_order_hooks", "_video_attention_block_hooks"
-SLOT, OPTIONS = "optimized_attention_override", "transformer_options"
 # Class of the diffusion model -> the blocks' argument that holds the tables of positions, and its axis of tokens.
 TABLES = {"WanModel": ("freqs", 1)}
 
 
 def attach(patcher) -> None:
     """Lets `patcher` move tokens while it is sampled."""
-    detach(patcher)
-    patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, publish)
-    patcher.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, remove)
+    _sites.in_runs(patcher, KEY, publish, remove)
 
 
 def detach(patcher) -> None:
     """Undoes attach."""
-    for kind in (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP):
-        patcher.remove_callbacks_with_key(kind, KEY)
+    _sites.not_in_runs(patcher, KEY)
 
 
 def publish(patcher) -> None:

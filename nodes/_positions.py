@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from comfy.patcher_extension import CallbacksMP
 
 from ..attention.guidance import riflex
 from . import _sites
@@ -58,8 +57,7 @@ def install_riflex(model, frequency: int, frames: int):
     """A clone of `model` whose clips of more than `frames` latent frames turn one frequency slower."""
     patched = model.clone()
     detach(patched, KEY)
-    patched.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, Slowed(frequency, frames))
-    patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, unhook)
+    _sites.in_runs(patched, KEY, Slowed(frequency, frames), unhook)
     return patched
 
 

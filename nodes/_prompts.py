@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import torch
-from comfy.patcher_extension import CallbacksMP, WrappersMP
+from comfy.patcher_extension import WrappersMP
 from comfy.sampler_helpers import convert_cond
 
 from ..attention.guidance import nag
 from ..attention.moment import MOMENT
 from ..attention.router import Router
 from ..attention.rules import Rule
-from . import _host
+from . import _host, _sites
 from ._guidance import OPTIONS, detach, keep, unhook
 
 KEY = "video_attention.nag"
@@ -31,8 +31,7 @@ def install_negative(model, rule: Rule, negative):
     if negative is not None:
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Prompt(negative))
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, publish_negative)
-    patched.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, watch_prompt)
-    patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, unhook)
+    _sites.in_runs(patched, KEY, watch_prompt, unhook)
     return patched
 
 

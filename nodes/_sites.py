@@ -11,13 +11,13 @@ from ..attention import opaque
 from ..attention.families import find
 from ..attention.family import Family
 from ..attention.moment import IDLE, MOMENT
+from ..attention.opaque import OPTIONS
 from ..attention.site import CALLER, SITE, Caller, Site, Tag
 from ..attention.tokens import Tokens
 
 KEY = "video_attention.sites"
 HOOKS = "_video_attention_hooks"
 TAG = "_video_attention_tag"
-OPTIONS = "transformer_options"
 
 
 def attach(patcher) -> None:
@@ -25,15 +25,25 @@ def attach(patcher) -> None:
 
     Not by injections: a clone of an injected model believes that it is injected too, and never is.
     """
-    detach(patcher)
-    patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, publish)
-    patcher.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, remove)
+    in_runs(patcher, KEY, publish, remove)
 
 
 def detach(patcher) -> None:
     """Undoes attach."""
+    not_in_runs(patcher, KEY)
+
+
+def in_runs(patcher, key: str, begin, end) -> None:
+    """Calls `begin(patcher)` before each sampling run and `end(patcher)` after it, instead of what `key` had."""
+    not_in_runs(patcher, key)
+    patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, key, begin)
+    patcher.add_callback_with_key(CallbacksMP.ON_CLEANUP, key, end)
+
+
+def not_in_runs(patcher, key: str) -> None:
+    """Undoes in_runs."""
     for kind in (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP):
-        patcher.remove_callbacks_with_key(kind, KEY)
+        patcher.remove_callbacks_with_key(kind, key)
 
 
 def with_sites(model):

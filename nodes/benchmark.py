@@ -1,13 +1,11 @@
 """Time every kernel on a model's real calls."""
 
 import comfy.sample
-import numpy as np
-import torch
 from comfy_api.latest import io, ui
 
 from ..attention.bench import to_text
 from ..attention.draw import draw_trials
-from . import _host
+from . import _host, _images
 
 
 class VideoAttentionBenchmark(io.ComfyNode):
@@ -44,7 +42,7 @@ class VideoAttentionBenchmark(io.ComfyNode):
         noise = comfy.sample.prepare_noise(samples, seed)
         comfy.sample.sample(patched, noise, 1, 1.0, "euler", "simple", positive, positive, samples, seed=seed)
         text = to_text(bench.trials)
-        picture = torch.from_numpy(np.asarray(draw_trials(bench.trials), dtype=np.float32) / 255.0)[None]
+        picture = _images.to_image(draw_trials(bench.trials))
         return io.NodeOutput(text, picture, ui=ui.PreviewText(text))
 
 

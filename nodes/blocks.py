@@ -11,7 +11,6 @@ import comfy.ops
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import CallbacksMP
 from comfy_api.latest import io, ui
 
 from ..attention import rules
@@ -83,9 +82,7 @@ def add_blocks(model, path: Path, spans: tuple = (), strength: float = 1.0):
     graft = Graft(f"{KEY}.{len(grafts)}", chosen, strength)
     patched.set_additional_models(graft.key, [grafted])
     patched.set_attachments(KEY, (*grafts, graft))
-    for kind, callback in ((CallbacksMP.ON_PRE_RUN, publish), (CallbacksMP.ON_CLEANUP, remove)):
-        patched.remove_callbacks_with_key(kind, KEY)
-        patched.add_callback_with_key(kind, KEY, callback)
+    _sites.in_runs(patched, KEY, publish, remove)
     return patched, chosen
 
 

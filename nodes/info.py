@@ -1,13 +1,11 @@
 """What the pack knows of a model before it runs."""
 
 import comfy.sample
-import numpy as np
-import torch
 from comfy_api.latest import io, ui
 
 from ..attention.draw_info import draw_info
 from ..attention.info import examine, to_text
-from . import _sites
+from . import _images, _sites
 
 
 class VideoAttentionInfo(io.ComfyNode):
@@ -41,7 +39,7 @@ class VideoAttentionInfo(io.ComfyNode):
         tokens = None if latent is None else _sites.tokens_of_latent(model, _channels(model, latent))
         info = examine(model.model.diffusion_model, _sites.family_of(model), tokens)
         text = to_text(info)
-        picture = torch.from_numpy(np.asarray(draw_info(info), dtype=np.float32) / 255.0)[None]
+        picture = _images.to_image(draw_info(info))
         return io.NodeOutput(text, picture, ui=ui.PreviewText(text))
 
 

@@ -1,6 +1,5 @@
 """See where a model looks."""
 
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
@@ -8,7 +7,7 @@ from ..attention.draw_maps import FOOT, draw_heat, draw_shares, draw_spreads
 from ..attention.maps import Query, Watcher
 from ..attention.rules import parse_blocks
 from ..attention.views import Maps, gather, to_text
-from . import _maps
+from . import _images, _maps
 
 BLANK = torch.ones(1, 64, 64, 3)
 MOST_SHOWN = 40
@@ -135,9 +134,7 @@ def _pictures(mask):
 
 def _draw(maps: Maps, query: Query, images) -> tuple:
     charts = (draw_shares(maps), draw_spreads(maps.spreads))
-    return draw_heat(maps, query, images), *(
-        torch.from_numpy(np.asarray(chart, dtype=np.float32) / 255.0)[None] for chart in charts
-    )
+    return draw_heat(maps, query, images), *map(_images.to_image, charts)
 
 
 def _shown(heat) -> tuple:

@@ -1,7 +1,6 @@
 """Shape the attention of a model."""
 
 import comfy.sample
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
@@ -9,7 +8,7 @@ from ..attention import registry, rules, sparse
 from ..attention.draw_pattern import draw_pattern
 from ..attention.site import SELF
 from ..attention.strength import Strength
-from . import _host, _inputs, _patterns, _sites
+from . import _host, _images, _inputs, _patterns, _sites
 
 CATEGORY = "video attention/pattern"
 
@@ -90,9 +89,8 @@ class VideoAttentionPattern(_inputs.Somewhere):
         chosen = _patterns.combined(_patterns.make(pattern, frames_each), _host.pattern_of(model), combine)
         tokens = _tokens(model, latent)
         picture, text = draw_pattern(chosen, tokens and tokens.grid, _others(tokens))
-        image = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
         patched = _host.install(model, _rule(model, chosen, **widgets))
-        return io.NodeOutput(patched, image, text, ui=ui.PreviewText(_host.status(model)))
+        return io.NodeOutput(patched, _images.to_image(picture), text, ui=ui.PreviewText(_host.status(model)))
 
 
 def _rule(

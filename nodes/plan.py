@@ -4,12 +4,10 @@ from dataclasses import replace
 
 import comfy.samplers
 import comfy.utils
-import numpy as np
-import torch
 from comfy_api.latest import io, ui
 
 from ..attention import draw_plan
-from . import _calibration, _host, _plans, _sampler_inputs, _sampling
+from . import _calibration, _host, _images, _plans, _sampler_inputs, _sampling
 from ._calibration import EACH, ONE
 from ._plans import BOTH, FOLDER, KERNELS, PATTERNS
 from ._repeat import Sampling
@@ -60,7 +58,7 @@ class VideoAttentionCalibrate(io.ComfyNode):
         )
         plan = replace(plan, sampling=f"{sampler_name}, cfg {cfg:g}, {line}"[:200])
         text = draw_plan.to_text(plan, measured, choice)
-        image = _to_image(draw_plan.draw_plan(measured, choice))
+        image = _images.to_image(draw_plan.draw_plan(measured, choice))
         return io.NodeOutput(_host.install_all(model, plan.rules()), plan, image, text, ui=ui.PreviewText(text))
 
 
@@ -93,10 +91,6 @@ def calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: 
         steps=_calibration.steps_of(choice, measured),
     )  # fmt: skip
     return plan, measured, choice
-
-
-def _to_image(picture) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
 
 
 def _wanted() -> list:

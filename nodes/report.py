@@ -2,13 +2,12 @@
 
 import json
 
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
 from ..attention.draw import draw_report
 from ..attention.report import to_text
-from . import _runs
+from . import _images, _runs
 
 UNKNOWN = (
     "This latent did not come straight from a sampler whose model went through Video Attention Backend. "
@@ -65,7 +64,7 @@ class VideoAttentionReport(io.ComfyNode):
         if report is None:
             return io.NodeOutput(latent, UNKNOWN, torch.ones(1, 64, 64, 3), "", ui=ui.PreviewText(UNKNOWN))
         text, data = to_text(report), report.as_dict()
-        picture = torch.from_numpy(np.asarray(draw_report(report), dtype=np.float32) / 255.0)[None]
+        picture = _images.to_image(draw_report(report))
         # Scripts read the history of a run, where outputs are not kept, only what nodes show.
         shown = {**ui.PreviewText(text).as_dict(), "report": (data,)}
         return io.NodeOutput(latent, text, picture, json.dumps(data), ui=shown)

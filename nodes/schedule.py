@@ -1,13 +1,12 @@
 """See which rule holds at which step, and find the percent of a step."""
 
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
 from ..attention.sampling import schedule
 from ..attention.sampling.draw_schedule import draw_schedule
 from ..attention.sampling.table import tabulate, to_text
-from . import _host, _sampler_inputs, _sampling, _sites
+from . import _host, _images, _sampler_inputs, _sampling, _sites
 
 
 class VideoAttentionSchedule(io.ComfyNode):
@@ -66,8 +65,7 @@ class VideoAttentionSchedule(io.ComfyNode):
         chosen, percents, said = _choose(model, sigmas, first_step, last_step)
         text = f"{line}\n{said}{to_text(table) or 'Nothing is known of the attention of this model.'}"
         picture = draw_schedule(table, chosen=chosen if said else None)
-        image = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
-        return io.NodeOutput(image, sigmas, text, *percents, ui=ui.PreviewText(text))
+        return io.NodeOutput(_images.to_image(picture), sigmas, text, *percents, ui=ui.PreviewText(text))
 
 
 def _chosen_steps() -> list:

@@ -8,7 +8,6 @@ from dataclasses import replace
 import comfy.model_management
 import comfy.samplers
 import comfy.utils
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
@@ -17,7 +16,7 @@ from ..attention.draw_verify import Verified, draw_verified, to_text
 from ..attention.measure.compare import compare_clips
 from ..attention.measure.frames import Unmeasurable
 from ..attention.rules import Rule
-from . import _host, _runs, _sampler_inputs, _sampling
+from . import _host, _images, _runs, _sampler_inputs, _sampling
 from ._repeat import distance
 from .plan import CATEGORY
 
@@ -71,11 +70,11 @@ class VideoAttentionVerify(io.ComfyNode):
         samples, rows = _beside(exact, job, clock)
         if vae is not None:
             rows = _with_frames(vae, exact, samples, rows)
-        text, picture = to_text(rows, seconds, line), np.asarray(draw_verified(rows), dtype=np.float32) / 255.0
+        text, picture = to_text(rows, seconds, line), _images.to_image(draw_verified(rows))
         out = {k: v for k, v in latent.items() if not k.startswith("downscale_ratio_")}
         errors = [*(row.error for row in rows), math.nan][:2]
         return io.NodeOutput(
-            {**out, "samples": exact}, {**out, "samples": samples[0]}, *errors, torch.from_numpy(picture)[None], text,
+            {**out, "samples": exact}, {**out, "samples": samples[0]}, *errors, picture, text,
             ui=ui.PreviewText(text),
         )  # fmt: skip
 

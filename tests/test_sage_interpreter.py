@@ -6,13 +6,9 @@ The refused lengths run too: they show that the refusals are not caution but a d
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
+import interpreted
 import pytest
 import torch
 
@@ -20,8 +16,7 @@ from attention import registry
 from attention.backends import sage
 from attention.call import Call
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPT = ROOT / "tests" / "sage_in_interpreter.py"
+SCRIPT = "sage_in_interpreter.py"
 # INT8 scores cost 0.011 to 0.014 in every case that we accept.
 TOLERANCE = 0.02
 BASE = {
@@ -66,14 +61,9 @@ def results():
     if sage.major_version() != 1:
         pytest.skip(f"SageAttention {sage.major_version()} is installed; this is about 1.0.6")
     cases = [{**BASE, **case} for case in ACCEPTED] + [{**BASE, "kv_len": n} for n, *_ in REFUSED]
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-O", str(SCRIPT)]
-    done = subprocess.run(
-        command, input=json.dumps(cases), env=environment, capture_output=True, text=True, timeout=240, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
+    found = interpreted.run(SCRIPT, "-O", given=cases, timeout=240)
     names = [*range(len(ACCEPTED)), *(f"{n} keys" for n, *_ in REFUSED)]
-    return dict(zip(names, json.loads(done.stdout), strict=True))
+    return dict(zip(names, found, strict=True))
 
 
 def call_of(case: dict) -> Call:

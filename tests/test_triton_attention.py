@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import interpreted
 import pytest
 from triton_cases import BASE, CASES, FLOAT8, HALF, INT8, name_of
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPT = ROOT / "tests" / "triton_in_interpreter.py"
 BOUNDS = {"int8": INT8, "half": HALF, "float8": FLOAT8}
 TRIED = [(i, variant) for i, case in enumerate(CASES) for variant in BOUNDS if variant != "float8" or "float8" in case]
 
@@ -21,19 +13,7 @@ TRIED = [(i, variant) for i, case in enumerate(CASES) for variant in BOUNDS if v
 @pytest.fixture(scope="module")
 def results():
     """One process for all cases: the results of CASES, and of extras()."""
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("triton is not installed")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT)],
-        input=json.dumps([{**BASE, **case} for case in CASES]),
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return interpreted.run("triton_in_interpreter.py", given=[{**BASE, **case} for case in CASES], timeout=900)
 
 
 @pytest.mark.parametrize(("index", "variant"), TRIED, ids=[f"{name_of(CASES[i])}, {name}" for i, name in TRIED])

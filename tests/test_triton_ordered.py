@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import interpreted
 import pytest
 import torch
 from triton_cases import FLOAT8, HALF, INT8
@@ -16,23 +10,12 @@ from triton_cases import FLOAT8, HALF, INT8
 from attention.patterns.blocks import pool
 from attention.triton import ordered
 
-ROOT = Path(__file__).resolve().parent.parent
 BOUNDS = {"int8": INT8, "int8 not rotated": INT8, "half": HALF, "float8": FLOAT8}
 
 
 @pytest.fixture(scope="module")
 def results():
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("triton is not installed")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "triton_ordered.py")],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return interpreted.run("triton_ordered.py")
 
 
 def test_read_through_an_index_is_reordered_first(results):

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
+import interpreted
 import pytest
 import torch
 from test_sparse import LARGE, PATTERNS, draw, place_of
@@ -28,23 +24,12 @@ from attention.sparse import Task, lists
 from attention.tally import Tally
 from attention.tokens import Tokens
 
-ROOT = Path(__file__).resolve().parent.parent
 NAMES = tuple(engine.name for engine in (lists.INT8, lists.HALF, lists.FLOAT8))
 CPU = torch.device("cpu")
 
 
 def test_every_pattern_in_the_interpreter():
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("triton is not installed")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "triton_patterns.py")],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)
+    results = interpreted.run("triton_patterns.py")
     cases, bounds = results["cases"], {"int8": INT8, "half": HALF}
     wrong = [one for one in cases if not one["error"] < bounds[one["name"].split(":")[0]] or not one["unchanged"]]
     assert not wrong and results["again"]
