@@ -59,7 +59,8 @@ class Backend:
 
     load: returns the Kernel, or raises Unavailable. Called when a node patches a model, never in a forward.
     also_refuses: a reason that Limits cannot say, or None; besides: the same in words, for the table of backends.
-    auto: whether `auto` may take it.
+    auto: whether `auto` may take it. promise: of one that `auto` takes only where Video Attention Benchmark has seen it
+    right, the relative L2 error that counts as right, beside the rounding of the dtype; 0: of any other.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Backend:
     load: Callable[[], Kernel]
     also_refuses: Callable[[Call], str | None] | None = None
     auto: bool = True
+    promise: float = 0.0
     besides: str = ""
 
     def refuses(self, call: Call) -> str | None:

@@ -6,12 +6,14 @@ import math
 
 import torch
 
-from . import registry
+from . import registry, sparse
 from .call import Call
 from .choose import HOST_RUN, Sample, Trial, time_call, try_kernel
 from .decide import Incoming, inspect
 from .layout import to_heads, to_mask
 from .router import in_heads
+from .sparse.proof import worst_error
+from .tokens import Place
 
 
 class Bench:
@@ -40,13 +42,16 @@ class Bench:
         )  # fmt: skip
 
     def _try(self, incoming: Incoming) -> None:
-        site, _, call, odd = inspect(incoming, incoming.kw.get("transformer_options") or {})
+        site, place, call, odd = inspect(incoming, incoming.kw.get("transformer_options") or {})
         if odd is None and (site.role, call) not in self.trials:
-            self.trials[site.role, call] = measure(incoming, call)
+            self.trials[site.role, call] = measure(incoming, call, place)
 
 
-def measure(incoming: Incoming, call: Call) -> tuple[Trial, ...]:
-    """Every backend on one call: milliseconds, relative L2 error against float32, or why not."""
+def measure(incoming: Incoming, call: Call, place: Place | str) -> tuple[Trial, ...]:
+    """Every backend on one call: milliseconds, relative L2 error against float32, or why not.
+
+    Kernels that `auto` waits for are noted in the registry as right or wrong.
+    """
     q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
     sample = Sample(q, k, v, to_mask(incoming.mask, q.dtype), call)
     host = in_heads(incoming.run_host(), incoming.heads)
@@ -56,9 +61,24 @@ def measure(incoming: Incoming, call: Call) -> tuple[Trial, ...]:
         if reason is None:
             kernel = registry.load(name)
             trials.append(try_kernel(name, lambda kernel=kernel: incoming.run(kernel), sample, math.inf))
+            witness(trials[-1], incoming, call, place)
         else:
             trials.append(Trial(name, reason=reason))
     return tuple(sorted(trials, key=lambda trial: (trial.reason is not None, trial.seconds)))
+
+
+def witness(trial: Trial, incoming: Incoming, call: Call, place: Place | str) -> None:
+    """Notes whether a kernel that `auto` waits for was right, alone and by lists. place: of the video in the call."""
+    promise = registry.get(trial.name).promise
+    if not promise:
+        return
+    limit = promise + torch.finfo(call.dtype).eps / 2
+    registry.note(trial.name, call, trial.reason is None and trial.error <= limit)
+    if registry.seen_right(trial.name, call) and trial.name in sparse.names() and isinstance(place, Place):
+        tensors = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
+        error = worst_error(trial.name, place, call, incoming.run, tensors)
+        if error is not None:
+            registry.note(trial.name, call, error <= limit, by_lists=True)
 
 
 def to_text(trials: dict[tuple[str, Call], tuple[Trial, ...]]) -> str:
@@ -71,8 +91,24 @@ def to_text(trials: dict[tuple[str, Call], tuple[Trial, ...]]) -> str:
         for row in rows:
             figures = f"- | - | {row.reason}" if row.reason else _figures(row, base)
             lines.append(f"| {'ComfyUI' if row.name == HOST_RUN else row.name} | {figures} |")
-        lines.append("")
+        lines += ["", *auto_lines(call, rows)]
     return "\n".join(lines) or "No attention call was seen."
+
+
+def auto_lines(call: Call, rows: tuple[Trial, ...]) -> list[str]:
+    """What `auto` makes of the kernels that it waits for, of those that ran."""
+    said = []
+    for row in rows:
+        if row.name == HOST_RUN or row.reason or not registry.get(row.name).promise:
+            continue
+        if not registry.seen_right(row.name, call):
+            takes = f"does not take it: it was wrong, its error should be {registry.get(row.name).promise:g} at most"
+        elif registry.seen_right(row.name, call, by_lists=True):
+            takes = "may take it from now on, for patterns too, until ComfyUI stops"
+        else:
+            takes = "may take it from now on, not for patterns, until ComfyUI stops"
+        said.append(f"- {row.name}: `auto` {takes}.")
+    return [*said, ""] if said else []
 
 
 def _figures(row: Trial, base: float) -> str:

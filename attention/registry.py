@@ -11,9 +11,12 @@ from .layout import to_mask
 
 AUTO = "auto"
 HOST = "host default"
+UNSEEN = "Video Attention Benchmark has not seen it right here since ComfyUI started"
 
 _BY_NAME = {backend.name: backend for backend in TABLE}
 _LOADED: dict[str, Kernel | str] = {}
+# Compiled kernel, see _compiled -> whether it was right whenever Video Attention Benchmark tried it.
+_SEEN: dict[tuple, bool] = {}
 
 
 def names() -> tuple[str, ...]:
@@ -66,16 +69,44 @@ def candidates(call: Call) -> tuple[list[str], dict[str, str]]:
     """Every backend that `auto` may take for `call`, best first, and the reasons of the others."""
     accepted, reasons = [], {}
     for backend in TABLE:
-        if not backend.auto:
+        if not (backend.auto or backend.promise):
             continue
         reason = why_not(backend.name, call)
+        if reason and not backend.auto:
+            continue  # nobody misses what `auto` does not take by itself
         if reason is None and call.kv_len < backend.limits.useful_from:
             reason = f"{call.kv_len} keys are too few to gain, from {backend.limits.useful_from} on"
+        if reason is None and not (backend.auto or seen_right(backend.name, call)):
+            reason = UNSEEN
         if reason is None:
             accepted.append(backend.name)
         else:
             reasons[backend.name] = reason
     return accepted, reasons
+
+
+def note(name: str, call: Call, right: bool, by_lists: bool = False) -> None:
+    """Keeps whether a kernel that `auto` waits for was right on real tensors; once wrong it stays so in this process.
+
+    by_lists: as the engine for patterns of that name.
+    """
+    key = _compiled(name, call, by_lists)
+    _SEEN[key] = right and _SEEN.get(key, True)
+
+
+def seen_right(name: str, call: Call | None = None, by_lists: bool = False) -> bool:
+    """Whether the kernel that runs calls like `call` has been right on this kind of GPU; without a call: any has.
+
+    by_lists: and as the engine for patterns, too.
+    """
+    if call is None:
+        return any(right and key[0] == name for key, right in _SEEN.items())
+    return all(_SEEN.get(_compiled(name, call, way), False) for way in {False, by_lists})
+
+
+def _compiled(name: str, call: Call, by_lists: bool) -> tuple:
+    """One compiled kernel: another head size is other code, which may fail where this one is right."""
+    return name, by_lists, call.device, call.capability, call.dtype, call.head_dim, call.mask
 
 
 def load_all() -> None:

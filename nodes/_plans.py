@@ -41,11 +41,16 @@ def candidates(kind: str) -> list[Candidate]:
     """What a calibration tries: every kernel that is here, except slow ones kept for comparison, and some patterns."""
     found = []
     if kind != PATTERNS:
-        rows = [row for row in registry.TABLE if row.auto or not row.limits.exact]
+        rows = [row for row in registry.TABLE if row.auto or registry.seen_right(row.name) or coarse(row)]
         found += [Candidate(row.name) for row in rows if registry.why_not(row.name) is None]
     if kind != KERNELS:
         found += [Candidate(pattern=pattern) for pattern in SHAPES]
     return found
+
+
+def coarse(row: registry.Backend) -> bool:
+    """Whether a kernel that `auto` never takes may still be worth its error."""
+    return not (row.limits.exact or row.promise)
 
 
 def remembered(job: Job) -> dict:

@@ -17,7 +17,8 @@ class VideoAttentionBenchmark(io.ComfyNode):
             category="video attention/inspect",
             description=(
                 "Runs one step of the model and times every attention kernel on its real calls, each shape once, "
-                "beside ComfyUI's own: milliseconds and error against float32. Nothing is changed."
+                "beside ComfyUI's own: milliseconds and error against float32. The model stays as it is. This pack's "
+                "own kernels, once seen right here, are open to auto."
             ),
             search_aliases=["attention speed", "compare attention", "sage benchmark", "fastest attention"],
             is_output_node=True,

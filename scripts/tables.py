@@ -59,9 +59,10 @@ def masks(limits: Limits) -> str:
 
 
 def auto(backend: Backend) -> str:
-    if not backend.auto:
+    if not (backend.auto or backend.promise):
         return "no"
-    return f"from {backend.limits.useful_from} keys on" if backend.limits.useful_from else "yes"
+    since = f"from {backend.limits.useful_from} keys on" if backend.limits.useful_from else "yes"
+    return since if backend.auto else f"once Benchmark has seen it right, {since}"
 
 
 def besides(backend: Backend) -> list[str]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
+from .. import registry
 from ..call import Call
 from ..grid import CUBE, RASTER
 from ..layout import expand_kv
@@ -137,12 +138,16 @@ def runners(
 
 def candidates(task: Task, call: Call, engine: str = AUTO) -> tuple[Engine, ...] | str:
     """The engines that accept a task, best first, or why none does."""
-    asked = [row for row in TABLE if engine == row.name or (engine == AUTO and row.auto)]
+    asked = [row for row in TABLE if engine == row.name or (engine == AUTO and open_to_auto(row, call))]
     if not asked:
         return f"engine: {engine!r} is not known. Known: {', '.join(names())}"
     reasons = {row: row.refuses(task, call) for row in asked}
     accepted = tuple(row for row, reason in reasons.items() if reason is None)
     return accepted or "; ".join(f"{row.name}: {reason}" for row, reason in reasons.items())
+
+
+def open_to_auto(row: Engine, call: Call) -> bool:
+    return row.auto or registry.seen_right(row.name, call, by_lists=True)
 
 
 def refuses(pattern, place: Place, call: Call, block: int = 0) -> str | None:

@@ -55,8 +55,9 @@ class Engine:
     plan(task, device, dtype): index tensors and masks for `run`; made once.
     run(video, sinks, scale, plan): video is (q, k, v), each (B, H, N, D), and sinks is (k, v), each (B, H, S, D), S
     may be 0; returns (B, H, N, D). Changes none of its inputs.
-    auto: whether `auto` may take it. chooses: it chooses blocks from q and k, and run has one more argument, hold:
-    hold(make) gives make(), or what it gave in an earlier step; see held.py.
+    auto: whether `auto` may take it before Video Attention Benchmark has seen it right. chooses: it chooses blocks from
+    q and k, and run has one more argument, hold: hold(make) gives make(), or what it gave in an earlier step; see
+    held.py.
     """
 
     name: str
