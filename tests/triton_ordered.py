@@ -84,15 +84,17 @@ def widened(values):
 
 
 def choices(size) -> dict[str, bool]:
-    """Blocks chosen by the pass's own means are those that the reference chooses; rotated or not, in 16 bits too."""
+    """Blocks chosen by the pass's own means are those that the reference chooses for keys repeated for each head.
+
+    Rotated or not, in 16 bits too.
+    """
     q, k, v, front, order = draw(*size)
-    kv = k.repeat_interleave(q.shape[1] // k.shape[1], 1), v.repeat_interleave(q.shape[1] // v.shape[1], 1)
-    front = [t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in front]
+    repeated = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
     same, patterns = {}, (TopBlocks(keep=40), MassBlocks(mass=60))
-    wanted = [select(one, q.index_select(2, order), kv[0].index_select(2, order), 0.2) for one in patterns]
+    wanted = [select(one, q.index_select(2, order), repeated.index_select(2, order), 0.2) for one in patterns]
     for quantised, rotated in ((True, True), (True, False), (False, True)):
         ready, means = ordered.prepared(
-            q, *kv, front, order, 0.2, quantised=quantised, rotated=rotated, chooses=True, tail=True
+            q, k, v, front, order, 0.2, quantised=quantised, rotated=rotated, chooses=True, tail=True
         )
         same[f"choice, {quantised}, {rotated}, {size}"] = equal([choose(one, *means) for one in patterns], wanted)
     return same

@@ -92,17 +92,19 @@ def arrange(pattern, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
 def select(pattern, q, k, scale: float | None = None) -> torch.Tensor:
     """Which blocks of KEYS keys each block of QUERIES queries sees: (B, H, ceil(N / QUERIES), ceil(N / KEYS)) bool.
 
-    q, k: (B, H, N, D), the video's tokens alone, in the pattern's order; H in as many equal parts as it has by_heads.
+    q: (B, H, N, D), k: (B, Hkv, N, D), the video's tokens alone, in the pattern's order; H in as many equal parts as it
+    has by_heads.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     return choose(pattern, pool(q, QUERIES)[0], *pool(k, KEYS), scale)
 
 
 def choose(pattern, pooled_q, pooled_k, lengths, scale: float) -> torch.Tensor:
-    """`select` from the means of its blocks, (B, H, n, D) float32, and how many tokens each block of keys has.
+    """`select` from the means of its blocks, (B, H or Hkv, n, D) float32, and how many tokens each block of keys has.
 
     The same vector added to all of `pooled_k` changes nothing.
     """
+    pooled_k = pooled_k.repeat_interleave(pooled_q.shape[1] // pooled_k.shape[1], dim=1)
     scores = pooled_q @ pooled_k.transpose(-2, -1) * scale
     per = QUERIES // KEYS
     row, column = (torch.arange(n, device=scores.device) for n in scores.shape[-2:])

@@ -69,14 +69,15 @@ class Runner:
 
     def __call__(self, q, k, v, scale: float | None = None) -> torch.Tensor:
         """q: (B, H, L, D); k, v: (B, Hkv, L, D); returns (B, H, L, D). One softmax over all keys."""
-        k, v = expand_kv(k, v, q.shape[1])
+        if not all(engine.grouped for _, _, engine in self.parts):
+            k, v = expand_kv(k, v, q.shape[1])
         start, stop, length = self.place.start, self.place.stop, q.shape[2]
         video = tuple(t[:, :, start:stop] for t in (q, k, v))
         others = tuple(torch.cat([t[:, :, :start], t[:, :, stop:]], dim=2) for t in (q, k, v))
         out = self._video(video, others[1:], scale)
         if stop - start == length:
             return out
-        rest = F.scaled_dot_product_attention(others[0], k, v, scale=scale)
+        rest = dense_rest(others[0], k, v, scale)
         return torch.cat([rest[:, :, :start], out, rest[:, :, start:]], dim=2)
 
     def kernel(self, q, k, v, mask=None, scale=None) -> torch.Tensor:
@@ -91,6 +92,16 @@ class Runner:
             one = one if weight == 1.0 else one * weight
             out = one if out is None else out + one
         return out
+
+
+def dense_rest(q, k, v, scale: float | None) -> torch.Tensor:
+    """Attention of other tokens to all: q: (B, H, S, D), k, v: (B, Hkv, L, D) -> (B, H, S, D). Repeats no k and v."""
+    if k.shape[1] == q.shape[1]:
+        return F.scaled_dot_product_attention(q, k, v, scale=scale)
+    # Heads that share keys become queries of one head: enable_gqa repeats where no kernel has it.
+    group = q.shape[1] // k.shape[1]
+    out = F.scaled_dot_product_attention(q.unflatten(1, (-1, group)).flatten(2, 3), k, v, scale=scale)
+    return out.unflatten(2, (group, -1)).flatten(1, 2)
 
 
 @lru_cache(maxsize=16)

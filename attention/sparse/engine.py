@@ -57,7 +57,7 @@ class Engine:
     may be 0; returns (B, H, N, D). Changes none of its inputs.
     auto: whether `auto` may take it before Video Attention Benchmark has seen it right. chooses: it chooses blocks from
     q and k, and run has one more argument, hold: hold(make) gives make(), or what it gave in an earlier step; see
-    held.py.
+    held.py. grouped: run takes keys and values of fewer heads than q, each head's for as many of q in a row.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Engine:
     run: Callable[..., torch.Tensor] = field(repr=False)
     auto: bool = True
     chooses: bool = False
+    grouped: bool = False
 
 
 def scratch_bytes(device: torch.device) -> int:

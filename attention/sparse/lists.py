@@ -118,7 +118,8 @@ def chosen(pattern, kept: torch.Tensor, tokens: int, sinks: int) -> Lists:
 
 def _row(name: str, summary: str, **how) -> Engine:
     summary = f"{summary} `auto` takes it once Video Attention Benchmark has seen it right."
-    return Engine(name, summary, partial(refuses, name), plan, partial(run, **how), auto=False, chooses=True)
+    how = partial(run, **how)
+    return Engine(name, summary, partial(refuses, name), plan, how, auto=False, chooses=True, grouped=True)
 
 
 INT8 = _row(
