@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from attention import registry
+from attention.backend import Unavailable
+from attention.backends import block_int8
 from attention.call import Call
 from attention.patterns import SlidingTile, TopBlocks, on
 from attention.patterns.blocks import KEYS, QUERIES, select
@@ -139,6 +143,19 @@ def test_without_triton_the_backend_says_so():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout.count("Triton cannot be imported") == 3 and "pip install triton" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("version", ["2.3.1", "3.1.0", "3.2.0.post21", "3.2.0+git1234"])
+def test_a_triton_that_is_too_old(monkeypatch, version):
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__=version))
+    with pytest.raises(Unavailable, match=re.escape(f"Triton {version} is too old; 3.3 or newer is needed")):
+        block_int8.load(quantised=True)
+
+
+@pytest.mark.parametrize("version", ["3.3.0", "3.3.1.post19", "3.10.0", "4.0.0"])
+def test_a_triton_that_is_new_enough(monkeypatch, version):
+    monkeypatch.setattr(pytest.importorskip("triton"), "__version__", version)
+    assert block_int8.load(quantised=True).keywords == {"quantised": True}
 
 
 WRONG = (

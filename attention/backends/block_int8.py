@@ -4,6 +4,7 @@ Not measured on a GPU yet: `auto` takes it where Video Attention Benchmark has s
 measures it.
 """
 
+import re
 from functools import partial
 
 import torch
@@ -11,17 +12,30 @@ import torch
 from ..backend import HALVES, MAX_BLOCKS, POSITIVE, Backend, Limits, Unavailable
 from ..call import Call
 
+# What torch 2.7 brings. Triton 3.2 has no Blackwell: its compiler ends the whole process there ("computeCapability not
+# supported").
+OLDEST_TRITON = (3, 3)
+
 
 def load(**how):
     from ..triton.device import compiled
     from ..triton.launch import attention
 
     try:
-        compiled()
+        import triton
+
+        too_old = tuple(map(int, re.findall(r"\d+", triton.__version__)[:2])) < OLDEST_TRITON
+        if not too_old:
+            compiled()
     except Exception as error:  # a broken Triton raises anything from ImportError to OSError
         raise Unavailable(
             f"Triton cannot be imported ({error}); `pip install triton`, on Windows triton-windows"
         ) from error
+    if too_old:
+        raise Unavailable(
+            f"Triton {triton.__version__} is too old; 3.3 or newer is needed, since older ones end the process on "
+            "Blackwell: torch 2.7 or newer brings it, on Windows `pip install -U triton-windows`"
+        )
     return partial(attention, **how)
 
 
