@@ -9,6 +9,7 @@ Interleaved in one run, fresh inputs with a video's locality and another order i
 time over density x the dense time of the same kernel: 1 is what was paid for a tile when all run. Lists are chosen
 beforehand where they are not said to be `chosen in the call`, as comfy-kitchen's are. Error: relative L2 against dense
 attention in float64, on some queries of the first head. MiB: the most memory that a call takes besides q, k and v.
+Clocks, power and temperature are noted as found before and after each size; nothing sets them.
 Without a GPU: prints what would be measured, and the exit status is 1.
 """
 
@@ -40,6 +41,7 @@ from attention.sparse import lists as engine
 from attention.tokens import BOTH, Place
 from attention.triton import lists
 
+from . import clocks
 from .attention import machine
 from .floors import GPUS, floor, tops
 from .inputs import draw
@@ -67,10 +69,15 @@ def main() -> int:
         print(f"{plan(options)}\n\n{NOT_MEASURED} This needs CUDA.")
         return 1
     device = torch.device("cuda")
-    rows = [row for d in options.head_dims for n in options.tokens for row in run(n, d, device, options)]
+    rows, found = [], []
+    for head_dim, tokens in product(options.head_dims, options.tokens):
+        before = clocks.now(device)
+        rows += run(tokens, head_dim, device, options)
+        found.append({"tokens": tokens, "head_dim": head_dim, "before": before, "after": clocks.now(device)})
     results = {
-        "date": date.today().isoformat(), "machine": machine(device), "versions": versions(),
-        "heads": options.heads, "dtype": str(DTYPE).removeprefix("torch."), "rounds": options.rounds, "rows": rows,
+        "date": date.today().isoformat(), "machine": machine(device), **clocks.driver(device), "versions": versions(),
+        "heads": options.heads, "dtype": str(DTYPE).removeprefix("torch."), "rounds": options.rounds, "clocks": found,
+        "rows": rows,
     }  # fmt: skip
     print(markdown(results))
     if options.json:
@@ -191,8 +198,10 @@ def row_of(shape: Shape, name: tuple[str, int], ms: float, wrong: float, medians
 
 
 def markdown(results: dict) -> str:
+    driver = results["driver"] or f"not known ({results['driver_reason']})"
     lines = [
-        f"{results['machine']}, {', '.join(' '.join(pair) for pair in results['versions'].items())}, "
+        f"{results['machine']}, driver {driver}, CUDA {results['cuda']}, "
+        f"{', '.join(' '.join(pair) for pair in results['versions'].items())}, "
         f"{results['dtype']}, {results['heads']} heads, {results['date']}, medians of {results['rounds']}.", "",
         "| tokens | head size | kernel | tiles, % | ms | TOPS | ideal | relative L2 | MiB |", "|" + " --- |" * 9,
     ]  # fmt: skip
@@ -204,7 +213,7 @@ def markdown(results: dict) -> str:
         ideal = f"{row['ideal']:.2f}" if row["ideal"] else "-"
         mib = "-" if row["mib"] is None else f"{row['mib']:.0f}"
         lines.append(f"{start}| {row['ms']:.3f} | {row['tops']:.0f} | {ideal} | {row['error']:.1e} | {mib} |")
-    return "\n".join([*lines, "", *goals(results["rows"])])
+    return "\n".join([*lines, "", *goals(results["rows"]), "", *clocks.table(results["clocks"])])
 
 
 def goals(rows: list[dict]) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from attention import registry
-from benchmarks import kernel
+from benchmarks import clocks, kernel
 from benchmarks.floors import GPUS
 
 PAGE = host.ROOT / "benchmarks" / "KERNEL.md"
@@ -58,8 +58,10 @@ def results(monkeypatch) -> dict:
     monkeypatch.setattr(kernel.registry, "load", lambda name: broken if name == "sdpa flash" else load(name))
     options = SimpleNamespace(heads=2, densities=(50,), rounds=2)
     rows = kernel.run(96, 32, torch.device("cpu"), options)
-    return {"machine": "a CPU", "versions": kernel.versions(), "dtype": "bfloat16", "heads": 2, "date": "today",
-            "rounds": 2, "rows": rows}  # fmt: skip
+    cpu = torch.device("cpu")
+    span = {"tokens": 96, "head_dim": 32, "before": clocks.now(cpu), "after": clocks.now(cpu)}
+    return {"machine": "a CPU", **clocks.driver(cpu), "versions": kernel.versions(), "dtype": "bfloat16", "heads": 2,
+            "date": "today", "rounds": 2, "clocks": [span], "rows": rows}  # fmt: skip
 
 
 def test_rows(results):
@@ -69,7 +71,12 @@ def test_rows(results):
     assert not any(name in kernel.OURS for name, _ in rows), "our kernel needs a GPU"
     assert json.loads(json.dumps(results)) == results
     text = kernel.markdown(results)
-    assert text.count("\n| 96 | 32 |") == len(rows) and f"torch {torch.__version__.split('+')[0]}" in text
+    assert text.count("\n| 96 | 32 |") == len(rows) + 2 and "driver not known (nvidia-smi cannot be asked" in text
+    assert (
+        "| 96 | 32 | before | - | - | - | - |" in text
+        and text.count("Not known: ") == 1
+        and f"torch {torch.__version__.split('+')[0]}" in text
+    )
 
 
 def row(name, density=100, **more) -> dict:
