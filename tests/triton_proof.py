@@ -1,7 +1,8 @@
 """Video Attention Benchmark on our Triton kernel on the CPU: `TRITON_INTERPRET=1 python triton_proof.py`.
 
 Writes to stdout as JSON which kernels it saw right, alone and by lists. A process of its own; see
-triton_in_interpreter.py. The kernels' rows are opened to the CPU; all others are out, for speed.
+triton_in_interpreter.py, whose rounding to float8 it takes. The kernels' rows are opened to the CPU; all others are
+out, for speed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 from dataclasses import replace
 
 import torch
+from triton.runtime import interpreter
+from triton_in_interpreter import round_to_float8
 
 from attention import bench, choose, registry
 from attention.call import describe
@@ -19,7 +22,8 @@ from attention.site import SITE, Site
 from attention.tally import Tally
 from attention.tokens import Tokens
 
-NAMES, GRID, HEADS, DIM = ("video attention int8", "video attention 16 bit"), (2, 10, 11), 2, 64
+NAMES = ("video attention int8", "video attention 16 bit", "video attention float8")
+GRID, HEADS, DIM = (2, 10, 11), 2, 64
 
 
 def host(q, k, v, heads, skip_reshape=False, skip_output_reshape=False, **kw):
@@ -47,8 +51,9 @@ def open_to_cpu() -> None:
 
 
 if __name__ == "__main__":
+    interpreter._convert_float = round_to_float8(interpreter._convert_float)
     open_to_cpu()
     right = seen()
-    kernel = registry.load(NAMES[0])
+    kernel, registry.names = registry.load(NAMES[0]), lambda: NAMES[:1]
     registry._LOADED[NAMES[0]] = lambda q, k, v, mask=None, scale=None: kernel(q, k, v, mask=mask, scale=0.3)
     print(json.dumps({"right": right, "spoilt": seen()[NAMES[0]]}))
