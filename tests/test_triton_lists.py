@@ -158,6 +158,20 @@ def test_a_triton_that_is_new_enough(monkeypatch, version):
     assert block_int8.load(quantised=True).keywords == {"quantised": True}
 
 
+def test_lists_before_triton_3_5_keep_as_many_tiles():
+    """Their entries took no stages of their own, and the tiles of 5 stages fit no GPU of sm_86, 89 and 120."""
+    for capability, quantised, head_dim in cuts.CUTS:
+        new, old = (
+            cuts.cut(capability, quantised, head_dim, bias=False, listed=True, triton=version)
+            for version in ((3, 5), (3, 4))
+        )
+        assert (new.stages, old.stages) == (5, 3) and old == replace(new, stages=3)
+        dense = {"bias": False, "listed": False}
+        assert cuts.cut(capability, quantised, head_dim, **dense, triton=(3, 4)) == cuts.cut(
+            capability, quantised, head_dim, **dense
+        )
+
+
 WRONG = (
     ({"q": (1, 3, 8, 64)}, "do not fit each other"),
     ({"v": (1, 2, 9, 64)}, "do not fit each other"),

@@ -4,7 +4,6 @@ Not measured on a GPU yet: `auto` takes it where Video Attention Benchmark has s
 measures it.
 """
 
-import re
 from functools import partial
 
 import torch
@@ -19,12 +18,12 @@ OLDEST_TRITON = (3, 3)
 
 def load(**how):
     from ..triton.device import compiled
-    from ..triton.launch import attention
+    from ..triton.launch import attention, triton_version
 
     try:
         import triton
 
-        too_old = tuple(map(int, re.findall(r"\d+", triton.__version__)[:2])) < OLDEST_TRITON
+        too_old = triton_version() < OLDEST_TRITON
         if not too_old:
             compiled()
     except Exception as error:  # a broken Triton raises anything from ImportError to OSError
