@@ -14,14 +14,18 @@ import pytest
 HERE = Path(__file__).resolve().parent
 
 
-def run(script: str, *options: str, given=None, timeout: float = 600):
-    """What the script writes to stdout, from JSON. given: written to its stdin as JSON. options: Python's own."""
+def run(script: str, *options: str, given=None, timeout: float = 600, checked: bool = True):
+    """What the script writes to stdout, from JSON. given: written to its stdin as JSON. options: Python's own.
+
+    checked: every address of our kernel's, as checked_memory.py does it; -O would take its assertions away.
+    """
     if importlib.util.find_spec("triton") is None:
         pytest.skip("triton is not installed")
+    checks = ("-c", "import checked_memory, sys; checked_memory.run(sys.argv[1])") if checked else ()
     done = subprocess.run(
-        [sys.executable, *options, str(HERE / script)],
+        [sys.executable, *options, *checks, str(HERE / script)],
         input=json.dumps(given),
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(HERE.parent)},
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join((str(HERE.parent), str(HERE)))},
         capture_output=True,
         text=True,
         timeout=timeout,

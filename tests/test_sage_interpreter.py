@@ -61,7 +61,7 @@ def results():
     if sage.major_version() != 1:
         pytest.skip(f"SageAttention {sage.major_version()} is installed; this is about 1.0.6")
     cases = [{**BASE, **case} for case in ACCEPTED] + [{**BASE, "kv_len": n} for n, *_ in REFUSED]
-    found = interpreted.run(SCRIPT, "-O", given=cases, timeout=240)
+    found = interpreted.run(SCRIPT, "-O", given=cases, timeout=240, checked=False)
     names = [*range(len(ACCEPTED)), *(f"{n} keys" for n, *_ in REFUSED)]
     return dict(zip(names, found, strict=True))
 
