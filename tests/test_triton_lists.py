@@ -145,15 +145,17 @@ def test_without_triton_the_backend_says_so():
     assert done.stdout.count("Triton cannot be imported") == 3 and "pip install triton" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("version", ["2.3.1", "3.1.0", "3.2.0.post21", "3.2.0+git1234"])
+@pytest.mark.parametrize("version", ["2.3.1", "3.1.0", "3.2.0.post21", "3.2.0+git1234", "3.3.0"])
 def test_a_triton_that_is_too_old(monkeypatch, version):
+    monkeypatch.setattr(launch, "triton_version", launch.triton_version.__wrapped__)
     monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__=version))
-    with pytest.raises(Unavailable, match=re.escape(f"Triton {version} is too old; 3.3 or newer is needed")):
+    with pytest.raises(Unavailable, match=re.escape(f"Triton {version} is too old; 3.3.1 or newer is needed")):
         block_int8.load(quantised=True)
 
 
-@pytest.mark.parametrize("version", ["3.3.0", "3.3.1.post19", "3.10.0", "4.0.0"])
+@pytest.mark.parametrize("version", ["3.3.1", "3.3.1.post19", "3.4.0", "3.10.0", "4.0.0"])
 def test_a_triton_that_is_new_enough(monkeypatch, version):
+    monkeypatch.setattr(launch, "triton_version", launch.triton_version.__wrapped__)
     monkeypatch.setattr(pytest.importorskip("triton"), "__version__", version)
     assert block_int8.load(quantised=True).keywords == {"quantised": True}
 

@@ -11,9 +11,9 @@ import torch
 from ..backend import HALVES, MAX_BLOCKS, POSITIVE, Backend, Limits, Unavailable
 from ..call import Call
 
-# What torch 2.7 brings. Triton 3.2 has no Blackwell: its compiler ends the whole process there ("computeCapability not
-# supported").
-OLDEST_TRITON = (3, 3)
+# What torch 2.7.1 brings. Triton 3.3.0 does not compile for an RTX 50, and 3.2 ends the whole process there
+# ("computeCapability not supported").
+OLDEST_TRITON = (3, 3, 1)
 
 
 def load(**how):
@@ -32,8 +32,8 @@ def load(**how):
         ) from error
     if too_old:
         raise Unavailable(
-            f"Triton {triton.__version__} is too old; 3.3 or newer is needed, since older ones end the process on "
-            "Blackwell: torch 2.7 or newer brings it, on Windows `pip install -U triton-windows`"
+            f"Triton {triton.__version__} is too old; 3.3.1 or newer is needed, since older ones fail on Blackwell: "
+            "torch 2.7.1 or newer brings it, on Windows `pip install -U triton-windows`"
         )
     return partial(attention, **how)
 
