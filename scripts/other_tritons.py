@@ -3,7 +3,8 @@
 python scripts/other_tritons.py 3.3.1 3.8.0 [--only "head size 128"]     (in .venv; Linux; minutes for each version)
 
 Prints a row of the table in benchmarks/KERNEL.md for each, and what is wrong where. Fails where a kernel does not
-compile, needs more shared memory than there is or may read past its tensors. Compares nothing: each version counts its own registers.
+compile, needs more shared memory than there is or may read past its tensors. Compares nothing: each version counts
+its own registers.
 """
 
 from __future__ import annotations
