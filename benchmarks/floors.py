@@ -4,16 +4,19 @@ A call over H heads of D (padded to P), N queries, M keys and a part `density` o
 T = H N M density (query, key) pairs in tiles:
 
     2 T P          products and sums of Q K^T, in INT8 or 16 bit
-    2 T P          products and sums of P V, in 16 bit or float8
+    2 T P          products and sums of P V, in 16 bit with float32 or float16 sums (cuts.py), or in float8
     T              exponentials, on the special function units: 16 for each multiprocessor and clock
-    bytes          q, k, v and the output once, and copies in 8 bits, of q and k or of v, written and read once
+    T loop w / mn  instructions, 4 for each multiprocessor and clock: the long loop in compiled.json has `loop` of them
+                   for w warps and a tile of m x n pairs, maxima, sums, conversions and addresses among them
+    bytes          q, k, v and the output once, and copies of q and k in 8 bits and of v, written and read once
 
-The floor is the longest of: both products one after the other on the tensor cores; the exponentials; the bytes. They
-can overlap, so no sum is taken. Not in it: maxima, sums, conversions of the weights and rescaling, about 5 instructions
-of the general units for each pair; the wait between the products, which depend on each other; clocks below boost.
-So INT8 scores save at most 25 % where integers are twice as fast as halves (A100, H200), 37.5 % where they are four
-times as fast (GeForce halves the rate of halves with float32 sums); a head of 64 on H200 is bound by the exponentials.
-Values in float8 save another third (H200) or two fifths (GeForce, which halves float8 with float32 sums too).
+The floor is the longest of: both products one after the other on the tensor cores; the exponentials; the instructions;
+the bytes. They can overlap, so no sum is taken. Not in it: the wait between the products, which depend on each other;
+clocks below boost.
+So INT8 scores save at most 25 % where integers are twice as fast as halves (A100, H200). GeForce has halves summed as
+halves twice as fast as summed in float32: with INT8 scores four times as fast as the latter, 62.5 % of a 16-bit
+kernel's time that sums in float32 is gone. Values in float8 save another third on H200, and nothing on GeForce, which
+halves float8 with float32 sums too.
 
 A call by blocks chosen in another order of tokens has passes around the kernel that these bytes do not have: see
 `around`.
@@ -21,34 +24,39 @@ A call by blocks chosen in another order of tokens has passes around the kernel 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
-from attention.triton.cuts import padded
+from attention.triton.cuts import cut, padded
 
-EXPONENTIALS_PER_CLOCK = 16
+EXPONENTIALS_PER_CLOCK, INSTRUCTIONS_PER_CLOCK = 16, 4
 
 
 @dataclass(frozen=True)
 class Gpu:
     """Peaks of the tensor cores without sparsity, in 10^12 per second: int8, half and float8 with float32 sums, 0 for
-    none; bandwidth in 10^12 bytes per second; multiprocessors, and boost clock in 10^12 per second. From NVIDIA's data
-    sheets and white papers.
+    none, half with half sums; bandwidth in 10^12 bytes per second; multiprocessors, and boost clock in 10^12 per
+    second. From NVIDIA's data sheets and white papers. architecture: as compiled.json names it.
     """
 
+    architecture: int
     int8: float
     half: float
     float8: float
+    half_sums: float
     bandwidth: float
     multiprocessors: int
     clock: float
 
 
 GPUS = {
-    "A100 SXM 80 GB": Gpu(624, 312, 0, 2.039, 108, 1.41e-3),
-    "RTX 3090": Gpu(284, 71, 0, 0.936, 82, 1.695e-3),
-    "RTX 4090": Gpu(660.6, 165.2, 330.3, 1.008, 128, 2.52e-3),
-    "H200 SXM": Gpu(1979, 989.5, 1979, 4.8, 132, 1.98e-3),
-    "RTX 5090": Gpu(838, 209.5, 419, 1.792, 170, 2.407e-3),
+    "A100 SXM 80 GB": Gpu(80, 624, 312, 0, 312, 2.039, 108, 1.41e-3),
+    "RTX 3090": Gpu(86, 284, 71, 0, 142, 0.936, 82, 1.695e-3),
+    "RTX 4090": Gpu(89, 660.6, 165.2, 330.3, 330.3, 1.008, 128, 2.52e-3),
+    "H200 SXM": Gpu(90, 1979, 989.5, 1979, 989.5, 4.8, 132, 1.98e-3),
+    "RTX 5090": Gpu(120, 838, 209.5, 419, 419, 1.792, 170, 2.407e-3),
 }
 
 
@@ -58,16 +66,17 @@ class Floor:
 
     tensor: float
     exponentials: float
+    instructions: float
     memory: float
 
     @property
     def ms(self) -> float:
-        return max(self.tensor, self.exponentials, self.memory)
+        return max(self.tensor, self.exponentials, self.instructions, self.memory)
 
     @property
     def bound(self) -> str:
         """Which resource takes longest."""
-        return max(("tensor", "exponentials", "memory"), key=lambda name: getattr(self, name))
+        return max(("tensor", "exponentials", "instructions", "memory"), key=lambda name: getattr(self, name))
 
 
 def floor(
@@ -77,14 +86,32 @@ def floor(
     """The Floor of one call of batch 1, with as many key heads as heads and 16-bit tensors."""
     pairs, size = heads * queries * keys * density, padded(head_dim)
     products = 2 * pairs * size
-    tensor = products / (gpu.int8 if quantised else gpu.half) + products / (gpu.float8 if float8 else gpu.half)
+    for_values = gpu.float8 if float8 else gpu.half_sums if quantised else gpu.half
+    tensor = products / (gpu.int8 if quantised else gpu.half) + products / for_values
     moved = 2 * heads * head_dim * (2 * queries + 2 * keys)
     if quantised:
         moved += 2 * heads * size * (queries + keys)
     if float8:
         moved += 2 * heads * size * keys
-    exponentials = pairs / (EXPONENTIALS_PER_CLOCK * gpu.multiprocessors * gpu.clock)
-    return Floor(*(amount / 1e9 for amount in (tensor, exponentials, moved / gpu.bandwidth)))
+    elif quantised and gpu.half_sums > gpu.half:
+        moved += 4 * heads * head_dim * keys
+    clocks = gpu.multiprocessors * gpu.clock
+    exponentials = pairs / (EXPONENTIALS_PER_CLOCK * clocks)
+    instructions = pairs * per_pair(gpu, size, quantised, float8) / (INSTRUCTIONS_PER_CLOCK * clocks)
+    return Floor(*(amount / 1e9 for amount in (tensor, exponentials, instructions, moved / gpu.bandwidth)))
+
+
+def per_pair(gpu: Gpu, size: int, quantised: bool, float8: bool) -> float:
+    """Instructions of a warp for each (query, key) pair in the long loop of a dense call."""
+    kind = f"int8{' and float8' * float8}" if quantised else "float16"
+    row = compiled()[f"sm_{gpu.architecture}, dense, {kind}, head size {size}"]
+    one = cut(divmod(gpu.architecture, 10), quantised, size, bias=False, listed=False)
+    return row["loop"] * row["warps"] / (one.m * one.n)
+
+
+@cache
+def compiled() -> dict:
+    return json.loads(Path(__file__).with_name("compiled.json").read_text())["kernels"]
 
 
 # Bytes read and written for each number of q, of the passes around the kernel with INT8 scores and 16-bit values:

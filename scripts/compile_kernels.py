@@ -3,8 +3,8 @@
 python scripts/compile_kernels.py [--check]     (in .venv; Linux, whose Triton brings NVIDIA's disassembler)
 
 Writes benchmarks/compiled.json: for each architecture and way to call the kernel the registers, spills and shared
-memory, and how many instructions do the work. --check compares instead, and fails where they differ. Takes minutes: the
-tests compile a part again, and compare a fingerprint of what all of it was made from.
+memory, and how many instructions do the work; then `python scripts/kernel_page.py` writes the page's tables. --check
+compares instead, and fails where they differ: scripts/test.py does so beside the tests. Takes minutes.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from attention.triton import copies, device
-from attention.triton.cuts import CUTS, MEANS, cut, padded
+from attention.triton import copies, cuts, device
+from attention.triton.cuts import MEANS, cut, edge_stages, padded
 from attention.triton.device import compiled
+from attention.triton.launch import triton_version
 from attention.triton.lists import KEYS
 from attention.triton.prepare import ROWS, WARPS
 
@@ -38,23 +39,26 @@ TABLE = ROOT / "benchmarks" / "compiled.json"
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
 WITH_FLOAT8 = (89, 90, 100, 120)
+WITH_HALVES = (86, 89, 120)
 # KiB of shared memory that one program may have: NVIDIA, CUDA C++ Programming Guide, table "Technical Specifications".
 SHARED_KIB = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 HEAD_DIMS = (64, 128)
+# For scores, and for values. More of them say that NVIDIA's assembler gave up overlapping WGMMA (its message C7515).
+MOST_WAITS = 2
 # Which optional tensors of `attend` a way to call it has.
 FEATURES = {
     "bias": ("BIAS",),
-    "lists": ("LIST", "COUNT", "CHOICE"),
+    "listed": ("LIST", "COUNT", "CHOICE"),
     "masks": ("MASKS",),
     "means": ("LEFT", "K_POOL", "K_POOL_SCALE", "V_POOL", "POOL_BIAS"),
 }
 WAYS = {
     "dense": (),
     "key mask": ("bias",),
-    "lists": ("lists",),
-    "lists, masks": ("lists", "masks"),
-    "lists, means": ("lists", "means"),
-    "lists, masks, means": ("lists", "masks", "means"),
+    "lists": ("listed",),
+    "lists, masks": ("listed", "masks"),
+    "lists, means": ("listed", "means"),
+    "lists, masks, means": ("listed", "masks", "means"),
 }
 # The ways that take most registers.
 FULLEST = ("dense", "lists, masks", "lists, masks, means")
@@ -67,12 +71,15 @@ PREPARING = {
     "quantise queries in order": ("quantise", True, {"MEAN": None, "ROWS": ROWS, "EACH_ROW": True}),
     "quantise keys in order": ("quantise", True, {**IN_ORDER, "EACH_ROW": False}),
     "quantise keys in order, not rotated": ("quantise", True, {**IN_ORDER, "HADAMARD": None, "EACH_ROW": False}),
-    "move in order": ("move", False, IN_ORDER),
+    "move in order": ("move", False, {**IN_ORDER, "SCALE": None}),
 }
+# Values whose sums are float16.
+FOR_HALVES = {"scale": ("move", False, {**AS_IT_STANDS, "ROWS": None}), "scale in order": ("move", False, IN_ORDER)}
 FOR_FLOAT8 = {
     "turn": ("turn", False, {**AS_IT_STANDS, "ROWS": None}),
     "turn in order": ("turn", False, IN_ORDER),
 }
+PREPARED = PREPARING | FOR_FLOAT8 | FOR_HALVES
 SCALES = ("Q_SCALE", "K_SCALE", "K_POOL_SCALE")
 POINTERS = {
     **dict.fromkeys(("LIST", "COUNT", "CHOICE"), "*i32"),
@@ -111,6 +118,11 @@ class Target:
     float8: bool = False
 
     @property
+    def sums_halves(self) -> bool:
+        """Whether the kernel's values are float16 over a scale."""
+        return self.way in WAYS and self.quantised and not self.float8 and self.architecture in WITH_HALVES
+
+    @property
     def name(self) -> str:
         values = "float8" if self.float8 else {"fp16": "float16", "bf16": "bfloat16"}[self.dtype]
         kind = values if not self.quantised else "int8" if values == "float16" else f"int8 and {values}"
@@ -122,6 +134,7 @@ def targets() -> list[Target]:
     every = [Target(a, way, q, d) for a in ARCHITECTURES for way in WAYS for q in (True, False) for d in HEAD_DIMS]
     every += [Target(a, way, q, d) for a in ARCHITECTURES for way, (_, q, _) in PREPARING.items() for d in HEAD_DIMS]
     every += [Target(a, way, False, d) for a in WITH_FLOAT8 for way in FOR_FLOAT8 for d in HEAD_DIMS]
+    every += [Target(a, way, False, d) for a in WITH_HALVES for way in FOR_HALVES for d in HEAD_DIMS]
     small = [Target(a, way, True, d, "bf16", True) for a in WITH_FLOAT8 for way in FULLEST for d in HEAD_DIMS]
     filled = [Target(a, "dense", q, 96) for a in ARCHITECTURES for q in (True, False)]
     scarce = [Target(a, way, q, 128, "bf16") for a in (90, 120) for way in FULLEST for q in (True, False)]
@@ -129,10 +142,9 @@ def targets() -> list[Target]:
 
 
 def fingerprint() -> str:
-    """Of the functions that Triton compiles, without comments and docstrings, and of how they are cut."""
-    kept = [*code(device.__file__), *code(copies.__file__)]
-    fixed = sorted(map(repr, CUTS.items())), MEANS, ROWS, WARPS
-    return hashlib.sha256(f"{kept} {fixed}".encode()).hexdigest()[:16]
+    """Of the functions that Triton compiles and of how they are cut, without comments and docstrings."""
+    kept = [token for module in (device, copies, cuts) for token in code(module.__file__)]
+    return hashlib.sha256(f"{kept} {ROWS} {WARPS}".encode()).hexdigest()[:16]
 
 
 def code(path: str) -> list[str]:
@@ -152,17 +164,20 @@ def source(target: Target) -> tuple[ASTSource, dict]:
     """What Triton compiles, with the settings that launch.py and prepare.py start it with."""
     capability, size = divmod(target.architecture, 10), padded(target.head_dim)
     features = WAYS.get(target.way, ())
-    one = cut(capability, target.quantised, target.head_dim, bias="bias" in features, listed="lists" in features)
+    how = {"bias": "bias" in features, "listed": "listed" in features, "triton": triton_version()}
+    one = cut(capability, target.quantised, target.head_dim, **how)
     fixed, options, function = {"D": target.head_dim, "PADDED": size}, {"num_warps": WARPS}, "attend"
     if target.way in WAYS:
+        halves = 0 if target.float8 else one.halves
         fixed |= {"M": one.m, "N": one.n, "MEANS": MEANS, "STAGES": one.stages, "QUANTISED": target.quantised}
+        edges = edge_stages(one, target.quantised, **{name: name in features for name in ("listed", "masks", "means")})
+        fixed |= {"TURNED": target.float8, "HALVES": halves, "LATE": one.late, "EDGES": edges}
         options = {"num_warps": one.warps, "num_stages": one.stages}
         absent = [name for feature in FEATURES if feature not in features for name in FEATURES[feature]]
-        fixed |= dict.fromkeys(
-            [*absent, *(() if target.quantised else SCALES), *(() if target.float8 else ("V_SCALE",))]
-        )
+        scaled = target.float8 or halves
+        fixed |= dict.fromkeys([*absent, *(() if target.quantised else SCALES), *(() if scaled else ("V_SCALE",))])
     else:
-        function, _, more = {**PREPARING, **FOR_FLOAT8}[target.way]
+        function, _, more = PREPARED[target.way]
         fixed |= {name: one.n if name in ("N", "ROWS") and value is None else value for name, value in more.items()}
     function = compiled()[function]
     names = function.arg_names
@@ -181,14 +196,16 @@ def type_of(name: str, target: Target) -> str:
         return "i32"
     if (name == "V" and target.float8) or (name == "OUT" and target.way in FOR_FLOAT8):
         return "*fp8e4nv"
-    if name == "POOL" and target.way not in FOR_FLOAT8:
+    if name == "POOL" and target.way not in FOR_FLOAT8 | FOR_HALVES:
         return "*fp32"
+    if (name == "V" and target.sums_halves) or (name == "OUT" and target.way in FOR_HALVES):
+        return "*fp16"
     in_int8 = ("Q", "K", "K_POOL") if target.way in WAYS else ("OUT",)
     return "*i8" if target.quantised and name in in_int8 else f"*{target.dtype}"
 
 
 def measure(target: Target) -> dict:
-    """{cut, registers, stack bytes, shared KiB, instruction counts} of one target."""
+    """Registers, stack bytes, shared KiB and instruction counts of one target. loop: instructions of the long loop."""
     what, options = source(target)
     kernel = triton.compile(what, target=GPUTarget("cuda", target.architecture, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
@@ -203,6 +220,11 @@ def measure(target: Target) -> dict:
         "registers": registers,
         "stack": stack,
         "spills_in_loop": sum(is_a("LDL", op) or is_a("STL", op) for op in loop),
+        "loop": len(loop),
+        "waits_in_loop": sum(is_a("WARPGROUP.DEPBAR", op) for op in loop),
+        "copies_without_mask": sum(
+            "mask" not in line for line in re.findall("async_copy_global.*", kernel.asm["ttgir"])
+        ),
         "shared_kib": round(kernel.metadata.shared / 1024, 1),
         **{name: count for name, count in counts.items() if count},
     }
@@ -233,29 +255,16 @@ def tool(name: str, *arguments) -> str:
 
 
 def faults(target: Target, row: dict) -> list[str]:
-    """Why a compiled kernel is not fit to ship: it spills registers, or needs more shared memory than there is."""
+    """Why a compiled kernel is not fit to ship: it spills registers, needs more shared memory than there is, or each
+    WGMMA waits for the one before."""
     found = [f"stack {row['stack']}"] if row["stack"] else []
     if row["shared_kib"] > SHARED_KIB[target.architecture]:
         found.append(f"{row['shared_kib']} KiB of shared memory, {SHARED_KIB[target.architecture]} are there")
+    if row["waits_in_loop"] > MOST_WAITS:
+        found.append(f"{row['waits_in_loop']} waits for WGMMA in the long loop, {MOST_WAITS} are asked for")
+    if row["copies_without_mask"]:
+        found.append(f"{row['copies_without_mask']} copies ahead of a loop that may read past its last block")
     return found
-
-
-# What the page shows of the table, for heads of 128.
-SHOWN = ("dense, int8", "dense, float16", "lists, masks, means, int8", "dense, int8 and float8")
-
-
-def page(kernels: dict) -> str:
-    """Markdown: registers, KiB of shared memory and the products' instructions of SHOWN on each architecture."""
-    lines = [f"| | {' | '.join(SHOWN)} |", "|" + " --- |" * (len(SHOWN) + 1)]
-    for architecture in ARCHITECTURES:
-        rows = [kernels.get(f"sm_{architecture}, {what}, head size 128") for what in SHOWN]
-        lines.append(f"| sm_{architecture} | {' | '.join('-' if row is None else cell(row) for row in rows)} |")
-    return "\n".join(lines)
-
-
-def cell(row: dict) -> str:
-    products = [f"{row[name]} {name}" for name in COUNTED if name.endswith("MMA") and name in row]
-    return f"{row['registers']} registers, {row['shared_kib']:g} KiB, {', '.join(products)}"
 
 
 def main() -> int:
@@ -263,17 +272,21 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare with the table, write nothing")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
+    known = json.loads(TABLE.read_text()) if TABLE.exists() else {}
+    if options.check and triton.__version__ != known["triton"]:
+        print(f"Nothing was compiled: {TABLE.name} is of Triton {known['triton']}, this is {triton.__version__}.")
+        return 0
     table, wrong = {"triton": triton.__version__, "sources": fingerprint(), "kernels": {}}, []
     with ProcessPoolExecutor(options.processes) as pool:
         for target, row in zip(targets(), pool.map(measure, targets())):
             table["kernels"][target.name] = row
             wrong += [f"{target.name}: {fault}" for fault in faults(target, row)]
+            if options.check and row != known["kernels"].get(target.name):
+                wrong.append(f"{target.name}: {row}, in {TABLE.name}: {known['kernels'].get(target.name)}")
             print(target.name, row, flush=True)
-    if options.check and json.loads(TABLE.read_text()) != table:
-        wrong.append(f"{TABLE.name} differs; run {Path(__file__).name}")
     if not options.check:
         TABLE.write_text(json.dumps(table, indent=1) + "\n")
-    print("\n".join(wrong))
+    print(*wrong, f"{len(table['kernels'])} kernels compiled, {len(wrong)} faults.", sep="\n")
     return bool(wrong)
 
 

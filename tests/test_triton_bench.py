@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from types import SimpleNamespace
 
-import host
+import kernel_page
 import pytest
 import torch
 
 from attention import registry
 from benchmarks import clocks, kernel
 from benchmarks.floors import GPUS
-
-PAGE = host.ROOT / "benchmarks" / "KERNEL.md"
 
 
 def run_main(monkeypatch, *arguments) -> int:
@@ -99,21 +96,7 @@ def test_goals():
     assert kernel.goals([]) == []
 
 
-def between(mark: str) -> str:
-    text = PAGE.read_text(encoding="utf-8")
-    return text.split(f"<!-- {mark} -->\n")[1].split(f"\n<!-- /{mark} -->")[0]
-
-
-def test_the_page_has_the_floors():
-    shown = SimpleNamespace(heads=24, head_dims=(64, 128), tokens=(32640,))
-    assert between("floors") == kernel.floors(shown).split("\n\n")[1]
-    assert all(name in between("floors") for name in GPUS)
-
-
-def test_the_page_has_what_was_compiled():
-    if importlib.util.find_spec("triton") is None or sys.platform != "linux":
-        pytest.skip("triton is not installed")
-    import compile_kernels
-
-    kernels = json.loads(compile_kernels.TABLE.read_text())["kernels"]
-    assert between("compiled") == compile_kernels.page(kernels)
+def test_the_page_is_current():
+    assert kernel_page.written() == kernel_page.PAGE.read_text(encoding="utf-8"), "run: python scripts/kernel_page.py"
+    assert all(name in kernel_page.floors() for name in GPUS)
+    assert kernel_page.compiled().count("\n| sm_") == len(kernel_page.ARCHITECTURES)

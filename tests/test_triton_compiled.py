@@ -1,4 +1,4 @@
-"""What Triton makes of our kernel for each GPU generation, compiled here without one."""
+"""What Triton makes of our kernel for each GPU generation: the table of it, which scripts/test.py compiles anew."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -21,24 +19,6 @@ import compile_kernels as kernels
 
 TARGETS = {target.name: target for target in kernels.targets()}
 TABLE = json.loads(kernels.TABLE.read_text())
-# All of them take minutes: `python scripts/compile_kernels.py --check`. The fingerprint stands for the rest.
-AGAIN = (
-    *(f"sm_{architecture}, dense, int8, head size 128" for architecture in kernels.ARCHITECTURES),
-    "sm_86, dense, float16, head size 128",
-    "sm_90, dense, bfloat16, head size 128",
-    "sm_90, dense, float16, head size 96",
-    "sm_90, key mask, int8, head size 64",
-    "sm_90, lists, masks, int8 and bfloat16, head size 128",
-    "sm_120, lists, masks, means, int8, head size 128",
-    "sm_89, lists, masks, float16, head size 128",
-    "sm_90, dense, int8 and float8, head size 128",
-    "sm_90, quantise, int8, head size 128",
-    "sm_90, pool, float16, head size 64",
-    "sm_90, quantise queries in order, int8, head size 128",
-    "sm_120, quantise keys in order, int8, head size 128",
-    "sm_80, move in order, float16, head size 128",
-    "sm_89, turn in order, float16, head size 128",
-)
 
 
 def test_the_table_has_every_target():
@@ -55,6 +35,7 @@ def test_faults_are_found():
     good = TABLE["kernels"][target.name]
     assert kernels.faults(target, {**good, "stack": 8}) == ["stack 8"]
     assert kernels.faults(target, {**good, "shared_kib": 99.5}) == ["99.5 KiB of shared memory, 99 are there"]
+    assert "12 waits for WGMMA" in kernels.faults(target, {**good, "waits_in_loop": 12})[0]
 
 
 def test_the_table_is_of_these_sources():
@@ -111,24 +92,48 @@ def test_tensor_cores_do_the_products(name):
     assert row.get("I2F", 0) + row.get("I2FP", 0) < 10
 
 
-@pytest.fixture(scope="module")
-def again():
-    """AGAIN compiled now, in two processes."""
-    if kernels.triton.__version__ != TABLE["triton"]:
-        pytest.skip(f"the table is of Triton {TABLE['triton']}, this is {kernels.triton.__version__}")
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        return dict(zip(AGAIN, pool.map(kernels.measure, [TARGETS[name] for name in AGAIN])))
+def starts(in_keys: int, values: tuple, alone: tuple) -> list:
+    """(kernel, programs) of tests/triton_launches.py's calls. in_keys: programs for the keys of a dense call. values:
+    of INT8 calls' values where they become float16; alone: of a call of one token."""
+    whole, chosen = (
+        [("pool", 24), ("quantise", 48), ("quantise", 24), ("quantise", 4)],
+        [("quantise", 8), ("quantise", 4)],
+    )
+    moved, last = [("move", 4), ("move", 8)], ("attend", 24)
+    # 200 queries of 2 x 6 heads in blocks of 128, copied in blocks of 64; 333 keys of 2 x 2 heads, 6 blocks of 64.
+    return [
+        [("quantise", 48), ("quantise", in_keys), *values, last],
+        [last],
+        [("quantise", 48), ("quantise", 24), *values, last],
+        [*whole, *values, last],
+        [last],
+        [("quantise", 2), ("quantise", 1), *alone, ("attend", 1)],
+        [*whole, ("turn", 24), last],
+        # The engine's: q; 70 keys in front, 200 in order; 6 means; the values.
+        [*chosen, ("quantise", 8), ("quantise", 2), *moved, ("attend", 4)],
+        [("move", 8), *moved, *moved, ("attend", 4)],
+        [*chosen, ("quantise", 8), ("quantise", 2), ("turn", 4), ("turn", 8), ("attend", 4)],
+    ]
 
 
-@pytest.mark.parametrize("name", AGAIN)
-def test_the_table_is_what_comes_out(again, name):
-    assert again[name] == TABLE["kernels"][name], "run: python scripts/compile_kernels.py"
-
-
-def test_what_attention_launches_compiles():
+@pytest.mark.parametrize(
+    ("capability", "mark", "wanted", "marked"),
+    [
+        # Hopper: every product by WGMMA. Ada: INT8 calls sum their values in float16, others and float8 do not.
+        (("9", "0"), "wgmma.mma_async", starts(12, (), ()), (True,) * 10),
+        (
+            ("8", "9"),
+            ".f16.f16.f16.f16",
+            starts(24, (("move", 24),), (("move", 1),)),
+            (True, False, True, True, False, True, False, True, False, False),
+        ),
+    ],
+    ids=["Hopper", "Ada"],
+)
+def test_what_attention_launches_compiles(capability, mark, wanted, marked):
     """The table compiles with signatures of its own; this is the launch itself, with real tensors."""
     done = subprocess.run(
-        [sys.executable, kernels.ROOT / "tests" / "triton_launches.py"],
+        [sys.executable, kernels.ROOT / "tests" / "triton_launches.py", *capability, mark],
         env={**os.environ, "PYTHONPATH": str(kernels.ROOT)},
         capture_output=True,
         text=True,
@@ -136,19 +141,5 @@ def test_what_attention_launches_compiles():
     )
     assert done.returncode == 0, done.stderr
     calls = json.loads(done.stdout)
-    # 200 queries of 2 x 6 heads in blocks of 128, copied in blocks of 64; 333 keys of 2 x 2 heads, 6 blocks of 64.
-    starts = [[(name, programs) for name, programs, _ in call] for call in calls]
-    assert starts == [
-        [("quantise", 48), ("quantise", 12), ("attend", 24)],
-        [("attend", 24)],
-        [("quantise", 48), ("quantise", 24), ("attend", 24)],
-        [("pool", 24), ("quantise", 48), ("quantise", 24), ("quantise", 4), ("attend", 24)],
-        [("attend", 24)],
-        [("quantise", 2), ("quantise", 1), ("attend", 1)],
-        [("pool", 24), ("quantise", 48), ("quantise", 24), ("quantise", 4), ("turn", 24), ("attend", 24)],
-        # The engine's: q; 70 keys in front, 200 in order; 6 means; the values.
-        [("quantise", 8), ("quantise", 4), ("quantise", 8), ("quantise", 2), ("move", 4), ("move", 8), ("attend", 4)],
-        [("move", 8), ("move", 4), ("move", 8), ("move", 4), ("move", 8), ("attend", 4)],
-        [("quantise", 8), ("quantise", 4), ("quantise", 8), ("quantise", 2), ("turn", 8), ("turn", 4), ("attend", 4)],
-    ]
-    assert all(wgmma for call in calls for name, _, wgmma in call if name == "attend")
+    assert [[(name, programs) for name, programs, _ in call] for call in calls] == wanted
+    assert tuple(call[-1][2] > 0 for call in calls) == marked

@@ -201,17 +201,24 @@ def test_errors(change, message):
 
 
 def test_the_floors_are_the_peaks():
-    """A 16-bit kernel's floor is the peak of halves; INT8 gains what its products gain; a head of 64 meets exp2."""
+    """A 16-bit kernel's floor is the peak of halves; INT8 gains what its products gain; a head of 64 is bound elsewhere."""
     h200 = GPUS["H200 SXM"]
     size = (40, 75600, 75600, 128)
     half, int8 = (floor(h200, *size, quantised=quantised) for quantised in (False, True))
     assert tops(*size, half.ms) == pytest.approx(h200.half)
     assert int8.ms / half.ms == pytest.approx((1 + h200.half / h200.int8) / 2) and int8.bound == "tensor"
     assert floor(h200, *size, quantised=True, density=0.25).tensor == pytest.approx(int8.tensor / 4)
-    assert floor(h200, 40, 75600, 75600, 64, quantised=True).bound == "exponentials"
+    small = floor(h200, 40, 75600, 75600, 64, quantised=True)
+    assert small.tensor < small.exponentials < small.instructions == small.ms and small.bound == "instructions"
     assert floor(h200, 40, 1, 75600, 128, quantised=False).bound == "memory"
     eight = floor(h200, *size, quantised=True, float8=True)
     assert eight.tensor / int8.tensor == pytest.approx(2 / 3) and eight.memory > int8.memory
+    # GeForce: scores four times as fast as float32 sums of halves, weights twice.
+    geforce = [floor(GPUS["RTX 4090"], *size, quantised=quantised).tensor for quantised in (False, True)]
+    assert geforce[1] / geforce[0] == pytest.approx((1 / 4 + 1 / 2) / 2, rel=1e-3)
+    # Every resource but the bytes is of the pairs of tokens, and none of them is forgotten.
+    quarter, whole = (floor(h200, 40, 75600, n, 128, quantised=True) for n in (75600 // 4, 75600))
+    assert whole.instructions == pytest.approx(4 * quarter.instructions) and int8.exponentials < int8.instructions
     # Wan 720p, 40 heads: 3.1 GB for q, k, v and the output, 0.65 ms.
     assert half.memory == pytest.approx(0.645, abs=0.01)
 

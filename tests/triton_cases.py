@@ -6,6 +6,18 @@ from __future__ import annotations
 INT8, HALF = 0.02, 2e-3
 # Weights and values of 4 significant bits: 0.026 from each of them where values are independent, and that is the worst.
 FLOAT8 = 0.04
+OLDEST = (8, 0)
+# How to call the kernel, and the GPU whose cut it takes: 8.6 sums halves in float16, 9.0 adds values a step late and
+# has other tiles.
+VARIANTS = {
+    "int8": ({"quantised": True}, OLDEST),
+    "half": ({"quantised": False}, OLDEST),
+    "int8, float16 sums": ({"quantised": True}, (8, 6)),
+    "int8, late": ({"quantised": True}, (9, 0)),
+    "half, late": ({"quantised": False}, (9, 0)),
+    "float8": ({"quantised": True, "float8": True}, OLDEST),
+    "float8, late": ({"quantised": True, "float8": True}, (9, 0)),
+}
 BASE = {
     "batch": 1,
     "heads": 1,
@@ -18,7 +30,7 @@ BASE = {
     "storage": "own",
     "mask": None,
     "blocks": None,
-    # Whether weights and values in float8 are tried as well.
+    # Whether weights and values in float8 are tried as well, and all ways of a newer GPU.
     "float8": False,
     # Times q and k, with the scale less by the same: scores stay, Q K^T leaves float16.
     "gain": 1.0,
@@ -65,3 +77,13 @@ CASES = (
 
 def name_of(case: dict) -> str:
     return ", ".join(f"{key} {value}" for key, value in case.items()) or "plain"
+
+
+def variants_of(case: dict) -> list[str]:
+    """Names of the VARIANTS that a case of BASE is tried with."""
+    return [name for name in VARIANTS if case["float8"] or not name.startswith(("float8", "half, late"))]
+
+
+def bound_of(variant: str) -> float:
+    """The error that a variant may have."""
+    return {"int8": INT8, "half": HALF, "float8": FLOAT8}[variant.split(",")[0]]

@@ -15,14 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from triton.runtime import interpreter
+from triton_cases import OLDEST, VARIANTS, variants_of
 
 from attention.reference import relative_l2, scaled_dot_product_attention
-from attention.triton import lists
+from attention.triton import launch, lists
 from attention.triton.launch import attention, block_attention
 
 ROOT = Path(__file__).resolve().parent.parent
-# (name, INT8 scores, float8 weights and values)
-VARIANTS = (("int8", True, False), ("half", False, False), ("float8", True, True))
 
 
 def tensors(case: dict):
@@ -132,8 +131,9 @@ def run(case: dict) -> dict:
     before = [t.clone() for t in inputs]
     truth = truth_of(q, k, v, mask, scale, seen, left)
     results = {"shape": list(q.shape), "zero_rows": (truth == 0).all(-1).sum().item()}
-    for name, quantised, float8 in VARIANTS if case["float8"] else VARIANTS[:2]:
-        out = attention(q, k, v, mask, scale, quantised=quantised, float8=float8, blocks=blocks)
+    for name in variants_of(case):
+        how, launch.INTERPRETED = VARIANTS[name]
+        out = attention(q, k, v, mask, scale, blocks=blocks, **how)
         results[name] = {
             "error": relative_l2(out, truth),
             # The factor that brings `out` closest to the truth: 1 when only noise was added.
@@ -144,6 +144,7 @@ def run(case: dict) -> dict:
             "dtype": str(out.dtype).removeprefix("torch."),
             "tokens_dense": out.transpose(1, 2).is_contiguous(),
         }
+    launch.INTERPRETED = OLDEST
     results["unchanged"] = all(torch.equal(a, b) for a, b in zip(before, inputs))
     return results
 

@@ -1,7 +1,9 @@
-"""Starts our Triton kernel as on a Hopper GPU, up to the launch: what `attention` passes is specialised and compiled.
+"""Starts our Triton kernel as on a GPU, up to the launch: what `attention` passes is specialised and compiled.
 
-Writes a JSON list of calls to stdout, each the list of its launches: kernel, programs, WGMMA instructions. A process of
-its own, since Triton's driver is one for the process. Nothing runs: the outputs are never written.
+    python triton_launches.py MAJOR MINOR MARK
+
+Writes a JSON list of calls to stdout, each the list of its launches: kernel, programs, and how often MARK stands in its
+PTX. A process of its own, since Triton's driver is one for the process. Nothing runs: the outputs are never written.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from attention.patterns import TopBlocks
 from attention.sparse import lists as engine
 from attention.triton import device, launch, lists, ordered, prepare
 
-CAPABILITY = (9, 0)
+CAPABILITY, MARK = tuple(map(int, sys.argv[1:3])), sys.argv[3]
 
 
 class Driver:
@@ -42,7 +44,7 @@ class Kernel:
     def __getitem__(self, grid):
         def compile_alone(*arguments, **options):
             made = self.function.warmup(*arguments, grid=grid, **options)
-            self.launches.append((self.function.__name__, grid[0], made.asm["ptx"].count("wgmma.mma_async")))
+            self.launches.append((self.function.__name__, grid[0], made.asm["ptx"].count(MARK)))
 
         return compile_alone
 

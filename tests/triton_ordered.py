@@ -68,10 +68,11 @@ def copies(size) -> dict[str, bool]:
     plain, means = prepare.moved(v, BLOCK, order, front_v, torch.float32)
     same["values"] = plain[:, :, : both.shape[2]].equal(both) and not plain[:, :, both.shape[2] :].any()
     same["means of values"] = means[:, :, ahead:].allclose(pool(moved_v.float(), BLOCK)[0], atol=1e-6)
-    eight = prepare.values(v, BLOCK, order, front_v, pooled=True)
-    same["values in float8"] = equal((eight[0].float(), eight[1]), widened(prepare.values(both, BLOCK)))
-    scaled = moved_v.float() / eight[1][:, :, None, : v.shape[-1]]
-    same["means of values in float8"] = eight[2][:, :, ahead:].float().allclose(pool(scaled, BLOCK)[0], rtol=2e-3)
+    for dtype in (torch.float8_e4m3fn, torch.float16):
+        made = prepare.values(v, BLOCK, dtype, order, front_v, pooled=True)
+        same[f"values in {dtype}"] = equal((made[0].float(), made[1]), widened(prepare.values(both, BLOCK, dtype)))
+        scaled = moved_v.float() / made[1][:, :, None, : v.shape[-1]]
+        same[f"means of values in {dtype}"] = made[2][:, :, ahead:].float().allclose(pool(scaled, BLOCK)[0], rtol=2e-3)
     return {f"{name}, {size}": held for name, held in same.items()}
 
 

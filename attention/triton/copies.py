@@ -67,15 +67,17 @@ def quantise(
 
 
 def move(
-    X, ORDER, OUT, POOL, x_b, x_h, x_l, heads, length, blocks, ahead, total,
+    X, ORDER, SCALE, OUT, POOL, x_b, x_h, x_l, heads, length, blocks, ahead, total,
     D: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """ROWS rows of one head as they are, 0 behind the last, and their mean."""
+    """ROWS rows of one head as they are, or over SCALE, 0 behind the last, and their mean."""
     program = tl.program_id(0)
     head, first = program // blocks, tl.cast(program % blocks, tl.int64) * ROWS
     row, column = tl.arange(0, ROWS), tl.arange(0, PADDED)
     at = X + tl.cast(head // heads, tl.int64) * x_b + tl.cast(head % heads, tl.int64) * x_h
     x = picked(at, ORDER, first, x_l, length, D, PADDED, ROWS).to(tl.float32)
+    if SCALE is not None:
+        x = x / tl.load(SCALE + tl.cast(head, tl.int64) * PADDED + column)[None, :]
     x = tl.where((first + row < length)[:, None], x, 0.0)
     block = tl.cast(head, tl.int64) * total + ahead + program % blocks
     put_mean(None if POOL is None else POOL + block * D, x, first, length, D, PADDED, ROWS)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LARGEST_HEAD = 128
 
 
 @dataclass(frozen=True)
 class Cut:
-    """m, n: queries and keys of one tile. warps: of one program. stages: how many tiles of keys are on their way."""
+    """m, n: queries and keys of one tile. warps: of one program. stages: how many tiles of keys are on their way.
+
+    late: whether values are added one step late, beside the next tile's softmax. halves: where the weighted values of
+    one tile are summed in float16: nowhere (0), in whole tiles (1), in partial ones too (2); all tiles' in float32.
+    """
 
     m: int
     n: int
     warps: int
     stages: int
+    late: bool = False
+    halves: int = 0
 
 
 # Mean keys of one tile.
@@ -46,6 +52,13 @@ CUTS = {
     ((12, 0), False, 64): (Cut(128, 64, 8, 3), Cut(128, 64, 8, 3), Cut(128, 64, 8, 5)),
     ((12, 0), False, 128): (Cut(128, 32, 8, 3), Cut(128, 32, 8, 3), Cut(128, 64, 8, 5)),
 }
+# Tensor cores that work on while their warps go on: WGMMA (9.0), tcgen05 (10.0). Others would pay with registers.
+LATE = ((9, 0), (10, 0))
+# GeForce multiplies halves twice as fast when their sums are float16 (NVIDIA's white papers on Ampere GA102, Ada and
+# Blackwell RTX). In partial tiles 12.0 has no registers for it.
+HALVES = {(8, 6): 2, (12, 0): 1}
+# Before this Triton the entries of a list take no stages: 5 would keep 5 tiles, 164 KiB on a GPU that has 99.
+STAGES_FOR_ENTRIES, NEWEST = (3, 5), (99, 0)
 
 
 def padded(head_dim: int) -> int:
@@ -55,13 +68,26 @@ def padded(head_dim: int) -> int:
     return 64 if head_dim <= 64 else 128
 
 
-def cut(capability: tuple[int, int], quantised: bool, head_dim: int, *, bias: bool, listed: bool) -> Cut:
+def cut(capability: tuple[int, int], quantised: bool, head_dim: int, *, bias: bool, listed: bool, triton=NEWEST) -> Cut:
     """The row of the newest capability that is not above the GPU's own; for a call with a bias, or with lists.
 
-    A head that must be filled up takes registers as a bias does.
+    A head that must be filled up takes registers as a bias does. triton: its version, as numbers.
     """
     since, size = max(row for row, *_ in CUTS if row <= max(capability, (8, 0))), padded(head_dim)
     dense, edged, by_lists = CUTS[since, quantised, size]
-    if listed:
-        return by_lists
-    return edged if bias or head_dim != size else dense
+    if triton < STAGES_FOR_ENTRIES:
+        by_lists = replace(by_lists, stages=by_lists.stages - 2)
+    one = by_lists if listed else edged if bias or head_dim != size else dense
+    return replace(one, late=since in LATE, halves=HALVES.get(since, 0) if quantised else 0)
+
+
+def edge_stages(one: Cut, quantised: bool, *, listed: bool, masks: bool, means: bool) -> int:
+    """As Cut.stages, of the blocks that are ragged or partly seen.
+
+    Without masks, and where blocks were chosen, there are two of them at most, nothing to wait for. But 2 stages spare
+    16-bit lists on 12.0 a spill, and with 1 NVIDIA's assembler lets each WGMMA of the long loop wait for the one before
+    (its message C7515).
+    """
+    if masks and not means:
+        return one.stages
+    return 2 if one.late or (listed and not quantised) else 1

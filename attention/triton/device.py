@@ -28,7 +28,7 @@ def compiled():
         attend: ["q_len", "kv_len", "scale"], quantise: ["length", "ahead", "total", "factor"], pool: ["length"],
         move: ["length", "ahead", "total"], turn: ["length", "ahead"],
     }  # fmt: skip
-    own = (rows, hide, weigh, span, add_means, ends, query, store, attend)
+    own = (rows, hide, products, weigh, add, numbered, span, add_means, ends, query, store, attend)
     jitted = {
         function.__name__: triton.jit(function, do_not_specialize=unspecialised.get(function))
         for function in (*own, copies.picked, copies.put_mean, quantise, pool, move, turn)
@@ -74,21 +74,24 @@ def hide(scores, BIAS, MASK, LEFT, first, length, M: tl.constexpr, N: tl.constex
     return scores
 
 
-def weigh(q, factor, k, K_SCALE, BIAS, MASK, LEFT, peak, first, length,
-          M: tl.constexpr, N: tl.constexpr, QUANTISED: tl.constexpr, WHOLE: tl.constexpr,
-          RAISED: tl.constexpr):  # fmt: skip
-    """exp2 of the scores (M, N) less their new row maxima, times 2**RAISED, and these maxima (M,). factor: (M,), of q
-    in log2 units."""
+def products(q, factor, k, K_SCALE, M: tl.constexpr, N: tl.constexpr, QUANTISED: tl.constexpr):
+    """Q K^T (M, N) as float32 above `zero_of`, and what turns it into log2 units, (M,). factor: (M,), of q."""
     if QUANTISED:
         # The bits of 1.5 * 2**23 plus an integer below 2**22 are, as a float, that number plus the integer. An
-        # accumulator that starts there needs no conversion: the fused multiply-add below is all.
+        # accumulator that starts there needs no conversion: the fused multiply-add of `weigh` is all.
         start = tl.full((M, N), 0x4B400000, tl.int32)
         raw = tl.dot(q, tl.trans(k), acc=start, out_dtype=tl.int32).to(tl.float32, bitcast=True)
-        zero = 12582912.0
         factor = factor * tl.load(K_SCALE)
     else:
         raw = tl.dot(q, tl.trans(k))
-        zero = 0.0
+    return raw, factor
+
+
+def weigh(raw, factor, BIAS, MASK, LEFT, peak, first, length,
+          M: tl.constexpr, N: tl.constexpr, QUANTISED: tl.constexpr, WHOLE: tl.constexpr,
+          RAISED: tl.constexpr):  # fmt: skip
+    """exp2 of the scores (M, N) less their new row maxima, times 2**RAISED, and these maxima (M,)."""
+    zero: tl.constexpr = 12582912.0 if QUANTISED else 0.0
     if WHOLE and BIAS is None:
         top = tl.maximum(peak, (tl.max(raw, 1) - zero) * factor)
         # One fused multiply-add for each score; rounding `zero * factor` shifts a row's scores by one step at most.
@@ -100,35 +103,65 @@ def weigh(q, factor, k, K_SCALE, BIAS, MASK, LEFT, peak, first, length,
     return weights, top
 
 
+def add(acc, kept, weights, V, first, length, v_l,
+        D: tl.constexpr, PADDED: tl.constexpr, N: tl.constexpr, RAGGED: tl.constexpr, TURNED: tl.constexpr,
+        HALVES: tl.constexpr):  # fmt: skip
+    """acc * kept plus the weighted values from row `first` on, (M, PADDED). HALVES: summed over N keys as float16."""
+    if TURNED:
+        v = tl.trans(rows(V + first, 0, v_l, PADDED, N, N, PADDED, False))
+    else:
+        v = rows(V, first, v_l, length, D, PADDED, N, RAGGED)
+    if HALVES:
+        return acc * kept[:, None] + tl.dot(weights.to(v.dtype), v, out_dtype=tl.float16).to(tl.float32)
+    else:
+        return tl.dot(weights.to(v.dtype), v, acc=acc * kept[:, None])
+
+
 def span(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, CHOICE, MASKS, LEFT, start, stop, length, k_l, v_l,
          D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr, N: tl.constexpr, QUANTISED: tl.constexpr,
-         WHOLE: tl.constexpr, RAISED: tl.constexpr, TURNED: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
+         WHOLE: tl.constexpr, RAISED: tl.constexpr, TURNED: tl.constexpr, HALVES: tl.constexpr, LATE: tl.constexpr,
+         STAGES: tl.constexpr):  # fmt: skip
     """Adds blocks of N keys, those numbered start to stop, or so listed, to the running softmax.
 
     peak, total: (M,), row maxima and sums; acc: (M, PADDED), the weighted values. WHOLE: none of the blocks is ragged.
     TURNED: the values lie as (PADDED, whole blocks of keys): products of 8 bits read keys in a row.
+    LATE: a block's values are added one step later, while the next block is weighed: FlashAttention 3 (Shah et al.,
+    https://arxiv.org/abs/2407.08608), section 3.2.
     """
+    if LATE:
+        weights, kept = tl.zeros((M, N), tl.float32).to(V.dtype.element_ty), total * 0.0 + 1.0
     for step in tl.range(start, stop, num_stages=STAGES):
-        block = tl.cast(step, tl.int64) if LIST is None else tl.load(LIST + step).to(tl.int64)
+        block = numbered(LIST, step)
         first = block * N
         mask = None if MASKS is None else MASKS + tl.load(CHOICE + step).to(tl.int64) * (M * 2)
         if QUANTISED:
             k = rows(K, first, PADDED, length, PADDED, PADDED, N, False)
-            k_scale = K_SCALE + block
+            raw, scale = products(q, factor, k, K_SCALE + block, M, N, True)
         else:
             k = rows(K, first, k_l, length, D, PADDED, N, not WHOLE)
-            k_scale = None
-        weights, top = weigh(q, factor, k, k_scale, BIAS, mask, LEFT, peak, first, length, M, N, QUANTISED, WHOLE,
-                             RAISED)  # fmt: skip
+            raw, scale = products(q, factor, k, None, M, N, False)
+        if LATE:
+            before = numbered(LIST, tl.maximum(step - 1, start)) * N
+            acc = add(acc, kept, weights, V, before, length, v_l, D, PADDED, N, not WHOLE, TURNED, HALVES)
+        new, top = weigh(raw, scale, BIAS, mask, LEFT, peak, first, length, M, N, QUANTISED, WHOLE, RAISED)
         kept = tl.exp2(peak - top)
-        total = total * kept + tl.sum(weights, 1)
-        if TURNED:
-            v = tl.trans(rows(V + first, 0, v_l, PADDED, N, N, PADDED, False))
-        else:
-            v = rows(V, first, v_l, length, D, PADDED, N, not WHOLE)
-        acc = tl.dot(weights.to(v.dtype), v, acc=acc * kept[:, None])
-        peak = top
+        total = total * kept + tl.sum(new, 1)
+        peak, weights = top, new.to(V.dtype.element_ty)
+        if not LATE:
+            acc = add(acc, kept, weights, V, first, length, v_l, D, PADDED, N, not WHOLE, TURNED, HALVES)
+    if LATE:  # noqa: SIM102 - the one is known when this is compiled, the other when it runs
+        if stop > start:
+            before = numbered(LIST, stop - 1) * N
+            acc = add(acc, kept, weights, V, before, length, v_l, D, PADDED, N, not WHOLE, TURNED, HALVES)
     return peak, total, acc
+
+
+def numbered(LIST, step):
+    """The number of a block of keys, int64: the one that is listed, where there is a list."""
+    if LIST is None:
+        return tl.cast(step, tl.int64)
+    else:
+        return tl.load(LIST + step).to(tl.int64)
 
 
 def add_means(peak, total, acc, q, factor, K_POOL, K_POOL_SCALE, V_POOL, POOL_BIAS, LEFT, one, tiles,
@@ -145,7 +178,7 @@ def add_means(peak, total, acc, q, factor, K_POOL, K_POOL_SCALE, V_POOL, POOL_BI
         K_POOL_SCALE += one * depth
     return span(peak, total, acc, q, factor, K_POOL, K_POOL_SCALE, V_POOL + one * tiles * D, POOL_BIAS, None, None,
                 None, LEFT, 0, depth, tiles, width, D, D, PADDED, M, MEANS, QUANTISED, False, RAISED, False,
-                2)  # fmt: skip
+                False, False, 2)  # fmt: skip
 
 
 def ends(COUNT, LIST, kv_len, N: tl.constexpr):
@@ -179,19 +212,20 @@ def attend(
     Q, Q_SCALE, K, K_SCALE, V, V_SCALE, BIAS, OUT, LIST, COUNT, CHOICE, MASKS, LEFT, K_POOL, K_POOL_SCALE, V_POOL,
     POOL_BIAS, scale, q_b, q_h, q_l, k_b, k_h, k_l, v_b, v_h, v_l, o_b, o_h, o_l, bias_b, bias_h, list_b, list_h, width,
     pool_b, heads, group, q_len, kv_len, D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
-    MEANS: tl.constexpr, QUANTISED: tl.constexpr, STAGES: tl.constexpr,
+    MEANS: tl.constexpr, QUANTISED: tl.constexpr, TURNED: tl.constexpr, HALVES: tl.constexpr, LATE: tl.constexpr,
+    STAGES: tl.constexpr, EDGES: tl.constexpr,
 ):  # fmt: skip
     """M rows of softmax(scale * Q K^T + bias) V of one head. See launch.py for the tensors."""
     blocks, tiles, program = tl.cdiv(q_len, M), tl.cdiv(kv_len, N), tl.program_id(0)
     head, batch = program // blocks % heads, tl.cast(program // blocks // heads, tl.int64)
     kv_head, first = tl.cast(head // group, tl.int64), tl.cast(program % blocks, tl.int64) * M
+    head = tl.cast(head, tl.int64)
     one = batch * (heads // group) + kv_head
     K, V = K + batch * k_b + kv_head * k_h, V + batch * v_b + kv_head * v_h
     if QUANTISED:
         Q_SCALE, K_SCALE = Q_SCALE + (batch * heads + head) * blocks * M, K_SCALE + one * tiles
     # Values of 8 bits: weights times 2**8, so that the small ones among them keep bits too.
-    turned: tl.constexpr = V_SCALE is not None
-    raised: tl.constexpr = 8.0 if turned else 0.0
+    raised: tl.constexpr = 8.0 if TURNED else 0.0
     if BIAS is not None:
         BIAS += batch * bias_b + head * bias_h
     if LIST is not None:
@@ -205,11 +239,11 @@ def attend(
         peak, total, acc = add_means(peak, total, acc, q, factor, K_POOL, K_POOL_SCALE, V_POOL,
                                      POOL_BIAS + batch * pool_b, LEFT + row * tiles, one, tiles, D, PADDED, M, MEANS,
                                      QUANTISED, raised)  # fmt: skip
-    # Without masks there is one edge at most, nothing to wait for; 2 spares 16-bit lists on sm_120 a spill.
-    edges: tl.constexpr = STAGES if MASKS is not None else 1 if QUANTISED or LIST is None else 2
     whole, every = ends(COUNT, LIST, kv_len, N)  # Edges first: behind the long loop they would take its registers.
     peak, total, acc = span(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, CHOICE, MASKS, None, whole, every,
-                            kv_len, k_l, v_l, D, PADDED, M, N, QUANTISED, False, raised, turned, edges)  # fmt: skip
+                            kv_len, k_l, v_l, D, PADDED, M, N, QUANTISED, False, raised, TURNED, HALVES > 1,
+                            False, EDGES)  # fmt: skip
     peak, total, acc = span(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, None, None, None, 0, whole,
-                            kv_len, k_l, v_l, D, PADDED, M, N, QUANTISED, True, raised, turned, STAGES)  # fmt: skip
+                            kv_len, k_l, v_l, D, PADDED, M, N, QUANTISED, True, raised, TURNED, HALVES > 0, LATE,
+                            STAGES)  # fmt: skip
     store(OUT + batch * o_b + head * o_h, V_SCALE, one, acc, total, first, o_l, q_len, D, PADDED, M)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
 from ..layout import dense_rows
 from . import lists
-from .cuts import MEANS, Cut, cut, padded
+from .cuts import MEANS, Cut, cut, edge_stages, padded
 from .device import compiled
 from .lists import Lists
 from .prepare import LOG2_E, keys, mean_of, means, queries, values
@@ -23,6 +24,8 @@ SCHEMA = (
     "Tensor? index, Tensor? count, Tensor? choice, Tensor? masks, Tensor? left) -> Tensor"
 )
 INTERPRETED = (8, 0)
+# How many elements the kernel counts with 32 bits: in a tile from its first row to its last, 128 of them.
+FAR = 1 << 24
 
 
 def attention(
@@ -52,9 +55,12 @@ def check(q, k, v, mask, scale: float) -> None:
         raise ValueError(f"q {tuple(q.shape)}, k {tuple(k.shape)} and v {tuple(v.shape)} do not fit each other")
     if 0 in q.shape or 0 in k.shape:
         raise ValueError("empty tensors")
+    if max(q.shape[2], k.shape[2], q.shape[1] * q.shape[3]) > FAR // 2:
+        raise ValueError(f"q {tuple(q.shape)}, k {tuple(k.shape)}: takes up to {FAR // 2} tokens, and as many channels")
     if not scale > 0:
         raise ValueError(f"scale {scale:g}, takes a positive one")
-    if mask is not None and (mask.shape[-2] != 1 or mask.shape[-1] != k.shape[2]):
+    fits = mask is None or all(n in (1, most) for n, most in zip(mask.shape, q.shape[:2]))
+    if not fits or (mask is not None and mask.shape[2:] != (1, k.shape[2])):
         raise ValueError(f"mask {tuple(mask.shape)}, takes (1|B, 1|H, 1, {k.shape[2]})")
     padded(q.shape[-1])
 
@@ -68,6 +74,13 @@ def check_lists(blocks: Lists, q: torch.Size, kv_len: int, mask=None) -> None:
         raise ValueError(f"lists for {blocks.kv_len} keys, k has {kv_len}")
     if blocks.left is not None and mask is not None and mask.shape[1] != 1:
         raise ValueError("means of blocks need a mask that is the same for every head")
+
+
+def near_rows(*tensors: torch.Tensor):
+    """As layout.dense_rows; copies also where tokens stand FAR apart."""
+    return tuple(
+        t if t.stride(2) < FAR else t.clone(memory_format=torch.contiguous_format) for t in dense_rows(*tensors)
+    )
 
 
 def bias_of(mask: torch.Tensor | None) -> torch.Tensor | None:
@@ -107,15 +120,23 @@ class Ready:
     mass: torch.Tensor | None = None
 
 
+@cache
+def triton_version() -> tuple[int, ...]:
+    """(major, minor, micro); ImportError where Triton is missing."""
+    import triton
+
+    return tuple(map(int, re.findall(r"\d+", triton.__version__)[:3]))
+
+
 def cut_for(q, quantised: bool, **how) -> Cut:
     capability = torch.cuda.get_device_capability(q.device) if q.device.type == "cuda" else INTERPRETED
-    return cut(capability, quantised, q.shape[-1], **how)
+    return cut(capability, quantised, q.shape[-1], triton=triton_version(), **how)
 
 
 def run(q, k, v, bias, scale, quantised: bool, float8: bool, rotated: bool, index, count, choice, masks, left):
     """The body of the operator: prepares what the kernel reads, then starts it."""
     one = cut_for(q, quantised, bias=bias is not None, listed=index is not None)
-    q, k, v = dense_rows(q, k, v)
+    q, k, v = near_rows(q, k, v)
     out, sizes, q_scale, k_scale, v_scale, pool_scale = empty_output(q), (q.shape[2], *k.shape[2:]), *(None,) * 4
     with torch.cuda.device_of(q):
         k_mean, v_mean, mass = (None,) * 3 if left is None else means(k, v, bias, one.n)
@@ -125,8 +146,8 @@ def run(q, k, v, bias, scale, quantised: bool, float8: bool, rotated: bool, inde
             k, k_scale, _ = keys(k, shift, one.n, rotated=rotated)
             if left is not None:
                 k_mean, pool_scale, _ = keys(k_mean, shift, MEANS, rotated=rotated)
-        if float8:
-            v, v_scale, _ = values(v, one.n)
+        if float8 or one.halves:
+            v, v_scale, _ = values(v, one.n, torch.float8_e4m3fn if float8 else torch.float16)
             v_mean = None if left is None else (v_mean / v_scale[:, :, None, : sizes[2]]).to(v_mean.dtype)
         ready = Ready(one, scale, sizes, q, k, v, q_scale, k_scale, v_scale, k_mean, pool_scale, v_mean, mass)
         start(ready, out, bias, index, count, choice, masks, left)
@@ -136,14 +157,16 @@ def run(q, k, v, bias, scale, quantised: bool, float8: bool, rotated: bool, inde
 def start(ready: Ready, out, bias, index, count, choice, masks, left) -> None:
     """Starts a program for each block of queries, which writes to `out`."""
     (q_len, kv_len, dim), one, (batch, heads), kv_heads = ready.sizes, ready.one, out.shape[:2], ready.k.shape[1]
+    quantised, eight = ready.q_scale is not None, ready.v.dtype == torch.float8_e4m3fn
+    edges = edge_stages(one, quantised, listed=index is not None, masks=masks is not None, means=left is not None)
     compiled()["attend"][(batch * heads * -(-q_len // one.m),)](
         ready.q, ready.q_scale, ready.k, ready.k_scale, ready.v, ready.v_scale, bias, out, index, count, choice, masks,
         left, ready.k_mean, ready.pool_scale, ready.v_mean, ready.mass, ready.scale * LOG2_E,
         *(step for t in (ready.q, ready.k, ready.v, out) for step in t.stride()[:3]),
         *steps(bias, kv_len), *steps(index, 1), 0 if index is None else index.shape[3],
         0 if ready.mass is None else ready.mass.shape[1], heads, heads // kv_heads, q_len, kv_len, dim, padded(dim),
-        one.m, one.n, MEANS, ready.q_scale is not None, one.stages, num_warps=one.warps, num_stages=one.stages,
-        enable_fp_fusion=True,
+        one.m, one.n, MEANS, quantised, eight, 0 if eight else one.halves, one.late, one.stages, edges,
+        num_warps=one.warps, num_stages=one.stages, enable_fp_fusion=True,
     )  # fmt: skip
 
 

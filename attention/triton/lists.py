@@ -44,6 +44,8 @@ def of_blocks(kept: torch.Tensor, kv_len: int, pooled: bool = False, front: int 
     """
     ahead = -(-front // KEYS)
     kept = F.pad(kept, (ahead, 0), value=True)
+    if kept.shape[-1] != -(-kv_len // KEYS):
+        raise ValueError(f"{kept.shape[-1]} blocks of keys, {kv_len} keys have {-(-kv_len // KEYS)}")
     partial = torch.zeros_like(kept)
     if kv_len % KEYS:
         partial[..., -1] = kept[..., -1]
@@ -109,4 +111,5 @@ def _listed(full: torch.Tensor, partial: torch.Tensor, most: int | None = None) 
     count = torch.stack([full.sum(-1), (full | partial).sum(-1)], dim=-1).to(torch.int32)
     width = min(max(1, int(count[..., 1].max()) if most is None else most), full.shape[-1])
     index = rank.argsort(dim=-1, stable=True)[..., :width]
-    return index.to(torch.int32).contiguous(), count.contiguous()
+    # The kernel reads as many entries as are counted: never more than there are.
+    return index.to(torch.int32).contiguous(), count.clamp(max=width)

@@ -12,9 +12,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from ..layout import dense_rows
 from .cuts import MEANS
-from .launch import Ready, check_lists, cut_for, empty_output, start
+from .launch import Ready, check, check_lists, cut_for, empty_output, near_rows, start
 from .lists import KEYS, QUERIES, Lists
 from .prepare import LOG2_E, ROWS, keys, mean_of, moved, queries, values
 
@@ -39,11 +38,13 @@ def prepared(
 
     q: (B, H, N, D); k, v: (B, Hkv, N, D); front: (k, v), each (B, Hkv, S, D), S may be 0. order: (N,) int, None for as
     they stand. quantised, float8, rotated: as of launch.attention. chooses: whether blocks are to be chosen by their
-    means. tail: whether those that are left out count by theirs.
+    means. tail: whether those that are left out count by theirs. ValueError for what does not fit.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    q, k, v = dense_rows(q, k, v)
-    front_k, front_v = dense_rows(*front) if front[0].shape[2] else (None, None)
+    check(q, k, v, None, scale)
+    check_order(q, k, front, order)
+    q, k, v = near_rows(q, k, v)
+    front_k, front_v = near_rows(*front) if front[0].shape[2] else (None, None)
     one, pooled = cut_for(q, quantised, bias=False, listed=True), {"chooses": chooses, "tail": tail}
     ahead, lengths = -(-front[0].shape[2] // KEYS), sizes_of(k.shape[2], KEYS, k.device)
     with torch.cuda.device_of(q):
@@ -51,8 +52,9 @@ def prepared(
             read, q_mean, k_mean = in_int8(q, k, front_k, order, scale, rotated, **pooled)
         else:
             read, q_mean, k_mean = in_16_bit(q, k, front_k, order, **pooled)
-        if float8:
-            read["v"], read["v_scale"], v_mean = values(v, KEYS, order, front_v, pooled=tail)
+        if float8 or one.halves:
+            dtype = torch.float8_e4m3fn if float8 else torch.float16
+            read["v"], read["v_scale"], v_mean = values(v, KEYS, dtype, order, front_v, pooled=tail)
         else:
             read["v"], v_mean = in_order(v, KEYS, order, front_v, v.dtype if tail else None)
     if tail:
@@ -62,6 +64,15 @@ def prepared(
     if not chooses:
         return ready, None
     return ready, Pooled(joined(q_mean, q.shape[2]), k_mean[:, :, ahead:], lengths, 1 / LOG2_E if quantised else scale)
+
+
+def check_order(q, k, front, order) -> None:
+    """ValueError for an order or tokens in front of another call."""
+    if order is not None and {q.shape[2], k.shape[2]} != {len(order)}:
+        raise ValueError(f"an order of {len(order)} tokens, q has {q.shape[2]}, k {k.shape[2]}")
+    for t in front:
+        if t.shape[2] != front[0].shape[2] or (*t.shape[:2], t.shape[3]) != (*k.shape[:2], k.shape[3]):
+            raise ValueError(f"{tuple(t.shape)} in front of k {tuple(k.shape)}")
 
 
 def in_int8(q, k, front, order, scale: float, rotated: bool, *, chooses: bool, tail: bool):
@@ -105,6 +116,8 @@ def joined(q_mean: torch.Tensor, length: int) -> torch.Tensor:
 def attend(ready: Ready, like: torch.Tensor, blocks: Lists) -> torch.Tensor:
     """Attention of `ready` by lists, in its order: (B, H, N, D). like: q, whose shape and dtype it gets. ValueError for
     lists of another call."""
+    if like.shape != (*ready.q.shape[:2], ready.sizes[0], ready.sizes[2]):
+        raise ValueError(f"q {tuple(like.shape)} is not what was prepared")
     check_lists(blocks, like.shape, ready.sizes[1])
     out = empty_output(like)
     with torch.cuda.device_of(like):

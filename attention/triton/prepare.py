@@ -95,18 +95,28 @@ def _fill(made: _Int8, x, order, mean, factor: float, ahead: int, blocks: int, r
 def moved(x, block: int, order=None, front=None, pooled: torch.dtype | None = None):
     """x in `order`, behind `front`, (B, H, L, D) with zeros where they are filled up to whole blocks, and the means of
     the blocks, (B, H, L / block, D), in the dtype `pooled`, None for none. order, front: as of `keys`."""
-    batch, heads, length, dim = x.shape
-    ahead = 0 if front is None else -(-front.shape[2] // block)
-    total = ahead - (-length // block)
-    out = x.new_empty(batch, heads, total * block, dim)
+    return _move(x, block, order, front, None, x.dtype, pooled)
+
+
+def _move(x, block: int, order, front, scale, dtype: torch.dtype, pooled: torch.dtype | None):
+    """As `moved`, over `scale` where there is one, in `dtype`."""
+    batch, heads, _, dim = x.shape
+    parts, total = _parts(x, block, order, front)
+    out = x.new_empty(batch, heads, total * block, dim, dtype=dtype)
     means = None if pooled is None else x.new_empty(batch, heads, total, dim, dtype=pooled)
-    for part, which, first, blocks in ((front, None, 0, ahead), (x, order, ahead, total - ahead)):
-        if blocks:
-            compiled()["move"][(batch * heads * blocks,)](
-                part, which, out, means, *part.stride()[:3], heads, part.shape[2], blocks, first, total, dim,
-                padded(dim), block, num_warps=WARPS, enable_fp_fusion=True,
-            )  # fmt: skip
+    for part, which, first, blocks in parts:
+        compiled()["move"][(batch * heads * blocks,)](
+            part, which, scale, out, means, *part.stride()[:3], heads, part.shape[2], blocks, first, total, dim,
+            padded(dim), block, num_warps=WARPS, enable_fp_fusion=True,
+        )  # fmt: skip
     return out, means
+
+
+def _parts(x, block: int, order, front):
+    """[(tensor, order, blocks in front of it, its blocks)] of `front`, if any, and x, and how many blocks they are."""
+    ahead = 0 if front is None else -(-front.shape[2] // block)
+    blocks = -(-x.shape[2] // block)
+    return [*([(front, None, 0, ahead)] if ahead else []), (x, order, ahead, blocks)], ahead + blocks
 
 
 def means(k, v, bias: torch.Tensor | None, block: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -126,22 +136,33 @@ def means(k, v, bias: torch.Tensor | None, block: int) -> tuple[torch.Tensor, to
     return k_mean, v_mean, mass
 
 
-def values(v, block: int, order=None, front=None, *, pooled: bool = False):
-    """v over a scale for each channel of a head, float8 e4m3 (B, Hkv, padded D, L), L keys filled up to whole blocks,
-    the scales (B, Hkv, padded D) float32, and where `pooled` the means of the blocks, (B, Hkv, L / block, D) in v's
-    dtype, over the scales too, else None. order, front: as of `keys`."""
-    batch, heads, length, dim = v.shape
-    ahead = 0 if front is None else -(-front.shape[2] // block)
-    size, total = padded(dim), ahead - (-length // block)
-    parts = [(v, order, ahead, total - ahead), *([(front, None, 0, ahead)] if ahead else [])]
-    ends = torch.stack([end for part, *_ in parts for end in (part.amax(dim=2), -part.amin(dim=2))])
-    largest = ends.amax(dim=0).float() / torch.finfo(torch.float8_e4m3fn).max
-    scale = F.pad(largest.clamp(min=1e-30), (0, size - dim), value=1.0)
-    out = torch.empty(batch, heads, size, total * block, dtype=torch.float8_e4m3fn, device=v.device)
+def values(v, block: int, dtype: torch.dtype, order=None, front=None, *, pooled: bool = False):
+    """v over a scale for each channel of a head, the scales (B, Hkv, padded D) float32, and where `pooled` the means of
+    the blocks, (B, Hkv, L / block, D) in v's dtype, over the scales too, else None. order, front: as of `keys`.
+
+    dtype: float16 gives (B, Hkv, L, D) of -1 to 1, whose sums over a block float16 holds; float8_e4m3fn gives
+    (B, Hkv, padded D, L). L: keys filled up to whole blocks.
+    """
+    parts, total = _parts(v, block, order, front)
+    scale = _largest([part for part, *_ in parts], 1.0 if dtype == torch.float16 else torch.finfo(dtype).max)
+    means = v.dtype if pooled else None
+    if dtype == torch.float16:
+        out, means = _move(v, block, order, front, scale, dtype, means)
+        return out, scale, means
+    batch, heads, _, dim = v.shape
+    out = torch.empty(batch, heads, padded(dim), total * block, dtype=dtype, device=v.device)
     means = v.new_empty(batch, heads, total, dim) if pooled else None
     for part, which, first, blocks in parts:
         compiled()["turn"][(batch * heads * blocks,)](
             part, which, scale, out, means, *part.stride()[:3], total * block, heads, part.shape[2], blocks, first,
-            dim, size, block, num_warps=WARPS, enable_fp_fusion=True,
+            dim, padded(dim), block, num_warps=WARPS, enable_fp_fusion=True,
         )  # fmt: skip
     return out, scale, means
+
+
+def _largest(parts, becomes: float) -> torch.Tensor:
+    """What to divide each channel by so that its largest value becomes `becomes`: (B, H, padded D) float32."""
+    ends = [part.aminmax(dim=2) for part in parts]
+    largest = torch.stack([end for low, high in ends for end in (high, -low)]).amax(dim=0).float()
+    dim = largest.shape[-1]
+    return F.pad((largest / becomes).clamp(min=1e-30), (0, padded(dim) - dim), value=1.0)
