@@ -13,10 +13,9 @@ T = H N M density (query, key) pairs in tiles:
 The floor is the longest of: both products one after the other on the tensor cores; the exponentials; the instructions;
 the bytes. They can overlap, so no sum is taken. Not in it: the wait between the products, which depend on each other;
 clocks below boost.
-So INT8 scores save at most 25 % where integers are twice as fast as halves (A100, H200). GeForce has halves summed as
-halves twice as fast as summed in float32: with INT8 scores four times as fast as the latter, 62.5 % of a 16-bit
-kernel's time that sums in float32 is gone. Values in float8 save another third on H200, and nothing on GeForce, which
-halves float8 with float32 sums too.
+So INT8 scores save at most 25 % where integers are twice as fast as halves (A100, H200). GeForce multiplies halves, and
+float8 too, at half the rate where their sums are float32; integers are four times as fast as such halves. With INT8
+scores and values summed as halves 62.5 % of a 16-bit kernel's time is gone, of which float8 values take another third.
 
 A call by blocks chosen in another order of tokens has passes around the kernel that these bytes do not have: see
 `around`.
@@ -36,9 +35,9 @@ EXPONENTIALS_PER_CLOCK, INSTRUCTIONS_PER_CLOCK = 16, 4
 
 @dataclass(frozen=True)
 class Gpu:
-    """Peaks of the tensor cores without sparsity, in 10^12 per second: int8, half and float8 with float32 sums, 0 for
-    none, half with half sums; bandwidth in 10^12 bytes per second; multiprocessors, and boost clock in 10^12 per
-    second. From NVIDIA's data sheets and white papers. architecture: as compiled.json names it.
+    """Peaks of the tensor cores without sparsity, in 10^12 per second: int8, half with float32 sums, float8 with the
+    faster sums, 0 for none, half with half sums; bandwidth in 10^12 bytes per second; multiprocessors, and boost clock
+    in 10^12 per second. From NVIDIA's data sheets and white papers. architecture: as compiled.json names it.
     """
 
     architecture: int
@@ -54,9 +53,9 @@ class Gpu:
 GPUS = {
     "A100 SXM 80 GB": Gpu(80, 624, 312, 0, 312, 2.039, 108, 1.41e-3),
     "RTX 3090": Gpu(86, 284, 71, 0, 142, 0.936, 82, 1.695e-3),
-    "RTX 4090": Gpu(89, 660.6, 165.2, 330.3, 330.3, 1.008, 128, 2.52e-3),
+    "RTX 4090": Gpu(89, 660.6, 165.2, 660.6, 330.3, 1.008, 128, 2.52e-3),
     "H200 SXM": Gpu(90, 1979, 989.5, 1979, 989.5, 4.8, 132, 1.98e-3),
-    "RTX 5090": Gpu(120, 838, 209.5, 419, 419, 1.792, 170, 2.407e-3),
+    "RTX 5090": Gpu(120, 838, 209.5, 838, 419, 1.792, 170, 2.407e-3),
 }
 
 

@@ -168,13 +168,12 @@ def source(target: Target) -> tuple[ASTSource, dict]:
     one = cut(capability, target.quantised, target.head_dim, **how)
     fixed, options, function = {"D": target.head_dim, "PADDED": size}, {"num_warps": WARPS}, "attend"
     if target.way in WAYS:
-        halves = 0 if target.float8 else one.halves
         fixed |= {"M": one.m, "N": one.n, "MEANS": MEANS, "STAGES": one.stages, "QUANTISED": target.quantised}
         edges = edge_stages(one, target.quantised, **{name: name in features for name in ("listed", "masks", "means")})
-        fixed |= {"TURNED": target.float8, "HALVES": halves, "LATE": one.late, "EDGES": edges}
+        fixed |= {"TURNED": target.float8, "HALVES": one.halves, "LATE": one.late, "EDGES": edges}
         options = {"num_warps": one.warps, "num_stages": one.stages}
         absent = [name for feature in FEATURES if feature not in features for name in FEATURES[feature]]
-        scaled = target.float8 or halves
+        scaled = target.float8 or one.halves
         fixed |= dict.fromkeys([*absent, *(() if target.quantised else SCALES), *(() if scaled else ("V_SCALE",))])
     else:
         function, _, more = PREPARED[target.way]

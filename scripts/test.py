@@ -1,14 +1,16 @@
-"""Every test, with a real ComfyUI and a real browser.
+"""Every test, with a real ComfyUI and a real browser; beside them our Triton kernel compiled for every GPU generation.
 
 python scripts/test.py [--comfyui PATH] [pytest arguments]
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import host
@@ -33,7 +35,10 @@ def main() -> int:
     if options.hosts:
         return run_on_all()
     browser = find_browser() or install_browser()
+    compiling = None if rest else compile_beside()
     code = run_tests(folder, browser, rest or ["tests"])
+    if compiling:
+        code = compiled(*compiling) or code
     if not browser:
         host.say("Browser tests were skipped: no Chromium. On Debian, as root, this script installs it.")
     return code
@@ -42,6 +47,25 @@ def main() -> int:
 def run_tests(folder: Path, browser: str | None, arguments: list[str]) -> int:
     environment = {**os.environ, "COMFYUI_PATH": str(folder), "CHROMIUM_PATH": browser or ""}
     return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=host.ROOT, env=environment).returncode
+
+
+def compile_beside() -> tuple[subprocess.Popen, Path] | None:
+    """Starts to compile our Triton kernel for every GPU generation, on what the tests leave of the processor."""
+    if sys.platform != "linux" or importlib.util.find_spec("triton") is None:
+        host.say("Our Triton kernel is not compiled anew: that takes Triton on Linux.")
+        return None
+    log = Path(tempfile.mkdtemp()) / "compiled.txt"
+    command = ["nice", "-n", "19", sys.executable, "scripts/compile_kernels.py", "--check"]
+    with log.open("w") as out:
+        return subprocess.Popen(command, cwd=host.ROOT, stdout=out, stderr=subprocess.STDOUT), log
+
+
+def compiled(process: subprocess.Popen, log: Path) -> int:
+    """Waits, says what came out, and gives 0 where every kernel is as benchmarks/compiled.json has it."""
+    code = process.wait()
+    host.say("\n".join(log.read_text().splitlines()[-20 if code else -1 :]))
+    shutil.rmtree(log.parent)
+    return code
 
 
 def run_on_all() -> int:

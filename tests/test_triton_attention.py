@@ -64,6 +64,10 @@ def test_scores_of_ten_thousand(results):
     assert extras["huge_half"] < 2 * HALF
 
 
+def test_sums_in_float16_hold_the_largest_values(results):
+    assert {name: error for name, error in results["extras"]["largest"].items() if not error < 2e-3} == {}
+
+
 def test_means_of_blocks_are_better_than_nothing(results):
     without, with_means = results["extras"]["means"]
     assert with_means < without / 4

@@ -201,7 +201,7 @@ def test_errors(change, message):
 
 
 def test_the_floors_are_the_peaks():
-    """A 16-bit kernel's floor is the peak of halves; INT8 gains what its products gain; a head of 64 is bound elsewhere."""
+    """A 16-bit kernel's floor is the peak of halves; INT8 gains what its products gain; a head of 64 not."""
     h200 = GPUS["H200 SXM"]
     size = (40, 75600, 75600, 128)
     half, int8 = (floor(h200, *size, quantised=quantised) for quantised in (False, True))

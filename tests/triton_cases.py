@@ -16,6 +16,7 @@ VARIANTS = {
     "int8, late": ({"quantised": True}, (9, 0)),
     "half, late": ({"quantised": False}, (9, 0)),
     "float8": ({"quantised": True, "float8": True}, OLDEST),
+    "float8, float16 sums": ({"quantised": True, "float8": True}, (8, 9)),
     "float8, late": ({"quantised": True, "float8": True}, (9, 0)),
 }
 BASE = {

@@ -169,6 +169,7 @@ def extras() -> dict:
         ),
         "means": means_against_nothing(),
         "float8_of_neighbours": float8_of_neighbours(),
+        "largest": {name: with_largest_values(name) for name in VARIANTS},
         "second_import": second_import(q, k, v, first),
     }
 
@@ -194,6 +195,19 @@ def means_against_nothing() -> list[float]:
     kept = torch.arange(8)[None, None, None] % 2 == 0
     blocks = [lists.of_blocks(kept, 512, pooled) for pooled in (False, True)]
     return [relative_l2(attention(q, k, v, quantised=False, blocks=one), truth) for one in blocks]
+
+
+def with_largest_values(name: str) -> float:
+    """Error where every value is near float16's largest and all keys count alike: where float16 sums could overflow."""
+    torch.manual_seed(0)
+    q, k = (0.01 * torch.randn(1, 1, 200, 64) for _ in "qk")
+    v = torch.full((1, 1, 200, 64), 0.9 * torch.finfo(torch.float16).max)
+    v[..., ::2] *= -1
+    q, k, v = (t.half() for t in (q, k, v))
+    how, launch.INTERPRETED = VARIANTS[name]
+    out = attention(q, k, v, **how)
+    launch.INTERPRETED = OLDEST
+    return relative_l2(out, scaled_dot_product_attention(q.double(), k.double(), v.double()))
 
 
 def float8_of_neighbours() -> float:

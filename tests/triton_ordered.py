@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime import interpreter
+from triton_cases import OLDEST, VARIANTS
 from triton_in_interpreter import mean_of as block_mean
 from triton_in_interpreter import round_to_float8, stored
 
@@ -21,7 +22,7 @@ from attention.patterns import MassBlocks, TopBlocks
 from attention.patterns.blocks import choose, pool, select
 from attention.reference import relative_l2, scaled_dot_product_attention
 from attention.sparse import lists as engine
-from attention.triton import lists, ordered, prepare
+from attention.triton import launch, lists, ordered, prepare
 from attention.triton.launch import attention
 from benchmarks import kernel
 from benchmarks.shapes import Shape
@@ -68,11 +69,12 @@ def copies(size) -> dict[str, bool]:
     plain, means = prepare.moved(v, BLOCK, order, front_v, torch.float32)
     same["values"] = plain[:, :, : both.shape[2]].equal(both) and not plain[:, :, both.shape[2] :].any()
     same["means of values"] = means[:, :, ahead:].allclose(pool(moved_v.float(), BLOCK)[0], atol=1e-6)
-    for dtype in (torch.float8_e4m3fn, torch.float16):
-        made = prepare.values(v, BLOCK, dtype, order, front_v, pooled=True)
-        same[f"values in {dtype}"] = equal((made[0].float(), made[1]), widened(prepare.values(both, BLOCK, dtype)))
-        scaled = moved_v.float() / made[1][:, :, None, : v.shape[-1]]
-        same[f"means of values in {dtype}"] = made[2][:, :, ahead:].float().allclose(pool(scaled, BLOCK)[0], rtol=2e-3)
+    for dtype, halves in ((torch.float8_e4m3fn, False), (torch.float8_e4m3fn, True), (torch.float16, True)):
+        made = prepare.values(v, BLOCK, dtype, order, front_v, halves=halves, pooled=True)
+        first, name = prepare.values(both, BLOCK, dtype, halves=halves), f"{dtype}, {halves}"
+        same[f"values in {name}"] = equal((made[0].float(), made[1]), widened(first))
+        means = pool(moved_v.float() / made[1][:, :, None, : v.shape[-1]], BLOCK)[0]
+        same[f"means of values in {name}"] = made[2][:, :, ahead:].float().allclose(means, rtol=2e-3)
     return {f"{name}, {size}": held for name, held in same.items()}
 
 
@@ -120,22 +122,28 @@ def truth_of(q, k, v, front, order, kept, tail: bool):
     return scaled_dot_product_attention(q, k, v, bias.masked_fill(~torch.cat(masks, -1), -torch.inf))
 
 
+def ways_of(size) -> dict:
+    """VARIANTS: all of them for the first size, those of the oldest GPU for the others; and without rotation."""
+    ways = {name: way for name, way in VARIANTS.items() if size == SIZES[0] or way[1] == OLDEST}
+    return {**ways, "int8, not rotated": ({"quantised": True, "rotated": False}, OLDEST)}
+
+
 def outputs(size) -> dict[str, float]:
     """{name: error} of attention by lists, with grouped heads, behind tokens in front."""
     q, k, v, front, order = draw(*size)
     shape, found = (q.shape[0], q.shape[1], -(-q.shape[2] // lists.QUERIES), -(-q.shape[2] // BLOCK)), {}
     kept = torch.rand(shape) < 0.5
     kept[..., 0] = True
-    for name, how in (("int8", {}), ("half", {"quantised": False}), ("float8", {"float8": True}),
-                      ("int8 not rotated", {"rotated": False})):  # fmt: skip
+    for name, (how, launch.INTERPRETED) in ways_of(size).items():
         for tail in (False, True):
             made = lists.of_blocks(kept, engine.filled(front[0].shape[2]) + q.shape[2], tail, front[0].shape[2])
             before = [t.clone() for t in (q, k, v, *front)]
-            ready, none = ordered.prepared(q, k, v, front, order, None, **{"quantised": True, **how}, tail=tail)
+            ready, none = ordered.prepared(q, k, v, front, order, None, **how, tail=tail)
             out = ordered.attend(ready, q, made)
             error = relative_l2(out, truth_of(q, k, v, front, order, kept, tail))
             assert none is None and equal(before, (q, k, v, *front))
             found[f"{name}, tail {tail}, {size}"] = error
+    launch.INTERPRETED = OLDEST
     return found
 
 

@@ -54,8 +54,8 @@ CUTS = {
 }
 # Tensor cores that work on while their warps go on: WGMMA (9.0), tcgen05 (10.0). Others would pay with registers.
 LATE = ((9, 0), (10, 0))
-# GeForce multiplies halves twice as fast when their sums are float16 (NVIDIA's white papers on Ampere GA102, Ada and
-# Blackwell RTX). In partial tiles 12.0 has no registers for it.
+# GeForce multiplies halves and float8 twice as fast when their sums are float16 (NVIDIA's white papers on Ampere GA102,
+# Ada and Blackwell RTX). In partial tiles 12.0 has no registers for it.
 HALVES = {(8, 6): 2, (12, 0): 1}
 # Before this Triton the entries of a list take no stages: 5 would keep 5 tiles, 164 KiB on a GPU that has 99.
 STAGES_FOR_ENTRIES, NEWEST = (3, 5), (99, 0)

@@ -147,7 +147,7 @@ def run(q, k, v, bias, scale, quantised: bool, float8: bool, rotated: bool, inde
             if left is not None:
                 k_mean, pool_scale, _ = keys(k_mean, shift, MEANS, rotated=rotated)
         if float8 or one.halves:
-            v, v_scale, _ = values(v, one.n, torch.float8_e4m3fn if float8 else torch.float16)
+            v, v_scale, _ = values(v, one.n, torch.float8_e4m3fn if float8 else torch.float16, halves=one.halves > 0)
             v_mean = None if left is None else (v_mean / v_scale[:, :, None, : sizes[2]]).to(v_mean.dtype)
         ready = Ready(one, scale, sizes, q, k, v, q_scale, k_scale, v_scale, k_mean, pool_scale, v_mean, mass)
         start(ready, out, bias, index, count, choice, masks, left)
@@ -165,7 +165,7 @@ def start(ready: Ready, out, bias, index, count, choice, masks, left) -> None:
         *(step for t in (ready.q, ready.k, ready.v, out) for step in t.stride()[:3]),
         *steps(bias, kv_len), *steps(index, 1), 0 if index is None else index.shape[3],
         0 if ready.mass is None else ready.mass.shape[1], heads, heads // kv_heads, q_len, kv_len, dim, padded(dim),
-        one.m, one.n, MEANS, quantised, eight, 0 if eight else one.halves, one.late, one.stages, edges,
+        one.m, one.n, MEANS, quantised, eight, one.halves, one.late, one.stages, edges,
         num_warps=one.warps, num_stages=one.stages, enable_fp_fusion=True,
     )  # fmt: skip
 

@@ -53,8 +53,8 @@ def prepared(
         else:
             read, q_mean, k_mean = in_16_bit(q, k, front_k, order, **pooled)
         if float8 or one.halves:
-            dtype = torch.float8_e4m3fn if float8 else torch.float16
-            read["v"], read["v_scale"], v_mean = values(v, KEYS, dtype, order, front_v, pooled=tail)
+            dtype, how = torch.float8_e4m3fn if float8 else torch.float16, {"halves": one.halves > 0, "pooled": tail}
+            read["v"], read["v_scale"], v_mean = values(v, KEYS, dtype, order, front_v, **how)
         else:
             read["v"], v_mean = in_order(v, KEYS, order, front_v, v.dtype if tail else None)
     if tail:

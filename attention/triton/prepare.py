@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from .cuts import padded
 from .device import compiled
+from .lists import KEYS
 
 LOG2_E = 1.4426950408889634
 WARPS = 4
@@ -136,15 +137,15 @@ def means(k, v, bias: torch.Tensor | None, block: int) -> tuple[torch.Tensor, to
     return k_mean, v_mean, mass
 
 
-def values(v, block: int, dtype: torch.dtype, order=None, front=None, *, pooled: bool = False):
+def values(v, block: int, dtype: torch.dtype, order=None, front=None, *, halves: bool, pooled: bool = False):
     """v over a scale for each channel of a head, the scales (B, Hkv, padded D) float32, and where `pooled` the means of
     the blocks, (B, Hkv, L / block, D) in v's dtype, over the scales too, else None. order, front: as of `keys`.
 
-    dtype: float16 gives (B, Hkv, L, D) of -1 to 1, whose sums over a block float16 holds; float8_e4m3fn gives
-    (B, Hkv, padded D, L). L: keys filled up to whole blocks.
+    dtype: float16 gives (B, Hkv, L, D), float8_e4m3fn (B, Hkv, padded D, L), L keys filled up to whole blocks. halves:
+    whether the kernel sums a block of them in float16, which must hold it: Cut.halves.
     """
     parts, total = _parts(v, block, order, front)
-    scale = _largest([part for part, *_ in parts], 1.0 if dtype == torch.float16 else torch.finfo(dtype).max)
+    scale = _largest([part for part, *_ in parts], largest_value(dtype, halves))
     means = v.dtype if pooled else None
     if dtype == torch.float16:
         out, means = _move(v, block, order, front, scale, dtype, means)
@@ -158,6 +159,16 @@ def values(v, block: int, dtype: torch.dtype, order=None, front=None, *, pooled:
             dim, padded(dim), block, num_warps=WARPS, enable_fp_fusion=True,
         )  # fmt: skip
     return out, scale, means
+
+
+def largest_value(dtype: torch.dtype, halves: bool) -> float:
+    """What the largest value of a channel becomes: KEYS of them times the largest weight, 1 or in float8 2**8, stay
+    within float16 where they are summed so."""
+    if not halves:
+        return torch.finfo(dtype).max
+    heaviest = 1.0 if dtype == torch.float16 else 2.0**8
+    # Less by what rounding to float8 may add.
+    return torch.finfo(torch.float16).max / (KEYS * heaviest) * (1 - 2**-4)
 
 
 def _largest(parts, becomes: float) -> torch.Tensor:
