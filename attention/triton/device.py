@@ -75,7 +75,7 @@ def hide(scores, BIAS, MASK, LEFT, first, length, M: tl.constexpr, N: tl.constex
 
 
 def products(q, factor, k, K_SCALE, M: tl.constexpr, N: tl.constexpr, QUANTISED: tl.constexpr):
-    """Q K^T (M, N) as float32 above `zero_of`, and what turns it into log2 units, (M,). factor: (M,), of q."""
+    """Q K^T (M, N), for INT8 above the zero of `weigh`, and what turns it into log2 units, (M,). factor: (M,), of q."""
     if QUANTISED:
         # The bits of 1.5 * 2**23 plus an integer below 2**22 are, as a float, that number plus the integer. An
         # accumulator that starts there needs no conversion: the fused multiply-add of `weigh` is all.
@@ -129,7 +129,7 @@ def span(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, CHOICE, MASKS, 
     https://arxiv.org/abs/2407.08608), section 3.2.
     """
     if LATE:
-        weights, kept = tl.zeros((M, N), tl.float32).to(V.dtype.element_ty), total * 0.0 + 1.0
+        weights, kept = tl.zeros((M, N), tl.float32).to(V.dtype.element_ty), tl.full((M,), 1.0, tl.float32)
     for step in tl.range(start, stop, num_stages=STAGES):
         block = numbered(LIST, step)
         first = block * N
