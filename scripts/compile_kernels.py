@@ -164,8 +164,8 @@ def source(target: Target) -> tuple[ASTSource, dict]:
     """What Triton compiles, with the settings that launch.py and prepare.py start it with."""
     capability, size = divmod(target.architecture, 10), padded(target.head_dim)
     features = WAYS.get(target.way, ())
-    how = {"bias": "bias" in features, "listed": "listed" in features, "triton": triton_version()}
-    one = cut(capability, target.quantised, target.head_dim, **how)
+    how = {"bias": "bias" in features, "listed": "listed" in features, "float8": target.float8}
+    one = cut(capability, target.quantised, target.head_dim, triton=triton_version(), **how)
     fixed, options, function = {"D": target.head_dim, "PADDED": size}, {"num_warps": WARPS}, "attend"
     if target.way in WAYS:
         fixed |= {"M": one.m, "N": one.n, "MEANS": MEANS, "STAGES": one.stages, "QUANTISED": target.quantised}

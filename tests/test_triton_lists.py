@@ -161,14 +161,20 @@ def test_a_triton_that_is_new_enough(monkeypatch, version):
     assert block_int8.load(quantised=True).keywords == {"quantised": True}
 
 
-def test_lists_before_triton_3_5_keep_as_many_tiles():
-    """Their entries took no stages of their own, and the tiles of 5 stages fit no GPU of sm_86, 89 and 120."""
+def test_before_triton_3_5():
+    """Entries took no stages of their own, and the tiles of 5 stages fit no GPU of sm_86, 89 and 120; float8 was not
+    summed in float16 on sm_89."""
     for capability, quantised, head_dim in cuts.CUTS:
         new, old = (
-            cuts.cut(capability, quantised, head_dim, bias=False, listed=True, triton=version)
-            for version in ((3, 5), (3, 4))
+            {
+                how: cuts.cut(capability, quantised, head_dim, bias=False, triton=triton, **dict.fromkeys(how, True))
+                for how in (("listed",), ("listed", "float8"))
+            }
+            for triton in ((3, 5), (3, 4, 9))
         )
-        assert (new.stages, old.stages) == (5, 3) and old == replace(new, stages=3)
+        lists, float8 = new
+        assert (new[lists].stages, old[lists].stages) == (5, 3) and old[lists] == replace(new[lists], stages=3)
+        assert old[float8] == replace(old[lists], halves=0) and new[float8] == new[lists]
         dense = {"bias": False, "listed": False}
         assert cuts.cut(capability, quantised, head_dim, **dense, triton=(3, 4)) == cuts.cut(
             capability, quantised, head_dim, **dense

@@ -57,8 +57,9 @@ LATE = ((9, 0), (10, 0))
 # GeForce multiplies halves and float8 twice as fast when their sums are float16 (NVIDIA's white papers on Ampere GA102,
 # Ada and Blackwell RTX). In partial tiles 12.0 has no registers for it.
 HALVES = {(8, 6): 2, (12, 0): 1}
-# Before this Triton the entries of a list take no stages: 5 would keep 5 tiles, 164 KiB on a GPU that has 99.
-STAGES_FOR_ENTRIES, NEWEST = (3, 5), (99, 0)
+# Before this Triton the entries of a list take no stages: 5 would keep 5 tiles, 164 KiB on a GPU that has 99. And
+# products of float8 with float16 sums do not compile for 8.9.
+GROWN, NEWEST = (3, 5), (99, 0)
 
 
 def padded(head_dim: int) -> int:
@@ -68,17 +69,21 @@ def padded(head_dim: int) -> int:
     return 64 if head_dim <= 64 else 128
 
 
-def cut(capability: tuple[int, int], quantised: bool, head_dim: int, *, bias: bool, listed: bool, triton=NEWEST) -> Cut:
+def cut(
+    capability: tuple[int, int], quantised: bool, head_dim: int, *, bias: bool, listed: bool, float8: bool = False,
+    triton: tuple[int, ...] = NEWEST,
+) -> Cut:  # fmt: skip
     """The row of the newest capability that is not above the GPU's own; for a call with a bias, or with lists.
 
     A head that must be filled up takes registers as a bias does. triton: its version, as numbers.
     """
     since, size = max(row for row, *_ in CUTS if row <= max(capability, (8, 0))), padded(head_dim)
     dense, edged, by_lists = CUTS[since, quantised, size]
-    if triton < STAGES_FOR_ENTRIES:
+    if triton < GROWN:
         by_lists = replace(by_lists, stages=by_lists.stages - 2)
     one = by_lists if listed else edged if bias or head_dim != size else dense
-    return replace(one, late=since in LATE, halves=HALVES.get(since, 0) if quantised else 0)
+    halves = quantised and not (float8 and triton < GROWN)
+    return replace(one, late=since in LATE, halves=HALVES.get(since, 0) if halves else 0)
 
 
 def edge_stages(one: Cut, quantised: bool, *, listed: bool, masks: bool, means: bool) -> int:

@@ -135,7 +135,7 @@ def cut_for(q, quantised: bool, **how) -> Cut:
 
 def run(q, k, v, bias, scale, quantised: bool, float8: bool, rotated: bool, index, count, choice, masks, left):
     """The body of the operator: prepares what the kernel reads, then starts it."""
-    one = cut_for(q, quantised, bias=bias is not None, listed=index is not None)
+    one = cut_for(q, quantised, bias=bias is not None, listed=index is not None, float8=float8)
     q, k, v = near_rows(q, k, v)
     out, sizes, q_scale, k_scale, v_scale, pool_scale = empty_output(q), (q.shape[2], *k.shape[2:]), *(None,) * 4
     with torch.cuda.device_of(q):

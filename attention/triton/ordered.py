@@ -45,7 +45,8 @@ def prepared(
     check_order(q, k, front, order)
     q, k, v = near_rows(q, k, v)
     front_k, front_v = near_rows(*front) if front[0].shape[2] else (None, None)
-    one, pooled = cut_for(q, quantised, bias=False, listed=True), {"chooses": chooses, "tail": tail}
+    one = cut_for(q, quantised, bias=False, listed=True, float8=float8)
+    pooled = {"chooses": chooses, "tail": tail}
     ahead, lengths = -(-front[0].shape[2] // KEYS), sizes_of(k.shape[2], KEYS, k.device)
     with torch.cuda.device_of(q):
         if quantised:
