@@ -116,9 +116,9 @@ def by_roles(family: Family) -> dict[tuple[str, ...], list[str]]:
 TABLES = {"backends": backends, "families": families}
 
 
-def filled(text: str) -> str:
-    """README's text with the tables between their markers made anew."""
-    for name, make in TABLES.items():
+def filled(text: str, tables=TABLES) -> str:
+    """A page's text, README's unless told, with the tables between their markers made anew."""
+    for name, make in tables.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         head, rest = text.split(begin)
         _, tail = rest.split(end)

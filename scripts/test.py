@@ -5,9 +5,11 @@ python scripts/test.py [--comfyui PATH] [pytest arguments]
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,10 +37,9 @@ def main() -> int:
     if options.hosts:
         return run_on_all()
     browser = find_browser() or install_browser()
-    compiling = None if rest else compile_beside()
-    code = run_tests(folder, browser, rest or ["tests"])
-    if compiling:
-        code = compiled(*compiling) or code
+    with contextlib.nullcontext(lambda: 0) if rest else compiling() as compiled:
+        code = run_tests(folder, browser, rest or ["tests"])
+        code = compiled() or code
     if not browser:
         host.say("Browser tests were skipped: no Chromium. On Debian, as root, this script installs it.")
     return code
@@ -49,23 +50,31 @@ def run_tests(folder: Path, browser: str | None, arguments: list[str]) -> int:
     return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=host.ROOT, env=environment).returncode
 
 
-def compile_beside() -> tuple[subprocess.Popen, Path] | None:
-    """Starts to compile our Triton kernel for every GPU generation, on what the tests leave of the processor."""
+@contextlib.contextmanager
+def compiling():
+    """Compiles our Triton kernel for every GPU generation, on what the tests leave of the processor. Gives a function
+    that waits, says what came out, and gives 0 where every kernel is as benchmarks/compiled.json has it."""
     if sys.platform != "linux" or importlib.util.find_spec("triton") is None:
         host.say("Our Triton kernel is not compiled anew: that takes Triton on Linux.")
-        return None
-    log = Path(tempfile.mkdtemp()) / "compiled.txt"
+        yield lambda: 0
+        return
     command = ["nice", "-n", "19", sys.executable, "scripts/compile_kernels.py", "--check"]
-    with log.open("w") as out:
-        return subprocess.Popen(command, cwd=host.ROOT, stdout=out, stderr=subprocess.STDOUT), log
+    with tempfile.TemporaryFile("w+") as log:
+        # A session of its own: stopped early, it must take its workers along.
+        process = subprocess.Popen(command, cwd=host.ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
+        def compiled() -> int:
+            code = process.wait()
+            log.seek(0)
+            host.say("\n".join(log.read().splitlines()[-20 if code else -1 :]))
+            return code
 
-def compiled(process: subprocess.Popen, log: Path) -> int:
-    """Waits, says what came out, and gives 0 where every kernel is as benchmarks/compiled.json has it."""
-    code = process.wait()
-    host.say("\n".join(log.read_text().splitlines()[-20 if code else -1 :]))
-    shutil.rmtree(log.parent)
-    return code
+        try:
+            yield compiled
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def run_on_all() -> int:

@@ -97,6 +97,7 @@ def test_goals():
 
 
 def test_the_page_is_current():
-    assert kernel_page.written() == kernel_page.PAGE.read_text(encoding="utf-8"), "run: python scripts/kernel_page.py"
+    text = kernel_page.PAGE.read_text(encoding="utf-8")
+    assert kernel_page.filled(text, kernel_page.TABLES) == text, "run: python scripts/kernel_page.py"
     assert all(name in kernel_page.floors() for name in GPUS)
-    assert kernel_page.compiled().count("\n| sm_") == len(kernel_page.ARCHITECTURES)
+    assert kernel_page.compiled().count("\n| sm_") == 6

@@ -10,18 +10,29 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from triton.runtime import interpreter
-from triton_cases import OLDEST, VARIANTS, variants_of
+from triton_cases import VARIANTS, variants_of
 
 from attention.reference import relative_l2, scaled_dot_product_attention
 from attention.triton import launch, lists
 from attention.triton.launch import attention, block_attention
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def cut_as(capability: tuple[int, int]):
+    """Calls are cut as on a GPU of that capability."""
+    before, launch.INTERPRETED = launch.INTERPRETED, capability
+    try:
+        yield
+    finally:
+        launch.INTERPRETED = before
 
 
 def tensors(case: dict):
@@ -132,8 +143,9 @@ def run(case: dict) -> dict:
     truth = truth_of(q, k, v, mask, scale, seen, left)
     results = {"shape": list(q.shape), "zero_rows": (truth == 0).all(-1).sum().item()}
     for name in variants_of(case):
-        how, launch.INTERPRETED = VARIANTS[name]
-        out = attention(q, k, v, mask, scale, blocks=blocks, **how)
+        how, capability = VARIANTS[name]
+        with cut_as(capability):
+            out = attention(q, k, v, mask, scale, blocks=blocks, **how)
         results[name] = {
             "error": relative_l2(out, truth),
             # The factor that brings `out` closest to the truth: 1 when only noise was added.
@@ -144,7 +156,6 @@ def run(case: dict) -> dict:
             "dtype": str(out.dtype).removeprefix("torch."),
             "tokens_dense": out.transpose(1, 2).is_contiguous(),
         }
-    launch.INTERPRETED = OLDEST
     results["unchanged"] = all(torch.equal(a, b) for a, b in zip(before, inputs))
     return results
 
@@ -204,9 +215,9 @@ def with_largest_values(name: str) -> float:
     v = torch.full((1, 1, 200, 64), 0.9 * torch.finfo(torch.float16).max)
     v[..., ::2] *= -1
     q, k, v = (t.half() for t in (q, k, v))
-    how, launch.INTERPRETED = VARIANTS[name]
-    out = attention(q, k, v, **how)
-    launch.INTERPRETED = OLDEST
+    how, capability = VARIANTS[name]
+    with cut_as(capability):
+        out = attention(q, k, v, **how)
     return relative_l2(out, scaled_dot_product_attention(q.double(), k.double(), v.double()))
 
 

@@ -16,7 +16,7 @@ from functools import partial
 import checked_memory
 import torch
 from triton.runtime import interpreter
-from triton_in_interpreter import band, mask_of, round_to_float8, stored
+from triton_in_interpreter import band, cut_as, mask_of, round_to_float8, stored
 
 from attention.triton import copies, cuts, device, launch, lists, ordered
 
@@ -106,10 +106,10 @@ def calls(every: bool = False):
 
 def failure(since, call) -> str | None:
     """What the checks say of one call; None: nothing."""
-    launch.INTERPRETED = since
     torch.manual_seed(0)
     try:
-        call()
+        with cut_as(since):
+            call()
     except AssertionError as error:
         return str(error)
     return None

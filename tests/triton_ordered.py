@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime import interpreter
 from triton_cases import OLDEST, VARIANTS
+from triton_in_interpreter import cut_as, round_to_float8, stored
 from triton_in_interpreter import mean_of as block_mean
-from triton_in_interpreter import round_to_float8, stored
 
 from attention.layout import dense_rows
 from attention.patterns import MassBlocks, TopBlocks
 from attention.patterns.blocks import choose, pool, select
 from attention.reference import relative_l2, scaled_dot_product_attention
 from attention.sparse import lists as engine
-from attention.triton import launch, lists, ordered, prepare
+from attention.triton import lists, ordered, prepare
 from attention.triton.launch import attention
 from benchmarks import kernel
 from benchmarks.shapes import Shape
@@ -134,16 +134,16 @@ def outputs(size) -> dict[str, float]:
     shape, found = (q.shape[0], q.shape[1], -(-q.shape[2] // lists.QUERIES), -(-q.shape[2] // BLOCK)), {}
     kept = torch.rand(shape) < 0.5
     kept[..., 0] = True
-    for name, (how, launch.INTERPRETED) in ways_of(size).items():
+    for name, (how, capability) in ways_of(size).items():
         for tail in (False, True):
             made = lists.of_blocks(kept, engine.filled(front[0].shape[2]) + q.shape[2], tail, front[0].shape[2])
             before = [t.clone() for t in (q, k, v, *front)]
-            ready, none = ordered.prepared(q, k, v, front, order, None, **how, tail=tail)
-            out = ordered.attend(ready, q, made)
+            with cut_as(capability):
+                ready, none = ordered.prepared(q, k, v, front, order, None, **how, tail=tail)
+                out = ordered.attend(ready, q, made)
             error = relative_l2(out, truth_of(q, k, v, front, order, kept, tail))
             assert none is None and equal(before, (q, k, v, *front))
             found[f"{name}, tail {tail}, {size}"] = error
-    launch.INTERPRETED = OLDEST
     return found
 
 

@@ -106,15 +106,16 @@ def weigh(raw, factor, BIAS, MASK, LEFT, peak, first, length,
 def add(acc, kept, weights, V, first, length, v_l,
         D: tl.constexpr, PADDED: tl.constexpr, N: tl.constexpr, RAGGED: tl.constexpr, TURNED: tl.constexpr,
         HALVES: tl.constexpr):  # fmt: skip
-    """acc * kept plus the weighted values from row `first` on, (M, PADDED). HALVES: summed over N keys as float16."""
+    """acc * kept plus the weighted values from row `first` on, (M, PADDED). weights: (M, N), of V's dtype. HALVES: summed
+    over N keys as float16."""
     if TURNED:
         v = tl.trans(rows(V + first, 0, v_l, PADDED, N, N, PADDED, False))
     else:
         v = rows(V, first, v_l, length, D, PADDED, N, RAGGED)
     if HALVES:
-        return acc * kept[:, None] + tl.dot(weights.to(v.dtype), v, out_dtype=tl.float16).to(tl.float32)
+        return acc * kept[:, None] + tl.dot(weights, v, out_dtype=tl.float16).to(tl.float32)
     else:
-        return tl.dot(weights.to(v.dtype), v, acc=acc * kept[:, None])
+        return tl.dot(weights, v, acc=acc * kept[:, None])
 
 
 def span(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, CHOICE, MASKS, LEFT, start, stop, length, k_l, v_l,
