@@ -106,8 +106,9 @@ def weigh(raw, factor, BIAS, MASK, LEFT, peak, first, length,
 def add(acc, kept, weights, V, first, length, v_l,
         D: tl.constexpr, PADDED: tl.constexpr, N: tl.constexpr, RAGGED: tl.constexpr, TURNED: tl.constexpr,
         HALVES: tl.constexpr):  # fmt: skip
-    """acc * kept plus the weighted values from row `first` on, (M, PADDED). weights: (M, N), of V's dtype. HALVES: summed
-    over N keys as float16."""
+    """acc * kept plus the weighted values from row `first` on, (M, PADDED). weights: (M, N), of V's dtype.
+
+    HALVES: summed over N keys as float16."""
     if TURNED:
         v = tl.trans(rows(V + first, 0, v_l, PADDED, N, N, PADDED, False))
     else:
