@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
 
 from .family import Family
-from .rules import format_blocks
-from .site import AUDIO_VIDEO, CROSS, SELF, SPATIAL, VIDEO_AUDIO
+from .rules import Rule, format_blocks
+from .site import AUDIO_VIDEO, CROSS, SELF, SPATIAL, VIDEO_AUDIO, Site
 from .tokens import Grid, Tokens
 
 # Parts of names of weights that the video's tokens do not pass: other streams, and what is computed once for a step.
@@ -132,6 +132,24 @@ def status(model: torch.nn.Module, family: Family | None) -> str:
     if family.unsupported:
         return f"not supported: {family.unsupported}"
     return f"{family.name}: blocks and grid known"
+
+
+def idle(model: torch.nn.Module, family: Family | None, rule: Rule) -> str | None:
+    """Why a rule covers no attention call of this diffusion model, one sentence; None where it covers some."""
+    if family is None:
+        gone = "its blocks are unknown to this pack; leave blocks empty" if rule.blocks else None
+    elif family.unsupported:
+        return None
+    else:
+        sites = tuple(Site(family.name, role, block) for _, role, block in family.sites(model))
+        of_role = [site for site in sites if replace(rule, blocks=()).covers(site)]
+        blocks = {site.block for site in of_role if site.block is not None}
+        gone = None
+        if not of_role:
+            gone = f"it has no {rule.role}-attention, but {', '.join(dict.fromkeys(site.role for site in sites))}"
+        elif not any(rule.covers(site) for site in of_role):
+            gone = f"those blocks are not in it; its blocks are {format_blocks(blocks)}"
+    return gone and f"This node covers none of the model's attention calls: {gone}."
 
 
 def to_text(info: Info) -> str:

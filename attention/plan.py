@@ -170,7 +170,7 @@ def from_json(text: str) -> Plan:
     if not isinstance(data, dict) or type(data.get(NAME)) is not int:
         raise BadPlan("plan: not a video attention plan.")
     if data[NAME] != SCHEMA:
-        raise BadPlan(f"plan: of schema {data[NAME]}, this version of the pack reads schema {SCHEMA}.")
+        raise BadPlan(f"plan: of schema {str(data[NAME])[:20]}, this version of the pack reads schema {SCHEMA}.")
     _only(data, [NAME, *(f.name for f in dataclasses.fields(Plan))], "plan")
     numbers = {name: _number(data, name) for name in ("budget", "error", "realised", "exact_seconds", "seconds")}
     counts = {name: _count(data[name], name) for name in ("blocks", "heads", "head_dim", "tokens")}

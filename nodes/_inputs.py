@@ -57,14 +57,20 @@ def which(start: float = 0.0) -> list:
 
 
 class Somewhere(io.ComfyNode):
-    """A node with the widgets of `which`: they are checked before anything runs."""
+    """A node with the widgets of `which`: its blocks are checked before anything runs.
+
+    ComfyUI blames each argument of validate_inputs for what it says, so it takes the one widget alone; how the percents
+    stand to each other is for execute.
+    """
 
     @classmethod
-    def validate_inputs(cls, blocks="", start_percent=0.0, end_percent=1.0):
-        # ComfyUI checks the combos itself. A linked widget has no value yet: execute checks that.
-        if None in (blocks, start_percent, end_percent):
-            return True
-        return wrong_where(blocks, start_percent, end_percent) or True
+    def validate_inputs(cls, blocks=""):
+        # A linked widget has no value yet: execute checks that.
+        try:
+            rules.parse_blocks(blocks or "")
+        except ValueError as wrong:
+            return str(wrong)
+        return True
 
 
 def wrong_where(blocks: str, start_percent: float, end_percent: float, role: str = rules.ALL_ROLES) -> str | None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
+import time
 import weakref
 from collections import deque
+from contextlib import suppress
+from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import comfy.model_management
 import folder_paths
@@ -20,6 +26,10 @@ from . import _sites
 from ._sampling import Job
 
 FOLDER = "video_attention_plans"
+# Of a plan that is being written. LONGEST: bytes of a file's name without its ending; systems allow 255 in all.
+PART, LONGEST = ".part", 200
+# Names of devices on Windows, with any ending: a file of that name cannot be made there.
+RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789\u00b9\u00b2\u00b3")}
 KERNELS, BOTH, PATTERNS = "kernels", "kernels and patterns", "patterns"
 SHAPES = (
     patterns.TemporalWindow(9),
@@ -35,6 +45,10 @@ SHAPES = (
 PACKAGES = ("torch", "triton", "comfy-kitchen", "sageattention", "sageattn3", "flash-attn", "xformers")
 # (weak reference to the MODEL, digest of the rest of a Job, what was measured), newest last.
 _MEASURED: deque[tuple] = deque(maxlen=4)
+# address of a living object -> (weak reference to it, its number).
+_NUMBERS: dict[int, tuple] = {}
+_COUNT = itertools.count(1)
+PLAIN = (str, int, float, bool, torch.dtype, torch.device, Enum)
 
 
 def candidates(kind: str) -> list[Candidate]:
@@ -57,7 +71,8 @@ def remembered(job: Job) -> dict:
     """What was measured on this very sampling before; a new dict if nothing was. The last few samplings are kept."""
     digest = _digest(
         (job.positive, job.negative, job.cfg, job.sigmas, job.latent["samples"], job.latent.get("noise_mask"), job.seed,
-         job.sampler.sampler_function.__name__, sorted(job.sampler.extra_options.items()))
+         job.sampler.sampler_function.__name__, sorted(job.sampler.extra_options.items()),
+         job.sampler.inpaint_options)
     )  # fmt: skip
     for model, known, found in _MEASURED:
         if model() is job.model and known == digest:
@@ -67,18 +82,38 @@ def remembered(job: Job) -> dict:
 
 
 def _digest(value) -> str:
-    """Of tensors by their numbers, of tables and lists by their members, of other objects by their identity."""
+    """Of tensors by their numbers, of tables and lists by their members, of other objects by who they are and by the
+    values that they hold: a ControlNet's strength may have been changed on it."""
     if getattr(value, "is_nested", False):
         value = tuple(value.unbind())
     if torch.is_tensor(value):
         raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         return hashlib.sha256(raw).hexdigest() + str(tuple(value.shape))
     if isinstance(value, dict):
-        return "{" + ",".join(f"{name}:{_digest(one)}" for name, one in value.items()) + "}"
+        return "{" + ",".join(f"{name!r}:{_digest(one)}" for name, one in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(_digest, value)) + "]"
-    plain = value is None or isinstance(value, (str, int, float))
-    return repr(value) if plain else f"{type(value).__name__} {id(value)}"
+    if value is None or isinstance(value, PLAIN):
+        return repr(value)
+    held = {name: one for name, one in getattr(value, "__dict__", {}).items() if _tells(one)}
+    return f"{type(value).__name__} {_number(value)} {_digest(held)}"
+
+
+def _tells(value) -> bool:
+    """Whether an object's attribute is a value, or a few in a row, and no object that has to be gone into."""
+    some = value if isinstance(value, (list, tuple)) else (value,)
+    return all(one is None or isinstance(one, PLAIN) or torch.is_tensor(one) for one in some)
+
+
+def _number(value) -> int:
+    """Of an object, the same as long as it lives; never given twice, as addresses in memory are."""
+    reference, number = _NUMBERS.get(id(value), (lambda: None, 0))
+    if reference() is value:
+        return number
+    number, at = next(_COUNT), id(value)
+    with suppress(TypeError):  # what cannot be referred to weakly is another one each time
+        _NUMBERS[at] = weakref.ref(value, lambda _: _NUMBERS.pop(at, None)), number
+    return number
 
 
 def blank(model, samples=None) -> Plan:
@@ -122,23 +157,68 @@ def folder() -> Path:
 
 
 def path_of(filename: str) -> Path:
-    """The file of that name in the plans' folder. ValueError for a name that would leave it."""
+    """The file of that name in the plans' folder. ValueError for a name that no system, or not every one, can have."""
+    wrong = wrong_name(filename)
+    if wrong:
+        raise ValueError(wrong)
+    return folder() / f"{filename.removesuffix('.json')}.json"
+
+
+def wrong_name(filename) -> str | None:
+    """One sentence about a file name that cannot be kept on every system, or None."""
+    if not isinstance(filename, str):
+        return f"filename: {str(filename)[:60]!r} is not a name."
     stem = filename.removesuffix(".json")
-    if not stem or len(stem) > 100 or not all(c.isalnum() or c in " -_." for c in stem) or stem.startswith("."):
-        raise ValueError(f"filename: {filename[:60]!r} may hold letters, digits, spaces, -, _ and dots only.")
-    return folder() / f"{stem}.json"
+    if not stem or stem.startswith(".") or not all(c.isalnum() or c in " -_." for c in stem):
+        return f"filename: {filename[:60]!r} may hold letters, digits, spaces, -, _ and dots only."
+    if stem != stem.strip(" ") or stem.endswith("."):
+        return f"filename: {filename[:60]!r} begins or ends with a space or a dot, which Windows takes off."
+    if stem.split(".")[0].strip().upper() in RESERVED:
+        return f"filename: {filename[:60]!r} is a device's name on Windows; write 'my {stem}' for example."
+    size = len(stem.encode("utf-8", "replace"))
+    if size > LONGEST:
+        return f"filename: {filename[:30]!r}... takes {size} bytes, more than the {LONGEST} that a name may have."
+    return None
 
 
 def write(found: Plan, path: Path) -> None:
-    """Keeps a plan. A file of that name is replaced whole or, should the disk be full, not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(plan.to_json(found), encoding="utf-8")
-    part.replace(path)
+    """Keeps a plan. A file of that name is replaced whole or, should the disk be full, not at all.
+
+    ValueError when it cannot be written, BadPlan when it could not be read again.
+    """
+    text = plan.to_json(found)
+    plan.from_json(text)
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        # A name of its own: of two writers each must replace the file by what it wrote itself.
+        with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=PART, prefix="", delete=False) as file:
+            part = Path(file.name)
+            file.write(text)
+        part.replace(path)
+    except OSError as error:
+        raise ValueError(
+            f"filename: {path.name} cannot be written in user/{FOLDER}: {error.strerror or error}."
+        ) from None
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Removes what writers that were killed have left in the folder: nobody writes for an hour."""
+    for left in path.parent.glob(f"*{PART}"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
 
 
 def read(path: Path) -> Plan:
-    """The plan in a file. ValueError when there is none; BadPlan when it holds anything else."""
+    """The plan in a file, as UTF-8, UTF-16 or UTF-32, with or without a byte order mark: editors save it so.
+
+    ValueError when there is none; BadPlan when it holds anything else.
+    """
     if not path.is_file():
         raise ValueError(f"filename: there is no {path.name} in user/{FOLDER}.")
     with path.open("rb") as file:
@@ -146,6 +226,6 @@ def read(path: Path) -> Plan:
     if len(raw) > plan.MAX_BYTES:
         raise BadPlan(f"plan: {path.name} has more than the {plan.MAX_BYTES} bytes that a plan may have.")
     try:
-        return plan.from_json(raw.decode("utf-8"))
+        return plan.from_json(raw.decode(json.detect_encoding(raw)))
     except UnicodeDecodeError:
-        raise BadPlan(f"plan: {path.name} is not text.") from None
+        raise BadPlan(f"plan: {path.name} is not text; save it as UTF-8.") from None

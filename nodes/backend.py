@@ -44,7 +44,7 @@ class VideoAttentionBackend(_inputs.Somewhere):
             raise ValueError(wrong)
         options["choice"] = options.pop("auto_choice")
         rule = rules.Rule(backend, role, rules.parse_blocks(blocks), start_percent, end_percent, **options)
-        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(_host.status(model)))
+        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(_host.status(model, rule)))
 
 
 class VideoAttentionClear(io.ComfyNode):

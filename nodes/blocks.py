@@ -18,7 +18,7 @@ from ..attention.blocks import TemporalBlocks, streams, weights
 from ..attention.blocks.temporal import IN_BATCH
 from ..attention.moment import IDLE, MOMENT
 from ..attention.site import SITE, TEMPORAL, Site
-from . import _sites
+from . import _inputs, _sites
 
 KEY = "video_attention.blocks"
 HOOKS = "_video_attention_block_hooks"
@@ -182,7 +182,7 @@ def _list(numbers) -> str:
     return ", ".join(map(str, numbers))
 
 
-class VideoAttentionTemporalBlocks(io.ComfyNode):
+class VideoAttentionTemporalBlocks(_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -212,15 +212,6 @@ class VideoAttentionTemporalBlocks(io.ComfyNode):
             ],
             outputs=[io.Model.Output(tooltip="The model with the blocks. Place torch.compile after it.")],
         )  # fmt: skip
-
-    @classmethod
-    def validate_inputs(cls, blocks=""):
-        # A linked widget has no value yet: execute checks that.
-        try:
-            rules.parse_blocks(blocks or "")
-        except ValueError as wrong:
-            return str(wrong)
-        return True
 
     @classmethod
     def execute(cls, model, blocks_name, strength=1.0, blocks="") -> io.NodeOutput:

@@ -199,7 +199,7 @@ class VideoAttentionNormalizedAttentionGuidance(_inputs.Somewhere):
             raise ValueError(f"model: {nag.NAME} cannot guide {family.name}: {refused}. Bypass this node.")
         role = rules.ALL_ROLES if audio else CROSS
         rule = rules.Rule("", role, spans, start_percent, end_percent, nag=asked)
-        text = f"{_host.status(model)}\n{nag.NAME}. Cost in each covered step: {guidance.find(nag.NAME).cost}."
+        text = f"{_host.status(model, rule)}\n{nag.NAME}. Cost in each covered step: {guidance.find(nag.NAME).cost}."
         return io.NodeOutput(_prompts.install_negative(model, rule, negative), ui=ui.PreviewText(text))
 
 
@@ -232,7 +232,7 @@ class VideoAttentionEnhance(_inputs.Somewhere):
         spans = _checked(blocks, start_percent, end_percent)
         _guidance.reachable(model, SELF)
         rule = rules.Rule("", SELF, spans, start_percent, end_percent, strength=Strength(cross_frame=weight))
-        text = f"{_host.status(model)}\n{ENHANCE}. Cost in each covered step: {guidance.find(ENHANCE).cost}."
+        text = f"{_host.status(model, rule)}\n{ENHANCE}. Cost in each covered step: {guidance.find(ENHANCE).cost}."
         return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(text))
 
 

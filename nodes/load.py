@@ -46,7 +46,7 @@ class VideoAttentionLoadModel(io.ComfyNode):
     def execute(cls, unet_name, weight_dtype, backend, guard) -> io.NodeOutput:
         (model,) = UNETLoader().load_unet(unet_name, weight_dtype)
         rule = rules.Rule(backend, guard=guard)
-        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(_host.status(model)))
+        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(_host.status(model, rule)))
 
 
 NODES = (VideoAttentionLoadModel,)

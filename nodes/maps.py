@@ -37,6 +37,15 @@ class VideoAttentionMaps(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, blocks="", heads=""):
+        # Before anything runs: the sampler behind it may take minutes. A linked widget has no value yet.
+        try:
+            parse_blocks(blocks or ""), parse_blocks(heads or "", "head")
+        except ValueError as wrong:
+            return str(wrong)
+        return True
+
+    @classmethod
     def execute(
         cls, model, positive, latent, blocks, heads, percent, x, y, frame, seed, add_noise, images=None, mask=None,
         sigmas=None,

@@ -79,9 +79,9 @@ class VideoAttentionPattern(_inputs.Somewhere):
         )
 
     @classmethod
-    def validate_inputs(cls, blocks="", start_percent=0.0, end_percent=1.0, pattern=None):
-        # ComfyUI hands over what a dynamic combo holds, asked for or not.
-        return super().validate_inputs(blocks, start_percent, end_percent)
+    def validate_inputs(cls, blocks="", *, pattern=None):
+        # ComfyUI hands over what a dynamic combo holds, asked for or not; by keyword alone it is not blamed for blocks.
+        return super().validate_inputs(blocks)
 
     @classmethod
     def execute(cls, model, time_unit, fps, combine, pattern=None, latent=None, **widgets) -> io.NodeOutput:
@@ -89,8 +89,9 @@ class VideoAttentionPattern(_inputs.Somewhere):
         chosen = _patterns.combined(_patterns.make(pattern, frames_each), _host.pattern_of(model), combine)
         tokens = _tokens(model, latent)
         picture, text = draw_pattern(chosen, tokens and tokens.grid, _others(tokens))
-        patched = _host.install(model, _rule(model, chosen, **widgets))
-        return io.NodeOutput(patched, _images.to_image(picture), text, ui=ui.PreviewText(_host.status(model)))
+        rule = _rule(model, chosen, **widgets)
+        status = _host.status(model, rule)
+        return io.NodeOutput(_host.install(model, rule), _images.to_image(picture), text, ui=ui.PreviewText(status))
 
 
 def _rule(
@@ -173,7 +174,7 @@ class VideoAttentionStrength(_inputs.Somewhere):
             raise ValueError(wrong)
         strength = Strength(temperature, cross_frame)
         rule = rules.Rule("", role, rules.parse_blocks(blocks), start_percent, end_percent, strength=strength)
-        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(_host.status(model)))
+        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(_host.status(model, rule)))
 
 
 NODES = (VideoAttentionPattern, VideoAttentionStrength)

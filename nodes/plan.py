@@ -165,6 +165,11 @@ class VideoAttentionSavePlan(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, filename="plan"):
+        # Before anything runs: what is behind it may take minutes. A linked widget has no value yet.
+        return filename is None or _plans.wrong_name(filename) or True
+
+    @classmethod
     def execute(cls, plan, filename) -> io.NodeOutput:
         path = _plans.path_of(filename)
         _plans.write(plan, path)
@@ -199,13 +204,13 @@ class VideoAttentionLoadPlan(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, plan_name=""):
-        # A plan saved after the page was loaded is in no list yet.
-        return True
+        # A plan saved after the page was loaded is in no list yet. A linked widget has no value yet.
+        return plan_name is None or _plans.wrong_name(plan_name) or True
 
     @classmethod
     def fingerprint_inputs(cls, plan_name="", **others):
-        path = _plans.path_of(plan_name)
-        return path.stat().st_mtime_ns if path.exists() else 0
+        path = None if _plans.wrong_name(plan_name) else _plans.path_of(plan_name)
+        return path.stat().st_mtime_ns if path is not None and path.exists() else 0
 
     @classmethod
     def execute(cls, model, plan_name, latent=None) -> io.NodeOutput:

@@ -73,12 +73,42 @@ def test_a_weight_of_another_shape_is_named(saved):
         lambda d: {"kind": "TemporalBlocks"},
         lambda d: "{",
         lambda d: "[]",
+        lambda d: "[" * 60000,
+        lambda d: '"' + "x" * 70000 + '"',
+        lambda d: {**d, "config": {**d["config"], "blocks": list(range(20000))}},
+        lambda d: {**d, "config": {**d["config"], "blocks": [0, [1]]}},
+        lambda d: {**d, "config": {**d["config"], "blocks": ["1"]}},
+        lambda d: {**d, "config": {**d["config"], "hidden": 1e400}},
+        lambda d: {**d, "config": {**d["config"], "hidden": 16.0}},
+        lambda d: {**d, "config": {**d["config"], "channels": 10**12, "heads": 10**9}},
+        lambda d: {**d, "config": {**d["config"], "channels": 2**31 - 1, "hidden": 2**31 - 1}},
+        lambda d: {**d, "config": {**d["config"], "heads": True}},
+        lambda d: {**d, "config": {**d["config"], "family": "x" * 10**4}},
+        lambda d: {**d, "config": {**d["config"], "frames": ["grid"]}},
+        lambda d: {**d, "kind": ["TemporalBlocks"]},
     ],
 )
 def test_other_descriptions_are_refused(saved, change):
     tensors, described, write = saved
-    with pytest.raises(ValueError, match="^b.safetensors: the metadata entry .* describes no blocks known here: "):
+    with pytest.raises(
+        ValueError, match="^b.safetensors: the metadata entry .* describes no blocks known here: "
+    ) as said:
         weights.load(write(tensors, change(described)))
+    assert len(str(said.value)) < 400 and "\n" not in str(said.value)
+
+
+def test_whole_numbers_are_no_weights(saved):
+    tensors, described, write = saved
+    tensors = {key: value.to(torch.int32) if "norm" in key else value for key, value in tensors.items()}
+    with pytest.raises(ValueError, match=r"^b.safetensors: the weight blocks.1.*norm.weight is of torch.int32, "):
+        weights.load(write(tensors, described))
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"\xff" * 64, (10**9).to_bytes(8, "little") + b"{}"])
+def test_other_files_are_refused(tmp_path, raw):
+    (tmp_path / "c.safetensors").write_bytes(raw)
+    with pytest.raises(ValueError, match="^c.safetensors is no safetensors file: "):
+        weights.load(tmp_path / "c.safetensors")
 
 
 def test_layers_that_come_without_weights(saved, comfy_host, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -127,3 +128,48 @@ def test_every_family_has_heads_and_blocks(name, pack, inference):
     assert found.grid == case.grid
     assert found.roles and set(found.roles) >= set(case.calls)
     assert 0 < found.share < 1
+
+
+@pytest.mark.parametrize("name", plain())
+def test_a_rule_says_so_exactly_when_it_covers_none_of_a_model(pack, inference, name):
+    """Beside the model's own sites, for every role and for blocks inside and outside."""
+    case = plain()[name]
+    network = case.build().model.diffusion_model
+    family = pack.nodes._sites.family_of(SimpleNamespace(model=SimpleNamespace(diffusion_model=network)))
+    rules, site = pack.attention.rules, pack.attention.site
+    sites = [site.Site(family.name, role, block) for _, role, block in family.sites(network)]
+    for role in (rules.ALL_ROLES, *site.ROLES):
+        for text in ("", "0", "0-", "90-99", "1-2,90"):
+            rule = rules.Rule("sdpa", role, rules.parse_blocks(text))
+            said = pack.attention.info.idle(network, family, rule)
+            covers = any(map(rule.covers, sites)) or bool(family.unsupported)
+            assert (said is None) == covers, (role, text, said)
+            if said and any(map(rules.Rule(role=role).covers, sites)):
+                assert "those blocks are not in it" in said
+            elif said:
+                assert f"it has no {role}-attention" in said
+
+
+def test_blocks_of_a_model_nobody_knows_cover_nothing(pack):
+    network, rules, idle = torch.nn.Linear(1, 1), pack.attention.rules, pack.attention.info.idle
+    assert idle(network, None, rules.Rule("sdpa")) is None
+    assert "leave blocks empty" in idle(network, None, rules.Rule("sdpa", blocks=((0, 1),)))
+
+
+def test_nodes_tell_that_they_cover_nothing(lab):
+    def shown(node, **widgets):
+        values = {i.id: i.default for i in node.GET_SCHEMA().inputs if hasattr(i, "default") and i.default is not None}
+        return node.execute(**{**values, "model": lab.model, **widgets}).ui.as_dict()["text"][0]
+
+    nodes = lab.pack.nodes
+    silent = {
+        nodes.backend.VideoAttentionBackend: {"role": "spatial", "backend": "sdpa"},
+        nodes.pattern.VideoAttentionStrength: {"blocks": "90-99", "temperature": 0.5},
+        nodes.guidance.VideoAttentionEnhance: {"blocks": "90-99"},
+        nodes.guidance.VideoAttentionNormalizedAttentionGuidance: {"blocks": "90-99", "negative": lab.prompt[1]},
+        nodes.pattern.VideoAttentionPattern: {"blocks": "90-99", "pattern": {"pattern": "spatial"}},
+    }
+    for node, widgets in silent.items():
+        words = "This node covers none of the model's attention calls"
+        assert words in shown(node, **widgets), node
+        assert words not in shown(node, **{k: v for k, v in widgets.items() if k not in ("role", "blocks")}), node

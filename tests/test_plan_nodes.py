@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -115,14 +119,114 @@ def saved_steps(tmp_path):
     return json.loads((tmp_path / "video_attention_plans" / "mine.json").read_text())["steps"]
 
 
-@pytest.mark.parametrize("name", ["", ".json", "../x", "a/b", "a\\b", ".hidden", "x" * 101, "nul\x00", "C:x"])
-def test_a_name_cannot_leave_the_folder(bench, name):
+BAD_NAMES = {
+    "may hold letters": ["", ".json", "../x", "a/b", "a\\b", ".hidden", "nul\x00", "C:x", "sub\\plan.json", "a\nb"],
+    "Windows takes off": ["plan ", " plan", "plan.", "plan. .json"],
+    "a device's name on Windows": ["CON", "nul", "aux.v2", "com1", "Lpt9.json", "prn .x", "COM\u00b2"],
+    "more than the 200 that a name may have": ["x" * 201, "\u65e5" * 100],
+    "is not a name": [5, True, None, ["a"], {"a": 1}],
+}
+
+
+@pytest.mark.parametrize(("why", "name"), [(why, name) for why, names in BAD_NAMES.items() for name in names])
+def test_a_name_that_some_system_cannot_keep_is_a_sentence(bench, why, name):
     for node, first in (
         (bench.plan.VideoAttentionSavePlan, None),
         (bench.plan.VideoAttentionLoadPlan, bench.lab.model),
     ):
-        with pytest.raises(ValueError, match=r"filename: .* may hold letters"):
+        with pytest.raises(ValueError, match=f"^filename: .*{why}") as said:
             node.execute(first, name)
+        assert len(str(said.value)) < 200
+    # Judged before anything runs: Calibrate in front of it takes minutes.
+    for node in (bench.plan.VideoAttentionSavePlan, bench.plan.VideoAttentionLoadPlan):
+        assert name is None or why in node.validate_inputs(name)
+
+
+@pytest.mark.parametrize("name", ["plan", "fast 0.1", "\u65e5\u672c", "contact", "console.log", "x" * 200])
+def test_other_names_are_taken(bench, saved, name):
+    bench.plan.VideoAttentionSavePlan.execute(saved["plan"], name)
+    assert load(bench, name=f"{name}.json")[1] == saved["plan"]
+    assert bench.plan.VideoAttentionSavePlan.validate_inputs(name) is True
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_file_that_an_editor_has_saved_is_read(bench, saved, tmp_path, encoding, ending):
+    file = tmp_path / "video_attention_plans" / "mine.json"
+    file.write_bytes(file.read_text().replace("\n", ending).encode(encoding))
+    assert load(bench)[1] == saved["plan"]
+
+
+def test_writers_of_one_name_leave_one_whole_plan(bench, saved, tmp_path):
+    plans, path = bench.lab.pack.nodes._plans, tmp_path / "video_attention_plans" / "mine.json"
+    wanted = [replace(saved["plan"], steps=saved["plan"].steps * many, sampling=str(many)) for many in (1, 100)]
+
+    def work(plan):
+        for _ in range(30):
+            plans.write(plan, path)
+            assert plans.read(path) in wanted
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, wanted * 2))
+    assert [file.name for file in path.parent.iterdir()] == ["mine.json"]
+
+
+def test_a_plan_that_cannot_be_written_leaves_the_old_one_and_nothing_else(bench, saved, tmp_path, monkeypatch):
+    plans, path = bench.lab.pack.nodes._plans, tmp_path / "video_attention_plans" / "mine.json"
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(path), "replace", full)
+    with pytest.raises(ValueError, match=r"^filename: mine.json cannot be written in user/.*: No space left on device"):
+        plans.write(replace(saved["plan"], sampling="other"), path)
+    assert plans.read(path) == saved["plan"] and [file.name for file in path.parent.iterdir()] == ["mine.json"]
+
+
+def test_what_a_killed_writer_left_is_removed_once_it_is_old(bench, saved, tmp_path):
+    folder = tmp_path / "video_attention_plans"
+    for name, age in (("old.part", 7200), ("new.part", 0)):
+        (folder / name).write_text("x")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    bench.plan.VideoAttentionSavePlan.execute(saved["plan"], "mine")
+    assert sorted(file.name for file in folder.iterdir()) == ["mine.json", "new.part"]
+
+
+def test_no_plan_is_written_that_could_not_be_read(bench, saved, tmp_path):
+    plans, path = bench.lab.pack.nodes._plans, tmp_path / "video_attention_plans" / "mine.json"
+    with pytest.raises(ValueError, match="steps is not a list of at most 1024"):
+        plans.write(replace(saved["plan"], steps=saved["plan"].steps[:1] * 1025), path)
+    assert plans.read(path) == saved["plan"]
+
+
+class Control:
+    """What ComfyUI's ControlNet is to a condition: an object with numbers on it."""
+
+    def __init__(self, strength):
+        self.strength, self.hint = strength, torch.ones(2)
+
+
+def test_what_was_measured_with_another_control_is_not_taken(bench):
+    def known(control):
+        (positive, _), *others = bench.lab.prompt[0]
+        job = bench.plan._job(
+            bench.lab.model, [[positive, {"control": control}]], bench.lab.prompt[1], {"samples": LATENT}, 0, 2, 1.0,
+            "euler", "simple",
+        )[0]  # fmt: skip
+        return bench.plans.remembered(job)
+
+    control = Control(0.1)
+    known(control)["found"] = True
+    assert known(control)
+    control.strength = 0.9
+    assert not known(control)
+    control.strength, control.hint = 0.1, torch.zeros(2)
+    assert not known(control)
+    # A freed object's place in memory is given to the next one.
+    for _ in range(20):
+        found = known(Control(0.5))
+        assert not found
+        found["found"] = True
 
 
 @pytest.mark.parametrize(
@@ -145,8 +249,6 @@ def test_a_file_that_is_not_there_is_a_sentence(bench):
 
 
 def test_a_changed_file_is_read_again(bench, saved, tmp_path):
-    import os
-
     node, file = bench.plan.VideoAttentionLoadPlan, tmp_path / "video_attention_plans" / "mine.json"
     before = node.fingerprint_inputs("mine.json")
     os.utime(file, ns=(1, 1))

@@ -44,7 +44,7 @@ class TemporalConfig:
         if self.frames not in (IN_GRID, IN_BATCH):
             raise ValueError(f"frames is {self.frames!r}, not {IN_GRID!r} or {IN_BATCH!r}.")
         if not self.blocks or min(self.blocks) < 0 or len(set(self.blocks)) < len(self.blocks):
-            raise ValueError(f"blocks is {list(self.blocks)}, not a list of different block numbers.")
+            raise ValueError(f"blocks is {str(list(self.blocks))[:60]}, not a list of different block numbers.")
         if self.hidden < 1:
             raise ValueError(f"hidden is {self.hidden}, not a number of channels.")
 

@@ -25,6 +25,8 @@ from .axes import (
 from .temporal import TemporalBlocks, TemporalConfig
 
 ENTRY = "video_attention_blocks"
+# Characters of a file's own description.
+MOST_TEXT = 1 << 16
 # For each class: the names of its arguments, and the dataclass of each.
 KINDS = {
     SpatialAttention: {"dims": Dims},
@@ -55,22 +57,50 @@ def load(path: Path, ops=torch.nn) -> torch.nn.Module:
     name = Path(path).name
     try:
         with safetensors.safe_open(path, "pt") as file:
-            entry = (file.metadata() or {}).get(ENTRY)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{name} is no safetensors file: {error}.") from None
+            entry, count = (file.metadata() or {}).get(ENTRY), len(file.keys())
+    except Exception as error:
+        raise ValueError(f"{name} is no safetensors file: {_short(error)}.") from None
     if entry is None:
         raise ValueError(f"{name} holds no attention blocks: its metadata have no entry {ENTRY!r}.")
     try:
-        described = json.loads(entry)
+        described = _read(entry, count)
         with torch.device("meta"):
             wanted = _build(described, torch.nn)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{name}: the metadata entry {ENTRY!r} describes no blocks known here: {error}.") from None
+    except Exception as error:  # what a file says may be anything, and so may the layers that are asked for it
+        text = _short(error)
+        raise ValueError(f"{name}: the metadata entry {ENTRY!r} describes no blocks known here: {text}.") from None
     found = load_file(path)
     _compare(wanted.state_dict(), found, name)
     module = _build(described, ops)
     module.load_state_dict(found, assign=True)
     return module.requires_grad_(False)
+
+
+def _short(error: Exception) -> str:
+    """The first line of an error, without its full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].removesuffix(".")
+
+
+def _read(entry: str, weights: int) -> dict:
+    """The description in the metadata. ValueError for one that no file with so many weights can mean: layers are made
+    for all that it names."""
+    if len(entry) > MOST_TEXT:
+        raise ValueError(f"it has {len(entry)} characters, more than {MOST_TEXT}")
+    described = json.loads(entry)
+    for field, values in described.items():
+        for name, value in values.items() if field != "kind" else ():
+            if not all(map(_plain, value if isinstance(value, list) else [value])):
+                raise ValueError(f"{name[:40]} of {field[:40]} cannot be {repr(value)[:40]}")
+            if isinstance(value, list) and len(value) > weights:
+                raise ValueError(f"{name[:40]} has {len(value)} entries, the file {weights} weights")
+    return described
+
+
+def _plain(value) -> bool:
+    """Whether this is a short text, a count or size, or a finite number."""
+    if isinstance(value, str):
+        return len(value) <= 100
+    return type(value) in (int, float) and 0 <= value < 1 << 31
 
 
 def _argument(module, name):
@@ -95,10 +125,13 @@ def _build(described: dict, ops) -> torch.nn.Module:
 
 def _compare(wanted: dict, found: dict, name: str) -> None:
     """ValueError about the first weight that is missing, needless or of another shape."""
+    for key, value in found.items():
+        if not value.is_floating_point():
+            raise ValueError(f"{name}: the weight {key[:100]} is of {value.dtype}, not of fractions.")
     wanted, found = ({key: tuple(value.shape) for key, value in weights.items()} for weights in (wanted, found))
     for key in sorted(wanted.keys() | found.keys()):
         if wanted.get(key) != found.get(key):
             raise ValueError(
-                f"{name}: the weight {key} is {found.get(key) or 'missing'}, its metadata ask for "
+                f"{name}: the weight {key[:100]} is {found.get(key) or 'missing'}, its metadata ask for "
                 f"{wanted.get(key) or 'no such weight'}."
             )
