@@ -7,6 +7,7 @@ import textwrap
 from PIL import Image, ImageDraw, ImageFont
 
 from .choose import HOST_RUN
+from .owner import OTHER
 from .registry import HOST, names
 from .report import Report, fallback_lines, headline, passed_over_lines
 from .site import SELF
@@ -103,11 +104,11 @@ def _reasons(report: Report) -> list[str]:
 
 def _colour(used: str, role: str) -> tuple[int, int, int]:
     """The kernel's colour, lighter for other roles than self-attention."""
-    if used.startswith((HOST, "other override")):
-        return HOST_COLOUR
     if used in names():
         found = COLOURS[names().index(used) % len(COLOURS)]
-    else:  # a pattern, with its engine in brackets
+    elif used.startswith((HOST, OTHER)) or not used.endswith(")") and ": " not in used:  # ComfyUI or another pack
+        return HOST_COLOUR
+    else:  # a pattern, with its engine in brackets, or what a guidance does
         found = PATTERN_COLOURS[sum(used.encode()) % len(PATTERN_COLOURS)]
     return found if role == SELF else tuple(round(0.6 * part + 0.4 * ground) for part, ground in zip(found, PAPER))
 

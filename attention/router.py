@@ -11,6 +11,7 @@ from .decide import Incoming, UnsupportedAttention, decide, run_kernel, sentence
 from .guidance import nag
 from .layout import from_heads, to_heads, to_mask
 from .moment import IDLE, MOMENT, locate
+from .owner import owner
 from .rules import ERROR, GUARD_EVERY, Rule
 from .site import site_of
 from .tally import Record, Tally, end_span, start_span
@@ -231,8 +232,7 @@ class Router:
     def _next_name(self, func) -> str:
         if self.previous is None:
             return f"{registry.HOST} ({getattr(func, '__qualname__', 'unknown').removeprefix('attention_')})"
-        name = getattr(self.previous, "__qualname__", type(self.previous).__qualname__)
-        return f"other override ({name})"
+        return owner(self.previous)
 
 
 def in_heads(out: torch.Tensor, heads: int) -> torch.Tensor:

@@ -197,7 +197,10 @@ def test_picture_of_an_empty_run():
     assert picture.mode == "RGB" and pixels(picture, draw.PAPER) < picture.width * picture.height
 
 
-@pytest.mark.parametrize("used", [*registry.names(), HOST, "other override (their_node)"])
+@pytest.mark.parametrize(
+    "used",
+    [*registry.names(), HOST, "other override (their_node)", "ComfyUI-KJNodes", "ComfyUI's Model Sparse Attention"],
+)
 def test_every_bar_has_its_colour(used):
     tally = Tally()
     add(tally, SELF, 0, used, 1)
