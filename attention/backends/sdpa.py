@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from ..backend import HALVES, MAX_BLOCKS, Backend, Limits
 from ..call import Call
 from ..layout import dense_rows, expand_kv
+from ..operators import sdpa
 
 # Attention over time at each place has batches of any size; ComfyUI splits them here too.
 MAX_BATCH = 2**15
@@ -19,7 +20,7 @@ def attend(q, k, v, mask=None, scale=None):
     if q.shape[0] > MAX_BATCH:
         parts = (part(t, q.shape[0]) for t in (q, k, v, mask))
         return torch.cat([attend(*some, scale=scale) for some in zip(*parts)])
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=k.shape[1] != q.shape[1])
+    return sdpa(q, k, v, attn_mask=mask, scale=scale, enable_gqa=k.shape[1] != q.shape[1])
 
 
 def part(t, batch):

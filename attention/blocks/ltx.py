@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..operators import sdpa
 from .rope import rotary_tables, rotate, token_positions
 
 Grid = tuple[int, int, int]
@@ -60,14 +61,14 @@ class LTXConfig:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
     """Softmax attention over all tokens. q, k, v: (B, H, L, D); returns (B, H, L, D)."""
-    return F.scaled_dot_product_attention(q, k, v)
+    return sdpa(q, k, v)
 
 
 def attend_inside_frames(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
     """Softmax attention inside each of the T frames only. q, k, v: (B, H, L, D); returns (B, H, L, D)."""
     frames = grid[0]
     q, k, v = (x.unflatten(2, (frames, -1)).transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2, 3)
+    return sdpa(q, k, v).transpose(1, 2).flatten(2, 3)
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ class Attention(torch.nn.Module):
     def over_prompt(self, x: Tensor, prompt: Tensor, bias: Tensor | None) -> Tensor:
         """Cross-attention; x: (B, L, W), prompt: (B, N, W), bias: (B, 1, 1, N) or None; returns (B, L, W)."""
         q, k, v = (z.transpose(1, 2) for z in self.project(x, prompt))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        out = sdpa(q, k, v, attn_mask=bias)
         return self.to_out(out.transpose(1, 2).flatten(2))
 
 

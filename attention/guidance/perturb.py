@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
 from ..call import Call
 from ..layout import expand_kv
+from ..operators import sdpa
 from ..site import AUDIO_SELF, SPATIAL, TEMPORAL, Site
 from ..tokens import Place
 
@@ -50,7 +50,7 @@ class Perturbation:
             for others in (slice(0, start), slice(stop, q.shape[2])):
                 if others.start < others.stop:
                     rows = mask if mask is None or mask.shape[-2] == 1 else mask[..., others, :]
-                    seen = scaled_dot_product_attention(q[:, :, others], k, v, attn_mask=rows, scale=scale)
+                    seen = sdpa(q[:, :, others], k, v, attn_mask=rows, scale=scale)
                     out[:, :, others] = seen
             return out
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 
 from .. import registry
 from ..call import Call
 from ..grid import CUBE, RASTER
 from ..layout import expand_kv
+from ..operators import sdpa
 from ..patterns import flop_ratio, on, parts
 from ..patterns.blocks import split_heads
 from ..tokens import BOTH, Grid, Place
@@ -97,10 +97,10 @@ class Runner:
 def dense_rest(q, k, v, scale: float | None) -> torch.Tensor:
     """Attention of other tokens to all: q: (B, H, S, D), k, v: (B, Hkv, L, D) -> (B, H, S, D). Repeats no k and v."""
     if k.shape[1] == q.shape[1]:
-        return F.scaled_dot_product_attention(q, k, v, scale=scale)
+        return sdpa(q, k, v, scale=scale)
     # Heads that share keys become queries of one head: enable_gqa repeats where no kernel has it.
     group = q.shape[1] // k.shape[1]
-    out = F.scaled_dot_product_attention(q.unflatten(1, (-1, group)).flatten(2, 3), k, v, scale=scale)
+    out = sdpa(q.unflatten(1, (-1, group)).flatten(2, 3), k, v, scale=scale)
     return out.unflatten(2, (group, -1)).flatten(1, 2)
 
 

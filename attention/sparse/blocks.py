@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ..grid import CUBE
+from ..operators import sdpa
 from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, arrange, pool, select
 from .engine import Engine, Task, joined, scratch_bytes
 from .held import at_once
@@ -51,7 +52,7 @@ def run(video, sinks, scale, plan: Plan, hold=at_once) -> torch.Tensor:
         picked = (t.index_select(0, keys.flatten()).view(len(rows), -1, dim) for t in (k, v))
         some_k, some_v = (joined(t, s[head])[:, None] for t, s in zip(picked, fixed))
         bias = additive(hidden, lengths, seen.flatten(0, 2)[rows], some_k.shape[2], q.dtype)
-        out[rows] = F.scaled_dot_product_attention(q[rows, None], some_k, some_v, bias, scale=scale)[:, 0]
+        out[rows] = sdpa(q[rows, None], some_k, some_v, bias, scale=scale)[:, 0]
     out = out.view(batch, heads, -1, dim)[:, :, :tokens]
     return out if plan.inverse is None else out.index_select(2, plan.inverse)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from ..grid import RASTER
+from ..operators import sdpa
 from ..patterns.spatial import Spatial
 from ..patterns.temporal import Temporal
 from .engine import Engine, Task, joined
@@ -37,14 +37,14 @@ def spatial(q, k, v, sink_k, sink_v, scale):
     Frames become the batch, so that a kernel which writes (batch, tokens, heads, D) writes the video in its own order.
     """
     q, k, v = (t.transpose(0, 1) for t in (q, k, v))
-    out = F.scaled_dot_product_attention(q, joined(k, sink_k), joined(v, sink_v), scale=scale)
+    out = sdpa(q, joined(k, sink_k), joined(v, sink_v), scale=scale)
     return out.transpose(1, 2).flatten(0, 1).transpose(0, 1)
 
 
 def temporal(q, k, v, sink_k, sink_v, scale):
     """As `spatial`; here places become the heads, for the same reason."""
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    out = F.scaled_dot_product_attention(q, joined(k, sink_k[:, None]), joined(v, sink_v[:, None]), scale=scale)
+    out = sdpa(q, joined(k, sink_k[:, None]), joined(v, sink_v[:, None]), scale=scale)
     return out.transpose(1, 2).flatten(1, 2)
 
 

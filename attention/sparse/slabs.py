@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import groupby
 
 import torch
-import torch.nn.functional as F
 
 from ..grid import RASTER
+from ..operators import sdpa
 from ..patterns import on
 from .engine import Engine, Task, joined
 
@@ -48,7 +48,7 @@ def run(video, sinks, scale, plan) -> torch.Tensor:
     # (batch, tokens, heads, D) in memory, as torch's kernels write and hosts read: both copies run straight.
     out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], q.shape[3]).transpose(1, 2)
     for queries, keys in plan:
-        out[:, :, queries] = F.scaled_dot_product_attention(
+        out[:, :, queries] = sdpa(
             q[:, :, queries], joined(k[:, :, keys], sink_k), joined(v[:, :, keys], sink_v), scale=scale
         )
     return out

@@ -8,9 +8,9 @@ from itertools import product
 from math import gcd
 
 import torch
-import torch.nn.functional as F
 
 from ..grid import TILE, boxes, order, size_of
+from ..operators import sdpa
 from ..patterns import on
 from ..patterns.layout import Tile, tile_of
 from ..tokens import Grid
@@ -208,7 +208,7 @@ def attend(q, k, v, sinks, scale, plan: Plan, some: Group, members: slice, out) 
         seen = plan.relation.mask_mod(0, 0, rows[:, :, None], columns[:, None, :])
         bias = additive(seen[None], sinks[0].shape[1], q.dtype)
     k, v = (joined(t, s.unsqueeze(1)) for t, s in zip((k, v), sinks))
-    result = F.scaled_dot_product_attention(one, k, v, attn_mask=bias, scale=scale)
+    result = sdpa(one, k, v, attn_mask=bias, scale=scale)
     out.index_copy_(1, queries.flatten(), result.flatten(1, 2))
 
 
