@@ -37,10 +37,10 @@ def set_by_host(attention: Callable) -> bool:
     return SETTER in getattr(attention, "__qualname__", "") and _module(attention).startswith("comfy.")
 
 
-def chained(attention: Callable, kind: type, depth: int = 4) -> bool:
-    """Whether an object of `kind` can be found in what an override holds: it then has somebody to pass calls on to."""
+def chained(attention: Callable, matches: Callable[[object], bool], depth: int = 4) -> bool:
+    """Whether what `matches` can be found in what an override holds: only then it can pass calls on to it."""
     held = tuple(_held(attention)) if depth else ()
-    return any(isinstance(each, kind) for each in held) or any(chained(each, kind, depth - 1) for each in held)
+    return any(map(matches, held)) or any(chained(each, matches, depth - 1) for each in held)
 
 
 def _held(attention) -> Iterator:

@@ -102,8 +102,8 @@ def summarise(tally: Tally) -> Report:
     unplaced: Counter = Counter()
     ruled, measured = 0, {}
     for record in tuple(tally.records.values()):
-        row = rows.setdefault((record.site.role, record.used), Row(record.site.role, record.used))
-        _add(row, record)
+        if record.answered:
+            _add(rows.setdefault((record.site.role, record.used), Row(record.site.role, record.used)), record)
         if record.fell_back:
             fallbacks[record.site.role, record.wanted, record.reason] += record.fell_back
         if record.unshaped:
@@ -113,7 +113,7 @@ def summarise(tally: Tally) -> Report:
         for name, reason in record.passed_over.items():
             passed_over[name, reason] += record.calls
         if record.site.family and record.site.role in SIDES and record.place and isinstance(record.place, str):
-            unplaced[record.site.role, record.place] += record.calls
+            unplaced[record.site.role, record.place] += record.answered
         if record.choice is not None:
             measured[_trials(record)] = None
     ordered = tuple(sorted(rows.values(), key=lambda row: (-row.calls, row.role, row.used)))
@@ -147,12 +147,12 @@ def _trials(record: Record) -> str:
 
 def _add(row: Row, record: Record) -> None:
     seconds = record.seconds()
-    row.calls += record.calls
+    row.calls += record.answered
     row.seconds += seconds
     if record.site.block is not None:
         row.blocks.add(record.site.block)
         calls, before = row.by_block.get(record.site.block, (0, 0.0))
-        row.by_block[record.site.block] = (calls + record.calls, before + seconds)
+        row.by_block[record.site.block] = (calls + record.answered, before + seconds)
     if record.call is not None:
         row.tokens.add((record.call.q_len, record.call.kv_len))
 

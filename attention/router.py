@@ -13,7 +13,7 @@ from .layout import from_heads, to_heads, to_mask
 from .moment import IDLE, MOMENT, locate
 from .owner import owner
 from .rules import ERROR, GUARD_EVERY, Rule
-from .site import site_of
+from .site import CALLER, site_of
 from .tally import Record, Tally, end_span, start_span
 
 _NOTHING: dict = {}
@@ -125,7 +125,7 @@ class Router:
     def _find(self, func, args, kw) -> Record | None:
         """What was decided for this call, counted; None where no rule is in force."""
         options = kw.get("transformer_options") or _NOTHING
-        moment, site = options.get(MOMENT, IDLE), site_of(options)
+        moment, site, caller = options.get(MOMENT, IDLE), site_of(options), options.get(CALLER)
         if not self.rules or self in moment.off:
             return None
         q, k, v, heads, mask, precision, split_in, _ = args
@@ -143,18 +143,25 @@ class Router:
             record = decide(incoming, options, self.rules, active, self._next_name(func), tally)
             tally.records[key] = record
         record.calls += 1
+        if caller is not None:
+            caller.routed += 1
+            if caller.above is not None:
+                # The router above passed it on to another override, and that one to us: a call is counted once.
+                caller.above.below += 1
+                caller.above = None
         return record
 
     def _time(self, run, device, record: Record, func, args, kw):
-        begin = start_span(device)
+        begin, below = start_span(device), record.below
         out = run(record, func, args, kw)
-        record.spans.append(end_span(begin, device))
+        if record.below == below:
+            record.spans.append(end_span(begin, device))
         return out
 
     def _run(self, record: Record, func, args, kw):
         if record.kernel is None:
             record.fell_back += record.reason is not None
-            return self._next(func, args, kw)
+            return self._next(func, args, kw, record)
         *inputs, split_out = args
         try:
             out = run_kernel(record.kernel, *inputs, kw.get("scale"))
@@ -169,7 +176,7 @@ class Router:
     def _run_containers(self, record: Record, func, args, kw):
         if record.kernel is None and record.strength is None:
             record.fell_back += record.reason is not None
-            return self._pass_on(args, kw)
+            return self._pass_on(args, kw, record)
         if record.strength is not None:
             return self._strengthen(record, func, _each(args, "take"), kw)
         q, *_, precision, _, _ = args
@@ -207,7 +214,7 @@ class Router:
         """After a kernel failed: the render goes on without it."""
         self._give_up(record, error, func)
         record.fell_back += 1
-        return self._next(func, args, kw)
+        return self._next(func, args, kw, record)
 
     def _give_up(self, record: Record, error: Exception, func) -> None:
         """Not this kernel again for this site and geometry; UnsupportedAttention where the rule wants errors."""
@@ -217,17 +224,21 @@ class Router:
             raise UnsupportedAttention(sentence(record.used, record.site, record.call, reason)) from error
         record.reason, record.kernel, record.used = reason, None, self._next_name(func)
 
-    def _next(self, func, args, kw):
-        return _answer(func if self.previous is None else partial(self.previous, func), args, kw)
+    def _next(self, func, args, kw, record: Record | None = None):
+        if self.previous is None:
+            return _answer(func, args, kw)
+        return _answer_below(partial(self.previous, func), args, kw, record)
 
-    def _pass_on(self, args, kw):
+    def _pass_on(self, args, kw, record: Record | None = None):
         """`_next` for containers: they stay closed for an override or a host that takes them so."""
         if self.previous is None:
             # ComfyUI sets the name on each of its functions that opens containers; another pack's may not.
             closed = self.host if hasattr(self.host, "container_function") else None
         else:
             closed = getattr(self.previous, "container_function", None)
-        return self._next(self.host, _each(args, "take"), kw) if closed is None else _answer(closed, args, kw)
+        if closed is None:
+            return self._next(self.host, _each(args, "take"), kw, record)
+        return _answer_below(closed, args, kw, record)
 
     def _next_name(self, func) -> str:
         if self.previous is None:
@@ -246,6 +257,18 @@ def _answer(attention, args, kw) -> torch.Tensor:
         q, k, v, heads, mask=mask, attn_precision=precision, skip_reshape=split_in, skip_output_reshape=split_out, **kw
     )
     return in_heads(out, heads) if split_out else out
+
+
+def _answer_below(attention, args, kw, record: Record | None) -> torch.Tensor:
+    """What another override gives: should it ask a router of ours below it, `record` learns that the call was its."""
+    caller = (kw.get("transformer_options") or _NOTHING).get(CALLER)
+    if caller is None or record is None:
+        return _answer(attention, args, kw)
+    above, caller.above = caller.above, record
+    try:
+        return _answer(attention, args, kw)
+    finally:
+        caller.above = above
 
 
 def _each(args, method: str) -> tuple:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import registry
+from .guidance.nag import NAME as NAG
 from .guidance.nag import Nag
 from .guidance.perturb import Perturbation
 from .site import COVERS, ROLES, Site
@@ -67,6 +68,15 @@ class Rule:
     def kind(self) -> str:
         """Which field this rule is about; "" for the backend's."""
         return next((kind for kind in ("shape", "strength", "extra", "nag") if getattr(self, kind) is not None), "")
+
+    @property
+    def label(self) -> str:
+        """What it asks for, in a word or two."""
+        if self.shape is not None:
+            return f"pattern {self.shape.pattern.name}"
+        if self.extra is not None:
+            return self.extra.name
+        return {"strength": "strength", "nag": NAG}.get(self.kind) or f"backend {self.backend}"
 
     @property
     def always(self) -> bool:

@@ -50,11 +50,15 @@ class Caller:
 
     A traced hook may not copy the options to add a Site: the graph would look each of today's keys up, KeyError once
     one is gone. live: whether an evaluation is on; a cleared model keeps a Caller for the graphs that look it up.
+    routed: attention calls that came to a router of ours. above: the Record of a call that such a router has just
+    passed on to another pack's override, which may ask a router below it.
     """
 
     def __init__(self, live: bool = False):
         self.live = live
         self.tag: Tag | None = None
+        self.routed = 0
+        self.above = None
 
 
 def site_of(options) -> Site | None:

@@ -20,10 +20,12 @@ class Record:
     kernel: what runs, None for the host's own attention. wanted: the backend the user's rule names, None without a
     rule. used: what runs. reason: why `used` is not `wanted`. passed_over: backends `auto` would have preferred.
     choice: what `auto` measured, None when it did not. unshaped: the pattern the user's rule names and why the call
-    stays dense. strength: what is done to the call whatever runs it.
+    stays dense. strength: what is done to the call whatever runs it. below: how many of `calls` went through another
+    pack's override to a router of ours below it, whose Record counts them.
     """
 
     __slots__ = (
+        "below",
         "call",
         "calls",
         "choice",
@@ -49,11 +51,17 @@ class Record:
         self.passed_over: dict[str, str] = {}
         self.choice = None
         self.calls = 0
+        self.below = 0
         self.fell_back = 0
         self.guard = False
         self.spans: list = []
         self.unshaped: tuple[str, str] | None = None
         self.strength = None
+
+    @property
+    def answered(self) -> int:
+        """Calls that were answered here. With timing on, each leaves one span."""
+        return self.calls - self.below
 
     def seconds(self) -> float:
         """Time spent in this record's calls, as far as it was measured."""
@@ -98,7 +106,7 @@ class Tally:
     def mark(self) -> None:
         """A step is over. Without any evaluation before it, nothing is known of it."""
         if self.begun is not None:
-            counts = {key: record.calls for key, record in tuple(self.records.items())}
+            counts = {key: record.answered for key, record in tuple(self.records.items())}
             self.marks.append((time.perf_counter(), counts))
 
 

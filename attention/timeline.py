@@ -69,7 +69,8 @@ def live_text(tally: Tally, total: int) -> str:
     reasons: dict[tuple[str, str, str], int] = {}
     for record in tuple(tally.records.values()):
         row = record.site.role, record.used
-        rows[row] = rows.get(row, 0) + record.calls
+        if record.answered:
+            rows[row] = rows.get(row, 0) + record.answered
         if record.fell_back and record.wanted not in (None, HOST):
             why = record.site.role, record.wanted, record.reason
             reasons[why] = reasons.get(why, 0) + record.fell_back

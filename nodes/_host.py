@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy.ldm.modules import attention as host_attention
 from comfy.patcher_extension import WrappersMP
 
-from ..attention import info, registry
+from ..attention import info, registry, taken
 from ..attention.bench import Bench
 from ..attention.family import Family
 from ..attention.moment import MOMENT, Moment
@@ -134,6 +134,10 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
 
 
 def _note_what_is_missing(tally: Tally, options: dict, family: Family | None) -> None:
+    top = options.get(SLOT)
+    if tally.records and isinstance(top, Router):
+        routers = tuple(r for r in options[ROUTERS].members if r not in options[MOMENT].off)
+        tally.notes += taken.unreached(tally, top, routers)
     if family is not None and family.unsupported:
         tally.notes.append(f"not supported: {family.unsupported}.")
     elif not tally.records and isinstance(options.get(SLOT), Router):

@@ -29,7 +29,13 @@ FOLDER = "video_attention_plans"
 # Of a plan that is being written. LONGEST: bytes of a file's name without its ending; systems allow 255 in all.
 PART, LONGEST = ".part", 200
 # Names of devices on Windows, with any ending: a file of that name cannot be made there.
-RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789\u00b9\u00b2\u00b3")}
+RESERVED = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789\u00b9\u00b2\u00b3"),
+}
 KERNELS, BOTH, PATTERNS = "kernels", "kernels and patterns", "patterns"
 SHAPES = (
     patterns.TemporalWindow(9),

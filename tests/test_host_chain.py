@@ -194,6 +194,65 @@ def test_two_nodes_with_another_pack_between(lab):
     assert len(seen) == BLOCKS * STEPS
 
 
+def between(lab, model, chain: bool):
+    """The model behind a node of ComfyUI-KJNodes, as ComfyUI names that pack's modules."""
+    patched, seen = foreign(model, chain)
+    patched.model_options["transformer_options"][SLOT].__module__ = "/u/custom_nodes/ComfyUI-KJNodes.nodes.attention"
+    return patched, seen
+
+
+@pytest.mark.parametrize("timing", [False, True])
+def test_a_call_that_two_of_ours_see_is_counted_once(lab, timing):
+    """The upper one passes it on to another pack, which asks the lower one: it ran there."""
+    middle, seen = between(lab, lab.backend(role="self", timing=timing), chain=True)
+    model = lab.backend(middle, "sdpa math", role="cross", timing=timing)
+    report = lab.report(lab.sample(model))
+    assert lab.calls_of(report) == {("cross", "sdpa math"): BLOCKS * STEPS, ("self", "sdpa"): BLOCKS * STEPS}
+    assert report.calls == report.ruled == CALLS and len(seen) == BLOCKS * STEPS
+    assert all(sum(lap.calls.values()) == CALLS / STEPS for lap in report.laps)
+    assert all(set(lap.attention) == set(lap.calls if timing else ()) for lap in report.laps)
+    assert not any("Without effect" in note for note in report.notes)
+
+
+def test_what_fell_back_to_a_rule_below_is_counted_once_and_told(lab):
+    middle, _ = between(lab, lab.backend(backend="reference"), chain=True)
+    report = lab.report(lab.sample(lab.backend(middle, "sage")))
+    assert lab.calls_of(report) == {(role, "reference"): BLOCKS * STEPS for role in ("self", "cross")}
+    assert report.ruled == CALLS and sum(report.fallbacks.values()) == CALLS
+
+
+def test_an_override_that_asks_twice_is_counted_as_it_asks(lab):
+    """Half of the heads each: two calls of ours, one of the router above."""
+    lower = lab.backend()
+    router = lower.model_options["transformer_options"][SLOT]
+
+    def halves(func, q, k, v, heads, *args, **kwargs):
+        parts = zip(*(t.chunk(2, dim=-1) for t in (q, k, v)), strict=True)
+        return torch.cat([router(func, *part, heads // 2, *args, **kwargs) for part in parts], dim=-1)
+
+    lower.model_options["transformer_options"][SLOT] = halves
+    report = lab.report(lab.sample(lab.backend(lower, "sdpa math", role="cross")))
+    assert lab.calls_of(report)["cross", "sdpa math"] == BLOCKS * STEPS
+    assert set(lab.calls_of(report)) == {("cross", "sdpa math"), ("self", "sdpa")}
+
+
+@pytest.mark.parametrize(
+    ("chain", "upper", "told"),
+    [
+        (False, "cross", "ComfyUI-KJNodes was set behind and passes nothing on. Place ComfyUI-KJNodes first."),
+        (True, "all", "ComfyUI-KJNodes and what was set behind it took every call."),
+    ],
+)
+def test_rules_that_no_call_reached_are_named(lab, chain, upper, told):
+    middle, _ = between(lab, lab.backend(role="self"), chain)
+    report = lab.report(lab.sample(lab.backend(middle, "sdpa math", role=upper)))
+    assert f"Without effect in this run: backend sdpa; {told}" in report.notes
+    assert report.calls == CALLS and ("self", "sdpa") not in lab.calls_of(report)
+    # Cleared rules are not missed.
+    report = lab.report(lab.sample(lab.backend(lab.clear(middle), "sdpa math", role=upper)))
+    assert not any("Without effect" in note for note in report.notes)
+
+
 # --- which report is whose -------------------------------------------------------------------------------------------
 
 
