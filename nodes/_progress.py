@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import comfy.model_management
@@ -33,7 +34,7 @@ class Progress:
 
     def __init__(self, model, total: int):
         self.total, self.seen = total, {}
-        self._bar, self._previews, self._pace = comfy.utils.ProgressBar(total), Previews(model), pace.Pace()
+        self._bar, self._previews, self._pace = Bar(total), Previews(model), pace.Pace()
         self._told = 0.0
 
     def part(self, name: str = "", first: int = 0, size: int = 1, span: tuple | None = None):
@@ -54,7 +55,7 @@ class Progress:
 
     def move(self, value: int, doing: str, preview=None) -> None:
         """The bar to `value`, and a line: `doing` and how long it still takes."""
-        self._bar.update_absolute(value, self.total, preview)
+        self._bar.to(value, self.total, preview)
         now = time.perf_counter()
         self._pace.mark(value, now)
         if now - self._told < APART and value < self.total:
@@ -63,28 +64,87 @@ class Progress:
         say(doing if left is None or value >= self.total else f"{doing}, {pace.to_text(left)} left")
 
 
+class Bar:
+    """ComfyUI's progress bar; what other packs hang into it cannot end a render."""
+
+    def __init__(self, total: int):
+        self._bar, self._safely = comfy.utils.ProgressBar(total), Safely("the progress bar")
+
+    def to(self, value: int, total: int, preview=None) -> None:
+        """Moves it to `value` of `total`, with a preview as the host's bar takes it."""
+        self._safely(lambda: self._bar.update_absolute(value, total, preview))
+
+    def step(self) -> None:
+        """Moves it by one."""
+        self._safely(lambda: self._bar.update(1))
+
+
+class Safely:
+    """Runs what belongs to other packs. An error is logged once and gives None; an interrupt is the user's own wish."""
+
+    def __init__(self, what: str):
+        self.what, self.error = what, None
+
+    def __call__(self, act):
+        try:
+            return act()
+        except comfy.model_management.InterruptProcessingException:
+            raise
+        except Exception as error:  # a previewer may raise anything
+            if self.error is None:
+                logging.warning("Video Attention goes on without %s: %s", self.what, _text_of(error))
+            self.error = error
+            return None
+
+
+def _text_of(error: Exception) -> str:
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception:  # an error whose own text cannot be made
+        return name
+
+
 class Previews:
-    """Pictures of a prediction as ComfyUI's own previewer makes them, several where it makes one."""
+    """Pictures of a prediction as ComfyUI's own previewer makes them, several where it makes one.
+
+    A previewer that fails makes no more of them. It gets a copy, and its random numbers are not the sampler's.
+    """
 
     def __init__(self, model):
-        self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        self._safely = Safely("previews")
+        self._previewer = self._safely(
+            lambda: latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        )
         # Another pack's previewer knows what to do with a clip, or shows it itself.
         self._own = type(self._previewer).__module__ != latent_preview.__name__
         self._not_before = 0.0
 
     def of(self, x0, span: tuple | None) -> tuple | None:
-        """What the host's bar takes, (format, image, largest side), or None when it is too early for another."""
+        """What the host's bar takes, (format, image, largest side), or None without one or too early for another."""
         begun = time.perf_counter()
-        if self._previewer is None or begun < self._not_before:
+        if self._previewer is None or self._safely.error is not None or begun < self._not_before:
             return None
         video = parts_of(x0)[0]
+        cuda = [video.device] if video.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            made = self._safely(lambda: self._made(video, span))
+        if not self._own and video.ndim == 5:
+            now = time.perf_counter()
+            self._not_before = now + (now - begun) * (1 / SHARE - 1)
+        return made
+
+    def _made(self, video: torch.Tensor, span: tuple | None) -> tuple | None:
+        make = self._previewer.decode_latent_to_preview_image
         if self._own or video.ndim != 5:
-            return self._previewer.decode_latent_to_preview_image("JPEG", video)
+            return make("JPEG", video.clone())
         at = frames.spread(*(span or (0, video.shape[2])), PICTURES)
-        made = [self._previewer.decode_latent_to_preview_image("JPEG", video[:, :, t : t + 1]) for t in at]
-        now = time.perf_counter()
-        self._not_before = now + (now - begun) * (1 / SHARE - 1)
-        return made[0] if len(made) == 1 else _together([shot for _, shot, _ in made], made[0][2])
+        made = [make("JPEG", video[:, :, t : t + 1].clone()) for t in at]
+        # None: another pack shows the picture itself.
+        shown = [each for each in made if each is not None]
+        if len(shown) < 2:
+            return shown[0] if shown else None
+        return _together([shot for _, shot, _ in shown], shown[0][2])
 
 
 def _together(pictures: list, edge: int) -> tuple:

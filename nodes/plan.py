@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import comfy.samplers
-import comfy.utils
 from comfy_api.latest import io, ui
 
 from ..attention import draw_plan
 from . import _calibration, _host, _images, _plans, _sampler_inputs, _sampling
 from ._calibration import EACH, ONE
 from ._plans import BOTH, FOLDER, KERNELS, PATTERNS
+from ._progress import Bar
 from ._repeat import Sampling
 
 CATEGORY = "video attention/plan"
@@ -76,8 +76,8 @@ def _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, sche
 
 
 def _bar():
-    bar = comfy.utils.ProgressBar(1)
-    return lambda done, total: bar.update_absolute(done, total)
+    bar = Bar(1)
+    return lambda done, total: bar.to(done, total)
 
 
 def calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: int, ends: str, seeds: int) -> tuple:

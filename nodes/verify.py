@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import comfy.model_management
 import comfy.samplers
-import comfy.utils
 import torch
 from comfy_api.latest import io, ui
 
@@ -17,6 +16,7 @@ from ..attention.measure.compare import compare_clips
 from ..attention.measure.frames import Unmeasurable
 from ..attention.rules import Rule
 from . import _host, _images, _runs, _sampler_inputs, _sampling
+from ._progress import Bar
 from ._repeat import distance
 from .plan import CATEGORY
 
@@ -84,7 +84,7 @@ class _Clock:
 
     def __init__(self, total: int):
         self.seconds, self._times = 0.0, []
-        self._bar = comfy.utils.ProgressBar(total)
+        self._bar = Bar(total)
 
     def run(self, job):
         self._times = []
@@ -96,7 +96,7 @@ class _Clock:
     def _on_step(self, step, x0, x, steps) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         self._times.append(time.perf_counter())
-        self._bar.update(1)
+        self._bar.step()
 
 
 def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified]]:
