@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import triton
+from processes import follow
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -290,4 +293,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # With all its workers, where it was started in a session of its own.
+    follow(lambda: os.killpg(0, signal.SIGKILL))
     sys.exit(main())

@@ -25,6 +25,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from processes import child, follow, wait
+
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 HOME = ROOT / ".host"
@@ -60,6 +62,7 @@ def say(text: str) -> None:
 def main(entry) -> None:
     """Runs a script's entry; a SetUpError becomes its sentence, Ctrl-C a quiet end."""
     # A plain kill must stop the server too, so it unwinds like any exit.
+    follow(lambda: os.kill(os.getpid(), signal.SIGTERM))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(entry())
@@ -86,14 +89,8 @@ def enter_environment(comfyui: Path | None, script: str, extra: tuple[str, ...] 
     host = find_comfyui(comfyui, python)
     install_requirements(python, host, extra)
     if Path(sys.prefix).resolve() != VENV.resolve():
-        arguments = [str(python), str(ROOT / "scripts" / script), *sys.argv[1:]]
-        # Ctrl-C reaches the child as well; wait until it has stopped its server.
-        child = subprocess.Popen(arguments)
-        while True:
-            try:
-                sys.exit(child.wait())
-            except KeyboardInterrupt:
-                continue
+        with child([str(python), str(ROOT / "scripts" / script), *sys.argv[1:]]) as process:
+            sys.exit(wait(process))
     return host
 
 
@@ -220,19 +217,13 @@ def serve(host: Path, base: Path, port: int | None = None, arguments: tuple[str,
     port = free_port(port)
     log = base / "server.log"
     command = [sys.executable, str(ROOT / "scripts" / "launch.py"), str(host), "--port", str(port)]
-    command += ["--disable-auto-launch", "--base-directory", str(base)]
+    command += ["--disable-auto-launch", "--base-directory", str(base), *arguments]
     # Its own process group: Ctrl-C must not end the server before we ask it to.
     apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
-    with open(log, "w") as out:
-        server = subprocess.Popen(
-            [*command, *arguments], stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **apart
-        )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            wait_until_ready(server, address, log)
-            yield address
-        finally:
-            stop(server)
+    with open(log, "w") as out, child(command, 10, stdout=out, stderr=subprocess.STDOUT, **apart) as server:
+        address = f"http://127.0.0.1:{port}"
+        wait_until_ready(server, address, log)
+        yield address
 
 
 def wait_until_ready(server: subprocess.Popen, address: str, log: Path, seconds: float = 180) -> None:
@@ -248,18 +239,9 @@ def wait_until_ready(server: subprocess.Popen, address: str, log: Path, seconds:
     raise SetUpError(f"ComfyUI did not answer within {seconds:.0f} s; its log is {log}.")
 
 
-def stop(server: subprocess.Popen) -> None:
-    if server.poll() is None:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
 def parser(description: str) -> argparse.ArgumentParser:
-    arguments = argparse.ArgumentParser(description=description)
+    # Without abbreviations: pytest's --co is not --comfyui.
+    arguments = argparse.ArgumentParser(description=description, allow_abbrev=False)
     arguments.add_argument(
         "--comfyui", type=Path, metavar="PATH", help="a ComfyUI folder to use instead of the pinned one"
     )

@@ -16,6 +16,8 @@ import sys
 import types
 from pathlib import Path
 
+from processes import follow
+
 
 def stand_in() -> None:
     """Lets torchvision and torchaudio be imported where their compiled halves cannot load."""
@@ -78,4 +80,5 @@ def launch(folder: Path, arguments: list[str]) -> None:
 if __name__ == "__main__":
     # Python put this script's own folder first on the path: its names must not hide ComfyUI's.
     del sys.path[0]
+    follow()
     launch(Path(sys.argv[1]).resolve(), sys.argv[2:])

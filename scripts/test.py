@@ -16,7 +16,9 @@ import tempfile
 from pathlib import Path
 
 import host
+from processes import FOLLOW, child, follow, wait
 
+TESTS, INSIDE_PYTEST = "tests", "--inside-pytest"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -29,7 +31,24 @@ INSIDE = (
 )
 
 
+def everything():
+    """A plugin of pytest that names tests/ where the arguments name no path: pytest would look into every folder."""
+    import pytest
+
+    class Everything:
+        # First: conftest.py, with options of its own, is read for the paths that are known then.
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_load_initial_conftests(self, early_config, args):
+            if not early_config.known_args_namespace.file_or_dir:
+                early_config.known_args_namespace.file_or_dir.append(TESTS)
+                args.append(TESTS)
+
+    return Everything()
+
+
 def main() -> int:
+    if sys.argv[1:2] == [INSIDE_PYTEST]:
+        return run_pytest(sys.argv[2:])
     parser = host.parser(__doc__.splitlines()[0])
     parser.add_argument("--hosts", choices=("all",), help="run the tests inside ComfyUI on every known version")
     options, rest = parser.parse_known_args()
@@ -38,7 +57,7 @@ def main() -> int:
         return run_on_all()
     browser = find_browser() or install_browser()
     with contextlib.nullcontext(lambda: 0) if rest else compiling() as compiled:
-        code = run_tests(folder, browser, rest or ["tests"])
+        code = run_tests(folder, browser, rest)
         code = compiled() or code
     if not browser:
         host.say("Browser tests were skipped: no Chromium. On Debian, as root, this script installs it.")
@@ -46,8 +65,24 @@ def main() -> int:
 
 
 def run_tests(folder: Path, browser: str | None, arguments: list[str]) -> int:
+    """pytest in a process of its own, which ends with this one, its servers and browsers too."""
     environment = {**os.environ, "COMFYUI_PATH": str(folder), "CHROMIUM_PATH": browser or ""}
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=host.ROOT, env=environment).returncode
+    command = [sys.executable, __file__, INSIDE_PYTEST, *arguments]
+    with child(command, cwd=host.ROOT, env=environment) as process:
+        return wait(process)
+
+
+def run_pytest(arguments: list[str]) -> int:
+    import pytest
+
+    def ended(*_) -> None:
+        # As Ctrl-C does: fixtures stop their servers and browsers. Once: they must not be stopped in that.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, ended)
+    follow(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    return int(pytest.main(["-c", f"{TESTS}/pytest.ini", *arguments], plugins=[everything()]))
 
 
 @contextlib.contextmanager
@@ -61,7 +96,10 @@ def compiling():
     command = ["nice", "-n", "19", sys.executable, "scripts/compile_kernels.py", "--check"]
     with tempfile.TemporaryFile("w+") as log:
         # A session of its own: stopped early, it must take its workers along.
-        process = subprocess.Popen(command, cwd=host.ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=host.ROOT, env={**os.environ, FOLLOW: "1"}, stdin=subprocess.PIPE, stdout=log,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
 
         def compiled() -> int:
             code = process.wait()

@@ -9,8 +9,15 @@ import shutil
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
+
+# Nothing may depend on how busy the machine is.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 ROOT = Path(__file__).resolve().parent.parent
 ARTEFACTS = ROOT / "output" / "test"

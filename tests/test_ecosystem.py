@@ -147,7 +147,9 @@ def test_the_art_fits_the_registry():
 
 def test_publishing_names_its_secret_and_holds_none():
     text = (ROOT / ".github" / "workflows" / "publish.yml").read_text()
-    assert "Comfy-Org/publish-node-action@v1" in text
+    # By commit: whoever could move a tag could read the secret.
+    assert all(re.search(r"@[0-9a-f]{40} # v\d+$", used) for used in re.findall(r"uses: (.*)", text))
+    assert "Comfy-Org/publish-node-action@" in text
     assert re.findall(r"personal_access_token: (.*)", text) == ["${{ secrets.REGISTRY_ACCESS_TOKEN }}"]
 
 

@@ -176,7 +176,7 @@ def models(pack):
 
 
 @pytest.mark.parametrize("name", sorted(name for f in families.TABLE if not f.unsupported for name in f.models))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_a_model_is_given_gets_a_layout_or_a_reason(name, models, pack, data):
     """Only what has the axes of a latent can have a grid; anything else is told apart before more is read of it."""

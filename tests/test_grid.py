@@ -14,7 +14,7 @@ GRIDS = st.tuples(SIZES, SIZES, SIZES)
 TILES = st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(GRIDS)
 def test_a_token_and_its_place(grid):
     frames, rows, columns = grid
@@ -24,7 +24,7 @@ def test_a_token_and_its_place(grid):
     assert torch.stack(g.coordinates(grid, torch.arange(prod(grid))), 1).tolist() == [list(place) for place in walk]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(GRIDS, TILES, st.sampled_from(g.ORDERS))
 def test_an_order_is_a_permutation_and_its_inverse(grid, tile, name):
     permutation, inverse = g.order(grid, name, tile)
@@ -34,7 +34,7 @@ def test_an_order_is_a_permutation_and_its_inverse(grid, tile, name):
     assert g.order(grid, name, tile)[0] is permutation, "made twice"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(GRIDS, TILES)
 def test_boxes_hold_every_token_once(grid, tile):
     cut = g.boxes(grid, tile)

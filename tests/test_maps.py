@@ -180,7 +180,7 @@ def test_a_query_that_is_not_there_gets_a_sentence(query, sentence):
 # --- the override ----------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(GRIDS, st.integers(0, 6), st.integers(0, 6), st.data())
 def test_a_planted_key_is_hot_and_nothing_else(grid, before, after, data):
     tokens = Tokens(grid, (Span("text", before),), (Span("audio", after),))

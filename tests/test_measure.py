@@ -115,7 +115,7 @@ def test_a_still_clip_is_steady():
     assert found.notes == ()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(amplitude=st.floats(0.002, 0.2))
 def test_flicker_is_its_amplitude(amplitude):
     clip = make_still()
@@ -225,7 +225,7 @@ def test_a_cut_is_named():
 # --- what cannot be measured, and odd clips --------------------------------------------------------------------------
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.tuples(*(st.integers(1, top) for top in (4, 40, 40, 4))))
 def test_any_size_can_be_measured(shape):
     clip = torch.rand(shape, generator=torch.Generator().manual_seed(0))

@@ -84,13 +84,13 @@ def written_out(pattern, grid):
     return torch.tensor([[sees(q, k) for k in places(grid)] for q in places(grid)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIMPLE, st.tuples(*[st.integers(1, 5)] * 3))
 def test_masks_follow_their_words(pattern, grid):
     assert dense(pattern, grid).equal(written_out(pattern, grid))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(FIXED, GRIDS, st.tuples(*[st.integers(1, 5)] * 3))
 def test_layout_is_the_mask(pattern, grid, tile):
     """The tiles of any box size hold every query once, every key that it sees, and nothing else."""
@@ -109,7 +109,7 @@ def test_layout_is_the_mask(pattern, grid, tile):
     assert relation.density == pytest.approx(truth.double().mean().item())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(FIXED, GRIDS)
 def test_steps_are_boxes_that_see_alike_or_single_parts(pattern, grid):
     """The chooser multiplies `steps`: each is a box size, and every token sees itself whatever the pattern."""
@@ -120,7 +120,7 @@ def test_steps_are_boxes_that_see_alike_or_single_parts(pattern, grid):
         assert all(relation.reach(box)[1] for box in boxes(grid, relation.steps[0]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SOME, GRIDS)
 def test_unions_and_intersections(parts, grid):
     masks = torch.stack([dense(part, grid) for part in parts])
@@ -194,7 +194,7 @@ def test_selected_blocks(pattern, tokens):
             assert found == wanted | own or (pattern == p.MassBlocks(mass=100) and len(found) == keys)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(GRIDS, st.sampled_from(["raster", "tile", "morton", "hilbert"]))
 def test_a_block_mask_is_symmetric_under_its_order(grid, order):
     """Whoever shares a block of keys is seen together, and the own block is always seen."""

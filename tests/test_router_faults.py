@@ -92,7 +92,7 @@ def mask_of(shape: Shape):
     return seen if shape.kind == "bool" else torch.zeros(axes, dtype=shape.dtype).masked_fill(~seen, lowest)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(shape=SHAPES, name=st.sampled_from((*ON_CPU, registry.AUTO)))
 def test_any_call_equals_float64(shape, name):
     torch.manual_seed(shape.seed)

@@ -109,7 +109,7 @@ def test_refuses_or_is_right(pattern, engine):
         assert ran[-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(PATTERNS),
     st.tuples(*[st.integers(1, 8)] * 3),

@@ -39,7 +39,7 @@ def test_equal_numbers_are_one_number(number, tail):
         assert p.flop_ratio(one, GRID, 9) == p.flop_ratio(by_heads, GRID, 9)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(NUMBERS, st.booleans(), st.integers(0, 99))
 def test_every_head_equals_a_run_of_it_alone(numbers, tail, seed):
     place = place_of(GRID, 9)
