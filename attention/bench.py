@@ -11,6 +11,7 @@ from .call import Call
 from .choose import HOST_RUN, Sample, Trial, time_call, try_kernel
 from .decide import Incoming, inspect
 from .layout import to_heads, to_mask
+from .own import NAMED, following, host_function, name_of, own_function
 from .router import in_heads
 from .sparse.proof import worst_error
 from .tokens import Place
@@ -34,17 +35,23 @@ class Bench:
         self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
     ):
         """The override contract of comfy.ldm.modules.attention.wrap_attn."""
-        self._try_eagerly(Incoming(func, q, k, v, heads, mask, attn_precision, skip_reshape, kw))
-        following = func if self.previous is None else lambda *a, **n: self.previous(func, *a, **n)
-        return following(
+        host = host_function(func, self.previous, kw)
+        self._try_eagerly(Incoming(host, q, k, v, heads, mask, attn_precision, skip_reshape, kw))
+        return following(func, self.previous, kw)(
             q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=skip_reshape,
             skip_output_reshape=skip_output_reshape, **kw,
         )  # fmt: skip
 
     def _try(self, incoming: Incoming) -> None:
         site, place, call, odd = inspect(incoming, incoming.kw.get("transformer_options") or {})
-        if odd is None and (site.role, call) not in self.trials:
-            self.trials[site.role, call] = measure(incoming, call, place)
+        if odd is not None:
+            return
+        key, name = (site.role, call), name_of(incoming.func)
+        if key not in self.trials:
+            self.trials[key] = measure(incoming, call, place)
+        elif name not in (trial.host for trial in self.trials[key]):
+            # Blocks of one role and shape, of which the model's file names another function for some.
+            self.trials[key] = _in_order((*self.trials[key], host_trial(incoming, sample_of(incoming, call))))
 
 
 def measure(incoming: Incoming, call: Call, place: Place | str) -> tuple[Trial, ...]:
@@ -52,10 +59,8 @@ def measure(incoming: Incoming, call: Call, place: Place | str) -> tuple[Trial, 
 
     Kernels that `auto` waits for are noted in the registry as right or wrong.
     """
-    q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
-    sample = Sample(q, k, v, to_mask(incoming.mask, q.dtype), call)
-    host = in_heads(incoming.run_host(), incoming.heads)
-    trials = [Trial(HOST_RUN, time_call(incoming.run_host, q.device), sample(host))]
+    sample = sample_of(incoming, call)
+    trials = [host_trial(incoming, sample)]
     for name in registry.names():
         reason = registry.why_not(name, call)
         if reason is None:
@@ -64,6 +69,24 @@ def measure(incoming: Incoming, call: Call, place: Place | str) -> tuple[Trial, 
             witness(trials[-1], incoming, call, place)
         else:
             trials.append(Trial(name, reason=reason))
+    return _in_order(trials)
+
+
+def sample_of(incoming: Incoming, call: Call) -> Sample:
+    """What outputs of this call are compared with."""
+    q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
+    return Sample(q, k, v, to_mask(incoming.mask, q.dtype), call)
+
+
+def host_trial(incoming: Incoming, sample: Sample) -> Trial:
+    """The host's own attention, or what the model's file names instead, on one call."""
+    error = sample(in_heads(incoming.run_host(), incoming.heads))
+    seconds = time_call(incoming.run_host, incoming.q.device)
+    named = own_function(incoming.kw) is incoming.func
+    return Trial(HOST_RUN, seconds, error, host=name_of(incoming.func), named=named)
+
+
+def _in_order(trials) -> tuple[Trial, ...]:
     return tuple(sorted(trials, key=lambda trial: (trial.reason is not None, trial.seconds)))
 
 
@@ -90,7 +113,7 @@ def to_text(trials: dict[tuple[str, Call], tuple[Trial, ...]]) -> str:
         lines += ["| kernel | ms | speed beside ComfyUI's own | relative L2 error |", "| --- | --- | --- | --- |"]
         for row in rows:
             figures = f"- | - | {row.reason}" if row.reason else _figures(row, base)
-            lines.append(f"| {'ComfyUI' if row.name == HOST_RUN else row.name} | {figures} |")
+            lines.append(f"| {_shown(row)} | {figures} |")
         lines += ["", *auto_lines(call, rows)]
     return "\n".join(lines) or "No attention call was seen."
 
@@ -109,6 +132,11 @@ def auto_lines(call: Call, rows: tuple[Trial, ...]) -> list[str]:
             takes = "may take it from now on, not for patterns, until ComfyUI stops"
         said.append(f"- {row.name}: `auto` {takes}.")
     return [*said, ""] if said else []
+
+
+def _shown(row: Trial) -> str:
+    host = f"ComfyUI ({row.host}, {NAMED})" if row.named else "ComfyUI"
+    return host if row.name == HOST_RUN else row.name
 
 
 def _figures(row: Trial, base: float) -> str:

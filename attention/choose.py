@@ -31,12 +31,17 @@ SAMPLE_QUERIES, SAMPLE_HEADS = 128, 4
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate: median seconds of a call, relative L2 error, or the reason why it is out."""
+    """One candidate: median seconds of a call, relative L2 error, or the reason why it is out.
+
+    host: of HOST_RUN, the function's name. named: whether the model's file names it.
+    """
 
     name: str
     seconds: float = 0.0
     error: float = 0.0
     reason: str | None = None
+    host: str = ""
+    named: bool = False
 
 
 @dataclass(frozen=True)

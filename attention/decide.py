@@ -12,6 +12,7 @@ from .call import Call, describe
 from .choose import HOST_RUN, Choice, Sample, choose
 from .layout import to_heads, to_mask
 from .moment import IDLE, MOMENT, locate
+from .own import name_of
 from .rules import ERROR, GUARD_OFF, MEASURE, Rule
 from .site import Site
 from .sparse import AUTO, Runner, runners
@@ -27,7 +28,8 @@ class UnsupportedAttention(RuntimeError):
 
 @dataclass(frozen=True)
 class Incoming:
-    """One call as the host made it. q: (B, L, H*D), or (B, H, L, D) when split_in; func: the host's own attention."""
+    """One call as the host made it. q: (B, L, H*D), or (B, H, L, D) when split_in; func: the host's own attention, or
+    the function that the model's file names for the module."""
 
     func: Callable
     q: torch.Tensor
@@ -127,7 +129,7 @@ def choose_engine(incoming: Incoming, record: Record, found: tuple[Runner, ...],
     def tensors():
         return to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
 
-    key = key_of(record.call, incoming.q.device, getattr(incoming.func, "__qualname__", ""), incoming.split_in)
+    key = key_of(record.call, incoming.q.device, name_of(incoming.func), incoming.split_in)
     try:
         runner, record.choice, fresh = fastest(key, found, incoming.run, incoming.run_host, tensors, rule.max_error)
     except Exception as error:  # a choice must not cost a render
@@ -184,7 +186,7 @@ def _measure(incoming: Incoming, record: Record, accepted: list[str]) -> tuple[C
         return Sample(q, k, v, to_mask(incoming.mask, q.dtype), record.call)
 
     runs = {name: lambda name=name: incoming.run(registry.load(name)) for name in accepted}
-    key = (str(incoming.q.device), record.call, getattr(incoming.func, "__qualname__", ""), incoming.split_in)
+    key = (str(incoming.q.device), record.call, name_of(incoming.func), incoming.split_in)
     return choose(key, runs, incoming.run_host, make_sample, record.rule.max_error)
 
 

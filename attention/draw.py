@@ -137,7 +137,8 @@ def _speeds(canvas, found: list, y: int, width: int) -> int:
     left, room = 220, width - 220 - 260
     for trial in found:
         speed, host = base / trial.seconds, trial.name == HOST_RUN
-        canvas.text((28, y), "ComfyUI's own" if host else trial.name, INK, font=_font(15))
+        own = f"{trial.host} (file)" if trial.named else "ComfyUI's own"
+        canvas.text((28, y), own if host else trial.name, INK, font=_font(15))
         bar = (left, y + 2, left + max(3, int(room * speed / fastest)), y + 18)
         canvas.rounded_rectangle(bar, 4, fill=HOST_COLOUR if host else _colour(trial.name, SELF))
         note = f"{speed:.2f}x   {trial.seconds * 1e3:.2f} ms   error {trial.error:.0e}"

@@ -27,6 +27,7 @@ class Info:
 
     width: weights that each video token meets in a block, divided by twice the channels: KERNELS' c in
     share = N / (N + c * channels). grid, tokens: of the latent asked about; why: the reason when there is no grid.
+    named: a sentence about the kernels that the model's file names.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Info:
     why: str = ""
     unreachable: tuple[str, ...] = ()
     unsupported: str | None = None
+    named: str = ""
 
     @property
     def tokens(self) -> int:
@@ -155,10 +157,11 @@ def idle(model: torch.nn.Module, family: Family | None, rule: Rule) -> str | Non
 def to_text(info: Info) -> str:
     """A few lines that fit a node."""
     if not info.family:
-        return (
+        unknown = (
             f"{info.model} is no family this pack knows. Backends work: calls with as many queries as keys count as "
             "self-attention. Blocks and the video's grid are unknown, so what needs them stays out."
         )
+        return "\n".join(filter(None, (unknown, info.named)))
     if info.unsupported:
         return f"{info.model} ({info.family}) is not supported: {info.unsupported}."
     lines = [
@@ -167,6 +170,8 @@ def to_text(info: Info) -> str:
     ]
     if info.unreachable:
         lines.append(f"Out of reach: {', '.join(info.unreachable)}")
+    if info.named:
+        lines.append(info.named)
     if info.grid:
         lines += ["", f"This latent: {' x '.join(map(str, info.grid))} = {info.tokens} tokens (time x height x width)"]
         lines += _gains(info)

@@ -18,6 +18,7 @@ from .decide import Incoming, inspect
 from .grid import index_of
 from .layout import to_heads, to_mask
 from .moment import MOMENT
+from .own import following
 from .site import CROSS, IMAGE, VIDEO_AUDIO, Site
 from .tally import end_span, start_span
 from .tokens import BOTH, KEYS, SIDES, Grid, Place
@@ -111,8 +112,7 @@ class Watcher:
     ):
         """The override contract of comfy.ldm.modules.attention.wrap_attn."""
         self._look_eagerly(Incoming(func, q, k, v, heads, mask, attn_precision, skip_reshape, kw))
-        following = func if self.previous is None else lambda *a, **n: self.previous(func, *a, **n)
-        return following(
+        return following(func, self.previous, kw)(
             q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=skip_reshape,
             skip_output_reshape=skip_output_reshape, **kw,
         )  # fmt: skip

@@ -52,7 +52,11 @@ IDLE = Moment()
 
 def locate(options: Mapping, q_len: int, kv_len: int) -> tuple[Site, Place | str]:
     """Site of a call with these options and lengths, and where in it the video is, or why that cannot be told."""
-    site = site_of(options) or guess(q_len, kv_len)
+    site = site_of(options)
+    if site is None:
+        site = guess(q_len, kv_len)
+    elif not site.role:
+        site = Site("", guess(q_len, kv_len).role, None, site.own)
     tokens = options.get(MOMENT, IDLE).tokens
     if tokens is None:
         return site, "nothing is known of this model's tokens"

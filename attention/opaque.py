@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from .own import host_function
 from .site import CALLER, SITE, Site
 
 # The host's names. transformer_options[SLOT] is the override.
@@ -91,7 +92,10 @@ def _run(
         transformer_options=options, _inside_attn_wrapper=True, **kw,
     )  # fmt: skip
     override = options.get(SLOT)
-    out = func(q, k, v, heads, **named) if override is None else override(func, q, k, v, heads, **named)
+    if override is None:
+        out = host_function(func, None, named)(q, k, v, heads, **named)
+    else:
+        out = override(func, q, k, v, heads, **named)
     # What a graph was told: q's dtype, dense, and no view of what it gave.
     out = out.to(q.dtype).contiguous()
     taken = out.untyped_storage().data_ptr()

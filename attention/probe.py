@@ -12,6 +12,7 @@ import torch
 from . import heads, registry
 from .choose import HOST_RUN, race
 from .decide import Incoming, decide, inspect
+from .own import following
 from .plan import Candidate
 from .router import Router, in_heads
 from .rules import Rule
@@ -78,13 +79,13 @@ class Probe:
         return self._answer_eagerly(func, args, kw)
 
     def _answer(self, func, args, kw):
-        following = func if self.previous is None else partial(self.previous, func)
+        run = following(func, self.previous, kw)
         if self._instead is not None:
             return self._instead(func, *args, **kw)
         if self.step in self.steps:
-            self._try(Incoming(following, *args[:7], kw), kw.get("transformer_options") or {})
+            self._try(Incoming(run, *args[:7], kw), kw.get("transformer_options") or {})
         q, k, v, heads, mask, precision, split_in, split_out = args
-        return following(
+        return run(
             q, k, v, heads, mask=mask, attn_precision=precision,
             skip_reshape=split_in, skip_output_reshape=split_out, **kw,
         )  # fmt: skip

@@ -6,11 +6,12 @@ from functools import partial
 
 import torch
 
-from . import opaque, registry
+from . import opaque
 from .decide import Incoming, UnsupportedAttention, decide, run_kernel, sentence
 from .guidance import nag
 from .layout import from_heads, to_heads, to_mask
 from .moment import IDLE, MOMENT, locate
+from .own import host_function, host_name, own_function
 from .owner import owner
 from .rules import ERROR, GUARD_EVERY, Rule
 from .site import CALLER, site_of
@@ -138,9 +139,10 @@ class Router:
         )  # fmt: skip
         record = tally.records.get(key)
         if record is None:
-            incoming = Incoming(func, q, k, v, heads, mask, precision, split_in, kw)
+            host = host_function(func, self.previous, kw)
+            incoming = Incoming(host, q, k, v, heads, mask, precision, split_in, kw)
             active = moment.active_of(self)
-            record = decide(incoming, options, self.rules, active, self._next_name(func), tally)
+            record = decide(incoming, options, self.rules, active, self._next_name(func, kw), tally)
             tally.records[key] = record
         record.calls += 1
         if caller is not None:
@@ -197,7 +199,7 @@ class Router:
                 raise ValueError(f"output shape {tuple(out.shape)} instead of {tuple(shape)}")
         except Exception as error:
             if len(tensors) < len(containers):
-                self._give_up(record, error, func)
+                self._give_up(record, error, func, kw)
                 raise
             q, k, v = (from_heads(t, split_in) for t in tensors)
             return self._recover(record, error, func, (q, k, v, heads, mask, precision, split_in, split_out), kw)
@@ -212,37 +214,38 @@ class Router:
 
     def _recover(self, record: Record, error: Exception, func, args, kw):
         """After a kernel failed: the render goes on without it."""
-        self._give_up(record, error, func)
+        self._give_up(record, error, func, kw)
         record.fell_back += 1
         return self._next(func, args, kw, record)
 
-    def _give_up(self, record: Record, error: Exception, func) -> None:
+    def _give_up(self, record: Record, error: Exception, func, kw) -> None:
         """Not this kernel again for this site and geometry; UnsupportedAttention where the rule wants errors."""
         name = "" if isinstance(error, NotFinite) else f"{type(error).__name__}: "
         reason = f"{name}{error}".strip().splitlines()[0]
         if record.rule.on_unsupported == ERROR:
             raise UnsupportedAttention(sentence(record.used, record.site, record.call, reason)) from error
-        record.reason, record.kernel, record.used = reason, None, self._next_name(func)
+        record.reason, record.kernel, record.used = reason, None, self._next_name(func, kw)
 
     def _next(self, func, args, kw, record: Record | None = None):
         if self.previous is None:
-            return _answer(func, args, kw)
+            return _answer(own_function(kw) or func, args, kw)
         return _answer_below(partial(self.previous, func), args, kw, record)
 
     def _pass_on(self, args, kw, record: Record | None = None):
         """`_next` for containers: they stay closed for an override or a host that takes them so."""
         if self.previous is None:
-            # ComfyUI sets the name on each of its functions that opens containers; another pack's may not.
-            closed = self.host if hasattr(self.host, "container_function") else None
+            # ComfyUI sets the name on each of its functions that opens containers; another pack's may not. What a
+            # file names is always one of ComfyUI's.
+            closed = own_function(kw) or (self.host if hasattr(self.host, "container_function") else None)
         else:
             closed = getattr(self.previous, "container_function", None)
         if closed is None:
             return self._next(self.host, _each(args, "take"), kw, record)
         return _answer_below(closed, args, kw, record)
 
-    def _next_name(self, func) -> str:
+    def _next_name(self, func, kw) -> str:
         if self.previous is None:
-            return f"{registry.HOST} ({getattr(func, '__qualname__', 'unknown').removeprefix('attention_')})"
+            return host_name(func, own_function(kw))
         return owner(self.previous)
 
 

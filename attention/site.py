@@ -26,13 +26,16 @@ class Site:
     """One attention module of a model. Compared by identity: a site is made once, when the model loads.
 
     family: "Wan", or "" when the model is not one we know.
-    role: one of ROLES. Without a known family it is guessed from the lengths (equal lengths: self).
+    role: one of ROLES. Without a known family it is guessed from the lengths (equal lengths: self); "" until then.
     block: index of the transformer block, None when unknown.
+    own: the host's holder of the function that the model's file names for this module: `own.function`, None where it
+    names none that runs here. None where the host has no such holder.
     """
 
     family: str
     role: str
     block: int | None = None
+    own: object | None = None
 
 
 class Tag:
@@ -74,5 +77,5 @@ GUESSED = {SELF: Site("", SELF), CROSS: Site("", CROSS)}
 
 
 def guess(q_len: int, kv_len: int) -> Site:
-    """The site of a call that nobody announced: self-attention when both lengths agree."""
+    """The site of a call whose role nobody announced: self-attention when both lengths agree."""
     return GUESSED[SELF if q_len == kv_len else CROSS]

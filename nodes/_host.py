@@ -5,15 +5,14 @@ from __future__ import annotations
 from comfy.ldm.modules import attention as host_attention
 from comfy.patcher_extension import WrappersMP
 
-from ..attention import info, registry, taken
+from ..attention import info, own, registry, taken
 from ..attention.bench import Bench
-from ..attention.family import Family
 from ..attention.moment import MOMENT, Moment
 from ..attention.opaque import SLOT
 from ..attention.report import summarise
 from ..attention.router import Router
 from ..attention.rules import ERROR, Rule
-from ..attention.site import CALLER, Caller
+from ..attention.site import CALLER, GUESSED, Caller
 from ..attention.tally import Tally
 from . import _live, _orders, _runs, _sites
 
@@ -21,6 +20,8 @@ KEY = "video_attention"
 # There on every model of ours, cleared ones too: LTX copies the options while torch.compile traces it, and the graph
 # then looks each key up.
 ROUTERS = "vattn.routers"
+# The host's key of what its node for torch.compile puts on a model.
+COMPILED = "torch.compile"
 
 
 def install(model, rule: Rule):
@@ -55,19 +56,40 @@ def install_all(model, rules):
 def clear(model):
     """A clone of `model` without any rule of ours; overrides of other packs stay.
 
-    The slot keeps a router that passes everything on: a graph compiled while a rule was there looks the slot up.
+    Its slot is as it was before us, so the model costs what it costs without us. Only behind torch.compile it keeps a
+    router that passes everything on: a graph made while a rule was there looks the slot up.
     """
     cleared = model.clone()
     options = cleared.model_options.get("transformer_options", {})
-    found = options.get(SLOT)
-    if isinstance(found, Router):
-        options[SLOT] = Router((), found.previous, found.host)
-    if ROUTERS in options:
-        # One of ours may sit below another pack's override, out of reach but not out of sight.
-        options[MOMENT] = Moment(off=(*options[MOMENT].off, *options[ROUTERS].members))
-        options[ROUTERS] = Group()
+    found, routers = options.get(SLOT), options.get(ROUTERS)
     _detach(cleared)
+    compiled = is_compiled(cleared)
+    if isinstance(found, Router) and compiled:
+        options[SLOT] = Router((), found.previous, found.host)
+        # It runs what the model's file names for a module, so it must know the module.
+        _sites.attach(cleared)
+    elif isinstance(found, Router):
+        _put_back(options, found.previous)
+    if routers is not None and (compiled or SLOT in options):
+        # One of ours may sit below another pack's override, out of reach but not out of sight.
+        options[MOMENT] = Moment(off=(*options[MOMENT].off, *routers.members))
+        options[ROUTERS] = Group()
     return cleared
+
+
+def _put_back(options: dict, previous) -> None:
+    """Fills the slot with what was there before us, or empties it and forgets all that was for us."""
+    if previous is not None:
+        options[SLOT] = previous
+        return
+    for key in (SLOT, MOMENT, CALLER, ROUTERS):
+        options.pop(key, None)
+
+
+def is_compiled(model) -> bool:
+    """Whether torch.compile is on this MODEL: by ComfyUI's own node, or on parts of it as other packs do it."""
+    patches = model.object_patches.values()
+    return bool(model.get_wrappers(WrappersMP.APPLY_MODEL, COMPILED)) or any(hasattr(p, "_orig_mod") for p in patches)
 
 
 def pattern_of(model):
@@ -128,13 +150,13 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     options[MOMENT] = tally.moment.but(off=options[MOMENT].off)
     told = _live.teller(tally, callback)
     samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *args, **kwargs)
-    _note_what_is_missing(tally, options, _sites.family_of(guider.model_patcher))
+    _note_what_is_missing(tally, options, guider.model_patcher)
     _runs.remember(samples, summarise(tally))
     return samples
 
 
-def _note_what_is_missing(tally: Tally, options: dict, family: Family | None) -> None:
-    top = options.get(SLOT)
+def _note_what_is_missing(tally: Tally, options: dict, model) -> None:
+    family, top = _sites.family_of(model), options.get(SLOT)
     if tally.records and isinstance(top, Router):
         routers = tuple(r for r in options[ROUTERS].members if r not in options[MOMENT].off)
         tally.notes += taken.unreached(tally, top, routers)
@@ -151,10 +173,22 @@ def _note_what_is_missing(tally: Tally, options: dict, family: Family | None) ->
             "Another node set its own attention after Video Attention Backend and passed nothing on: "
             "place Video Attention Backend last."
         )
+    _note_what_is_hidden(tally, model)
     if family is None:
         tally.notes.append(
             f"{tally.model} is no family this pack knows: roles are told by token counts, blocks and the video's grid "
             "are unknown."
+        )
+
+
+def _note_what_is_hidden(tally: Tally, model) -> None:
+    """Calls of no announced module: the kernel that the model's file names for it, if it does, could not be run."""
+    names = dict.fromkeys(own.name_of(h.function) for h in _sites.holders(model).values() if h.function is not None)
+    count = sum(record.calls for record in tally.records.values() if record.site in GUESSED.values())
+    if names and count:
+        tally.notes.append(
+            f"{count} attention calls did not tell which module made them: where no rule took them they ran ComfyUI's "
+            f"own attention, even if the model's file names {' or '.join(names)} for that module."
         )
 
 

@@ -18,6 +18,8 @@ from ..attention.tokens import Tokens
 KEY = "video_attention.sites"
 HOOKS = "_video_attention_hooks"
 TAG = "_video_attention_tag"
+# Newer hosts keep in it the function that a model's file names for the module around it.
+OWN = "comfy_attention"
 
 
 def attach(patcher) -> None:
@@ -67,13 +69,18 @@ def blocks_of(patcher, role: str) -> int | None:
 
 
 def publish(patcher) -> None:
-    """ON_PRE_RUN: hooks on the model and on every attention module that its family names."""
+    """ON_PRE_RUN: hooks on the model and on every attention module that its family or the model's file names."""
     remove(patcher)
     model = patcher.model.diffusion_model
     family = family_of(patcher)
-    if family is None or family.unsupported:
+    if family is not None and family.unsupported:
+        family = None
+    known = () if family is None else family.sites(model)
+    sites = [(module, Site(family.name, role, block, getattr(module, OWN, None))) for module, role, block in known]
+    told = {module for module, _ in sites}
+    sites += [(module, Site("", "", None, own)) for module, own in owners(model) if module not in told]
+    if family is None and not sites:
         return
-    sites = tuple((module, Site(family.name, role, block)) for module, role, block in family.sites(model))
     lay_out = _lay_out(family, tuple(site for _, site in sites))
     hooks = [model.register_forward_pre_hook(lay_out, with_kwargs=True)]
     for number, (module, site) in enumerate(sites):
@@ -81,6 +88,22 @@ def publish(patcher) -> None:
         hooks.append(module.register_forward_pre_hook(announce, with_kwargs=True))
         hooks.append(module.register_forward_hook(fall_silent, with_kwargs=True))
     setattr(model, HOOKS, hooks)
+
+
+def owners(model: torch.nn.Module) -> list[tuple[torch.nn.Module, object]]:
+    """(module, its holder of a function) for each attention module for which the model's file names one that runs."""
+    holders = ((module, getattr(module, OWN, None)) for module in model.modules())
+    return [(module, own) for module, own in holders if getattr(own, "function", None) is not None]
+
+
+def holders(patcher) -> dict[torch.nn.Module, object]:
+    """Each module of a MODEL that has a holder, and the holder: a LoRA's own until it is put in."""
+    patches, found = patcher.object_patches, {}
+    for name, module in patcher.model.diffusion_model.named_modules():
+        holder = patches.get(f"diffusion_model.{name}.{OWN}", getattr(module, OWN, None))
+        if hasattr(holder, "function"):
+            found[module] = holder
+    return found
 
 
 def remove(patcher) -> None:
@@ -134,15 +157,15 @@ def _tell(options, tag: Tag | None) -> None:
         caller.tag = tag
 
 
-def _lay_out(family: Family, sites: tuple[Site, ...] = ()):
+def _lay_out(family: Family | None, sites: tuple[Site, ...] = ()):
     @torch.compiler.disable
     def hook(module, args, kwargs):
         options = kwargs.get(OPTIONS)
         if options is None or not args:
             return None
-        tokens = tokens_of(family, module, args[0], kwargs)
+        tokens = None if family is None else tokens_of(family, module, args[0], kwargs)
         moment = options.get(MOMENT, IDLE).but(tokens=tokens)
-        if moment.tally is not None and moment.tally.grid is None:
+        if moment.tally is not None and moment.tally.grid is None and tokens is not None:
             moment.tally.grid = tokens.grid
         if moment.tally is not None and moment.extra is not None:
             moment.tally.spend(moment.extra.name, "model call")

@@ -1,8 +1,11 @@
 """What the pack knows of a model before it runs."""
 
+from dataclasses import replace
+
 import comfy.sample
 from comfy_api.latest import io, ui
 
+from ..attention import own
 from ..attention.draw_info import draw_info
 from ..attention.info import examine, to_text
 from . import _images, _sites
@@ -38,6 +41,7 @@ class VideoAttentionInfo(io.ComfyNode):
     def execute(cls, model, latent=None) -> io.NodeOutput:
         tokens = None if latent is None else _sites.tokens_of_latent(model, _channels(model, latent))
         info = examine(model.model.diffusion_model, _sites.family_of(model), tokens)
+        info = replace(info, named=own.sentence(_sites.holders(model).values()))
         text = to_text(info)
         picture = _images.to_image(draw_info(info))
         return io.NodeOutput(text, picture, ui=ui.PreviewText(text))

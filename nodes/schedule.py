@@ -3,6 +3,7 @@
 import torch
 from comfy_api.latest import io, ui
 
+from ..attention import own
 from ..attention.sampling import schedule
 from ..attention.sampling.draw_schedule import draw_schedule
 from ..attention.sampling.table import tabulate, to_text
@@ -94,11 +95,17 @@ def _choose(model, sigmas: torch.Tensor, first_step: int, last_step: int) -> tup
 
 def _table(model, sigmas: torch.Tensor):
     family, levels = _sites.family_of(model), sigmas.tolist()
-    sites = () if family is None else family.sites(model.model.diffusion_model)
+    sites = () if family is None else tuple(family.sites(model.model.diffusion_model))
+    holders = _sites.holders(model)
+    hosts = {
+        (role, block): own.host_name(None, holders[module].function)
+        for module, role, block in sites
+        if module in holders and holders[module].function is not None
+    }
     rules = _host.rules_of(model)
     to_sigma = model.get_model_object("model_sampling").percent_to_sigma
     active = [tuple(_host._covers(rule, sigma, to_sigma, levels) for rule in rules) for sigma in levels[:-1]]
-    return tabulate(((role, block) for _, role, block in sites), rules, active, levels)
+    return tabulate(((role, block) for _, role, block in sites), rules, active, levels, hosts)
 
 
 NODES = (VideoAttentionSchedule,)

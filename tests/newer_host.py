@@ -1,6 +1,8 @@
-"""Stand-ins for what a newer ComfyUI does around attention and ComfyUI 0.30 does not: q, k and v in containers.
+"""Stand-ins for what a newer ComfyUI does around attention and ComfyUI 0.30 does not: q, k and v in containers, and a
+function that the model's file names for a module.
 
 Written after its AttentionTensorContainer and wrap_attn, comfy/ldm/modules/attention.py in Comfy-Org/ComfyUI@05080f60.
+Whole models of such a host: naming_host.py.
 """
 
 from __future__ import annotations
@@ -36,11 +38,14 @@ def newer(attention):
 
     @functools.wraps(attention)
     def wrapper(q, k, v, heads, *args, **kw):
+        preferred = getattr(kw.pop("preferred_attention", None), "function", None)
         inside, closed = "_inside_attn_wrapper" in kw, isinstance(q, Container)
         override = None if inside else kw.get("transformer_options", {}).get(SLOT)
         kw["_inside_attn_wrapper"] = True
         if override and closed and hasattr(override, "container_function"):
             return override.container_function(q, k, v, heads, *args, **kw)
+        if preferred is not None and not override and not inside:
+            return preferred(q, k, v, heads, *args, **kw)
         if closed:
             q, k, v = q.take(), k.take(), v.take()
         return override(attention, q, k, v, heads, *args, **kw) if override else attention(q, k, v, heads, *args, **kw)

@@ -25,9 +25,8 @@ def test_nodes_give_the_router_the_hosts_function(lab):
     import comfy.ldm.modules.attention as host
 
     model = lab.backend(lab.backend(), "sdpa math", role="cross")
-    for patched in (model, lab.clear(model)):
-        router = patched.model_options["transformer_options"][SLOT]
-        assert router.host is host.optimized_attention and callable(router.container_function)
+    router = model.model_options["transformer_options"][SLOT]
+    assert router.host is host.optimized_attention and callable(router.container_function)
 
 
 @pytest.mark.parametrize("consumes", [False, True])

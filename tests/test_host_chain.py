@@ -134,10 +134,21 @@ def test_clear_takes_every_rule_off(lab):
         assert not any(map(bool, part.values()))
 
 
-def test_clear_keeps_the_slot_that_a_compiled_graph_looks_up(lab):
+def test_clear_leaves_the_model_as_it_was_before_us(lab):
     cleared = lab.clear(lab.backend())
-    assert not cleared.model_options["transformer_options"][SLOT].rules
+    assert cleared.model_options["transformer_options"] == lab.model.model_options["transformer_options"]
     assert lab.counted(lab.backend(cleared)) == ALL_OURS
+
+
+def test_clear_keeps_the_slot_that_a_compiled_graph_looks_up(lab):
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    compiled = lab.backend().clone()
+    set_torch_compile_wrapper(compiled, backend="eager")
+    parted = lab.backend().clone()
+    parted.add_object_patch("diffusion_model.transformer_blocks.0", torch.compile(torch.nn.Identity(), backend="eager"))
+    for model in (compiled, parted):
+        assert not lab.clear(model).model_options["transformer_options"][SLOT].rules
 
 
 def test_clear_without_a_backend_changes_nothing(lab, plain):

@@ -32,19 +32,30 @@ class Table:
         return tuple(dict.fromkeys(label for column in columns for label in column))
 
 
-def tabulate(sites: Iterable[tuple[str, int]], rules: tuple[Rule, ...], active: list, sigmas: list[float]) -> Table:
-    """sites: (role, block) of attention modules. active: for each step, for each rule, whether it covers the step."""
+def tabulate(
+    sites: Iterable[tuple[str, int]],
+    rules: tuple[Rule, ...],
+    active: list,
+    sigmas: list[float],
+    hosts: dict | None = None,
+) -> Table:
+    """sites: (role, block) of attention modules. active: for each step, for each rule, whether it covers the step.
+
+    hosts: (role, block) -> a label for the host's own attention, where it is not simply that.
+    """
     roles: dict[str, dict[int, tuple[str, ...]]] = {}
     for role, block in sorted(set(sites), key=lambda site: (ROLES.index(site[0]), site[1])):
         site = Site("", role, block)
-        roles.setdefault(role, {})[block] = tuple(_label(site, rules, on) for on in active)
+        host = (hosts or {}).get((role, block), HOST)
+        roles.setdefault(role, {})[block] = tuple(_label(site, rules, on, host) for on in active)
     return Table(tuple(sigmas), roles)
 
 
-def _label(site: Site, rules: tuple[Rule, ...], active: tuple[bool, ...]) -> str:
+def _label(site: Site, rules: tuple[Rule, ...], active: tuple[bool, ...], host: str) -> str:
     covering = [rule for rule, on in zip(rules, active, strict=True) if on and rule.covers(site)]
     shape, strength, backend, extra, nag = (winner(covering, k) for k in ("shape", "strength", "", "extra", "nag"))
     name = shape.shape.pattern.name if shape else backend.backend if backend else HOST
+    name = host if name == HOST else name
     more = (
         "strength" if strength else "",
         extra.extra.name if extra else "",
