@@ -28,6 +28,8 @@ class Family:
         `transformer_options` and makes the call; blocks count on where a model has several lists of them.
     tokens: (model, x, inputs) -> Tokens of one model call. x: the model's first argument, after concatenation; inputs:
         its other arguments by name ("context", "transformer_options" ...), as the host's apply_model gives them.
+    methods: of those modules, what the host calls in their place, so that no hook of the module runs.
+    follows: other arguments that are the prompt where they are not given.
     unreachable: what the host's override never sees, a short clause each.
     unsupported: why nothing at all can be reached, None when something can.
     """
@@ -37,6 +39,8 @@ class Family:
     variants: tuple[Variant, ...] = ()
     sites: Callable[[torch.nn.Module], Iterator[tuple[torch.nn.Module, str, int]]] = lambda model: iter(())
     tokens: Callable[[torch.nn.Module, object, Mapping], Tokens] = lambda model, x, inputs: Tokens(None)
+    methods: tuple[str, ...] = ()
+    follows: tuple[str, ...] = ()
     unreachable: tuple[str, ...] = ()
     unsupported: str | None = None
 

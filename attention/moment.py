@@ -60,7 +60,7 @@ def locate(options: Mapping, q_len: int, kv_len: int) -> tuple[Site, Place | str
     tokens = options.get(MOMENT, IDLE).tokens
     if tokens is None:
         return site, "nothing is known of this model's tokens"
-    role = tokens.role(site.role, kv_len)
+    role = tokens.role(site.role, q_len, kv_len)
     if role != site.role:
         site = Site(site.family, role, site.block)
     return site, tokens.place(role, q_len, kv_len)

@@ -11,12 +11,17 @@ CALLER = "vattn.caller"
 
 # What a call attends from and to. SELF: the whole video (in joint models with the text in the same sequence);
 # SPATIAL, TEMPORAL: inside each frame, along each place's frames; CROSS, IMAGE: video to text, to image tokens;
-# AUDIO_*: as the name says, queries first: AUDIO_VIDEO is audio attending to video; TEXT: a refiner of the prompt.
+# AUDIO_*: as the name says, queries first: AUDIO_VIDEO is audio attending to video; TEXT: a refiner of the prompt;
+# POSE_*: a driving video's own branch, beside the generation's, to itself and to its prompt.
 SELF, SPATIAL, TEMPORAL = "self", "spatial", "temporal"
 CROSS, IMAGE = "cross", "image"
 AUDIO_SELF, AUDIO_CROSS, AUDIO_VIDEO, VIDEO_AUDIO = "audio self", "audio cross", "audio to video", "video to audio"
 TEXT = "text"
-ROLES = (SELF, SPATIAL, TEMPORAL, CROSS, IMAGE, VIDEO_AUDIO, AUDIO_SELF, AUDIO_CROSS, AUDIO_VIDEO, TEXT)
+POSE_SELF, POSE_CROSS = "pose self", "pose cross"
+ROLES = (
+    SELF, SPATIAL, TEMPORAL, CROSS, IMAGE, VIDEO_AUDIO, AUDIO_SELF, AUDIO_CROSS, AUDIO_VIDEO, TEXT, POSE_SELF,
+    POSE_CROSS,
+)  # fmt: skip
 # A rule for the left side covers the right: users think of two kinds first.
 COVERS = {SELF: (SELF, SPATIAL, TEMPORAL), CROSS: (CROSS, IMAGE)}
 

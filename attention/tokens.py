@@ -53,6 +53,7 @@ class Tokens:
     prefix, suffix: what stands before and after the video in the same sequence. At most one length is None.
     levels: the grids of a U-Net's coarser levels.
     keys: (role, number of keys) for calls that one module makes with several kinds of keys.
+    branch: (role, role there, number of queries): the same modules run another sequence too, told by its length.
     order: as of Place.
     """
 
@@ -62,10 +63,14 @@ class Tokens:
     unknown: str | None = None
     levels: tuple[Grid, ...] = ()
     keys: tuple[tuple[str, int], ...] = ()
+    branch: tuple[tuple[str, str, int], ...] = ()
     order: str = "raster"
 
-    def role(self, role: str, kv_len: int) -> str:
-        """`role` as announced, or the one that the number of keys tells."""
+    def role(self, role: str, q_len: int, kv_len: int) -> str:
+        """`role` as announced, or the one that the numbers of queries and keys tell."""
+        for announced, there, length in self.branch:
+            if role == announced and q_len == length and (role != SELF or kv_len == length):
+                return there
         return next((r for r, length in self.keys if role == CROSS and length == kv_len), role)
 
     def place(self, role: str, q_len: int, kv_len: int) -> Place | str:

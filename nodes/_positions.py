@@ -70,7 +70,8 @@ class Slowed:
     def __call__(self, patcher) -> None:
         model, family = patcher.model.diffusion_model, _sites.family_of(patcher)
         if hasattr(model, "_get_rotary_emb"):
-            keep(model, KEY, _Replaced(model, "_get_rotary_emb", self._turned_table(model._get_rotary_emb)))
+            table = self._turned_table(model._get_rotary_emb)
+            keep(model, KEY, _sites.Replaced(model, "_get_rotary_emb", table))
             return
         length = [0]  # latent frames of the call that is running
 
@@ -102,17 +103,6 @@ class Slowed:
             return cos, sin
 
         return table
-
-
-class _Replaced:
-    """A method of one model that something else answers for; `remove` as hooks have it."""
-
-    def __init__(self, model: torch.nn.Module, name: str, answer):
-        self.model, self.name = model, name
-        setattr(model, name, answer)
-
-    def remove(self) -> None:
-        vars(self.model).pop(self.name, None)
 
 
 def embedder_of(model) -> torch.nn.Module:

@@ -6,6 +6,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.sampler_helpers import convert_cond
 
+from ..attention.families import find
 from ..attention.guidance import nag
 from ..attention.moment import MOMENT
 from ..attention.router import Router
@@ -100,8 +101,11 @@ def lengthen(module, args, kwargs):
     if mask is not None or told.mask is not None:
         masks = [_mask_of(mask, context, None), _mask_of(told.mask, behind, mask, len(positive))]
         kwargs = {**kwargs, "attention_mask": torch.cat([masks[0], masks[1].to(masks[0])], dim=-1)}
+    # What would take the prompt for want of its own goes on with what it would have taken.
+    follows = find(type(module).__name__).follows
     return args, {
         **kwargs,
+        **{name: context for name in follows if kwargs.get(name) is None},
         "context": torch.cat([context, behind], dim=1),
         OPTIONS: {**options, MOMENT: moment.but(doubled=doubled)},
     }

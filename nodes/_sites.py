@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+from types import MethodType
 
 import torch
 from comfy.patcher_extension import CallbacksMP
@@ -84,9 +86,10 @@ def publish(patcher) -> None:
     lay_out = _lay_out(family, tuple(site for _, site in sites))
     hooks = [model.register_forward_pre_hook(lay_out, with_kwargs=True)]
     for number, (module, site) in enumerate(sites):
-        setattr(module, TAG, Tag(site, _position(module), torch.tensor(number)))
+        setattr(module, TAG, Tag(site, _position(module.forward), torch.tensor(number)))
         hooks.append(module.register_forward_pre_hook(announce, with_kwargs=True))
         hooks.append(module.register_forward_hook(fall_silent, with_kwargs=True))
+        hooks += [told(module, name) for name in family.methods if hasattr(module, name)]
     setattr(model, HOOKS, hooks)
 
 
@@ -118,16 +121,69 @@ def remove(patcher) -> None:
             vars(module).pop(TAG, None)
 
 
-def _position(module: torch.nn.Module) -> int | None:
-    """Which positional argument of the module's forward the options are, should they come as one."""
-    names = list(inspect.signature(module.forward).parameters)
+class Replaced:
+    """A method of one module that something else answers for; `remove` as hooks have it."""
+
+    def __init__(self, module: torch.nn.Module, name: str, answer):
+        self.module, self.name, self.answer = module, name, answer
+        self.found = vars(module).get(name)
+        setattr(module, name, answer)
+
+    def remove(self) -> None:
+        # Who replaced it again after us may have kept ours and keeps it: it only tells.
+        if vars(self.module).get(self.name) is self.answer:
+            delattr(self.module, self.name)
+            if self.found is not None:
+                setattr(self.module, self.name, self.found)
+
+
+def told(module: torch.nn.Module, name: str) -> Replaced:
+    """A method that the host calls directly, where no hook of the module hears of it: announced like the module."""
+    found = vars(module).get(name)
+    if found is None:
+        return Replaced(module, name, MethodType(_telling(getattr(type(module), name)), module))
+    return Replaced(module, name, MethodType(_around(lambda module, *a, **kw: found(*a, **kw), found), module))
+
+
+@functools.lru_cache(maxsize=32)
+def _telling(function):
+    # One for each class, so that what torch.compile made of it holds in the next run too.
+    return _around(function, function, skipped=1)
+
+
+def _around(function, signature, skipped: int = 0):
+    position = _position(signature, skipped)
+
+    @functools.wraps(function)
+    def telling(module, *args, **kwargs):
+        tag = getattr(module, TAG, None)
+        if tag is None:  # someone kept this method beyond our run
+            return function(module, *args, **kwargs)
+        changed = _announced(tag, position, args, kwargs)
+        if changed is not None:
+            args, kwargs = changed
+        output = function(module, *args, **kwargs)
+        _silenced(tag, position, args, kwargs)
+        return output
+
+    return telling
+
+
+def _position(function, skipped: int = 0) -> int | None:
+    """Which positional argument the options are, should they come as one. skipped: arguments not counted, as self."""
+    names = list(inspect.signature(function).parameters)[skipped:]
     return names.index(OPTIONS) if OPTIONS in names else None
 
 
 def announce(module, args, kwargs):
     """Pre-hook of a tagged module: the options of this call carry its Site."""
-    tag, options = getattr(module, TAG), kwargs.get(OPTIONS)
-    where = None if options is not None else tag.position
+    tag = getattr(module, TAG)
+    return _announced(tag, tag.position, args, kwargs)
+
+
+def _announced(tag: Tag, position: int | None, args, kwargs):
+    options = kwargs.get(OPTIONS)
+    where = None if options is not None else position
     if where is not None:
         options = args[where] if where < len(args) else None
     if options is None:
@@ -143,10 +199,15 @@ def announce(module, args, kwargs):
 
 def fall_silent(module, args, kwargs, output):
     """Hook behind a tagged module: where nothing was copied, what is called next must not have this Site."""
+    tag = getattr(module, TAG)
+    _silenced(tag, tag.position, args, kwargs)
+
+
+def _silenced(tag: Tag, position: int | None, args, kwargs) -> None:
     if torch.compiler.is_compiling():
-        tag, options = getattr(module, TAG), kwargs.get(OPTIONS)
-        if options is None and tag.position is not None and tag.position < len(args):
-            options = args[tag.position]
+        options = kwargs.get(OPTIONS)
+        if options is None and position is not None and position < len(args):
+            options = args[position]
         if options is not None:
             _tell(options, None)
 

@@ -91,9 +91,9 @@ def test_without_a_grid_there_is_a_reason(role):
 
 def test_the_number_of_keys_tells_images_from_text():
     tokens = Tokens((1, 2, 3), keys=((IMAGE, 257),))
-    assert tokens.role(CROSS, 257) == IMAGE
-    assert tokens.role(CROSS, 512) == CROSS
-    assert tokens.role(SELF, 257) == SELF
+    assert tokens.role(CROSS, 6, 257) == IMAGE
+    assert tokens.role(CROSS, 6, 512) == CROSS
+    assert tokens.role(SELF, 257, 257) == SELF
 
 
 @given(st.integers(0, 10_000), st.integers(1, 64))

@@ -17,6 +17,7 @@ TABLE = (
     seedvr2.SEEDVR2,
     svd.SVD,
     wan.WAN,
+    wan.WAN_ANIMATE_2,
     wan.WAN_CAUSAL,
 )
 

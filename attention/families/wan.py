@@ -5,10 +5,11 @@ What stands around the video in the sequence differs by model; frames that a ref
 (VACE, Animate) are part of the grid.
 """
 
+from dataclasses import replace
 from math import prod
 
 from ..family import Family, Variant, ceil_div
-from ..site import CROSS, IMAGE, SELF, VIDEO_AUDIO
+from ..site import CROSS, IMAGE, POSE_CROSS, POSE_SELF, SELF, VIDEO_AUDIO
 from ..tokens import Span, Tokens
 
 # Which inputs become tokens before and after the video, in their order.
@@ -19,6 +20,7 @@ AROUND_IN = {
     "SCAIL2WanModel": SCAIL,
     "WanModel_S2V": ((), ("time_dim_concat", "reference_latent", "reference_motion")),
     "HumoWanModel": ((), ("time_dim_concat", "reference_latent")),
+    "WanAnimate2Model": ((), ()),
 }
 KINDS = {"pose_latents": "pose", "reference_motion": "motion"}  # every other input is a reference
 
@@ -41,6 +43,18 @@ def tokens(model, x, inputs):
         before = ()  # such a model ignores the reference
     prefix, suffix = tuple(_spans(model, before, inputs)), tuple(_spans(model, after, inputs))
     return Tokens(_patches(model, x), prefix=prefix, suffix=suffix, keys=_keys(model, inputs))
+
+
+def tokens_beside_pose(model, x, inputs):
+    """As `tokens`; the pose video (B, C, T - 1, Y, X) is a sequence of its own, as frame 0 is the reference image.
+
+    Where there is one, each latent frame attends by itself: to all frames and to one of the pose's.
+    """
+    found = tokens(model, x, inputs)
+    if found.grid is None or inputs.get("pose_latents") is None:
+        return found
+    length = prod(found.grid) - prod(found.grid[1:])
+    return replace(found, branch=((SELF, POSE_SELF, length), (CROSS, POSE_CROSS, length)))
 
 
 def _patches(model, latent) -> tuple[int, ...]:
@@ -133,4 +147,13 @@ WAN_CAUSAL = Family(
     sites=sites,
     tokens=tokens,
     unreachable=("all calls under the sampler ar_video, which hands the blocks no options",),
+)
+WAN_ANIMATE_2 = Family(
+    name="Wan-Animate-2",
+    models=("WanAnimate2Model",),
+    variants=(Variant("Wan-Animate-2", (*WITH_IMAGE, POSE_SELF, POSE_CROSS)),),
+    sites=sites,
+    tokens=tokens_beside_pose,
+    methods=("forward_gen", "forward_pose"),
+    follows=("context_pose",),
 )

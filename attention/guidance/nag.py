@@ -16,7 +16,7 @@ from ..site import AUDIO_CROSS, CROSS
 NAME = "Normalised attention guidance"
 ROLES = (CROSS, AUDIO_CROSS)
 # Families that do nothing to the prompt's tokens that mixes them before the blocks attend to them.
-FAMILIES = ("LTXV", "LTX-2", "Wan", "Wan causal", "Cosmos", "Cosmos Predict2")
+FAMILIES = ("LTXV", "LTX-2", "Wan", "Wan-Animate-2", "Wan causal", "Cosmos", "Cosmos Predict2")
 REFUSED = {
     "Kandinsky 5": "its prompt's tokens attend to one another on their way",
     "SVD": "it takes an image for its prompt, no text",

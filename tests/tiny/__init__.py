@@ -1,6 +1,6 @@
 """Tiny random models of every family, one file each."""
 
-from . import cogvideox, cosmos, flux, hunyuan, kandinsky5, ltx2, ltxv, minimax, mochi, qwen_image, svd, wan
+from . import cogvideox, cosmos, flux, hunyuan, kandinsky5, ltx2, ltxv, minimax, mochi, qwen_image, svd, wan, wan_animate2
 
 CASES = (
     *cogvideox.CASES,
@@ -15,6 +15,7 @@ CASES = (
     *qwen_image.CASES,
     *svd.CASES,
     *wan.CASES,
+    *wan_animate2.CASES,
 )
 
 

@@ -39,12 +39,16 @@ class Case:
         return f"{self.variant} {self.name}".strip()
 
 
-def build(host_class: str, config: dict):
-    """The MODEL of a class in comfy.supported_models, with random weights. config: its unet_config."""
+def build(host_class, config: dict):
+    """The MODEL of a class in comfy.supported_models, with random weights. config: its unet_config.
+
+    host_class: its name, or a class of that kind.
+    """
     import comfy.model_patcher
     import comfy.supported_models
 
-    described = getattr(comfy.supported_models, host_class)(dict(config))
+    kind = getattr(comfy.supported_models, host_class) if isinstance(host_class, str) else host_class
+    described = kind(dict(config))
     described.set_inference_dtype(torch.float32, None)
     model = described.get_model({}, "", device="cpu")
     fill(model.diffusion_model)
