@@ -73,7 +73,7 @@ def examine(model: torch.nn.Module, family: Family | None, tokens: Tokens | None
     weights = weights_per_token(model, sites)
     return Info(
         name, family.name,
-        roles=tuple(dict.fromkeys((*(role for _, role, _ in sites), *(role for role, _ in found.keys), (role for _, role, _ in found.branch)))),
+        roles=tuple(dict.fromkeys((*(role for _, role, _ in sites), *(role for role, _ in found.keys)))),
         blocks=tuple(sorted({block for _, block in video})),
         heads=heads, head_dim=head_dim,
         width=weights / (2 * channels * channels) if channels else 0.0,

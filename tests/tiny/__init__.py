@@ -1,6 +1,20 @@
 """Tiny random models of every family, one file each."""
 
-from . import cogvideox, cosmos, flux, hunyuan, kandinsky5, ltx2, ltxv, minimax, mochi, qwen_image, svd, wan, wan_animate2
+from . import (
+    cogvideox,
+    cosmos,
+    flux,
+    hunyuan,
+    kandinsky5,
+    ltx2,
+    ltxv,
+    minimax,
+    mochi,
+    qwen_image,
+    svd,
+    wan,
+    wan_animate2,
+)
 
 CASES = (
     *cogvideox.CASES,

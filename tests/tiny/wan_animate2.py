@@ -14,6 +14,7 @@ from .case import Case, build
 from .wan import BASE, TEXT, clip, noise, seen, zeros
 
 FRAMES, HEIGHT, WIDTH = 4, 6, 8
+NOTHING: dict = {}
 CONFIG = {**BASE, "model_type": "animate2", "in_dim": 36}
 
 
@@ -58,7 +59,7 @@ def _described():
     return Described
 
 
-def _stand_in():
+def _self_attention():
     import comfy.ldm.wan.model as wan
     from comfy.ldm.flux.math import apply_rope1
     from comfy.ldm.modules.attention import optimized_attention
@@ -72,11 +73,11 @@ def _stand_in():
             q, k, v = (t.unflatten(-1, (self.num_heads, -1)) for t in heads)
             return apply_rope1(q, freqs), apply_rope1(k, freqs), v
 
-        def forward_pose(self, x, freqs, transformer_options={}):  # noqa: B006
+        def forward_pose(self, x, freqs, transformer_options=NOTHING):
             q, k, v = self.project(x, freqs)
             return self.o(self.attend(q, k, v, transformer_options)), k, v
 
-        def forward_gen(self, x, freqs, pose, frames, transformer_options={}):  # noqa: B006
+        def forward_gen(self, x, freqs, pose, frames, transformer_options=NOTHING):
             q, k, v = self.project(x, freqs)
             if pose is None:
                 return self.o(self.attend(q, k, v, transformer_options))
@@ -87,70 +88,85 @@ def _stand_in():
                 out.append(self.attend(queries, keys, values, transformer_options))
             return self.o(torch.cat(out, dim=1))
 
+    return SelfAttention
+
+
+def _block():
+    import comfy.ldm.wan.model as wan
+
     class Block(wan.WanAttentionBlock):
         def __init__(self, cross_attn_type, dim, ffn_dim, num_heads, window_size=(-1, -1), qk_norm=True, *more, **kw):
             super().__init__(cross_attn_type, dim, ffn_dim, num_heads, window_size, qk_norm, *more, **kw)
-            self.self_attn = SelfAttention(
-                dim, num_heads, window_size, qk_norm, operation_settings=kw["operation_settings"]
-            )
+            settings = kw["operation_settings"]
+            self.self_attn = _self_attention()(dim, num_heads, window_size, qk_norm, operation_settings=settings)
 
         def before(self, x, e):
             e = (self.modulation + e).chunk(6, dim=1)
             return e, self.norm1(x) * (1 + e[1]) + e[0]
 
-        def behind(self, x, y, e, context, images, options):
-            x = x + y * e[2]
+        def behind(self, x, y, e, prompt, options):
+            x, (context, images) = x + y * e[2], prompt
             x = x + self.cross_attn(self.norm3(x), context, context_img_len=images, transformer_options=options)
             return x + self.ffn(self.norm2(x) * (1 + e[4]) + e[3]) * e[5]
 
-        def forward_pose(self, x, e, freqs, context, images, transformer_options={}):  # noqa: B006
+        def forward_pose(self, x, e, freqs, prompt, transformer_options=NOTHING):
             e, normed = self.before(x, e)
             y, k, v = self.self_attn.forward_pose(normed, freqs, transformer_options=transformer_options)
-            return self.behind(x, y, e, context, images, transformer_options), (k, v)
+            return self.behind(x, y, e, prompt, transformer_options), (k, v)
 
-        def forward_gen(self, x, e, freqs, context, pose, frames, images, transformer_options={}):  # noqa: B006
+        def forward_gen(self, x, e, freqs, prompt, pose, frames, transformer_options=NOTHING):
             e, normed = self.before(x, e)
             y = self.self_attn.forward_gen(normed, freqs, pose, frames, transformer_options=transformer_options)
-            return self.behind(x, y, e, context, images, transformer_options)
+            return self.behind(x, y, e, prompt, transformer_options)
 
-    class WanAnimate2Model(wan.WanModel):
+    return Block
+
+
+class _Embedding:
+    """What becomes of the inputs before the blocks."""
+
+    def times(self, t, like):
+        from comfy.ldm.wan.model import sinusoidal_embedding_1d
+
+        e = self.time_embedding(sinusoidal_embedding_1d(self.freq_dim, t.flatten()).to(like.dtype))
+        return e, self.time_projection(e).unflatten(1, (6, self.dim))
+
+    def prompt(self, context, images):
+        text = self.text_embedding(context)
+        if images is None:
+            return text, None
+        return torch.cat([self.img_emb(images), text], dim=1), images.shape[-2]
+
+    def rows(self, x):
+        return self.patch_embedding(x.float()).to(x.dtype).flatten(2).transpose(1, 2)
+
+
+def _stand_in():
+    import comfy.ldm.wan.model as wan
+
+    class WanAnimate2Model(_Embedding, wan.WanModel):
         def __init__(self, model_type="animate2", **config):
-            super().__init__(model_type="i2v", wan_attn_block_class=Block, **config)
-
-        def times(self, t, like):
-            e = self.time_embedding(wan.sinusoidal_embedding_1d(self.freq_dim, t.flatten()).to(like.dtype))
-            return e, self.time_projection(e).unflatten(1, (6, self.dim))
-
-        def prompt(self, context, images):
-            context = self.text_embedding(context)
-            return context if images is None else torch.cat([self.img_emb(images), context], dim=1)
+            super().__init__(model_type="i2v", wan_attn_block_class=_block(), **config)
 
         def _forward(
-            self, x, timestep, context, clip_fea=None, time_dim_concat=None, transformer_options={}, pose_latents=None,  # noqa: B006
-            clip_fea_pose=None, context_pose=None, **kwargs,
+            self, x, timestep, context, clip_fea=None, time_dim_concat=None, transformer_options=NOTHING,
+            pose_latents=None, clip_fea_pose=None, context_pose=None, **kwargs,
         ):  # fmt: skip
-            options, (frames, height, width) = transformer_options, x.shape[2:]
-            freqs = self.rope_encode(frames, height, width, device=x.device, dtype=x.dtype, transformer_options=options)
-            rows = self.patch_embedding(x.float()).to(x.dtype)
-            grid, rows = rows.shape[2:], rows.flatten(2).transpose(1, 2)
-            head, e = self.times(timestep, x)
-            text, images = self.prompt(context, clip_fea), None if clip_fea is None else clip_fea.shape[-2]
-            posed = None
+            options, axes, kind = transformer_options, x.shape[2:], {"device": x.device, "dtype": x.dtype}
+            freqs, rows = self.rope_encode(*axes, transformer_options=options, **kind), self.rows(x)
+            (head, e), prompt, posed, pose = self.times(timestep, x), self.prompt(context, clip_fea), None, None
             if pose_latents is not None:
-                whole = torch.cat([pose_latents, torch.ones_like(pose_latents[:, :4]), pose_latents], dim=1)
-                posed = self.patch_embedding(whole.to(x.dtype).float()).to(x.dtype).flatten(2).transpose(1, 2)
-                beside = self.rope_encode(frames - 1, height, width, t_start=1, device=x.device, dtype=x.dtype)
-                pose_images = clip_fea if clip_fea_pose is None else clip_fea_pose
-                pose_text = self.prompt(context if context_pose is None else context_pose, pose_images)
-                pose_e, count = self.times(torch.ones_like(timestep), x)[1], images and pose_images.shape[-2]
+                known = torch.ones_like(pose_latents[:, :4])
+                posed = self.rows(torch.cat([pose_latents, known, pose_latents], dim=1).to(x.dtype))
+                beside = self.rope_encode(axes[0] - 1, *axes[1:], t_start=1, **kind)
+                own = zip((context_pose, clip_fea_pose), (context, clip_fea))
+                pose_prompt = self.prompt(*(other if mine is None else mine for mine, other in own))
+                _, pose_e = self.times(torch.ones_like(timestep), x)
             for block in self.blocks:
-                pose = None
                 if posed is not None:
-                    posed, pose = block.forward_pose(
-                        posed, pose_e, beside, pose_text, count, transformer_options=options
-                    )
-                rows = block.forward_gen(rows, e, freqs, text, pose, grid[0], images, transformer_options=options)
-            return self.unpatchify(self.head(rows, head.unsqueeze(1)), grid)
+                    posed, pose = block.forward_pose(posed, pose_e, beside, pose_prompt, transformer_options=options)
+                rows = block.forward_gen(rows, e, freqs, prompt, pose, axes[0], transformer_options=options)
+            return self.unpatchify(self.head(rows, head.unsqueeze(1)), [axes[0], *(-(-n // 2) for n in axes[1:])])
 
     return WanAnimate2Model
 
