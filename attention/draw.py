@@ -15,12 +15,13 @@ from .timeline import Lap, pace
 
 INK, PALE, PAPER = (34, 38, 46), (120, 126, 138), (250, 250, 248)
 HOST_COLOUR = (176, 180, 188)
-PATTERN_COLOURS = ((190, 60, 90), (110, 80, 190), (0, 120, 130), (180, 120, 0))
+PATTERN_COLOURS = ((192, 60, 96), (108, 84, 204), (0, 108, 120), (228, 156, 72))
 STEP_COLOUR, COLUMN, TIMELINE = (214, 217, 224), 84, 178
-# One for each backend of the table; far apart for neighbours.
+# One for each backend of the table, all of them and those above easily told apart.
 COLOURS = (
     (29, 105, 150), (237, 173, 8), (15, 133, 84), (204, 80, 62), (56, 166, 165), (148, 52, 110), (115, 175, 72),
-    (225, 124, 5), (95, 70, 144), (64, 128, 200), (111, 64, 112), (160, 120, 40), (90, 160, 130), (200, 110, 140),
+    (225, 124, 5), (95, 70, 144), (0, 96, 252), (120, 0, 168), (160, 120, 40), (60, 72, 24), (200, 110, 140),
+    (240, 144, 252), (12, 144, 252), (110, 30, 20),
 )  # fmt: skip
 
 
@@ -105,7 +106,7 @@ def _reasons(report: Report) -> list[str]:
 def _colour(used: str, role: str) -> tuple[int, int, int]:
     """The kernel's colour, lighter for other roles than self-attention."""
     if used in names():
-        found = COLOURS[names().index(used) % len(COLOURS)]
+        found = COLOURS[names().index(used)]
     elif used.startswith((HOST, OTHER)) or not used.endswith(")") and ": " not in used:  # ComfyUI or another pack
         return HOST_COLOUR
     else:  # a pattern, with its engine in brackets, or what a guidance does
