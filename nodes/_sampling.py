@@ -19,6 +19,8 @@ from . import _sites
 from ._progress import parts_of
 
 SCHEDULERS = (schedule.AUTO, schedule.LTXV, *comfy.samplers.SCHEDULER_NAMES)
+# Between the seeds of two samplings of one run. Not a multiple of 2**32: torch's CPU generator takes the low 32 bits.
+APART = 10**9
 # The defaults of the host's LTXVScheduler.
 LTXV_SETTINGS = {"max_shift": 2.05, "base_shift": 0.95, "stretch": True, "terminal": 0.1}
 
@@ -56,6 +58,11 @@ def fitted(model, latent: dict) -> dict:
 def noise_of(latent: dict, seed: int):
     """The noise that RandomNoise makes of `seed` for this latent."""
     return Noise_RandomNoise(seed).generate_noise(latent)
+
+
+def fresh(seed: int) -> int:
+    """A seed for a second sampling of one run, whose noise must not be the first one's once more."""
+    return (seed + APART) % 2**64
 
 
 def sigmas_of(model, sampler: str, scheduler: str, steps: int, denoise: float, latent: dict) -> tuple:
@@ -133,18 +140,9 @@ def whole(parts: list[torch.Tensor]):
     return comfy.nested_tensor.NestedTensor(parts) if len(parts) > 1 else parts[0]
 
 
-def goes_on(sampler, samples):
-    """A SAMPLER that does as `sampler` but begins with the latent `samples` of an earlier stage, noise and all.
-
-    Everything else of the run stays that of a fresh one: what a mask keeps is the clean latent, and its noise the first
-    stage's. Two KSamplerAdvanced in a row start the same way, but take the noisy latent for the clean one.
-    """
-
-    def function(model, x, sigmas, **options):
-        base = model.inner_model.inner_model
-        packed, _ = comfy.utils.pack_latents(parts_of(samples)) if len(parts_of(samples)) > 1 else (samples, None)
-        start = base.process_latent_in(packed.to(device=x.device, dtype=torch.float32))
-        start = base.model_sampling.noise_scaling(sigmas[0], torch.zeros_like(start), start)
-        return sampler.sampler_function(model, start, sigmas, **options)
-
-    return comfy.samplers.KSAMPLER(function, sampler.extra_options, sampler.inpaint_options)
+def again(base, samples, sigma) -> torch.Tensor:
+    """What a sampler gets at noise level `sigma` in a run of the host's model `base` that begins with the noisy output
+    `samples` of another run: sound and video in one tensor."""
+    packed, _ = comfy.utils.pack_latents(parts_of(samples)) if len(parts_of(samples)) > 1 else (samples, None)
+    start = base.process_latent_in(packed.to(device=sigma.device, dtype=torch.float32))
+    return base.model_sampling.noise_scaling(sigma, torch.zeros_like(start), start)

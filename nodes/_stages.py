@@ -16,6 +16,7 @@ from comfy_extras.nodes_lt_upsampler import LTXVLatentUpsampler
 from ..attention.report import headline
 from ..attention.sampling import pace
 from . import _runs, _sampling
+from ._carry import Carried
 from ._progress import Progress, parts_of
 from ._sampling import Job, whole
 
@@ -65,12 +66,17 @@ def stage_line(name: str, steps: int, samples, seconds: float) -> str:
 def switched(high: Job, low: Job) -> tuple:
     """Samples of both jobs, `low` going on where `high` stopped, and the Stages. A stage without steps is left out."""
     stages = Stages(high if high.steps else low, low.steps if high.steps else 0, NAMES[0])
-    samples = None
-    if high.steps or not low.steps:
-        samples = stages.run(high, 0)
-    if low.steps:
-        sampler = low.sampler if samples is None else _sampling.goes_on(low.sampler, samples)
-        samples = stages.run(replace(low, sampler=sampler), 1, high.steps)
+    if not high.steps or not low.steps:
+        return stages.run(low if low.steps else high, 1 if low.steps else 0), stages
+    # Of their own: UniPC writes into the noise levels that it is given.
+    high, low = (replace(job, sigmas=job.sigmas.clone()) for job in (high, low))
+    with Carried(high.sampler, torch.cat([high.sigmas, low.sigmas[1:]]), high.steps) as carried:
+        samples = stages.run(replace(high, sampler=carried.first), 0)
+        if carried.due:
+            carried.given = samples
+            samples = stages.run(replace(low, sampler=carried.second), 1, high.steps)
+        else:
+            stages.lines.append("This method came to its end before the switch: the second model had nothing to do.")
     return samples, stages
 
 

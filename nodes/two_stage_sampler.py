@@ -97,9 +97,11 @@ class _Second:
         sigmas, line = self.sigmas, "Noise levels: your own."
         if sigmas is None:
             sigmas, line = _sampling.sigmas_of(self.model, *self.wanted, latent)
-        self.line = f"Second stage: {line[:1].lower()}{line[1:]}"
-        noise = _sampling.noise_of(latent, high.seed)
-        return replace(high, model=self.model, cfg=self.cfg, sigmas=sigmas, latent=latent, noise=noise)
+        # With the first stage's seed its noise would come back: all of it where the sizes are equal.
+        seed = _sampling.fresh(high.seed)
+        self.line = f"Second stage: {line[:1].lower()}{line[1:]} Its noise is of seed {seed}."
+        noise = _sampling.noise_of(latent, seed)
+        return replace(high, model=self.model, cfg=self.cfg, sigmas=sigmas, latent=latent, noise=noise, seed=seed)
 
 
 def _between() -> io.DynamicCombo.Input:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from studio import CASES, STEPS, Studio, first, interrupt, latent_of, nan, same
@@ -28,9 +30,10 @@ def experts(studio) -> tuple:
     return studio.model, low
 
 
-@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "dpmpp_2m", "uni_pc"])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpm_2"])
 @pytest.mark.parametrize("case", [CASES[0], CASES[2], wan.TEXT_ONLY[0]], ids=str)
 def test_equals_two_advanced_ksamplers(pack, inference, case, sampler):
+    """Of methods that neither draw noise nor remember steps: there, nothing can be lost between two samplers."""
     studio = Studio(pack, case)
     high, low = experts(studio)
     for at in range(1, STEPS):
@@ -59,6 +62,115 @@ def test_one_model_in_two_stages_is_one_run(studio):
     out = studio.two(latent, switch_step=2)[0]
     for a, b in zip(tiny_case.parts(out["samples"]), tiny_case.parts(whole["samples"]), strict=True):
         assert (a - b).norm() <= 1e-5 * b.norm()
+
+
+def apart(out, truth) -> float:
+    """The relative L2 of two LATENTs, over all their parts the largest."""
+    pairs = zip(*(tiny_case.parts(latent["samples"].double()) for latent in (out, truth)), strict=True)
+    return max(float((a - b).norm() / b.norm()) for a, b in pairs)
+
+
+def test_one_model_in_two_stages_is_one_run_with_every_method(pack, inference):
+    """What a method draws and remembers goes on over the switch: one run, for all that ComfyUI has."""
+    import comfy.samplers
+
+    latent = latent_of(CASES[0], filled=True)
+    studio, wrong = Studio(pack, CASES[0]), {}
+    for number, name in enumerate(comfy.samplers.SAMPLER_NAMES):
+        whole = studio.sample(latent, cfg=3.5, steps=5, sampler_name=name)
+        at = 1 + number % 4
+        out, clean, _, report = studio.two(latent, switch_step=at, steps=5, sampler_name=name)
+        error = max(apart(out, whole[0]), apart(clean, whole[1]))
+        if not error <= 1e-5 or "This method" in report.replace("This method came", "") or not out["samples"].any():
+            wrong[name, at] = error, report
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", ["euler", "euler_ancestral", "dpmpp_2m", "uni_pc", "lms", "sa_solver", "dpmpp_2m_sde",
+                                  "euler_ancestral_cfg_pp", "dpm_fast"])  # fmt: skip
+def test_two_models_are_one_run_whose_model_changes(pack, inference, name):
+    """Against one run of a model that is itself the one above a noise level and the other below."""
+    from comfy.patcher_extension import WrappersMP
+
+    studio = Studio(pack, wan.TEXT_ONLY[0])
+    high, low = experts(studio)
+    latent, sigmas = latent_of(studio.case, filled=True), torch.linspace(1.0, 0.0, 9) ** 1.2
+    changing = studio.model.clone()
+
+    def change(executor, x, timestep, *args, **kwargs):
+        below = float(timestep.max()) <= 1000.0 * float(sigmas[3]) * 1.0001
+        return (
+            low.model.diffusion_model._forward(x, timestep, *args, **kwargs)
+            if below
+            else executor(x, timestep, *args, **kwargs)
+        )
+
+    changing.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "change", change)
+    whole = studio.sample(latent, changing, cfg=3.5, sigmas=sigmas.clone(), sampler_name=name)[0]
+    out = studio.two(latent, high, low, switch_step=3, sigmas=sigmas.clone(), sampler_name=name)[0]
+    assert apart(out, whole) <= 1e-5
+    assert apart(out, studio.sample(latent, cfg=3.5, sigmas=sigmas.clone(), sampler_name=name)[0]) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["euler_ancestral", "lcm", "er_sde"])
+def test_no_noise_is_drawn_twice(pack, inference, monkeypatch, name):
+    """The fresh noise that reaches the latent in the second stage is none of the first stage's."""
+    import comfy.k_diffusion.sampling as host
+
+    drawn, usual, tree = [], host.default_noise_sampler, host.BrownianTreeNoiseSampler
+
+    def noted(make):
+        def noisy(*args, **kwargs):
+            source = make(*args, **kwargs)
+            drawn.append([])
+
+            def draw(*at):
+                drawn[-1].append(source(*at))
+                return drawn[-1][-1]
+
+            return draw
+
+        return noisy
+
+    monkeypatch.setattr(host, "default_noise_sampler", noted(usual))
+    monkeypatch.setattr(host, "BrownianTreeNoiseSampler", noted(tree))
+    Studio(pack, CASES[0]).two(sampler_name=name, steps=6, switch_step=3)
+    # The last one is what the second stage really took: its first draws bring it to where the first stage stopped.
+    last = drawn[-1]
+    assert len(last) >= 5
+    for i, one in enumerate(last):
+        for other in last[:i]:
+            assert abs(float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1])) < 0.2
+
+
+def forgetful(model, x, sigmas, extra_args=None, callback=None, disable=None, kept=()):
+    """A method of another pack that draws from the process's own generator and tells no step by its number."""
+    for i in range(len(sigmas) - 1):
+        clean = model(x, sigmas[i] * x.new_ones(len(x)), **extra_args)
+        callback({"x": x, "i": 0, "denoised": clean})
+        x = clean + sigmas[i + 1] * torch.randn_like(x)
+    return x
+
+
+def test_a_method_of_another_pack_goes_on_too(plain_studio, monkeypatch):
+    import comfy.samplers
+
+    monkeypatch.setattr(comfy.samplers, "sampler_object", lambda name: comfy.samplers.KSAMPLER(forgetful))
+    sigmas = torch.linspace(1, 0, 7)
+    whole = plain_studio.sample(cfg=3.5, sigmas=sigmas.clone())[0]
+    assert apart(plain_studio.two(sigmas=sigmas.clone(), switch_step=3)[0], whole) <= 1e-5
+    assert apart(plain_studio.two(sigmas=sigmas.clone(), switch_step=3, seed=8)[0], whole) > 0.1
+
+
+def test_nothing_waits_after_a_fault(plain_studio, flawed):
+    """The thread of a sampler ends with its node: after a fault in either stage, and at the end."""
+    before = threading.active_count()
+    for name in ("high", "low"):
+        with pytest.raises(RuntimeError, match="NaN or Inf"):
+            plain_studio.two(**{name: flawed(plain_studio.model, 1, nan)}, sampler_name="dpmpp_2m")
+        assert threading.active_count() == before
+    plain_studio.two()
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize(("at", "which"), [(0, 1), (STEPS, 0), (99, 0)])

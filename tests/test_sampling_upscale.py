@@ -13,6 +13,8 @@ from tiny import case as tiny_case
 from tiny import files, ltx2, wan
 
 FIRST, SECOND = torch.tensor([1.0, 0.8, 0.4, 0.0]), torch.tensor([0.85, 0.5, 0.0])
+# Of the second stage, where the first has 7.
+SEED = 7 + 10**9
 GROWS = [case for case in CASES if str(case) != str(first(CASES, "guides"))]
 
 
@@ -42,7 +44,7 @@ def by_hand(studio, latent, upscale) -> tuple:
     whole = studio.pack.nodes._sampling.whole
     small = studio.custom(latent, sigmas=FIRST)[0]
     video, *sound = tiny_case.parts(small["samples"])
-    return studio.custom({**small, "samples": whole([upscale(video), *sound])}, sigmas=SECOND)
+    return studio.custom({**small, "samples": whole([upscale(video), *sound])}, sigmas=SECOND, noise=SEED)
 
 
 def doubled(video):
@@ -59,6 +61,18 @@ def test_equals_the_hosts_nodes_in_a_row(studio):
     sizes = [tiny_case.parts(x["samples"])[0].shape[-2:] for x in (latent, ours[0])]
     assert sizes[1] == tuple(2 * side for side in sizes[0])
     assert "in the latent, interpolated." in ours[3] and "The first stage: 3 steps" in ours[3]
+
+
+@pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 2])
+def test_the_second_stage_has_noise_of_its_own(plain_studio, monkeypatch, seed):
+    """Of the same size too, where one seed would bring the first stage's noise back, number by number."""
+    node, drawn = plain_studio.pack.nodes._sampling, []
+    usual = node.noise_of
+    monkeypatch.setattr(node, "noise_of", lambda *args: drawn.append(usual(*args)) or drawn[-1])
+    report = grow(plain_studio, widgets={"upscale_by": 1.0}, seed=seed, sampler_name="euler_ancestral")[3]
+    first_noise, second_noise = drawn
+    assert abs(float(torch.corrcoef(torch.stack([first_noise.flatten(), second_noise.flatten()]))[0, 1])) < 0.1
+    assert f"noise is of seed {(seed + 10**9) % 2**64}." in report
 
 
 class Statistics:
@@ -148,7 +162,7 @@ def test_a_start_image_beside_sound(pack, inference):
 def test_noise_that_is_left_over_is_not_upscaled(plain_studio):
     latent, begun = latent_of(plain_studio.case, filled=True), torch.tensor([1.0, 0.8, 0.4])
     clean = plain_studio.custom(latent, sigmas=begun)[1]["samples"]
-    theirs = plain_studio.custom({**latent, "samples": doubled(clean)}, sigmas=SECOND)[0]
+    theirs = plain_studio.custom({**latent, "samples": doubled(clean)}, sigmas=SECOND, noise=SEED)[0]
     assert same(grow(plain_studio, latent, sigmas=begun)[0], theirs)
 
 
@@ -217,5 +231,6 @@ def test_a_cache_begins_anew_in_each_stage(pack, inference):
     assert same(studio.two(latent, model, None, sigmas=sigmas, **cfg)[0], theirs)
     assert not same(studio.two(latent, sigmas=sigmas, **cfg)[0], theirs), "it does skip"
     small = studio.custom(latent, sigmas=FIRST, model=model)[0]
-    large = studio.custom({**small, "samples": doubled(small["samples"])}, sigmas=SECOND, model=model)[0]
+    grown = {**small, "samples": doubled(small["samples"])}
+    large = studio.custom(grown, sigmas=SECOND, model=model, noise=SEED)[0]
     assert same(grow(studio, latent, high=model)[0], large), "of another size even"
