@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from .call import MASKS, Call
+from .failures import brief
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 HALVES = (torch.float16, torch.bfloat16)
@@ -76,8 +77,16 @@ class Backend:
         """Why this backend cannot run the call, in a few words, or None."""
         reason = _device_reason(self.limits, call) or _shape_reason(self.limits, call)
         if reason is None and self.also_refuses is not None:
-            reason = self.also_refuses(call)
+            reason = answer(self.also_refuses, call)
         return reason
+
+
+def answer(refuses: Callable, *asked) -> str | None:
+    """refuses(*asked), a reason or None; that it failed, where it did, for then nobody knows whether it would run."""
+    try:
+        return refuses(*asked)
+    except Exception as broken:
+        return f"it cannot be asked ({brief(broken)})"
 
 
 def _device_reason(limits: Limits, call: Call) -> str | None:

@@ -11,6 +11,7 @@ from .call import Call
 from .choose import HOST_RUN, Sample, Trial, time_call, try_kernel
 from .decide import Incoming, inspect
 from .layout import to_heads, to_mask
+from .opaque import eagerly
 from .own import NAMED, following, host_function, name_of, own_function
 from .router import in_heads
 from .sparse.proof import worst_error
@@ -26,7 +27,7 @@ class Bench:
     def __init__(self, previous=None):
         self.previous = previous
         self.trials: dict[tuple[str, Call], tuple[Trial, ...]] = {}
-        self._try_eagerly = torch.compiler.disable(self._try)
+        self._try_eagerly = eagerly(self._try)
 
     def __deepcopy__(self, memo):
         return self

@@ -16,6 +16,7 @@ import torch
 
 from . import registry
 from .call import Call
+from .failures import named
 from .layout import to_mask
 from .reference import relative_l2, scaled_dot_product_attention
 from .tally import elapsed, end_span, start_span
@@ -87,7 +88,7 @@ def judge(name: str, run: Callable, sample: Sample, max_error: float) -> Trial:
             return Trial(name, reason="it writes into its inputs")
         error = sample(run())
     except Exception as failure:
-        return Trial(name, reason=f"{type(failure).__name__}: {failure}".splitlines()[0])
+        return Trial(name, reason=named(failure))
     if not error <= max_error:
         return Trial(name, error=error, reason=f"error {error:.3g} is above {max_error:g}")
     return Trial(name, error=error)

@@ -10,11 +10,12 @@ import torch
 from . import registry
 from .call import Call, describe
 from .choose import HOST_RUN, Choice, Sample, choose
+from .failures import brief, named
 from .layout import to_heads, to_mask
 from .moment import IDLE, MOMENT, locate
 from .own import name_of
 from .rules import ERROR, GUARD_OFF, MEASURE, Rule
-from .site import Site
+from .site import GUESSED, SELF, Site, site_of
 from .sparse import AUTO, Runner, runners
 from .sparse.choose import fastest, key_of
 from .strength import combined
@@ -73,6 +74,31 @@ def decide(incoming: Incoming, options: Mapping, rules: tuple[Rule, ...], active
     options: the host's, with the Site and the Moment of the call. active: for each rule, whether it covers this step.
     host: what runs without us, by name. Raises UnsupportedAttention when the rule wants that instead of a fallback.
     """
+    try:
+        return _decide(incoming, options, rules, active, host, tally)
+    except UnsupportedAttention:
+        raise
+    except Exception as error:  # deciding must not cost a render either
+        return _undecided(f"it could not be decided ({named(error)})", options, rules, active, host, tally)
+
+
+def _undecided(reason: str, options, rules, active, host: str, tally: Tally) -> Record:
+    """The Record of a call whose decision failed: the host's own, and the last rule about a kernel says why not."""
+    site = site_of(options) or GUESSED[SELF]
+    covering = [rule for rule, on in zip(rules, active) if on and rule.covers(site)]
+    rule = winner(covering, "shape") or winner(covering, "")
+    if rule is None or not (rule.shape or rule.backend != registry.HOST):
+        tally.notes.append(f"{site.role}-attention: {reason}.")
+        return Record(site, None, rule, None if rule is None else registry.HOST, host)
+    wanted, widget = (rule.shape.pattern.name, "pattern") if rule.shape else (rule.backend, "backend")
+    if rule.on_unsupported == ERROR:
+        raise UnsupportedAttention(sentence(wanted, site, None, reason, widget))
+    record = Record(site, None, rule, wanted, host)
+    record.reason = reason
+    return record
+
+
+def _decide(incoming: Incoming, options: Mapping, rules: tuple[Rule, ...], active, host: str, tally: Tally) -> Record:
     site, place, call, odd = inspect(incoming, options)
     covering = [rule for rule, on in zip(rules, active) if on and rule.covers(site)]
     weak = weakened(covering, options.get(MOMENT, IDLE).extra)
@@ -133,7 +159,7 @@ def choose_engine(incoming: Incoming, record: Record, found: tuple[Runner, ...],
     try:
         runner, record.choice, fresh = fastest(key, found, incoming.run, incoming.run_host, tensors, rule.max_error)
     except Exception as error:  # a choice must not cost a render
-        tally.notes.append(f"auto could not measure the engines ({error}) and went by table order.")
+        tally.notes.append(f"auto could not measure the engines ({brief(error)}) and went by table order.")
         return found[0]
     if fresh:
         tally.choosing += record.choice.spent
@@ -173,7 +199,7 @@ def choose_auto(incoming: Incoming, record: Record, tally: Tally) -> str:
     try:
         record.choice, fresh = _measure(incoming, record, accepted)
     except Exception as error:  # out of memory in the sample, say: a choice must not cost a render
-        tally.notes.append(f"auto could not measure ({type(error).__name__}) and went by table order.")
+        tally.notes.append(f"auto could not measure ({named(error)}) and went by table order.")
         return accepted[0]
     if fresh:
         tally.choosing += record.choice.spent

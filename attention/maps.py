@@ -18,6 +18,7 @@ from .decide import Incoming, inspect
 from .grid import index_of
 from .layout import to_heads, to_mask
 from .moment import MOMENT
+from .opaque import eagerly
 from .own import following
 from .site import CROSS, IMAGE, VIDEO_AUDIO, Site
 from .tally import end_span, start_span
@@ -102,7 +103,7 @@ class Watcher:
         self.query, self.heads, self.previous = query, heads, previous
         self.views: list[View] = []
         self.left_out: dict[str, str] = {}
-        self._look_eagerly = torch.compiler.disable(self._look)
+        self._look_eagerly = eagerly(self._look)
 
     def __deepcopy__(self, memo):
         return self

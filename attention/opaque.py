@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -37,7 +38,23 @@ _FUNCTIONS: dict[str, Callable] = {}
 
 def prepare() -> None:
     """Before anything is traced; not when this file is imported, for it imports the compiler."""
-    torch.compiler.assume_constant_result(name_of)
+    if compiles():
+        torch.compiler.assume_constant_result(name_of)
+
+
+@cache
+def compiles() -> bool:
+    """Whether torch's compiler can be imported: it imports Triton, and a broken one raises anything."""
+    try:
+        import torch._dynamo  # noqa: F401
+    except Exception:
+        return False
+    return True
+
+
+def eagerly(function: Callable) -> Callable:
+    """`function` as torch.compile leaves it alone; itself where there is no compiler that could trace it."""
+    return torch.compiler.disable(function) if compiles() else function
 
 
 def begin(options: Mapping | None, sites: tuple[Site, ...] = ()) -> None:

@@ -12,6 +12,8 @@ import torch
 from . import heads, registry
 from .choose import HOST_RUN, race
 from .decide import Incoming, decide, inspect
+from .failures import named
+from .opaque import eagerly
 from .own import following
 from .plan import Candidate
 from .router import Router, in_heads
@@ -61,7 +63,7 @@ class Probe:
         self.levels, self.shares = levels, {} if shares is None else shares
         self.step: int | None = None
         self._instead: Router | None = None
-        self._answer_eagerly = torch.compiler.disable(self._answer)
+        self._answer_eagerly = eagerly(self._answer)
 
     @property
     def done(self) -> bool:
@@ -175,14 +177,10 @@ def runner(rule: Rule, incoming: Incoming, options) -> Callable | str:
     try:
         record = decide(incoming, options, (rule,), (True,), registry.HOST, Tally())
     except Exception as failure:
-        return _sentence(failure)
+        return named(failure)
     if record.kernel is None:
         return record.unshaped[1] if record.unshaped else record.reason or "no rule covers this call"
     return partial(incoming.run, record.kernel)
-
-
-def _sentence(failure: Exception) -> str:
-    return f"{type(failure).__name__}: {failure}".splitlines()[0]
 
 
 def judge(run: Callable, truth: torch.Tensor) -> Trial:
@@ -190,7 +188,7 @@ def judge(run: Callable, truth: torch.Tensor) -> Trial:
     try:
         out = run()
     except Exception as failure:
-        return Trial(math.inf, reason=_sentence(failure))
+        return Trial(math.inf, reason=named(failure))
     error = distance([out], [truth])
     return Trial(math.inf, error) if math.isfinite(error) else Trial(math.inf, reason="NaN or Inf in the output")
 

@@ -7,6 +7,7 @@ import torch
 from .backend import Backend, Kernel, Unavailable
 from .backends import TABLE
 from .call import Call, describe
+from .failures import brief
 from .layout import to_mask
 
 AUTO = "auto"
@@ -39,6 +40,8 @@ def load(name: str) -> Kernel:
             _LOADED[name] = get(name).load()
         except Unavailable as missing:
             _LOADED[name] = str(missing)
+        except Exception as broken:  # whatever a package raises when it is touched: a refusal, never more
+            _LOADED[name] = f"{name} cannot be loaded ({brief(broken)})"
     kernel = _LOADED[name]
     if isinstance(kernel, str):
         raise Unavailable(kernel)

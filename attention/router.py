@@ -8,6 +8,7 @@ import torch
 
 from . import opaque
 from .decide import Incoming, UnsupportedAttention, decide, run_kernel, sentence
+from .failures import named, text_of
 from .guidance import nag
 from .layout import from_heads, to_heads, to_mask
 from .moment import IDLE, MOMENT, locate
@@ -36,11 +37,11 @@ class Router:
         self.timing = any(rule.timing for rule in self.rules)
         self.tally = Tally()
         opaque.prepare()
-        self._route_eagerly = torch.compiler.disable(self._route)
+        self._route_eagerly = opaque.eagerly(self._route)
         if host is not None:
             # Hosts look for this name. They pass no `func` with containers: without `host` nothing could fall back.
             self.container_function = self._call_with_containers
-            self._route_containers_eagerly = torch.compiler.disable(self._route_containers)
+            self._route_containers_eagerly = opaque.eagerly(self._route_containers)
 
     def __deepcopy__(self, memo):
         return self
@@ -220,8 +221,7 @@ class Router:
 
     def _give_up(self, record: Record, error: Exception, func, kw) -> None:
         """Not this kernel again for this site and geometry; UnsupportedAttention where the rule wants errors."""
-        name = "" if isinstance(error, NotFinite) else f"{type(error).__name__}: "
-        reason = f"{name}{error}".strip().splitlines()[0]
+        reason = text_of(error) if isinstance(error, NotFinite) else named(error)
         if record.rule.on_unsupported == ERROR:
             raise UnsupportedAttention(sentence(record.used, record.site, record.call, reason)) from error
         record.reason, record.kernel, record.used = reason, None, self._next_name(func, kw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..attention import opaque
 from ..attention.guidance import riflex
 from . import _sites
 from ._guidance import detach, keep, unhook
@@ -75,7 +76,7 @@ class Slowed:
             return
         length = [0]  # latent frames of the call that is running
 
-        @torch.compiler.disable
+        @opaque.eagerly
         def measure(module, args, kwargs):
             tokens = _sites.tokens_of(family, module, args[0], kwargs) if args else None
             length[0] = tokens.grid[0] if tokens is not None and tokens.grid else 0
@@ -92,7 +93,7 @@ class Slowed:
     def _turned_table(self, original):
         """CogVideoX's tables (T*Y*X, F) of cosines and sines, time's frequencies first, T in the outer loop."""
 
-        @torch.compiler.disable
+        @opaque.eagerly
         def table(h, w, t, device):
             cos, sin = original(h, w, t, device)
             if t <= self.trained:

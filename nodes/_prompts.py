@@ -6,6 +6,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.sampler_helpers import convert_cond
 
+from ..attention import opaque
 from ..attention.families import find
 from ..attention.guidance import nag
 from ..attention.moment import MOMENT
@@ -77,7 +78,7 @@ def watch_prompt(patcher) -> None:
     keep(model, KEY, model.register_forward_pre_hook(lengthen, with_kwargs=True, prepend=True))
 
 
-@torch.compiler.disable
+@opaque.eagerly
 def lengthen(module, args, kwargs):
     """Pre-hook of the model: the negative prompt's tokens behind the prompt's, and a note of where they meet."""
     options, context = kwargs.get(OPTIONS) or {}, kwargs.get("context")

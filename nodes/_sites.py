@@ -10,6 +10,7 @@ import torch
 from comfy.patcher_extension import CallbacksMP
 
 from ..attention import opaque
+from ..attention.failures import named
 from ..attention.families import find
 from ..attention.family import Family
 from ..attention.moment import IDLE, MOMENT
@@ -219,7 +220,7 @@ def _tell(options, tag: Tag | None) -> None:
 
 
 def _lay_out(family: Family | None, sites: tuple[Site, ...] = ()):
-    @torch.compiler.disable
+    @opaque.eagerly
     def hook(module, args, kwargs):
         options = kwargs.get(OPTIONS)
         if options is None or not args:
@@ -244,7 +245,7 @@ def tokens_of(family: Family, model: torch.nn.Module, x, inputs) -> Tokens:
     try:
         return family.tokens(model, x, inputs)
     except Exception as error:
-        return Tokens(None, unknown=f"the input could not be read ({type(error).__name__}: {error})".splitlines()[0])
+        return Tokens(None, unknown=f"the input could not be read ({named(error)})")
 
 
 def tokens_of_latent(patcher, samples) -> Tokens | None:

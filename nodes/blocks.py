@@ -13,7 +13,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io, ui
 
-from ..attention import rules
+from ..attention import opaque, rules
 from ..attention.blocks import TemporalBlocks, streams, weights
 from ..attention.blocks.temporal import IN_BATCH
 from ..attention.moment import IDLE, MOMENT
@@ -131,7 +131,7 @@ def remove(patcher) -> None:
 def _behind(blocks: TemporalBlocks, graft: Graft, part: int, site: Site, module: torch.nn.Module):
     position = _sites._position(module)
 
-    @torch.compiler.disable
+    @opaque.eagerly
     def hook(module, args, kwargs, output):
         options = kwargs.get(OPTIONS)
         if options is None and position is not None and position < len(args):

@@ -10,6 +10,7 @@ import torch
 
 from ..backend import HALVES, MAX_BLOCKS, POSITIVE, Backend, Limits, Unavailable
 from ..call import Call
+from ..failures import brief
 
 # What torch 2.7.1 brings. Triton 3.3.0 does not compile for an RTX 50, and 3.2 ends the whole process there
 # ("computeCapability not supported").
@@ -28,7 +29,7 @@ def load(**how):
             compiled()
     except Exception as error:  # a broken Triton raises anything from ImportError to OSError
         raise Unavailable(
-            f"Triton cannot be imported ({error}); `pip install triton`, on Windows triton-windows"
+            f"Triton cannot be imported ({brief(error)}); `pip install triton`, on Windows triton-windows"
         ) from error
     if too_old:
         raise Unavailable(

@@ -7,13 +7,14 @@ the packages' own functions are called.
 """
 
 from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
+from ..failures import brief
 
 
 def load_2():
     try:
         from flash_attn import flash_attn_func
     except Exception as error:  # a build for another torch raises OSError or ImportError
-        raise Unavailable(f"FlashAttention 2 cannot be imported ({error}); `pip install flash-attn`") from error
+        raise Unavailable(f"FlashAttention 2 cannot be imported ({brief(error)}); `pip install flash-attn`") from error
     return kernel(flash_attn_func)
 
 
@@ -22,7 +23,7 @@ def load_3():
         from flash_attn_interface import flash_attn_func
     except Exception as error:
         raise Unavailable(
-            f"FlashAttention 3 cannot be imported ({error}); build it from the hopper folder of its repository"
+            f"FlashAttention 3 cannot be imported ({brief(error)}); build it from the hopper folder of its repository"
         ) from error
     return kernel(flash_attn_func)
 
@@ -31,7 +32,9 @@ def load_4():
     try:
         from flash_attn.cute import flash_attn_func
     except Exception as error:
-        raise Unavailable(f"FlashAttention 4 cannot be imported ({error}); `pip install flash-attn-4`") from error
+        raise Unavailable(
+            f"FlashAttention 4 cannot be imported ({brief(error)}); `pip install flash-attn-4`"
+        ) from error
     return kernel(flash_attn_func)
 
 

@@ -4,6 +4,7 @@ import torch
 
 from ..backend import FLOATS, MAX_BLOCKS, Backend, Limits, Unavailable
 from ..call import Call
+from ..failures import brief
 
 CPU_MAX_SCORES = 2**31
 
@@ -11,9 +12,10 @@ CPU_MAX_SCORES = 2**31
 def load():
     try:
         from torch.nn.attention.flex_attention import flex_attention
-    except ImportError as error:
-        raise Unavailable(f"this torch has no FlexAttention ({error}); use torch 2.5 or later") from error
-    compiled = torch.compile(flex_attention, dynamic=False)
+
+        compiled = torch.compile(flex_attention, dynamic=False)
+    except Exception as error:  # the compiler imports Triton, and a broken one raises anything
+        raise Unavailable(f"FlexAttention cannot be loaded ({brief(error)}); use torch 2.5 or later") from error
 
     def run(q, k, v, mask=None, scale=None):
         attend = compiled if q.device.type == "cuda" else flex_attention

@@ -11,6 +11,7 @@ import torch
 
 from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 from ..call import Call
+from ..failures import brief
 from ..layout import dense_rows
 
 V1_HEAD_DIMS = (64, 96, 128)
@@ -46,7 +47,7 @@ def load():
     try:
         import sageattention
     except Exception as error:  # a broken build raises anything from ImportError to OSError
-        raise Unavailable(f"SageAttention cannot be imported ({error})") from error
+        raise Unavailable(f"SageAttention cannot be imported ({brief(error)})") from error
     return kernel_v1(sageattention.sageattn) if major_version() == 1 else kernel_v2(sageattention)
 
 

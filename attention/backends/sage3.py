@@ -7,6 +7,7 @@ import torch
 
 from ..backend import DEFAULT, HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 from ..call import Call
+from ..failures import brief
 from ..layout import expand_kv
 
 # It keeps a float32 correction for every 128 queries and every key: 7 GB for 75600 tokens and 40 heads.
@@ -18,7 +19,9 @@ def load():
     try:
         from sageattn3 import sageattn3_blackwell
     except Exception as error:  # a broken build raises anything from ImportError to OSError
-        raise Unavailable(f"SageAttention 3 cannot be imported ({error}); build sageattn3 from source") from error
+        raise Unavailable(
+            f"SageAttention 3 cannot be imported ({brief(error)}); build sageattn3 from source"
+        ) from error
 
     def run(q, k, v, mask=None, scale=None):
         k, v = expand_kv(k, v, q.shape[1])

@@ -3,13 +3,16 @@
 import torch
 
 from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
+from ..failures import brief
 
 
 def load():
     try:
         from xformers.ops import memory_efficient_attention
     except Exception as error:  # a build for another torch raises OSError or ImportError
-        raise Unavailable(f"xFormers cannot be imported ({error}); `pip install xformers` for your torch") from error
+        raise Unavailable(
+            f"xFormers cannot be imported ({brief(error)}); `pip install xformers` for your torch"
+        ) from error
 
     def run(q, k, v, mask=None, scale=None):
         out = memory_efficient_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), scale=scale)

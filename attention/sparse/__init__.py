@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 
 from .. import registry
+from ..backend import answer
 from ..call import Call
 from ..grid import CUBE, RASTER
 from ..layout import expand_kv
@@ -152,7 +153,7 @@ def candidates(task: Task, call: Call, engine: str = AUTO) -> tuple[Engine, ...]
     asked = [row for row in TABLE if engine == row.name or (engine == AUTO and open_to_auto(row, call))]
     if not asked:
         return f"engine: {engine!r} is not known. Known: {', '.join(names())}"
-    reasons = {row: row.refuses(task, call) for row in asked}
+    reasons = {row: answer(row.refuses, task, call) for row in asked}
     accepted = tuple(row for row, reason in reasons.items() if reason is None)
     return accepted or "; ".join(f"{row.name}: {reason}" for row, reason in reasons.items())
 

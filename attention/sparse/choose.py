@@ -10,6 +10,7 @@ import torch
 
 from ..call import Call
 from ..choose import HOST_RUN, NOISE, SAMPLE_HEADS, SAMPLE_QUERIES, Choice, Trial, race
+from ..failures import named
 from ..grid import RASTER, order
 from ..patterns import on
 from ..reference import relative_l2, scaled_dot_product_attention
@@ -67,7 +68,7 @@ def try_one(name: str, runner: Runner, run: Callable, sample: Sample) -> Trial:
             return Trial(name, reason="it writes into its inputs")
         return Trial(name, error=sample(run(runner.kernel)))
     except Exception as failure:
-        return Trial(name, reason=f"{type(failure).__name__}: {failure}".splitlines()[0])
+        return Trial(name, reason=named(failure))
 
 
 class Sample:

@@ -11,6 +11,7 @@ from functools import cache
 import torch
 
 from ..backend import FLOATS
+from ..failures import brief
 from ..grid import TILE, order
 from ..patterns import on
 from .engine import Engine, Task
@@ -40,17 +41,19 @@ def refuses(task: Task, call) -> str | None:
         return f"dtype {str(call.dtype).removeprefix('torch.')}, takes float16, bfloat16, float32"
     if call.head_dim < 16:
         return f"head size {call.head_dim}, takes 16 and more"
-    return None if compiled() else "this torch has no FlexAttention; use torch 2.5 or later"
+    found = compiled()
+    return found if isinstance(found, str) else None
 
 
 @cache
 def compiled():
-    """flex_attention, compiled for each shape, or None where torch lacks it."""
+    """flex_attention, compiled for each shape, or why there is none."""
     try:
         from torch.nn.attention.flex_attention import flex_attention
-    except ImportError:
-        return None
-    return torch.compile(flex_attention, dynamic=False)
+
+        return torch.compile(flex_attention, dynamic=False)
+    except Exception as error:  # the compiler imports Triton, and a broken one raises anything
+        return f"FlexAttention cannot be loaded ({brief(error)}); use torch 2.5 or later"
 
 
 def plan(task: Task, device, dtype) -> Plan:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ..backend import HALVES
+from ..failures import brief
 from ..grid import RASTER
 from ..patterns.blocks import TopBlocks, arrange
 from ..patterns.neighbourhood import Neighbourhood
@@ -25,15 +26,14 @@ def load(name: str):
     """comfy-kitchen's function `name`, or why there is none."""
     try:
         import comfy_kitchen
-    except ImportError as error:
-        return f"comfy-kitchen cannot be imported ({error})"
-    found = getattr(comfy_kitchen, name, None)
-    if found is None:
-        return f"this comfy-kitchen has no {name}; update ComfyUI"
-    available = getattr(comfy_kitchen, f"{name}_is_available", None)
-    if available is not None and not available():
-        return f"comfy-kitchen's {name} cannot run on this GPU"
-    return found
+
+        found = getattr(comfy_kitchen, name, None)
+        if found is None:
+            return f"this comfy-kitchen has no {name}; update ComfyUI"
+        available = getattr(comfy_kitchen, f"{name}_is_available", None)
+        return found if available is None or available() else f"comfy-kitchen's {name} cannot run on this GPU"
+    except Exception as error:  # a build for another driver raises anything, at its import or when it is asked
+        return f"comfy-kitchen's {name} cannot be loaded ({brief(error)})"
 
 
 def missing(name: str, call) -> str | None:

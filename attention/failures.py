@@ -1,0 +1,62 @@
+"""What is made of an exception that must not end a render: words for the report, and the memory that it holds freed."""
+
+from __future__ import annotations
+
+import traceback
+
+import torch
+
+LONGEST = 300
+# How libraries say it when they raise something else than torch's own class.
+NO_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
+
+
+def text_of(error: BaseException) -> str:
+    """The first line of an exception's text; empty where there is none, or where making it raises."""
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:
+        return ""
+    return lines[0].strip()[:LONGEST] if lines else ""
+
+
+def brief(error: BaseException) -> str:
+    """The text alone, the class where there is none: for sentences that say what was tried."""
+    return text_of(error) or type(error).__name__
+
+
+def named(error: BaseException) -> str:
+    """`RuntimeError: no kernel image`."""
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory was the reason."""
+    if isinstance(error, (MemoryError, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))):
+        return True
+    text = text_of(error).lower()
+    return any(words in text for words in NO_MEMORY)
+
+
+def forget(error: BaseException) -> None:
+    """Lets go of what the frames hold through which an exception came: the scratch of a failed kernel, gigabytes.
+
+    Else they live as long as the exception, or as the next collection of garbage where a frame keeps the exception.
+    """
+    seen, waiting = set(), [error]
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        waiting += [one.__cause__, one.__context__]
+        if isinstance(others := getattr(one, "exceptions", None), tuple):
+            waiting += others
+
+
+def make_room(device: torch.device) -> None:
+    """Gives the driver what torch's allocator keeps for later: kernels that allocate by themselves cannot use that."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
