@@ -188,25 +188,25 @@ def wrong_name(filename) -> str | None:
 
 
 def write(found: Plan, path: Path) -> None:
-    """Keeps a plan. A file of that name is replaced whole or, should the disk be full, not at all.
-
-    ValueError when it cannot be written, BadPlan when it could not be read again.
-    """
+    """Keeps a plan, as `keep` does. BadPlan when it could not be read again."""
     text = plan.to_json(found)
     plan.from_json(text)
+    keep(text.encode("utf-8"), path, f"user/{FOLDER}")
+
+
+def keep(raw: bytes, path: Path, where: str) -> None:
+    """Writes a file, whole or, should the disk be full, not at all. ValueError when it cannot be; where: in words."""
     part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         # A name of its own: of two writers each must replace the file by what it wrote itself.
-        with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=PART, prefix="", delete=False) as file:
+        with NamedTemporaryFile("wb", dir=path.parent, suffix=PART, prefix="", delete=False) as file:
             part = Path(file.name)
-            file.write(text)
+            file.write(raw)
         part.replace(path)
     except OSError as error:
-        raise ValueError(
-            f"filename: {path.name} cannot be written in user/{FOLDER}: {error.strerror or error}."
-        ) from None
+        raise ValueError(f"filename: {path.name} cannot be written in {where}: {error.strerror or error}.") from None
     finally:
         if part is not None:
             part.unlink(missing_ok=True)

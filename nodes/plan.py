@@ -6,7 +6,7 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from ..attention import draw_plan
-from . import _calibration, _host, _images, _plans, _sampler_inputs, _sampling
+from . import _calibration, _host, _images, _plans, _preferences, _sampler_inputs, _sampling
 from ._calibration import EACH, ONE
 from ._plans import BOTH, FOLDER, KERNELS, PATTERNS
 from ._progress import Bar
@@ -150,8 +150,11 @@ class VideoAttentionSavePlan(io.ComfyNode):
             node_id="VideoAttentionSavePlan",
             display_name="Video Attention Save Plan",
             category=CATEGORY,
-            description=f"Keeps a plan as JSON in user/{FOLDER}. It holds numbers and names only and is safe to share.",
-            search_aliases=["export plan", "share plan"],
+            description=(
+                f"Keeps a plan as JSON in user/{FOLDER}. It holds numbers and names only and is safe to share. With "
+                "the model, also what plain ComfyUI understands of it, as a LoRA."
+            ),
+            search_aliases=["export plan", "share plan", "attention preference", "comfy_attention"],
             is_output_node=True,
             inputs=[
                 PLAN.Input("plan", tooltip="From Video Attention Calibrate or Load Plan."),
@@ -160,8 +163,17 @@ class VideoAttentionSavePlan(io.ComfyNode):
                     default="plan",
                     tooltip="Letters, digits, spaces, - and _. A plan of that name is replaced.",
                 ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The model that the plan is for: also writes a small LoRA with the part of the plan that "
+                    "plain ComfyUI understands, for its own LoRA loaders.",
+                ),
             ],
-            outputs=[io.String.Output("path", tooltip="The file.")],
+            outputs=[
+                io.String.Output("path", tooltip="The file."),
+                io.String.Output("info", tooltip="What was written, and what plain ComfyUI cannot be told."),
+            ],
         )
 
     @classmethod
@@ -170,10 +182,12 @@ class VideoAttentionSavePlan(io.ComfyNode):
         return filename is None or _plans.wrong_name(filename) or True
 
     @classmethod
-    def execute(cls, plan, filename) -> io.NodeOutput:
+    def execute(cls, plan, filename, model=None) -> io.NodeOutput:
         path = _plans.path_of(filename)
         _plans.write(plan, path)
-        return io.NodeOutput(str(path), ui=ui.PreviewText(f"{path.name} in user/{FOLDER}"))
+        said = [] if model is None else _preferences.write(plan, model, path.stem)
+        text = "\n".join((f"{path.name} in user/{FOLDER}", *said))
+        return io.NodeOutput(str(path), text, ui=ui.PreviewText(text))
 
 
 class VideoAttentionLoadPlan(io.ComfyNode):
@@ -190,8 +204,10 @@ class VideoAttentionLoadPlan(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model to apply it to. It stays unchanged."),
                 io.Combo.Input(
                     "plan_name",
-                    options=[path.name for path in sorted(_plans.folder().glob("*.json"))] or ["plan.json"],
-                    tooltip=f"A file of user/{FOLDER}. Press R to see new ones.",
+                    options=[*(p.name for p in sorted(_plans.folder().glob("*.json"))), *_preferences.names()]
+                    or ["plan.json"],
+                    tooltip=f"A file of user/{FOLDER}, or a LoRA with preferences that Save Plan wrote. Press R to see "
+                    "new ones.",
                 ),
                 io.Latent.Input("latent", optional=True, tooltip="What you will sample: says if the size differs."),
             ],
@@ -205,19 +221,25 @@ class VideoAttentionLoadPlan(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, plan_name=""):
         # A plan saved after the page was loaded is in no list yet. A linked widget has no value yet.
-        return plan_name is None or _plans.wrong_name(plan_name) or True
+        return plan_name is None or _preferences.is_one(plan_name) or _plans.wrong_name(plan_name) or True
 
     @classmethod
     def fingerprint_inputs(cls, plan_name="", **others):
-        path = None if _plans.wrong_name(plan_name) else _plans.path_of(plan_name)
+        if _preferences.is_one(plan_name):
+            path = _preferences.path_of(plan_name)
+        else:
+            path = None if _plans.wrong_name(plan_name) else _plans.path_of(plan_name)
         return path.stat().st_mtime_ns if path is not None and path.exists() else 0
 
     @classmethod
     def execute(cls, model, plan_name, latent=None) -> io.NodeOutput:
-        plan = _plans.read(_plans.path_of(plan_name))
+        if _preferences.is_one(plan_name):
+            plan, read = _preferences.read(plan_name, model)
+        else:
+            plan, read = _plans.read(_plans.path_of(plan_name)), []
         samples = None if latent is None else _sampling.fitted(model, latent)["samples"]
         fits, said = plan.fitting(_plans.blank(model, samples))
-        said += _plans.missing(fits)
+        said = [*read, *said, *_plans.missing(fits)]
         text = "\n".join((f"{len(fits.steps)} of {len(plan.steps)} rules applied.", *said))
         return io.NodeOutput(_host.install_all(model, fits.rules()), plan, text, ui=ui.PreviewText(text))
 

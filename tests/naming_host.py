@@ -1,15 +1,18 @@
 """Real models of ComfyUI 0.30 as a newer ComfyUI would run them: each attention module has a holder of the function
 that the model's file names for it, and passes it along.
 
-The holder is written after ComfyAttention of comfy/ldm/modules/attention.py, the calls after
-comfy/ldm/wan/model.py@0c9a69ae, lightricks/model.py@e03185cf and minimax/model.py@01a56b76 in Comfy-Org/ComfyUI: every
-call there carries `preferred_attention=self.comfy_attention`. The models, the sampler and the attention are ComfyUI's.
+The holder is written after ComfyAttention of comfy/ldm/modules/attention.py, what fills it after comfy/lora.py and
+comfy/model_patcher.py@08d0e510, the calls after comfy/ldm/wan/model.py@0c9a69ae, lightricks/model.py@e03185cf and
+minimax/model.py@01a56b76 in Comfy-Org/ComfyUI: every call there carries `preferred_attention=self.comfy_attention`. The
+models, the sampler and the attention are ComfyUI's.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import sys
+from typing import ClassVar
 
 import torch
 from newer_host import Container, newer
@@ -18,11 +21,48 @@ NAMES = ("optimized_attention", "optimized_attention_masked")
 
 
 class Holder(torch.nn.Module):
-    """A stand-in for the host's ComfyAttention. function: what the file names, None where that cannot run here."""
+    """A stand-in for the host's ComfyAttention. function: what the file names, None where that cannot run here.
+
+    KNOWN: the methods that the host knows -> their functions, None for one that this GPU cannot run. An entry is read
+    as the host of 2026-10 reads it: JSON, one choice or a list, the first that runs; what is unknown is warned of.
+    """
+
+    KNOWN: ClassVar[dict] = {}
 
     def __init__(self, function=None):
         super().__init__()
-        self.config, self.function = None, function
+        self.config, self.function, self.warnings = None, function, []
+
+    def with_config(self, entry):
+        """A new holder; this one stays as it is."""
+        made = Holder()
+        made.config = json.loads(entry.numpy().tobytes())
+        for choice in made.config if isinstance(made.config, list) else [made.config]:
+            method = choice.get("attention")
+            if method not in self.KNOWN:
+                made.warnings.append(method)
+            elif self.KNOWN[method] is not None:
+                more = {key: value for key, value in choice.items() if key == "tau"}
+                made.function = functools.partial(self.KNOWN[method], **more) if more else self.KNOWN[method]
+                break
+        return made
+
+
+def load_lora(model, file, strength=1.0):
+    """(A clone of a MODEL behind a LoRA's file, keys that found no module), as load_lora and add_patches do it."""
+    patched, lost = model.clone(), []
+    for key, entry in file.items():
+        name, _, last = key.rpartition(".")
+        try:
+            holder = patched.get_model_object(name)
+        except AttributeError:
+            holder = None
+        if last == "config" and isinstance(holder, Holder):
+            if strength:
+                patched.add_object_patch(name, holder.with_config(entry))
+        else:
+            lost.append(key)
+    return patched, lost
 
 
 class Kernel:
