@@ -80,8 +80,8 @@ def publish(patcher) -> None:
         family = None
     known = () if family is None else family.sites(model)
     sites = [(module, Site(family.name, role, block, getattr(module, OWN, None))) for module, role, block in known]
-    told = {module for module, _ in sites}
-    sites += [(module, Site("", "", None, own)) for module, own in owners(model) if module not in told]
+    reached, methods = {module for module, _ in sites}, () if family is None else family.methods
+    sites += [(module, Site("", "", None, own)) for module, own in owners(model) if module not in reached]
     if family is None and not sites:
         return
     lay_out = _lay_out(family, tuple(site for _, site in sites))
@@ -90,7 +90,7 @@ def publish(patcher) -> None:
         setattr(module, TAG, Tag(site, _position(module.forward), torch.tensor(number)))
         hooks.append(module.register_forward_pre_hook(announce, with_kwargs=True))
         hooks.append(module.register_forward_hook(fall_silent, with_kwargs=True))
-        hooks += [told(module, name) for name in family.methods if hasattr(module, name)]
+        hooks += [told(module, name) for name in methods if hasattr(module, name)]
     setattr(model, HOOKS, hooks)
 
 
