@@ -15,7 +15,7 @@ import sys
 from typing import ClassVar
 
 import torch
-from newer_host import Container, newer
+from newer_host import host_container, is_container, newer
 
 NAMES = ("optimized_attention", "optimized_attention_masked")
 
@@ -72,7 +72,7 @@ class Kernel:
         self.calls = self.closed = 0
 
         def count(q, k, v, heads, mask=None, attn_precision=None, **kw):
-            assert "_inside_attn_wrapper" in kw and not isinstance(q, Container)
+            assert "_inside_attn_wrapper" in kw and not is_container(q)
             self.calls += 1
             return attention(q, k, v, heads, mask=mask, attn_precision=attn_precision, **kw) * scale
 
@@ -94,8 +94,8 @@ class Naming:
 
         @functools.wraps(opened)
         def told(q, k, v, heads, *args, **kw):
-            if closing and not isinstance(q, Container) and "_inside_attn_wrapper" not in kw:
-                q, k, v = (Container(t) for t in (q, k, v))
+            if closing and not is_container(q) and "_inside_attn_wrapper" not in kw:
+                q, k, v = map(host_container(), (q, k, v))
             return opened(q, k, v, heads, *args, preferred_attention=self.stack[-1] if self.stack else None, **kw)
 
         self.real = real

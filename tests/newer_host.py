@@ -33,13 +33,25 @@ class Container:
         return tensor
 
 
+def is_container(value) -> bool:
+    """Ours or the host's own, of which nothing but its two methods is known."""
+    return hasattr(value, "peek") and hasattr(value, "take")
+
+
+def host_container():
+    """The host's own class where it has one (ComfyUI 0.31 and later), else the stand-in."""
+    import comfy.ldm.modules.attention as host
+
+    return getattr(host, "AttentionTensorContainer", Container)
+
+
 def newer(attention):
     """A stand-in for a host's function that opens containers: what its wrapper does around `attention`."""
 
     @functools.wraps(attention)
     def wrapper(q, k, v, heads, *args, **kw):
         preferred = getattr(kw.pop("preferred_attention", None), "function", None)
-        inside, closed = "_inside_attn_wrapper" in kw, isinstance(q, Container)
+        inside, closed = "_inside_attn_wrapper" in kw, is_container(q)
         override = None if inside else kw.get("transformer_options", {}).get(SLOT)
         kw["_inside_attn_wrapper"] = True
         if override and closed and hasattr(override, "container_function"):
@@ -73,8 +85,8 @@ class Recording:
         return self.answer(*args, **kw)
 
     def answer(self, *args, skip_reshape=False, skip_output_reshape=False, **kw):
-        func = None if isinstance(args[0], (Container, torch.Tensor)) else args[0]
+        func = None if isinstance(args[0], torch.Tensor) or is_container(args[0]) else args[0]
         q, k, v, _ = args if func is None else args[1:]
-        closed = isinstance(q, Container)
+        closed = is_container(q)
         self.seen.append((func, closed, kw["_inside_attn_wrapper"]))
         return from_heads((q.take() if closed else q).unflatten(-1, (HEADS, -1)).transpose(1, 2), skip_output_reshape)

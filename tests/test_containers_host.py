@@ -1,6 +1,6 @@
 """Our nodes where ComfyUI passes q, k and v in containers, and its answer for very large batches.
 
-The models, the sampler and the attention are ComfyUI's; its containers are stand-ins, see newer_host.py.
+The models, the sampler and the attention are ComfyUI's; so are its containers where it has any, see newer_host.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import functools
 
 import pytest
 import torch
-from newer_host import HEADS, SDPA, SLOT, Container, attention_exact, newer
+from newer_host import HEADS, SDPA, SLOT, attention_exact, host_container, is_container, newer
 
 from attention import bench, opaque, registry
 from attention.moment import MOMENT
@@ -34,12 +34,12 @@ def test_a_render_in_containers_gives_the_same(lab, plain, monkeypatch, consumes
     """A real model and sampler; only the host's function is behind the stand-in that closes and opens."""
     import comfy.ldm.modules.attention as host
 
-    real, taken = host.optimized_attention, []
+    real, taken, container = host.optimized_attention, [], host_container()
     opened = newer(real)
 
     @functools.wraps(opened)
     def closing(q, k, v, heads, *args, **kw):
-        closed = [t if isinstance(t, Container) else Container(t) for t in (q, k, v)]
+        closed = [t if is_container(t) else container(t) for t in (q, k, v)]
         return opened(*closed, heads, *args, **kw)
 
     def kernel(q, k, v, mask=None, scale=None):
@@ -63,14 +63,14 @@ def test_a_render_in_containers_gives_the_same(lab, plain, monkeypatch, consumes
     assert taken == ([3] * 6 if consumes else [])
 
 
-def test_torch_compile_takes_them_into_its_graph():
+def test_torch_compile_takes_them_into_its_graph(comfy_host):
     """Where a model evaluation is on, the router is one operator of the graph; else fullgraph is an error."""
-    router, tally = Router((Rule("sdpa"),), host=newer(attention_exact)), Tally()
+    router, tally, container = Router((Rule("sdpa"),), host=newer(attention_exact)), Tally(), host_container()
     options = {SLOT: router, MOMENT: tally.moment, CALLER: Caller(live=True)}
 
     @torch.compile(backend="eager", fullgraph=True)
     def model(x, options):
-        containers = [Container(x * n) for n in (1.0, 2.0, 3.0)]
+        containers = [container(x * n) for n in (1.0, 2.0, 3.0)]
         out = router.container_function(*containers, HEADS, transformer_options=options)
         return out + 1
 
@@ -105,6 +105,6 @@ def test_a_host_that_forgets_the_layout(comfy_host, monkeypatch):
         torch.testing.assert_close(out, expected)
     router = Router((Rule(role="cross"),), host=host.attention_pytorch)
     out = router.container_function(
-        Container(q), Container(k), Container(v), HEADS, skip_output_reshape=True, _inside_attn_wrapper=True
+        *map(host_container(), (q, k, v)), HEADS, skip_output_reshape=True, _inside_attn_wrapper=True
     )
     torch.testing.assert_close(out, expected)

@@ -13,6 +13,7 @@ import urllib.parse
 
 import av
 import client
+import graph
 import pytest
 import workflow_runs
 import write_workflows
@@ -62,10 +63,22 @@ def test_each_workflow_is_tested():
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_the_file_is_what_the_script_writes(info, name):
-    assert WORKFLOWS[name].read_text() == write_workflows.to_json(write_workflows.build(name, info)), (
-        "run: python scripts/write_workflows.py"
-    )
+def test_the_file_is_what_the_script_writes(comfy, info, name):
+    built = write_workflows.build(name, info)
+    if comfy.stats()["system"]["comfyui_version"] == graph.CORE_VERSION:
+        assert WORKFLOWS[name].read_text() == write_workflows.to_json(built), "run: python scripts/write_workflows.py"
+    assert essence(workflow_runs.load(name), built) == essence(built, workflow_runs.load(name))
+
+
+def essence(workflow: dict, other: dict) -> tuple:
+    """What another ComfyUI may not change: its own nodes gain and lose widgets at the end, and sizes follow."""
+    nodes = []
+    for node, same in zip(workflow["nodes"], other["nodes"], strict=True):
+        values = node["widgets_values"]
+        if not node["type"].startswith("VideoAttention"):
+            values = values[: len(same["widgets_values"])]
+        nodes.append((node["id"], node["type"], node["mode"], node.get("title"), node["properties"], values))
+    return nodes, workflow["links"]
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
