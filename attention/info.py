@@ -137,21 +137,20 @@ def status(model: torch.nn.Module, family: Family | None) -> str:
 
 
 def idle(model: torch.nn.Module, family: Family | None, rule: Rule) -> str | None:
-    """Why a rule covers no attention call of this diffusion model, one sentence; None where it covers some."""
+    """Why a rule covers no attention call of this diffusion model, in a node's width; None where it covers some."""
     if family is None:
-        gone = "its blocks are unknown to this pack; leave blocks empty" if rule.blocks else None
-    elif family.unsupported:
+        return f"Covers nothing: blocks of {type(model).__name__} are unknown." if rule.blocks else None
+    if family.unsupported:
         return None
-    else:
-        sites = tuple(Site(family.name, role, block) for _, role, block in family.sites(model))
-        of_role = [site for site in sites if replace(rule, blocks=()).covers(site)]
-        blocks = {site.block for site in of_role if site.block is not None}
-        gone = None
-        if not of_role:
-            gone = f"it has no {rule.role}-attention, but {', '.join(dict.fromkeys(site.role for site in sites))}"
-        elif not any(rule.covers(site) for site in of_role):
-            gone = f"those blocks are not in it; its blocks are {format_blocks(blocks)}"
-    return gone and f"This node covers none of the model's attention calls: {gone}."
+    sites = tuple(Site(family.name, role, block) for _, role, block in family.sites(model))
+    of_role = [site for site in sites if replace(rule, blocks=()).covers(site)]
+    if not of_role:
+        return f"Covers nothing: {family.name} has no {rule.role}-attention."
+    if any(map(rule.covers, of_role)):
+        return None
+    blocks = format_blocks({site.block for site in of_role if site.block is not None})
+    where = f"blocks of {family.name} are {blocks}" if blocks else f"{rule.role}-attention is in no block"
+    return f"Covers nothing: {where}."
 
 
 def to_text(info: Info) -> str:

@@ -97,11 +97,10 @@ def pattern_of(model):
     return next((rule.shape.pattern for rule in reversed(rules_of(model)) if rule.shape), None)
 
 
-def status(model, *rules: Rule) -> str:
-    """One line about a MODEL for the node that patches it, and one more if these rules cover none of its calls."""
+def status(model, rule: Rule | None = None) -> str:
+    """One line about a MODEL for the node that patches it, or that this rule covers none of its calls."""
     net, family = model.model.diffusion_model, _sites.family_of(model)
-    idle = [info.idle(net, family, rule) for rule in rules]
-    return "\n".join((info.status(net, family), *([idle[0]] if idle and all(idle) else [])))
+    return rule and info.idle(net, family, rule) or info.status(net, family)
 
 
 def install_bench(model) -> tuple:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import client
 
-WIDTHS = {"MarkdownNote": 400, "VideoAttentionReport": 420}
+WIDTHS = {"MarkdownNote": 400, "VideoAttentionReport": 460}
 WIDTH, GAP, TOP = 330, 40, 80
 HEADER, ROW, WIDGET = 34, 20, 26
 # What a node shows below its widgets: pictures, players, text.
@@ -125,7 +125,8 @@ class Graph:
             shown = SHOWN_TEXT
         if node.kind == "MarkdownNote":
             shown = 40 + 22 * sum(1 + len(line) // 46 for line in node.inputs["text"].splitlines())
-        height = 10 + ROW * rows + WIDGET * len(self.widgets(node)) + shown
+        widgets = sum(1 + len(client.beside(name, options)) for name, _, options, _ in self.widgets(node))
+        height = 10 + ROW * rows + WIDGET * widgets + shown
         return [WIDTHS.get(node.kind, WIDTH), max(60, height)]
 
     def _describe(self, node: Node, links: list) -> dict:

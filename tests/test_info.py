@@ -145,15 +145,17 @@ def test_a_rule_says_so_exactly_when_it_covers_none_of_a_model(pack, inference, 
             covers = any(map(rule.covers, sites)) or bool(family.unsupported)
             assert (said is None) == covers, (role, text, said)
             if said and any(map(rules.Rule(role=role).covers, sites)):
-                assert "those blocks are not in it" in said
+                inside = any(s.block is not None for s in sites if rules.Rule(role=role).covers(s))
+                where = f"blocks of {family.name} are " if inside else f"{role}-attention is in no block"
+                assert said.startswith(f"Covers nothing: {where}")
             elif said:
-                assert f"it has no {role}-attention" in said
+                assert said == f"Covers nothing: {family.name} has no {role}-attention."
 
 
 def test_blocks_of_a_model_nobody_knows_cover_nothing(pack):
     network, rules, idle = torch.nn.Linear(1, 1), pack.attention.rules, pack.attention.info.idle
     assert idle(network, None, rules.Rule("sdpa")) is None
-    assert "leave blocks empty" in idle(network, None, rules.Rule("sdpa", blocks=((0, 1),)))
+    assert "blocks of Linear are unknown" in idle(network, None, rules.Rule("sdpa", blocks=((0, 1),)))
 
 
 def test_nodes_tell_that_they_cover_nothing(lab):
@@ -170,6 +172,6 @@ def test_nodes_tell_that_they_cover_nothing(lab):
         nodes.pattern.VideoAttentionPattern: {"blocks": "90-99", "pattern": {"pattern": "spatial"}},
     }
     for node, widgets in silent.items():
-        words = "This node covers none of the model's attention calls"
+        words = "Covers nothing: "
         assert words in shown(node, **widgets), node
         assert words not in shown(node, **{k: v for k, v in widgets.items() if k not in ("role", "blocks")}), node

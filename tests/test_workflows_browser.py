@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from itertools import combinations
 
 import client
 import pytest
@@ -60,6 +61,26 @@ def check_widgets(workflow: dict, loaded: dict, name: str) -> None:
 
 def inputs_of(prompt: dict) -> dict:
     return {key: (node["class_type"], node["inputs"]) for key, node in prompt.items()}
+
+
+BOXES = """async (workflow) => {
+    await app.loadGraphData(workflow);
+    await new Promise((done) => setTimeout(done, 800));
+    const box = ({ pos: [x, y], size: [width, height] }) => [x, y - 30, x + width, y + height];
+    return app.graph.nodes.map((n) => [`${n.type} ${n.id}`, ...box(n)]);
+}"""
+
+
+def test_no_node_lies_over_another(browser_page):
+    """By the sizes that the front end gives the nodes once it has made their widgets."""
+    for name in WORKFLOWS:
+        boxes = browser_page.evaluate(BOXES, workflow_runs.load(name))
+        over = [
+            (one, other)
+            for (one, *a), (other, *b) in combinations(boxes, 2)
+            if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+        ]
+        assert not over, name
 
 
 def test_the_template_browser_lists_them(server):
