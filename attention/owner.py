@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType, MethodType
 
 # ComfyUI calls a pack's modules by their path, dots written as _x_: /ComfyUI/custom_nodes/a_pack.nodes.sage
 BELOW = re.compile(r"(?:^|[/\\.])custom_nodes[/\\.]([^/\\.]+)")
@@ -17,6 +18,8 @@ EXTRAS = re.compile(r"(?:^|[/\\.])comfy_extras[/\\.](\w+)")
 SETTER = "set_model_optimized_attention"
 NODES = {"nodes_sparse_attention": "Model Sparse Attention", SETTER: "Model Attention Backend"}
 OTHER = "other override"
+ROOT = __name__.rpartition(".attention.")[0] or __name__.partition(".")[0]
+FUNCTIONS = (FunctionType, MethodType, functools.partial)
 # This pack may itself lie in custom_nodes, its tests with it.
 HERE = str(Path(__file__).resolve().parent.parent)
 
@@ -35,6 +38,23 @@ def owner(attention: Callable) -> str:
 def set_by_host(attention: Callable) -> bool:
     """Whether ComfyUI's own method put it into the slot, which replaces what it finds there."""
     return SETTER in getattr(attention, "__qualname__", "") and _module(attention).startswith("comfy.")
+
+
+def pack_of(found: Callable) -> str | None:
+    """The pack that a function, an object or a class comes from; None for ComfyUI's own and for what has no folder."""
+    return next(filter(None, map(_pack, _inside(found))), None)
+
+
+def patched_by(module: object) -> str | None:
+    """The pack or the node of ComfyUI's that put a function of its own on this one module, None when nobody did."""
+    own = [each for each in vars(module).values() if isinstance(each, FUNCTIONS)]
+    told = (*map(pack_of, own), *map(_node, own), pack_of(type(module)))
+    return next(filter(None, told), None)
+
+
+def is_ours(attention: Callable) -> bool:
+    """Whether an override is one of this pack's."""
+    return f"{_module(attention)}.".startswith(f"{ROOT}.")
 
 
 def chained(attention: Callable, matches: Callable[[object], bool], depth: int = 4) -> bool:
@@ -80,6 +100,8 @@ def _inside(attention) -> Iterator[Callable]:
 
 
 def _pack(attention: Callable) -> str | None:
+    if is_ours(attention):
+        return None
     module = _module(attention)
     # As text too: ComfyUI's own folder may lie below another of this name.
     found = (BELOW.findall(module) or FOLDER.findall(_file(attention)))[-1:]

@@ -46,11 +46,13 @@ class Site:
 class Tag:
     """What a module that makes attention calls carries: its Site, and which positional argument its options are.
 
-    number: the Site's place among the model's, as a tensor: torch.compile would make a graph for each number.
+    number: the Site's place among the model's, as a tensor: torch.compile would make a graph for each number. watch:
+    of the model, see watch.py. routed: how many calls had come to us when the module's began.
     """
 
-    def __init__(self, site: Site, position: int | None, number):
-        self.site, self.position, self.number = site, position, number
+    def __init__(self, site: Site, position: int | None, number, watch=None):
+        self.site, self.position, self.number, self.watch = site, position, number, watch
+        self.routed = 0
 
 
 class Caller:
@@ -58,12 +60,13 @@ class Caller:
 
     A traced hook may not copy the options to add a Site: the graph would look each of today's keys up, KeyError once
     one is gone. live: whether an evaluation is on; a cleared model keeps a Caller for the graphs that look it up.
+    fresh: whether it was made for one evaluation alone.
     routed: attention calls that came to a router of ours. above: the Record of a call that such a router has just
     passed on to another pack's override, which may ask a router below it.
     """
 
-    def __init__(self, live: bool = False):
-        self.live = live
+    def __init__(self, live: bool = False, fresh: bool = False):
+        self.live, self.fresh = live, fresh
         self.tag: Tag | None = None
         self.routed = 0
         self.above = None

@@ -2,11 +2,81 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
-from .owner import chained, owner
+from .owner import OTHER, chained, is_ours, owner, set_by_host
 from .router import Router
-from .tally import Tally
+from .rules import format_blocks
+from .tally import TAKEN, Taken, Tally
+
+OURS = "Video Attention's nodes"
+ON_TOP, REPLACED, REPLACED_BY_HOST, STEPS = "on top", "replaced", "replaced by the host", "in these steps"
+MODULE, BARE, UNKNOWN = "module", "without options", "unknown"
+HOWS = {
+    ON_TOP: f"which stands on top of {OURS}",
+    REPLACED: f"set behind {OURS} and passing nothing on: place {OURS} behind it",
+    REPLACED_BY_HOST: f"which replaces what it finds: place {OURS} behind it, and it runs what no rule covers",
+    STEPS: f"whose sampler sets its own attention for each model call: there {OURS} have no effect",
+    MODULE: "which runs these modules' attention itself, past every override",
+    BARE: "which calls these modules without the options that carry an override",
+    UNKNOWN: "past every override",
+}
+NOBODY = "the model's own code"
+
+
+def how(override: Callable, at_start) -> str:
+    """How an override that is not ours took a call. at_start: what was in the slot when the run began."""
+    if passes_on_to(override):
+        return ON_TOP
+    if isinstance(at_start, Router):
+        return STEPS
+    return REPLACED_BY_HOST if set_by_host(override) else REPLACED
+
+
+def foreign(override) -> bool:
+    """Whether what is in the slot is another pack's or the host's."""
+    return override is not None and not is_ours(override)
+
+
+def sentences(tally: Tally) -> tuple[str, ...]:
+    """One for each who and how, most calls first, by what was counted so far."""
+    records = tuple(tally.records.items())
+    total: Counter = Counter()
+    for _, record in records:
+        total[record.site.role] += record.answered
+    found = sorted(tally.taken.values(), key=lambda taken: -sum(r.calls for r in taken.records.values()))
+    return tuple(_taken(taken, total, tally) for taken in found)
+
+
+def _taken(taken: Taken, total: Counter, tally: Tally) -> str:
+    roles: Counter = Counter()
+    for record in tuple(taken.records.values()):
+        roles[record.site.role] += record.calls
+    calls, one = sum(roles.values()), sum(roles.values()) == 1
+    verb = "was" if one or not calls else "were"
+    blocks = format_blocks({site.block for site in taken.records if site.block is not None})
+    where = f" in blocks {blocks}" if blocks and taken.how in (MODULE, BARE, UNKNOWN) else ""
+    when = _steps(taken, tally) if len(taken.steps) < len(tally.marks) else ""
+    who = f"an{taken.who}" if taken.who.startswith(OTHER) else taken.who
+    return f"{_calls(roles, total)} {verb} taken by {who}{where}{when}, {HOWS[taken.how]}."
+
+
+def _steps(taken: Taken, tally: Tally) -> str:
+    several = "s" if len(taken.steps) > 1 else ""
+    return f" in step{several} {format_blocks(taken.steps)} of {len(tally.marks)}"
+
+
+def _calls(roles: Counter, total: Counter) -> str:
+    calls, every = sum(roles.values()), sum(total.values())
+    if not calls:
+        return "Attention"
+    if calls == every:
+        return f"All {calls} attention calls" if calls > 1 else "The one attention call"
+    if len(roles) == 1 and (role := next(iter(roles))) and calls == total[role]:
+        return f"The {calls} {role}-attention call{'s' if calls > 1 else ''}"
+    parts = ", ".join(f"{count} {role}" for role, count in roles.most_common())
+    return f"{calls} of {every} attention calls ({parts})"
 
 
 def unreached(tally: Tally, top: Router, routers: tuple[Router, ...]) -> tuple[str, ...]:
@@ -14,12 +84,12 @@ def unreached(tally: Tally, top: Router, routers: tuple[Router, ...]) -> tuple[s
 
     top: the router in the slot. routers: all of the model's that were not cleared.
     """
-    asked = {key[0] for key in tally.records}
+    asked = {key[0] for key in tally.records if key[0] != TAKEN}
     idle = [router for router in routers if router is not top and router.rules and router not in asked]
-    return tuple(_sentence(router, routers) for router in idle)
+    return tuple(_unreached(router, routers) for router in idle)
 
 
-def _sentence(router: Router, routers: tuple[Router, ...]) -> str:
+def _unreached(router: Router, routers: tuple[Router, ...]) -> str:
     between = [other.previous for other in routers if other is not router and other.previous is not None]
     above = next((each for each in between if passes_on_to(each, router)), None)
     rules = ", ".join(dict.fromkeys(rule.label for rule in router.rules))

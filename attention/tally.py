@@ -12,6 +12,8 @@ from .moment import Moment
 from .site import Site
 from .tokens import Grid, Place
 
+TAKEN = "taken"
+
 
 class Record:
     """One decision of the router and how often it was carried out.
@@ -68,12 +70,24 @@ class Record:
         return sum(elapsed(span) for span in self.spans)
 
 
+class Taken:
+    """Calls that ran past our rules. who: by name. how: one of taken.HOWS. steps: from 1. records: by Site."""
+
+    def __init__(self, who: str, how: str):
+        self.who, self.how = who, how
+        self.steps: set[int] = set()
+        self.records: dict[Site, Record] = {}
+
+
 class Tally:
     """The records of one run. Keys carry the device, so no two GPU threads ever write one record.
 
     choosing: seconds that `auto` spent on timing candidates in this run. moment: what is published when nothing more is
     known than who counts. begun: when the first model evaluation began. evaluations: how many began. marks: for each
     finished step the time and the calls of every record until then. spent: calls that guidance added, by name and unit.
+    taken: what ran past our rules, by who and how; its Records are among `records`, under keys that begin with TAKEN.
+    at_start: what was in the host's override slot when the run began. compiled: whether torch.compile has the model.
+    told: whether the log knows of `taken`. calls: of the model.
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
@@ -86,6 +100,20 @@ class Tally:
         self.evaluations = 0
         self.marks: list[tuple[float, dict[tuple, int]]] = []
         self.spent: Counter = Counter()
+        self.taken: dict[tuple[str, str], Taken] = {}
+        self.at_start = None
+        self.compiled = self.told = False
+        self.calls = 0
+
+    def take(self, who: str, how: str, site: Site | None = None) -> None:
+        """Attention of this step ran past our rules. site: of the call; None where single calls cannot be told."""
+        taken = self.taken.setdefault((who, how), Taken(who, how))
+        taken.steps.add(len(self.marks) + 1)
+        if site is not None:
+            record = taken.records.get(site)
+            if record is None:
+                record = taken.records[site] = self.records[TAKEN, site, who, how] = Record(site, None, None, None, who)
+            record.calls += 1
 
     def spend(self, what: str, unit: str) -> None:
         """A guidance made one call more than the model alone. unit: in the singular."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy.ldm.modules import attention as host_attention
 from comfy.patcher_extension import WrappersMP
 
-from ..attention import info, own, registry, taken
+from ..attention import info, own, registry
 from ..attention.bench import Bench
 from ..attention.moment import MOMENT, Moment
 from ..attention.opaque import SLOT
@@ -14,14 +14,10 @@ from ..attention.router import Router
 from ..attention.rules import ERROR, Rule
 from ..attention.site import CALLER, GUESSED, Caller
 from ..attention.tally import Tally
-from . import _live, _orders, _runs, _sites
+from . import _live, _orders, _runs, _sites, _watch
+from ._watch import ROUTERS, Group, is_compiled
 
 KEY = "video_attention"
-# There on every model of ours, cleared ones too: LTX copies the options while torch.compile traces it, and the graph
-# then looks each key up.
-ROUTERS = "vattn.routers"
-# The host's key of what its node for torch.compile puts on a model.
-COMPILED = "torch.compile"
 
 
 def install(model, rule: Rule):
@@ -41,7 +37,7 @@ def install(model, rule: Rule):
     options[SLOT] = router
     options.setdefault(MOMENT, Moment())
     options.setdefault(CALLER, Caller())
-    options[ROUTERS] = Group(*(r for r in options.get(ROUTERS, Group()).members if r is not found), router)
+    options[ROUTERS] = options.get(ROUTERS, Group()).replaced(found, router)
     _attach(patched)
     return patched
 
@@ -86,12 +82,6 @@ def _put_back(options: dict, previous) -> None:
         options.pop(key, None)
 
 
-def is_compiled(model) -> bool:
-    """Whether torch.compile is on this MODEL: by ComfyUI's own node, or on parts of it as other packs do it."""
-    patches = model.object_patches.values()
-    return bool(model.get_wrappers(WrappersMP.APPLY_MODEL, COMPILED)) or any(hasattr(p, "_orig_mod") for p in patches)
-
-
 def pattern_of(model):
     """The pattern of the last Video Attention Pattern on this MODEL, None without one."""
     return next((rule.shape.pattern for rule in reversed(rules_of(model)) if rule.shape), None)
@@ -128,12 +118,13 @@ def _attach(patcher) -> None:
     _detach(patcher)
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, count_run)
     patcher.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, publish_step)
+    patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _watch.look)
     _sites.attach(patcher)
     _orders.attach(patcher)
 
 
 def _detach(patcher) -> None:
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE):
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL):
         patcher.remove_wrappers_with_key(kind, KEY)
     _sites.detach(patcher)
     _orders.detach(patcher)
@@ -147,37 +138,14 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     # The guider's options are this run's own copy; the model's cached ones must not change.
     options = guider.model_options["transformer_options"]
     options[MOMENT] = tally.moment.but(off=options[MOMENT].off)
+    tally.at_start, tally.compiled = options.get(SLOT), is_compiled(guider.model_patcher)
     told = _live.teller(tally, callback)
     samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *args, **kwargs)
-    _note_what_is_missing(tally, options, guider.model_patcher)
+    patcher = guider.model_patcher
+    tally.notes += _watch.missing(tally, options, _sites.family_of(patcher), patcher.model.diffusion_model)
+    _note_what_is_hidden(tally, patcher)
     _runs.remember(samples, summarise(tally))
     return samples
-
-
-def _note_what_is_missing(tally: Tally, options: dict, model) -> None:
-    family, top = _sites.family_of(model), options.get(SLOT)
-    if tally.records and isinstance(top, Router):
-        routers = tuple(r for r in options[ROUTERS].members if r not in options[MOMENT].off)
-        tally.notes += taken.unreached(tally, top, routers)
-    if family is not None and family.unsupported:
-        tally.notes.append(f"not supported: {family.unsupported}.")
-    elif not tally.records and isinstance(options.get(SLOT), Router):
-        limits = f" Known to be out of reach: {', '.join(family.unreachable)}." if family and family.unreachable else ""
-        tally.notes.append(
-            "No attention call came through: this model class is out of reach, or torch.compile keeps a graph that it "
-            f"made without Video Attention Backend. Restart ComfyUI with the node before torch.compile.{limits}"
-        )
-    elif not tally.records:
-        tally.notes.append(
-            "Another node set its own attention after Video Attention Backend and passed nothing on: "
-            "place Video Attention Backend last."
-        )
-    _note_what_is_hidden(tally, model)
-    if family is None:
-        tally.notes.append(
-            f"{tally.model} is no family this pack knows: roles are told by token counts, blocks and the video's grid "
-            "are unknown."
-        )
 
 
 def _note_what_is_hidden(tally: Tally, model) -> None:
@@ -215,10 +183,3 @@ def _covers(rule: Rule, sigma: float, to_sigma, sigmas) -> bool:
     sigma *= 1 - 1e-4
     begun = rule.start <= 0.0 or sigma <= float(to_sigma(rule.start))
     return begun and (rule.end >= 1.0 or sigma > float(to_sigma(rule.end)))
-
-
-class Group:
-    """Some routers. Not a tuple or a set: torch.compile takes those apart and ties its graph to their members."""
-
-    def __init__(self, *members: Router):
-        self.members = members

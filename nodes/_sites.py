@@ -17,6 +17,7 @@ from ..attention.moment import IDLE, MOMENT
 from ..attention.opaque import OPTIONS
 from ..attention.site import CALLER, SITE, Caller, Site, Tag
 from ..attention.tokens import Tokens
+from ..attention.watch import Watch
 
 KEY = "video_attention.sites"
 HOOKS = "_video_attention_hooks"
@@ -84,10 +85,11 @@ def publish(patcher) -> None:
     sites += [(module, Site("", "", None, own)) for module, own in owners(model) if module not in reached]
     if family is None and not sites:
         return
-    lay_out = _lay_out(family, tuple(site for _, site in sites))
+    watch = Watch(model)
+    lay_out = _lay_out(family, tuple(site for _, site in sites), watch)
     hooks = [model.register_forward_pre_hook(lay_out, with_kwargs=True)]
     for number, (module, site) in enumerate(sites):
-        setattr(module, TAG, Tag(site, _position(module.forward), torch.tensor(number)))
+        setattr(module, TAG, Tag(site, _position(module.forward), torch.tensor(number), watch))
         hooks.append(module.register_forward_pre_hook(announce, with_kwargs=True))
         hooks.append(module.register_forward_hook(fall_silent, with_kwargs=True))
         hooks += [told(module, name) for name in methods if hasattr(module, name)]
@@ -164,7 +166,7 @@ def _around(function, signature, skipped: int = 0):
         if changed is not None:
             args, kwargs = changed
         output = function(module, *args, **kwargs)
-        _silenced(tag, position, args, kwargs)
+        _silenced(module, tag, position, args, kwargs)
         return output
 
     return telling
@@ -187,10 +189,12 @@ def _announced(tag: Tag, position: int | None, args, kwargs):
     where = None if options is not None else position
     if where is not None:
         options = args[where] if where < len(args) else None
-    if options is None:
-        return None
     if torch.compiler.is_compiling():
-        _tell(options, tag)
+        if options is not None:
+            _tell(options, tag)
+        return None
+    tag.watch.enter(tag)
+    if options is None:
         return None
     options = {**options, SITE: tag.site}
     if where is None:
@@ -201,16 +205,17 @@ def _announced(tag: Tag, position: int | None, args, kwargs):
 def fall_silent(module, args, kwargs, output):
     """Hook behind a tagged module: where nothing was copied, what is called next must not have this Site."""
     tag = getattr(module, TAG)
-    _silenced(tag, tag.position, args, kwargs)
+    _silenced(module, tag, tag.position, args, kwargs)
 
 
-def _silenced(tag: Tag, position: int | None, args, kwargs) -> None:
-    if torch.compiler.is_compiling():
-        options = kwargs.get(OPTIONS)
-        if options is None and position is not None and position < len(args):
-            options = args[position]
-        if options is not None:
-            _tell(options, None)
+def _silenced(module, tag: Tag, position: int | None, args, kwargs) -> None:
+    options = kwargs.get(OPTIONS)
+    if options is None and position is not None and position < len(args):
+        options = args[position]
+    if not torch.compiler.is_compiling():
+        tag.watch.leave(tag, module, options)
+    elif options is not None:
+        _tell(options, None)
 
 
 def _tell(options, tag: Tag | None) -> None:
@@ -219,7 +224,7 @@ def _tell(options, tag: Tag | None) -> None:
         caller.tag = tag
 
 
-def _lay_out(family: Family | None, sites: tuple[Site, ...] = ()):
+def _lay_out(family: Family | None, sites: tuple[Site, ...] = (), watch: Watch | None = None):
     @opaque.eagerly
     def hook(module, args, kwargs):
         options = kwargs.get(OPTIONS)
@@ -231,7 +236,12 @@ def _lay_out(family: Family | None, sites: tuple[Site, ...] = ()):
             moment.tally.grid = tokens.grid
         if moment.tally is not None and moment.extra is not None:
             moment.tally.spend(moment.extra.name, "model call")
-        caller = Caller(live=True) if sites else options.get(CALLER, Caller())
+        caller = options.get(CALLER)
+        if caller is None or (sites and not caller.fresh):
+            caller = Caller(fresh=True)
+        caller.live = caller.live or bool(sites)
+        if watch is not None:
+            watch.begin(caller, moment.tally)
         options = {**options, MOMENT: moment, CALLER: caller}
         if sites:
             opaque.begin(options, sites)

@@ -1,8 +1,9 @@
-"""Stand-ins for what a newer ComfyUI does around attention and ComfyUI 0.30 does not: q, k and v in containers, and a
-function that the model's file names for a module.
+"""Stand-ins for what a newer ComfyUI does around attention and ComfyUI 0.30 does not: q, k and v in containers, a
+function that the model's file names for a module, its own nodes that take the override slot, and what packs do there.
 
-Written after its AttentionTensorContainer and wrap_attn, comfy/ldm/modules/attention.py in Comfy-Org/ComfyUI@05080f60.
-Whole models of such a host: naming_host.py.
+Written after its AttentionTensorContainer and wrap_attn, comfy/ldm/modules/attention.py in Comfy-Org/ComfyUI@05080f60;
+ModelPatcher.set_model_optimized_attention of ComfyUI 0.33; comfy_extras/nodes_sparse_attention.py at 01dafad3 and
+comfy/ldm/minimax/model.py at 01a56b76 of Comfy-Org/ComfyUI. Whole models of such a host: naming_host.py.
 """
 
 from __future__ import annotations
@@ -90,3 +91,94 @@ class Recording:
         closed = is_container(q)
         self.seen.append((func, closed, kw["_inside_attn_wrapper"]))
         return from_heads((q.take() if closed else q).unflatten(-1, (HEADS, -1)).transpose(1, 2), skip_output_reshape)
+
+
+def set_model_optimized_attention(model, attention) -> None:
+    """The host's method of this name: what was in the slot is gone. Model Attention Backend and loaders call it."""
+
+    def optimized_attention_override(_, *args, **kwargs):
+        return attention(*args, **kwargs)
+
+    optimized_attention_override.__module__ = "comfy.model_patcher"
+    optimized_attention_override.__qualname__ = (
+        "ModelPatcher.set_model_optimized_attention.<locals>.optimized_attention_override"
+    )
+    if getattr(attention, "container_function", None) is not None:
+        optimized_attention_override.container_function = attention.container_function
+    model.model_options["transformer_options"][SLOT] = optimized_attention_override
+
+
+def sparse_attention(model, kernel=attention_exact):
+    """(a clone behind the host's Model Sparse Attention, the calls it took).
+
+    It passes on what it leaves, here all but self-attention without a mask, and puts itself on top of whatever is in
+    the slot: when it is applied, and again in each step.
+    """
+    from comfy.patcher_extension import CallbacksMP
+
+    took, installed = [], set()
+
+    def make_attention_override(previous):
+        def override(func, q, k, v, heads, mask=None, **kwargs):
+            if mask is not None or q.shape != k.shape:
+                args = (q, k, v, heads)
+                return (
+                    func(*args, mask=mask, **kwargs) if previous is None else previous(func, *args, mask=mask, **kwargs)
+                )
+            took.append(q.shape)
+            return kernel(q, k, v, heads, **kwargs)
+
+        override.__module__ = "/ComfyUI/comfy_extras/nodes_sparse_attention"
+        return override
+
+    def install(options):
+        if options.get(SLOT) not in installed:
+            options[SLOT] = made = make_attention_override(options.get(SLOT))
+            installed.add(made)
+
+    patched = model.clone()
+    install(patched.model_options["transformer_options"])
+    patched.add_callback_with_key(
+        CallbacksMP.ON_PREPARE_STATE,
+        "block_sparse_attention",
+        lambda patcher, timestep, model_options: install(model_options["transformer_options"]),
+    )
+    return patched, took
+
+
+def sampler_of_bleh(steps, delegates: bool = False):
+    """(a SAMPLER that sets its own override in the options of each model call at these steps, the calls it took).
+
+    As ComfyUI-bleh's two attention samplers do: one passes nothing on, the other hands on what it found.
+    """
+    import comfy.samplers
+
+    took = []
+
+    def override(previous, func, *args, **kwargs):
+        took.append(args[0].shape)
+        return func(*args, **kwargs) if previous is None else previous(func, *args, **kwargs)
+
+    override.__module__ = "/ComfyUI/custom_nodes/ComfyUI-bleh.py.nodes.sageAttention"
+
+    class Wrapped:
+        def __init__(self, model):
+            self.model, self.step = model, 0
+
+        def __call__(self, x, sigma, **kwargs):
+            self.step += 1
+            if self.step not in steps:
+                return self.model(x, sigma, **kwargs)
+            model_options = kwargs.pop("model_options", {}).copy()
+            options = model_options.pop("transformer_options", {}).copy()
+            found = options.pop(SLOT, None)
+            options[SLOT] = functools.partial(override, found if delegates else None)
+            return self.model(x, sigma, **kwargs, model_options={**model_options, "transformer_options": options})
+
+        def __getattr__(self, name):
+            return getattr(self.model, name)
+
+    inner = comfy.samplers.ksampler("euler")
+    return comfy.samplers.KSAMPLER(
+        lambda model, *args, **kwargs: inner.sampler_function(Wrapped(model), *args, **kwargs)
+    ), took
