@@ -11,7 +11,7 @@ from . import registry
 from .call import Call, describe
 from .choose import HOST_RUN, Choice, Sample, choose
 from .failures import brief, named
-from .layout import to_heads, to_mask
+from .layout import begin_of, to_heads, to_mask
 from .moment import IDLE, MOMENT, locate
 from .own import name_of
 from .rules import ERROR, GUARD_OFF, MEASURE, Rule
@@ -20,7 +20,7 @@ from .sparse import AUTO, Runner, runners
 from .sparse.choose import fastest, key_of
 from .strength import combined
 from .tally import Record, Tally
-from .tokens import Place
+from .tokens import BOTH, Place
 
 
 class UnsupportedAttention(RuntimeError):
@@ -101,13 +101,13 @@ def _undecided(reason: str, options, rules, active, host: str, tally: Tally) -> 
 def _decide(incoming: Incoming, options: Mapping, rules: tuple[Rule, ...], active, host: str, tally: Tally) -> Record:
     site, place, call, odd = inspect(incoming, options)
     covering = [rule for rule, on in zip(rules, active) if on and rule.covers(site)]
-    weak = weakened(covering, options.get(MOMENT, IDLE).extra)
+    weak = weakened(covering, options.get(MOMENT, IDLE).extra) if shapable(place) else None
     kept = weak and (odd or weak.extra.kernel(site, place, call))
     if callable(kept):
         record = Record(site, call, weak, weak.extra.name, weak.extra.label, place)
         record.kernel = kept
         return record
-    shape = winner(covering, "shape")
+    shape = winner(covering, "shape") if shapable(place) else None
     shaped = None if shape is None else _shape(incoming, shape, site, place, call, odd, host, tally)
     record = shaped if isinstance(shaped, Record) else _dense(incoming, covering, site, place, call, odd, host, tally)
     if isinstance(shaped, str):
@@ -121,6 +121,11 @@ def _decide(incoming: Incoming, options: Mapping, rules: tuple[Rule, ...], activ
 def weakened(covering: list[Rule], extra) -> Rule | None:
     """The rule that is about this extra pass, None in the model's own pass."""
     return None if extra is None else next((rule for rule in covering if rule.extra is extra), None)
+
+
+def shapable(place: Place | str) -> bool:
+    """False where it is known that no query is the video's: other tokens attend as ever, whatever the pattern."""
+    return isinstance(place, str) or place.side != BOTH or place.queries.start < place.queries.stop
 
 
 def winner(covering: list[Rule], kind: str) -> Rule | None:
@@ -153,7 +158,8 @@ def choose_engine(incoming: Incoming, record: Record, found: tuple[Runner, ...],
         return found[0]
 
     def tensors():
-        return to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
+        q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
+        return q, k, v, to_mask(incoming.mask, q.dtype)
 
     key = key_of(record.call, incoming.q.device, name_of(incoming.func), incoming.split_in)
     try:
@@ -223,7 +229,7 @@ def inspect(incoming: Incoming, options: Mapping) -> tuple[Site, Place | str, Ca
     if odd is not None:
         return *locate(options, 0, 1), None, odd
     q, k, v = to_heads(q, k, v, heads, split)
-    site, place = locate(options, q.shape[2], k.shape[2])
+    site, place = locate(options, q.shape[2], k.shape[2], begin_of(incoming.q, incoming.k, split))
     call = describe(
         q, k, v, to_mask(incoming.mask, q.dtype), scale=incoming.kw.get("scale"),
         low_precision=incoming.kw.get("low_precision_attention") is not False, precision=incoming.precision,

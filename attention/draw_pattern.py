@@ -49,6 +49,8 @@ def describe(pattern, grid: Grid | None, others: int = 0) -> list[str]:
     if getattr(pattern, "by_heads", ()):
         numbers = ", ".join(f"{number:g}" for number in pattern.by_heads)
         lines.append(f"Groups of heads, {pattern.amount} in percent: {numbers}")
+    if hasattr(pattern, "became") and (words := pattern.became(shown)):
+        lines.append(f"Sizes in tokens: {words}")
     seen = density(pattern, shown)
     if seen is None:
         return [*lines, "Density: follows from the tensors of each call"]

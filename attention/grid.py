@@ -37,6 +37,11 @@ def share(percent: float, length: int) -> int:
     return min(length, max(1, round(length * percent / 100)))
 
 
+def steps_of(size: float, length: int, step: int) -> int:
+    """How many steps of `step` tokens a window of `size` is, to the nearest: one at least, and all for `length`."""
+    return -(-length // step) if size >= length else max(1, round(size / step))
+
+
 def cut(length: int, size: int) -> tuple[tuple[int, int], ...]:
     """0..length in ranges of `size`; the last one holds what is left."""
     return tuple((start, min(start + size, length)) for start in range(0, length, size))

@@ -17,6 +17,29 @@ def to_heads(q, k, v, heads: int, split: bool):
     return tuple(t.unflatten(-1, (t.shape[-1] // head_dim, head_dim)).transpose(1, 2) for t in (q, k, v))
 
 
+def begin_of(q, k, split: bool) -> int | None:
+    """Which token of the sequence of `k` the first query is, where q is a part of it: a slice of the memory that holds
+    all of its queries. None where both have equal lengths, and where memory does not tell: a copy stands by itself.
+
+    q, k: as in to_heads.
+    """
+    axis = 2 if split else 1
+    if not q.ndim == k.ndim == axis + 2 or q.shape[axis] >= (length := k.shape[axis]):
+        return None
+    step, outer = q.stride(axis), [s for s in q.stride()[:axis] if s > q.stride(axis)]
+    try:
+        held = q.untyped_storage().nbytes() // q.element_size()
+    except RuntimeError:  # a tensor without memory of its own
+        return None
+    around = min(outer, default=held)
+    if not step or around // step != length:
+        around = held if q.shape[0] == 1 else 0
+    if not step or around // step != length:
+        return None
+    begin = q.storage_offset() % around // step
+    return begin if begin + q.shape[axis] <= length else None
+
+
 def from_heads(out: torch.Tensor, split: bool) -> torch.Tensor:
     """(B, H, L, D) as it is when `split`, else (B, L, H*D)."""
     return out if split else out.transpose(1, 2).flatten(2)

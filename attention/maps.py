@@ -126,7 +126,13 @@ class Watcher:
             return
         reason = odd or (place if isinstance(place, str) else _folded(place, options))
         if reason is None:
-            view = look(incoming, site, place, row, self.query.tokens(place.grid), self.heads)
+            tokens = self.query.tokens(place.grid)
+            inside = (tokens >= place.cut[0]) & (tokens < place.cut[1])
+            if not inside.any():
+                return  # another call has them
+            reason = None if inside.all() else "the chosen tokens are spread over several calls"
+        if reason is None:
+            view = look(incoming, site, place, row, tokens, self.heads)
             if torch.isfinite(view.weights).all():
                 self.views.append(view)
                 return
@@ -159,7 +165,7 @@ def look(incoming: Incoming, site: Site, place: Place, row: int, tokens: torch.T
     q, k, _ = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
     chosen = _chosen(heads, q.shape[1], site.role)
     tokens = tokens.to(q.device)
-    rows = place.start + tokens
+    rows = place.queries.start + tokens - place.cut[0]
     mask = _rows_of(incoming.mask, row, rows, chosen)
     group = q.shape[1] // k.shape[1]
     q, k = q[row], k[row]

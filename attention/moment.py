@@ -50,8 +50,11 @@ class Moment:
 IDLE = Moment()
 
 
-def locate(options: Mapping, q_len: int, kv_len: int) -> tuple[Site, Place | str]:
-    """Site of a call with these options and lengths, and where in it the video is, or why that cannot be told."""
+def locate(options: Mapping, q_len: int, kv_len: int, begin: int | None = None) -> tuple[Site, Place | str]:
+    """Site of a call with these options and lengths, and where in it the video is, or why that cannot be told.
+
+    begin: as of Tokens.place.
+    """
     site = site_of(options)
     if site is None:
         site = guess(q_len, kv_len)
@@ -63,4 +66,4 @@ def locate(options: Mapping, q_len: int, kv_len: int) -> tuple[Site, Place | str
     role = tokens.role(site.role, q_len, kv_len)
     if role != site.role:
         site = Site(site.family, role, site.block)
-    return site, tokens.place(role, q_len, kv_len)
+    return site, tokens.place(role, q_len, kv_len, begin)

@@ -10,12 +10,12 @@ from . import opaque
 from .decide import Incoming, UnsupportedAttention, decide, run_kernel, sentence
 from .failures import named, text_of
 from .guidance import nag
-from .layout import from_heads, to_heads, to_mask
+from .layout import begin_of, from_heads, to_heads, to_mask
 from .moment import IDLE, MOMENT, locate
 from .own import host_function, host_name, own_function
 from .owner import owner
 from .rules import ERROR, GUARD_EVERY, Rule
-from .site import CALLER, site_of
+from .site import CALLER, SELF, site_of
 from .tally import Record, Tally, end_span, start_span
 
 _NOTHING: dict = {}
@@ -137,6 +137,7 @@ class Router:
             mask is not None and (mask.shape, mask.dtype), precision, split_in, kw.get("scale"),
             kw.get("low_precision_attention"),
             torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad),
+            q.shape != k.shape and site is not None and site.role == SELF and begin_of(q, k, split_in),
         )  # fmt: skip
         record = tally.records.get(key)
         if record is None:

@@ -20,7 +20,7 @@ class Strength:
 
     cross_frame: Enhance-A-Video's weight (https://arxiv.org/abs/2502.07508): the output of self-attention is multiplied
     by max(1, CFI * (T + cross_frame)), where CFI is the mean attention that a place pays to itself in other frames and
-    T the number of latent frames. 0 is off. Changes only the video's own tokens.
+    T the number of latent frames. 0 is off. Changes only the video's own tokens, where all of them are in the call.
     """
 
     temperature: float = 1.0
@@ -38,8 +38,10 @@ class Strength:
             return out
         q, k, _ = to_heads(q, k, k, heads, split_in)
         k, _ = expand_kv(k, k, q.shape[1])
-        video = slice(place.start, place.stop)
-        amount = cross_frame_intensity(q[:, :, video], k[:, :, video], place.grid, scale)
+        video, keys = place.queries, slice(place.start, place.stop)
+        if video.stop - video.start < keys.stop - keys.start:
+            return out
+        amount = cross_frame_intensity(q[:, :, video], k[:, :, keys], place.grid, scale)
         gain = (amount * (place.grid[0] + self.cross_frame)).clamp(min=1.0).to(out.dtype)
         out = out.clone()
         tokens = out[:, :, video] if split_out else out[:, video]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import prod
 
 from .site import AUDIO_VIDEO, CROSS, IMAGE, SELF, SPATIAL, TEMPORAL, VIDEO_AUDIO
@@ -29,7 +30,8 @@ class Place:
 
     side: BOTH for self-attention, where queries and keys are the same tokens; QUERIES or KEYS for cross-attention.
     before, after: the spans around them, every length known. order: in which they stand where they have been moved,
-    boxes of grid.CUBE; see grid.order.
+    boxes of grid.CUBE; see grid.order. part: the tokens of the sequence that are queries, from .. to, where a
+    self-attention is done in several calls; None: all of them.
     """
 
     grid: Grid
@@ -38,11 +40,29 @@ class Place:
     before: tuple[Span, ...] = ()
     after: tuple[Span, ...] = ()
     order: str = "raster"
+    part: tuple[int, int] | None = None
 
     @property
     def stop(self) -> int:
         """One past the last video token."""
         return self.start + prod(self.grid)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the whole sequence."""
+        return self.stop + sum(span.length for span in self.after)
+
+    @property
+    def queries(self) -> slice:
+        """Where the video's tokens are among the call's queries; empty where none is."""
+        first, last = self.part or (0, self.length)
+        return slice(max(self.start, first) - first, max(self.start, first, min(self.stop, last)) - first)
+
+    @property
+    def cut(self) -> tuple[int, int]:
+        """Which of the video's tokens are queries: from .. to, counted from the first of them."""
+        first = (self.part or (0, 0))[0] - self.start
+        return first + self.queries.start, first + self.queries.stop
 
 
 @dataclass(frozen=True)
@@ -73,15 +93,19 @@ class Tokens:
                 return there
         return next((r for r, length in self.keys if role == CROSS and length == kv_len), role)
 
-    def place(self, role: str, q_len: int, kv_len: int) -> Place | str:
-        """Where the video is in a call of that role and those lengths, or why that cannot be told."""
+    def place(self, role: str, q_len: int, kv_len: int, begin: int | None = None) -> Place | str:
+        """Where the video is in a call of that role and those lengths, or why that cannot be told.
+
+        begin: which token of a self-attention's sequence the first query is, where its queries are a part of it and
+        that is known.
+        """
         side = SIDES.get(role)
         if side is None:
             return "no video tokens"
         if self.grid is None:
             return self.unknown or "no grid"
         if side == BOTH and q_len != kv_len:
-            return f"self-attention in parts ({q_len} x {kv_len} tokens)"
+            return self._place_part(role, q_len, kv_len, begin)
         length = kv_len if side == KEYS else q_len
         if role in (SPATIAL, TEMPORAL) or self.levels:
             return self._place_folded(role, length, side)
@@ -97,6 +121,25 @@ class Tokens:
         before = tuple(Span(s.kind, rest if s.length is None else s.length) for s in self.prefix)
         after = tuple(Span(s.kind, rest if s.length is None else s.length) for s in self.suffix)
         return Place(self.grid, sum(span.length for span in before), side, before, after, self.order)
+
+    def _place_part(self, role: str, q_len: int, kv_len: int, begin: int | None) -> Place | str:
+        """Some of the queries and all keys: the place among all, if it can be told which queries these are."""
+        what = f"self-attention in parts ({q_len} x {kv_len} tokens)"
+        whole = self.place(role, kv_len, kv_len)
+        # Beside a branch the other parts see keys of that too: all of them stay as they are.
+        if isinstance(whole, str) or q_len > kv_len or self.branch:
+            return what
+        if begin is None:
+            # Keys of something else may stand for a span of any length.
+            if any(span.length is None for span in (*self.prefix, *self.suffix)):
+                return what
+            ends = list(accumulate((span.length for span in whole.before), initial=0))
+            ends += accumulate((span.length for span in whole.after), initial=whole.stop)
+            found = {a for a in ends for b in ends if b - a == q_len}
+            if len(found) != 1:
+                return f"{what}, which of {len(found)} is not known" if found else what
+            (begin,) = found
+        return replace(whole, part=(begin, begin + q_len)) if begin + q_len <= kv_len else what
 
     def _place_folded(self, role: str, length: int, side: str) -> Place | str:
         """Other axes are folded into the batch: one frame, or one place over time, is the whole sequence."""

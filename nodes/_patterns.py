@@ -1,5 +1,7 @@
 """The patterns as a node offers them: one option of a dynamic combo each, with its own widgets."""
 
+from math import ceil
+
 from comfy_api.latest import io
 
 from ..attention import patterns
@@ -162,8 +164,8 @@ def spared() -> list:
     ]
 
 
-def make(choice: dict | None, frames_each: float = 1.0):
-    """The pattern of a dynamic combo's value. frames_each: frames of tokens in one unit of time.
+def make(choice: dict | None, unit: str = LATENT, fps: float = 24.0, ratio: int = 1, patch: int = 1):
+    """The pattern of a dynamic combo's value, whose time is counted as of `frames_of`.
 
     ValueError with a sentence for None: ComfyUI lets a prompt leave a dynamic combo out.
     """
@@ -171,13 +173,23 @@ def make(choice: dict | None, frames_each: float = 1.0):
         raise ValueError(f"pattern: none is given. Known: {', '.join(CHOICES)}.")
     widgets = {name: value for name, value in choice.items() if name != "pattern"}
     if TIME in widgets:
-        widgets[TIME] = max(1, round(widgets[TIME] * frames_each))
+        widgets[TIME] = frames_of(widgets[TIME], unit, fps, ratio, patch)
     return CHOICES[choice["pattern"]][1](**widgets)
 
 
-def frames_in(unit: str, fps: float, ratio: int, patch: int) -> float:
-    """Frames of tokens in one `unit`. ratio: frames of the video in a latent one; patch: latent frames in a token."""
-    return {LATENT: 1.0, FRAMES: 1.0 / ratio, SECONDS: fps / ratio}[unit] / patch
+def frames_of(time: float, unit: str, fps: float, ratio: int, patch: int) -> int:
+    """Frames of tokens in `time`, to the nearest and one at least.
+
+    ratio: frames of the video in a latent one; patch: latent frames in a token. The first latent frame is one frame of
+    the video alone: 81 frames are 21 latent ones where four go into each, so a clip's own length is all of the clip.
+    """
+    if unit == LATENT:
+        return max(1, round(time / patch))
+    video = time * (fps if unit == SECONDS else 1.0)
+    behind = (video - 1) / ratio
+    if abs(behind - round(behind)) < 1e-6:
+        return max(1, ceil((round(behind) + 1) / patch))
+    return max(1, round(video / ratio / patch))
 
 
 def without(spans: tuple, first: int, last: int, count: int | None) -> tuple:

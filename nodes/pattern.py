@@ -85,8 +85,8 @@ class VideoAttentionPattern(_inputs.Somewhere):
 
     @classmethod
     def execute(cls, model, time_unit, fps, combine, pattern=None, latent=None, **widgets) -> io.NodeOutput:
-        frames_each = _patterns.frames_in(time_unit, fps, *_time_of(model))
-        chosen = _patterns.combined(_patterns.make(pattern, frames_each), _host.pattern_of(model), combine)
+        made = _patterns.make(pattern, time_unit, fps, *_time_of(model))
+        chosen = _patterns.combined(made, _host.pattern_of(model), combine)
         tokens = _tokens(model, latent)
         picture, text = draw_pattern(chosen, tokens and tokens.grid, _others(tokens))
         rule = _rule(model, chosen, **widgets)

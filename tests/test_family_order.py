@@ -14,6 +14,7 @@ from tiny import CASES
 from tiny.case import SLOT, parts, sample, watch
 
 from attention.family import ceil_div
+from attention.layout import begin_of
 from attention.site import SELF, SPATIAL, TEMPORAL
 
 PLACED = [case for case in CASES if case.grid is not None]
@@ -30,7 +31,8 @@ def built():
 
 @pytest.fixture
 def first_queries(pack, inference, built, monkeypatch):
-    """(case, role, noise, text) -> (q, Place): q (..., tokens, channels) of the first call of that role.
+    """(case, role, noise, text) -> (q, Place): q (..., tokens, channels) of the first call of that role; where the host
+    does it in parts, of all of them.
 
     noise: changes the list of noise tensors in place. text: added to the prompt's embedding.
     """
@@ -43,8 +45,10 @@ def first_queries(pack, inference, built, monkeypatch):
         found = []
 
         def look(func, q, k, *args, **kwargs):
-            site, place = locate(kwargs["transformer_options"], q.shape[-2], k.shape[-2])
-            if not found and site.role == role and not isinstance(place, str):
+            begin = begin_of(q, k, kwargs.get("skip_reshape", False))
+            site, place = locate(kwargs["transformer_options"], q.shape[-2], k.shape[-2], begin)
+            whole = found and sum(part.shape[-2] for part, _ in found) == getattr(found[0][1], "length", 0)
+            if not whole and site.role == role and not isinstance(place, str) and (not found or place.part):
                 found.append((q.clone(), place))
             return func(q, k, *args, **kwargs)
 
@@ -60,7 +64,7 @@ def first_queries(pack, inference, built, monkeypatch):
             patch.setattr(tiny.case, "prompt", lambda *args: [[t + text, more] for t, more in make_prompt(*args)])
             sample(watched, case)
         assert found, f"no {role} call with a place"
-        return found[0]
+        return torch.cat([q for q, _ in found], dim=-2), found[0][1]
 
     return run
 

@@ -31,7 +31,8 @@ def announced(pack, models, inference):
         model = models(case)
         watched, seen = watch(pack.nodes._sites.with_sites(model))
         out = sample(watched, case)
-        return [(call, *pack.attention.moment.locate(call.options, call.q_len, call.kv_len)) for call in seen], out
+        locate = pack.attention.moment.locate
+        return [(call, *locate(call.options, call.q_len, call.kv_len, call.begin)) for call in seen], out
 
     return look
 
@@ -52,6 +53,7 @@ def test_every_call_is_announced_and_placed(case, pack, announced, models):
         assert place.grid == case.grid
         assert tuple((span.kind, span.length) for span in place.before) == case.before
         assert tuple((span.kind, span.length) for span in place.after) == case.after
+        assert (place.part is None) == (call.q_len == call.kv_len)
     for ours, plain in zip(parts(out), parts(sample(models(case), case))):
         assert torch.equal(ours, plain) and torch.isfinite(plain).all()
     assert not any(m._forward_pre_hooks for m in models(case).model.diffusion_model.modules())

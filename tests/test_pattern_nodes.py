@@ -200,6 +200,11 @@ def test_blocks_of_an_unknown_model(pack):
         ("HunyuanVideo", "frames", 1, 1),  # never none
         ("LTX-2", "frames", 16, 2),
         ("Mochi", "frames", 12, 2),
+        ("Wan", "frames", 81, 21),  # a clip's own length is all of its latent frames
+        ("Wan", "seconds", 81 / 24, 21),
+        ("LTXV", "frames", 97, 13),
+        ("HunyuanVideo", "frames", 129, 33),
+        ("Wan", "latent frames", 81, 81),
     ],
 )
 def test_time_in_units_of_the_user(name, unit, time, frames, pack, built, inference, monkeypatch):

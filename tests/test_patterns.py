@@ -67,9 +67,9 @@ def written_out(pattern, grid):
             sizes = (pattern.frames, share(pattern.height, rows), share(pattern.width, columns))
             return all(b in around(a, size, n) for a, b, size, n in zip(q, k, sizes, grid))
         if isinstance(pattern, p.SlidingTile):
-            sizes = (pattern.frames, share(pattern.height, rows), share(pattern.width, columns))
+            sizes = (min(frames, pattern.frames), share(pattern.height, rows), share(pattern.width, columns))
             return all(
-                b // step in around(a // step, max(1, round(size / step)), -(-n // step))
+                b // step in around(a // step, n if size == n else max(1, round(size / step)), -(-n // step))
                 for a, b, size, step, n in zip(q, k, sizes, pattern.tile, grid)
             )
         each, far = min(rows, -(-pattern.step // columns)), abs(t - s)

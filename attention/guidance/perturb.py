@@ -36,18 +36,18 @@ class Perturbation:
     def kernel(self, site: Site, place: Place | str, call: Call) -> Callable | str:
         """A backend's kernel for this call, or why it stays as it is. Text beside the video is attended as ever."""
         if isinstance(place, Place):
-            start, stop = place.start, place.stop
+            video, (first, last) = place.queries, place.part or (0, call.q_len)
         elif site.role in (AUDIO_SELF, SPATIAL, TEMPORAL):
-            start, stop = 0, call.q_len  # nothing else is in these sequences
+            video, first, last = slice(0, call.q_len), 0, call.q_len  # nothing else is in these sequences
         else:
             return place
-        if call.q_len != call.kv_len:
+        if call.q_len != call.kv_len and not getattr(place, "part", None):
             return f"self-attention in parts ({call.q_len} x {call.kv_len} tokens)"
 
         def run(q, k, v, mask=None, scale=None):
             k, v = expand_kv(k, v, q.shape[1])
-            out = v.clone() if self.how == VALUES else torch.zeros_like(v)
-            for others in (slice(0, start), slice(stop, q.shape[2])):
+            out = v[:, :, first:last].clone() if self.how == VALUES else torch.zeros_like(q)
+            for others in (slice(0, video.start), slice(video.stop, q.shape[2])):
                 if others.start < others.stop:
                     rows = mask if mask is None or mask.shape[-2] == 1 else mask[..., others, :]
                     seen = sdpa(q[:, :, others], k, v, attn_mask=rows, scale=scale)

@@ -6,7 +6,7 @@ Mean-pooled selection as in SpargeAttn (https://arxiv.org/abs/2502.18137) and SL
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, prod
 from typing import ClassVar
 
 import torch
@@ -40,9 +40,18 @@ class TopBlocks:
     def __post_init__(self):
         refuse_more(self)
 
+    def number(self, blocks: int) -> int:
+        """How many of so many key blocks are kept by their scores: `keep` percent at least."""
+        # The tolerance: 1.1 percent of 1000 is 11.000000000000002.
+        return min(blocks, max(1, ceil(blocks * self.keep / 100 - 1e-9)))
+
+    def became(self, grid: Grid) -> str:
+        blocks = ceil(prod(grid) / KEYS)
+        kept = ", ".join(str(group.number(blocks)) for group in split_heads(self))
+        return f"{kept} of {blocks} blocks of {KEYS} keys, and each block's own"
+
     def chosen(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        number = max(1, ceil(scores.shape[-1] * self.keep / 100))
-        best = scores.topk(min(number, scores.shape[-1]), dim=-1).indices
+        best = scores.topk(self.number(scores.shape[-1]), dim=-1).indices
         return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True)
 
 
@@ -66,6 +75,8 @@ class MassBlocks:
         refuse_more(self)
 
     def chosen(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        if self.mass >= 100:  # the last of a sum of rounded weights may stand above 1
+            return torch.ones_like(scores, dtype=torch.bool)
         weights, ranked = (scores + lengths.log()).softmax(-1).sort(dim=-1, descending=True, stable=True)
         before = weights.cumsum(-1) - weights
         return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, ranked, before < self.mass / 100)

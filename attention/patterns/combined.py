@@ -87,6 +87,9 @@ class Union:
     def __post_init__(self):
         refuse(self)
 
+    def became(self, grid: Grid) -> str:
+        return became(self, grid)
+
     def on(self, grid: Grid) -> Either:
         return Either(grid, tuple(part.on(grid) for part in self.parts))
 
@@ -102,8 +105,17 @@ class Intersection:
     def __post_init__(self):
         refuse(self)
 
+    def became(self, grid: Grid) -> str:
+        return became(self, grid)
+
     def on(self, grid: Grid) -> Both:
         return Both(grid, tuple(part.on(grid) for part in self.parts))
+
+
+def became(pattern, grid: Grid) -> str:
+    """What the sizes of the parts became, those that have any."""
+    told = ((part.name, part.became(grid)) for part in pattern.parts if hasattr(part, "became"))
+    return "; ".join(f"{name}: {words}" for name, words in told if words)
 
 
 def refuse(pattern) -> None:

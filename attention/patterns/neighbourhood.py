@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from ..grid import share
 from ..tokens import Grid
-from .windows import Axis, Windows
+from .windows import Axis, Windows, in_words
 
 
 @dataclass(frozen=True)
@@ -28,3 +28,6 @@ class Neighbourhood:
 
     def on(self, grid: Grid) -> Windows:
         return Windows(grid, tuple(Axis(length, size) for length, size in zip(grid, self.window(grid))))
+
+    def became(self, grid: Grid) -> str:
+        return in_words(self.on(grid))

@@ -9,6 +9,9 @@ import torch
 from ..tokens import Grid
 from .windows import Bands
 
+# Distances that `became` tells one by one.
+MOST_SAID = 9
+
 
 @dataclass(frozen=True)
 class Radial:
@@ -41,6 +44,14 @@ class Radial:
 
         sizes = [[size(t, s) for s in range(frames)] for t in range(frames)]
         return Bands(grid, torch.tensor(sizes), rows_each)
+
+    def became(self, grid: Grid) -> str:
+        bands = self.on(grid)
+        steps, rows = bands.axis(1).steps, grid[1]
+        sizes = [min(self._size(distance, steps) * bands.step, rows) for distance in range(grid[0])]
+        return f"of {rows} rows at a distance of 0, 1, 2 ... frames: {', '.join(map(str, sizes[:MOST_SAID]))}" + (
+            " ..." if len(sizes) > MOST_SAID else ""
+        )
 
     def _size(self, distance: int, steps: int) -> int:
         if distance == 0:

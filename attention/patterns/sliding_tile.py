@@ -3,17 +3,18 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..grid import share
+from ..grid import share, steps_of
 from ..tokens import Grid
-from .windows import Axis, Windows
+from .windows import Axis, Windows, in_words
 
 
 @dataclass(frozen=True)
 class SlidingTile:
     """A window that moves in steps of whole tiles: all tokens of a tile see the same tiles, so no mask is needed.
 
-    frames: of the window, in latents; height, width: of the window, in percent of the picture; all are rounded to
-    whole tiles. tile: (T, Y, X) in tokens.
+    frames: of the window, in latents; height, width: of the window, in percent of the picture; all are rounded to the
+    nearest number of whole tiles, and all of an axis is all of it, its part-filled last tile too. tile: (T, Y, X) in
+    tokens.
     """
 
     name: ClassVar[str] = "sliding tile"
@@ -26,4 +27,7 @@ class SlidingTile:
     def on(self, grid: Grid) -> Windows:
         sizes = (self.frames, share(self.height, grid[1]), share(self.width, grid[2]))
         axes = zip(grid, sizes, self.tile)
-        return Windows(grid, tuple(Axis(length, max(1, round(size / step)), step) for length, size, step in axes))
+        return Windows(grid, tuple(Axis(length, steps_of(size, length, step), step) for length, size, step in axes))
+
+    def became(self, grid: Grid) -> str:
+        return in_words(self.on(grid))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..tokens import Grid
-from .windows import Axis, Windows, whole
+from .windows import Axis, Windows, in_words, whole
 
 
 @dataclass(frozen=True)
@@ -29,3 +29,6 @@ class TemporalWindow:
     def on(self, grid: Grid) -> Windows:
         frames, rows, columns = grid
         return Windows(grid, (Axis(frames, max(1, self.frames)), whole(rows), whole(columns)))
+
+    def became(self, grid: Grid) -> str:
+        return in_words(self.on(grid))

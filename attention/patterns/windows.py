@@ -100,6 +100,16 @@ class Windows:
         return prod(axis.pairs for axis in self.axes) / prod(self.grid) ** 2
 
 
+def in_words(windows: Windows) -> str:
+    """What sizes in a user's units became: `window of 12 of 21 frames, 24 of 52 columns (3 of 7 tiles) ...`."""
+    words = []
+    for axis, name in zip(windows.axes, ("frames", "rows", "columns")):
+        size = min(axis.size, axis.steps)
+        tiles = "" if axis.step == 1 else f" ({size} of {axis.steps} tiles)"
+        words.append(f"{min(size * axis.step, axis.length)} of {axis.length} {name}{tiles}")
+    return f"window of {', '.join(words)}"
+
+
 @dataclass(frozen=True, eq=False)
 class Bands:
     """A window of rows whose size depends on the two frames; columns are seen whole.

@@ -18,7 +18,7 @@ from ..patterns import flop_ratio, on, parts
 from ..patterns.blocks import split_heads
 from ..tokens import BOTH, Grid, Place
 from . import blocks, flex, folded, kitchen, lists, slabs, tiles
-from .engine import Engine, Task
+from .engine import Engine, Mask, Task, outside
 from .held import Held, at_once
 
 AUTO = "auto"
@@ -68,35 +68,46 @@ class Runner:
         ratios = [flop_ratio(task.pattern, task.grid, task.sinks) for _, task, _ in self.parts]
         return None if None in ratios else sum(ratios)
 
-    def __call__(self, q, k, v, scale: float | None = None) -> torch.Tensor:
-        """q: (B, H, L, D); k, v: (B, Hkv, L, D); returns (B, H, L, D). One softmax over all keys."""
+    def __call__(self, q, k, v, scale: float | None = None, mask=None) -> torch.Tensor:
+        """q: (B, H, Lq, D); k, v: (B, Hkv, L, D); mask: (1|B, 1|H, 1|Lq, L) or None; returns (B, H, Lq, D).
+
+        One softmax over all keys. Lq is L, or as many as place.part has.
+        """
         if not all(engine.grouped for _, _, engine in self.parts):
             k, v = expand_kv(k, v, q.shape[1])
-        start, stop, length = self.place.start, self.place.stop, q.shape[2]
-        video = tuple(t[:, :, start:stop] for t in (q, k, v))
-        others = tuple(torch.cat([t[:, :, :start], t[:, :, stop:]], dim=2) for t in (q, k, v))
-        out = self._video(video, others[1:], scale)
-        if stop - start == length:
+        place, queries = self.place, self.place.queries
+        keys = slice(place.start, place.stop)
+        video = (q[:, :, queries], k[:, :, keys], v[:, :, keys])
+        sinks = tuple(outside(t, place, 2) for t in (k, v))
+        out = self._video(video, sinks, scale, Mask.of(mask, place))
+        if out.shape[2] == q.shape[2]:
             return out
-        rest = dense_rest(others[0], k, v, scale)
-        return torch.cat([rest[:, :, :start], out, rest[:, :, start:]], dim=2)
+        others = torch.cat([q[:, :, : queries.start], q[:, :, queries.stop :]], dim=2)
+        if mask is not None and mask.shape[2] > 1:
+            mask = torch.cat([mask[:, :, : queries.start], mask[:, :, queries.stop :]], dim=2)
+        rest = dense_rest(others, k, v, scale, mask)
+        return torch.cat([rest[:, :, : queries.start], out, rest[:, :, queries.start :]], dim=2)
 
     def kernel(self, q, k, v, mask=None, scale=None) -> torch.Tensor:
-        """The Runner under the contract of a backend; patterns take no mask."""
-        return self(q, k, v, scale)
+        """The Runner under the contract of a backend."""
+        return self(q, k, v, scale, mask)
 
-    def _video(self, video, sinks, scale) -> torch.Tensor:
+    def _video(self, video, sinks, scale, mask) -> torch.Tensor:
         out = None
         for weight, task, engine in self.parts:
             plan = planned(engine, task, video[0].device, video[0].dtype)
-            one = engine.run(video, sinks, scale, plan, *((self.hold,) if engine.chooses else ()))
+            held = (self.hold,) if engine.chooses else ()
+            one = engine.run(video, sinks, scale, plan, *held, *(() if mask is None else (mask,)))
             one = one if weight == 1.0 else one * weight
             out = one if out is None else out + one
         return out
 
 
-def dense_rest(q, k, v, scale: float | None) -> torch.Tensor:
+def dense_rest(q, k, v, scale: float | None, mask=None) -> torch.Tensor:
     """Attention of other tokens to all: q: (B, H, S, D), k, v: (B, Hkv, L, D) -> (B, H, S, D). Repeats no k and v."""
+    if mask is not None:
+        k, v = expand_kv(k, v, q.shape[1])
+        return sdpa(q, k, v, attn_mask=mask, scale=scale)
     if k.shape[1] == q.shape[1]:
         return sdpa(q, k, v, scale=scale)
     # Heads that share keys become queries of one head: enable_gqa repeats where no kernel has it.
@@ -153,7 +164,7 @@ def candidates(task: Task, call: Call, engine: str = AUTO) -> tuple[Engine, ...]
     asked = [row for row in TABLE if engine == row.name or (engine == AUTO and open_to_auto(row, call))]
     if not asked:
         return f"engine: {engine!r} is not known. Known: {', '.join(names())}"
-    reasons = {row: answer(row.refuses, task, call) for row in asked}
+    reasons = {row: row.fits(task, call) or answer(row.refuses, task, call) for row in asked}
     accepted = tuple(row for row, reason in reasons.items() if reason is None)
     return accepted or "; ".join(f"{row.name}: {reason}" for row, reason in reasons.items())
 
@@ -164,14 +175,16 @@ def open_to_auto(row: Engine, call: Call) -> bool:
 
 def refuses(pattern, place: Place, call: Call, block: int = 0) -> str | None:
     """Why no engine runs the pattern in such a call, or None."""
-    others = sum(span.length for span in (*place.before, *place.after))
-    if place.side != BOTH or call.q_len != call.kv_len:
+    first, last = place.part or (0, place.length)
+    if place.side != BOTH or (place.part is None and call.q_len != call.kv_len):
         return "patterns are for self-attention"
-    if call.q_len != place.stop - place.start + others:
-        return f"{call.q_len} tokens, the place has {place.stop - place.start + others}"
-    if call.mask != "none":
-        return f"{call.mask} mask"
-    if not call.low_precision or call.high_precision:
+    if (call.q_len, call.kv_len) != (last - first, place.length):
+        return f"{call.q_len} tokens, the place has {last - first}"
+    if place.queries.start == place.queries.stop:
+        return "no query is the video's"
+    if call.mask == "dense" and getattr(pattern, "tail", False):
+        return "dense mask: a block's mean stands for its tokens to all queries alike"
+    if call.high_precision:
         return "the model asks for exact attention here"
     if call.grad:
         return "no gradient"
@@ -188,4 +201,4 @@ def refuses(pattern, place: Place, call: Call, block: int = 0) -> str | None:
 def dense(pattern, grid: Grid) -> bool:
     """Whether every video token is known to see every one."""
     relation = on(pattern, grid)
-    return all(getattr(g, "keep", 0.0) >= 100.0 for g in split_heads(pattern)) if relation is None else relation.whole
+    return all(getattr(g, g.amount) >= 100.0 for g in split_heads(pattern)) if relation is None else relation.whole

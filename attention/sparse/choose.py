@@ -16,6 +16,7 @@ from ..patterns import on
 from ..reference import relative_l2, scaled_dot_product_attention
 from . import Runner
 from .blocks import BLOCKS
+from .engine import added
 
 _CHOSEN: dict[tuple, Choice] = {}
 
@@ -26,15 +27,16 @@ def fastest(
     """The Runner for a geometry, the trials behind it, and whether they were made just now rather than remembered.
 
     key: device, geometry and whatever else the timing depends on. runners: best first by the table. run(kernel): calls
-    a kernel of (q, k, v, mask, scale) on the real tensors. host: the host's own attention. tensors: gives q: (B, H, L,
-    D), k, v: (B, Hkv, L, D), asked for only when the geometry is new. Of engines that differ by no more than noise the
-    table's first wins. Raises when no engine stays within max_error.
+    a kernel of (q, k, v, mask, scale) on the real tensors. host: the host's own attention. tensors: gives q: (B, H, Lq,
+    D), k, v: (B, Hkv, L, D) and, if there is one, the mask; asked for only when the geometry is new. Of engines that
+    differ by no more than noise the table's first wins. Raises when no engine stays within max_error.
     """
     key, named = (*key, runners, max_error), {runner.label: runner for runner in runners}
     if key in _CHOSEN:
         return named[_CHOSEN[key].winner], _CHOSEN[key], False
     begin = time.perf_counter()
-    sample = Sample(*tensors(), runners[0])
+    q, k, v, *mask = tensors()
+    sample = Sample(q, k, v, runners[0], *mask)
     trials = judge(named, run, sample, max_error)
     fit = {name: lambda name=name: run(named[name].kernel) for name, trial in trials.items() if trial.reason is None}
     if not fit:
@@ -74,21 +76,28 @@ def try_one(name: str, runner: Runner, run: Callable, sample: Sample) -> Trial:
 class Sample:
     """Compares an output with float32 attention under the pattern's mask, on some of the video's queries and heads.
 
-    q: (B, H, L, D), k, v: (B, Hkv, L, D). fixed: whether the mask is known; else the truth is dense attention.
+    q: (B, H, Lq, D), k, v: (B, Hkv, L, D), mask: the host's, (1|B, 1|H, 1|Lq, L) or None. fixed: whether the pattern's
+    mask is known; else the truth is dense attention.
     """
 
-    def __init__(self, q, k, v, runner: Runner):
+    def __init__(self, q, k, v, runner: Runner, mask=None):
         self.device, place = q.device, runner.place
-        self.rows = torch.linspace(0, place.stop - place.start - 1, SAMPLE_QUERIES, device=q.device).long().unique()
+        first, last = place.cut
+        self.rows = torch.linspace(first, last - 1, SAMPLE_QUERIES, device=q.device).long().unique()
+        self.at = place.queries.start - first + self.rows
         self.heads = torch.linspace(0, q.shape[1] - 1, min(q.shape[1], SAMPLE_HEADS), device=q.device).long()
         self.start, group = place.start, q.shape[1] // k.shape[1]
         # A pattern with a number for each group of heads runs on all of them alone.
         some = k.shape[1] if any(getattr(task.pattern, "by_heads", ()) for _, task, _ in runner.parts) else 1
         self.one = tuple(t[:1, :n] for t, n in ((q, group * some), (k, some), (v, some)))
+        self.one_mask = None if mask is None else mask[:1, : group * some]
+        if mask is not None:
+            mask = mask[:1] if mask.shape[1] == 1 else mask[:1].index_select(1, self.heads)
+            mask = added(mask if mask.shape[2] == 1 else mask.index_select(2, self.at), torch.float32)
         few = self._few(q), *(t[:1].index_select(1, self.heads // group).float() for t in (k, v))
         self.fixed = all(on(task.pattern, task.grid) is not None for _, task, _ in runner.parts)
         self.truth = sum(
-            weight * scaled_dot_product_attention(*few, self._mask(task, k.shape[2]) if self.fixed else None)
+            weight * scaled_dot_product_attention(*few, self._mask(task, k.shape[2], mask) if self.fixed else mask)
             for weight, task, _ in (runner.parts if self.fixed else ((1.0, None, None),))
         )
 
@@ -99,11 +108,11 @@ class Sample:
     def is_written_by(self, runner: Runner) -> bool:
         """Whether the engines change their inputs, tried on copies of as few heads as they run on."""
         given = [t.clone() for t in self.one]
-        runner(*given)
+        runner.kernel(*given, mask=self.one_mask)
         return not all(((a == b) | b.isnan()).all() for a, b in zip(given, self.one))
 
-    def _mask(self, task, length: int) -> torch.Tensor:
-        """(1, 1, rows, L): what the sampled queries see."""
+    def _mask(self, task, length: int, mask) -> torch.Tensor:
+        """(1, 1|H, rows, L): what the sampled queries see. mask: the host's for them, added to the scores, or None."""
         raster = torch.arange(task.tokens, device=self.device)
         if task.order != RASTER:
             raster = order(task.grid, task.order, task.tile)[0].to(self.device)
@@ -112,10 +121,10 @@ class Sample:
         seen[0, 0, :, self.start : self.start + task.tokens] = relation.mask_mod(
             0, 0, raster[self.rows][:, None], raster[None, :]
         )
-        return seen
+        return seen if mask is None else mask.masked_fill(~seen, -torch.inf)
 
     def _few(self, t):
-        return t[:1].index_select(1, self.heads).index_select(2, self.start + self.rows).float()
+        return t[:1].index_select(1, self.heads).index_select(2, self.at).float()
 
 
 def key_of(call: Call, device: torch.device, *others) -> tuple:

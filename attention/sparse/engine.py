@@ -39,6 +39,11 @@ class Task:
         return prod(self.grid)
 
     @property
+    def whole(self) -> bool:
+        """Whether all of the video's tokens are queries."""
+        return self.place.cut == (0, self.tokens)
+
+    @property
     def sinks(self) -> int:
         return sum(span.length for span in (*self.place.before, *self.place.after))
 
@@ -55,6 +60,8 @@ class Engine:
     plan(task, device, dtype): index tensors and masks for `run`; made once.
     run(video, sinks, scale, plan): video is (q, k, v), each (B, H, N, D), and sinks is (k, v), each (B, H, S, D), S
     may be 0; returns (B, H, N, D). Changes none of its inputs.
+    masks: run takes one more argument, mask: the host's, a Mask, where there is one. cuts: runs calls whose queries
+    are a part of the video's, as task.place.cut says; q is then (B, H, M, D). exact: no coarser than its tensors.
     auto: whether `auto` may take it before Video Attention Benchmark has seen it right. chooses: it chooses blocks from
     q and k, and run has one more argument, hold: hold(make) gives make(), or what it gave in an earlier step; see
     held.py. grouped: run takes keys and values of fewer heads than q, each head's for as many of q in a row.
@@ -68,6 +75,69 @@ class Engine:
     auto: bool = True
     chooses: bool = False
     grouped: bool = False
+    masks: bool = False
+    cuts: bool = False
+    exact: bool = True
+
+    def fits(self, task: Task, call: Call) -> str | None:
+        """Why the engine runs no such call whatever the pattern, or None."""
+        if call.mask != "none" and not self.masks:
+            return f"{call.mask} mask"
+        if not task.whole and not self.cuts:
+            return "a part of the video's queries"
+        if not call.low_precision and not self.exact:
+            return "the model asks for exact attention here"
+        return None
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The host's mask for the video's queries in a call, M of them, bool (True: may be seen) or added to the scores.
+
+    video: (1|B, 1|H, 1|M, N), sinks: (1|B, 1|H, 1|M, S).
+    """
+
+    video: torch.Tensor
+    sinks: torch.Tensor
+
+    @classmethod
+    def of(cls, mask: torch.Tensor | None, place: Place) -> Mask | None:
+        """The part of (1|B, 1|H, 1|Lq, Lk) that is about the video's queries."""
+        if mask is None:
+            return None
+        mask = mask if mask.shape[2] == 1 else mask[:, :, place.queries]
+        return cls(mask[..., place.start : place.stop], outside(mask, place, -1))
+
+    @property
+    def rows(self) -> int:
+        """M, or 1 where all queries see alike."""
+        return self.video.shape[2]
+
+    def gathered(self, heads, queries, keys, dtype: torch.dtype) -> torch.Tensor:
+        """What it adds to the scores of gathered keys and all sinks: (R|1, n, m|1, K + S).
+
+        heads: ((R,), (R,)), indices into batch and heads. queries: (n, m), keys: (n, K), or (R, n, m) and (R, n, K).
+        """
+        axes = [index[:, None, None] if size > 1 else index.new_zeros(1, 1, 1)
+                for index, size in zip(heads, self.video.shape)]  # fmt: skip
+        rows = queries if self.rows > 1 else queries[..., :1] * 0
+        rows, keys = (t if t.ndim == 3 else t[None] for t in (rows, keys))
+        video = self.video[(*(axis[..., None] for axis in axes), rows[..., None], keys[:, :, None, :])]
+        sinks = self.sinks[(*axes, rows)].expand(*video.shape[:3], -1)
+        return torch.cat([added(video, dtype), added(sinks, dtype)], dim=-1)
+
+
+def outside(x: torch.Tensor, place: Place, axis: int) -> torch.Tensor:
+    """Without the video's tokens along an axis of the whole sequence."""
+    rest = x.shape[axis] - place.stop
+    return torch.cat([x.narrow(axis, 0, place.start), x.narrow(axis, place.stop, rest)], dim=axis)
+
+
+def added(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What a mask adds to the scores."""
+    if mask.dtype != torch.bool:
+        return mask.to(dtype)
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
 
 
 def scratch_bytes(device: torch.device) -> int:

@@ -120,4 +120,4 @@ def sol_run(video, sinks, scale, plan: Plan) -> torch.Tensor:
 
 
 NA3D = Engine("comfy-kitchen na3d", "Neighbourhood attention. Exact.", na3d_refuses, na3d_plan, na3d_run)
-SOL = Engine("comfy-kitchen sol_attn", "Top blocks in INT8. Approximate.", sol_refuses, sol_plan, sol_run)
+SOL = Engine("comfy-kitchen sol_attn", "Top blocks in INT8. Approximate.", sol_refuses, sol_plan, sol_run, exact=False)

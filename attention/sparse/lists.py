@@ -112,14 +112,14 @@ def chosen(pattern, kept: torch.Tensor, tokens: int, sinks: int) -> Lists:
     """The Lists of the blocks that a pattern chose: as patterns.blocks.select gives them."""
     most = None
     if isinstance(pattern, TopBlocks):
-        most = max(1, ceil(kept.shape[-1] * pattern.keep / 100)) + QUERIES // KEYS
+        most = pattern.number(kept.shape[-1]) + QUERIES // KEYS
     return of_blocks(kept, filled(sinks) + tokens, pattern.tail, sinks, most)
 
 
 def _row(name: str, summary: str, **how) -> Engine:
     summary = f"{summary} `auto` takes it once Video Attention Benchmark has seen it right."
-    how = partial(run, **how)
-    return Engine(name, summary, partial(refuses, name), plan, how, auto=False, chooses=True, grouped=True)
+    how, exact = partial(run, **how), not how["quantised"]
+    return Engine(name, summary, partial(refuses, name), plan, how, auto=False, chooses=True, grouped=True, exact=exact)
 
 
 INT8 = _row(

@@ -9,7 +9,7 @@ import torch
 from ..grid import RASTER
 from ..operators import sdpa
 from ..patterns import on
-from .engine import Engine, Task, joined
+from .engine import Engine, Mask, Task, joined
 
 
 def refuses(task: Task, call) -> str | None:
@@ -37,21 +37,29 @@ def slabs(task: Task) -> list[tuple[int, int, int, int]] | None:
 
 
 def plan(task: Task, device, dtype):
-    """Slices of tokens: (queries, keys)."""
-    frame = task.tokens // task.grid[0]
-    return tuple((slice(a * frame, b * frame), slice(c * frame, d * frame)) for a, b, c, d in slabs(task))
+    """Slices of tokens: (queries, keys), queries as they are in the call."""
+    frame, (first, last) = task.tokens // task.grid[0], task.place.cut
+    cut = ((max(a * frame, first), min(b * frame, last), slice(c * frame, d * frame)) for a, b, c, d in slabs(task))
+    return tuple((slice(a - first, b - first), keys) for a, b, keys in cut if a < b)
 
 
-def run(video, sinks, scale, plan) -> torch.Tensor:
+def run(video, sinks, scale, plan, mask: Mask | None = None) -> torch.Tensor:
     q, k, v = video
     sink_k, sink_v = sinks
     # (batch, tokens, heads, D) in memory, as torch's kernels write and hosts read: both copies run straight.
     out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], q.shape[3]).transpose(1, 2)
     for queries, keys in plan:
+        bias = None
+        if mask is not None:
+            rows = queries if mask.rows > 1 else slice(None)
+            bias = torch.cat([mask.video[:, :, rows, keys], mask.sinks[:, :, rows]], dim=-1)
         out[:, :, queries] = sdpa(
-            q[:, :, queries], joined(k[:, :, keys], sink_k), joined(v[:, :, keys], sink_v), scale=scale
+            q[:, :, queries], joined(k[:, :, keys], sink_k), joined(v[:, :, keys], sink_v), attn_mask=bias, scale=scale
         )
     return out
 
 
-SLABS = Engine("slabs", "Slices of whole frames and torch's attention. Exact, on every device.", refuses, plan, run)
+SLABS = Engine(
+    "slabs", "Slices of whole frames and torch's attention. Exact, on every device.", refuses, plan, run,
+    masks=True, cuts=True,
+)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -14,7 +15,7 @@ from ..operators import sdpa
 from ..patterns import on
 from ..patterns.layout import Tile, tile_of
 from ..tokens import Grid
-from .engine import Engine, Task, joined, scratch_bytes
+from .engine import Engine, Mask, Task, joined, scratch_bytes
 
 # Time of a box of m queries over its share of dense time, gather included: about FIXED + PER_BOX / m, and MASKED times
 # that with a mask. Measured in float32 with head size 128 on a CPU with AVX-512: 1.6 at 64, 1.2 at 256, 1.1 at 512.
@@ -141,12 +142,23 @@ def plan(task: Task, device: torch.device, dtype: torch.dtype) -> Plan:
     found = layout(task.pattern, task.grid)
     to, back = order(task.grid, TILE, found.tile)
     alike: dict[tuple, list[Tile]] = {}
-    for tile in found.tiles:
+    for tile in found.tiles if task.whole else part_of(task, found.tiles):
         alike.setdefault((len(tile.queries), len(tile.keys), tile.full, id(tile.seen)), []).append(tile)
     groups = tuple(group(task, found, tiles, back, device, dtype) for tiles in alike.values())
     permutation = task.positions(to)
     moved = found.run > 1 and not permutation.equal(torch.arange(task.tokens))
     return Plan(permutation.to(device) if moved else None, found.run, groups, found.relation.to(device))
+
+
+def part_of(task: Task, tiles: Iterable[Tile]) -> Iterator[Tile]:
+    """The tiles with those of their queries alone that the call has."""
+    (first, last), masks = task.place.cut, {}
+    for tile in tiles:
+        at = task.positions(tile.queries)
+        some = (at >= first) & (at < last)
+        if some.any():
+            seen = None if tile.seen is None else tile.seen[some]
+            yield keep(replace(tile, queries=tile.queries[some], seen=seen), masks)
 
 
 def group(task: Task, found: Layout, tiles: list[Tile], back, device, dtype) -> Group:
@@ -157,7 +169,8 @@ def group(task: Task, found: Layout, tiles: list[Tile], back, device, dtype) -> 
         bias = additive(seen[None, None].to(device), task.sinks, dtype)
     elif not tiles[0].full:
         raster = queries.to(device), keys.to(device)
-    return Group(task.positions(queries).to(device), units.to(device), bias, raster)
+    at = task.positions(queries) - task.place.cut[0]
+    return Group(at.to(device), units.to(device), bias, raster)
 
 
 def additive(seen: torch.Tensor, sinks: int, dtype: torch.dtype) -> torch.Tensor:
@@ -167,27 +180,36 @@ def additive(seen: torch.Tensor, sinks: int, dtype: torch.dtype) -> torch.Tensor
     return bias
 
 
-def run(video, sinks, scale, plan: Plan) -> torch.Tensor:
-    batch, heads, tokens, dim = video[0].shape
+def run(video, sinks, scale, plan: Plan, mask: Mask | None = None) -> torch.Tensor:
+    (batch, heads, number, dim), tokens = video[0].shape, video[1].shape[2]
     q, k, v = (t.flatten(0, 1) for t in video)
     sinks = tuple(s.flatten(0, 1) for s in sinks)
     if plan.permutation is not None:
         k, v = (t.index_select(1, plan.permutation) for t in (k, v))
     k, v = (t.contiguous().view(batch * heads, tokens // plan.run, plan.run * dim) for t in (k, v))
-    out = q.new_empty(batch * heads, tokens, dim)
+    out = q.new_empty(batch * heads, number, dim)
     for some in plan.groups:
-        for rows, members in chunks(some, batch * heads, dim, plan.run, sinks[0].shape[1], q):
-            attend(q[rows], k[rows], v[rows], tuple(s[rows] for s in sinks), scale, plan, some, members, out[rows])
+        for rows, members in chunks(some, batch * heads, dim, plan.run, sinks[0].shape[1], q, mask):
+            queries, keys = some.queries[members], some.keys[members]
+            bias = structural(plan, some, members, sinks[0].shape[1], q.dtype)
+            if mask is not None:
+                heads_of = torch.arange(rows.start, min(rows.stop, len(q)), device=q.device)
+                own = mask.gathered((heads_of // heads, heads_of % heads), queries, tokens_at(plan, keys), q.dtype)
+                bias = own if bias is None else own + bias
+            attend(q[rows], k[rows], v[rows], tuple(s[rows] for s in sinks), scale, bias, queries, keys, out[rows])
     return out.unflatten(0, (batch, heads))
 
 
-def chunks(some: Group, rows: int, dim: int, run: int, sinks: int, q: torch.Tensor):
+def chunks(some: Group, rows: int, dim: int, run: int, sinks: int, q: torch.Tensor, mask: Mask | None = None):
     """(slice of heads, slice of boxes) such that what is gathered for them stays within scratch_bytes."""
     n, m = some.queries.shape
     keys = some.keys.shape[1] * run
     copies = 4 if sinks else 2
     one = (copies * (keys + sinks) + 3 * m) * dim * q.element_size()
-    shared = m * (keys + sinks) * q.element_size() * 2 if some.raster else 0
+    seen = m * (keys + sinks) * q.element_size() * 2
+    shared = seen if some.raster or mask is not None else 0
+    if mask is not None and mask.video.shape[0] * mask.video.shape[1] > 1:
+        one += seen if mask.rows > 1 or some.raster or some.bias is not None else seen // m
     budget = scratch_bytes(q.device)
     heads = max(1, min(rows, (budget - shared) // one))
     boxes_each = max(1, min(n, budget // (one * heads + shared)))
@@ -196,20 +218,30 @@ def chunks(some: Group, rows: int, dim: int, run: int, sinks: int, q: torch.Tens
             yield slice(b, b + heads), slice(a, a + boxes_each)
 
 
-def attend(q, k, v, sinks, scale, plan: Plan, some: Group, members: slice, out) -> None:
-    """Some boxes of a group for some heads; q, out: (R, N, D), k, v: (R, N / run, run * D), sinks: (R, S, D)."""
-    queries, keys = some.queries[members], some.keys[members]
+def structural(plan: Plan, some: Group, members: slice, sinks: int, dtype: torch.dtype) -> torch.Tensor | None:
+    """What the pattern adds to the scores of some boxes of a group; None: nothing."""
+    if not some.raster:
+        return some.bias
+    rows, columns = (index[members] for index in some.raster)
+    return additive(plan.relation.mask_mod(0, 0, rows[:, :, None], columns[:, None, :])[None], sinks, dtype)
+
+
+def tokens_at(plan: Plan, keys: torch.Tensor) -> torch.Tensor:
+    """Where in the call the tokens of gathered units stand, from the video's first: (n, K / run) -> (n, K)."""
+    keys = (keys[..., None] * plan.run + torch.arange(plan.run, device=keys.device)).flatten(-2)
+    return keys if plan.permutation is None else plan.permutation[keys]
+
+
+def attend(q, k, v, sinks, scale, bias, queries, keys, out) -> None:
+    """Some boxes of a group for some heads; q, out: (R, M, D), k, v: (R, N / run, run * D), sinks: (R, S, D)."""
     (n, m), dim = queries.shape, q.shape[-1]
     one = q.index_select(1, queries.flatten()).unflatten(1, (n, m))
     k, v = (t.index_select(1, keys.flatten()).view(len(q), n, -1, dim) for t in (k, v))
-    bias = some.bias
-    if some.raster:
-        rows, columns = (index[members] for index in some.raster)
-        seen = plan.relation.mask_mod(0, 0, rows[:, :, None], columns[:, None, :])
-        bias = additive(seen[None], sinks[0].shape[1], q.dtype)
     k, v = (joined(t, s.unsqueeze(1)) for t, s in zip((k, v), sinks))
     result = sdpa(one, k, v, attn_mask=bias, scale=scale)
     out.index_copy_(1, queries.flatten(), result.flatten(1, 2))
 
 
-TILES = Engine("tiles", "Gathers the keys of each tile. Exact, on every device.", refuses, plan, run)
+TILES = Engine(
+    "tiles", "Gathers the keys of each tile. Exact, on every device.", refuses, plan, run, masks=True, cuts=True
+)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from attention.layout import begin_of
+
 SLOT = "optimized_attention_override"
 
 
@@ -91,11 +93,13 @@ def sample(model, case: Case, **more):
 
 @dataclass
 class Seen:
-    """One attention call as an override sees it. q_len, kv_len: tokens; options: the host's transformer_options."""
+    """One attention call as an override sees it. q_len, kv_len: tokens; options: the host's transformer_options; begin:
+    of its queries, as layout.begin_of has it."""
 
     q_len: int
     kv_len: int
     options: dict
+    begin: int | None = None
 
 
 def watch(model) -> tuple[object, list[Seen]]:
@@ -105,7 +109,8 @@ def watch(model) -> tuple[object, list[Seen]]:
     previous = options.get(SLOT)
 
     def look(func, q, k, *args, **kwargs):
-        seen.append(Seen(q.shape[-2], k.shape[-2], kwargs["transformer_options"]))
+        begin = begin_of(q, k, kwargs.get("skip_reshape", False))
+        seen.append(Seen(q.shape[-2], k.shape[-2], kwargs["transformer_options"], begin))
         return previous(func, q, k, *args, **kwargs) if previous else func(q, k, *args, **kwargs)
 
     options[SLOT] = look

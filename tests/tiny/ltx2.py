@@ -62,7 +62,7 @@ CASES = (
         conditioning=guided((1, 4, 5)), options={"noise_mask": mask(3, (1, 4, 5))},
     ),
     case(
-        "guide of half strength", with_audio(video(4)), {**CALLS, "self": 4}, unplaced="self-attention in parts",
+        "guide of half strength", with_audio(video(4)), {**CALLS, "self": 4}, grid=(3, 4, 5), after=(("guide", 20),),
         conditioning=guided((1, 4, 5), strength=0.5), options={"noise_mask": mask(3, (1, 4, 5))},
     ),
     Case("LTX-2.3", model_2_3, with_audio(video(3)), (1, 7, 80), CALLS, grid=(3, 4, 5)),

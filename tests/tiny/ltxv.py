@@ -91,8 +91,13 @@ CASES = (
         conditioning=guided((1, 4, 5), SMALL), options={"noise_mask": mask(3, (1, 4, 5), SMALL)},
     ),
     case(
-        "guide of half strength", video(4), calls=split(2), unplaced="self-attention in parts",
+        "guide of half strength", video(4), calls=split(2), grid=(3, 4, 5), after=(("guide", 20),),
         conditioning=guided((1, 4, 5), strength=0.5), options={"noise_mask": mask(3, (1, 4, 5))},
+    ),
+    case(
+        "guide of half strength, as long as the video", video(6), calls=split(2), grid=(3, 4, 5),
+        after=(("guide", 60),), conditioning=guided((3, 4, 5), strength=0.5),
+        options={"noise_mask": mask(3, (3, 4, 5)), "cfg": 3.0},
     ),
     case(
         "dropped video tokens", video(4), unplaced="79 tokens do not fit the grid",
