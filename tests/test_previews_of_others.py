@@ -51,8 +51,11 @@ def fails_without_a_text(x0):
     raise BadText
 
 
-def none_at_times(x0, calls=itertools.count()):
-    return picture() if next(calls) % 2 else None
+CALLS = itertools.count()
+
+
+def none_at_times(x0):
+    return picture() if next(CALLS) % 2 else None
 
 
 PREVIEWERS = (
@@ -64,7 +67,9 @@ NAMES = ("none", "none at times", "in place", "random", "raises", "memory", "no 
 SAMPLERS = {
     "sampler": lambda s, latent: s.sample(latent, sampler_name="euler_ancestral", cfg=1.0, steps=2),
     "sockets": lambda s, latent: s.sockets(latent, cfg=1.0),
-    "two-stage": lambda s, latent: s.two(latent, sampler_name="euler_ancestral", cfg_high=1.0, cfg_low=1.0, steps=2, switch_step=1),
+    "two-stage": lambda s, latent: s.two(
+        latent, sampler_name="euler_ancestral", cfg_high=1.0, cfg_low=1.0, steps=2, switch_step=1
+    ),
     "blend": lambda s, latent: long(s, latent, "blend"),
     "extend": lambda s, latent: long(s, latent, "extend"),
 }
@@ -84,9 +89,7 @@ def of_others(make):
     return Previewer()
 
 
-@pytest.mark.parametrize(
-    ("name", "case"), [*((name, CASES[0]) for name in SAMPLERS), ("sockets", WITH_SOUND)], ids=str
-)
+@pytest.mark.parametrize(("name", "case"), [*((name, CASES[0]) for name in SAMPLERS), ("sockets", WITH_SOUND)], ids=str)
 def test_a_render_is_the_same_whatever_previews_it(name, case, pack, inference, bar, previews, monkeypatch):
     studio, sample = Studio(pack, case), SAMPLERS[name]
     with monkeypatch.context() as without:
