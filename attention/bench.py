@@ -10,6 +10,7 @@ from . import registry, sparse
 from .call import Call
 from .choose import HOST_RUN, Sample, Trial, time_call, try_kernel
 from .decide import Incoming, inspect
+from .identity import Itself
 from .layout import to_heads, to_mask
 from .opaque import eagerly
 from .own import NAMED, following, host_function, name_of, own_function
@@ -18,7 +19,7 @@ from .sparse.proof import worst_error
 from .tokens import Place
 
 
-class Bench:
+class Bench(Itself):
     """An attention override that measures and changes nothing: the host's own result is what the model gets.
 
     previous: the override found in the slot, or None. trials: (role, Call) -> trials, fastest first, refusals last.
@@ -28,9 +29,6 @@ class Bench:
         self.previous = previous
         self.trials: dict[tuple[str, Call], tuple[Trial, ...]] = {}
         self._try_eagerly = eagerly(self._try)
-
-    def __deepcopy__(self, memo):
-        return self
 
     def __call__(
         self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw

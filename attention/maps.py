@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from .decide import Incoming, inspect
 from .grid import index_of
+from .identity import Itself
 from .layout import to_heads, to_mask
 from .moment import MOMENT
 from .opaque import eagerly
@@ -91,7 +92,7 @@ class View:
         return self.weights[self.place.start : self.place.stop].view(self.place.grid)
 
 
-class Watcher:
+class Watcher(Itself):
     """An attention override that looks at every call and changes none.
 
     query: whose view. heads: spans (first, last or None), whose mean is taken; empty for all. previous: the override
@@ -104,9 +105,6 @@ class Watcher:
         self.views: list[View] = []
         self.left_out: dict[str, str] = {}
         self._look_eagerly = eagerly(self._look)
-
-    def __deepcopy__(self, memo):
-        return self
 
     def __call__(
         self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw

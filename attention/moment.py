@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .identity import Itself
 from .site import Site, guess, site_of
 from .tokens import Place, Tokens
 
@@ -11,7 +12,7 @@ from .tokens import Place, Tokens
 MOMENT = "vattn.moment"
 
 
-class Moment:
+class Moment(Itself):
     """One kind of model evaluation. Compared by identity, and the same object for the same values: see `but`.
 
     tally: what counts this run, None outside of one. active: pairs of a router and, for each of its rules, whether it

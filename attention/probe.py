@@ -13,6 +13,7 @@ from . import heads, registry
 from .choose import HOST_RUN, race
 from .decide import Incoming, decide, inspect
 from .failures import named
+from .identity import Itself
 from .opaque import eagerly
 from .own import following
 from .plan import Candidate
@@ -37,7 +38,7 @@ class Trial:
     reason: str | None = None
 
 
-class Probe:
+class Probe(Itself):
     """An attention override that tries candidates and answers with the host's own attention.
 
     wanted: (role, block, step) -> Candidates to try there. step: the one that runs now, None for unknown: set by
@@ -69,9 +70,6 @@ class Probe:
     def done(self) -> bool:
         """Whether nothing is left to measure."""
         return all(_is_complete(self.trials.get(place, {})) for place in self.wanted)
-
-    def __deepcopy__(self, memo):
-        return self
 
     def __call__(
         self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw

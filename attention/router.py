@@ -10,6 +10,7 @@ from . import opaque
 from .decide import Incoming, UnsupportedAttention, decide, run_kernel, sentence
 from .failures import named, text_of
 from .guidance import nag
+from .identity import Itself
 from .layout import begin_of, from_heads, to_heads, to_mask
 from .moment import IDLE, MOMENT, locate
 from .own import host_function, host_name, own_function
@@ -21,7 +22,7 @@ from .tally import Record, Tally, end_span, start_span
 _NOTHING: dict = {}
 
 
-class Router:
+class Router(Itself):
     """Routes every attention call of one model to the backend that its rules name.
 
     rules: the last one that covers a call wins. previous: the override found in the slot, called for everything that
@@ -42,9 +43,6 @@ class Router:
             # Hosts look for this name. They pass no `func` with containers: without `host` nothing could fall back.
             self.container_function = self._call_with_containers
             self._route_containers_eagerly = opaque.eagerly(self._route_containers)
-
-    def __deepcopy__(self, memo):
-        return self
 
     def with_rule(self, rule: Rule) -> Router:
         """A new router with one rule more."""
@@ -120,6 +118,9 @@ class Router:
         if rule is None or rule.nag.idle:
             return out
         batch, positive = q.shape[0], doubled.positive
+        if not doubled.knows(batch):
+            (moment.tally or self.tally).leave(nag.NAME, "attention call", nag.IN_PARTS)
+            return out
         other = attend(doubled.first, doubled.second, lambda t: nag.rows(t, positive, batch))
         (moment.tally or self.tally).spend(nag.NAME, "attention call")
         return nag.replace_rows(out, rule.nag.guide(nag.rows(out, positive, batch), other), positive)

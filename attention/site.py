@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .identity import Itself
+
 # Key of a Site in the host's transformer_options. Dots keep it apart from names that models take as keyword arguments.
 SITE = "vattn.site"
 # Key of a Caller there.
@@ -27,7 +29,7 @@ COVERS = {SELF: (SELF, SPATIAL, TEMPORAL), CROSS: (CROSS, IMAGE)}
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
+class Site(Itself):
     """One attention module of a model. Compared by identity: a site is made once, when the model loads.
 
     family: "Wan", or "" when the model is not one we know.
@@ -43,7 +45,7 @@ class Site:
     own: object | None = None
 
 
-class Tag:
+class Tag(Itself):
     """What a module that makes attention calls carries: its Site, and which positional argument its options are.
 
     number: the Site's place among the model's, as a tensor: torch.compile would make a graph for each number. watch:
@@ -55,7 +57,7 @@ class Tag:
         self.routed = 0
 
 
-class Caller:
+class Caller(Itself):
     """Which Tag is calling, for code that torch.compile traced. One for each model evaluation, so for one thread.
 
     A traced hook may not copy the options to add a Site: the graph would look each of today's keys up, KeyError once

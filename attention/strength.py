@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from .layout import expand_kv, to_heads
+from .precision import finite_, wide
 from .tokens import BOTH, Place
 
-# Scores of (places x heads x T x T) held at once, in numbers.
+# What is held at once of q, k and the scores, (places x heads x T x (2 D + T)), in numbers.
 SCRATCH = 1 << 24
 
 
@@ -28,7 +29,7 @@ class Strength:
 
     def sharpen(self, q: torch.Tensor) -> torch.Tensor:
         """q over the temperature: the same as dividing every score by it, for any kernel."""
-        return q if self.temperature == 1.0 else q / self.temperature
+        return q if self.temperature == 1.0 else finite_(q / self.temperature)
 
     def amplify(
         self, out: torch.Tensor, q, k, heads: int, split_in: bool, split_out: bool, place: Place | str, scale
@@ -42,10 +43,11 @@ class Strength:
         if video.stop - video.start < keys.stop - keys.start:
             return out
         amount = cross_frame_intensity(q[:, :, video], k[:, :, keys], place.grid, scale)
-        gain = (amount * (place.grid[0] + self.cross_frame)).clamp(min=1.0).to(out.dtype)
+        gain = (amount * (place.grid[0] + self.cross_frame)).clamp(min=1.0).view(-1, *[1] * (out.ndim - 1))
         out = out.clone()
         tokens = out[:, :, video] if split_out else out[:, video]
-        tokens *= gain.view(-1, *[1] * (out.ndim - 1))
+        # In 16 bit times float32: rounded once.
+        finite_(tokens.mul_(gain))
         return out
 
 
@@ -66,13 +68,13 @@ def cross_frame_intensity(q, k, grid, scale: float | None = None) -> torch.Tenso
     """
     frames, places = grid[0], grid[1] * grid[2]
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    per_place = q.shape[0] * q.shape[1] * frames * frames
+    per_place = q.shape[0] * q.shape[1] * frames * (frames + 2 * q.shape[-1])
     step = max(1, SCRATCH // per_place)
     q, k = (t.unflatten(2, (frames, places)).transpose(2, 3) for t in (q, k))
     diagonal = torch.zeros(q.shape[0], dtype=torch.float32, device=q.device)
     for begin in range(0, places, step):
-        scores = q[:, :, begin : begin + step] @ k[:, :, begin : begin + step].transpose(-2, -1)
-        own = (scores.float() * scale).softmax(-1).diagonal(dim1=-2, dim2=-1)
+        some_q, some_k = wide(q[:, :, begin : begin + step], k[:, :, begin : begin + step])
+        own = (some_q @ some_k.transpose(-2, -1) * scale).softmax(-1).diagonal(dim1=-2, dim2=-1)
         diagonal += own.sum(dim=(1, 2, 3))
     rows = q.shape[1] * places * frames
     # Every row adds up to 1: what is not on the diagonal is off it.

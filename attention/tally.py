@@ -8,6 +8,7 @@ from collections import Counter
 import torch
 
 from .call import Call
+from .identity import Itself
 from .moment import Moment
 from .site import Site
 from .tokens import Grid, Place
@@ -79,12 +80,13 @@ class Taken:
         self.records: dict[Site, Record] = {}
 
 
-class Tally:
+class Tally(Itself):
     """The records of one run. Keys carry the device, so no two GPU threads ever write one record.
 
     choosing: seconds that `auto` spent on timing candidates in this run. moment: what is published when nothing more is
     known than who counts. begun: when the first model evaluation began. evaluations: how many began. marks: for each
     finished step the time and the calls of every record until then. spent: calls that guidance added, by name and unit.
+    left: what guidance had to leave as it is, by name, unit and why.
     taken: what ran past our rules, by who and how; its Records are among `records`, under keys that begin with TAKEN.
     at_start: what was in the host's override slot when the run began. compiled: whether torch.compile has the model.
     told: whether the log knows of `taken`. calls: of the model.
@@ -100,6 +102,7 @@ class Tally:
         self.evaluations = 0
         self.marks: list[tuple[float, dict[tuple, int]]] = []
         self.spent: Counter = Counter()
+        self.left: Counter = Counter()
         self.taken: dict[tuple[str, str], Taken] = {}
         self.at_start = None
         self.compiled = self.told = False
@@ -119,11 +122,18 @@ class Tally:
         """A guidance made one call more than the model alone. unit: in the singular."""
         self.spent[what, unit] += 1
 
+    def leave(self, what: str, unit: str, why: str) -> None:
+        """A guidance could not be in one place where its rule wants it. unit: in the singular."""
+        self.left[what, unit, why] += 1
+
     def costs(self) -> tuple[str, ...]:
-        """A sentence for each guidance."""
-        return tuple(
-            f"{what}: {count} {unit}{'' if count == 1 else 's'} more." for (what, unit), count in self.spent.items()
+        """Sentences for each guidance: what it took, and where it could not be."""
+        spent = (f"{what}: {_count(number, unit)} more." for (what, unit), number in self.spent.items())
+        left = (
+            f"{what} left {_count(n, unit)} as {'it was' if n == 1 else 'they were'}: {why}."
+            for (what, unit, why), n in self.left.items()
         )
+        return (*spent, *left)
 
     def begin(self) -> None:
         """A model evaluation begins."""
@@ -136,6 +146,10 @@ class Tally:
         if self.begun is not None:
             counts = {key: record.answered for key, record in tuple(self.records.items())}
             self.marks.append((time.perf_counter(), counts))
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 def start_span(device: torch.device):

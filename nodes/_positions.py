@@ -6,6 +6,7 @@ import torch
 
 from ..attention import opaque
 from ..attention.guidance import riflex
+from ..attention.identity import Itself
 from . import _sites
 from ._guidance import detach, keep, unhook
 
@@ -62,7 +63,7 @@ def install_riflex(model, frequency: int, frames: int):
     return patched
 
 
-class Slowed:
+class Slowed(Itself):
     """ON_PRE_RUN: the family's embedder of positions gives what RIFLEx makes of it."""
 
     def __init__(self, frequency: int, trained: int):

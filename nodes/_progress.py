@@ -14,6 +14,7 @@ from comfy_execution.utils import get_executing_context
 from PIL import features
 from server import PromptServer
 
+from ..attention.failures import named
 from ..attention.sampling import frames, pace
 
 # Pictures in a preview, and the part of the time that previews may take.
@@ -92,17 +93,9 @@ class Safely:
             raise
         except Exception as error:  # a previewer may raise anything
             if self.error is None:
-                logging.warning("Video Attention goes on without %s: %s", self.what, _text_of(error))
+                logging.warning("Video Attention goes on without %s: %s", self.what, named(error))
             self.error = error
             return None
-
-
-def _text_of(error: Exception) -> str:
-    name = type(error).__name__
-    try:
-        return f"{name}: {error}"
-    except Exception:  # an error whose own text cannot be made
-        return name
 
 
 class Previews:

@@ -9,67 +9,93 @@ from comfy.sampler_helpers import convert_cond
 from ..attention import opaque
 from ..attention.families import find
 from ..attention.guidance import nag
+from ..attention.identity import Itself
 from ..attention.moment import MOMENT
 from ..attention.router import Router
 from ..attention.rules import Rule
-from . import _host, _sites
-from ._guidance import OPTIONS, detach, keep, unhook
+from . import _conds, _host, _sites
+from ._guidance import OPTIONS, detach, innermost, keep, unhook
 
 KEY = "video_attention.nag"
-NEGATIVE = "vattn.negative"
+# Keys in the host's transformer_options, between the guider and the model alone: {name of a positive prompt: Negative}
+# of a step, and the names of the prompts of one call, as `cond_or_uncond` counts them.
+NEGATIVES, NAMES = "vattn.negatives", "vattn.names"
 
 
-class Negative:
-    """What goes behind the prompt. context: (1 or B, L, C); mask: (1 or B, L) or None; uuids: of positive prompts."""
+class Negative(Itself):
+    """What goes behind a prompt. context: (1 or B, L, C); mask: (1 or B, L) or None."""
 
-    def __init__(self, context: torch.Tensor, mask: torch.Tensor | None, uuids: frozenset):
-        self.context, self.mask, self.uuids = context, mask, uuids
+    def __init__(self, context: torch.Tensor, mask: torch.Tensor | None):
+        self.context, self.mask = context, mask
 
 
 def install_negative(model, rule: Rule, negative):
     """A clone of `model` with a NAG rule. negative: CONDITIONING, None for the sampler's own negative prompt."""
     patched = _host.install(model, rule)
     detach(patched, KEY)
-    if negative is not None:
-        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Prompt(negative))
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Prompt(negative))
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, publish_negative)
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, publish_names)
     _sites.in_runs(patched, KEY, watch_prompt, unhook)
     return patched
 
 
-class _Prompt:
-    """OUTER_SAMPLE wrapper: the host prepares one prompt more for the model."""
+class _Prompt(Itself):
+    """OUTER_SAMPLE wrapper: the host prepares one prompt more for the model, unless it is None."""
 
     def __init__(self, negative):
         self.negative = negative
 
     def __call__(self, executor, *args, **kwargs):
-        executor.class_obj.conds[KEY] = convert_cond(self.negative)
+        if self.negative is not None:
+            executor.class_obj.conds[KEY] = convert_cond(self.negative)
+        # Inside what may call the model for one prompt after the other.
+        innermost(executor.class_obj, WrappersMP.CALC_COND_BATCH, KEY)
         return executor(*args, **kwargs)
 
 
 def publish_negative(executor, x, timestep, model_options, seed=None):
-    """PREDICT_NOISE wrapper: the prepared negative prompt, and which prompts are positive ones."""
+    """PREDICT_NOISE wrapper: the prepared negative prompt of each positive one."""
     conds = getattr(executor.class_obj, "conds", {})
     options = model_options.get(OPTIONS, {})
-    found = _prepared(conds.get(KEY) or conds.get("negative") or ())
+    _conds.name_prompts(conds)
+    found = {
+        name: _prepared(conds.get(KEY) or conds.get(_conds.opposite(name, conds)))
+        for name in conds
+        if _conds.is_positive(name)
+    }
+    found = {name: negative for name, negative in found.items() if negative is not None}
     moment = options.get(MOMENT)
-    if found is None:
+    if not found:
         if moment is not None and moment.tally is not None:
-            moment.tally.notes.append(f"{nag.NAME} had no negative prompt: connect one to its node.")
+            moment.tally.notes.append(_nothing_to_guide(conds))
         return executor(x, timestep, model_options, seed)
-    uuids = frozenset(c["uuid"] for kind in ("positive", "middle") for c in conds.get(kind) or ())
-    told = Negative(*found, uuids)
-    return executor(x, timestep, {**model_options, OPTIONS: {**options, NEGATIVE: told}}, seed)
+    return executor(x, timestep, {**model_options, OPTIONS: {**options, NEGATIVES: found}}, seed)
 
 
-def _prepared(conds) -> tuple | None:
-    for each in conds:
+def _nothing_to_guide(conds) -> str:
+    if any(map(_conds.is_positive, conds)):
+        return f"{nag.NAME} had no negative prompt: connect one to its node."
+    names = ", ".join(name for name in conds if name != KEY)
+    return f"{nag.NAME} is off: none of this guider's prompts ({names}) is a positive one by its name."
+
+
+def _prepared(conds) -> Negative | None:
+    for each in conds or ():
         ready = each.get("model_conds", {})
         if "c_crossattn" in ready:
             mask = ready.get("attention_mask")
-            return ready["c_crossattn"].cond, None if mask is None else mask.cond
+            return Negative(ready["c_crossattn"].cond, None if mask is None else mask.cond)
     return None
+
+
+def publish_names(executor, model, conds, x_in, timestep, model_options):
+    """CALC_COND_BATCH wrapper: whose prompts these are. Names and no uuids: caches and windows give new ones."""
+    options = model_options.get(OPTIONS, {})
+    if NEGATIVES in options:
+        names = tuple(map(_conds.name_of, conds))
+        model_options = {**model_options, OPTIONS: {**options, NAMES: names}}
+    return executor(model, conds, x_in, timestep, model_options)
 
 
 def watch_prompt(patcher) -> None:
@@ -81,58 +107,76 @@ def watch_prompt(patcher) -> None:
 @opaque.eagerly
 def lengthen(module, args, kwargs):
     """Pre-hook of the model: the negative prompt's tokens behind the prompt's, and a note of where they meet."""
-    options, context = kwargs.get(OPTIONS) or {}, kwargs.get("context")
-    told, moment, router = options.get(NEGATIVE), options.get(MOMENT), options.get(_host.SLOT)
-    if told is None or moment is None or context is None:
+    options = kwargs.get(OPTIONS) or {}
+    if NEGATIVES not in options:
         return None
+    # The model itself must not see these: torch.compile would tie its graph to them.
+    plain = {key: value for key, value in options.items() if key not in (NEGATIVES, NAMES)}
+    negatives, names = options[NEGATIVES], options.get(NAMES, ())
+    called = [names[number] if number < len(names) else None for number in options.get("cond_or_uncond", ())]
+    made, context = _lengthened({**kwargs, OPTIONS: plain}, negatives, called), kwargs.get("context")
+    if made.get("context") is not context:
+        # What would take the prompt for want of its own goes on with what it would have taken.
+        follows = find(type(module).__name__).follows
+        made |= {name: context for name in follows if kwargs.get(name) is None}
+    return args, made
+
+
+def _lengthened(kwargs: dict, negatives: dict, called: list) -> dict:
+    """A model's inputs for prompts of these names, lengthened where one of them is to be guided."""
+    options, context = kwargs[OPTIONS], kwargs.get("context")
+    moment, router = options.get(MOMENT), options.get(_host.SLOT)
+    positive = tuple(name in negatives for name in called)
+    if moment is None or context is None or not any(positive):
+        return kwargs
+    if isinstance(router, Router) and not _wanted(router, moment):
+        return kwargs
+    # A negative prompt's rows get any: nobody reads them.
+    told = [negatives.get(name) or next(iter(negatives.values())) for name in called]
     reason = _refuses(told, context, router)
     if reason is not None:
         if moment.tally is not None:
             moment.tally.notes.append(f"{nag.NAME} is off: {reason}.")
-        return None
-    if not any(on and rule.kind == "nag" for rule, on in zip(router.rules, moment.active_of(router))):
-        return None
-    # Extra passes predict the positive prompt alone, under names of their own.
-    positive = tuple(moment.extra is not None or uuid in told.uuids for uuid in options.get("uuids", ()))
-    if router in moment.off or not any(positive):
-        return None
-    behind = _for_batch(told.context, context, len(positive))
-    doubled = nag.Doubled(context.shape[1], behind.shape[1], positive)
-    mask = kwargs.get("attention_mask")
-    if mask is not None or told.mask is not None:
-        masks = [_mask_of(mask, context, None), _mask_of(told.mask, behind, mask, len(positive))]
-        kwargs = {**kwargs, "attention_mask": torch.cat([masks[0], masks[1].to(masks[0])], dim=-1)}
-    # What would take the prompt for want of its own goes on with what it would have taken.
-    follows = find(type(module).__name__).follows
-    return args, {
-        **kwargs,
-        **{name: context for name in follows if kwargs.get(name) is None},
-        "context": torch.cat([context, behind], dim=1),
-        OPTIONS: {**options, MOMENT: moment.but(doubled=doubled)},
-    }
+        return kwargs
+    parts = [_rows(each.context.to(context), context.shape[0] // len(told)) for each in told]
+    behind, mask = torch.cat(parts), kwargs.get("attention_mask")
+    doubled = nag.Doubled(context.shape[1], behind.shape[1], positive, context.shape[0])
+    if mask is not None or any(each.mask is not None for each in told):
+        first = _mask_of(mask, context, None)
+        second = [_mask_of(each.mask, part, mask) for each, part in zip(told, parts, strict=True)]
+        kwargs = {**kwargs, "attention_mask": torch.cat([first, torch.cat(second).to(first)], dim=-1)}
+    lengthened = {"context": torch.cat([context, behind], dim=1)}
+    return {**kwargs, **lengthened, OPTIONS: {**options, MOMENT: moment.but(doubled=doubled)}}
 
 
-def _refuses(told: Negative, context: torch.Tensor, router) -> str | None:
+def _wanted(router: Router, moment) -> bool:
+    """Whether a rule of ours guides attention to the prompt in this step."""
+    active = zip(router.rules, moment.active_of(router))
+    return router not in moment.off and any(on and rule.kind == "nag" for rule, on in active)
+
+
+def _refuses(told: list[Negative], context: torch.Tensor, router) -> str | None:
     if not isinstance(router, Router):
         return "another node set its own attention behind it: place Video Attention's nodes last"
-    if told.context.ndim != 3 or told.context.shape[-1] != context.shape[-1]:
-        return f"the negative prompt has the shape {tuple(told.context.shape)}, the prompt {tuple(context.shape)}"
+    for each in told:
+        if each.context.ndim != 3 or each.context.shape[-1] != context.shape[-1]:
+            return f"the negative prompt has the shape {tuple(each.context.shape)}, the prompt {tuple(context.shape)}"
+    lengths = {each.context.shape[1] for each in told}
+    if len(lengths) > 1:
+        return f"prompts of one call have negative ones of different lengths: {', '.join(map(str, sorted(lengths)))}"
     return None
 
 
-def _for_batch(t: torch.Tensor, like: torch.Tensor, chunks: int) -> torch.Tensor:
-    """t: (1 or B, ...) for each of the chunks of `like`'s batch, on its device and in its dtype."""
-    batch = like.shape[0] // chunks
-    t = t.to(like) if t.is_floating_point() else t.to(like.device)
-    t = t if t.shape[0] == batch else t[:1].expand(batch, *t.shape[1:])
-    return t.repeat(chunks, *[1] * (t.ndim - 1))
+def _rows(t: torch.Tensor, rows: int) -> torch.Tensor:
+    """t: (1 or B, ...) for `rows` rows of a batch."""
+    return t if t.shape[0] == rows else t[:1].expand(rows, *t.shape[1:])
 
 
-def _mask_of(mask, context: torch.Tensor, like, chunks: int = 1) -> torch.Tensor:
+def _mask_of(mask, context: torch.Tensor, like) -> torch.Tensor:
     """The mask of a prompt; where it has none, one under which all its tokens are seen, of the kind of `like`."""
     if mask is not None:
-        return _for_batch(mask, context, chunks) if mask.shape[0] != context.shape[0] else mask.to(context.device)
+        return _rows(mask.to(context.device), context.shape[0])
     added = like is not None and like.is_floating_point()
-    return torch.full(context.shape[:2], 0 if added else 1, dtype=like.dtype if added else torch.long).to(
-        context.device
+    return torch.full(
+        context.shape[:2], 0 if added else 1, dtype=like.dtype if added else torch.long, device=context.device
     )

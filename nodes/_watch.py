@@ -11,6 +11,7 @@ from server import PromptServer
 
 from ..attention import taken
 from ..attention.family import Family
+from ..attention.identity import Itself
 from ..attention.moment import MOMENT
 from ..attention.opaque import OPTIONS, SLOT
 from ..attention.owner import owner, patched_by
@@ -27,7 +28,7 @@ POSITION = 5
 COMPILED = "torch.compile"
 
 
-class Group:
+class Group(Itself):
     """Some routers, and the ids of the nodes that made them. Not a tuple or a set: torch.compile takes those apart and
     ties its graph to their members."""
 

@@ -58,3 +58,23 @@ def prompted(model, case, positive, negative=None, cfg=1.0, steps=1):
         model, comfy.sample.prepare_noise(latent, 1), steps, cfg, "euler", "simple", positive, negative or positive,
         latent, disable_pbar=True, seed=1, **settings,
     )  # fmt: skip
+
+
+# Of each family that is weakened by hand: the modules of a block that the extra pass changes.
+MODULES = {
+    "LTXV": lambda m, b: [m.transformer_blocks[b].attn1],
+    "LTX-2": lambda m, b: [m.transformer_blocks[b].attn1, m.transformer_blocks[b].audio_attn1],
+    "Wan": lambda m, b: [m.blocks[b].self_attn],
+}
+
+
+def weaken_modules(model, name, block, how, monkeypatch):
+    """The same MODEL with modules that do by hand what the extra pass does."""
+    for module in MODULES[name](model.model.diffusion_model, block):
+        to_v, to_out = (module.v, module.o) if name == "Wan" else (module.to_v, module.to_out)
+
+        def forward(x, *args, to_v=to_v, to_out=to_out, **kwargs):
+            return to_out(to_v(x) * (how == "values"))
+
+        monkeypatch.setattr(module, "forward", forward)
+    return model

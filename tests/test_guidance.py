@@ -8,7 +8,7 @@ from math import prod
 
 import pytest
 import torch
-from guiding import NODES, OFF, PLAIN, error, guided, prompted, run, same
+from guiding import MODULES, NODES, OFF, PLAIN, error, guided, prompted, run, same, weaken_modules
 from tiny import CASES
 from tiny.case import SLOT, parts, prompt, sample
 
@@ -36,24 +36,7 @@ def away(case, guided_so_far, strong, weak, scale):
 
 # --- STG and PAG: the extra pass -------------------------------------------------------------------------------------
 
-MODULES = {
-    "LTXV": lambda m, b: [m.transformer_blocks[b].attn1],
-    "LTX-2": lambda m, b: [m.transformer_blocks[b].attn1, m.transformer_blocks[b].audio_attn1],
-    "Wan": lambda m, b: [m.blocks[b].self_attn],
-}
 JOINT = ("HunyuanVideo", "Mochi", "CogVideoX")
-
-
-def weaken_modules(model, name, block, how, monkeypatch):
-    """The same MODEL with modules that do by hand what the extra pass does."""
-    for module in MODULES[name](model.model.diffusion_model, block):
-        to_v, to_out = (module.v, module.o) if name == "Wan" else (module.to_v, module.to_out)
-
-        def forward(x, *args, to_v=to_v, to_out=to_out, **kwargs):
-            return to_out(to_v(x) * (how == "values"))
-
-        monkeypatch.setattr(module, "forward", forward)
-    return model
 
 
 def weaken_calls(model, case, block, how):

@@ -11,9 +11,13 @@ from typing import NamedTuple
 
 import torch
 
+from ..precision import narrow, wide
 from ..site import AUDIO_CROSS, CROSS
 
 NAME = "Normalised attention guidance"
+IN_PARTS = "another node runs attention to the prompt in parts of the batch, whose prompts cannot be told"
+# Numbers that are held in float32 at once.
+PIECE = 1 << 24
 ROLES = (CROSS, AUDIO_CROSS)
 # Families that do nothing to the prompt's tokens that mixes them before the blocks attend to them.
 FAMILIES = ("LTXV", "LTX-2", "Wan", "Wan-Animate-2", "Wan causal", "Cosmos", "Cosmos Predict2")
@@ -32,15 +36,22 @@ def refuses(family: str) -> str | None:
 
 class Doubled(NamedTuple):
     """How the prompt of one model call was lengthened. first, second: tokens of the prompt that belongs there and of
-    the negative one behind it. positive: for each prompt of the batch, whether it is a positive one."""
+    the negative one behind it. positive: for each prompt of the batch, whether it is a positive one. batch: rows of the
+    model call, the same number for each prompt."""
 
     first: int
     second: int
     positive: tuple[bool, ...]
+    batch: int
 
     @property
     def length(self) -> int:
         return self.first + self.second
+
+    def knows(self, rows: int) -> bool:
+        """Whether it can be told which rows of an attention call belong to a positive prompt. Another node may run
+        such calls in parts of the batch, and nothing in a part says which it is."""
+        return rows == self.batch or all(self.positive)
 
 
 @dataclass(frozen=True)
@@ -58,11 +69,20 @@ class Nag:
 
     def guide(self, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
         """(B, L, H*D) or (B, H, L, D): what attention to each prompt gave. The norm is over a token's H*D channels."""
+        out, axis = torch.empty_like(positive), positive.ndim - 2
+        # In pieces: a long clip's features in float32 are gigabytes.
+        step = max(1, PIECE * positive.shape[axis] // max(1, positive.numel()))
+        parts = (t.split(step, axis) for t in (out, positive, negative))
+        for into, own, other in zip(*parts, strict=True):
+            into.copy_(narrow(self._guided(*wide(own, other)), out.dtype))
+        return out
+
+    def _guided(self, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
         guided = self.scale * positive - (self.scale - 1.0) * negative
         axes = -1 if positive.ndim == 3 else (1, 3)
-        before = positive.float().abs().sum(axes, keepdim=True).clamp(min=1e-6)
-        ratio = guided.float().abs().sum(axes, keepdim=True) / before
-        guided = guided * (self.tau / ratio.clamp(min=self.tau)).to(guided.dtype)
+        before = positive.abs().sum(axes, keepdim=True).clamp(min=1e-6)
+        ratio = guided.abs().sum(axes, keepdim=True) / before
+        guided = guided * (self.tau / ratio.clamp(min=self.tau))
         return self.alpha * guided + (1.0 - self.alpha) * positive
 
 

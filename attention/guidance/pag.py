@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from ..precision import narrow, wide
+
 NAME = "Perturbed attention guidance"
 
 
@@ -18,4 +20,5 @@ def usual_block(family: str, blocks: int) -> int:
 
 def guide(guided, strong, weak, scale: float) -> torch.Tensor:
     """All (B, ...): what guidance made so far, the model's own prediction, and the perturbed model's."""
-    return guided + scale * (strong - weak)
+    dtype, (guided, strong, weak) = guided.dtype, wide(guided, strong, weak)
+    return narrow(guided + scale * (strong - weak), dtype)

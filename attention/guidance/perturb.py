@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..call import Call
+from ..identity import Itself
 from ..layout import expand_kv
 from ..operators import sdpa
 from ..site import AUDIO_SELF, SPATIAL, TEMPORAL, Site
@@ -18,7 +19,7 @@ HOWS = (VALUES, SKIP)
 
 
 @dataclass(frozen=True, eq=False)
-class Perturbation:
+class Perturbation(Itself):
     """What one guidance does to the calls it names while its extra pass runs.
 
     name: as the report calls it. how: VALUES: every token keeps its own value (an identity in the place of the

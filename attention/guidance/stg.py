@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from ..precision import narrow, wide
+
 NAME = "Spatiotemporal guidance"
 # Blocks in the authors' and the models' own settings; by the name of the family.
 USUAL = {"LTXV": 19, "LTX-2": 29}
@@ -24,9 +26,10 @@ def guide(guided, strong, weak, scale: float, rescale: float = 0.0) -> torch.Ten
 
     rescale: 0 to 1, how far each clip's standard deviation is brought back to that of `strong`.
     """
+    dtype, (guided, strong, weak) = guided.dtype, wide(guided, strong, weak)
     out = guided + scale * (strong - weak)
-    if rescale == 0.0:
-        return out
-    axes = tuple(range(1, out.ndim))
-    factor = strong.std(dim=axes, keepdim=True) / out.std(dim=axes, keepdim=True).clamp(min=1e-12)
-    return out * (rescale * factor + 1.0 - rescale)
+    if rescale != 0.0:
+        axes = tuple(range(1, out.ndim))
+        factor = strong.std(dim=axes, keepdim=True) / out.std(dim=axes, keepdim=True).clamp(min=1e-12)
+        out = out * (rescale * factor + 1.0 - rescale)
+    return narrow(out, dtype)
