@@ -63,8 +63,15 @@ def run_kernel(kernel, q, k, v, heads, mask, precision, split_in, scale) -> torc
     if precision is not None and precision != dtype:
         q, k, v = q.to(precision), k.to(precision), v.to(precision)
     out = kernel(q, k, v, mask=to_mask(mask, q.dtype), scale=scale)
-    if out.shape != q.shape:
-        raise ValueError(f"output shape {tuple(out.shape)} instead of {tuple(q.shape)}")
+    return checked(out, q.shape, dtype)
+
+
+def checked(out: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    """A kernel's output in `dtype`; an error for one of another shape, or of whole or complex numbers."""
+    if out.shape != shape:
+        raise ValueError(f"output shape {tuple(out.shape)} instead of {tuple(shape)}")
+    if not out.is_floating_point():
+        raise TypeError(f"output of {str(out.dtype).removeprefix('torch.')}")
     return out.to(dtype)
 
 
@@ -146,8 +153,13 @@ def _shape(incoming, rule: Rule, site, place: Place | str, call, odd, host: str,
     record = Record(site, call, rule, shape.pattern.name, host, place)
     runner = choose_engine(incoming, record, found, tally)
     record.used = f"{shape.pattern.name} ({runner.label})"
-    record.kernel = runner.holding(lambda: tally.evaluations).kernel
-    record.guard = rule.guard != GUARD_OFF
+    return _begun(record, runner.holding(lambda: tally.evaluations).kernel, tally)
+
+
+def _begun(record: Record, kernel: Callable, tally: Tally) -> Record:
+    """The record with what runs its calls. The first of them is looked at where anything is to be looked for."""
+    record.kernel, record.known = kernel, tally.known
+    record.guard = record.rule.guard != GUARD_OFF or (record.used, record.call) not in tally.known.proven
     return record
 
 
@@ -186,8 +198,8 @@ def _dense(incoming, covering, site, place, call, odd, host: str, tally: Tally) 
     if record.reason is not None and rule.on_unsupported == ERROR:
         raise UnsupportedAttention(sentence(rule.backend, site, call, record.reason))
     if record.reason is None and name != HOST_RUN:
-        record.used, record.kernel = name, registry.load(name)
-        record.guard = rule.guard != GUARD_OFF
+        record.used = name
+        return _begun(record, registry.load(name), tally)
     return record
 
 

@@ -7,15 +7,15 @@ from functools import partial
 import torch
 
 from . import opaque
-from .decide import Incoming, UnsupportedAttention, decide, run_kernel, sentence
-from .failures import named, text_of
+from .attempt import Failure, InputsLost, again, failed, first, insist, is_shared, keep, refused
+from .decide import Incoming, checked, decide, run_kernel
 from .guidance import nag
 from .identity import Itself
 from .layout import begin_of, from_heads, to_heads, to_mask
 from .moment import IDLE, MOMENT, locate
 from .own import host_function, host_name, own_function
 from .owner import owner
-from .rules import ERROR, GUARD_EVERY, Rule
+from .rules import ERROR, Rule
 from .site import CALLER, SELF, site_of
 from .tally import Record, Tally, end_span, start_span
 
@@ -168,15 +168,16 @@ class Router(Itself):
             record.fell_back += record.reason is not None
             return self._next(func, args, kw, record)
         *inputs, split_out = args
-        try:
-            out = run_kernel(record.kernel, *inputs, kw.get("scale"))
-            if record.guard:
-                if not torch.isfinite(out).all():
-                    raise NotFinite("NaN or Inf in the output")
-                record.guard = record.rule.guard == GUARD_EVERY
-        except Exception as error:
-            return self._recover(record, error, func, args, kw)
-        return from_heads(out, split_out)
+        if record.guard:
+            out = first(record, inputs, kw.get("scale"))
+        else:
+            try:
+                return from_heads(run_kernel(record.kernel, *inputs, kw.get("scale")), split_out)
+            except Exception as error:
+                out = failed(record, error)
+            # Not within the except block, which would keep the kernel's scratch until it is left.
+            out = again(record, out, inputs, kw.get("scale"))
+        return self._recover(record, out, func, args, kw) if isinstance(out, Failure) else from_heads(out, split_out)
 
     def _run_containers(self, record: Record, func, args, kw):
         if record.kernel is None and record.strength is None:
@@ -186,27 +187,30 @@ class Router(Itself):
             return self._strengthen(record, func, _each(args, "take"), kw)
         q, *_, precision, _, _ = args
         wide = precision is not None and precision != q.peek().dtype
-        # A guard falls back after the kernel has run, and needs q, k, v for that.
-        if hasattr(record.kernel, "consume") and not record.guard and not wide:
+        # The first call is looked at, and needs q, k, v to fall back; so does any whose evaluation nobody repeats.
+        if record.known.lets_go and hasattr(record.kernel, "consume") and not record.guard and not wide:
             return self._consume(record, func, args, kw)
         return self._run(record, func, _each(args, "take"), kw)
 
     def _consume(self, record: Record, func, args, kw):
-        """The kernel on tensors that nobody else holds. Once they are gone, an error ends the render."""
+        """The kernel on tensors that nobody else holds. An error once they are gone: InputsLost, and no kernel of this
+        run lets go of its inputs again."""
         *containers, heads, mask, precision, split_in, split_out = args
         tensors = list(to_heads(*(each.take() for each in containers), heads, split_in))
         shape, dtype = tensors[0].shape, tensors[0].dtype
         try:
             out = record.kernel.consume(tensors, mask=to_mask(mask, dtype), scale=kw.get("scale"))
-            if out.shape != shape:
-                raise ValueError(f"output shape {tuple(out.shape)} instead of {tuple(shape)}")
+            return from_heads(checked(out, shape, dtype), split_out)
         except Exception as error:
-            if len(tensors) < len(containers):
-                self._give_up(record, error, func, kw)
-                raise
-            q, k, v = (from_heads(t, split_in) for t in tensors)
-            return self._recover(record, error, func, (q, k, v, heads, mask, precision, split_in, split_out), kw)
-        return from_heads(out.to(dtype), split_out)
+            failure = failed(record, error)
+        if len(tensors) < len(containers):
+            record.known.lets_go = False
+            self._give_up(record, failure, func, kw)
+            raise InputsLost(failure.reason)
+        inputs = (*(from_heads(t, split_in) for t in tensors), heads, mask, precision, split_in)
+        out = again(record, failure, inputs, kw.get("scale"))
+        args = (*inputs, split_out)
+        return self._recover(record, out, func, args, kw) if isinstance(out, Failure) else from_heads(out, split_out)
 
     def _strengthen(self, record: Record, func, args, kw):
         """Whatever runs the call, with sharper or flatter attention and stronger ties between frames."""
@@ -215,18 +219,24 @@ class Router(Itself):
         out = self._run(record, func, (q, k, v, heads, mask, precision, split_in, split_out), kw)
         return record.strength.amplify(out, q, k, heads, split_in, split_out, record.place, kw.get("scale"))
 
-    def _recover(self, record: Record, error: Exception, func, args, kw):
-        """After a kernel failed: the render goes on without it."""
-        self._give_up(record, error, func, kw)
+    def _recover(self, record: Record, failure: Failure, func, args, kw):
+        """After a kernel failed: the render goes on without it, unless what runs instead is no better."""
+        if failure.holes is None or record.rule.on_unsupported == ERROR:
+            self._give_up(record, failure, func, kw)
+        out = insist(partial(self._next, func, args, kw, record), failure, args[0].device)
+        if failure.holes is not None:
+            if is_shared(failure, out, args[3], args[-1]):
+                keep(record)
+                return out
+            self._give_up(record, failure, func, kw)
         record.fell_back += 1
-        return self._next(func, args, kw, record)
+        return out
 
-    def _give_up(self, record: Record, error: Exception, func, kw) -> None:
+    def _give_up(self, record: Record, failure: Failure, func, kw) -> None:
         """Not this kernel again for this site and geometry; UnsupportedAttention where the rule wants errors."""
-        reason = text_of(error) if isinstance(error, NotFinite) else named(error)
         if record.rule.on_unsupported == ERROR:
-            raise UnsupportedAttention(sentence(record.used, record.site, record.call, reason)) from error
-        record.reason, record.kernel, record.used = reason, None, self._next_name(func, kw)
+            raise refused(record, failure.reason)
+        record.reason, record.kernel, record.used = failure.reason, None, self._next_name(func, kw)
 
     def _next(self, func, args, kw, record: Record | None = None):
         if self.previous is None:
@@ -279,7 +289,3 @@ def _answer_below(attention, args, kw, record: Record | None) -> torch.Tensor:
 def _each(args, method: str) -> tuple:
     """args with q, k, v out of their containers. method: "peek" or "take"."""
     return (*(getattr(container, method)() for container in args[:3]), *args[3:])
-
-
-class NotFinite(ArithmeticError):
-    """A kernel gave NaN or Inf."""

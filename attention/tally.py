@@ -16,6 +16,23 @@ from .tokens import Grid, Place
 TAKEN = "taken"
 
 
+class Known:
+    """What one run has learned of its kernels. A Record's is its Tally's.
+
+    proven: (kernel, geometry) that left its inputs as they were and gave an output of its own. short: those that
+    memory was missing for once. lets_go: whether a kernel may let go of q, k and v before it answers: None: no,
+    since nobody could make the evaluation again should it fail then; False: no more, since one did. notes: the Tally's.
+    """
+
+    __slots__ = ("lets_go", "notes", "proven", "short")
+
+    def __init__(self):
+        self.proven: set[tuple] = set()
+        self.short: set[tuple] = set()
+        self.lets_go: bool | None = None
+        self.notes: list[str] = []
+
+
 class Record:
     """One decision of the router and how often it was carried out.
 
@@ -24,7 +41,8 @@ class Record:
     rule. used: what runs. reason: why `used` is not `wanted`. passed_over: backends `auto` would have preferred.
     choice: what `auto` measured, None when it did not. unshaped: the pattern the user's rule names and why the call
     stays dense. strength: what is done to the call whatever runs it. below: how many of `calls` went through another
-    pack's override to a router of ours below it, whose Record counts them.
+    pack's override to a router of ours below it, whose Record counts them. guard: whether the next call is looked at,
+    as the first always is.
     """
 
     __slots__ = (
@@ -35,6 +53,7 @@ class Record:
         "fell_back",
         "guard",
         "kernel",
+        "known",
         "passed_over",
         "place",
         "reason",
@@ -57,6 +76,7 @@ class Record:
         self.below = 0
         self.fell_back = 0
         self.guard = False
+        self.known = Known()
         self.spans: list = []
         self.unshaped: tuple[str, str] | None = None
         self.strength = None
@@ -95,7 +115,8 @@ class Tally(Itself):
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
         self.model, self.grid, self.steps = model, grid, steps
         self.records: dict[tuple, Record] = {}
-        self.notes: list[str] = []
+        self.known = Known()
+        self.notes = self.known.notes
         self.choosing = 0.0
         self.moment = Moment(self)
         self.begun: float | None = None

@@ -6,6 +6,7 @@ from comfy.ldm.modules import attention as host_attention
 from comfy.patcher_extension import WrappersMP
 
 from ..attention import info, own, registry
+from ..attention.attempt import evaluate
 from ..attention.bench import Bench
 from ..attention.moment import MOMENT, Moment
 from ..attention.opaque import SLOT
@@ -162,17 +163,22 @@ def _note_what_is_hidden(tally: Tally, model) -> None:
 def publish_step(executor, x, timestep, model_options, seed=None):
     """PREDICT_NOISE wrapper: which rules cover this step. Reads the noise level once a step, only if a rule asks."""
     options = model_options.get("transformer_options", {})
-    if MOMENT in options and options[MOMENT].tally is not None:
-        options[MOMENT].tally.begin()
+    tally = options[MOMENT].tally if MOMENT in options else None
+    if tally is not None:
+        tally.begin()
     routers = options[ROUTERS].members if ROUTERS in options else ()
     if all(rule.always for router in routers for rule in router.rules):
-        return executor(x, timestep, model_options, seed)
+        return _evaluate(tally, executor, x, timestep, model_options, seed)
     sigma = float(timestep.max())
     to_sigma = executor.class_obj.inner_model.model_sampling.percent_to_sigma
     sigmas = options.get("sample_sigmas", timestep).tolist()
     active = tuple((r, tuple(_covers(rule, sigma, to_sigma, sigmas) for rule in r.rules)) for r in routers)
     options = {**options, MOMENT: options[MOMENT].but(active=active)}
-    return executor(x, timestep, {**model_options, "transformer_options": options}, seed)
+    return _evaluate(tally, executor, x, timestep, {**model_options, "transformer_options": options}, seed)
+
+
+def _evaluate(tally: Tally | None, executor, *args):
+    return executor(*args) if tally is None else evaluate(tally, lambda: executor(*args))
 
 
 def _covers(rule: Rule, sigma: float, to_sigma, sigmas) -> bool:

@@ -31,7 +31,9 @@ def kernel(comfy_kitchen):
     """`int8_attention` as a Kernel; where the library can quantise first, `consume` is the same in two stages.
 
     consume(tensors, mask, scale): `tensors` is a list of q, k, v that nobody else holds. It is emptied once they are
-    quantised, so that their memory is free for the output. An error before that leaves it whole.
+    quantised, so that their memory is free for the output. An error before that leaves it whole; one after it costs the
+    evaluation of the model, which is made once more: see attempt.evaluate. So the first call of a site and geometry,
+    any outside of an evaluation, and all of a run after such an error run in one stage and keep q, k and v to the end.
     """
 
     def run(q, k, v, mask=None, scale=None):

@@ -1,0 +1,183 @@
+"""One call of a kernel that may fail: its output, or a Failure with nothing of the kernel left in memory.
+
+The first call of each site and geometry is looked at more closely, see `first`; the others cost nothing for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .decide import UnsupportedAttention, run_kernel, sentence
+from .failures import forget, lacks_memory, make_room, named
+from .kept import Kept
+from .layout import to_heads, to_mask
+from .rules import ERROR, GUARD_EVERY, GUARD_OFF
+from .tally import Record, Tally
+
+NOT_FINITE = "NaN or Inf in the output"
+WRITES = "it writes into its inputs"
+
+
+class InputsLost(RuntimeError):
+    """A kernel failed after it had let go of q, k and v: nobody can repeat this call, but the evaluation can be."""
+
+
+def evaluate(tally: Tally, run: Callable):
+    """run(), one evaluation of the model, in which kernels may let go of q, k and v before they answer.
+
+    Where one fails after that, the evaluation is made once more, and nothing is let go in this run again: the render
+    costs that evaluation and more memory from there on, but goes on.
+    """
+    known = tally.known
+    if known.lets_go is not None:
+        return run()
+    known.lets_go = True
+    try:
+        return run()
+    except InputsLost as lost:
+        known.notes.append(f"An evaluation of the model was made again: {named(lost)}.")
+        forget(lost)
+    finally:
+        known.lets_go = None if known.lets_go else False
+    return run()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """reason: as the report says it. memory: whether memory was missing. holes: (B, H, Lq), which rows of the kernel's
+    output are not finite, where nothing else is wrong: the host's own may be no better."""
+
+    reason: str
+    memory: bool = False
+    holes: torch.Tensor | None = None
+
+
+def failed(record: Record, error: Exception) -> Failure:
+    """What an exception says, its frames freed; UnsupportedAttention where the rule wants errors."""
+    reason = named(error)
+    if record.rule.on_unsupported == ERROR:
+        raise refused(record, reason) from error
+    memory = lacks_memory(error)
+    forget(error)
+    return Failure(reason, memory)
+
+
+def refused(record: Record, reason: str) -> UnsupportedAttention:
+    return UnsupportedAttention(sentence(record.used, record.site, record.call, reason))
+
+
+def attempt(record: Record, inputs, scale) -> torch.Tensor | Failure:
+    """The record's kernel on (q, k, v, heads, mask, precision, split_in): (B, H, Lq, D)."""
+    try:
+        return run_kernel(record.kernel, *inputs, scale)
+    except Exception as error:
+        return failed(record, error)
+
+
+def again(record: Record, failure: Failure, inputs, scale, kept: Kept | None = None) -> torch.Tensor | Failure:
+    """A second attempt where memory was missing, once for a kernel and geometry in a run: with the first one's scratch
+    gone, our copies away and what torch's allocator holds back given to kernels that allocate by themselves."""
+    name = record.used, record.call
+    if not failure.memory or name in record.known.short:
+        return failure
+    record.known.short.add(name)
+    if kept is not None:
+        kept.shelve()
+    make_room(inputs[0].device)
+    return attempt(record, inputs, scale)
+
+
+def first(record: Record, inputs, scale) -> torch.Tensor | Failure:
+    """A call that is looked at: the first of a site and geometry, and every one under that guard.
+
+    Once for each kernel and geometry in a run: whether it changes q, k, v or the mask (they are put back), and whether
+    its output is a tensor of its own. Then, unless the guard is off: NaN and Inf.
+    """
+    name, q = (record.used, record.call), inputs[0]
+    proven = name in record.known.proven
+    kept = None if proven else Kept(*inputs[:3], inputs[4])
+    out = attempt(record, inputs, scale)
+    wrote = kept is not None and kept.undo()
+    if isinstance(out, Failure) and not wrote:
+        out = again(record, out, inputs, scale, kept)
+        wrote = kept is not None and kept.undo()
+    if wrote:
+        return Failure(f"{out.reason}; {WRITES}" if isinstance(out, Failure) else WRITES)
+    if isinstance(out, Failure):
+        return out
+    odd = None if proven else _odd(out, q.device, (*inputs[:3], inputs[4]))
+    if odd is not None:
+        return Failure(odd)
+    record.known.proven.add(name)
+    record.guard = record.rule.guard == GUARD_EVERY
+    return out if record.rule.guard == GUARD_OFF else _finite(record, out, inputs)
+
+
+def _odd(out: torch.Tensor, device: torch.device, given) -> str | None:
+    """Why an output cannot be handed on as the caller's own."""
+    if out.device != device:
+        return f"output on {out.device}, the inputs are on {device}"
+    if out.layout != torch.strided or any(n > 1 and not step for n, step in zip(out.shape, out.stride())):
+        return "its output is no tensor with memory for each number"
+    taken = out.untyped_storage().data_ptr()
+    if any(t is not None and t.untyped_storage().data_ptr() == taken for t in given):
+        return "its output shares memory with its inputs"
+    return None
+
+
+def _finite(record: Record, out: torch.Tensor, inputs) -> torch.Tensor | Failure:
+    """`out` where it is finite, or is not for no fault of the kernel's."""
+    if torch.isfinite(out).all():
+        return out
+    if not explained(out, inputs):
+        return Failure(NOT_FINITE, holes=_holes(out))
+    keep(record)
+    return out
+
+
+def explained(out: torch.Tensor, inputs) -> bool:
+    """Whether all that is not finite in out: (B, H, Lq, D) comes from a query, a key, a value or a mask that is not."""
+    q, k, v, heads, mask, _, split = inputs
+    mask = to_mask(mask, q.dtype)
+    q, k, v = to_heads(q, k, v, heads, split)
+    keys = ~(torch.isfinite(k).all(-1) & torch.isfinite(v).all(-1)).all(-1)
+    given = ~torch.isfinite(q).all(-1) | keys.repeat_interleave(q.shape[1] // k.shape[1], dim=1)[..., None]
+    if mask is not None and mask.dtype != torch.bool:
+        given = given | (mask.isnan() | (mask == torch.inf)).any(-1)
+    return not (_holes(out) & ~given).any()
+
+
+def keep(record: Record) -> None:
+    """Says that NaN or Inf was there without the kernel, which stays, and is looked at again in the next call."""
+    record.guard = True
+    note = (
+        f"NaN or Inf in {record.site.role}-attention that {record.used} is not to blame for: it was in q, k, v or the "
+        "mask, or ComfyUI's own attention gives it too."
+    )
+    if note not in record.known.notes:
+        record.known.notes.append(note)
+
+
+def is_shared(failure: Failure, own: torch.Tensor, heads: int, split: bool) -> bool:
+    """Whether the host's own output, as the host gives it, is no more finite than the kernel's was."""
+    own = own if split else own.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return not (failure.holes & ~_holes(own)).any()
+
+
+def _holes(out: torch.Tensor) -> torch.Tensor:
+    return ~torch.isfinite(out).all(-1)
+
+
+def insist(run: Callable, failure: Failure, device: torch.device) -> torch.Tensor:
+    """run(), which goes on where a kernel failed: once more where both lacked memory."""
+    try:
+        return run()
+    except Exception as error:
+        if not (failure.memory and lacks_memory(error)):
+            raise
+        forget(error)
+    make_room(device)
+    return run()
