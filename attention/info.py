@@ -72,8 +72,8 @@ def examine(model: torch.nn.Module, family: Family | None, tokens: Tokens | None
     channels = heads * head_dim
     weights = weights_per_token(model, sites)
     return Info(
-        name, family.name,
-        roles=tuple(dict.fromkeys((*(role for _, role, _ in sites), *(role for role, _ in found.keys)))),
+        name, family.name_of(model),
+        roles=tuple(dict.fromkeys(role for role, _ in family.roles_of(model))),
         blocks=tuple(sorted({block for _, block in video})),
         heads=heads, head_dim=head_dim,
         width=weights / (2 * channels * channels) if channels else 0.0,
@@ -133,7 +133,7 @@ def status(model: torch.nn.Module, family: Family | None) -> str:
         return f"{name}: not a family this pack knows, blocks and grid unknown"
     if family.unsupported:
         return f"not supported: {family.unsupported}"
-    return f"{family.name}: blocks and grid known"
+    return f"{family.name_of(model)}: blocks and grid known"
 
 
 def idle(model: torch.nn.Module, family: Family | None, rule: Rule) -> str | None:
@@ -142,14 +142,14 @@ def idle(model: torch.nn.Module, family: Family | None, rule: Rule) -> str | Non
         return f"Covers nothing: blocks of {type(model).__name__} are unknown." if rule.blocks else None
     if family.unsupported:
         return None
-    sites = tuple(Site(family.name, role, block) for _, role, block in family.sites(model))
+    sites = tuple(Site(family.name, role, block) for role, block in family.roles_of(model))
     of_role = [site for site in sites if replace(rule, blocks=()).covers(site)]
     if not of_role:
-        return f"Covers nothing: {family.name} has no {rule.role}-attention."
+        return f"Covers nothing: {family.name_of(model)} has no {rule.role}-attention."
     if any(map(rule.covers, of_role)):
         return None
     blocks = format_blocks({site.block for site in of_role if site.block is not None})
-    where = f"blocks of {family.name} are {blocks}" if blocks else f"{rule.role}-attention is in no block"
+    where = f"blocks of {family.name_of(model)} are {blocks}" if blocks else f"{rule.role}-attention is in no block"
     return f"Covers nothing: {where}."
 
 

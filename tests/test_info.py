@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import plain
+from tiny import CASES, plain
 from tiny.case import parts, sample
 
 from attention import info
@@ -16,6 +17,11 @@ from attention.site import SELF
 
 # The plain case of each family whose share can be told.
 PLAIN = {name: case for name, case in plain().items() if SELF in case.calls and case.unplaced is None}
+
+
+@pytest.fixture(scope="module")
+def built(pack):
+    return functools.cache(lambda build: build())
 
 
 def examined(pack, model, tokens=None):
@@ -137,7 +143,7 @@ def test_a_rule_says_so_exactly_when_it_covers_none_of_a_model(pack, inference, 
     network = case.build().model.diffusion_model
     family = pack.nodes._sites.family_of(SimpleNamespace(model=SimpleNamespace(diffusion_model=network)))
     rules, site = pack.attention.rules, pack.attention.site
-    sites = [site.Site(family.name, role, block) for _, role, block in family.sites(network)]
+    sites = [site.Site(family.name, role, block) for role, block in family.roles_of(network)]
     for role in (rules.ALL_ROLES, *site.ROLES):
         for text in ("", "0", "0-", "90-99", "1-2,90"):
             rule = rules.Rule("sdpa", role, rules.parse_blocks(text))
@@ -150,6 +156,31 @@ def test_a_rule_says_so_exactly_when_it_covers_none_of_a_model(pack, inference, 
                 assert said.startswith(f"Covers nothing: {where}")
             elif said:
                 assert said == f"Covers nothing: {family.name} has no {role}-attention."
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_rule_for_what_a_model_does_never_says_that_it_covers_nothing(pack, built, case):
+    """Also roles that only the numbers of queries and keys tell: image tokens, a pose video's branch."""
+    network = built(case.build).model.diffusion_model
+    family = pack.attention.families.find(type(network).__name__)
+    for role in case.calls:
+        assert pack.attention.info.idle(network, family, pack.attention.rules.Rule("sdpa", role)) is None
+    assert set(case.calls) <= {role for role, _ in family.roles_of(network)}
+
+
+def test_a_model_without_image_tokens_has_no_role_for_them(pack, built):
+    network = built(plain()["Wan"].build).model.diffusion_model
+    said = pack.attention.info.idle(
+        network, pack.attention.families.find("WanModel"), pack.attention.rules.Rule(role="image")
+    )
+    assert "Wan has no image-attention" in said
+
+
+@pytest.mark.parametrize("variant", ["LTX-2", "LTX-2.3", "LTX-2.5"])
+def test_a_release_is_called_by_its_name(pack, built, variant):
+    model = next(case.build for case in CASES if case.variant == variant)()
+    assert pack.nodes._host.status(model) == f"{variant}: blocks and grid known"
+    assert info.to_text(examined(pack, model)).startswith(f"{variant} (LTXAVModel)")
 
 
 def test_blocks_of_a_model_nobody_knows_cover_nothing(pack):

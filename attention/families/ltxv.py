@@ -26,7 +26,8 @@ def sites(model):
 def tokens(model, x, inputs):
     """x: (B, C, T, Y, X) latents, or a list of them and the audio's; one token is one latent pixel.
 
-    The last frames are guides, as many as `keyframe_idxs` (B, 3, tokens, 2) has positions for.
+    The last frames are guides, as many as `keyframe_idxs` (B, 3, tokens, 2) has positions for. Of the rest, LTX-2.5 may
+    fill some as stills of their own: `generated_keyframes` says which.
     """
     video = x[0] if isinstance(x, (list, tuple)) and x else x
     if getattr(video, "ndim", 0) != 5:
@@ -34,13 +35,25 @@ def tokens(model, x, inputs):
     frames, height, width = video.shape[2:]
     positions = inputs.get("keyframe_idxs")
     appended = 0 if positions is None else positions.shape[2]
-    if not appended:
-        return Tokens((frames, height, width))
-    guides, rest = divmod(appended, height * width)
-    if rest or guides >= frames:
+    guides, rest = divmod(appended, height * width) if appended else (0, 0)
+    if rest or (guides and guides >= frames):
         return Tokens(None, unknown="guides are no whole frames after the video")
-    kept = _kept(appended, inputs.get("guide_attention_entries") or ())
-    return Tokens((frames - guides, height, width), suffix=(Span("guide", kept),))
+    after = (Span("guide", _kept(appended, inputs.get("guide_attention_entries") or ())),) if guides else ()
+    first, last = _slots(inputs.get("generated_keyframes"), frames - guides)
+    if first < last and (first > 0 and last < frames - guides or last - first == frames - guides):
+        return Tokens(None, unknown="generated keyframes lie between the frames of the video, or are all of it")
+    stills = (Span("keyframe", (last - first) * height * width),) if first < last else ()
+    if first == 0 and stills:
+        return Tokens((frames - guides - last, height, width), prefix=stills, suffix=after)
+    return Tokens((first, height, width), suffix=(*stills, *after))
+
+
+def _slots(generated, frames: int) -> tuple[int, int]:
+    """Of the video's frames, from which to which are filled as stills; those among the guides are no frames of it."""
+    if not generated:
+        return frames, frames
+    first = min(generated["first_latent_frame"], frames)
+    return first, min(first + generated["num_keyframes"], frames)
 
 
 def _kept(appended: int, entries) -> int:
@@ -48,6 +61,13 @@ def _kept(appended: int, entries) -> int:
     if sum(entry["pre_filter_count"] for entry in entries) != appended:
         return appended
     return sum(prod(entry.get("latent_shape") or (entry["pre_filter_count"],)) for entry in entries)
+
+
+def release(model):
+    """LTX-2.5 marks keyframes with an embedding of their own; LTX-2.3 brought adaptive norms before the text."""
+    if getattr(model, "keyframes_abs_pos_embedding", None) is not None:
+        return "LTX-2.5"
+    return "LTX-2.3" if getattr(model, "cross_attention_adaln", False) else None
 
 
 LTXV = Family(
@@ -60,8 +80,9 @@ LTXV = Family(
 LTX2 = Family(
     name="LTX-2",
     models=("LTXAVModel",),
-    variants=(Variant("LTX-2", tuple(ATTENTION.values())), Variant("LTX-2.3", tuple(ATTENTION.values()))),
+    variants=tuple(Variant(name, tuple(ATTENTION.values())) for name in ("LTX-2", "LTX-2.3", "LTX-2.5")),
     sites=sites,
     tokens=tokens,
+    called=release,
     unreachable=("the connectors that prepare the prompt, run once before sampling",),
 )

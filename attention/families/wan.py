@@ -45,6 +45,14 @@ def tokens(model, x, inputs):
     return Tokens(_patches(model, x), prefix=prefix, suffix=suffix, keys=_keys(model, inputs))
 
 
+def apart(model):
+    return {} if model.img_emb is None else {CROSS: (IMAGE,)}
+
+
+def apart_beside_pose(model):
+    return {SELF: (POSE_SELF,), CROSS: (*apart(model).get(CROSS, ()), POSE_CROSS)}
+
+
 def tokens_beside_pose(model, x, inputs):
     """As `tokens`; the pose video (B, C, T - 1, Y, X) is a sequence of its own, as frame 0 is the reference image.
 
@@ -132,6 +140,7 @@ WAN = Family(
     ),
     sites=sites,
     tokens=tokens,
+    apart=apart,
     unreachable=(
         "S2V: audio injector",
         "Animate: face adapter",
@@ -146,6 +155,7 @@ WAN_CAUSAL = Family(
     variants=(Variant("Wan 2.1 causal", TEXT_ONLY),),
     sites=sites,
     tokens=tokens,
+    apart=apart,
     unreachable=("all calls under the sampler ar_video, which hands the blocks no options",),
 )
 WAN_ANIMATE_2 = Family(
@@ -154,6 +164,7 @@ WAN_ANIMATE_2 = Family(
     variants=(Variant("Wan-Animate-2", (*WITH_IMAGE, POSE_SELF, POSE_CROSS)),),
     sites=sites,
     tokens=tokens_beside_pose,
+    apart=apart_beside_pose,
     methods=("forward_gen", "forward_pose"),
     follows=("context_pose",),
 )

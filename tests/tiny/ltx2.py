@@ -18,6 +18,7 @@ CONFIG_2_3 = {
     "caption_projection_first_linear": False, "connector_apply_gated_attention": True,
     "connector_attention_head_dim": 24, "audio_connector_attention_head_dim": 16,
 }  # fmt: skip
+CONFIG_2_5 = {**CONFIG_2_3, "ff_bias": False, "audio_ff_bias": False, "use_keyframes_abs_pos_embedding": True}
 VIDEO = {"self": 2, "cross": 2}
 CALLS = {**VIDEO, "audio self": 2, "audio cross": 2, "video to audio": 2, "audio to video": 2}
 
@@ -28,6 +29,45 @@ def model():
 
 def model_2_3():
     return build("LTXAV", CONFIG_2_3)
+
+
+def model_2_5():
+    """In the host's own class where it knows of keyframes (0.33), else LTX-2.3 with what was read of them there: a
+    parameter of that name, and the conditioning that reaches the model; what the host adds to those tokens is left out.
+    """
+    import inspect
+
+    from comfy.ldm.lightricks.model import LTXBaseModel
+
+    if "use_keyframes_abs_pos_embedding" in inspect.signature(LTXBaseModel.__init__).parameters:
+        return build("LTXAV", CONFIG_2_5)
+    made = build("LTXAV", CONFIG_2_3)
+    network, base = made.model.diffusion_model, made.model
+    network.keyframes_abs_pos_embedding = torch.nn.Parameter(torch.zeros(1, network.inner_dim))
+    conds = base.extra_conds
+
+    def extra_conds(**given):
+        from comfy.conds import CONDConstant
+
+        slots = given.get("generated_keyframes")
+        return conds(**given) | ({} if slots is None else {"generated_keyframes": CONDConstant(slots)})
+
+    base.extra_conds = extra_conds
+    return made
+
+
+def generated(first, count, *guides):
+    """A maker of conditioning: `count` latent frames from `first` on are stills of their own, then come guides."""
+
+    def make():
+        slots = {"tokens_per_frame": 20, "first_latent_frame": first, "num_keyframes": count}
+        return {**(guided(*guides)() if guides else {}), "generated_keyframes": slots}
+
+    return make
+
+
+def case_2_5(name="", frames=3, **more):
+    return Case("LTX-2.5", model_2_5, with_audio(video(frames)), (1, 7, 80), CALLS, name=name, **more)
 
 
 def with_audio(make_video, length=9):
@@ -66,4 +106,17 @@ CASES = (
         conditioning=guided((1, 4, 5), strength=0.5), options={"noise_mask": mask(3, (1, 4, 5))},
     ),
     Case("LTX-2.3", model_2_3, with_audio(video(3)), (1, 7, 80), CALLS, grid=(3, 4, 5)),
+    case_2_5(grid=(3, 4, 5)),
+    case_2_5("generated keyframes", 5, grid=(3, 4, 5), after=(("keyframe", 40),), conditioning=generated(3, 2)),
+    case_2_5("generated keyframes in front", 5, grid=(3, 4, 5), before=(("keyframe", 40),),
+             conditioning=generated(0, 2)),
+    case_2_5("generated keyframes within", 5, unplaced="between the frames", conditioning=generated(2, 1)),
+    case_2_5(
+        "generated keyframes before a guide", 5, grid=(3, 4, 5), after=(("keyframe", 20), ("guide", 20)),
+        conditioning=generated(3, 1, (1, 4, 5)), options={"noise_mask": mask(4, (1, 4, 5))},
+    ),
+    case_2_5(
+        "generated keyframes told as guides", 5, grid=(4, 4, 5), after=(("guide", 20),),
+        conditioning=generated(4, 1, (1, 4, 5)), options={"noise_mask": mask(4, (1, 4, 5))},
+    ),
 )  # fmt: skip
