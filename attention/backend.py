@@ -62,6 +62,7 @@ class Backend:
     also_refuses: a reason that Limits cannot say, or None; besides: the same in words, for the table of backends.
     auto: whether `auto` may take it. promise: of one that `auto` takes only where Video Attention Benchmark has seen it
     right, the relative L2 error that counts as right, beside the rounding of the dtype; 0: of any other.
+    scores: whether it holds the whole matrix of scores, queries by keys; None where another library decides that.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Backend:
     auto: bool = True
     promise: float = 0.0
     besides: str = ""
+    scores: bool | None = False
 
     def refuses(self, call: Call) -> str | None:
         """Why this backend cannot run the call, in a few words, or None."""

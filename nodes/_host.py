@@ -15,7 +15,7 @@ from ..attention.router import Router
 from ..attention.rules import ERROR, Rule
 from ..attention.site import CALLER, GUESSED, Caller
 from ..attention.tally import Tally
-from . import _live, _orders, _runs, _sites, _watch
+from . import _live, _memory, _orders, _runs, _sites, _watch
 from ._watch import ROUTERS, Group, is_compiled
 
 KEY = "video_attention"
@@ -39,6 +39,7 @@ def install(model, rule: Rule):
     options.setdefault(MOMENT, Moment())
     options.setdefault(CALLER, Caller())
     options[ROUTERS] = options.get(ROUTERS, Group()).replaced(found, router)
+    _memory.tell(patched, router.rules)
     _attach(patched)
     return patched
 
@@ -60,6 +61,7 @@ def clear(model):
     options = cleared.model_options.get("transformer_options", {})
     found, routers = options.get(SLOT), options.get(ROUTERS)
     _detach(cleared)
+    _memory.forget(cleared)
     compiled = is_compiled(cleared)
     if isinstance(found, Router) and compiled:
         options[SLOT] = Router((), found.previous, found.host)

@@ -12,4 +12,5 @@ REFERENCE = Backend(
     limits=Limits(max_scores=MAX_SCORES),
     load=lambda: scaled_dot_product_attention,
     auto=False,
+    scores=True,
 )

@@ -92,6 +92,7 @@ AUTO = Backend(
     summary="torch scaled_dot_product_attention; torch picks its own kernel. Exact, on every device.",
     limits=Limits(),
     load=lambda: attend,
+    scores=None,
 )
 FLASH = Backend(
     name="sdpa flash",
@@ -136,4 +137,5 @@ MATH = Backend(
     limits=Limits(max_scores=2**31),
     load=lambda: math,
     auto=False,
+    scores=True,
 )
