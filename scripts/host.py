@@ -42,6 +42,9 @@ ARCHIVES = {
     "0.30.0": ("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
 }
 
+# comfy-kitchen's plain Python code, newer than the ComfyUI above wants it: its sparse attention runs there on the CPU.
+KITCHEN = "0.2.40"
+
 TORCH = "torch==2.13.0"
 # With their requirements these would replace the torch above by another build of several gigabytes.
 WITHOUT_REQUIREMENTS = ("torchvision==0.28.0", "spandrel", "kornia", "kornia_rs", "torchsde", "trampoline")
@@ -180,6 +183,18 @@ def unpack(tar: tarfile.TarFile, scratch: str) -> None:
         tar.extractall(scratch, filter="data")
     else:
         tar.extractall(scratch)
+
+
+def fetch_kitchen(python: Path) -> None:
+    """Puts comfy-kitchen beside ComfyUI the first time, not into its environment; without a network, tests skip it."""
+    folder = HOME / f"comfy-kitchen-{KITCHEN}"
+    if folder.exists():
+        return
+    HOME.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=HOME) as scratch, contextlib.suppress(SetUpError):
+        plain = ["--no-deps", "--only-binary", ":all:", "--platform", "any", "--target", f"{scratch}/found"]
+        pip(python, [*plain, f"comfy-kitchen=={KITCHEN}"])
+        (Path(scratch) / "found").rename(folder)
 
 
 def link_pack(base: Path) -> None:

@@ -55,6 +55,7 @@ def main() -> int:
     folder = host.enter_environment(options.comfyui, "test.py", ("requirements-dev.txt",))
     if options.hosts:
         return run_on_all()
+    host.fetch_kitchen(Path(sys.executable))
     browser = find_browser() or install_browser()
     with contextlib.nullcontext(lambda: 0) if rest else compiling() as compiled:
         code = run_tests(folder, browser, rest)

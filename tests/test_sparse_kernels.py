@@ -58,8 +58,8 @@ class Sol:
         self, q, k, v, tau=1.0, scale=None, sink_blocks=None, sink_q=None, key_bias=None, topk_ratio=0.0, tail=True
     ):
         assert q.shape == k.shape == v.shape and q.shape[3] == 128
-        assert all(t.stride(-1) == 1 and t.stride(1) % 8 == 0 for t in (q, k, v)) and 0 < topk_ratio < 1
-        self.sinks, self.bias, self.keep = sink_blocks, key_bias, topk_ratio
+        assert all(t.stride(-1) == 1 and t.stride(1) % 8 == 0 for t in (q, k, v)) and 0 <= topk_ratio < 1
+        self.sinks, self.bias, self.keep, self.tau = sink_blocks, key_bias, topk_ratio, tau
         if key_bias is not None:
             assert not key_bias[..., sink_blocks[1] * 64 :].any(), "a bias outside the sinks"
         heads = (t.transpose(1, 2) for t in (q, k, v))
@@ -99,8 +99,20 @@ def test_sol_attn(stand_ins, before, after, blocks, dim):
     for scale in (None, 0.3):
         assert relative_l2(runner(*tensors, scale), scaled_dot_product_attention(*tensors, scale=scale)) < 1e-6
     sol = stand_ins["sol_attn"]
-    assert sol.keep == 0.25 and sol.sinks == blocks
+    assert sol.keep == 0.5 and sol.sinks == blocks, "one of two blocks: at least 25 percent"
     assert (sol.bias is None) == ((before + after) % 64 == 0)
+
+
+@pytest.mark.parametrize("keep", [0.1, 1.0, 7.3, 20.0, 25.0, 50.0, 99.9])
+@pytest.mark.parametrize("blocks", [1, 2, 3, 7, 100, 1181])
+def test_sol_attn_keeps_as_many_blocks_as_the_pattern(keep, blocks):
+    """The library rounds a share to a number of blocks between 1 and all but one; the pattern keeps `keep` at least."""
+    pattern = p.TopBlocks(keep)
+    routed, wanted = kitchen.routing(pattern, blocks), int(pattern.chosen(torch.rand(blocks), None).sum())
+    if wanted == blocks:
+        assert routed == {"tau": -1e4}
+    else:
+        assert 0 < routed["topk_ratio"] < 1 and max(1, round(routed["topk_ratio"] * blocks)) == wanted
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 
 import torch
 import torch.nn.functional as F
@@ -114,9 +115,16 @@ def sol_run(video, sinks, scale, plan: Plan) -> torch.Tensor:
     scale = dim**-0.5 if scale is None else scale
     q, k, v = (F.pad(t, (0, HEAD_DIM - dim)).transpose(1, 2).contiguous() for t in (q, k, v))
     blocks = [0, (number + fill) // BLOCK] if number else None
-    keep, tail = plan.pattern.keep / 100, plan.pattern.tail
-    out = load("sol_attn")(q, k, v, scale=scale, sink_blocks=blocks, key_bias=bias, topk_ratio=keep, tail=tail)
+    routed = routing(plan.pattern, ceil(video[0].shape[2] / BLOCK))
+    out = load("sol_attn")(q, k, v, scale=scale, sink_blocks=blocks, key_bias=bias, tail=plan.pattern.tail, **routed)
     return out[:, number + fill :, :, :dim].transpose(1, 2).index_select(2, plan.inverse)
+
+
+def routing(pattern, blocks: int) -> dict:
+    """sol_attn's arguments that choose among so many key blocks of the video, its sinks aside."""
+    # It rounds the number of blocks, and never keeps all of them by a share: by a threshold below every score it does.
+    number = ceil(blocks * pattern.keep / 100 - 1e-9)
+    return {"topk_ratio": number / blocks} if number < blocks else {"tau": -1e4}
 
 
 NA3D = Engine("comfy-kitchen na3d", "Neighbourhood attention. Exact.", na3d_refuses, na3d_plan, na3d_run)
