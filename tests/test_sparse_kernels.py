@@ -138,7 +138,7 @@ def test_kitchen_refuses(stand_ins, pattern, place, how, engine, reason):
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        (None, "comfy-kitchen cannot be imported"),
+        (None, "comfy-kitchen's sol_attn cannot be loaded"),
         (SimpleNamespace(), "this comfy-kitchen has no sol_attn; update ComfyUI"),
         (SimpleNamespace(sol_attn=print, sol_attn_is_available=lambda: False), "sol_attn cannot run on this GPU"),
     ],
