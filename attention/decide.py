@@ -118,7 +118,7 @@ def _decide(incoming: Incoming, options: Mapping, rules: tuple[Rule, ...], activ
     shaped = None if shape is None else _shape(incoming, shape, site, place, call, odd, host, tally)
     record = shaped if isinstance(shaped, Record) else _dense(incoming, covering, site, place, call, odd, host, tally)
     if isinstance(shaped, str):
-        record.unshaped = (shape.shape.pattern.name, shaped)
+        record.unshaped, record.dense = (shape.shape.pattern.name, shaped), shaped
     if kept is not None:
         record.unshaped = (weak.extra.name, kept)
     record.strength = None if odd else combined(rule.strength for rule in covering if rule.kind == "strength")

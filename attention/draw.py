@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .choose import HOST_RUN
 from .owner import OTHER
 from .registry import HOST, names
-from .report import Report, fallback_lines, headline, passed_over_lines
+from .report import Report, fallback_lines, headline, passed_over_line
 from .site import SELF
 from .timeline import Lap, pace
 
@@ -27,13 +27,15 @@ COLOURS = (
 
 def draw_report(report: Report, width: int = 960) -> Image.Image:
     """RGB picture: a bar for each role and kernel, its share of calls (of time, when timed) long, steps, reasons."""
-    bars, notes = list(report.rows), _reasons(report)
-    height = 96 + 58 * max(1, len(bars)) + (TIMELINE if report.laps else 0) + 26 * len(notes) + 24
+    bars, notes, said = list(report.rows), _reasons(report), textwrap.wrap(headline(report), 116)
+    head = 96 + 20 * (len(said) - 1)
+    height = head + 58 * max(1, len(bars)) + (TIMELINE if report.laps else 0) + 26 * len(notes) + 24
     picture = Image.new("RGB", (width, height), PAPER)
     canvas = ImageDraw.Draw(picture)
-    canvas.text((28, 22), "Attention of this run", INK, font=_font(24))
-    canvas.text((28, 58), headline(report), PALE, font=_font(15))
-    y = 96
+    canvas.text((28, 22), "Attention of these runs" if report.runs > 1 else "Attention of this run", INK, font=_font(24))
+    for line, text in enumerate(said):
+        canvas.text((28, 58 + 20 * line), text, PALE, font=_font(15))
+    y = head
     for row in bars:
         y = _bar(canvas, report, row, y, width)
     if report.laps:
@@ -98,8 +100,8 @@ def _ran(canvas, lap: Lap, box: tuple[float, float, float, float]) -> None:
 def _reasons(report: Report) -> list[str]:
     lines = [f"Fell back: {line.strip()}" for line in fallback_lines(report)[:4]]
     lines += [f"Measured: {line}" for line in report.measured[:4]]
-    lines += [f"Not open to auto: {line.strip()}" for line in passed_over_lines(report)[:4]]
-    lines += list(report.notes[:2])
+    lines += [passed_over_line(report)] if report.passed_over else []
+    lines += [note for note in report.notes if report.calls or note != report.missing][:2]
     return [part for line in lines for part in textwrap.wrap(line, 118)]
 
 

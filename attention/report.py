@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 
 from .registry import HOST
 from .rules import format_blocks
+from .shaping import Shaping, shaping_of
 from .tally import Record, Tally
 from .timeline import Lap, laps_of, pace
-from .tokens import SIDES
+from .tokens import SIDES, Grid
+
+# How many grids the first line names, and how many backends the line of those that `auto` passed over.
+GRIDS, PASSED_OVER = 3, 3
 
 
 @dataclass
@@ -24,19 +28,26 @@ class Row:
     tokens: set[tuple[int, int]] = field(default_factory=set)
     by_block: dict[int, tuple[int, float]] = field(default_factory=dict)
 
+    def as_dict(self) -> dict:
+        """Plain data, for JSON."""
+        head, seconds = {"role": self.role, "used": self.used, "calls": self.calls}, round(self.seconds, 6)
+        return {**head, "seconds": seconds, "blocks": format_blocks(self.blocks)}
+
 
 @dataclass(frozen=True)
 class Report:
-    """A finished or running Tally, summed up.
+    """A finished or running Tally, summed up; total.py sums several of these up again.
 
+    grids: of the video's tokens, as met. windows: context windows, 0 without any. steps: as the sampler told them, or
+    as asked for where it told none. evaluations: of the model, two for a step of some samplers.
     rows: most calls first. fallbacks: (role, wanted, reason) -> calls. passed_over: (backend, reason) -> calls that
     `auto` would have given to that backend. measured: what `auto` timed, a line for each geometry, and `choosing`, the
     seconds that took. unplaced: (role, reason) -> calls whose video tokens could not be placed on the grid. laps: the
-    steps one by one.
+    steps one by one. shaping: what patterns did, None without one. missing: why no call was seen.
     """
 
     model: str
-    grid: tuple[int, int, int] | None
+    grids: tuple[Grid, ...]
     steps: int
     rows: tuple[Row, ...]
     fallbacks: Counter
@@ -47,6 +58,16 @@ class Report:
     choosing: float = 0.0
     unplaced: Counter = field(default_factory=Counter)
     laps: tuple[Lap, ...] = ()
+    runs: int = 1
+    windows: int = 0
+    evaluations: int = 0
+    shaping: Shaping | None = None
+    missing: str = ""
+
+    @property
+    def grid(self) -> Grid | None:
+        """The first of the grids."""
+        return self.grids[0] if self.grids else None
 
     @property
     def calls(self) -> int:
@@ -61,20 +82,15 @@ class Report:
         return {
             "model": self.model,
             "grid": list(self.grid) if self.grid else None,
+            "grids": [list(grid) for grid in self.grids],
+            "windows": self.windows,
+            "runs": self.runs,
             "steps": self.steps,
+            "evaluations": self.evaluations,
             "calls": self.calls,
             "calls_on_chosen_backend": self.ruled,
             "seconds": round(self.seconds, 6),
-            "rows": [
-                {
-                    "role": r.role,
-                    "used": r.used,
-                    "calls": r.calls,
-                    "seconds": round(r.seconds, 6),
-                    "blocks": format_blocks(r.blocks),
-                }
-                for r in self.rows
-            ],
+            "rows": [row.as_dict() for row in self.rows],
             "fallbacks": [
                 {"role": role, "wanted": wanted, "reason": reason, "calls": calls}
                 for (role, wanted, reason), calls in self.fallbacks.most_common()
@@ -87,6 +103,7 @@ class Report:
                 {"role": role, "reason": reason, "calls": calls}
                 for (role, reason), calls in self.unplaced.most_common()
             ],
+            "shaping": self.shaping.as_dict() if self.shaping else None,
             "measured": list(self.measured),
             "choosing_seconds": round(self.choosing, 6),
             "timeline": [lap.as_dict() for lap in self.laps],
@@ -100,8 +117,8 @@ def summarise(tally: Tally) -> Report:
     fallbacks: Counter = Counter()
     passed_over: Counter = Counter()
     unplaced: Counter = Counter()
-    ruled, measured = 0, {}
-    for record in tuple(tally.records.values()):
+    ruled, records = 0, tuple(tally.records.values())
+    for record in records:
         if record.answered:
             _add(rows.setdefault((record.site.role, record.used), Row(record.site.role, record.used)), record)
         if record.fell_back:
@@ -114,22 +131,24 @@ def summarise(tally: Tally) -> Report:
             passed_over[name, reason] += record.calls
         if record.site.family and record.site.role in SIDES and record.place and isinstance(record.place, str):
             unplaced[record.site.role, record.place] += record.answered
-        if record.choice is not None:
-            measured[_trials(record)] = None
-    ordered = tuple(sorted(rows.values(), key=lambda row: (-row.calls, row.role, row.used)))
+    laps = laps_of(tally)
     return Report(
-        tally.model,
-        tally.grid,
-        tally.steps,
-        ordered,
-        fallbacks,
-        passed_over,
-        tuple(dict.fromkeys((*tally.costs(), *tally.notes))),
-        ruled,
-        tuple(measured),
-        tally.choosing,
-        unplaced,
-        laps_of(tally),
+        model=tally.model,
+        grids=tuple(tally.grids),
+        windows=len(tally.windows),
+        steps=len(laps) or tally.steps,
+        evaluations=tally.evaluations,
+        rows=tuple(sorted(rows.values(), key=lambda row: (-row.calls, row.role, row.used))),
+        fallbacks=fallbacks,
+        passed_over=passed_over,
+        notes=tuple(dict.fromkeys((*tally.costs(), *tally.notes))),
+        ruled=ruled,
+        measured=tuple(dict.fromkeys(_trials(record) for record in records if record.choice is not None)),
+        choosing=tally.choosing,
+        unplaced=unplaced,
+        laps=laps,
+        shaping=shaping_of(tally),
+        missing=tally.notes[0] if tally.notes and not tally.records else "",
     )
 
 
@@ -173,23 +192,41 @@ def to_text(report: Report) -> str:
             *(f"  {line}" for line in report.measured),
         ]
     if report.passed_over:
-        lines += ["", "Not open to auto:", *passed_over_lines(report)]
+        lines += ["", passed_over_line(report)]
     if report.unplaced:
         lines += ["", "Not on the video's grid:"]
         lines += [f"  {calls} calls, {role}: {why}" for (role, why), calls in report.unplaced.most_common()]
-    if report.notes:
-        lines += ["", *report.notes]
+    notes = [note for note in report.notes if report.calls or note != report.missing]
+    if notes:
+        lines += ["", *notes]
     return "\n".join(lines)
 
 
 def headline(report: Report) -> str:
-    """One sentence: is it active, and how much of the run went through it."""
+    """A sentence: is it active, and how much of the run went through it. A second one where a pattern left calls."""
     where = report.model or "model"
-    grid = "" if report.grid is None else f", {' x '.join(map(str, report.grid))} tokens (time x height x width)"
     if not report.calls:
-        return f"{where}: no attention call was seen."
+        return " ".join(filter(None, (f"{where}: no attention call was seen.", report.missing)))
     ran = f"{report.ruled} of {report.calls} attention calls ran on the chosen backend"
-    return f"{where}{grid}, {report.steps} steps: {ran}."
+    runs = f", {report.runs} runs" if report.runs > 1 else ""
+    first = f"{where}{_grids(report)}{runs}, {_steps(report)}: {ran}."
+    return " ".join(filter(None, (first, report.shaping.sentence() if report.shaping else "")))
+
+
+def _grids(report: Report) -> str:
+    """`, 2 windows of 4 x 8 x 16 tokens (time x height x width)`; empty where no grid is known."""
+    if not report.grids:
+        return ""
+    sizes = [" x ".join(map(str, grid)) for grid in report.grids]
+    shown = [*sizes[:GRIDS], *([f"{len(sizes) - GRIDS} more"] if len(sizes) > GRIDS else [])]
+    windows = f"{report.windows} windows of " if report.windows > 1 else ""
+    return f", {windows}{' and '.join(shown)} tokens (time x height x width)"
+
+
+def _steps(report: Report) -> str:
+    """`20 steps`, and how often the model was evaluated where a step takes more than one evaluation, or less."""
+    more = f" ({report.evaluations} model evaluations)" if report.evaluations not in (0, report.steps) else ""
+    return f"{report.steps} steps{more}"
 
 
 def _table(report: Report) -> list[str]:
@@ -211,9 +248,8 @@ def fallback_lines(report: Report) -> list[str]:
     ]
 
 
-def passed_over_lines(report: Report) -> list[str]:
-    """One line for each reason, with the backends it holds for."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in report.passed_over:
-        by_reason.setdefault(reason, []).append(name)
-    return [f"  {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+def passed_over_line(report: Report) -> str:
+    """Which backends `auto` could not take, in one line: most are just not installed. JSON has the reasons."""
+    names = list(dict.fromkeys(name for name, _ in report.passed_over))
+    more = f" and {len(names) - PASSED_OVER} more" if len(names) > PASSED_OVER else ""
+    return f"Not open to auto: {', '.join(names[:PASSED_OVER])}{more}; the JSON output says why."

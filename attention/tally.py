@@ -39,10 +39,10 @@ class Record:
     place: where in the call the video's tokens are, or why that cannot be told.
     kernel: what runs, None for the host's own attention. wanted: the backend the user's rule names, None without a
     rule. used: what runs. reason: why `used` is not `wanted`. passed_over: backends `auto` would have preferred.
-    choice: what `auto` measured, None when it did not. unshaped: the pattern the user's rule names and why the call
-    stays dense. strength: what is done to the call whatever runs it. below: how many of `calls` went through another
-    pack's override to a router of ours below it, whose Record counts them. guard: whether the next call is looked at,
-    as the first always is.
+    choice: what `auto` measured, None when it did not. unshaped: the pattern or guidance that the user's rule names and
+    why the call stays as it is. dense: the same of a pattern alone. strength: what is done to the call whatever runs it.
+    below: how many of `calls` went through another pack's override to a router of ours below it, whose Record counts
+    them. guard: whether the next call is looked at, as the first always is.
     """
 
     __slots__ = (
@@ -50,6 +50,7 @@ class Record:
         "call",
         "calls",
         "choice",
+        "dense",
         "fell_back",
         "guard",
         "kernel",
@@ -79,6 +80,7 @@ class Record:
         self.known = Known()
         self.spans: list = []
         self.unshaped: tuple[str, str] | None = None
+        self.dense: str | None = None
         self.strength = None
 
     @property
@@ -103,7 +105,9 @@ class Taken:
 class Tally(Itself):
     """The records of one run. Keys carry the device, so no two GPU threads ever write one record.
 
-    choosing: seconds that `auto` spent on timing candidates in this run. moment: what is published when nothing more is
+    grids: of the video's tokens, in the order in which they were met. windows: first and last frame of each context
+    window. patterned: whether a rule with a pattern is on the model. choosing: seconds that `auto` spent on timing
+    candidates in this run. moment: what is published when nothing more is
     known than who counts. begun: when the first model evaluation began. evaluations: how many began. marks: for each
     finished step the time and the calls of every record until then. spent: calls that guidance added, by name and unit.
     left: what guidance had to leave as it is, by name, unit and why.
@@ -113,7 +117,10 @@ class Tally(Itself):
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
-        self.model, self.grid, self.steps = model, grid, steps
+        self.model, self.steps = model, steps
+        self.grids: dict[Grid, None] = {} if grid is None else {grid: None}
+        self.windows: dict[tuple[int, int], None] = {}
+        self.patterned = False
         self.records: dict[tuple, Record] = {}
         self.known = Known()
         self.notes = self.known.notes
@@ -138,6 +145,13 @@ class Tally(Itself):
             if record is None:
                 record = taken.records[site] = self.records[TAKEN, site, who, how] = Record(site, None, None, None, who)
             record.calls += 1
+
+    def saw(self, grid: Grid | None, window: tuple[int, int] | None = None) -> None:
+        """A model call's grid, and which frames it was about where the host cuts the clip into windows."""
+        if grid is not None:
+            self.grids.setdefault(grid)
+        if window is not None:
+            self.windows.setdefault(window)
 
     def spend(self, what: str, unit: str) -> None:
         """A guidance made one call more than the model alone. unit: in the singular."""

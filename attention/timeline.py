@@ -63,6 +63,7 @@ def pace(laps: tuple[Lap, ...]) -> str:
 def live_text(tally: Tally, total: int) -> str:
     """What a running Tally did so far, a few lines that cost no wait for the GPU. total: steps of the run."""
     done = len(tally.marks)
+    total = max(total, done)  # some samplers tell parts of a step
     each = (tally.marks[-1][0] - tally.begun) / done
     lines = [f"Step {done} of {total}, {each:.2f} s each, {max(0, total - done) * each:.0f} s left."]
     rows: dict[tuple[str, str], int] = {}

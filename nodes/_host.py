@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from comfy.ldm.modules import attention as host_attention
+from comfy.model_management import InterruptProcessingException
 from comfy.patcher_extension import WrappersMP
+from comfy.utils import unpack_latents
 
 from ..attention import info, own, registry
 from ..attention.attempt import evaluate
@@ -16,6 +18,7 @@ from ..attention.rules import ERROR, Rule
 from ..attention.site import CALLER, GUESSED, Caller
 from ..attention.tally import Tally
 from . import _live, _memory, _orders, _runs, _sites, _watch
+from ._progress import NotFinite
 from ._watch import ROUTERS, Group, is_compiled
 
 KEY = "video_attention"
@@ -142,12 +145,22 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     options = guider.model_options["transformer_options"]
     options[MOMENT] = tally.moment.but(off=options[MOMENT].off)
     tally.at_start, tally.compiled = options.get(SLOT), is_compiled(guider.model_patcher)
+    tally.patterned = any(rule.shape for router in options[ROUTERS].members for rule in router.rules)
     told = _live.teller(tally, callback)
-    samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *args, **kwargs)
+    try:
+        samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *args, **kwargs)
+    except (InterruptProcessingException, NotFinite):
+        # Video Attention Long Sampler goes on with what there is of it.
+        tally.notes.append("A run was stopped before its end.")
+        _runs.remember([], summarise(tally))
+        raise
     patcher = guider.model_patcher
     tally.notes += _watch.missing(tally, options, _sites.family_of(patcher), patcher.model.diffusion_model)
     _note_what_is_hidden(tally, patcher)
-    _runs.remember(samples, summarise(tally))
+    _note_what_is_not_finite(tally, samples)
+    # Video and sound come as one tensor here.
+    shapes = kwargs.get("latent_shapes") or ()
+    _runs.remember(unpack_latents(samples, shapes) if len(shapes) > 1 else [samples], summarise(tally))
     return samples
 
 
@@ -159,6 +172,17 @@ def _note_what_is_hidden(tally: Tally, model) -> None:
         tally.notes.append(
             f"{count} attention calls did not tell which module made them: where no rule took them they ran ComfyUI's "
             f"own attention, even if the model's file names {' or '.join(names)} for that module."
+        )
+
+
+def _note_what_is_not_finite(tally: Tally, samples) -> None:
+    finite = samples.isfinite()
+    if not finite.all():
+        wrong = 1.0 - finite.float().mean().item()
+        share = f"{wrong:.0%}" if wrong >= 0.005 else "less than 1 %"
+        tally.notes.append(
+            f"NaN or Inf in the latent that this run gave: {share} of its values. Try another kernel, or the guard at "
+            "`every call`, in Video Attention Backend."
         )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 
+from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ..attention.tally import Tally
 from ..attention.timeline import live_text
+from . import _upstream
 
 # What web/report.js listens to.
 EVENT = "video_attention.progress"
@@ -17,21 +19,30 @@ APART = 0.25
 
 def teller(tally: Tally, callback):
     """A sampler's callback that marks the step in `tally`, tells it, and goes on with `callback`, which may be None."""
-    last = 0.0
+    last, where = 0.0, _where()
 
     def told(step, x0, x, total):
         nonlocal last
         tally.mark()
         if tally.marks and (time.perf_counter() - last >= APART or step + 1 >= total):
             last = time.perf_counter()
-            _send(live_text(tally, total))
+            _send(live_text(tally, total), *where)
         return callback(step, x0, x, total) if callback is not None else None
 
     return told
 
 
-def _send(text: str) -> None:
+def _where() -> tuple[str | None, list[str]]:
+    """The node that runs, and the Report nodes that speak of it; None and none outside of a prompt."""
+    context = get_executing_context()
+    if context is None:
+        return None, []
+    return context.node_id, _upstream.readers(context.prompt_id, context.node_id)
+
+
+def _send(text: str, node: str | None, reports: list[str]) -> None:
     """To the page that queued the run; to nobody without a server, as in a script."""
     server = getattr(PromptServer, "instance", None)
     if server is not None and server.client_id is not None:
-        server.send_sync(EVENT, {"node": server.last_node_id, "text": text}, server.client_id)
+        told = {"node": server.last_node_id if node is None else node, "reports": reports, "text": text}
+        server.send_sync(EVENT, told, server.client_id)

@@ -38,9 +38,9 @@ class Sampling:
         job = self.job
         model = _host.install_all(job.model, (Rule(registry.HOST, timing=True), *rules))
         noise = _sampling.noise_of(job.latent, job.seed + more) if more else job.noise
-        with _runs.aside():
+        with _runs.aside() as runs:
             latent = _sampling.run(replace(job, model=model, noise=noise, seed=job.seed + more), self._on_step)
-            return latent, _runs.find(latent)
+        return latent, runs.report
 
     def probe(self, make: Callable) -> None:
         """Samples once while the Probe that make(override found) gives measures, unless it has nothing left to do."""

@@ -232,8 +232,8 @@ def _lay_out(family: Family | None, sites: tuple[Site, ...] = (), watch: Watch |
             return None
         tokens = None if family is None else tokens_of(family, module, args[0], kwargs)
         moment = options.get(MOMENT, IDLE).but(tokens=tokens)
-        if moment.tally is not None and moment.tally.grid is None and tokens is not None:
-            moment.tally.grid = tokens.grid
+        if moment.tally is not None and tokens is not None:
+            moment.tally.saw(tokens.grid, _window(options))
         if moment.tally is not None and moment.extra is not None:
             moment.tally.spend(moment.extra.name, "model call")
         caller = options.get(CALLER)
@@ -248,6 +248,12 @@ def _lay_out(family: Family | None, sites: tuple[Site, ...] = (), watch: Watch |
         return args, {**kwargs, OPTIONS: options}
 
     return hook
+
+
+def _window(options) -> tuple[int, int] | None:
+    """First and last latent frame of the context window that this model call is about."""
+    frames = getattr(options.get("context_window"), "index_list", None)
+    return (frames[0], frames[-1]) if frames else None
 
 
 def tokens_of(family: Family, model: torch.nn.Module, x, inputs) -> Tokens:

@@ -13,7 +13,7 @@ import torch
 from comfy_extras.nodes_hunyuan import HunyuanVideo15LatentUpscaleWithModel
 from comfy_extras.nodes_lt_upsampler import LTXVLatentUpsampler
 
-from ..attention.report import headline
+from ..attention.report import Report, headline
 from ..attention.sampling import pace
 from . import _runs, _sampling
 from ._carry import Carried
@@ -50,15 +50,15 @@ class Stages:
 
     def run(self, job: Job, which: int, first: int = 0):
         begun = time.perf_counter()
-        samples = _sampling.run(job, self.progress.part(f" of {self.names[which]}", first))
-        self.lines.append(stage_line(self.names[which], job.steps, samples, time.perf_counter() - begun))
+        with _runs.own() as runs:
+            samples = _sampling.run(job, self.progress.part(f" of {self.names[which]}", first))
+        self.lines.append(stage_line(self.names[which], job.steps, runs.report, time.perf_counter() - begun))
         return samples
 
 
-def stage_line(name: str, steps: int, samples, seconds: float) -> str:
-    """What a stage took, and what Video Attention Report would say of it first, if it can say anything."""
-    found = _runs.find(samples)
-    ran = f" {headline(found)}" if found is not None else ""
+def stage_line(name: str, steps: int, report: Report | None, seconds: float) -> str:
+    """What a stage took, and the first line of its own Report; None without a node of ours on its model."""
+    ran = f" {headline(report)}" if report is not None else ""
     name = name[:1].upper() + name[1:]
     return f"{name}: {steps} step{'' if steps == 1 else 's'} in {pace.to_text(seconds)}.{ran}"
 

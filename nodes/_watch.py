@@ -105,14 +105,14 @@ def missing(tally: Tally, options: dict, family: Family | None, model) -> list[s
 
 def _unseen(tally: Tally, family: Family | None, model) -> str:
     """Why no attention call was seen at all."""
-    known = f" Known to be out of reach: {', '.join(family.unreachable)}." if family and family.unreachable else ""
+    known = f"Known to be out of reach: {', '.join(family.unreachable)}. " if family and family.unreachable else ""
     if tally.compiled:
         return (
-            "No attention call came through: torch.compile keeps a graph that it made without Video Attention's nodes. "
-            f"Restart ComfyUI with them before torch.compile.{known}"
+            f"{known}No attention call came through: torch.compile keeps a graph that it made without Video Attention's "
+            "nodes. Restart ComfyUI with them before torch.compile."
         )
     if not tally.calls:
         return "The model was not called: a cache or another node answered in its place."
     changed = patched_by(model)
     whose = f"{tally.model} as {changed} changed it" if changed else tally.model
-    return f"No attention call came through: {whose} runs attention without the options that carry an override.{known}"
+    return f"{known}No attention call came through: {whose} runs attention without the options that carry an override."

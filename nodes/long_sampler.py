@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import comfy.samplers
 from comfy_api.latest import io, ui
 
+from ..attention.report import headline
 from ..attention.sampling import seams, windows
-from . import _long, _sampler_inputs, _sampling, _windows
+from . import _long, _runs, _sampler_inputs, _sampling, _windows
 from ._long import Length, Result
 from ._progress import parts_of
 from ._sampling import Job
@@ -61,9 +62,10 @@ class VideoAttentionLongSampler(io.ComfyNode):
             sigmas, line = _sampling.sigmas_of(model, sampler_name, scheduler_name, steps, denoise, latent)
         sampler, noise = sampler or comfy.samplers.sampler_object(sampler_name), _sampling.noise_of(latent, seed)
         job = Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed)
-        result = _long.blend(job, length, free_noise, keep) if method == BLEND else _long.extend(job, length, keep)
-        found = _seams(result)
-        text = "\n".join([line, _windows_line(length, result), *_seam_lines(found), *result.notes])
+        with _runs.own() as runs:
+            result = _long.blend(job, length, free_noise, keep) if method == BLEND else _long.extend(job, length, keep)
+        found, ran = _seams(result), [headline(runs.report)] if runs else []
+        text = "\n".join([line, _windows_line(length, result), *ran, *_seam_lines(found), *result.notes])
         out = {k: v for k, v in _long.cut_latent(latent, length, result.done).items() if "downscale_ratio" not in k}
         made = ({**out, "samples": samples} for samples in (result.samples, result.clean))
         return io.NodeOutput(*made, max(map(seams.worst, found)), text, ui=ui.PreviewText(text))

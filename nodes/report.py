@@ -1,17 +1,20 @@
 """See what ran."""
 
 import json
+from dataclasses import replace
 
 import torch
 from comfy_api.latest import io, ui
+from comfy_execution.utils import get_executing_context
 
 from ..attention.draw import draw_report
-from ..attention.report import to_text
-from . import _images, _runs
+from ..attention.report import Report, to_text
+from ..attention.total import total
+from . import _images, _runs, _upstream
 
 UNKNOWN = (
     "This latent did not come straight from a sampler whose model went through Video Attention Backend. "
-    "Connect the sampler's first output here and put Video Attention Backend before the sampler."
+    "Connect a sampler's output here and put Video Attention Backend before the sampler."
 )
 
 # Nodes whose model counts what it does.
@@ -45,7 +48,7 @@ class VideoAttentionReport(io.ComfyNode):
             ),
             search_aliases=["which attention", "is sage active", "attention statistics", "fallback reason"],
             is_output_node=True,
-            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
+            hidden=[io.Hidden.dynprompt, io.Hidden.unique_id],
             inputs=[io.Latent.Input("latent", tooltip="The output of a sampler. It is passed through unchanged.")],
             outputs=[
                 io.Latent.Output("latent", tooltip="The same latent."),
@@ -60,9 +63,14 @@ class VideoAttentionReport(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent) -> io.NodeOutput:
-        report = _runs.find(latent["samples"]) if _backend_before(cls.hidden) else None
+        context, hidden = get_executing_context(), cls.hidden
+        if context is None or hidden is None or hidden.dynprompt is None:
+            report, why = _runs.find(latent["samples"]), UNKNOWN
+        else:
+            graph = _upstream.behind(context.prompt_id, hidden.dynprompt)
+            report, why = _of_prompt(context.prompt_id, graph, hidden.unique_id, latent["samples"])
         if report is None:
-            return io.NodeOutput(latent, UNKNOWN, torch.ones(1, 64, 64, 3), "", ui=ui.PreviewText(UNKNOWN))
+            return io.NodeOutput(latent, why, torch.ones(1, 64, 64, 3), "", ui=ui.PreviewText(why))
         text, data = to_text(report), report.as_dict()
         picture = _images.to_image(draw_report(report))
         # Scripts read the history of a run, where outputs are not kept, only what nodes show.
@@ -70,23 +78,32 @@ class VideoAttentionReport(io.ComfyNode):
         return io.NodeOutput(latent, text, picture, json.dumps(data), ui=shown)
 
 
-def _backend_before(hidden) -> bool:
-    """Whether a Backend, not cleared again, is upstream. After a bypass the same seed gives the same latent: an older
-    run's report would fit it."""
-    if hidden is None or hidden.unique_id not in (hidden.prompt or ()):
-        return True  # no server, or a node made while running
-    seen, waiting = set(), [hidden.unique_id]
-    while waiting:
-        key = waiting.pop()
-        node = hidden.prompt.get(key)
-        if node is None or key in seen:
-            continue
-        seen.add(key)
-        if node["class_type"] in PATCHING:
-            return True
-        if node["class_type"] != "VideoAttentionClear":
-            waiting += [str(link[0]) for link in node["inputs"].values() if isinstance(link, list) and len(link) == 2]
-    return False
+def _of_prompt(prompt: str, graph: _upstream.Graph, reader: str, samples) -> tuple[Report | None, str]:
+    """The runs of the samplers that this latent comes from, summed up; or why there is no report."""
+    trail = _upstream.follow(graph, reader, lambda node, output: _runs.of_node(prompt, graph, node, output))
+    uncounted = [_not_counted(graph, node) for node in trail.uncounted]
+    if not trail.found:
+        return None, "\n".join(uncounted) or UNKNOWN
+    # Behind a switch: the one that gave this very latent.
+    exact = [pair for pair in trail.found if _runs.gave(pair[1], samples)]
+    found = exact if len(exact) == 1 else trail.found
+    report = total([run.report for _, runs in found for run in _runs.of_entry(runs, samples)])
+    whose = []
+    if trail.between or len(found) > 1:
+        whose = [f"Of {' and '.join(graph.title(node) for node, _ in found)}."]
+    return replace(report, notes=(*report.notes, *whose, *uncounted)), ""
+
+
+def _not_counted(graph: _upstream.Graph, node: str) -> str:
+    """A sentence about a sampler of which no run is known."""
+    if graph.patched(node, PATCHING):
+        why = "It samples in a way of its own that passes by what nodes put on a model, or another node took it off."
+    else:
+        why = (
+            "No Video Attention node is before its model, or it is bypassed: ComfyUI's own attention ran. Put Video "
+            "Attention Backend before this sampler."
+        )
+    return f"{graph.title(node)}: not counted. {why}"
 
 
 NODES = (VideoAttentionReport,)

@@ -5,7 +5,7 @@ import time
 import comfy.samplers
 from comfy_api.latest import io, ui
 
-from . import _sampler_inputs, _sampling, _stages
+from . import _runs, _sampler_inputs, _sampling, _stages
 from ._progress import Progress
 from ._sampling import Job
 
@@ -87,8 +87,9 @@ class VideoAttentionSamplerAdvanced(io.ComfyNode):
 def _sampled(job: Job, line: str) -> io.NodeOutput:
     """The outputs of one run, and a report that begins with `line`."""
     begun, progress = time.perf_counter(), Progress(job.model, job.steps)
-    samples = _sampling.run(job, progress.part())
-    text = f"{line}\n{_stages.stage_line('sampling', job.steps, samples, time.perf_counter() - begun)}"
+    with _runs.own() as runs:
+        samples = _sampling.run(job, progress.part())
+    text = f"{line}\n{_stages.stage_line('sampling', job.steps, runs.report, time.perf_counter() - begun)}"
     return io.NodeOutput(*_sampling.outputs(job, samples, progress.seen), text, ui=ui.PreviewText(text))
 
 

@@ -21,6 +21,8 @@ from ._repeat import distance
 from .plan import CATEGORY
 
 # Exact kernels, from other sums than most hosts' own to the slowest that always runs.
+# Which output has the latent of the model as it is: a report of the other one would not be of its run.
+PLANNED = 1
 OTHERS = ("sdpa efficient", "sdpa flash", "flash attention 2", "sdpa cudnn", "sdpa math", "reference")
 
 
@@ -101,19 +103,19 @@ class _Clock:
 
 def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified]]:
     """The latents of the model as it is and, if one runs here, of another exact kernel, and what is known of each."""
-    with _runs.aside():
+    with _runs.aside() as runs:
         samples = clock.run(job)
-        report = _runs.find(samples)
+    report = runs.report
     if report is not None:
-        _runs.remember(samples, report)
+        _runs.remember(_sampling.parts_of(samples), report, output=PLANNED)
     ran = "nothing of this pack" if report is None else _kernels(report)
     found, rows = [samples], [Verified("planned", distance(samples, exact), ran, clock.seconds)]
     for name in OTHERS:
         if registry.why_not(name) is not None:
             continue
-        with _runs.aside():
+        with _runs.aside() as runs:
             samples = clock.run(replace(job, model=_host.install(_host.clear(job.model), Rule(name))))
-            report = _runs.find(samples)
+        report = runs.report
         error = distance(samples, exact)
         # Without an error it was the host's own kernel, or none of the calls were for this one.
         if error and report is not None and report.ruled:

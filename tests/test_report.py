@@ -133,7 +133,9 @@ def test_what_auto_did():
     assert line == ("self 512x512: sdpa 1.00 ms error 3e-07, host 2.10 ms, sage error 0.28 is above 0.02 -> sdpa")
     text = to_text(report)
     assert "Measured by auto (0.50 s in this run):" in text and line in text
-    assert "  sage 3 fp4, sdpa cudnn: needs cuda" in text and "  xformers: is missing" in text
+    assert "Not open to auto: sage 3 fp4, sdpa cudnn, xformers; the JSON output says why." in text.splitlines()
+    reasons = {row["backend"]: row["reason"] for row in report.as_dict()["passed_over"]}
+    assert reasons == {"sage 3 fp4": "needs cuda", "sdpa cudnn": "needs cuda", "xformers": "is missing"}
     assert report.passed_over["xformers", "is missing"] == 10
     assert report.as_dict()["choosing_seconds"] == 0.5
 

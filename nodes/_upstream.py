@@ -1,0 +1,209 @@
+"""A prompt as a graph: which node made a latent, which nodes are the same as in an earlier prompt, who reads a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from comfy_execution.progress import get_progress_state
+from nodes import NODE_CLASS_MAPPINGS
+
+REPORT, CLEAR = "VideoAttentionReport", "VideoAttentionClear"
+# Outputs whose type depends on what is connected: they may carry a latent, or a model.
+ANY = {"*", "COMFY_MATCHTYPE_V3"}
+# Models that are not sampled.
+HELPERS = ("UPSCALE", "CLIP", "VISION", "STYLE", "PATCH", "CONTROL", "DETECT", "INTERP")
+
+
+class Owner(NamedTuple):
+    """A node, and what its result depends on."""
+
+    node: str
+    signature: int | None
+
+
+class Graph:
+    """The nodes of a prompt while it runs.
+
+    dynprompt: the host's DynamicPrompt, which grows where nodes expand. reached: the nodes that ran or had their result
+    kept, once that is known: what a switch did not choose is not among them.
+    """
+
+    def __init__(self, dynprompt, reached=()):
+        self._dynprompt, self._reached = dynprompt, reached
+        self._signatures: dict[str, int] = {}
+
+    def node(self, key: str) -> dict | None:
+        """{class_type, inputs} of a node, None for one that is not there."""
+        return self._dynprompt.get_node(key) if self._dynprompt.has_node(key) else None
+
+    def links(self, key: str) -> list[tuple[str, str, int]]:
+        """(input, node, output) of everything connected to a node."""
+        inputs = (self.node(key) or {}).get("inputs", {})
+        return [(name, str(value[0]), value[1]) for name, value in inputs.items() if _is_link(value)]
+
+    def title(self, key: str) -> str:
+        """`KSampler (node 5)`."""
+        return f"{(self.node(key) or {}).get('class_type', 'a node')} (node {key})"
+
+    def inside(self, key: str) -> list[str]:
+        """The nodes that a node was expanded into, in this prompt."""
+        found = []
+        for each in self._dynprompt.ephemeral_prompt:
+            parent = self._dynprompt.get_parent_node_id(each)
+            while parent is not None and parent != key:
+                parent = self._dynprompt.get_parent_node_id(parent)
+            found += [each] if parent == key else []
+        return found
+
+    def around(self, key: str) -> list[str]:
+        """The node, the one that it was expanded from, and so on."""
+        found = [key]
+        while (parent := self._dynprompt.get_parent_node_id(found[-1])) is not None:
+            found.append(parent)
+        return found
+
+    def reports(self) -> list[str]:
+        """The Report nodes among them."""
+        return [key for key in sorted(self._dynprompt.all_node_ids()) if self.node(key)["class_type"] == REPORT]
+
+    def shown(self, key: str) -> str:
+        """The node on which the page shows this one."""
+        return self._dynprompt.get_display_node_id(key)
+
+    def signature(self, key: str) -> int | None:
+        """Equal for nodes whose class and inputs are equal, everything upstream included, as ComfyUI's own cache has
+        it; None for a node that is not there."""
+        waiting, entered = [key], set()
+        while waiting:
+            each = waiting[-1]
+            entered.add(each)
+            above = [node for _, node, _ in self.links(each) if node not in self._signatures and node not in entered]
+            waiting += above
+            if not above:
+                self._signatures.setdefault(waiting.pop(), self._sign(each))
+        return None if self.node(key) is None else self._signatures[key]
+
+    def _sign(self, key: str) -> int:
+        node = self.node(key)
+        if node is None:
+            return 0
+        links = {name: (self._signatures.get(source, 0), output) for name, source, output in self.links(key)}
+        inputs = {**node.get("inputs", {}), **links}
+        return hash((node["class_type"], tuple(sorted((name, repr(value)) for name, value in inputs.items()))))
+
+    def kind(self, key: str, name: str, source: str, output: int) -> str:
+        """The type of a link: as the node declares its input, else as the source declares its output."""
+        declared, _ = _input(NODE_CLASS_MAPPINGS.get((self.node(key) or {}).get("class_type")), name)
+        if declared and declared not in ANY:
+            return declared
+        types = getattr(NODE_CLASS_MAPPINGS.get((self.node(source) or {}).get("class_type")), "RETURN_TYPES", ())
+        return str(types[output]) if output < len(types) else "*"
+
+    def samples(self, key: str) -> bool:
+        """Whether a node looks like a sampler: it is given a guider, a model and prompts, or all of that in a pipe."""
+        kinds = {self.kind(key, *link) for link in self.links(key)}
+        models = {kind for kind in kinds if kind.endswith("MODEL") and not any(word in kind for word in HELPERS)}
+        piped = any("PIPE" in kind for kind in kinds)
+        return "GUIDER" in kinds or piped or bool(models - {"MODEL"}) or {"MODEL", "CONDITIONING"} <= kinds
+
+    def latents(self, key: str) -> list[tuple[str, int]]:
+        """(node, output) of each latent that a node is given; of a switch, what was chosen as far as that can be told."""
+        found = [link for link in self.links(key) if {"LATENT", *ANY} & set(self.kind(key, *link).split(","))]
+        class_type = (self.node(key) or {}).get("class_type")
+        lazy = [link for link in found if _input(NODE_CLASS_MAPPINGS.get(class_type), link[0])[1].get("lazy")]
+        # What the cache kept is not reached either: then the latent itself must tell.
+        chosen = [link for link in lazy if link[1] in self._reached] or lazy
+        return [link[1:] for link in found if link not in lazy or link in chosen]
+
+    def patched(self, key: str, patching: set[str]) -> bool:
+        """Whether a node of the classes `patching`, not cleared again, is before the model of this sampler."""
+        latents, seen = self.latents(key), set()
+        waiting = [source for _, source, output in self.links(key) if (source, output) not in latents]
+        while waiting:
+            each = waiting.pop()
+            kind = (self.node(each) or {}).get("class_type")
+            if kind in patching:
+                return True
+            if each not in seen and kind != CLEAR:
+                seen.add(each)
+                waiting += [source for _, source, _ in self.links(each)]
+        return False
+
+
+class Trail(NamedTuple):
+    """Where a latent comes from. found: (node, what was found there). uncounted: samplers of which nothing was found.
+
+    between: nodes on the way that only passed the latent on.
+    """
+
+    found: list
+    uncounted: list[str]
+    between: list[str]
+
+
+def follow(graph: Graph, reader: str, find: Callable) -> Trail:
+    """From the node `reader` up along every latent to the first node of which find(node, output) finds something."""
+    trail, seen, waiting = Trail([], [], []), set(), graph.latents(reader)
+    while waiting:
+        link = waiting.pop(0)
+        if link in seen or graph.node(link[0]) is None:
+            continue
+        seen.add(link)
+        node = link[0]
+        if found := find(*link):
+            trail.found.append((node, found))
+        elif graph.samples(node):
+            trail.uncounted.append(node)
+        else:
+            trail.between.append(node)
+            waiting += graph.latents(node)
+    return trail
+
+
+def running(prompt: str) -> Graph | None:
+    """The Graph of the prompt that runs, None when it is another one."""
+    state = get_progress_state()
+    return Graph(state.dynprompt) if state.prompt_id == prompt else None
+
+
+def behind(prompt: str, dynprompt) -> Graph:
+    """The Graph of the prompt for a node that runs in it, so that everything before the node has been reached."""
+    state = get_progress_state()
+    return Graph(dynprompt, set(state.nodes) if state.prompt_id == prompt else ())
+
+
+def owners(prompt: str, node: str) -> tuple[tuple[Owner, ...], str]:
+    """The node and those that it was expanded from; and the one that the page shows."""
+    graph = running(prompt)
+    if graph is None or graph.node(node) is None:
+        return (Owner(node, None),), node
+    return tuple(Owner(each, graph.signature(each)) for each in graph.around(node)), graph.shown(node)
+
+
+def readers(prompt: str, node: str) -> list[str]:
+    """The Report nodes of the prompt whose latent comes from `node`, as the page names them."""
+    graph = running(prompt)
+    if graph is None or graph.node(node) is None:
+        return []
+    here = {*graph.around(node), graph.shown(node)}
+    read = [key for key in graph.reports() if follow(graph, key, lambda source, _: source in here).found]
+    return list(dict.fromkeys(graph.shown(key) for key in read))
+
+
+def _input(kind, name: str) -> tuple[str | None, dict]:
+    """The declared type and options of an input of a node's class; None and nothing where it is not declared."""
+    try:
+        groups = kind.INPUT_TYPES().values()
+    except Exception:  # a class that is not there, or of another pack: a report must not cost a render
+        return None, {}
+    for inputs in groups:
+        if isinstance(inputs, dict) and isinstance(inputs.get(name), tuple | list) and inputs[name]:
+            declared, options = inputs[name][0], inputs[name][1:]
+            named = declared if isinstance(declared, str) else None
+            return named, options[0] if options and isinstance(options[0], dict) else {}
+    return None, {}
+
+
+def _is_link(value) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[1], int) and isinstance(value[0], str | int)

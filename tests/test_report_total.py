@@ -1,0 +1,165 @@
+"""What a report says of patterns, of grids and windows, of evaluations, and of several runs together."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from test_report import HOST, add, call, make_tally
+from test_timeline import run
+
+from attention import draw
+from attention.report import headline, summarise, to_text
+from attention.rules import Rule, Shape
+from attention.shaping import shaping_of
+from attention.site import CROSS, SELF, SPATIAL
+from attention.tally import Tally
+from attention.total import total
+
+PATTERN = Rule(shape=Shape(None))
+
+
+def shaped(tally, calls, fell_back=0, reason=None, role=SELF):
+    record = add(tally, role, 0, "spatial (folded)", calls, wanted="spatial", reason=reason, fell_back=fell_back)
+    record.rule = PATTERN
+
+
+def dense(tally, calls, why, role=SELF):
+    record = add(tally, role, 0, "sdpa", calls)
+    record.unshaped, record.dense = ("spatial", why), why
+
+
+def second(tally) -> str:
+    """The headline's second sentence."""
+    text = headline(summarise(tally))
+    return text[text.index("backend.") + len("backend.") :].strip()
+
+
+def test_a_pattern_that_shaped_all_says_nothing():
+    tally = Tally()
+    shaped(tally, 20)
+    add(tally, CROSS, 0, "sdpa", 20)
+    assert second(tally) == "" and summarise(tally).as_dict()["shaping"]["shaped"] == 20
+
+
+def test_a_pattern_that_shaped_nothing_says_why_first():
+    """With a Backend on all calls the first sentence alone would claim that everything is as the user wished."""
+    tally = Tally("LTXAVModel", (4, 8, 16), 8)
+    dense(tally, 32, "guides of part strength: self-attention in parts (36 x 108 tokens)")
+    add(tally, CROSS, 0, "sdpa", 80)
+    assert headline(summarise(tally)).startswith("LTXAVModel, 4 x 8 x 16 tokens")
+    assert "112 of 112 attention calls" in headline(summarise(tally))
+    assert second(tally) == (
+        "The pattern shaped 0 of 32 self-attention calls: guides of part strength: self-attention in parts "
+        "(36 x 108 tokens)."
+    )
+
+
+def test_a_pattern_that_shaped_some_names_the_most_frequent_reason():
+    tally = Tally()
+    shaped(tally, 20, fell_back=3, reason="RuntimeError: broken")
+    dense(tally, 8, "512 video tokens, fewer than min_tokens", SPATIAL)
+    dense(tally, 1, "no grid")
+    assert second(tally) == (
+        "The pattern shaped 17 of 29 self-attention calls: 512 video tokens, fewer than min_tokens, and 2 more reasons."
+    )
+    data = summarise(tally).as_dict()["shaping"]
+    assert (data["shaped"], data["covered"], sum(row["calls"] for row in data["reasons"])) == (17, 29, 12)
+
+
+def test_a_pattern_whose_blocks_and_steps_cover_nothing():
+    tally = Tally()
+    add(tally, SELF, 0, "sdpa", 12)
+    assert second(tally) == ""
+    tally.patterned = True
+    assert second(tally) == "The pattern shaped 0 of 12 self-attention calls: none is in its blocks and steps."
+
+
+def test_a_guidance_is_no_pattern():
+    tally = Tally()
+    add(tally, SELF, 0, "sdpa", 12, unshaped=("Spatiotemporal guidance", "no grid"))
+    assert second(tally) == "" and shaping_of(tally) is None
+
+
+def test_why_no_call_was_seen_is_in_the_headline_and_only_there():
+    tally = Tally("WanModel")
+    tally.notes += ["Known to be out of reach: all calls under ar_video.", "Something else."]
+    text = to_text(summarise(tally))
+    assert text.splitlines()[0] == (
+        "WanModel: no attention call was seen. Known to be out of reach: all calls under ar_video."
+    )
+    assert text.count("out of reach") == 1 and text.endswith("Something else.")
+
+
+def test_all_grids_and_windows_are_told():
+    tally = Tally("LTXVModel", None, 4)
+    add(tally, SELF, 0, "sdpa", 1)
+    for grid in ((4, 8, 16), (4, 8, 16), (3, 8, 16)):
+        tally.saw(grid)
+    assert "LTXVModel, 4 x 8 x 16 and 3 x 8 x 16 tokens (time x height x width), 4 steps" in headline(summarise(tally))
+    for window in ((0, 3), (0, 3), (3, 6)):
+        tally.saw((4, 8, 16), window)
+    assert "LTXVModel, 2 windows of 4 x 8 x 16 and 3 x" in headline(summarise(tally))
+    for frames in range(5, 10):
+        tally.saw((frames, 8, 16))
+    text, data = headline(summarise(tally)), summarise(tally).as_dict()
+    assert "5 x 8 x 16 and 4 more tokens" in text and "6 x 8 x 16" not in text
+    assert data["grid"] == [4, 8, 16] and len(data["grids"]) == 7 and data["windows"] == 2
+
+
+@pytest.mark.parametrize("marks, asked, evaluations, words", [
+    (4, 4, 4, "4 steps:"),
+    (4, 4, 7, "4 steps (7 model evaluations):"),
+    (7, 3, 7, "7 steps:"),
+    (5, 3, 9, "5 steps (9 model evaluations):"),
+    (2, 4, 2, "2 steps:"),
+])  # fmt: skip
+def test_steps_are_those_that_were_made(marks, asked, evaluations, words):
+    """Of samplers that tell each part of a step, or evaluate twice; both lines of the report agree."""
+    tally = run(steps=marks)
+    tally.steps, tally.evaluations = asked, evaluations
+    text = to_text(summarise(tally))
+    assert words in text.splitlines()[0] and f"Time: {marks} steps" in text
+
+
+def test_several_runs_are_summed_up():
+    tallies = [make_tally(timed=True), run(timed=True), Tally("WanModel", (1, 2, 3), 2)]
+    shaped(tallies[1], 5)
+    dense(tallies[2], 4, "no grid")
+    tallies[2].notes.append("A note.")
+    reports = [summarise(tally) for tally in tallies]
+    both, data = total(reports), total(reports).as_dict()
+    assert both.calls == sum(report.calls for report in reports) and both.ruled == sum(r.ruled for r in reports)
+    assert both.seconds == pytest.approx(sum(report.seconds for report in reports))
+    assert both.fallbacks == reports[0].fallbacks + reports[1].fallbacks + reports[2].fallbacks
+    assert [lap.step for lap in both.laps] == [1, 2, 3, 4] and both.steps == 20 + 4 + 2 and both.runs == 3
+    assert headline(both).startswith(
+        "LTXVModel and WanModel, 4 x 8 x 16 and 1 x 2 x 3 tokens (time x height x width), 3 runs, 26 steps: "
+    )
+    assert "The pattern shaped 5 of 9 self-attention calls: no grid." in headline(both)
+    assert json.loads(json.dumps(data)) == data and data["runs"] == 3 and both.notes == ("A note.",)
+    draw.draw_report(both)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_summing_up_does_not_depend_on_how_it_is_bracketed(order):
+    reports = [summarise(tally) for tally in (make_tally(True), run(True), make_tally())]
+    one, two, three = (reports[i] for i in order)
+    assert total([total([one, two]), three]) == total([one, two, three]) == total([one, total([two, three])])
+    assert total([one]) is one and total([]) is None
+
+
+def test_summing_up_leaves_the_reports_as_they_are():
+    reports = [summarise(make_tally()), summarise(make_tally())]
+    before = [report.as_dict() for report in reports]
+    assert total(reports).calls == 640 and [report.as_dict() for report in reports] == before
+
+
+def test_a_long_headline_stays_inside_the_picture():
+    tally = Tally("LTXAVModel", (4, 8, 16), 8)
+    dense(tally, 32, "a reason that goes on and on " * 6)
+    add(tally, CROSS, 0, HOST, 80, of=call(512, 77), reason="broken", fell_back=80)
+    picture = draw.draw_report(summarise(tally))
+    margin = picture.crop((picture.width - 8, 0, picture.width, picture.height))
+    assert margin.getcolors() == [(margin.width * margin.height, draw.PAPER)]
