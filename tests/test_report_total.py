@@ -13,7 +13,7 @@ from attention import draw
 from attention.report import headline, summarise, to_text
 from attention.rules import Rule, Shape
 from attention.shaping import shaping_of
-from attention.site import CROSS, SELF, SPATIAL
+from attention.site import CROSS, SELF, SPATIAL, Site
 from attention.tally import Tally
 from attention.total import total
 
@@ -163,3 +163,12 @@ def test_a_long_headline_stays_inside_the_picture():
     picture = draw.draw_report(summarise(tally))
     margin = picture.crop((picture.width - 8, 0, picture.width, picture.height))
     assert margin.getcolors() == [(margin.width * margin.height, draw.PAPER)]
+
+
+def test_calls_that_another_pack_took_are_told_by_its_name():
+    tally = Tally("LTXVModel", (4, 8, 16), 2)
+    tally.patterned = True
+    for _ in range(6):
+        tally.take("ComfyUI-OtherPack", "replaced", Site("LTXV", SELF, 0))
+    add(tally, CROSS, 0, "sdpa", 6)
+    assert second(tally) == "The pattern shaped 0 of 6 self-attention calls: taken by ComfyUI-OtherPack."
