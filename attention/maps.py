@@ -118,10 +118,12 @@ class Watcher(Itself):
 
     def _look(self, incoming: Incoming) -> None:
         options = incoming.kw.get("transformer_options") or {}
-        site, place, _, odd = inspect(incoming, options)
+        site, place, call, odd = inspect(incoming, options)
         row = first_positive(incoming.q.shape[0], options)
         if row is None or SIDES.get(site.role, KEYS) == KEYS:
             return
+        if odd is None and 0 in (call.q_len, call.kv_len):
+            odd = f"it has {call.q_len} queries and {call.kv_len} keys here"
         reason = odd or (place if isinstance(place, str) else _folded(place, options))
         if reason is None:
             tokens = self.query.tokens(place.grid)

@@ -7,7 +7,7 @@ import comfy.samplers
 import torch
 
 from ..attention.maps import Query, Watcher
-from . import _sites
+from . import _sampling, _sites
 from ._host import SLOT
 
 
@@ -28,11 +28,11 @@ def evaluate(model, positive, latent: dict, sigma: float, seed: int, add_noise: 
 
     add_noise: as the sampler does it; without, the latent already holds the noise of this level.
     """
-    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
-    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")) * float(add_noise)
+    latent = _sampling.fitted(model, latent)
+    noise = _sampling.noise_of(latent, seed) * float(add_noise)
     euler, sigmas = comfy.samplers.sampler_object("euler"), torch.tensor([sigma, 0.0])
     return comfy.sample.sample_custom(
-        model, noise, 1.0, euler, sigmas, positive, positive, samples,
+        model, noise, 1.0, euler, sigmas, positive, positive, latent["samples"],
         noise_mask=latent.get("noise_mask"), disable_pbar=True, seed=seed,
     )  # fmt: skip
 
@@ -48,8 +48,7 @@ def check(model, latent: dict, query: Query, blocks: tuple) -> None:
             raise ValueError(
                 f"blocks: {max(first, last or 0)} is not in this model, whose blocks are 0 to {max(known)}."
             )
-    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
-    tokens = _sites.tokens_of_latent(model, samples)
+    tokens = _sites.tokens_of_latent(model, _sampling.fitted(model, latent)["samples"])
     if tokens is not None and tokens.grid is not None:
         query.tokens(tokens.grid)
 

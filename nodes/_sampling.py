@@ -65,6 +65,27 @@ def fresh(seed: int) -> int:
     return (seed + APART) % 2**64
 
 
+def check_noise(noise, latent: dict) -> None:
+    """ValueError with a sentence for noise of another kind or size than the samples of the LATENT `latent`."""
+    made, wanted = ([tuple(part.shape) for part in parts_of(each)] for each in (noise, latent["samples"]))
+    if len(made) != len(wanted) or any(map(_apart, made, wanted)):
+        both = ", which draws noise for the sound too" if len(wanted) > 1 else ""
+        raise ValueError(
+            f"noise: it gives {_kinds(made)}, the latent is {_kinds(wanted)}. Connect RandomNoise{both}, or a latent "
+            "of the noise's size."
+        )
+
+
+def _apart(made: tuple, wanted: tuple) -> bool:
+    return len(made) != len(wanted) or any(a not in (1, b) for a, b in zip(made, wanted))
+
+
+def _kinds(shapes: list[tuple]) -> str:
+    """`video 1 x 128 x 3 x 4 x 5 and sound 1 x 8 x 9 x 16`."""
+    sizes = (" x ".join(map(str, shape)) for shape in shapes)
+    return " and ".join(f"{name} {size}" for name, size in zip(("video", "sound"), sizes))
+
+
 def sigmas_of(model, sampler: str, scheduler: str, steps: int, denoise: float, latent: dict) -> tuple:
     """Noise levels, (steps + 1,), and a line that says where they come from. sampler: its name."""
     family = _sites.family_of(model)

@@ -5,7 +5,7 @@ from comfy_api.latest import io, ui
 
 from ..attention.bench import to_text
 from ..attention.draw import draw_trials
-from . import _host, _images
+from . import _host, _images, _sampling
 
 
 class VideoAttentionBenchmark(io.ComfyNode):
@@ -39,9 +39,11 @@ class VideoAttentionBenchmark(io.ComfyNode):
     @classmethod
     def execute(cls, model, positive, latent, seed) -> io.NodeOutput:
         patched, bench = _host.install_bench(model)
-        samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
-        noise = comfy.sample.prepare_noise(samples, seed)
-        comfy.sample.sample(patched, noise, 1, 1.0, "euler", "simple", positive, positive, samples, seed=seed)
+        latent = _sampling.fitted(model, latent)
+        comfy.sample.sample(
+            patched, _sampling.noise_of(latent, seed), 1, 1.0, "euler", "simple", positive, positive, latent["samples"],
+            noise_mask=latent.get("noise_mask"), seed=seed,
+        )  # fmt: skip
         text = to_text(bench.trials)
         picture = _images.to_image(draw_trials(bench.trials))
         return io.NodeOutput(text, picture, ui=ui.PreviewText(text))

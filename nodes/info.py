@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 
-import comfy.sample
 from comfy_api.latest import io, ui
 
 from ..attention import own
 from ..attention.draw_info import draw_info
 from ..attention.info import examine, to_text
-from . import _images, _sites
+from . import _images, _sampling, _sites
 
 
 class VideoAttentionInfo(io.ComfyNode):
@@ -39,17 +38,14 @@ class VideoAttentionInfo(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, latent=None) -> io.NodeOutput:
-        tokens = None if latent is None else _sites.tokens_of_latent(model, _channels(model, latent))
+        tokens = None
+        if latent is not None:
+            tokens = _sites.tokens_of_latent(model, _sampling.fitted(model, latent)["samples"])
         info = examine(model.model.diffusion_model, _sites.family_of(model), tokens)
         info = replace(info, named=own.sentence(_sites.holders(model).values()))
         text = to_text(info)
         picture = _images.to_image(draw_info(info))
         return io.NodeOutput(text, picture, ui=ui.PreviewText(text))
-
-
-def _channels(model, latent):
-    """An empty latent has the channels of no model in particular; the sampler mends that in the same way."""
-    return comfy.sample.fix_empty_latent_channels(model, latent["samples"])
 
 
 NODES = (VideoAttentionInfo,)

@@ -80,6 +80,7 @@ class VideoAttentionSamplerAdvanced(io.ComfyNode):
         model = guider.model_patcher
         latent = _sampling.fitted(model, latent)
         drawn = noise.generate_noise(latent)
+        _sampling.check_noise(drawn, latent)
         job = Job(model, [], [], 0.0, sampler, sigmas, latent, drawn, noise.seed, guider)
         return _sampled(job, f"Noise levels: {_sampling.levels(sigmas)}.")
 

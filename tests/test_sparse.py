@@ -249,7 +249,6 @@ def test_plans_are_made_once(monkeypatch):
         ({"place": Place((4, 5, 6), 0, KEYS)}, "patterns are for self-attention"),
         ({"place": place_of((4, 5, 6), 1)}, "120 tokens, the place has 121"),
         ({"kv_len": 77}, "patterns are for self-attention"),
-        ({"high_precision": True}, "the model asks for exact attention here"),
         ({"grad": True}, "no gradient"),
         ({"batch": 0}, "empty tensors"),
     ],

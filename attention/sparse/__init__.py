@@ -184,8 +184,6 @@ def refuses(pattern, place: Place, call: Call, block: int = 0) -> str | None:
         return "no query is the video's"
     if call.mask == "dense" and getattr(pattern, "tail", False):
         return "dense mask: a block's mean stands for its tokens to all queries alike"
-    if call.high_precision:
-        return "the model asks for exact attention here"
     if call.grad:
         return "no gradient"
     if 0 in (call.batch, call.heads, call.head_dim):

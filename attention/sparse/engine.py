@@ -85,7 +85,7 @@ class Engine:
             return f"{call.mask} mask"
         if not task.whole and not self.cuts:
             return "a part of the video's queries"
-        if not call.low_precision and not self.exact:
+        if not self.exact and (call.high_precision or not call.low_precision):
             return "the model asks for exact attention here"
         return None
 
