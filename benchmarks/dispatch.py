@@ -12,8 +12,9 @@ from attention import registry
 from attention.moment import MOMENT
 from attention.router import Router
 from attention.rules import GUARD_OFF, Rule
-from attention.site import SELF, SITE, Site, Tag
+from attention.site import CALLER, SELF, SITE, Caller, Site, Tag
 from attention.tally import Tally
+from attention.watch import Watch
 
 from . import host_paths
 
@@ -44,7 +45,7 @@ def ways_of_routing() -> dict[str, Callable]:
     """The host's function as it is first, then the ways through us."""
     q = torch.randn(1, 1, 8, 16)
     router = Router((Rule("sdpa", guard=GUARD_OFF),))
-    options = {SITE: Site("bench", SELF, 0), MOMENT: Tally().moment}
+    options = {SITE: Site("bench", SELF, 0), MOMENT: Tally().moment, CALLER: Caller(live=True)}
     kernel = registry.load("sdpa")
 
     def host(q, k, v, heads, mask=None, skip_reshape=True, skip_output_reshape=True, **kw):
@@ -61,9 +62,13 @@ def ways_of_routing() -> dict[str, Callable]:
 
 def ways_of_publishing(sites) -> dict[str, Callable]:
     """A module called as it is first, then with the hooks that announce its Site."""
-    options = {MOMENT: Tally().moment, **{f"key {n}": n for n in range(HOST_KEYS)}}
+    tally, caller = Tally(), Caller(live=True)
+    options = {MOMENT: tally.moment, CALLER: caller, **{f"key {n}": n for n in range(HOST_KEYS)}}
     bare, told = Attention(), Attention()
-    setattr(told, sites.TAG, Tag(Site("bench", SELF, 0), None, torch.tensor(0)))
+    watch = Watch(told)
+    watch.begin(caller, tally)
+    told.caller = caller
+    setattr(told, sites.TAG, Tag(Site("bench", SELF, 0), None, torch.tensor(0), watch))
     told.register_forward_pre_hook(sites.announce, with_kwargs=True)
     told.register_forward_hook(sites.fall_silent, with_kwargs=True)
     return {
@@ -73,9 +78,12 @@ def ways_of_publishing(sites) -> dict[str, Callable]:
 
 
 class Attention(torch.nn.Module):
-    """Does nothing, so that the hook is all there is to measure."""
+    """Does nothing but what the router does for the hooks, so that they are all there is to measure."""
+
+    caller = Caller()
 
     def forward(self, x, transformer_options=None):
+        self.caller.routed += 1
         return x
 
 

@@ -193,7 +193,8 @@ def _announced(tag: Tag, position: int | None, args, kwargs):
         if options is not None:
             _tell(options, tag)
         return None
-    tag.watch.enter(tag)
+    if tag.watch is not None:
+        tag.watch.enter(tag)
     if options is None:
         return None
     options = {**options, SITE: tag.site}
@@ -212,10 +213,11 @@ def _silenced(module, tag: Tag, position: int | None, args, kwargs) -> None:
     options = kwargs.get(OPTIONS)
     if options is None and position is not None and position < len(args):
         options = args[position]
-    if not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        if options is not None:
+            _tell(options, None)
+    elif tag.watch is not None:
         tag.watch.leave(tag, module, options)
-    elif options is not None:
-        _tell(options, None)
 
 
 def _tell(options, tag: Tag | None) -> None:
