@@ -49,6 +49,7 @@ class Moment(Itself):
 
 
 IDLE = Moment()
+UNKNOWN = Tokens(None)
 
 
 def locate(options: Mapping, q_len: int, kv_len: int, begin: int | None = None) -> tuple[Site, Place | str]:
@@ -62,6 +63,9 @@ def locate(options: Mapping, q_len: int, kv_len: int, begin: int | None = None) 
     elif not site.role:
         site = Site("", guess(q_len, kv_len).role, None, site.own)
     tokens = options.get(MOMENT, IDLE).tokens
+    if site.roles:
+        likely = (tokens or UNKNOWN).likely(site.roles, q_len, kv_len)
+        site = Site(site.family, likely, site.block)
     if tokens is None:
         return site, "nothing is known of this model's tokens"
     role = tokens.role(site.role, q_len, kv_len)

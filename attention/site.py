@@ -37,24 +37,30 @@ class Site(Itself):
     block: index of the transformer block, None when unknown.
     own: the host's holder of the function that the model's file names for this module: `own.function`, None where it
     names none that runs here. None where the host has no such holder.
+    roles: of a block's calls that no module announces, what they may be, the likeliest first; else empty.
     """
 
     family: str
     role: str
     block: int | None = None
     own: object | None = None
+    roles: tuple[str, ...] = ()
 
 
 class Tag(Itself):
     """What a module that makes attention calls carries: its Site, and which positional argument its options are.
 
     number: the Site's place among the model's, as a tensor: torch.compile would make a graph for each number. watch:
-    of the model, see watch.py. routed: how many calls had come to us when the module's began.
+    of the model, see watch.py. routed, heard: how many calls had come to us, and how many modules had been announced,
+    when the module's began. after: of the calls that the block makes next, should no module announce them. inside: of
+    the modules of a block.
     """
 
     def __init__(self, site: Site, position: int | None, number, watch=None):
         self.site, self.position, self.number, self.watch = site, position, number, watch
-        self.routed = 0
+        self.routed = self.heard = 0
+        self.after: Tag | None = None
+        self.inside: tuple[Tag, ...] = ()
 
 
 class Caller(Itself):
@@ -62,15 +68,15 @@ class Caller(Itself):
 
     A traced hook may not copy the options to add a Site: the graph would look each of today's keys up, KeyError once
     one is gone. live: whether an evaluation is on; a cleared model keeps a Caller for the graphs that look it up.
-    fresh: whether it was made for one evaluation alone.
-    routed: attention calls that came to a router of ours. above: the Record of a call that such a router has just
-    passed on to another pack's override, which may ask a router below it.
+    fresh: whether it was made for one evaluation alone. routed: attention calls that came to a router of ours. heard:
+    modules that were announced. above: the Record of a call that such a router has just passed on to another pack's
+    override, which may ask a router below it.
     """
 
     def __init__(self, live: bool = False, fresh: bool = False):
         self.live, self.fresh = live, fresh
         self.tag: Tag | None = None
-        self.routed = 0
+        self.routed = self.heard = 0
         self.above = None
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from .owner import OTHER, chained, is_ours, owner, set_by_host
 from .router import Router
 from .rules import format_blocks
 from .tally import TAKEN, Taken, Tally
+from .tokens import BOTH, SIDES
 
 OURS = "Video Attention's nodes"
 ON_TOP, REPLACED, REPLACED_BY_HOST, STEPS = "on top", "replaced", "replaced by the host", "in these steps"
@@ -77,6 +79,24 @@ def _calls(roles: Counter, total: Counter) -> str:
         return f"The {calls} {role}-attention call{'s' if calls > 1 else ''}"
     parts = ", ".join(f"{count} {role}" for role, count in roles.most_common())
     return f"{calls} of {every} attention calls ({parts})"
+
+
+def untold(tally: Tally, known: bool) -> tuple[str, ...]:
+    """How many calls some rules left alone since nothing tells whose these calls are. known: the model's family is."""
+    rules: dict[str, None] = {}
+    calls = 0
+    for key, record in tuple(tally.records.items()):
+        site = record.site
+        if key[0] == TAKEN or site.block is not None or not record.answered:
+            continue
+        left = [r for r in key[0].rules if (r.blocks or (known and r.kind)) and replace(r, blocks=()).covers(site)]
+        left = [r for r in left if r.shape is None or SIDES.get(site.role) == BOTH]
+        rules |= dict.fromkeys(rule.label for rule in left)
+        calls += record.answered if left else 0
+    if not calls:
+        return ()
+    whose = "told nothing of themselves, as those of a second model without these nodes" if known else "told no block"
+    return (f"{calls} attention call{'s' if calls > 1 else ''} {whose}, and were left alone by: {', '.join(rules)}.",)
 
 
 def unreached(tally: Tally, top: Router, routers: tuple[Router, ...]) -> tuple[str, ...]:

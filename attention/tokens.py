@@ -6,7 +6,18 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import prod
 
-from .site import AUDIO_VIDEO, CROSS, IMAGE, SELF, SPATIAL, TEMPORAL, VIDEO_AUDIO
+from .site import (
+    AUDIO_SELF,
+    AUDIO_VIDEO,
+    CROSS,
+    IMAGE,
+    POSE_SELF,
+    SELF,
+    SPATIAL,
+    TEMPORAL,
+    TEXT,
+    VIDEO_AUDIO,
+)
 
 Grid = tuple[int, int, int]
 
@@ -14,6 +25,8 @@ BOTH, QUERIES, KEYS = "both", "queries", "keys"
 # On which side of a call the video's tokens are.
 SIDES = dict.fromkeys((SELF, SPATIAL, TEMPORAL), BOTH)
 SIDES |= dict.fromkeys((CROSS, IMAGE, VIDEO_AUDIO), QUERIES) | {AUDIO_VIDEO: KEYS}
+# Roles of calls with as many queries as keys.
+SAME = (SELF, SPATIAL, TEMPORAL, AUDIO_SELF, POSE_SELF, TEXT)
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,27 @@ class Tokens:
             if role == announced and q_len == length and (role != SELF or kv_len == length):
                 return there
         return next((r for r, length in self.keys if role == CROSS and length == kv_len), role)
+
+    def likely(self, roles: tuple[str, ...], q_len: int, kv_len: int) -> str:
+        """Which of these roles a call of these lengths has, the first that fits; by equal lengths where none does."""
+        fitting = next((role for role in roles if self._fits(role, q_len, kv_len)), None)
+        same = q_len == kv_len
+        return fitting or next((r for r in roles if (r in SAME) == same), SELF if same else CROSS)
+
+    def _fits(self, role: str, q_len: int, kv_len: int) -> bool:
+        if self.grid is None:
+            return False
+        if role in (SPATIAL, TEMPORAL):
+            return q_len == kv_len and isinstance(self.place(role, q_len, kv_len), Place)
+        queries, keys = (isinstance(self._place_in(length, BOTH), Place) for length in (q_len, kv_len))
+        side = SIDES.get(role)
+        if side == BOTH:  # in parts too: some of the queries, all of the keys
+            return keys and q_len <= kv_len
+        if side == QUERIES:
+            return queries and not keys
+        if side == KEYS:
+            return keys and not queries
+        return not queries and not keys and (role in SAME) == (q_len == kv_len)
 
     def place(self, role: str, q_len: int, kv_len: int, begin: int | None = None) -> Place | str:
         """Where the video is in a call of that role and those lengths, or why that cannot be told.

@@ -25,35 +25,59 @@ class Watch:
 
     def begin(self, caller: Caller, tally: Tally | None) -> None:
         """A model evaluation begins. tally: None where nobody counts."""
-        self.caller, self.tally = (None, None) if tally is None else (caller, tally)
+        self.caller, self.tally = caller, tally
 
     def enter(self, tag: Tag) -> None:
         """An announced module is called."""
         if self.caller is not None:
+            self.caller.heard += 1
             tag.routed = self.caller.routed
 
     def leave(self, tag: Tag, module: object, options: Mapping | None) -> None:
         """It is done. options: the host's, as that call had them."""
-        if self.caller is not None and self.caller.routed == tag.routed:
+        caller = self.caller
+        if caller is None:
+            return
+        caller.tag = tag.after
+        if caller.routed == tag.routed and self.tally is not None:
             self.missed(tag.site, module, options or {})
 
-    def missed(self, site: Site, module: object, options: Mapping) -> None:
-        """A module made no call that came to us."""
+    def enter_block(self, tag: Tag) -> None:
+        """A block is called."""
+        caller = self.caller
+        if caller is not None:
+            tag.routed, tag.heard, caller.tag = caller.routed, caller.heard, tag
+
+    def leave_block(self, tag: Tag, block: object, options: Mapping | None) -> None:
+        """It is done: unless its attention was announced or came to us, somebody else did it."""
+        caller = self.caller
+        if caller is None:
+            return
+        caller.tag = None
+        if (caller.routed, caller.heard) == (tag.routed, tag.heard) and self.tally is not None:
+            site, options = tag.inside[0].site, options or {}
+            patches = options.get("patches_replace", {}).get("dit", {})
+            self.missed(site, block, options, patches.get(("double_block", site.block)))
+
+    def missed(self, site: Site, module: object, options: Mapping, instead: Callable | None = None) -> None:
+        """A module made no call that came to us. instead: what the host was told to call in the place of a block."""
         override = options.get(SLOT)
-        key = site, id(override)
+        key = site, module, id(override)
         if key not in self._known:
             # The override is kept with it: another one shall not get its number.
-            self._known[key] = *self._taker(module, override), override
+            self._known[key] = *self._taker(module, override, instead), override
         who, how, _ = self._known[key]
         if who is not None:
             self.tally.take(who, how, site if site.role else None)
 
-    def _taker(self, module: object, override: Callable | None) -> tuple[str | None, str]:
+    def _taker(self, module: object, override: Callable | None, instead) -> tuple[str | None, str]:
+        changed = patched_by(module) if instead is None else owner(instead)
+        if instead is not None:
+            return changed, taken.MODULE
         if override is None:
             return patched_by(self.model) or taken.NOBODY, taken.BARE
         if taken.foreign(override):
             return owner(override), taken.how(override, self.tally.at_start)
-        changed = patched_by(module)
         if changed is not None:
             return changed, taken.MODULE
         return (taken.NOBODY, taken.UNKNOWN) if isinstance(override, taken.Router) else (None, "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from types import MethodType
 
 import torch
@@ -18,10 +17,11 @@ from ..attention.opaque import OPTIONS
 from ..attention.site import CALLER, SITE, Caller, Site, Tag
 from ..attention.tokens import Tokens
 from ..attention.watch import Watch
+from . import _tags
+from ._tags import TAG, options_of, position, tell
 
 KEY = "video_attention.sites"
 HOOKS = "_video_attention_hooks"
-TAG = "_video_attention_tag"
 # Newer hosts keep in it the function that a model's file names for the module around it.
 OWN = "comfy_attention"
 
@@ -85,14 +85,16 @@ def publish(patcher) -> None:
     sites += [(module, Site("", "", None, own)) for module, own in owners(model) if module not in reached]
     if family is None and not sites:
         return
-    watch = Watch(model)
-    lay_out = _lay_out(family, tuple(site for _, site in sites), watch)
-    hooks = [model.register_forward_pre_hook(lay_out, with_kwargs=True)]
+    watch, hooks = Watch(model), []
     for number, (module, site) in enumerate(sites):
-        setattr(module, TAG, Tag(site, _position(module.forward), torch.tensor(number), watch))
+        setattr(module, TAG, Tag(site, position(module.forward), torch.tensor(number), watch))
         hooks.append(module.register_forward_pre_hook(announce, with_kwargs=True))
         hooks.append(module.register_forward_hook(fall_silent, with_kwargs=True))
         hooks += [told(module, name) for name in methods if hasattr(module, name)]
+    blocks = [module for module, site in sites if site.block is not None]
+    between, more = _tags.tag_blocks(model, blocks, len(sites), watch)
+    lay_out = _lay_out(family, (*(site for _, site in sites), *between), watch)
+    hooks += [*more, model.register_forward_pre_hook(lay_out, with_kwargs=True)]
     setattr(model, HOOKS, hooks)
 
 
@@ -120,8 +122,7 @@ def remove(patcher) -> None:
         hook.remove()
     if hasattr(model, HOOKS):
         delattr(model, HOOKS)
-        for module in model.modules():
-            vars(module).pop(TAG, None)
+        _tags.remove(model)
 
 
 class Replaced:
@@ -155,27 +156,21 @@ def _telling(function):
 
 
 def _around(function, signature, skipped: int = 0):
-    position = _position(signature, skipped)
+    where = position(signature, skipped)
 
     @functools.wraps(function)
     def telling(module, *args, **kwargs):
         tag = getattr(module, TAG, None)
         if tag is None:  # someone kept this method beyond our run
             return function(module, *args, **kwargs)
-        changed = _announced(tag, position, args, kwargs)
+        changed = _announced(tag, where, args, kwargs)
         if changed is not None:
             args, kwargs = changed
         output = function(module, *args, **kwargs)
-        _silenced(module, tag, position, args, kwargs)
+        _silenced(module, tag, where, args, kwargs)
         return output
 
     return telling
-
-
-def _position(function, skipped: int = 0) -> int | None:
-    """Which positional argument the options are, should they come as one. skipped: arguments not counted, as self."""
-    names = list(inspect.signature(function).parameters)[skipped:]
-    return names.index(OPTIONS) if OPTIONS in names else None
 
 
 def announce(module, args, kwargs):
@@ -184,46 +179,33 @@ def announce(module, args, kwargs):
     return _announced(tag, tag.position, args, kwargs)
 
 
-def _announced(tag: Tag, position: int | None, args, kwargs):
-    options = kwargs.get(OPTIONS)
-    where = None if options is not None else position
-    if where is not None:
-        options = args[where] if where < len(args) else None
+def _announced(tag: Tag, where: int | None, args, kwargs):
+    options = options_of(where, args, kwargs)
     if torch.compiler.is_compiling():
-        if options is not None:
-            _tell(options, tag)
+        tell(options, tag)
         return None
     if tag.watch is not None:
         tag.watch.enter(tag)
     if options is None:
         return None
     options = {**options, SITE: tag.site}
-    if where is None:
+    if kwargs.get(OPTIONS) is not None:
         return args, {**kwargs, OPTIONS: options}
     return (*args[:where], options, *args[where + 1 :]), kwargs
 
 
 def fall_silent(module, args, kwargs, output):
-    """Hook behind a tagged module: where nothing was copied, what is called next must not have this Site."""
+    """Hook behind a tagged module: what is called next must not have this Site."""
     tag = getattr(module, TAG)
     _silenced(module, tag, tag.position, args, kwargs)
 
 
-def _silenced(module, tag: Tag, position: int | None, args, kwargs) -> None:
-    options = kwargs.get(OPTIONS)
-    if options is None and position is not None and position < len(args):
-        options = args[position]
+def _silenced(module, tag: Tag, where: int | None, args, kwargs) -> None:
+    options = options_of(where, args, kwargs)
     if torch.compiler.is_compiling():
-        if options is not None:
-            _tell(options, None)
+        tell(options, tag.after)
     elif tag.watch is not None:
         tag.watch.leave(tag, module, options)
-
-
-def _tell(options, tag: Tag | None) -> None:
-    caller = options.get(CALLER)
-    if caller is not None:
-        caller.tag = tag
 
 
 def _lay_out(family: Family | None, sites: tuple[Site, ...] = (), watch: Watch | None = None):

@@ -87,7 +87,7 @@ def is_compiled(patcher) -> bool:
 def missing(tally: Tally, options: dict, family: Family | None, model) -> list[str]:
     """What a run's report says of attention that we did not see. options: the host's. model: its diffusion model."""
     top = options.get(SLOT)
-    notes = [*taken.sentences(tally)]
+    notes = [*taken.sentences(tally), *taken.untold(tally, family is not None and not family.unsupported)]
     if tally.records and isinstance(top, Router):
         routers = tuple(r for r in options[ROUTERS].members if r not in options[MOMENT].off)
         notes += taken.unreached(tally, top, routers)

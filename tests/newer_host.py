@@ -182,3 +182,47 @@ def sampler_of_bleh(steps, delegates: bool = False):
     return comfy.samplers.KSAMPLER(
         lambda model, *args, **kwargs: inner.sampler_function(Wrapped(model), *args, **kwargs)
     ), took
+
+
+# What runs instead of a block's own attention, in `block_attention` below.
+_INSTEAD: list = []
+
+
+def forward_of_block(self, x, t_emb, mod_segments, rope_freqs, transformer_options={}, attention=None):  # noqa: B006
+    """DiTBlock.forward of the newer MiniMax-H3: `attention` stands in for the block's own module, if given."""
+    from comfy.ldm.minimax.model import _mod_gate, _mod_scale_shift
+
+    attention = attention or (_INSTEAD[-1] if _INSTEAD else self.attn)
+    shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = self.adaln_proj(t_emb)
+    h = _mod_scale_shift(self.norm1(x), shift_msa, scale_msa, mod_segments)
+    x = _mod_gate(
+        x, gate_msa, attention(h, rope_freqs=rope_freqs, transformer_options=transformer_options), mod_segments
+    )
+    h = _mod_scale_shift(self.norm2(x), shift_mlp, scale_mlp, mod_segments)
+    return _mod_gate(x, gate_mlp, self.mlp(h), mod_segments)
+
+
+def block_attention(model, blocks):
+    """(a clone whose blocks get other attention by block patches, the blocks that did), as Model Sparse Attention does
+    for MiniMax-H3: `block.attn` is never called. Needs `forward_of_block`."""
+    took, patched = [], model.clone()
+
+    def make(index, attn):
+        def attention(h, rope_freqs=None, transformer_options=None):
+            took.append(index)
+            return type(attn).forward(attn, h, rope_freqs)
+
+        def block_patch(args, extra):
+            _INSTEAD.append(attention)
+            try:
+                return extra["original_block"]({**args, "attention": attention})
+            finally:
+                _INSTEAD.pop()
+
+        block_patch.__module__ = "/ComfyUI/comfy_extras/nodes_sparse_attention"
+        return block_patch
+
+    for index in blocks:
+        attn = patched.model.diffusion_model.blocks[index].attn
+        patched.set_model_patch_replace(make(index, attn), "dit", "double_block", index)
+    return patched, took

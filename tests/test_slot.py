@@ -8,7 +8,14 @@ import logging
 
 import pytest
 import torch
-from newer_host import attention_exact, sampler_of_bleh, set_model_optimized_attention, sparse_attention
+from newer_host import (
+    attention_exact,
+    block_attention,
+    forward_of_block,
+    sampler_of_bleh,
+    set_model_optimized_attention,
+    sparse_attention,
+)
 from tiny import plain as plain_cases
 from tiny.case import parts, sample
 
@@ -211,3 +218,23 @@ def test_a_class_of_another_pack_whose_attention_asks_nobody(lab, monkeypatch):
 def test_nothing_is_said_where_nothing_is_taken(lab, warned):
     report = lab.report(lab.sample(lab.backend(role="cross")))
     assert not report.notes and not warned()
+
+
+@pytest.mark.parametrize("blocks", [(1,), (0, 1)])
+def test_blocks_whose_attention_is_swapped_by_a_block_patch(pack, inference, monkeypatch, warned, blocks):
+    """As Model Sparse Attention on MiniMax-H3: the module is not even called."""
+    from comfy.ldm.minimax.model import DiTBlock
+
+    monkeypatch.setattr(DiTBlock, "forward", forward_of_block)
+    case = PLAIN["MiniMax-H3"]
+    truth = sample(case.build(), case, steps=2)
+    ours = pack.nodes._host.install(case.build(), pack.attention.rules.Rule("sdpa"))
+    model, took = block_attention(ours, blocks)
+    out = sample(model, case, steps=2)
+    report = pack.nodes._runs.find(out)
+    for mine, theirs in zip(parts(out), parts(truth), strict=True):
+        assert (mine - theirs).norm() <= 1e-4 * theirs.norm()
+    assert len(took) == 2 * len(blocks) and report.calls == 2 * BLOCKS and report.ruled == report.calls - len(took)
+    assert next(row.blocks for row in report.rows if row.used == SPARSE) == set(blocks)
+    (note,) = report.notes
+    assert f"taken by {SPARSE} in blocks {'0-1' if len(blocks) > 1 else '1'}, which runs" in note and warned()
