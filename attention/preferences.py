@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
+from .grid import RASTER
+from .patterns import AdaptiveBlocks
 from .plan import MAX_STEPS, BadPlan, Candidate, Plan, Step
 from .registry import HOST
 from .rules import Rule, format_blocks
@@ -24,6 +26,8 @@ MAX_BYTES = 4096
 # This pack's name of a kernel -> the host's.
 NAMES = {"comfy-kitchen int8": "comfy_kitchen_int8"}
 BACKENDS = {name: backend for backend, name in NAMES.items()}
+# The host's name of adaptive blocks, with their tau.
+SOL = "comfy_kitchen_sol"
 # (name of a module, role, block).
 Places = Iterable[tuple[str, str, int]]
 
@@ -33,37 +37,46 @@ def entries_of(plan: Plan, places: Places) -> tuple[dict[str, torch.Tensor], lis
 
     places: the attention modules of the plan's model.
     """
-    chosen: dict[str, set] = {}
+    chosen: dict[str, list] = {}
     left: dict[tuple[str, str], list[int]] = {}
     for name, role, block in places:
-        kernel, reason = _kernel_for(plan, Site("", role, block))
-        chosen.setdefault(name, set()).add(kernel)
+        choices, reason = _choices_for(plan, Site("", role, block))
+        chosen.setdefault(name, []).append(choices)
         if reason:
             left.setdefault((role, reason), []).append(block)
     said = [f"{role}, blocks {format_blocks(blocks)}: {reason}." for (role, reason), blocks in left.items()]
-    mixed = [name for name, kernels in chosen.items() if len(kernels) > 1 and kernels - {None}]
+    mixed = [name for name, each in chosen.items() if any(one != each[0] for one in each)]
     if mixed:
         said.append(f"{mixed[0]} makes calls of several roles, for which the plan differs: left out.")
-    clear = {name: kernels.pop() for name, kernels in chosen.items() if len(kernels) == 1}
-    return {f"diffusion_model.{n}{SUFFIX}": encode([{"attention": k}]) for n, k in clear.items() if k}, said
+    clear = {name: each[0] for name, each in chosen.items() if name not in mixed and each[0]}
+    return {f"diffusion_model.{name}{SUFFIX}": encode(choices) for name, choices in clear.items()}, said
 
 
-def _kernel_for(plan: Plan, site: Site) -> tuple[str | None, str]:
-    """(The host's name of the kernel that the plan puts there, or None, and why a file cannot say what it puts)."""
+def _choices_for(plan: Plan, site: Site) -> tuple[list[dict], str]:
+    """(What the plan puts there as an entry has it, and why a file cannot say it)."""
     steps = {step.rule(): step for step in plan.steps if step.rule().covers(site)}
     shapes = _deciding([rule for rule in steps if rule.kind == "shape"])
     dense = _deciding([rule for rule in steps if rule.kind == ""])
     rules = shapes if shapes and shapes[0].always else shapes + dense
     if not rules:
-        return None, ""
+        return [], ""
     last, what = rules[-1], steps[rules[-1]].candidate.name
     if len(rules) > 1 or not last.always:
-        return None, f"{what} in some of the steps alone, a file names one kernel for all of them"
+        return [], f"{what} in some of the steps alone, a file names one kernel for all of them"
     if last.kind == "shape":
-        return None, f"{what} is a pattern that plain ComfyUI does not have"
+        found = _sol(last.shape.pattern)
+        # What the host takes where it cannot run the first.
+        below = [{"attention": NAMES[rule.backend]} for rule in dense[-1:] if rule.always and rule.backend in NAMES]
+        return ([found, *below], "") if found else ([], f"{what}: plain ComfyUI has no such pattern")
     if last.backend not in NAMES and last.backend != HOST:
-        return None, f"no file can name {what}"
-    return NAMES.get(last.backend), ""
+        return [], f"no file can name {what}"
+    return ([{"attention": NAMES[last.backend]}] if last.backend in NAMES else []), ""
+
+
+def _sol(pattern) -> dict | None:
+    """The host's name of a pattern; it cuts blocks in raster order and always adds the means of the others."""
+    same = isinstance(pattern, AdaptiveBlocks) and pattern == AdaptiveBlocks(pattern.tau, RASTER, True)
+    return {"attention": SOL, "tau": pattern.tau} if same else None
 
 
 def _deciding(rules: list[Rule]) -> list[Rule]:
@@ -81,24 +94,22 @@ def plan_of(blank: Plan, entries: Mapping[str, torch.Tensor], places: Places) ->
     named = {_module_of(key): decode(key, tensor) for key, tensor in entries.items() if key.endswith(SUFFIX)}
     if not named or len(named) > MAX_STEPS:
         raise BadPlan(f"plan: the file has {len(named)} entries {SUFFIX}, not 1 to {MAX_STEPS}.")
-    found: dict[tuple[str, str], set[int]] = {}
+    found: dict[tuple[str, Candidate], set[int]] = {}
     odd: dict[str, int] = {}
     here = list(places)
     for name, role, block in here:
-        backend, unknown = _backend_of(named.get(name, []))
-        if backend:
-            found.setdefault((role, backend), set()).add(block)
+        candidates, unknown = _candidates_of(named.get(name, []), role)
+        for candidate in candidates:
+            found.setdefault((role, candidate), set()).add(block)
         for word in unknown:
             odd[word] = odd.get(word, 0) + 1
-    said = [
-        f"{word} in {count} places: this pack has no kernel that is the same, left out." for word, count in odd.items()
-    ]
+    said = [f"{word} in {n} places: this pack has no kernel that is the same, left out." for word, n in odd.items()]
     lost = len(named.keys() - {name for name, _, _ in here})
     if lost:
         said.append(f"{lost} of {len(named)} entries are for modules that this pack does not find in this model.")
     steps = [
-        Step(Candidate(backend), role, span, 0.0, 1.0, 0.0, None, None, 0.0, 0.0)
-        for (role, backend), blocks in sorted(found.items(), key=lambda pair: ROLES.index(pair[0][0]))
+        Step(candidate, role, span, 0.0, 1.0, 0.0, None, None, 0.0, 0.0)
+        for (role, candidate), blocks in sorted(found.items(), key=lambda pair: ROLES.index(pair[0][0]))
         for span in _spans(sorted(blocks))
     ]  # fmt: skip
     return Plan(**{**vars(blank), "sampling": "read from a file's preferences", "steps": tuple(steps)}), said
@@ -109,15 +120,24 @@ def _module_of(key: str) -> str:
     return key.removeprefix(prefix).removesuffix(SUFFIX)
 
 
-def _backend_of(choices: list[dict]) -> tuple[str | None, list[str]]:
-    """(The first kernel of this pack among the choices, or None, and those before it that it does not have)."""
-    before = []
+def _candidates_of(choices: list[dict], role: str) -> tuple[list[Candidate], list[str]]:
+    """(What this pack has of the choices, up to the first that any GPU may be able to run, and what it does not have).
+
+    A pattern is no obstacle to the kernel after it, which runs where the pattern cannot: so it is in the host.
+    """
+    found, unknown = [], []
     for choice in choices:
         if choice["attention"] in BACKENDS:
-            return BACKENDS[choice["attention"]], before
+            return [*found, Candidate(BACKENDS[choice["attention"]])], unknown
+        tau = choice.get("tau", 1.0)
+        if choice["attention"] == SOL and type(tau) in (int, float) and 0.1 <= tau <= 100 and not found:
+            candidate = Candidate(pattern=AdaptiveBlocks(float(tau), RASTER, True))
+            if candidate.fits(role):
+                found.append(candidate)
+                continue
         bound = "".join(f", {key} {value}" for key, value in choice.items() if key != "attention")
-        before.append(f"{choice['attention']}{bound}"[:80])
-    return None, before
+        unknown.append(f"{choice['attention']}{bound}"[:80])
+    return found, unknown
 
 
 def _spans(blocks: list[int]) -> list[tuple[int, int]]:

@@ -115,6 +115,23 @@ CHOICES = {
         ],
         lambda mass, token_order, tail, refresh=1: patterns.MassBlocks(mass, token_order, tail, refresh),
     ),
+    patterns.AdaptiveBlocks.name: (
+        [
+            io.Float.Input(
+                "tau",
+                default=1.0,
+                min=0.1,
+                max=10.0,
+                step=0.1,
+                tooltip="Key blocks are kept whose score stands out by so many standard deviations. More is faster and "
+                "less exact.",
+            ),
+            _order(),
+            _tail(),
+            _refresh(),
+        ],
+        lambda tau, token_order, tail, refresh=1: patterns.AdaptiveBlocks(tau, token_order, tail, refresh),
+    ),
 }
 REPLACE = "replace"
 COMBINE = {REPLACE: None, "union": patterns.Union, "intersection": patterns.Intersection}

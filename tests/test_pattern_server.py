@@ -34,6 +34,7 @@ PATTERNS = {
     "radial": {"keep": 50.0, "time": 1, "first_frame": True},
     "top blocks": {"keep": 40.0, "token_order": "hilbert", "tail": True, "refresh": 2},
     "blocks by mass": {"mass": 50.0, "token_order": "morton", "tail": True, "refresh": 1},
+    "adaptive blocks": {"tau": 0.5, "token_order": "raster", "tail": True, "refresh": 1},
 }
 
 

@@ -169,7 +169,9 @@ def test_density_and_flops():
 
 
 @pytest.mark.parametrize("tokens", [1, 63, 64, 65, 200, 512])
-@pytest.mark.parametrize("pattern", [p.TopBlocks(keep=25), p.MassBlocks(mass=50), p.MassBlocks(mass=100)])
+@pytest.mark.parametrize(
+    "pattern", [p.TopBlocks(keep=25), p.MassBlocks(mass=50), p.MassBlocks(mass=100), p.AdaptiveBlocks(tau=0.4)]
+)
 def test_selected_blocks(pattern, tokens):
     torch.manual_seed(tokens)
     q, k = torch.randn(2, 1, 3, tokens, 8)
@@ -184,6 +186,9 @@ def test_selected_blocks(pattern, tokens):
             own = {j for j in range(keys) if j // 2 == i}
             if isinstance(pattern, p.TopBlocks):
                 wanted = set(score.argsort(descending=True)[: -(-keys * 25 // 100)].tolist())
+            elif isinstance(pattern, p.AdaptiveBlocks):
+                least = score.mean() + 0.4 * score.std(correction=0)
+                wanted = {j for j in range(keys) if score[j] > least}
             else:
                 weight = (score + torch.tensor([part.shape[2] for part in parts]).float().log()).softmax(0)
                 wanted, total = set(), 0.0
@@ -211,7 +216,7 @@ def test_a_block_mask_is_symmetric_under_its_order(grid, order):
 
 
 def test_table_is_complete():
-    assert len({pattern.name for pattern in p.TABLE}) == len(p.TABLE) == 11
+    assert len({pattern.name for pattern in p.TABLE}) == len(p.TABLE) == 12
     made = [pattern((p.Spatial(),)) if pattern in (p.Union, p.Intersection) else pattern() for pattern in p.TABLE]
     for pattern in made:
         assert hash(pattern) == hash(type(pattern)(*pattern.__dict__.values()))

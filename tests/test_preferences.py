@@ -50,10 +50,11 @@ def test_a_kernel_that_the_host_has():
     [
         (step("sage"), "no file can name sage"),
         (step(start=0.25), "in some of the steps alone"),
-        (step(pattern=patterns.Spatial()), "spatial is a pattern that plain ComfyUI does not have"),
+        (step(pattern=patterns.Spatial()), "spatial: plain ComfyUI has no such pattern"),
+        (step(pattern=patterns.AdaptiveBlocks(1.0, "tile", True)), "plain ComfyUI has no such pattern"),
         (step(pattern=patterns.Spatial(), end=0.5), "in some of the steps alone"),
     ],
-    ids=["kernel", "steps", "pattern", "pattern in steps"],
+    ids=["kernel", "steps", "pattern", "blocks in another order", "pattern in steps"],
 )
 def test_what_cannot_be_said(later, reason):
     """Nothing is written for a module of which a file would say something else than the plan."""
@@ -78,6 +79,19 @@ def test_a_module_with_calls_of_two_roles():
     assert not found and "several roles" in said[0]
 
 
+SOL = patterns.AdaptiveBlocks(1.3, "raster", True)
+
+
+def test_adaptive_blocks_and_what_runs_where_they_cannot():
+    found, said = entries(step(blocks=(0, 1)), step(pattern=SOL, blocks=(1, 2)))
+    sol, int8 = {"attention": "comfy_kitchen_sol", "tau": 1.3}, {"attention": "comfy_kitchen_int8"}
+    want = {KEYS.format(0, "self"): [int8], KEYS.format(1, "self"): [sol, int8], KEYS.format(2, "self"): [sol]}
+    assert named(found) == want and said == []
+    read, said = preferences.plan_of(BLANK, found, PLACES)
+    assert set(read.steps) == {step(blocks=(0, 1)), step(pattern=SOL, blocks=(1, 2))} and said == []
+    assert named(preferences.entries_of(read, PLACES)[0]) == want
+
+
 def test_back_and_forth():
     steps = (step(blocks=(0, 1)), step(blocks=(3, 3)), step(role="cross", blocks=(1, 2)))
     found, _ = entries(*steps)
@@ -89,19 +103,23 @@ def test_back_and_forth():
 @pytest.mark.parametrize("prefix", ["", "diffusion_model.", "model.diffusion_model."])
 def test_what_others_write(prefix):
     """A turbo LoRA or a checkpoint: one choice instead of a list, choices that this pack does not have, other keys."""
-    sol = [{"attention": "comfy_kitchen_sol", "tau": 1.3}, {"attention": "comfy_kitchen_int8"}]
+    int8, odd = {"attention": "comfy_kitchen_int8"}, {"attention": "sol", "tau": 2}
     given = {
-        f"{prefix}blocks.0.self.comfy_attention.config": preferences.encode({"attention": "comfy_kitchen_int8"}),
-        f"{prefix}blocks.1.self.comfy_attention.config": preferences.encode(sol),
-        f"{prefix}blocks.2.self.comfy_attention.config": preferences.encode(sol[:1]),
-        f"{prefix}refiner.attn.comfy_attention.config": preferences.encode(sol[1:]),
+        f"{prefix}blocks.0.self.comfy_attention.config": preferences.encode(int8),
+        f"{prefix}blocks.1.self.comfy_attention.config": preferences.encode([odd, int8]),
+        f"{prefix}blocks.2.self.comfy_attention.config": preferences.encode([odd]),
+        f"{prefix}blocks.2.cross.comfy_attention.config": preferences.encode([{"attention": "comfy_kitchen_sol"}]),
+        f"{prefix}blocks.3.self.comfy_attention.config": preferences.encode([{"attention": "comfy_kitchen_sol"}]),
+        f"{prefix}refiner.attn.comfy_attention.config": preferences.encode([int8]),
         f"{prefix}blocks.0.self.q.lora_A.weight": torch.zeros(2, 2),
     }
     read, said = preferences.plan_of(BLANK, given, PLACES)
-    assert read.steps == (step(blocks=(0, 1)),)
+    default = patterns.AdaptiveBlocks(1.0, "raster", True)
+    assert read.steps == (step(blocks=(0, 1)), step(pattern=default, blocks=(3, 3)))
     assert said == [
-        "comfy_kitchen_sol, tau 1.3 in 2 places: this pack has no kernel that is the same, left out.",
-        "1 of 4 entries are for modules that this pack does not find in this model.",
+        "sol, tau 2 in 2 places: this pack has no kernel that is the same, left out.",
+        "comfy_kitchen_sol in 1 places: this pack has no kernel that is the same, left out.",
+        "1 of 6 entries are for modules that this pack does not find in this model.",
     ]
 
 

@@ -23,12 +23,14 @@ NA3D = [
     for (grid, (frames, height, width)), dim in zip(((g, w) for g in GRIDS for w in WINDOWS), (16, 32, 64, 128) * 4)
 ] + [{"grid": (3, 5, 6), "frames": 2, "height": 40.0, "width": 70.0, "dim": 32, "scale": 0.3}]
 FEW, MANY, ALL = (["top blocks", {"keep": keep, "tail": True}] for keep in (20.0, 50.0, 99.99))
+STANDING_OUT = ["adaptive blocks", {"tau": 1.0, "tail": True}]
 CUT = ["top blocks", {"keep": 20.0, "tail": False}]
 LIKE_A_VIDEO = {
     "no sinks": {"pattern": FEW, "grid": (4, 16, 16), "dim": 128, "sinks": 0},
     "sinks": {"pattern": FEW, "grid": (4, 16, 16), "dim": 128, "sinks": 7},
     "head size 64": {"pattern": MANY, "grid": (4, 16, 16), "dim": 64, "sinks": 7},
     "ragged": {"pattern": FEW, "grid": (5, 15, 13), "dim": 128, "sinks": 70},
+    "adaptive": {"pattern": STANDING_OUT, "grid": (4, 16, 16), "dim": 128, "sinks": 7},
     "no tail": {"pattern": CUT, "grid": (4, 16, 16), "dim": 128, "sinks": 7},
 }
 # Every block is kept, so random numbers must come out as dense: a token put wrongly, or padding seen, would show.

@@ -36,6 +36,7 @@ PATTERNS = (
     p.TopBlocks(keep=40, order="raster"),
     p.MassBlocks(mass=40, order="hilbert"),
     p.TopBlocks(keep=60, by_heads=(60, 15)),
+    p.AdaptiveBlocks(tau=0.3),
     p.Union((p.Spatial(), p.Temporal())),
     p.Intersection((p.Radial(step=1), p.Neighbourhood(frames=4))),
 )
@@ -202,7 +203,7 @@ def test_scratch_is_bounded(pattern, engine, monkeypatch):
 
 
 @pytest.mark.parametrize("order", ["raster", "tile"])
-@pytest.mark.parametrize("make", [p.TopBlocks, p.MassBlocks], ids=lambda make: make.name)
+@pytest.mark.parametrize("make", [p.TopBlocks, p.MassBlocks, p.AdaptiveBlocks], ids=lambda make: make.name)
 def test_a_tail_counts_blocks_by_their_means(make, order):
     """One softmax over the keys that are seen, the means of all other blocks, and the sinks."""
     grid, before = (9, 8, 8), 3

@@ -103,6 +103,13 @@ def test_sol_attn(stand_ins, before, after, blocks, dim):
     assert (sol.bias is None) == ((before + after) % 64 == 0)
 
 
+def test_sol_attn_is_given_tau(stand_ins):
+    tensors = draw(place_of(5), 128)
+    runner = sparse.prepare(p.AdaptiveBlocks(1.7), place_of(5), on_gpu(tensors), engine="comfy-kitchen sol_attn")
+    runner(*tensors, None)
+    assert (stand_ins["sol_attn"].tau, stand_ins["sol_attn"].keep) == (1.7, 0.0)
+
+
 @pytest.mark.parametrize("keep", [0.1, 1.0, 7.3, 20.0, 25.0, 50.0, 99.9])
 @pytest.mark.parametrize("blocks", [1, 2, 3, 7, 100, 1181])
 def test_sol_attn_keeps_as_many_blocks_as_the_pattern(keep, blocks):
@@ -123,7 +130,7 @@ def test_sol_attn_keeps_as_many_blocks_as_the_pattern(keep, blocks):
         (p.Neighbourhood(), place_of(), {"head_dim": 40}, "na3d", "head size 40, takes 16 to 128 in steps of 16"),
         (p.Neighbourhood(), place_of(), {"device": "cpu"}, "na3d", "needs cuda, the tensors are on cpu"),
         (p.Neighbourhood(), place_of(), {"dtype": torch.float32}, "na3d", "dtype float32, takes float16, bfloat16"),
-        (p.MassBlocks(), place_of(), {}, "sol_attn", "runs top blocks alone"),
+        (p.MassBlocks(), place_of(), {}, "sol_attn", "runs top blocks and adaptive blocks alone"),
         (p.TopBlocks(by_heads=(20, 10)), place_of(), {}, "sol_attn", "keeps one percentage for all heads"),
         (p.TopBlocks(keep=0), place_of(), {}, "sol_attn", "keeps 0 percent, takes more than 0 and less than 100"),
         (p.TopBlocks(), place_of(), {"head_dim": 96}, "sol_attn", "head size 96, takes 64, 128"),

@@ -20,6 +20,7 @@ from functools import lru_cache
 from math import prod
 
 from ..tokens import Grid
+from .adaptive import AdaptiveBlocks
 from .blocks import KEYS, MassBlocks, TopBlocks, split_heads
 from .combined import Intersection, Union
 from .factorised import Factorised
@@ -39,6 +40,7 @@ TABLE = (
     Radial,
     TopBlocks,
     MassBlocks,
+    AdaptiveBlocks,
     Union,
     Intersection,
 )

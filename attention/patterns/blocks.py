@@ -91,8 +91,9 @@ def refuse_more(pattern) -> None:
 
 def split_heads(pattern) -> tuple:
     """The pattern of each group of heads, with one number each."""
-    numbers = pattern.by_heads or (getattr(pattern, pattern.amount),)
-    return tuple(replace(pattern, **{pattern.amount: number}, by_heads=()) for number in numbers)
+    if not pattern.by_heads:
+        return (pattern,)
+    return tuple(replace(pattern, **{pattern.amount: number}, by_heads=()) for number in pattern.by_heads)
 
 
 def arrange(pattern, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:

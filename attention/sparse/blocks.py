@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ..grid import CUBE
 from ..operators import sdpa
+from ..patterns.adaptive import AdaptiveBlocks
 from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, arrange, pool, select
 from .engine import Engine, Mask, Task, added, joined, scratch_bytes
 from .held import at_once
@@ -24,7 +25,7 @@ class Plan:
 
 
 def refuses(task: Task, call) -> str | None:
-    return None if isinstance(task.pattern, (TopBlocks, MassBlocks)) else "the mask is fixed"
+    return None if isinstance(task.pattern, (TopBlocks, MassBlocks, AdaptiveBlocks)) else "the mask is fixed"
 
 
 def plan(task: Task, device, dtype) -> Plan:

@@ -1,6 +1,6 @@
 """Sparse kernels of comfy-kitchen, which ComfyUI installs: found by asking, never required.
 
-na3d: neighbourhood attention, exact. sol_attn: top blocks in INT8, head size 128.
+na3d: neighbourhood attention, exact. sol_attn: top blocks and adaptive blocks in INT8, head size 128.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from ..backend import HALVES
 from ..failures import brief
 from ..grid import RASTER
+from ..patterns.adaptive import AdaptiveBlocks
 from ..patterns.blocks import TopBlocks, arrange
 from ..patterns.neighbourhood import Neighbourhood
 from .engine import Engine, Task
@@ -75,17 +76,17 @@ def na3d_run(video, sinks, scale, plan) -> torch.Tensor:
 class Plan:
     """permutation, inverse: of the video's tokens to the pattern's order and back."""
 
-    pattern: TopBlocks
+    pattern: TopBlocks | AdaptiveBlocks
     permutation: torch.Tensor
     inverse: torch.Tensor
 
 
 def sol_refuses(task: Task, call) -> str | None:
-    if not isinstance(task.pattern, TopBlocks):
-        return "runs top blocks alone"
+    if not isinstance(task.pattern, (TopBlocks, AdaptiveBlocks)):
+        return "runs top blocks and adaptive blocks alone"
     if task.pattern.by_heads:
         return "keeps one percentage for all heads"
-    if not 0 < task.pattern.keep < 100:
+    if isinstance(task.pattern, TopBlocks) and not 0 < task.pattern.keep < 100:
         return f"keeps {task.pattern.keep:g} percent, takes more than 0 and less than 100"
     if call.head_dim not in (64, HEAD_DIM):
         return f"head size {call.head_dim}, takes 64, {HEAD_DIM}"
@@ -122,10 +123,15 @@ def sol_run(video, sinks, scale, plan: Plan) -> torch.Tensor:
 
 def routing(pattern, blocks: int) -> dict:
     """sol_attn's arguments that choose among so many key blocks of the video, its sinks aside."""
+    if isinstance(pattern, AdaptiveBlocks):
+        return {"tau": pattern.tau}
     # It rounds the number of blocks, and never keeps all of them by a share: by a threshold below every score it does.
-    number = ceil(blocks * pattern.keep / 100 - 1e-9)
+    number = pattern.number(blocks)
     return {"topk_ratio": number / blocks} if number < blocks else {"tau": -1e4}
 
 
 NA3D = Engine("comfy-kitchen na3d", "Neighbourhood attention. Exact.", na3d_refuses, na3d_plan, na3d_run)
-SOL = Engine("comfy-kitchen sol_attn", "Top blocks in INT8. Approximate.", sol_refuses, sol_plan, sol_run, exact=False)
+SOL = Engine(
+    "comfy-kitchen sol_attn", "Top blocks and adaptive blocks in INT8. Approximate.", sol_refuses, sol_plan, sol_run,
+    exact=False,
+)  # fmt: skip
