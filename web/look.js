@@ -2,6 +2,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { showAgain } from "./find.js";
 
 const NODE = "VideoAttentionMaps";
 const NAME = "look from";
@@ -116,10 +117,7 @@ app.registerExtension({
     };
   },
 
-  // After a reload or a change of tab.
   onNodeOutputsUpdated(outputs) {
-    for (const [id, output] of Object.entries(outputs)) {
-      show(app.graph.getNodeById(id) ?? app.graph.getNodeById(Number(id)), output);
-    }
+    showAgain(outputs, show);
   },
 });

@@ -3,6 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { ComfyWidgets } from "../../scripts/widgets.js";
+import { nodeAt, showAgain } from "./find.js";
 
 // Whole reports, some lines about what a node did, and one line on nodes that patch a model.
 const REPORTS = [
@@ -71,25 +72,9 @@ function show(node, output) {
   if (LINES.includes(node.comfyClass)) widget.label = widget.value;
 }
 
-// What is upstream of a Report, up to the next Report before it.
-function isBehind(report, id) {
-  const seen = new Set();
-  const waiting = [report];
-  while (waiting.length) {
-    const node = waiting.pop();
-    if (!node || seen.has(node.id) || (node !== report && node.comfyClass === "VideoAttentionReport")) continue;
-    seen.add(node.id);
-    for (let slot = 0; slot < (node.inputs?.length ?? 0); slot++) waiting.push(node.getInputNode(slot));
-  }
-  return [...seen].some((known) => String(known) === id);
-}
-
+// The server knows which Reports speak of the sampler that runs.
 function showProgress({ detail }) {
-  // Of a sampler in a subgraph the id begins with that of the subgraph's node.
-  const id = String(detail.node).split(":")[0];
-  for (const node of app.graph.nodes) {
-    if (node.comfyClass === "VideoAttentionReport" && isBehind(node, id)) show(node, { text: [detail.text] });
-  }
+  for (const path of detail.reports ?? []) show(nodeAt(path), { text: [detail.text] });
 }
 
 app.registerExtension({
@@ -109,11 +94,7 @@ app.registerExtension({
     };
   },
 
-  // After a reload or a change of tab.
   onNodeOutputsUpdated(outputs) {
-    for (const [id, output] of Object.entries(outputs)) {
-      const node = app.graph.getNodeById(id) ?? app.graph.getNodeById(Number(id));
-      show(node, output);
-    }
+    showAgain(outputs, show);
   },
 });

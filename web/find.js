@@ -1,0 +1,26 @@
+// Where a node is on the page, by the names that ComfyUI gives it; every view of this pack asks here.
+
+import { app } from "../../scripts/app.js";
+
+const inGraph = (graph, id) => graph?.getNodeById?.(id) ?? graph?.getNodeById?.(Number(id));
+
+// path: "6"; "14:6", node 6 of the subgraph that is node 14, as prompts have it, of any depth; "<uuid>:6", node 6 of the
+// subgraph defined under that uuid, as outputs have it.
+export function nodeAt(path) {
+  const root = app.rootGraph ?? app.graph;
+  const ids = String(path).split(":");
+  let graph = root.subgraphs?.get(ids[0]);
+  if (graph) ids.shift();
+  else graph = root;
+  let node;
+  for (const id of ids) {
+    node = inGraph(graph, id);
+    graph = node?.subgraph;
+  }
+  return node;
+}
+
+// show(node, output) for the nodes of which the page knows outputs again: after a reload or a change of tab.
+export function showAgain(outputs, show) {
+  for (const [path, output] of Object.entries(outputs ?? {})) show(nodeAt(path), output);
+}
