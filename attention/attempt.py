@@ -12,13 +12,12 @@ import torch
 
 from .decide import UnsupportedAttention, run_kernel, sentence
 from .failures import forget, lacks_memory, make_room, named
-from .kept import Kept
+from .kept import WRITES, Kept
 from .layout import to_heads, to_mask
 from .rules import ERROR, GUARD_EVERY, GUARD_OFF
 from .tally import Record, Tally
 
 NOT_FINITE = "NaN or Inf in the output"
-WRITES = "it writes into its inputs"
 
 
 class InputsLost(RuntimeError):

@@ -8,13 +8,14 @@ import torch
 
 from . import registry, sparse
 from .call import Call
-from .choose import HOST_RUN, Sample, Trial, time_call, try_kernel
+from .choose import HOST_RUN, Trial, time_call, try_kernel
 from .decide import Incoming, inspect
 from .identity import Itself
 from .layout import to_heads, to_mask
 from .opaque import eagerly
 from .own import NAMED, following, host_function, name_of, own_function
 from .router import in_heads
+from .sample import Sample
 from .sparse.proof import worst_error
 from .tokens import Place
 
@@ -74,7 +75,7 @@ def measure(incoming: Incoming, call: Call, place: Place | str) -> tuple[Trial, 
 def sample_of(incoming: Incoming, call: Call) -> Sample:
     """What outputs of this call are compared with."""
     q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
-    return Sample(q, k, v, to_mask(incoming.mask, q.dtype), call)
+    return Sample(q, k, v, to_mask(incoming.mask, q.dtype), call.scale)
 
 
 def host_trial(incoming: Incoming, sample: Sample) -> Trial:

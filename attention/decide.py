@@ -9,12 +9,13 @@ import torch
 
 from . import registry
 from .call import Call, describe
-from .choose import HOST_RUN, Choice, Sample, choose
+from .choose import HOST_RUN, Choice, choose
 from .failures import brief, named
 from .layout import begin_of, to_heads, to_mask
 from .moment import IDLE, MOMENT, locate
 from .own import name_of
 from .rules import ERROR, GUARD_OFF, MEASURE, Rule
+from .sample import Sample
 from .site import GUESSED, SELF, Site, site_of
 from .sparse import AUTO, Runner, runners
 from .sparse.choose import fastest, key_of
@@ -175,7 +176,9 @@ def choose_engine(incoming: Incoming, record: Record, found: tuple[Runner, ...],
 
     key = key_of(record.call, incoming.q.device, name_of(incoming.func), incoming.split_in)
     try:
-        runner, record.choice, fresh = fastest(key, found, incoming.run, incoming.run_host, tensors, rule.max_error)
+        runner, record.choice, fresh = fastest(
+            key, found, incoming.run, incoming.run_host, tensors, rule.max_error, record.call.scale
+        )
     except Exception as error:  # a choice must not cost a render
         tally.notes.append(f"auto could not measure the engines ({brief(error)}) and went by table order.")
         return found[0]
@@ -227,7 +230,7 @@ def choose_auto(incoming: Incoming, record: Record, tally: Tally) -> str:
 def _measure(incoming: Incoming, record: Record, accepted: list[str]) -> tuple[Choice, bool]:
     def make_sample() -> Sample:
         q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
-        return Sample(q, k, v, to_mask(incoming.mask, q.dtype), record.call)
+        return Sample(q, k, v, to_mask(incoming.mask, q.dtype), record.call.scale)
 
     runs = {name: lambda name=name: incoming.run(registry.load(name)) for name in accepted}
     key = (str(incoming.q.device), record.call, name_of(incoming.func), incoming.split_in)

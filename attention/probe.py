@@ -14,6 +14,7 @@ from .choose import HOST_RUN, race
 from .decide import Incoming, decide, inspect
 from .failures import named
 from .identity import Itself
+from .kept import WRITES, Kept
 from .opaque import eagerly
 from .own import following
 from .plan import Candidate
@@ -47,7 +48,8 @@ class Probe(Itself):
     levels: patterns of which each head group's error alone is measured, into shares: (role, block, step) -> {pattern:
     squared error of each group, over the squared norm of the whole output}.
 
-    Memory beside the render's own: one more output of the call, two of the block and a copy of the block's tensors.
+    Memory beside the render's own: one more output of the call, copies of its q, k and v, two outputs of the block and
+    a copy of the block's tensors.
     """
 
     def __init__(
@@ -96,15 +98,17 @@ class Probe(Itself):
         if key not in self.wanted or key in self.trials:
             return
         truth = in_heads(incoming.run_host(), incoming.heads)
-        found, runs = {}, {}
+        kept, found, runs = Kept(incoming.q, incoming.k, incoming.v, incoming.mask), {}, {}
         for candidate in (one for one in self.wanted[key] if one.fits(site.role)):
             self.check()
             run = runner(candidate.rule(site.role, (), 0.0, 1.0), incoming, options)
             found[candidate.name] = judge(run, truth) if callable(run) else Trial(math.inf, reason=run)
+            if kept.undo():
+                found[candidate.name] = Trial(math.inf, reason=WRITES)
             if found[candidate.name].reason is None:
                 runs[candidate.name] = run
         self.shares[key] = self._share(site.role, incoming, options, truth)
-        del truth
+        del truth, kept
         self.check()
         seconds = race({HOST_RUN: incoming.run_host, **runs}, incoming.q.device)
         found |= {name: _timed(found[name], seconds[name]) for name in runs}

@@ -95,4 +95,5 @@ def test_the_pack_s_own_kernel_gets_the_same_blocks():
 def test_the_choice_of_an_engine_tries_it_on_all_its_heads():
     tensors = draw(place_of(GRID), heads=4, kv_heads=2)
     runner = sparse.prepare(p.TopBlocks(20, by_heads=(20, 10)), place_of(GRID), describe(*tensors, None))
-    assert not choose.Sample(*tensors, runner).is_written_by(runner)
+    sample, fixed = choose.sample_of(*tensors, runner)
+    assert not fixed and sample.rows.shape[:2] == (1, 4) and sample.judge(lambda: runner(*tensors)) > 0
