@@ -276,3 +276,11 @@ class Unannounced(torch.nn.Module):
 
     def forward(self, *args, **kw):
         return self.module.forward(*args, **kw)
+
+
+def test_an_unknown_family_behind_torch_compile(lab, named, compiled):  # noqa: F811
+    it = named(known=False)
+    _, plain = it.run()
+    for model, count in ((lab.backend(it.model, role="cross"), 4), (lab.clear(lab.backend(it.model)), 8)):
+        calls, latent = it.run(compiled(model))
+        assert calls == count and lab.error(latent, plain) <= 1e-4

@@ -287,3 +287,5 @@ def test_flop_ratio_of_a_runner():
         p.flop_ratio(p.Spatial(), (4, 5, 6), 30)
     )
     assert sparse.prepare(p.MassBlocks(), place, call).flop_ratio is None
+    # A high threshold sees less, not all.
+    assert sparse.prepare(p.AdaptiveBlocks(100.0), place, call).engines == ("blocks",)

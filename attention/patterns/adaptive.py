@@ -19,7 +19,6 @@ class AdaptiveBlocks:
     """
 
     name: ClassVar[str] = "adaptive blocks"
-    amount: ClassVar[str] = "tau"
     by_heads: ClassVar[tuple[float, ...]] = ()
 
     tau: float = 1.0

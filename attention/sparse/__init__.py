@@ -199,4 +199,7 @@ def refuses(pattern, place: Place, call: Call, block: int = 0) -> str | None:
 def dense(pattern, grid: Grid) -> bool:
     """Whether every video token is known to see every one."""
     relation = on(pattern, grid)
-    return all(getattr(g, g.amount) >= 100.0 for g in split_heads(pattern)) if relation is None else relation.whole
+    if relation is not None:
+        return relation.whole
+    # Of percentages; a threshold tells nothing before there are scores.
+    return hasattr(pattern, "amount") and all(getattr(g, g.amount) >= 100.0 for g in split_heads(pattern))
