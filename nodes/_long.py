@@ -12,7 +12,7 @@ from comfy.model_management import InterruptProcessingException
 
 from ..attention.sampling import windows
 from ..attention.sampling.windows import Span
-from . import _sampling, _windows
+from . import _conditions, _sampling, _windows
 from ._progress import NotFinite, Progress, parts_of
 from ._sampling import Job, whole
 
@@ -74,7 +74,7 @@ def extend(job: Job, length: Length, keep: bool) -> Result:
     while done < length.frames:
         span = windows.following(done, length.frames, size, length.overlap)
         try:
-            made = _window(job, replace(length, window=size), span, done, samples, progress, count)
+            made = _window(job, replace(length, window=size), span, done, samples, progress, count, notes)
         except BaseException as error:
             smaller = windows.smaller(min(size, length.frames), length.overlap)
             if smaller and _windows.is_oom(error):
@@ -96,14 +96,17 @@ def extend(job: Job, length: Length, keep: bool) -> Result:
     return Result(*cut, done, tuple(joints), tuple(notes))
 
 
-def _window(job: Job, length: Length, span: Span, done: int, samples: list, progress: Progress, count: int) -> tuple:
+def _window(
+    job: Job, length: Length, span: Span, done: int, samples: list, progress: Progress, count: int, notes: list
+) -> tuple:
     """Samples and prediction after the window `span` is made: the whole clip, meaningless after it.
 
     samples: what there is of the clip, its first `done` frames finished.
     """
     if span != (0, length.frames):
         mask = whole(_masks(job, samples, length, done))
-        job = _windows.alone(replace(job, latent={**job.latent, "samples": whole(samples), "noise_mask": mask}), span)
+        latent = {**job.latent, "samples": whole(samples), "noise_mask": mask}
+        job = _windows.alone(replace(_conditions.keeping(job), latent=latent), span, notes)
     name = f" of window {count + 1}" if progress.total > job.steps else ""
     made = _sampling.run(job, progress.part(name, count * job.steps, span=(done, span[1])))
     seen = progress.seen.get("x0")

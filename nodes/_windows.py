@@ -15,6 +15,7 @@ from comfy.patcher_extension import WrappersMP, add_callback
 
 from ..attention.sampling import windows
 from ..attention.sampling.windows import Span
+from . import _conditions
 from ._progress import Progress
 from ._sampling import Job
 
@@ -29,26 +30,29 @@ def blended(job: Job, length: int, overlap: int, free_noise: bool, notes: list) 
     line; the host's error comes through once it cannot shrink. free_noise: arXiv:2310.15169, done by the host.
     """
 
+    lead = _conditions.lead(job)
+
     def cut(frames, handler, options):
-        return [list(range(*span)) for span in windows.plan(frames, handler.context_length, handler.context_overlap)]
+        spans = windows.plan(frames, handler.context_length, handler.context_overlap)
+        return [windows.with_lead(span, lead) for span in spans]
 
     # ComfyUI before 0.26 names no overlap: it has one for all.
     def weigh(size, *, full_length, idxs, context_overlap=None, **more):
         overlapping = handler.context_overlap if context_overlap is None else context_overlap
-        return windows.ramp(size, overlapping, min(idxs) == 0, max(idxs) == full_length - 1)
+        return windows.ramp_behind(list(idxs), full_length, overlapping)
 
     handler = _handler(cut, host.ContextFuseMethod("ramp", weigh), length, overlap, free_noise)
-    model = _install(job.model, handler)
+    model = _install(job.model, handler, notes)
     model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, _shrink(handler, notes))
     host.create_sampler_sample_wrapper(model)
     return replace(job, model=model), handler
 
 
-def alone(job: Job, span: Span) -> Job:
+def alone(job: Job, span: Span, notes: list) -> Job:
     """`job` with the frames of `span` evaluated; all others are predicted as zeros, and mean nothing after it."""
     fuse = host.get_matching_fuse_method(host.ContextFuseMethods.RELATIVE)
-    handler = _handler(lambda *_: [list(range(*span))], fuse, span[1] - span[0], 0, False)
-    return replace(job, model=_install(job.model, handler))
+    handler = _handler(lambda *_: [windows.with_lead(span, _conditions.lead(job))], fuse, span[1] - span[0], 0, False)
+    return replace(job, model=_install(job.model, handler, notes))
 
 
 def guide_frames(positive: list) -> int:
@@ -69,19 +73,14 @@ def is_oom(error: BaseException) -> bool:
 
 def _handler(cut, fuse, length: int, overlap: int, free_noise: bool):
     schedule = host.ContextSchedule("video attention", cut)
-    handler = host.IndexListContextHandler(schedule, fuse, length, overlap, dim=TIME, freenoise=free_noise)
-    # The host takes text for frames when it has as many channels as the clip has frames.
-    add_callback(host.IndexListCallbacks.RESIZE_COND_ITEM, _leave_text, handler.callbacks)
-    return handler
+    return host.IndexListContextHandler(schedule, fuse, length, overlap, dim=TIME, freenoise=free_noise)
 
 
-def _leave_text(name, value, *_):
-    return value if name == "c_crossattn" else None
-
-
-def _install(model, handler):
+def _install(model, handler, notes: list):
     if "context_handler" in model.model_options:
         raise ValueError("model: it has context windows of its own; connect it without them.")
+    cutter = _conditions.cutter(type(model.model.diffusion_model).__name__, notes)
+    add_callback(host.IndexListCallbacks.RESIZE_COND_ITEM, cutter, handler.callbacks)
     windowed = model.clone()
     windowed.model_options["context_handler"] = handler
     host.create_prepare_sampling_wrapper(windowed)
@@ -95,8 +94,10 @@ def _one_level(executor, x, timestep, *args, **kwargs):
     return executor(x, timestep[:1], *args, **kwargs)
 
 
-def _each_sample(executor, model, conds, x, timestep, *args, **kwargs):
-    return executor(model, conds, x, timestep.expand(x.shape[0]), *args, **kwargs)
+def _each_sample(executor, model, conds, x, timestep, model_options, *args, **kwargs):
+    window = model_options.get("transformer_options", {}).get("context_window")
+    conds = [_conditions.of_window(cond, window) for cond in conds]
+    return executor(model, conds, x, timestep.expand(x.shape[0]), model_options, *args, **kwargs)
 
 
 def _shrink(handler, notes: list):

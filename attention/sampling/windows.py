@@ -71,6 +71,19 @@ def ramp(length: int, overlap: int, first: bool, last: bool) -> torch.Tensor:
     return weights if last else torch.minimum(weights, up.flip(0))
 
 
+def with_lead(span: Span, lead: int) -> list[int]:
+    """The frames of a window. lead: that many frames at the begin of the clip, references, are in front of each one."""
+    return [*range(min(lead, span[0])), *range(*span)]
+
+
+def ramp_behind(frames: list[int], total: int, overlap: int) -> torch.Tensor:
+    """As `ramp` for a window of these frames of `total`; references in front of it count nothing."""
+    lead = next((i for i, (one, after) in enumerate(pairwise(frames), 1) if after != one + 1), 0)
+    body = frames[lead:]
+    weights = ramp(len(body), overlap, body[0] == 0, body[-1] == total - 1)
+    return torch.cat([torch.zeros(lead), weights])
+
+
 def scaled(frames: int, total: int, other: int) -> int:
     """Frame `frames` of a stream of `total` in the time of another stream of `other` frames, sound for example."""
     return min(other, round(frames * other / total))
