@@ -19,12 +19,16 @@ from ._sampling import Job, whole
 
 @dataclass(frozen=True)
 class Length:
-    """In latent frames: of the clip without guides, of a window, of what windows share, of the guides at its end."""
+    """In latent frames: of the clip without guides, of a window, of what windows share, of the guides at its end.
+
+    said: a sentence about the window.
+    """
 
     frames: int
     window: int
     overlap: int
     guides: int = 0
+    said: str = ""
 
 
 @dataclass(frozen=True)

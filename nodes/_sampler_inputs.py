@@ -22,6 +22,11 @@ def seed() -> io.Int.Input:
     )
 
 
+def fixed_seed(tooltip: str) -> io.Int.Input:
+    """The seed of a measurement, which stands still: another one would be measured all over again at each run."""
+    return io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate="fixed", tooltip=tooltip)
+
+
 def steps() -> io.Int.Input:
     return io.Int.Input("steps", default=20, min=1, max=10000, tooltip="How many steps the sampling takes.")
 

@@ -5,7 +5,7 @@ from comfy_api.latest import io, ui
 
 from ..attention.bench import to_text
 from ..attention.draw import draw_trials
-from . import _host, _images, _sampling
+from . import _host, _images, _sampler_inputs, _sampling
 
 
 class VideoAttentionBenchmark(io.ComfyNode):
@@ -26,9 +26,7 @@ class VideoAttentionBenchmark(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model as you would sample it."),
                 io.Conditioning.Input("positive", tooltip="Any prompt: its length is part of the cross-attention."),
                 io.Latent.Input("latent", tooltip="An empty latent of the size and length you want to know about."),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=2**63 - 1, tooltip="Of the noise that the step starts from."
-                ),
+                _sampler_inputs.fixed_seed("Of the noise that the step starts from."),
             ],
             outputs=[
                 io.String.Output("table", tooltip="Markdown: one table for each role and shape."),

@@ -6,8 +6,8 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from ..attention.report import headline
-from ..attention.sampling import seams, windows
-from . import _long, _runs, _sampler_inputs, _sampling, _windows
+from ..attention.sampling import lengths, seams, windows
+from . import _long, _runs, _sampler_inputs, _sampling, _sites, _windows
 from ._long import Length, Result
 from ._progress import parts_of
 from ._sampling import Job
@@ -55,8 +55,8 @@ class VideoAttentionLongSampler(io.ComfyNode):
         window, overlap, frame_rate, free_noise, keep, sampler=None, sigmas=None,
     ) -> io.NodeOutput:  # fmt: skip
         latent = _sampling.fitted(model, latent)
-        rate = positive[0][1].get("frame_rate", frame_rate) if positive else frame_rate
-        length = _length(model, latent, positive, _Asked(unit, window, overlap, rate))
+        said = positive[0][1].get("frame_rate") if positive else None
+        length = _length(model, latent, positive, _Asked(unit, window, overlap, frame_rate, said))
         line = "Noise levels: your own."
         if sigmas is None:
             sigmas, line = _sampling.sigmas_of(model, sampler_name, scheduler_name, steps, denoise, latent)
@@ -65,7 +65,8 @@ class VideoAttentionLongSampler(io.ComfyNode):
         with _runs.own() as runs:
             result = _long.blend(job, length, free_noise, keep) if method == BLEND else _long.extend(job, length, keep)
         found, ran = _seams(result), [headline(runs.report)] if runs else []
-        text = "\n".join([line, _windows_line(length, result), *ran, *_seam_lines(found), *result.notes])
+        lines = [line, f"{_windows_line(length, result)} {length.said}".strip(), *ran, *_seam_lines(found)]
+        text = "\n".join([*lines, *result.notes])
         out = {k: v for k, v in _long.cut_latent(latent, length, result.done).items() if "downscale_ratio" not in k}
         made = ({**out, "samples": samples} for samples in (result.samples, result.clean))
         return io.NodeOutput(*made, max(map(seams.worst, found)), text, ui=ui.PreviewText(text))
@@ -83,11 +84,12 @@ def _lengths() -> list:
         io.Combo.Input("unit", options=[SECONDS, FRAMES], default=SECONDS, tooltip="Of window and overlap."),
         io.Float.Input(
             "window",
-            default=5.0,
+            default=0.0,
             min=0.0,
             max=10000.0,
             step=0.1,
-            tooltip="Length of a window: what the model was trained for, about 5 seconds for most.",
+            tooltip="Length of a window. 0: what the model was trained for, as the report says: 81 pictures for Wan, "
+            "about 5 seconds for most.",
         ),
         io.Float.Input(
             "overlap", default=1.0, min=0.0, max=10000.0, step=0.1, tooltip="What neighbouring windows share."
@@ -99,7 +101,7 @@ def _lengths() -> list:
             max=1000.0,
             step=0.01,
             tooltip="Pictures a second, for seconds: 16 for Wan 2.1 and 2.2 14B. A frame rate in the prompt, from "
-            "LTXVConditioning, comes first.",
+            "LTXVConditioning, comes first; where window is 0, the rate that the model was trained with.",
         ),
     ]
 
@@ -125,10 +127,13 @@ def _care() -> list:
 
 @dataclass(frozen=True)
 class _Asked:
+    """The widgets, and the frame rate that the prompt has, or None."""
+
     unit: str
     window: float
     overlap: float
     rate: float
+    said: float | None
 
 
 def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
@@ -139,15 +144,14 @@ def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
     if len(parts_of(latent["samples"])) > 1 and not hasattr(model.model, "map_context_window_to_modalities"):
         raise ValueError("latent: ComfyUI cannot cut the sound of this model into windows, only that of LTX-2.")
     guides = _windows.guide_frames(positive)
-    if asked.unit == FRAMES:
-        window, overlap = round(asked.window), round(asked.overlap)
-    else:
-        ratio = getattr(model.get_model_object("latent_format"), "temporal_downscale_ratio", None)
-        if ratio is None:
-            raise ValueError(f"unit: this ComfyUI does not tell how long a latent frame is; 0.24 does. Use {FRAMES}.")
-        # The first latent frame of these codecs is one picture.
-        window = 1 + windows.of_seconds(asked.window - 1 / asked.rate, asked.rate, ratio)
-        overlap = windows.of_seconds(asked.overlap, asked.rate, ratio)
+    ratio = getattr(model.get_model_object("latent_format"), "temporal_downscale_ratio", None)
+    if ratio is None and (asked.unit != FRAMES or not asked.window):
+        raise ValueError(
+            f"window: this ComfyUI does not tell how long a latent frame is; 0.24 does. Give it in {FRAMES}."
+        )
+    family = _sites.family_of(model)
+    known = lengths.trained(family and family.name, model.model.diffusion_model, video.shape[1])
+    window, overlap, said = _asked(asked, known, ratio)
     windows.check(window, overlap)
     frames = video.shape[2] - guides
     if guides and frames > window and not _windows.cuts_guides(model):
@@ -155,7 +159,34 @@ def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
             "positive: ComfyUI cannot cut guide frames of this model into windows, only those of LTX-2. Give it the "
             "start image in the latent instead, with LTXVImgToVideo."
         )
-    return Length(frames, window, overlap, guides)
+    return Length(frames, window, overlap, guides, said)
+
+
+def _asked(asked: _Asked, known: lengths.Trained, ratio: int | None) -> tuple[int, int, str]:
+    """Window and overlap in latent frames, and a sentence that says the window in pictures and seconds."""
+    auto = not asked.window
+    rate = asked.said or (known.rate if auto and known.pictures else asked.rate)
+    if auto:
+        window = lengths.latent_frames(known.count(rate), ratio)
+    elif asked.unit == FRAMES:
+        window = round(asked.window)
+    else:
+        # The first latent frame of these codecs is one picture.
+        window = 1 + windows.of_seconds(asked.window - 1 / rate, rate, ratio)
+    overlap = round(asked.overlap) if asked.unit == FRAMES else windows.of_seconds(asked.overlap, rate, ratio)
+    return window, overlap, _window_line(window, rate, known, ratio) if ratio else ""
+
+
+def _window_line(window: int, rate: float, known: lengths.Trained, ratio: int) -> str:
+    """A window in pictures and seconds, beside what the model was trained for."""
+    pictures, usual = lengths.pictures_of(window, ratio), round(known.count(rate))
+    line = f"A window is {pictures} pictures, {pictures / rate:.2f} s at {rate:g} a second"
+    if known.pictures is None:
+        return f"{line}."
+    trained = f"{usual} pictures at {known.rate:g} a second"
+    if lengths.latent_frames(usual, ratio) == window:
+        return f"{line}; this model was trained with {trained}."
+    return f"{line}; this model was trained with {trained}, which window 0 takes."
 
 
 def _seams(result: Result) -> list:

@@ -136,7 +136,7 @@ def _inputs_of_calibrate() -> list:
             tooltip="The plan is sampled with so many seeds and must keep the budget over all of them. More seeds "
             "tell better what other prompts will give.",
         ),
-        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="The first of them."),
+        _sampler_inputs.fixed_seed("The first of them."),
         io.Int.Input("steps", default=8, min=1, max=1000, tooltip="Steps of each sampling. A few are enough."),
         _sampler_inputs.cfg(),
         *_sampler_inputs.how(),

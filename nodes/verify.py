@@ -42,7 +42,7 @@ class VideoAttentionVerify(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="With the plan, backend or pattern to verify."),
                 *_sampler_inputs.prompts(),
-                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="Of the noise, for all three."),
+                _sampler_inputs.fixed_seed("Of the noise, for all three."),
                 _sampler_inputs.steps(),
                 _sampler_inputs.cfg(),
                 *_sampler_inputs.how(),

@@ -199,3 +199,26 @@ def test_maps_and_report_are_on_their_nodes(page):
     )
     page.wait_for_timeout(500)
     shoot(page, "maps looked from a click")
+
+
+# A node with a seed -> what the front end does to it after a run: a measurement's stands still, a sampler's is another
+# one each time, as in ComfyUI's samplers; Maps has no such widget at all.
+SEEDS = {
+    "VideoAttentionBenchmark": "fixed",
+    "VideoAttentionCalibrate": "fixed",
+    "VideoAttentionLongSampler": "randomize",
+    "VideoAttentionMaps": None,
+    "VideoAttentionSampler": "randomize",
+    "VideoAttentionTwoStageSampler": "randomize",
+    "VideoAttentionVerify": "fixed",
+}
+
+
+def test_seeds_of_nodes_that_measure_stand_still(page):
+    found = page.evaluate("""() => Object.fromEntries(Object.keys(LiteGraph.registered_node_types)
+        .filter((type) => type.startsWith("VideoAttention"))
+        .map((type) => LiteGraph.createNode(type))
+        .map((node) => [node.type, node.widgets?.find((w) => w.name === "seed")])
+        .filter(([, seed]) => seed)
+        .map(([type, seed]) => [type, seed.linkedWidgets?.[0]?.value ?? null]))""")
+    assert found == SEEDS
