@@ -115,7 +115,8 @@ def to_text(trials: dict[tuple[str, Call], tuple[Trial, ...]]) -> str:
             figures = f"- | - | {row.reason}" if row.reason else _figures(row, base)
             lines.append(f"| {_shown(row)} | {figures} |")
         lines += ["", *auto_lines(call, rows)]
-    return "\n".join(lines) or "No attention call was seen."
+    none = "No attention call was seen: this model class is out of reach, or another node answers for the model."
+    return "\n".join(lines) or none
 
 
 def auto_lines(call: Call, rows: tuple[Trial, ...]) -> list[str]:

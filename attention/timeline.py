@@ -82,3 +82,16 @@ def live_text(tally: Tally, total: int) -> str:
 
 def _most(counts: dict) -> list[tuple]:
     return sorted(counts.items(), key=lambda pair: -pair[1])[:6]
+
+
+def skipped(laps: tuple[Lap, ...]) -> str:
+    """A clause for a run in which something else than the model answered some steps: they have hardly an attention
+    call, as behind a step cache. Empty when none has; a method's last step may have a third of the others' calls."""
+    calls = [sum(lap.calls.values()) for lap in laps]
+    count = sum(4 * many < max(calls) for many in calls)
+    if not count:
+        return ""
+    return (
+        f"in {count} of {len(laps)} steps something else answered for the model, without its attention, as EasyCache, "
+        "LazyCache and TeaCache do"
+    )

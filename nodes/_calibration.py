@@ -14,9 +14,10 @@ from ..attention.choose import HOST_RUN
 from ..attention.plan import Candidate, Step
 from ..attention.probe import Probe
 from ..attention.rules import Rule
+from ..attention.timeline import skipped
 from . import _host
 from ._repeat import Sampling, distance
-from ._sampling import Job
+from ._sampling import Job, parts_of
 
 # Roles with less of attention's time than this are left alone.
 WORTH = 0.05
@@ -82,6 +83,7 @@ def measure(
     others' by their nearness. seeds: how many the plan will be run on."""
     sampling.expect(seeds + 1)
     exact, report = sampling.once((EXACT, 0), lambda: sampling.run(()))
+    check(exact, report)
     units = units_of(report, sampling.job, groups, parts)
     measured = Measured([exact], {}, {}, {candidate.name: candidate for candidate in candidates})
     near = _probe(sampling, candidates, units, report, measured)
@@ -97,6 +99,19 @@ def measure(
     for more in range(1, seeds):
         measured.exact.append(sampling.once((EXACT, more), lambda more=more: sampling.run((), more))[0])
     return measured
+
+
+def check(exact, report) -> None:
+    """ValueError with a sentence where nothing can be measured by the sampling that gave the latent `exact`."""
+    if not all(bool(part.isfinite().all()) for part in parts_of(exact)):
+        raise ValueError(
+            "model: it gives NaN or Inf with ComfyUI's own attention already, so nothing can be compared with it. Try "
+            "another dtype of the model, or another cfg."
+        )
+    if report is None:
+        raise ValueError("model: its sampling was not counted, so nothing can be measured of it.")
+    if reason := skipped(report.laps):
+        raise ValueError(f"model: {reason}: what is measured here would not be attention's. Connect it from before it.")
 
 
 def _probe(sampling: Sampling, candidates, units: list[Unit], report, measured: Measured) -> dict[Unit, list[Option]]:

@@ -43,6 +43,11 @@ class Job:
     seed: int
     guider: object = None
 
+    def __post_init__(self):
+        # A widget cannot hold one, a file can.
+        if not math.isfinite(self.cfg):
+            raise ValueError(f"cfg: {self.cfg} is no strength; 1 is none, 3 to 7 is usual.")
+
     @property
     def steps(self) -> int:
         return max(0, len(self.sigmas) - 1)

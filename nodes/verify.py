@@ -15,6 +15,7 @@ from ..attention.draw_verify import Verified, draw_verified, to_text
 from ..attention.measure.compare import compare_clips
 from ..attention.measure.frames import Unmeasurable
 from ..attention.rules import Rule
+from ..attention.timeline import skipped
 from . import _host, _images, _runs, _sampler_inputs, _sampling
 from ._progress import Bar
 from ._repeat import distance
@@ -69,10 +70,10 @@ class VideoAttentionVerify(io.ComfyNode):
         clock = _Clock(3 * job.steps)
         exact = clock.run(replace(job, model=_host.clear(model)))
         seconds = clock.seconds
-        samples, rows = _beside(exact, job, clock)
+        samples, rows, seen = _beside(exact, job, clock)
         if vae is not None:
             rows = _with_frames(vae, exact, samples, rows)
-        text, picture = to_text(rows, seconds, line), _images.to_image(draw_verified(rows))
+        text, picture = "\n".join([to_text(rows, seconds, line), *seen]), _images.to_image(draw_verified(rows))
         out = {k: v for k, v in latent.items() if not k.startswith("downscale_ratio_")}
         errors = [*(row.error for row in rows), math.nan][:2]
         return io.NodeOutput(
@@ -101,14 +102,17 @@ class _Clock:
         self._bar.step()
 
 
-def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified]]:
-    """The latents of the model as it is and, if one runs here, of another exact kernel, and what is known of each."""
+def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified], list[str]]:
+    """The latents of the model as it is and, if one runs here, of another exact kernel, what is known of each, and what
+    else is to be said."""
     with _runs.aside() as runs:
         samples = clock.run(job)
     report = runs.report
     if report is not None:
         _runs.remember(_sampling.parts_of(samples), report, output=PLANNED)
     ran = "nothing of this pack" if report is None else _kernels(report)
+    reason = "" if report is None else skipped(report.laps)
+    said = [f"Errors and seconds are not attention's alone: {reason}."] if reason else []
     found, rows = [samples], [Verified("planned", distance(samples, exact), ran, clock.seconds)]
     for name in OTHERS:
         if registry.why_not(name) is not None:
@@ -120,8 +124,8 @@ def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified]]:
         # Without an error it was the host's own kernel, or none of the calls were for this one.
         if error and report is not None and report.ruled:
             rows.append(Verified(f"exact, {name}", error, _kernels(report), clock.seconds))
-            return [*found, samples], rows
-    return found, rows
+            return [*found, samples], rows, said
+    return found, rows, said
 
 
 def _kernels(report) -> str:

@@ -212,3 +212,60 @@ def test_one_sampling_for_each_part_scales_the_others(bench):
     one = bench.calibrate(custom_budget=10.0, end_error="one choice for each part", seed=2)["plan"]
     assert len(bench.samplings) - first < first
     assert len(one.steps) == len(each.steps) and all(0 < step.error < 3 for step in one.steps)
+
+
+def easy(model):
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    return EasyCacheNode.execute(model, 10.0, 0.0, 1.0, False).args[0]
+
+
+def lazy(model):
+    from comfy_extras.nodes_easycache import LazyCacheNode
+
+    return LazyCacheNode.execute(model, 10.0, 0.0, 1.0, False).args[0]
+
+
+def of_another_pack(model):
+    """As TeaCache and its kin: the model's forward gives what it gave, in every step but the first and the last."""
+    from comfy.patcher_extension import WrappersMP
+
+    kept, clone = [], model.clone()
+
+    def wrapper(executor, *args, **kwargs):
+        if not kept or len(kept) > 2:
+            kept.append(executor(*args, **kwargs))
+            return kept[-1]
+        kept.append(None)
+        return kept[0].clone()
+
+    clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "another pack", wrapper)
+    return clone
+
+
+@pytest.mark.parametrize("cache", [easy, lazy, of_another_pack])
+def test_a_step_cache_in_front_is_refused(bench, lab, cache):
+    """It would answer for the model: nothing would take time, and nothing would make an error."""
+    with pytest.raises(ValueError, match="of 8 steps something else answered for the model.*from before it"):
+        bench.calibrate(cache(lab.model), steps=8, sampler_name="euler")
+    assert len(bench.samplings) == 1, "said after the first sampling"
+
+
+@pytest.mark.parametrize("method", ["heun", "dpmpp_2s_ancestral", "uni_pc", "seeds_3"])
+def test_methods_of_several_calls_a_step_are_no_cache(bench, lab, method):
+    assert bench.calibrate(lab.model, steps=4, sampler_name=method, custom_budget=10.0)["plan"].steps
+
+
+@pytest.mark.parametrize("cfg", [float("nan"), float("inf")])
+def test_a_cfg_that_is_no_number_is_said(bench, lab, cfg):
+    with pytest.raises(ValueError, match=f"cfg: {cfg} is no strength"):
+        bench.calibrate(lab.model, cfg=cfg)
+
+
+def test_a_model_that_gives_nan_is_said(bench, lab):
+    from comfy.patcher_extension import WrappersMP
+
+    model = lab.model.clone()
+    model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "nan", lambda run, *args: run(*args) * float("nan"))
+    with pytest.raises(ValueError, match="it gives NaN or Inf with ComfyUI's own attention already"):
+        bench.calibrate(model)

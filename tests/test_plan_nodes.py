@@ -289,3 +289,11 @@ def test_verify_of_a_model_without_rules(lab, plain):
     found = verify(lab, lab.model)
     assert found["error"] == 0.0 and "within the noise floor" in found["report"]
     assert "planned ran on nothing of this pack." in found["report"] and "| - | - |" in found["report"]
+
+
+def test_verify_says_when_a_cache_answered(lab, plain):
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    model = EasyCacheNode.execute(lab.backend(lab.model, backend="sdpa"), 10.0, 0.0, 1.0, False).args[0]
+    assert "of 8 steps something else answered for the model" in verify(lab, model, steps=8)["report"]
+    assert "something else answered" not in verify(lab, lab.backend(lab.model, backend="sdpa"), steps=8)["report"]

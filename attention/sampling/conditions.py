@@ -98,7 +98,20 @@ class Packed:
         return value
 
 
-TEXT = ("c_crossattn", "crossattn_controlnet", "attention_mask", "num_tokens", "txt_byt5", "context_pose")
+@dataclass(frozen=True)
+class Refused:
+    """Belongs to the whole clip. what: a clause that says so."""
+
+    what: str
+
+    def of(self, value, frames: list[int], total: int):
+        raise ValueError(f"positive: {self.what} and cannot be cut into windows. Sample a clip that fits one window.")
+
+
+TEXT = (
+    "c_crossattn", "crossattn_controlnet", "attention_mask", "num_tokens", "txt_byt5", "t5xxl_ids", "t5xxl_weights",
+    "context_pose",
+)  # fmt: skip
 IMAGES = (
     "clip_fea",
     "clip_fea_ref",
@@ -135,6 +148,7 @@ CONDITIONS = {
     "guiding_frame_index": First(),
     "reference_motion": First(),
     "minimax_payload": Packed(),
+    "generated_keyframes": Refused("its generated keyframes are places of the whole clip's latent"),
 }
 # By the diffusion model's class.
 OF_MODEL = {
