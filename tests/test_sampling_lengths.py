@@ -1,0 +1,54 @@
+"""Windows in seconds and pictures, and the one that a model was trained for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_sampling_long import CASES, LongStudio
+
+
+def test_lengths_in_seconds(pack, inference):
+    """LTX: 8 pictures in a latent frame but the first; 25 a second unless the prompt says otherwise."""
+    studio = LongStudio(pack, CASES["LTX"])
+    seconds = {"unit": "seconds", "window": 28 / 24, "overlap": 1 / 3, "frame_rate": 24.0}
+    assert "windows of 4 latent frames over 10, overlap 1." in studio.long(**seconds)[3]
+    studio.positive[0][1]["frame_rate"] = 48.0
+    assert "windows of 8 latent frames over 10, overlap 2." in studio.long(**seconds)[3]
+
+
+DEFAULTS = {"unit": "seconds", "window": 0.0, "overlap": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("case", "rate", "said"),
+    [
+        ("Wan", None, "windows of 21 latent frames over 30, overlap 4. A window is 81 pictures, 5.06 s at 16 a second"),
+        (
+            "LTX",
+            None,
+            "windows of 16 latent frames over 30, overlap 3. A window is 121 pictures, 5.04 s at 24 a second.",
+        ),
+        ("LTX", 50.0, "windows of 32 latent frames"),
+    ],
+)
+def test_the_window_that_a_model_was_trained_for(pack, inference, case, rate, said):
+    """As the widgets come: Wan's 81 pictures at its own rate, LTX's 5 seconds at the prompt's."""
+    case = CASES[case]
+    shape = list(case.latent().shape)
+    studio = LongStudio(pack, case)
+    if rate:
+        studio.positive[0][1]["frame_rate"] = rate
+    latent = {"samples": torch.zeros(*shape[:2], 34 if rate else 30, *shape[3:])}
+    report = studio.long(latent, steps=1, cfg=1.0, **DEFAULTS)[3]
+    assert said in report
+
+
+def test_a_window_of_ones_own_is_told_beside_the_trained_one(pack, inference):
+    """5 seconds at 24 a second, which were the widgets' values once, still mean 31 latent frames of Wan."""
+    studio = LongStudio(pack, CASES["Wan"])
+    latent = {"samples": torch.zeros(1, 16, 33, 6, 8)}
+    report = studio.long(latent, steps=1, cfg=1.0, unit="seconds", window=5.0, overlap=1.0, frame_rate=24.0)[3]
+    assert "windows of 31 latent frames over 33, overlap 6. A window is 121 pictures, 5.04 s at 24 a second" in report
+    assert "this model was trained with 81 pictures at 16 a second, which window 0 takes." in report
+    report = studio.long(latent, steps=1, cfg=1.0, unit="latent frames", window=0.0, overlap=2.0)[3]
+    assert "windows of 21 latent frames over 33, overlap 2." in report
