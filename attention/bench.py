@@ -7,6 +7,7 @@ import math
 import torch
 
 from . import registry, sparse
+from .below import in_heads
 from .call import Call
 from .choose import HOST_RUN, Trial, time_call, try_kernel
 from .decide import Incoming, inspect
@@ -14,7 +15,6 @@ from .identity import Itself
 from .layout import to_heads, to_mask
 from .opaque import eagerly
 from .own import NAMED, following, host_function, name_of, own_function
-from .router import in_heads
 from .sample import Sample
 from .sparse.proof import worst_error
 from .tokens import Place

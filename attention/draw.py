@@ -32,7 +32,9 @@ def draw_report(report: Report, width: int = 960) -> Image.Image:
     height = head + 58 * max(1, len(bars)) + (TIMELINE if report.laps else 0) + 26 * len(notes) + 24
     picture = Image.new("RGB", (width, height), PAPER)
     canvas = ImageDraw.Draw(picture)
-    canvas.text((28, 22), "Attention of these runs" if report.runs > 1 else "Attention of this run", INK, font=_font(24))
+    canvas.text(
+        (28, 22), "Attention of these runs" if report.runs > 1 else "Attention of this run", INK, font=_font(24)
+    )
     for line, text in enumerate(said):
         canvas.text((28, 58 + 20 * line), text, PALE, font=_font(15))
     y = head

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 
 from . import heads, registry
+from .below import in_heads
 from .choose import HOST_RUN, race
 from .decide import Incoming, decide, inspect
 from .failures import named
@@ -18,7 +19,7 @@ from .kept import WRITES, Kept
 from .opaque import eagerly
 from .own import following
 from .plan import Candidate
-from .router import Router, in_heads
+from .router import Router
 from .rules import Rule
 from .sparse.blocks import BLOCKS
 from .tally import Tally

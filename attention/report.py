@@ -121,10 +121,8 @@ def summarise(tally: Tally) -> Report:
     for record in records:
         if record.answered:
             _add(rows.setdefault((record.site.role, record.used), Row(record.site.role, record.used)), record)
-        if record.fell_back:
-            fallbacks[record.site.role, record.wanted, record.reason] += record.fell_back
-        if record.unshaped:
-            fallbacks[(record.site.role, *record.unshaped)] += record.calls
+        for why, calls in _reasons(record):
+            fallbacks[(record.site.role, *why)] += calls
         if record.wanted not in (None, HOST):
             ruled += record.calls - record.fell_back
         for name, reason in record.passed_over.items():
@@ -150,6 +148,16 @@ def summarise(tally: Tally) -> Report:
         shaping=shaping_of(tally),
         missing=tally.notes[0] if tally.notes and not tally.records else "",
     )
+
+
+def _reasons(record: Record):
+    """((what was wanted, why it did not run), calls) of one record."""
+    if record.fell_back:
+        yield (record.wanted, record.reason), record.fell_back
+    if record.unshaped:
+        yield record.unshaped, record.calls
+    if record.lost:
+        yield record.lost, record.without
 
 
 def _trials(record: Record) -> str:

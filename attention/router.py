@@ -8,6 +8,7 @@ import torch
 
 from . import opaque
 from .attempt import Failure, InputsLost, again, failed, first, insist, is_shared, keep, refused
+from .below import answer, answer_below, each
 from .decide import Incoming, checked, decide, run_kernel
 from .guidance import nag
 from .identity import Itself
@@ -68,7 +69,7 @@ class Router(Itself):
         if not torch.compiler.is_compiling():
             return self._route_containers(args, kw)
         if opaque.is_opaque(self, self.host, q.peek(), k.peek(), v.peek(), kw):
-            return opaque.route(self.host, *_each(args, "take"), kw)
+            return opaque.route(self.host, *each(args, "take"), kw)
         return self._route_containers_eagerly(args, kw)
 
     def _route(self, func, q, k, v, heads, mask, precision, split_in, split_out, kw):
@@ -86,8 +87,8 @@ class Router(Itself):
     def _route_containers(self, args, kw):
         # No name here may hold a tensor: the kernel could not free it.
         if (kw.get("transformer_options") or _NOTHING).get(MOMENT, IDLE).doubled is not None:
-            return self._route(self.host, *_each(args, "take"), kw)
-        record = self._find(self.host, _each(args, "peek"), kw)
+            return self._route(self.host, *each(args, "take"), kw)
+        record = self._find(self.host, each(args, "peek"), kw)
         if record is None:
             return self._pass_on(args, kw)
         run = self._run_containers
@@ -184,13 +185,13 @@ class Router(Itself):
             record.fell_back += record.reason is not None
             return self._pass_on(args, kw, record)
         if record.strength is not None:
-            return self._strengthen(record, func, _each(args, "take"), kw)
+            return self._strengthen(record, func, each(args, "take"), kw)
         q, *_, precision, _, _ = args
         wide = precision is not None and precision != q.peek().dtype
         # The first call is looked at, and needs q, k, v to fall back; so does any whose evaluation nobody repeats.
         if record.known.lets_go and hasattr(record.kernel, "consume") and not record.guard and not wide:
             return self._consume(record, func, args, kw)
-        return self._run(record, func, _each(args, "take"), kw)
+        return self._run(record, func, each(args, "take"), kw)
 
     def _consume(self, record: Record, func, args, kw):
         """The kernel on tensors that nobody else holds. An error once they are gone: InputsLost, and no kernel of this
@@ -240,8 +241,14 @@ class Router(Itself):
 
     def _next(self, func, args, kw, record: Record | None = None):
         if self.previous is None:
-            return _answer(own_function(kw) or func, args, kw)
-        return _answer_below(partial(self.previous, func), args, kw, record)
+            return answer(own_function(kw) or func, args, kw)
+        return self._below(partial(self.previous, func), func, args, kw, record)
+
+    def _below(self, attention, func, args, kw, record: Record | None):
+        if record is None:
+            return answer(attention, args, kw)
+        own = own_function(kw)
+        return answer_below(attention, args, kw, record, self.previous, own or func, host_name(func, own))
 
     def _pass_on(self, args, kw, record: Record | None = None):
         """`_next` for containers: they stay closed for an override or a host that takes them so."""
@@ -252,40 +259,12 @@ class Router(Itself):
         else:
             closed = getattr(self.previous, "container_function", None)
         if closed is None:
-            return self._next(self.host, _each(args, "take"), kw, record)
-        return _answer_below(closed, args, kw, record)
+            return self._next(self.host, each(args, "take"), kw, record)
+        if self.previous is None:
+            return answer(closed, args, kw)
+        return self._below(closed, self.host, args, kw, record)
 
     def _next_name(self, func, kw) -> str:
         if self.previous is None:
             return host_name(func, own_function(kw))
         return owner(self.previous)
-
-
-def in_heads(out: torch.Tensor, heads: int) -> torch.Tensor:
-    """(B, H, L, D) of what ComfyUI gives when asked for it: its attention_pytorch forgets above a batch of 32768."""
-    return to_heads(out, out, out, heads, False)[0] if out.ndim == 3 else out
-
-
-def _answer(attention, args, kw) -> torch.Tensor:
-    q, k, v, heads, mask, precision, split_in, split_out = args
-    out = attention(
-        q, k, v, heads, mask=mask, attn_precision=precision, skip_reshape=split_in, skip_output_reshape=split_out, **kw
-    )
-    return in_heads(out, heads) if split_out else out
-
-
-def _answer_below(attention, args, kw, record: Record | None) -> torch.Tensor:
-    """What another override gives: should it ask a router of ours below it, `record` learns that the call was its."""
-    caller = (kw.get("transformer_options") or _NOTHING).get(CALLER)
-    if caller is None or record is None:
-        return _answer(attention, args, kw)
-    above, caller.above = caller.above, record
-    try:
-        return _answer(attention, args, kw)
-    finally:
-        caller.above = above
-
-
-def _each(args, method: str) -> tuple:
-    """args with q, k, v out of their containers. method: "peek" or "take"."""
-    return (*(getattr(container, method)() for container in args[:3]), *args[3:])

@@ -42,7 +42,8 @@ class Record:
     choice: what `auto` measured, None when it did not. unshaped: the pattern or guidance that the user's rule names and
     why the call stays as it is. dense: the same of a pattern alone. strength: what is done to the call whatever runs it.
     below: how many of `calls` went through another pack's override to a router of ours below it, whose Record counts
-    them. guard: whether the next call is looked at, as the first always is.
+    them. guard: whether the next call is looked at, as the first always is. lost: the override below us that raised,
+    and what it said; without: calls that the host's own attention made in its place.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Record:
         "guard",
         "kernel",
         "known",
+        "lost",
         "passed_over",
         "place",
         "reason",
@@ -65,6 +67,7 @@ class Record:
         "unshaped",
         "used",
         "wanted",
+        "without",
     )
 
     def __init__(self, site: Site, call: Call | None, rule, wanted: str | None, used: str, place: Place | str = ""):
@@ -74,7 +77,8 @@ class Record:
         self.passed_over: dict[str, str] = {}
         self.choice = None
         self.calls = 0
-        self.below = 0
+        self.below = self.without = 0
+        self.lost: tuple[str, str] | None = None
         self.fell_back = 0
         self.guard = False
         self.known = Known()

@@ -7,7 +7,7 @@ from comfy.model_management import InterruptProcessingException
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import unpack_latents
 
-from ..attention import info, own, registry
+from ..attention import below, info, own, registry
 from ..attention.attempt import evaluate
 from ..attention.bench import Bench
 from ..attention.moment import MOMENT, Moment
@@ -22,6 +22,7 @@ from ._progress import NotFinite
 from ._watch import ROUTERS, Group, is_compiled
 
 KEY = "video_attention"
+below.let_through(InterruptProcessingException)
 
 
 def install(model, rule: Rule):

@@ -231,6 +231,12 @@ def test_rules_that_no_call_reached_are_named(lab, chain, upper, told):
     assert not any("Without effect" in note for note in report.notes)
 
 
+def test_comfyui_s_interrupt_is_let_through(pack):
+    from comfy.model_management import InterruptProcessingException
+
+    assert InterruptProcessingException in pack.attention.below._PASSING
+
+
 # --- which report is whose -------------------------------------------------------------------------------------------
 
 
