@@ -76,7 +76,9 @@ def order(grid: Grid, name: str, tile: Grid = CUBE) -> tuple[torch.Tensor, torch
     if name == RASTER:
         return index, index
     if name == TILE:
-        permutation = torch.cat([tokens_of(grid, box) for box in boxes(grid, tile)])
+        _, down, across = (-(-length // size) for length, size in zip(grid, tile))
+        t, y, x = (at // size for at, size in zip(coordinates(grid, index), tile))
+        permutation = ((t * down + y) * across + x).argsort(stable=True)
     elif name in (MORTON, HILBERT):
         axes, bits = coordinates(grid, index), max(1, (max(grid) - 1).bit_length())
         permutation = interleave(axes if name == MORTON else hilbert(axes, bits), bits).argsort(stable=True)

@@ -4,8 +4,10 @@ A pattern with a fixed mask has `on(grid)`: the pattern in tokens, an object wit
 
     mask_mod(b, h, q_idx, kv_idx) -> bool   over raster indices of the video's tokens, as in FlexAttention: the truth
     reach(box) -> boxes, full               boxes that hold all keys of a box of queries; full: all see all of them
+    among(box, keys) -> bool                mask_mod of a box's queries and some keys, broadcasts to (mt, my, mx, K)
+    leaves(), joined(seen)                  the windows and bands it is made of, and what it makes of theirs
     steps                                   sizes of boxes of queries that see alike
-    signature(box)                          equal for boxes whose masks are equal and need all of reach; None: unknown
+    signature(box)                          equal for boxes whose masks over their reach are equal
     whole                                   whether every token is known to see every token: attention is dense
     to(device)                              the same, with mask_mod for tensors there
     density                                 the part of all (query, key) pairs that see each other

@@ -8,6 +8,8 @@ from itertools import product
 from math import prod
 from typing import ClassVar
 
+import torch
+
 from ..grid import Box
 from ..tokens import Grid
 from .layout import count
@@ -28,8 +30,13 @@ class Either:
     def whole(self) -> bool:
         return any(part.whole for part in self.parts)
 
-    def signature(self, box: Box) -> None:
-        return None
+    def signature(self, box: Box) -> tuple:
+        own = tuple(start for start, _ in box)
+        return tuple(
+            (part.signature(box), tuple(tuple((a - at, b - at) for at, (a, b) in zip(own, seen)) for seen in reach))
+            for part in self.parts
+            for reach, _ in [part.reach(box)]
+        )
 
     def to(self, device) -> Either:
         return replace(self, parts=tuple(part.to(device) for part in self.parts))
@@ -39,6 +46,19 @@ class Either:
         for other in rest:
             seen = seen | other
         return seen
+
+    def among(self, box: Box, keys: torch.Tensor) -> torch.Tensor:
+        seen, *rest = (part.among(box, keys) for part in self.parts)
+        for other in rest:
+            seen = seen | other
+        return seen
+
+    def leaves(self) -> tuple:
+        return tuple(leaf for part in self.parts for leaf in part.leaves())
+
+    def joined(self, seen: list) -> bool:
+        """Whether a pair is seen, by whether each of `leaves` lets it be seen: taken from the front of `seen`."""
+        return any([part.joined(seen) for part in self.parts])  # noqa: C419 each takes its own from `seen`
 
     def reach(self, box: Box) -> tuple[tuple[Box, ...], bool]:
         reaches = [part.reach(box) for part in self.parts]
@@ -63,6 +83,15 @@ class Both(Either):
         for other in rest:
             seen = seen & other
         return seen
+
+    def among(self, box: Box, keys: torch.Tensor) -> torch.Tensor:
+        seen, *rest = (part.among(box, keys) for part in self.parts)
+        for other in rest:
+            seen = seen & other
+        return seen
+
+    def joined(self, seen: list) -> bool:
+        return all([part.joined(seen) for part in self.parts])  # noqa: C419 as above
 
     def reach(self, box: Box) -> tuple[tuple[Box, ...], bool]:
         reaches = [part.reach(box) for part in self.parts]

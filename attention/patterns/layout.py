@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, product
 
 import torch
 
 from ..grid import Box, boxes, tokens_of
 from ..tokens import Grid
 
-# A box of queries to count with: large enough to be quick, small enough for the (queries, keys) it is counted in.
-COUNTED = (1, 8, 32)
-
 
 @dataclass(frozen=True, eq=False)
 class Tile:
     """queries: (m,), keys: (K,), raster indices, ascending; every key is seen by one query at least.
 
-    full: every query sees every key. Else `seen`, (m, K) bool, says which; None where it was not asked for.
+    full: every query sees every key. Else `seen`, (m, K) bool, says which; None where it was not asked for: keys may
+    then be there that no query sees. box: of the queries; rows: which of its tokens they are, None: all.
     """
 
     queries: torch.Tensor
     keys: torch.Tensor
     full: bool
     seen: torch.Tensor | None = None
+    box: Box | None = None
+    rows: torch.Tensor | None = None
+
+
+def seen_in(relation, box: Box, keys: torch.Tensor) -> torch.Tensor:
+    """relation.mask_mod of a box of queries and some keys, raster indices (K,), from each axis by itself: (m, K)."""
+    return relation.among(box, keys).expand(*(stop - start for start, stop in box), len(keys)).flatten(0, 2)
 
 
 def tile_of(relation, box: Box, known: dict | None = None, masks: bool = True) -> Tile:
@@ -33,19 +40,16 @@ def tile_of(relation, box: Box, known: dict | None = None, masks: bool = True) -
     queries, keys = tokens_of(relation.grid, box), torch.cat([tokens_of(relation.grid, seen) for seen in reach])
     if len(reach) > 1:
         keys = keys.unique()
-    signature = None if full else relation.signature(box)
-    if full or (signature is not None and not masks):
-        return Tile(queries, keys, full)
-    known = {} if known is None else known
-    seen = known.get(signature)
-    if seen is None:
-        seen = relation.mask_mod(0, 0, queries[:, None], keys[None, :])
-    if signature is not None:
-        known[signature] = seen
-    elif not (used := seen.any(0)).all():
-        keys, seen = keys[used], seen[:, used]
-    full = bool(seen.all())
-    return Tile(queries, keys, full, None if full or not masks else seen)
+    if full or not masks:
+        return Tile(queries, keys, full, box=box)
+    known, signature = {} if known is None else known, relation.signature(box)
+    if signature not in known:
+        seen = seen_in(relation, box, keys)
+        used = seen.any(0)
+        known[signature] = (None, seen) if used.all() else (used, seen[:, used])
+    used, seen = known[signature]
+    keys, full = keys if used is None else keys[used], bool(seen.all())
+    return Tile(queries, keys, full, None if full else seen, box)
 
 
 def lay_out(relation, tile: Grid) -> Iterator[Tile]:
@@ -55,7 +59,29 @@ def lay_out(relation, tile: Grid) -> Iterator[Tile]:
 
 
 def count(relation) -> int:
-    """How many (query, key) pairs see each other. Looks at every pair within reach: seconds for 100 000 tokens."""
-    return sum(
-        len(tile.queries) * len(tile.keys) if tile.full else int(tile.seen.sum()) for tile in lay_out(relation, COUNTED)
-    )
+    """How many (query, key) pairs see each other.
+
+    Whether two tokens do follows, for each leaf of the relation, from their frames, rows and columns apart: pairs that
+    all leaves treat alike are counted together.
+    """
+    leaves = relation.leaves()
+    columns = histogram([leaf.columns() for leaf in leaves])
+    by_times = Counter(zip(*(chain.from_iterable(leaf.times()) for leaf in leaves)))
+    total, known = 0, {}
+    for times, frames in by_times.items():
+        if times not in known:
+            rows = histogram([leaf.rows(time) for leaf, time in zip(leaves, times)])
+            known[times] = sum(
+                n * m
+                for (a, n), (b, m) in product(rows.items(), columns.items())
+                if relation.joined([bool((a & b) >> i & 1) for i in range(len(leaves))])
+            )
+        total += frames * known[times]
+    return total
+
+
+def histogram(tables: list[torch.Tensor]) -> dict[int, int]:
+    """How often each combination of equally large bool tables occurs: bit i for table i."""
+    bits = sum(table.long() << i for i, table in enumerate(tables))
+    values, counts = bits.unique(return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist()))

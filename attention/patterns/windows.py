@@ -91,6 +91,36 @@ class Windows:
         t, y, x = (axis.sees(query, key) for axis, query, key in places)
         return t & y & x
 
+    def among(self, box: Box, keys: torch.Tensor) -> torch.Tensor:
+        seen = torch.ones(1, 1, 1, len(keys), dtype=torch.bool, device=keys.device)
+        for number, (axis, (start, stop), at) in enumerate(zip(self.axes, box, coordinates(self.grid, keys))):
+            if axis.size < axis.steps:
+                shape = [1, 1, 1, len(keys)]
+                shape[number] = stop - start
+                seen = seen & axis.sees(torch.arange(start, stop, device=keys.device)[:, None], at).view(shape)
+        return seen
+
+    def leaves(self) -> tuple:
+        return (self,)
+
+    def joined(self, seen: list) -> bool:
+        return seen.pop(0)
+
+    def times(self) -> list[list]:
+        """For frames t and s whatever tells how t sees s's rows: here one or zero."""
+        t = torch.arange(self.grid[0])
+        return self.axes[0].sees(t[:, None], t[None]).int().tolist()
+
+    def rows(self, time) -> torch.Tensor:
+        """(Y, Y) bool: which rows see which, at one value of `times`."""
+        y = torch.arange(self.grid[1])
+        return self.axes[1].sees(y[:, None], y[None]) if time else torch.zeros(len(y), len(y), dtype=torch.bool)
+
+    def columns(self) -> torch.Tensor:
+        """(X, X) bool: which columns see which."""
+        x = torch.arange(self.grid[2])
+        return self.axes[2].sees(x[:, None], x[None])
+
     def reach(self, box: Box) -> tuple[tuple[Box, ...], bool]:
         seen = tuple(axis.reach(*span) for axis, span in zip(self.axes, box))
         return (seen,), all(axis.alike(*span) for axis, span in zip(self.axes, box))
@@ -129,8 +159,15 @@ class Bands:
     def whole(self) -> bool:
         return bool((self.table >= self.axis(1).steps).all())
 
-    def signature(self, box: Box) -> None:
-        return None
+    def signature(self, box: Box) -> tuple:
+        (t0, t1), rows, (x0, x1) = box
+        sizes = tuple(zip(*(seen for seen in zip(*self.sizes[t0:t1]) if any(seen))))
+        used = sorted({size for row in sizes for size in row if size})
+        return x1 - x0, sizes, tuple(self.axis(size).signature(*rows) + self.shift(size, rows) for size in used)
+
+    def shift(self, size: int, rows: tuple[int, int]) -> tuple[int]:
+        """Where the first row seen is, from the first that sees."""
+        return (self.axis(size).reach(*rows)[0] - rows[0],)
 
     def to(self, device) -> Bands:
         # Captured, not made in mask_mod: FlexAttention's compiler takes no tensor that is made there.
@@ -148,6 +185,31 @@ class Bands:
         size, band, steps = self.table[t, s], y // self.step, self.axis(1).steps
         start, step = (band - size // 2).clamp(min=0).minimum(steps - size), row // self.step
         return (step >= start) & (step < start + size)
+
+    def among(self, box: Box, keys: torch.Tensor) -> torch.Tensor:
+        (t0, t1), (y0, y1), _ = box
+        s, row, _ = coordinates(self.grid, keys)
+        size = self.table.to(keys.device)[t0:t1, s.long()][:, None]
+        band = torch.arange(y0, y1, device=keys.device)[:, None] // self.step
+        start = (band - size // 2).clamp(min=0).minimum(self.axis(1).steps - size)
+        step = row // self.step
+        return ((step >= start) & (step < start + size))[:, :, None]
+
+    def leaves(self) -> tuple:
+        return (self,)
+
+    def joined(self, seen: list) -> bool:
+        return seen.pop(0)
+
+    def times(self) -> list[list]:
+        return self.sizes
+
+    def rows(self, time) -> torch.Tensor:
+        y = torch.arange(self.grid[1])
+        return self.axis(time).sees(y[:, None], y[None]) if time else torch.zeros(len(y), len(y), dtype=torch.bool)
+
+    def columns(self) -> torch.Tensor:
+        return torch.ones(self.grid[2], self.grid[2], dtype=torch.bool)
 
     def reach(self, box: Box) -> tuple[tuple[Box, ...], bool]:
         (t0, t1), rows, _ = box

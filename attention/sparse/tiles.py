@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
-from math import gcd
+from math import gcd, prod
 
 import torch
 
 from ..grid import TILE, boxes, order, size_of
 from ..operators import sdpa
+from ..patience import ask
 from ..patterns import on
-from ..patterns.layout import Tile, tile_of
+from ..patterns.layout import Tile, seen_in, tile_of
 from ..tokens import Grid
 from .engine import Engine, Mask, Task, joined, scratch_bytes
 
@@ -25,6 +26,8 @@ MOST_QUERIES, SAMPLED_BOXES = 1024, 24
 SHORTEST_RUN = 8
 # More masks than this, in float32, are not kept but made again in every call.
 MASK_BYTES = 128 << 20
+# A box costs about half a millisecond of planning.
+MOST_BOXES = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +47,15 @@ class Layout:
 class Group:
     """Boxes of equal size. queries: (n, m), positions; keys: (n, K / run), in units of `run` tokens.
 
-    bias: (1, 1, m, K + S) of 0 and -inf, one for all; None: no mask, or one to be made from `raster`, the raster
-    indices (n, m) and (n, K) of queries and keys.
+    bias: (1, 1, m, K + S) of 0 and -inf, one for all; None: no mask, or one to be made from the tiles of `made` and the
+    raster indices of their keys, (n, K).
     """
 
     queries: torch.Tensor
     keys: torch.Tensor
     bias: torch.Tensor | None = None
-    raster: tuple[torch.Tensor, torch.Tensor] | None = None
+    made: tuple[Tile, ...] = ()
+    raster: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +80,13 @@ def best_tile(relation) -> Grid:
         axes = [{min(step << i, length) for i in range(10)} for step, length in zip(steps, grid)]
         candidates |= {tile for tile in product(*axes) if tile[0] * tile[1] * tile[2] <= MOST_QUERIES}
         candidates.add(tuple(min(step, length) for step, length in zip(steps, grid)))
-    return min(sorted(candidates), key=lambda tile: estimate(relation, tile))
+    few = [tile for tile in candidates if prod(-(-n // size) for n, size in zip(grid, tile)) <= MOST_BOXES]
+    return min(sorted(few or candidates), key=lambda tile: estimate(relation, tile))
 
 
 def estimate(relation, tile: Grid) -> float:
     """Keys for each query, times the cost of a pair, over some boxes of the grid."""
+    ask()
     cut = boxes(relation.grid, tile)
     some = cut[:: max(1, len(cut) // SAMPLED_BOXES)]
     cost = 0.0
@@ -91,15 +97,15 @@ def estimate(relation, tile: Grid) -> float:
     return cost / sum(size_of(box) for box in some)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2)
 def layout(pattern, grid: Grid) -> Layout:
     """The tiles of a pattern, keys in the order in which they are gathered."""
     relation = on(pattern, grid)
-    best, known, masks, tiles, kept = best_tile(relation), {}, {}, [], True
+    best, known, masks, tiles = best_tile(relation), {}, {}, []
+    kept = mask_bytes(relation, best) <= MASK_BYTES
     for box in boxes(grid, best):
-        tiles.append(keep(tile_of(relation, box, known if kept else None, masks=kept), masks))
-        if kept and sum(mask.numel() for mask in masks.values()) * 4 > MASK_BYTES:
-            tiles, kept, known, masks = [replace(tile, seen=None) for tile in tiles], False, {}, {}
+        ask()
+        tiles.append(keep(tile_of(relation, box, known, masks=kept), masks))
     runs = {tile: shortest_run(tiles, order(grid, TILE, tile)[1]) for tile in (grid, best, *relation.steps)}
     tile = max(runs, key=runs.get)
     if runs[tile] < SHORTEST_RUN:
@@ -108,10 +114,22 @@ def layout(pattern, grid: Grid) -> Layout:
     return Layout(relation, tile, runs[tile], tuple(keep(gathered(one, back), masks) for one in tiles))
 
 
+def mask_bytes(relation, tile: Grid) -> int:
+    """At most so much is kept of masks, in float32, where boxes that see alike share theirs."""
+    sizes = {}
+    for box in boxes(relation.grid, tile):
+        ask()
+        reach, full = relation.reach(box)
+        if not full:
+            sizes[relation.signature(box)] = size_of(box) * sum(map(size_of, reach))
+    return 4 * sum(sizes.values())
+
+
 def shortest_run(tiles: list[Tile], back: torch.Tensor) -> int:
     """The most tokens that every tile's keys can be gathered by, in the order that `back` leads to."""
     run = 0
     for tile in tiles:
+        ask()
         run = gcd(run, *edges(back[tile.keys].sort().values))
         if run < SHORTEST_RUN:
             break
@@ -158,19 +176,22 @@ def part_of(task: Task, tiles: Iterable[Tile]) -> Iterator[Tile]:
         some = (at >= first) & (at < last)
         if some.any():
             seen = None if tile.seen is None else tile.seen[some]
-            yield keep(replace(tile, queries=tile.queries[some], seen=seen), masks)
+            yield keep(replace(tile, queries=tile.queries[some], seen=seen, rows=some), masks)
 
 
 def group(task: Task, found: Layout, tiles: list[Tile], back, device, dtype) -> Group:
+    ask()
     queries, keys = (torch.stack([getattr(t, name) for t in tiles]) for name in ("queries", "keys"))
     units = back[keys][:, :: found.run] // found.run if found.run > 1 else task.positions(keys)
-    bias, raster, seen = None, None, tiles[0].seen
+    bias, made, raster, seen = None, (), None, tiles[0].seen
     if seen is not None:
         bias = additive(seen[None, None].to(device), task.sinks, dtype)
     elif not tiles[0].full:
-        raster = queries.to(device), keys.to(device)
+        # The boxes and rows alone: what else the tiles hold would be held twice.
+        made = tuple(replace(tile, queries=tile.queries[:0], keys=tile.keys[:0]) for tile in tiles)
+        raster = keys.int().to(device)
     at = task.positions(queries) - task.place.cut[0]
-    return Group(at.to(device), units.to(device), bias, raster)
+    return Group(at.to(device), units.int().to(device), bias, made, raster)
 
 
 def additive(seen: torch.Tensor, sinks: int, dtype: torch.dtype) -> torch.Tensor:
@@ -189,9 +210,12 @@ def run(video, sinks, scale, plan: Plan, mask: Mask | None = None) -> torch.Tens
     k, v = (t.contiguous().view(batch * heads, tokens // plan.run, plan.run * dim) for t in (k, v))
     out = q.new_empty(batch * heads, number, dim)
     for some in plan.groups:
+        known = None
         for rows, members in chunks(some, batch * heads, dim, plan.run, sinks[0].shape[1], q, mask):
             queries, keys = some.queries[members], some.keys[members]
-            bias = structural(plan, some, members, sinks[0].shape[1], q.dtype)
+            if known is None or known[0] != members:
+                known = members, structural(plan, some, members, sinks[0].shape[1], q)
+            bias = known[1]
             if mask is not None:
                 heads_of = torch.arange(rows.start, min(rows.stop, len(q)), device=q.device)
                 own = mask.gathered((heads_of // heads, heads_of % heads), queries, tokens_at(plan, keys), q.dtype)
@@ -207,9 +231,9 @@ def chunks(some: Group, rows: int, dim: int, run: int, sinks: int, q: torch.Tens
     copies = 4 if sinks else 2
     one = (copies * (keys + sinks) + 3 * m) * dim * q.element_size()
     seen = m * (keys + sinks) * q.element_size() * 2
-    shared = seen if some.raster or mask is not None else 0
+    shared = seen if some.made or mask is not None else 0
     if mask is not None and mask.video.shape[0] * mask.video.shape[1] > 1:
-        one += seen if mask.rows > 1 or some.raster or some.bias is not None else seen // m
+        one += seen if mask.rows > 1 or some.made or some.bias is not None else seen // m
     budget = scratch_bytes(q.device)
     heads = max(1, min(rows, (budget - shared) // one))
     boxes_each = max(1, min(n, budget // (one * heads + shared)))
@@ -218,18 +242,21 @@ def chunks(some: Group, rows: int, dim: int, run: int, sinks: int, q: torch.Tens
             yield slice(b, b + heads), slice(a, a + boxes_each)
 
 
-def structural(plan: Plan, some: Group, members: slice, sinks: int, dtype: torch.dtype) -> torch.Tensor | None:
-    """What the pattern adds to the scores of some boxes of a group; None: nothing."""
-    if not some.raster:
+def structural(plan: Plan, some: Group, members: slice, sinks: int, q: torch.Tensor) -> torch.Tensor | None:
+    """What the pattern adds to the scores of some boxes of a group, (1, n|1, m, K + S); None: nothing."""
+    if not some.made:
         return some.bias
-    rows, columns = (index[members] for index in some.raster)
-    return additive(plan.relation.mask_mod(0, 0, rows[:, :, None], columns[:, None, :])[None], sinks, dtype)
+    found = []
+    for tile, keys in zip(some.made[members], some.raster[members]):
+        seen = seen_in(plan.relation, tile.box, keys)
+        found.append(seen if tile.rows is None else seen[tile.rows.to(seen.device)])
+    return additive(torch.stack(found)[None], sinks, q.dtype)
 
 
 def tokens_at(plan: Plan, keys: torch.Tensor) -> torch.Tensor:
     """Where in the call the tokens of gathered units stand, from the video's first: (n, K / run) -> (n, K)."""
     keys = (keys[..., None] * plan.run + torch.arange(plan.run, device=keys.device)).flatten(-2)
-    return keys if plan.permutation is None else plan.permutation[keys]
+    return keys.long() if plan.permutation is None else plan.permutation[keys.long()]
 
 
 def attend(q, k, v, sinks, scale, bias, queries, keys, out) -> None:
