@@ -17,7 +17,7 @@ from ..attention.router import Router
 from ..attention.rules import ERROR, Rule
 from ..attention.site import CALLER, GUESSED, Caller
 from ..attention.tally import Tally
-from . import _live, _memory, _orders, _runs, _sites, _watch
+from . import _live, _memory, _orders, _patience, _runs, _sites, _watch
 from ._progress import NotFinite
 from ._watch import ROUTERS, Group, is_compiled
 
@@ -128,6 +128,7 @@ def _attach(patcher) -> None:
     patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _watch.look)
     _sites.attach(patcher)
     _orders.attach(patcher)
+    _patience.attach(patcher)
 
 
 def _detach(patcher) -> None:
@@ -135,6 +136,7 @@ def _detach(patcher) -> None:
         patcher.remove_wrappers_with_key(kind, KEY)
     _sites.detach(patcher)
     _orders.detach(patcher)
+    _patience.detach(patcher)
 
 
 def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, *args, **kwargs):

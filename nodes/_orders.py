@@ -129,6 +129,11 @@ def _orders(rules) -> set[str]:
     return orders
 
 
+def forget() -> None:
+    """Frees the permutations of the last runs."""
+    _permutation.cache_clear()
+
+
 @lru_cache(maxsize=4)
 def _permutation(place: Place, name: str, length: int, device) -> tuple[torch.Tensor, torch.Tensor]:
     """Of a whole sequence, to the order and back, both (L,)."""

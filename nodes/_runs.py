@@ -186,4 +186,3 @@ def of_entry(runs: list[Run], samples) -> list[Run]:
         return runs
     nearest = min(runs, key=lambda run: run.apart(samples))
     return runs if nearest.apart(samples) >= SAME else [run for run in runs if run.index == nearest.index]
-

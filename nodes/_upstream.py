@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from comfy_execution.progress import get_progress_state
+
 from nodes import NODE_CLASS_MAPPINGS
 
 REPORT, CLEAR = "VideoAttentionReport", "VideoAttentionClear"

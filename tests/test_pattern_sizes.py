@@ -1,4 +1,4 @@
-"""Sizes in a user's units as tokens: an axis at 100 percent is whole, less is to the nearest, and the preview says so."""
+"""Sizes in a user's units as tokens: an axis at 100 percent is whole, less is to the nearest, the preview says so."""
 
 from math import prod
 

@@ -11,7 +11,7 @@ import torch
 from .. import registry
 from ..backend import answer
 from ..call import Call
-from ..grid import CUBE, RASTER
+from ..grid import CUBE, RASTER, order
 from ..layout import expand_kv
 from ..operators import sdpa
 from ..patterns import flop_ratio, on, parts
@@ -120,6 +120,12 @@ def dense_rest(q, k, v, scale: float | None, mask=None) -> torch.Tensor:
 def planned(engine: Engine, task: Task, device: torch.device, dtype: torch.dtype):
     """What `engine.run` needs, made once for a task on a device."""
     return engine.plan(task, device, dtype)
+
+
+def forget_plans() -> None:
+    """Frees what was planned for patterns, 50 to 200 MiB for a large video; what runs next is planned anew."""
+    for kept in (planned, tiles.layout, on, order):
+        kept.cache_clear()
 
 
 def names() -> tuple[str, ...]:

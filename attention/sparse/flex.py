@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 
 from ..backend import FLOATS
 from ..failures import brief
 from ..grid import TILE, order
+from ..patience import ask
 from ..patterns import on
 from .engine import Engine, Task
 
@@ -74,10 +76,11 @@ def block_mask(mask_mod, q_len: int, kv_len: int, device):
 
     key, partial, full = torch.arange(kv_len, device=device), [], []
     for start in range(0, q_len, BLOCK):
+        ask()
         query = torch.arange(start, min(start + BLOCK, q_len), device=device)
         seen = mask_mod(0, 0, query[:, None], key[None, :])
-        blocks = [seen[:, i : i + BLOCK] for i in range(0, kv_len, BLOCK)]
-        some, every = (torch.stack([how(block) for block in blocks]) for how in (torch.any, torch.all))
+        some = filled(seen, False).any(2).any(0)
+        every = filled(seen, True).all(2).all(0)
         # A ragged block of queries counts as partial: FlexAttention does not look at the rows that are missing.
         full.append(every)
         partial.append(some & ~every)
@@ -86,6 +89,11 @@ def block_mask(mask_mod, q_len: int, kv_len: int, device):
         partial_count, partial_index, full_count, full_index,
         BLOCK_SIZE=BLOCK, mask_mod=mask_mod, seq_lengths=(q_len, kv_len),
     )  # fmt: skip
+
+
+def filled(seen: torch.Tensor, value: bool) -> torch.Tensor:
+    """(m, K) as (m, K / BLOCK, BLOCK), the last block filled up with `value`."""
+    return F.pad(seen, (0, -seen.shape[1] % BLOCK), value=value).unflatten(1, (-1, BLOCK))
 
 
 def listed(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

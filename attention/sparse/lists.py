@@ -17,6 +17,7 @@ import torch
 
 from .. import registry
 from ..grid import CUBE, RASTER, TILE, order
+from ..patience import ask
 from ..patterns import on
 from ..patterns.blocks import TopBlocks, arrange, choose
 from ..tokens import Grid
@@ -86,6 +87,7 @@ def with_sinks(relation, to: torch.Tensor, sinks: int):
     tokens, start = len(to), filled(sinks)
 
     def seen(query, key):
+        ask()
         video = relation.mask_mod(0, 0, to[query], to[(key - start).clamp(min=0)])
         return torch.where(key < start, key < sinks, video)
 

@@ -105,7 +105,8 @@ def layout(pattern, grid: Grid) -> Layout:
     kept = mask_bytes(relation, best) <= MASK_BYTES
     for box in boxes(grid, best):
         ask()
-        tiles.append(keep(tile_of(relation, box, known, masks=kept), masks))
+        tile = tile_of(relation, box, known, masks=kept)
+        tiles.append(keep(replace(tile, keys=tile.keys.int()), masks))
     runs = {tile: shortest_run(tiles, order(grid, TILE, tile)[1]) for tile in (grid, best, *relation.steps)}
     tile = max(runs, key=runs.get)
     if runs[tile] < SHORTEST_RUN:
@@ -130,7 +131,7 @@ def shortest_run(tiles: list[Tile], back: torch.Tensor) -> int:
     run = 0
     for tile in tiles:
         ask()
-        run = gcd(run, *edges(back[tile.keys].sort().values))
+        run = gcd(run, *edges(back[tile.keys.long()].sort().values))
         if run < SHORTEST_RUN:
             break
     return run
@@ -152,7 +153,7 @@ def keep(tile: Tile, masks: dict) -> Tile:
 
 def gathered(tile: Tile, back: torch.Tensor) -> Tile:
     """The tile with its keys in the order that `back` leads to."""
-    rank = back[tile.keys].argsort()
+    rank = back[tile.keys.long()].argsort()
     return replace(tile, keys=tile.keys[rank], seen=None if tile.seen is None else tile.seen[:, rank])
 
 
@@ -181,7 +182,7 @@ def part_of(task: Task, tiles: Iterable[Tile]) -> Iterator[Tile]:
 
 def group(task: Task, found: Layout, tiles: list[Tile], back, device, dtype) -> Group:
     ask()
-    queries, keys = (torch.stack([getattr(t, name) for t in tiles]) for name in ("queries", "keys"))
+    queries, keys = (torch.stack([getattr(t, name) for t in tiles]).long() for name in ("queries", "keys"))
     units = back[keys][:, :: found.run] // found.run if found.run > 1 else task.positions(keys)
     bias, made, raster, seen = None, (), None, tiles[0].seen
     if seen is not None:
