@@ -1,6 +1,7 @@
 """The demo model's prompt and decoder: what a text encoder and a VAE are to a big model."""
 
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..attention.demo import codec, prompt
@@ -9,8 +10,39 @@ CATEGORY = "video attention/demo"
 FRAME_RATE = 25
 
 
+class Statistics(torch.nn.Module):
+    """What LTX's upscaling models ask of a VAE: the demo model's latents need no scaling."""
+
+    def normalize(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    un_normalize = normalize
+
+
+class Codec(torch.nn.Module):
+    """The codec where a VAE has its network. It has no weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.per_channel_statistics = Statistics()
+
+
 class DemoVAE:
-    """The demo model's fixed DCT codec with the methods that ComfyUI's VAE nodes call. Small: nothing is tiled."""
+    """The demo model's fixed DCT codec with all that nodes for a video VAE read or call. Small: nothing is tiled."""
+
+    latent_channels, latent_dim, output_channels = codec.CHANNELS, 3, 3
+    # As ComfyUI's VAE class has them: (frames, rows, columns) of a latent pixel, and what a number of frames becomes.
+    downscale_index_formula = upscale_index_formula = codec.BLOCK
+    downscale_ratio = (lambda frames: -(-frames // codec.BLOCK[0]), *codec.BLOCK[1:])
+    upscale_ratio = (lambda length: length * codec.BLOCK[0], *codec.BLOCK[1:])
+    vae_dtype, working_dtypes = torch.float32, [torch.float32]
+    device = output_device = _select_base_device = torch.device("cpu")
+    disable_offload = not_video = handles_tiling = False
+    crop_input, size, extra_1d_channel, pad_channel_value = True, 0, None, None
+
+    def __init__(self):
+        self.first_stage_model = Codec()
+        self.patcher = ModelPatcher(self.first_stage_model, load_device=self.device, offload_device=self.device)
 
     def decode(self, latent: torch.Tensor, vae_options=None) -> torch.Tensor:
         """latent: (B, 128, T, Y, X); returns (B, F, H, W, 3) in 0 to 1."""
@@ -20,12 +52,32 @@ class DemoVAE:
         return self.decode(latent)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """pixels: (F, H, W, 3) or (B, F, H, W, 3) in 0 to 1; returns (B, 128, T, Y, X)."""
-        clip = pixels if pixels.ndim == 5 else pixels[None]
-        return codec.encode(clip[..., :3].float().cpu())
+        """pixels: (F, H, W, 3) or (B, F, H, W, 3) in 0 to 1; returns (B, 128, T, Y, X).
+
+        Sides are cropped to whole latent pixels. Frames are filled up in front with the first one: 8 n + 1 of them are
+        n + 1 latent frames, as LTX's nodes count.
+        """
+        clip = self.vae_encode_crop_pixels(pixels if pixels.ndim == 5 else pixels[None])
+        missing = -clip.shape[1] % codec.BLOCK[0]
+        clip = torch.cat([clip[:, :1].expand(-1, missing, *clip.shape[2:]), clip], dim=1)
+        return codec.encode(clip.float().cpu())
 
     def encode_tiled(self, pixels, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
         return self.encode(pixels)
+
+    def vae_encode_crop_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(..., H, W, C) cropped around its middle, three colours."""
+        for axis, step in ((-3, codec.BLOCK[1]), (-2, codec.BLOCK[2])):
+            left = pixels.shape[axis] % step
+            pixels = pixels.narrow(axis, left // 2, pixels.shape[axis] - left)
+        return pixels[..., :3]
+
+    def memory_used_decode(self, shape, dtype) -> int:
+        return self.memory_used_encode(shape, dtype)
+
+    def memory_used_encode(self, shape, dtype) -> int:
+        """Bytes on a GPU: none, it runs on the CPU."""
+        return 0
 
     def temporal_compression_decode(self) -> int:
         return codec.BLOCK[0]
@@ -35,6 +87,21 @@ class DemoVAE:
 
     def spacial_compression_encode(self) -> int:
         return codec.BLOCK[1]
+
+    def model_size(self) -> int:
+        return self.size
+
+    def vae_output_dtype(self) -> torch.dtype:
+        return self.vae_dtype
+
+    def throw_exception_if_invalid(self) -> None:
+        """It is always there."""
+
+    def is_dynamic(self) -> bool:
+        return False
+
+    def get_sd(self) -> dict:
+        return self.first_stage_model.state_dict()
 
 
 class VideoAttentionDemoPrompt(io.ComfyNode):

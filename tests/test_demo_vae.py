@@ -1,0 +1,96 @@
+"""The demo model's codec under nodes made for a real video VAE: ComfyUI's own, and what Lightricks' pack reads."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+# Lightricks/ComfyUI-LTXVideo, June 2026: every attribute of a video VAE that its nodes read or call.
+OF_LIGHTRICKS = {
+    "decode", "encode", "encode_tiled", "downscale_index_formula", "first_stage_model", "memory_used_decode",
+}  # fmt: skip
+# Names that a `vae` has in ComfyUI's nodes where it is a folder of modules, or no video's.
+OTHERS = {"audio_vae", "prepare_decode"}
+
+
+@pytest.fixture
+def vae(pack, inference):
+    return pack.nodes.demo.VideoAttentionDemoVAE.execute().args[0]
+
+
+def test_it_has_all_that_nodes_read(vae, comfy_host):
+    files = [comfy_host / "nodes.py", *sorted((comfy_host / "comfy_extras").glob("*.py"))]
+    read = set(OF_LIGHTRICKS)
+    for file in files:
+        read |= set(re.findall(r"(?<![\w.])vae\.([a-z_]+)\b", file.read_text(encoding="utf-8")))
+    assert len(read) > 10
+    assert not [name for name in sorted(read - OTHERS) if not hasattr(vae, name)]
+
+
+def clip(frames, height=64, width=96):
+    return torch.rand(frames, height, width, 3, generator=torch.Generator().manual_seed(frames))
+
+
+@pytest.mark.parametrize(("frames", "length"), [(1, 1), (9, 2), (8, 1), (16, 2), (17, 3), (13, 2)])
+def test_frames_are_counted_as_ltx_counts(vae, frames, length):
+    latent = vae.encode(clip(frames))
+    assert latent.shape == (1, 128, length, 2, 3)
+    assert latent.shape[2] == vae.downscale_ratio[0](frames) and vae.upscale_ratio[0](length) == 8 * length
+    back = vae.decode(latent)
+    assert back.shape == (1, 8 * length, 64, 96, 3)
+
+
+def test_a_still_picture_stays_still(vae):
+    picture = torch.zeros(1, 64, 64, 3) + 0.5
+    picture[:, 16:48, 16:48] = torch.tensor([0.9, 0.1, 0.1])
+    back = vae.decode(vae.encode(picture))[0]
+    assert torch.allclose(back[:1].expand_as(back), back, atol=1e-5) and (back[0] - picture[0]).abs().mean() < 0.1
+
+
+def test_odd_sizes_are_cropped_around_their_middle(vae):
+    pixels = clip(8, 70, 101)
+    assert torch.equal(vae.encode(pixels), vae.encode(pixels[:, 3:67, 2:98]))
+    assert torch.equal(vae.encode(torch.cat([pixels, pixels[..., :1]], -1)), vae.encode(pixels)), "without alpha"
+
+
+def sampled(lab, positive, negative, latent):
+    import comfy.sample
+
+    noise = comfy.sample.prepare_noise(latent["samples"], 1)
+    return comfy.sample.sample(
+        lab.model, noise, 1, 1.0, "euler", "simple", positive, negative, latent["samples"], disable_pbar=True, seed=1,
+        noise_mask=latent.get("noise_mask"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("frames", "at"), [(1, 0), (1, -1), (9, 0), (9, 8)])
+def test_guides_on_the_demo_model(lab, vae, frames, at):
+    from comfy_extras.nodes_lt import LTXVAddGuide
+
+    latent = {"samples": torch.zeros(1, 128, 4, 2, 3)}
+    made = LTXVAddGuide.execute(*lab.prompt, vae, latent, clip(frames), at, 1.0)
+    positive, negative, latent = getattr(made, "args", made)
+    # In the middle of a clip ComfyUI puts a frame in front and drops its latent frame.
+    assert latent["samples"].shape[2] == 4 + (frames + 7) // 8 - (at > 0)
+    out = sampled(lab, positive, negative, latent)
+    assert torch.isfinite(out).all() and torch.isfinite(vae.decode(out)).all()
+
+
+def test_a_start_image_on_the_demo_model(lab, vae):
+    from comfy_extras import nodes_lt
+
+    made = nodes_lt.LTXVImgToVideo.execute(*lab.prompt, clip(1), vae, 96, 64, 25, 1, 1.0)
+    out = sampled(lab, *getattr(made, "args", made))
+    assert torch.isfinite(out).all()
+    if hasattr(nodes_lt, "LTXVImgToVideoInplace"):
+        made = nodes_lt.LTXVImgToVideoInplace.execute(vae, clip(1), {"samples": torch.zeros(1, 128, 4, 2, 3)}, 1.0)
+        (latent,) = getattr(made, "args", made)
+        assert torch.isfinite(sampled(lab, *lab.prompt, latent)).all()
+
+
+def test_what_upscaling_models_ask_for_changes_nothing(vae):
+    x, statistics = torch.rand(1, 128, 2, 2, 2), vae.first_stage_model.per_channel_statistics
+    assert torch.equal(statistics.normalize(statistics.un_normalize(x)), x)
+    assert vae.patcher.clone().model is vae.first_stage_model and vae.get_sd() == {}
