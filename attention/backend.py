@@ -32,7 +32,8 @@ class Limits:
     """What a kernel can take, as data: the refusals and the compatibility table both follow from it.
 
     head_dims: the sizes allowed, a tuple or a range. kv_multiple: kv_len must be a multiple of it.
-    min_capability: CUDA compute capability, checked on CUDA only. exact: no quantisation and no approximation.
+    min_capability: CUDA compute capability, checked on NVIDIA only. amd: whether the library knows AMD GPUs too.
+    exact: no quantisation and no approximation.
     scale: ANY, POSITIVE or DEFAULT. No word of causal attention: ComfyUI's attention functions cannot ask for it.
     useful_from: below this many keys `auto` passes the kernel by, since launching it costs more than it saves.
     """
@@ -52,6 +53,7 @@ class Limits:
     exact: bool = True
     grad: bool = True
     useful_from: int = 0
+    amd: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def answer(refuses: Callable, *asked) -> str | None:
 def _device_reason(limits: Limits, call: Call) -> str | None:
     if limits.devices and call.device not in limits.devices:
         return f"needs {' or '.join(limits.devices)}, the tensors are on {call.device}"
+    if call.amd is not None and limits.devices and not limits.amd:
+        return nvidia_alone(call)
     if not limits.exact and (call.high_precision or not call.low_precision):
         return "the model asks for exact attention here"
     if call.capability is not None and call.capability < limits.min_capability:
@@ -104,6 +108,11 @@ def _device_reason(limits: Limits, call: Call) -> str | None:
     if call.grad and not limits.grad:
         return "no gradient"
     return None
+
+
+def nvidia_alone(call: Call) -> str:
+    """Why a kernel for NVIDIA refuses a call on an AMD GPU."""
+    return f"made for NVIDIA, this GPU is AMD's {call.amd}"
 
 
 def _shape_reason(limits: Limits, call: Call) -> str | None:

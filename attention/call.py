@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .gpu import amd_of, capability_of
+
 MASKS = ("none", "key", "dense")
 
 
@@ -21,6 +23,7 @@ class Call:
     high_precision: True when the caller asks for wider arithmetic than its tensors'; `dtype` is then the wider one.
     capability: CUDA compute capability as (major, minor), None elsewhere.
     grad: True when a gradient will be asked for (training nodes).
+    amd: the architecture of an AMD GPU, as gfx1100; None elsewhere.
     """
 
     batch: int
@@ -38,6 +41,7 @@ class Call:
     high_precision: bool = False
     capability: tuple[int, int] | None = None
     grad: bool = False
+    amd: str | None = None
 
     @property
     def shape_text(self) -> str:
@@ -62,7 +66,6 @@ def describe(q, k, v, mask=None, *, scale=None, low_precision=True, precision: t
     precision: the dtype that the caller wants the arithmetic in, where it is not the tensors' own.
     """
     batch, heads, q_len, head_dim = q.shape
-    cuda = q.device.type == "cuda"
     return Call(
         batch=batch,
         heads=heads,
@@ -77,6 +80,7 @@ def describe(q, k, v, mask=None, *, scale=None, low_precision=True, precision: t
         scale=scale,
         low_precision=low_precision,
         high_precision=precision is not None and precision != q.dtype,
-        capability=torch.cuda.get_device_capability(q.device) if cuda else None,
+        capability=capability_of(q.device) if q.device.type == "cuda" else None,
+        amd=amd_of(q.device),
         grad=torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad),
     )

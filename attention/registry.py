@@ -109,7 +109,7 @@ def seen_right(name: str, call: Call | None = None, by_lists: bool = False) -> b
 
 def _compiled(name: str, call: Call, by_lists: bool) -> tuple:
     """One compiled kernel: another head size is other code, which may fail where this one is right."""
-    return name, by_lists, call.device, call.capability, call.dtype, call.head_dim, call.mask
+    return name, by_lists, call.device, call.capability, call.amd, call.dtype, call.head_dim, call.mask
 
 
 def load_all() -> None:

@@ -7,11 +7,11 @@ without it they go by the attention that ComfyUI was started with. Nothing is to
 from __future__ import annotations
 
 import comfy.model_management
-import torch
 from comfy.ldm.modules import attention as host_attention
 
 from ..attention import registry
 from ..attention.call import Call
+from ..attention.gpu import amd_of, capability_of
 from ..attention.info import examine
 from ..attention.memory import is_efficient
 from ..attention.rules import Rule
@@ -53,6 +53,6 @@ def _usual_call(patcher) -> Call | None:
     if not info.heads:
         return None
     device = comfy.model_management.get_torch_device()
-    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    capability = capability_of(device) if device.type == "cuda" else None
     sizes = (1, info.heads, info.heads, TOKENS, TOKENS, info.head_dim)
-    return Call(*sizes, patcher.model.get_dtype_inference(), device.type, capability=capability)
+    return Call(*sizes, patcher.model.get_dtype_inference(), device.type, capability=capability, amd=amd_of(device))

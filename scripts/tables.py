@@ -83,7 +83,11 @@ def places(limits: Limits) -> str:
         return "everything"
     names = {"cuda": "NVIDIA", "cpu": "CPU"}
     since = GENERATIONS.get(limits.min_capability)
-    return ", ".join(names[d] + (f" from {since} on" if d == "cuda" and since else "") for d in limits.devices)
+    amd = ", AMD" if limits.amd else ""
+    return ", ".join(
+        names[d] + (f" from {since} on" if d == "cuda" and since else "") + (amd if d == "cuda" else "")
+        for d in limits.devices
+    )
 
 
 def dtypes(limits: Limits) -> str:

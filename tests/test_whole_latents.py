@@ -76,6 +76,9 @@ def test_every_node_passes_all_of_a_latent_on(name, case, pack, inference, sampl
     from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
 
     model = case.build()
+    nested = getattr(case.latent(), "is_nested", False)
+    if name in ("extend", "blend") and nested and not hasattr(model.model, "map_context_window_to_modalities"):
+        pytest.skip("this ComfyUI cuts no sound into windows")
     mask = torch.ones(1, 1, *parts(case.latent())[0].shape[2:])
     mask[:, :, 0] = 0.0
     latent = {"samples": case.latent(), "noise_mask": mask, "batch_index": [3]}
@@ -141,6 +144,10 @@ def test_noise_that_fits_is_taken(case, pack, inference):
 
 def test_a_role_without_any_keys_has_no_map(pack, inference):
     """WanDancer without CLIP: its blocks attend to a picture of no tokens."""
+    import comfy.supported_models
+
+    if not hasattr(comfy.supported_models, "WAN22_WanDancer"):
+        pytest.skip("this ComfyUI has no WanDancer")
     name = "without CLIP, so without a single image token"
     case = next(case for case in CASES if (case.variant, case.name) == ("WanDancer", name))
     text = execute(pack, "maps", case.build(), case, {"samples": case.latent()}).args[3]

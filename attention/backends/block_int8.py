@@ -6,10 +6,7 @@ measures it.
 
 from functools import partial
 
-import torch
-
 from ..backend import HALVES, MAX_BLOCKS, POSITIVE, Backend, Limits, Unavailable
-from ..call import Call
 from ..failures import brief
 
 # What torch 2.7.1 brings. Triton 3.3.0 does not compile for an RTX 50, and 3.2 ends the whole process there
@@ -39,12 +36,6 @@ def load(**how):
     return partial(attention, **how)
 
 
-def also_refuses(call: Call) -> str | None:
-    if torch.version.hip:
-        return "tried on NVIDIA alone"
-    return None
-
-
 def _row(name: str, summary: str, promise: float, since: tuple[int, int] = (8, 0), **how) -> Backend:
     limits = Limits(
         devices=("cuda",),
@@ -60,7 +51,7 @@ def _row(name: str, summary: str, promise: float, since: tuple[int, int] = (8, 0
         useful_from=1024,
     )
     summary = f"{summary} `auto` takes it once Video Attention Benchmark has seen it right."
-    return Backend(name, summary, limits, partial(load, **how), also_refuses, auto=False, promise=promise)
+    return Backend(name, summary, limits, partial(load, **how), auto=False, promise=promise)
 
 
 INT8 = _row(

@@ -48,7 +48,7 @@ def kernel(flash_attn_func):
     return run
 
 
-def _limits(min_capability, max_head_dim):
+def _limits(min_capability, max_head_dim, amd=False):
     return Limits(
         devices=("cuda",),
         dtypes=HALVES,
@@ -57,10 +57,11 @@ def _limits(min_capability, max_head_dim):
         masks=("none",),
         min_capability=min_capability,
         max_batch=MAX_BLOCKS,
+        amd=amd,
     )
 
 
-FLASH_2 = Backend("flash attention 2", "The flash-attn package: exact.", _limits((8, 0), 256), load_2)
+FLASH_2 = Backend("flash attention 2", "The flash-attn package: exact.", _limits((8, 0), 256, amd=True), load_2)
 FLASH_3 = Backend(
     "flash attention 3",
     "FlashAttention 3 for Hopper: exact.",

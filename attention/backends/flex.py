@@ -40,6 +40,7 @@ FLEX = Backend(
         min_capability=(8, 0),
         max_batch_heads=MAX_BLOCKS,
         grad=False,
+        amd=True,
     ),
     load=load,
     also_refuses=also_refuses,

@@ -81,6 +81,7 @@ INT8 = Backend(
         grad=False,
         # Below about 2000 keys its launch costs more than it saves (comfy-kitchen pull request 104).
         useful_from=2048,
+        amd=True,
     ),
     load=load_int8,
 )

@@ -7,11 +7,10 @@ wrong, so each has its own refusals here instead of a hope that `sageattn` check
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-import torch
-
-from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
+from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable, nvidia_alone
 from ..call import Call
 from ..failures import brief
+from ..gpu import capability_of
 from ..layout import dense_rows
 
 V1_HEAD_DIMS = (64, 96, 128)
@@ -65,7 +64,7 @@ def kernel_v2(sageattention):
     """The function of 2.x for the tensors' own GPU as a Kernel, never `sageattn`, which drops masks silently."""
 
     def run(q, k, v, mask=None, scale=None):
-        name, settings = V2_KERNELS[torch.cuda.get_device_capability(q.device)]
+        name, settings = V2_KERNELS[capability_of(q.device)]
         q, k, v = dense_rows(q, k, v)
         attend = getattr(sageattention, name)
         return attend(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=scale, **settings)
@@ -76,6 +75,8 @@ def kernel_v2(sageattention):
 def also_refuses(call: Call) -> str | None:
     if major_version() == 1:
         return _v1_refuses(call)
+    if call.amd is not None:
+        return nvidia_alone(call)
     if call.capability not in V2_KERNELS:
         return f"SageAttention 2 has no kernel for compute capability {call.capability}"
     if call.capability >= (12, 0) and call.kv_len > BLACKWELL_MAX_KEYS:
@@ -106,8 +107,9 @@ SAGE = Backend(
         exact=False,
         grad=False,
         useful_from=1024,
+        amd=True,
     ),
     load=load,
     also_refuses=also_refuses,
-    besides="1.x: head sizes 64, 96, 128, keys in steps of 64, not on Blackwell; 2.x: one kernel for each GPU",
+    besides="1.x: head sizes 64, 96, 128, keys in steps of 64, not on Blackwell; 2.x: one kernel for each NVIDIA GPU",
 )

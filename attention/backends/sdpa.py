@@ -97,10 +97,10 @@ AUTO = Backend(
 FLASH = Backend(
     name="sdpa flash",
     summary="torch's FlashAttention-2 kernel on CUDA, its blocked kernel on CPU. Exact.",
-    limits=Limits(devices=("cuda", "cpu"), gqa=False, min_capability=(8, 0), max_batch=MAX_BLOCKS),
+    limits=Limits(devices=("cuda", "cpu"), gqa=False, min_capability=(8, 0), max_batch=MAX_BLOCKS, amd=True),
     load=lambda: flash,
     also_refuses=flash_refuses,
-    besides="on NVIDIA 16 bit, no masks, head sizes 8 to 256 in steps of 8",
+    besides="on GPUs 16 bit, no masks, head sizes 8 to 256 in steps of 8",
 )
 CUDNN = Backend(
     name="sdpa cudnn",
@@ -128,6 +128,7 @@ EFFICIENT = Backend(
         min_capability=(5, 0),
         max_batch_heads=MAX_BLOCKS,
         grad=False,
+        amd=True,
     ),
     load=lambda: efficient,
 )

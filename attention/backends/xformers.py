@@ -34,6 +34,7 @@ XFORMERS = Backend(
         gqa=False,
         min_capability=(7, 0),
         max_batch_heads=MAX_BLOCKS,
+        amd=True,
     ),
     load=load,
 )

@@ -12,7 +12,7 @@ from math import ceil
 import torch
 import torch.nn.functional as F
 
-from ..backend import HALVES
+from ..backend import HALVES, nvidia_alone
 from ..failures import brief
 from ..grid import RASTER
 from ..patterns.adaptive import AdaptiveBlocks
@@ -45,6 +45,8 @@ def missing(name: str, call) -> str | None:
         return found
     if call.device != "cuda":
         return f"needs cuda, the tensors are on {call.device}"
+    if call.amd is not None:
+        return nvidia_alone(call)
     if call.dtype not in HALVES:
         return f"dtype {str(call.dtype).removeprefix('torch.')}, takes float16, bfloat16"
     return None

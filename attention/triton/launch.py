@@ -8,6 +8,7 @@ from functools import cache
 
 import torch
 
+from ..gpu import capability_of
 from ..layout import dense_rows
 from . import lists
 from .cuts import MEANS, Cut, cut, edge_stages, padded
@@ -129,7 +130,7 @@ def triton_version() -> tuple[int, ...]:
 
 
 def cut_for(q, quantised: bool, **how) -> Cut:
-    capability = torch.cuda.get_device_capability(q.device) if q.device.type == "cuda" else INTERPRETED
+    capability = (capability_of(q.device) if q.device.type == "cuda" else None) or INTERPRETED
     return cut(capability, quantised, q.shape[-1], triton=triton_version(), **how)
 
 

@@ -1,0 +1,28 @@
+"""What a GPU is: the one place that asks torch for its generation."""
+
+from __future__ import annotations
+
+import torch
+
+
+def amd_of(device: torch.device) -> str | None:
+    """`gfx1100`, the architecture of an AMD GPU; None for any other device.
+
+    torch for ROCm calls its devices "cuda" too.
+    """
+    if device.type != "cuda" or not _is_rocm():
+        return None
+    # The name has features behind it, as in gfx90a:sramecc+:xnack-.
+    return getattr(torch.cuda.get_device_properties(device), "gcnArchName", "unknown").split(":")[0]
+
+
+def capability_of(device: torch.device) -> tuple[int, int] | None:
+    """CUDA compute capability of a "cuda" device, None on AMD.
+
+    There torch answers with the numbers of the GPU's own architecture, 11.0 for gfx1100, no generation of NVIDIA's.
+    """
+    return None if _is_rocm() else torch.cuda.get_device_capability(device)
+
+
+def _is_rocm() -> bool:
+    return bool(getattr(torch.version, "hip", None))
