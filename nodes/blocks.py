@@ -18,7 +18,7 @@ from ..attention.blocks import TemporalBlocks, streams, weights
 from ..attention.blocks.temporal import IN_BATCH
 from ..attention.moment import IDLE, MOMENT
 from ..attention.site import SITE, TEMPORAL, Site
-from . import _inputs, _sites
+from . import _inputs, _sites, _tags
 
 KEY = "video_attention.blocks"
 HOOKS = "_video_attention_block_hooks"
@@ -129,7 +129,7 @@ def remove(patcher) -> None:
 
 
 def _behind(blocks: TemporalBlocks, graft: Graft, part: int, site: Site, module: torch.nn.Module):
-    position = _sites._position(module)
+    position = _tags.position(module.forward)
 
     @opaque.eagerly
     def hook(module, args, kwargs, output):
