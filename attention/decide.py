@@ -10,6 +10,7 @@ import torch
 from . import registry
 from .call import Call, describe
 from .choose import HOST_RUN, Choice, choose
+from .chunks import pattern_of
 from .failures import brief, named
 from .layout import begin_of, to_heads, to_mask
 from .moment import IDLE, MOMENT, locate
@@ -31,7 +32,8 @@ class UnsupportedAttention(RuntimeError):
 @dataclass(frozen=True)
 class Incoming:
     """One call as the host made it. q: (B, L, H*D), or (B, H, L, D) when split_in; func: the host's own attention, or
-    the function that the model's file names for the module."""
+    the function that the model's file names for the module. chunk: the first of its heads, where the module's are
+    spread over several calls."""
 
     func: Callable
     q: torch.Tensor
@@ -42,6 +44,7 @@ class Incoming:
     precision: torch.dtype | None
     split_in: bool
     kw: dict
+    chunk: int | None = None
 
     def run(self, kernel) -> torch.Tensor:
         """(B, H, Lq, D) of a backend's kernel."""
@@ -146,7 +149,11 @@ def _shape(incoming, rule: Rule, site, place: Place | str, call, odd, host: str,
     reason, shape = odd or (place if isinstance(place, str) else None), rule.shape
     if reason is None and place.stop - place.start < shape.min_tokens:
         reason = f"{place.stop - place.start} video tokens, fewer than min_tokens"
-    found = reason or runners(shape.pattern, place, call, block=site.block or 0, engine=shape.engine, order=place.order)
+    pattern = shape.pattern
+    if reason is None and incoming.chunk is not None:
+        pattern = pattern_of(pattern, incoming.chunk, incoming.heads, site.heads)
+        reason = pattern if isinstance(pattern, str) else None
+    found = reason or runners(pattern, place, call, block=site.block or 0, engine=shape.engine, order=place.order)
     if isinstance(found, str):
         if rule.on_unsupported == ERROR:
             raise UnsupportedAttention(sentence(shape.pattern.name, site, call, found, "pattern"))

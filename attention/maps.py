@@ -14,6 +14,7 @@ from math import prod
 import torch
 import torch.nn.functional as F
 
+from .chunks import Chunks, spans_of
 from .decide import Incoming, inspect
 from .grid import index_of
 from .identity import Itself
@@ -21,7 +22,7 @@ from .layout import to_heads, to_mask
 from .moment import MOMENT
 from .opaque import eagerly
 from .own import following
-from .site import CROSS, IMAGE, VIDEO_AUDIO, Site
+from .site import CROSS, IMAGE, VIDEO_AUDIO, Site, site_of
 from .tally import end_span, start_span
 from .tokens import BOTH, KEYS, SIDES, Grid, Place
 
@@ -102,6 +103,7 @@ class Watcher(Itself):
 
     def __init__(self, query: Query, heads: tuple = (), previous=None):
         self.query, self.heads, self.previous = query, heads, previous
+        self._chunks = Chunks()
         self.views: list[View] = []
         self.left_out: dict[str, str] = {}
         self._look_eagerly = eagerly(self._look)
@@ -132,7 +134,12 @@ class Watcher(Itself):
                 return  # another call has them
             reason = None if inside.all() else "the chosen tokens are spread over several calls"
         if reason is None:
-            view = look(incoming, site, place, row, tokens, self.heads)
+            heads, chunk = self.heads, self._chunks.of(site_of(options), incoming.heads)
+            if heads and chunk is not None:
+                heads = spans_of(heads, chunk, incoming.heads, site.heads)
+                if not heads:
+                    return  # another call has them
+            view = look(incoming, site, place, row, tokens, heads)
             if torch.isfinite(view.weights).all():
                 self.views.append(view)
                 return

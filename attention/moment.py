@@ -65,10 +65,10 @@ def locate(options: Mapping, q_len: int, kv_len: int, begin: int | None = None) 
     tokens = options.get(MOMENT, IDLE).tokens
     if site.roles:
         likely = (tokens or UNKNOWN).likely(site.roles, q_len, kv_len)
-        site = Site(site.family, likely, site.block)
+        site = Site(site.family, likely, site.block, heads=site.heads)
     if tokens is None:
         return site, "nothing is known of this model's tokens"
     role = tokens.role(site.role, q_len, kv_len)
     if role != site.role:
-        site = Site(site.family, role, site.block)
+        site = Site(site.family, role, site.block, heads=site.heads)
     return site, tokens.place(role, q_len, kv_len, begin)

@@ -108,7 +108,9 @@ class Probe(Itself):
                 found[candidate.name] = Trial(math.inf, reason=WRITES)
             if found[candidate.name].reason is None:
                 runs[candidate.name] = run
-        self.shares[key] = self._share(site.role, incoming, options, truth)
+        if incoming.heads >= site.heads:
+            # Of a part of the heads nothing is learned of their groups.
+            self.shares[key] = self._share(site.role, incoming, options, truth)
         del truth, kept
         self.check()
         seconds = race({HOST_RUN: incoming.run_host, **runs}, incoming.q.device)

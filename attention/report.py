@@ -117,7 +117,7 @@ def summarise(tally: Tally) -> Report:
     fallbacks: Counter = Counter()
     passed_over: Counter = Counter()
     unplaced: Counter = Counter()
-    ruled, records = 0, tuple(tally.records.values())
+    ruled, records = 0, [record for _, record in tally.whole()]
     for record in records:
         if record.answered:
             _add(rows.setdefault((record.site.role, record.used), Row(record.site.role, record.used)), record)

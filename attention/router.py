@@ -134,20 +134,24 @@ class Router(Itself):
             return None
         q, k, v, heads, mask, precision, split_in, _ = args
         tally = moment.tally or self.tally
+        chunk = None if site is None or heads >= site.heads else tally.chunks.of(site, heads, self)
         key = (
             self, site, moment, q.shape, k.shape, v.shape, heads, q.dtype, q.device,
             mask is not None and (mask.shape, mask.dtype), precision, split_in, kw.get("scale"),
             kw.get("low_precision_attention"),
             torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad),
             q.shape != k.shape and site is not None and site.role == SELF and begin_of(q, k, split_in),
+            chunk,
         )  # fmt: skip
         record = tally.records.get(key)
         if record is None:
             host = host_function(func, self.previous, kw)
-            incoming = Incoming(host, q, k, v, heads, mask, precision, split_in, kw)
+            incoming = Incoming(host, q, k, v, heads, mask, precision, split_in, kw, chunk)
             active = moment.active_of(self)
             record = decide(incoming, options, self.rules, active, self._next_name(func, kw), tally)
             tally.records[key] = record
+        if chunk is not None:
+            tally.join((self, site), chunk, record)
         record.calls += 1
         if caller is not None:
             caller.routed += 1
@@ -161,7 +165,7 @@ class Router(Itself):
         begin, below = start_span(device), record.below
         out = run(record, func, args, kw)
         if record.below == below:
-            record.spans.append(end_span(begin, device))
+            record.add_span(end_span(begin, device))
         return out
 
     def _run(self, record: Record, func, args, kw):

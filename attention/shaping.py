@@ -48,7 +48,7 @@ def shaping_of(tally: Tally) -> Shaping | None:
     shaped = covered = seen = 0
     reasons: Counter = Counter()
     taken = {id(record): each.who for each in tally.taken.values() for record in each.records.values()}
-    for record in tuple(tally.records.values()):
+    for _, record in tally.whole():
         own = record.site.role in (SELF, SPATIAL, TEMPORAL)
         seen += record.answered if own else 0
         by_rule = record.rule is not None and record.rule.shape is not None

@@ -38,6 +38,7 @@ class Site(Itself):
     own: the host's holder of the function that the model's file names for this module: `own.function`, None where it
     names none that runs here. None where the host has no such holder.
     roles: of a block's calls that no module announces, what they may be, the likeliest first; else empty.
+    heads: of the module, 0 when unknown.
     """
 
     family: str
@@ -45,6 +46,7 @@ class Site(Itself):
     block: int | None = None
     own: object | None = None
     roles: tuple[str, ...] = ()
+    heads: int = 0
 
 
 class Tag(Itself):

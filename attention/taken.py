@@ -43,9 +43,8 @@ def foreign(override) -> bool:
 
 def sentences(tally: Tally) -> tuple[str, ...]:
     """One for each who and how, most calls first, by what was counted so far."""
-    records = tuple(tally.records.items())
     total: Counter = Counter()
-    for _, record in records:
+    for _, record in tally.whole():
         total[record.site.role] += record.answered
     found = sorted(tally.taken.values(), key=lambda taken: -sum(r.calls for r in taken.records.values()))
     return tuple(_taken(taken, total, tally) for taken in found)
@@ -85,7 +84,7 @@ def untold(tally: Tally, known: bool) -> tuple[str, ...]:
     """How many calls some rules left alone since nothing tells whose these calls are. known: the model's family is."""
     rules: dict[str, None] = {}
     calls = 0
-    for key, record in tuple(tally.records.items()):
+    for key, record in tally.whole():
         site = record.site
         if key[0] == TAKEN or site.block is not None or not record.answered:
             continue

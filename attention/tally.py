@@ -8,6 +8,7 @@ from collections import Counter
 import torch
 
 from .call import Call
+from .chunks import Chunks
 from .identity import Itself
 from .moment import Moment
 from .site import Site
@@ -43,7 +44,8 @@ class Record:
     why the call stays as it is. dense: the same of a pattern alone. strength: what is done to the call whatever runs it.
     below: how many of `calls` went through another pack's override to a router of ours below it, whose Record counts
     them. guard: whether the next call is looked at, as the first always is. lost: the override below us that raised,
-    and what it said; without: calls that the host's own attention made in its place.
+    and what it said; without: calls that the host's own attention made in its place. whole: of a call with some of its
+    module's heads that is not the first, the Record that counts them all as one.
     """
 
     __slots__ = (
@@ -67,6 +69,7 @@ class Record:
         "unshaped",
         "used",
         "wanted",
+        "whole",
         "without",
     )
 
@@ -78,6 +81,7 @@ class Record:
         self.choice = None
         self.calls = 0
         self.below = self.without = 0
+        self.whole: Record | None = None
         self.lost: tuple[str, str] | None = None
         self.fell_back = 0
         self.guard = False
@@ -91,6 +95,13 @@ class Record:
     def answered(self) -> int:
         """Calls that were answered here. With timing on, each leaves one span."""
         return self.calls - self.below
+
+    def add_span(self, span) -> None:
+        """A call was timed."""
+        if self.whole is not None and self.whole.spans:
+            self.whole.spans[-1] = joined(self.whole.spans[-1], span)
+        else:
+            self.spans.append(span)
 
     def seconds(self) -> float:
         """Time spent in this record's calls, as far as it was measured."""
@@ -117,7 +128,7 @@ class Tally(Itself):
     left: what guidance had to leave as it is, by name, unit and why.
     taken: what ran past our rules, by who and how; its Records are among `records`, under keys that begin with TAKEN.
     at_start: what was in the host's override slot when the run began. compiled: whether torch.compile has the model.
-    told: whether the log knows of `taken`. calls: of the model.
+    told: whether the log knows of `taken`. calls: of the model. chunks: of calls with some of a module's heads.
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
@@ -126,6 +137,7 @@ class Tally(Itself):
         self.windows: dict[tuple[int, int], None] = {}
         self.patterned = False
         self.records: dict[tuple, Record] = {}
+        self.chunks, self._first = Chunks(), {}
         self.known = Known()
         self.notes = self.known.notes
         self.choosing = 0.0
@@ -157,6 +169,20 @@ class Tally(Itself):
         if window is not None:
             self.windows.setdefault(window)
 
+    def join(self, where: tuple, chunk: int, record: Record) -> None:
+        """A call with some of its module's heads, from `chunk` on: all of them count as one, where the first is.
+
+        where: the router that was asked, and the Site.
+        """
+        if chunk:
+            record.whole = self._first.get(where)
+        else:
+            self._first[where] = record
+
+    def whole(self) -> tuple[tuple[tuple, Record], ...]:
+        """(key, Record) of all that is counted: not of calls that belong to another Record's."""
+        return tuple((key, record) for key, record in tuple(self.records.items()) if record.whole is None)
+
     def spend(self, what: str, unit: str) -> None:
         """A guidance made one call more than the model alone. unit: in the singular."""
         self.spent[what, unit] += 1
@@ -183,7 +209,7 @@ class Tally(Itself):
     def mark(self) -> None:
         """A step is over. Without any evaluation before it, nothing is known of it."""
         if self.begun is not None:
-            counts = {key: record.answered for key, record in tuple(self.records.items())}
+            counts = {key: record.answered for key, record in self.whole()}
             self.marks.append((time.perf_counter(), counts))
 
 
@@ -207,6 +233,11 @@ def end_span(begin, device: torch.device):
     end = torch.cuda.Event(enable_timing=True)
     end.record(torch.cuda.current_stream(device))
     return begin, end
+
+
+def joined(first, last):
+    """The span of two calls, one after the other."""
+    return first + last if isinstance(first, float) else (first[0], last[1])
 
 
 def elapsed(span) -> float:

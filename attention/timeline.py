@@ -68,7 +68,7 @@ def live_text(tally: Tally, total: int) -> str:
     lines = [f"Step {done} of {total}, {each:.2f} s each, {max(0, total - done) * each:.0f} s left."]
     rows: dict[tuple[str, str], int] = {}
     reasons: dict[tuple[str, str, str], int] = {}
-    for record in tuple(tally.records.values()):
+    for _, record in tally.whole():
         row = record.site.role, record.used
         if record.answered:
             rows[row] = rows.get(row, 0) + record.answered

@@ -31,6 +31,8 @@ class Watch:
         """An announced module is called."""
         if self.caller is not None:
             self.caller.heard += 1
+            if self.tally is not None:
+                self.tally.chunks.begin(tag.site)
             tag.routed = self.caller.routed
 
     def leave(self, tag: Tag, module: object, options: Mapping | None) -> None:

@@ -170,7 +170,7 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
 def _note_what_is_hidden(tally: Tally, model) -> None:
     """Calls of no announced module: the kernel that the model's file names for it, if it does, could not be run."""
     names = dict.fromkeys(own.name_of(h.function) for h in _sites.holders(model).values() if h.function is not None)
-    count = sum(record.calls for record in tally.records.values() if record.site in GUESSED.values())
+    count = sum(record.calls for _, record in tally.whole() if record.site in GUESSED.values())
     if names and count:
         tally.notes.append(
             f"{count} attention calls did not tell which module made them: where no rule took them they ran ComfyUI's "

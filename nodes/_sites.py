@@ -12,6 +12,7 @@ from ..attention import opaque
 from ..attention.failures import named
 from ..attention.families import find
 from ..attention.family import Family
+from ..attention.info import heads_of
 from ..attention.moment import IDLE, MOMENT
 from ..attention.opaque import OPTIONS
 from ..attention.site import CALLER, SITE, Caller, Site, Tag
@@ -80,7 +81,10 @@ def publish(patcher) -> None:
     if family is not None and family.unsupported:
         family = None
     known = () if family is None else family.sites(model)
-    sites = [(module, Site(family.name, role, block, getattr(module, OWN, None))) for module, role, block in known]
+    sites = [
+        (module, Site(family.name, role, block, getattr(module, OWN, None), heads=heads_of(module)[0]))
+        for module, role, block in known
+    ]
     reached, methods = {module for module, _ in sites}, () if family is None else family.methods
     sites += [(module, Site("", "", None, own)) for module, own in owners(model) if module not in reached]
     if family is None and not sites:

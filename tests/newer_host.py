@@ -226,3 +226,34 @@ def block_attention(model, blocks):
         attn = patched.model.diffusion_model.blocks[index].attn
         patched.set_model_patch_replace(make(index, attn), "dit", "double_block", index)
     return patched, took
+
+
+def chunked_heads(model, chunks: int):
+    """A clone whose attention modules call once for each of `chunks` groups of heads, the first ones larger.
+
+    As MiniMax H3 Low VRAM Attention of KJNodes does, here for every module of MiniMax-H3's blocks.
+    """
+    import comfy.ldm.minimax.model as host
+
+    patched = model.clone()
+
+    def forward(self, x, rope_freqs=None, transformer_options=None):
+        def in_chunks(q, k, v, heads, **kwargs):
+            first, outs = 0, []
+            for index in range(chunks):
+                last = first + heads // chunks + (index < heads % chunks)
+                part = (t[:, first:last] for t in (q, k, v))
+                outs.append(attention(*part, last - first, **kwargs))
+                first = last
+            return torch.cat(outs, dim=-1)
+
+        attention, host.optimized_attention = host.optimized_attention, in_chunks
+        try:
+            return type(self).forward(self, x, rope_freqs, transformer_options)
+        finally:
+            host.optimized_attention = attention
+
+    forward.__module__ = "/ComfyUI/custom_nodes/ComfyUI-KJNodes.nodes.minimax_nodes"
+    for index, block in enumerate(patched.model.diffusion_model.blocks):
+        patched.add_object_patch(f"diffusion_model.blocks.{index}.attn.forward", forward.__get__(block.attn))
+    return patched

@@ -51,9 +51,7 @@ def fastest(
     return named[winner], _CHOSEN[key], True
 
 
-def judge(
-    runners: dict[str, Runner], run: Callable, sample: Sample, fixed: bool, max_error: float
-) -> dict[str, Trial]:
+def judge(runners: dict[str, Runner], run: Callable, sample: Sample, fixed: bool, max_error: float) -> dict[str, Trial]:
     """What each engine is worth before its speed: its error, or why it is out.
 
     Where the mask follows from the tensors each engine may choose blocks of its own: the error is then against dense
