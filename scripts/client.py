@@ -61,6 +61,15 @@ def walk_widgets(inputs: dict, take: Callable, prefix: str = "") -> Iterator[tup
                     yield from walk_widgets(option["inputs"], take, f"{prefix}{name}.")
 
 
+def first_value(kind, options: dict):
+    """What a widget holds on a new node."""
+    choices = kind if isinstance(kind, list) else options.get("options", ())
+    first = next(iter(choices), "")
+    empty = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}
+    plain = "" if isinstance(kind, list) else empty.get(kind.split(",")[0], "")
+    return options.get("default", first["key"] if isinstance(first, dict) else first or plain)
+
+
 def beside(name: str, options: dict) -> list:
     """What the front end saves right behind a widget's value: "randomize" and the like, the kind of an upload."""
     reseeds = options.get("control_after_generate", name in SEEDS)
@@ -71,7 +80,7 @@ def _widget_values(node: dict, info: dict) -> dict:
     values = list(node.get("widgets_values") or ())
 
     def take(name, kind, options):
-        value = values.pop(0) if values else options.get("default")
+        value = values.pop(0) if values else first_value(kind, options)
         del values[: len(beside(name, options))]
         return value
 

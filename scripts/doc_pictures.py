@@ -26,7 +26,7 @@ class Prompt:
     def add(self, kind: str, **inputs) -> str:
         """Adds a node; returns its key. A value (key, slot) is a link."""
         import client
-        from graph import first_value
+        from client import first_value
 
         def take(name, of, options):
             return inputs[name] if name in inputs else first_value(of, options)

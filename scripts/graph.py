@@ -74,7 +74,7 @@ class Graph:
 
         def take(name, kind, options):
             given = node.inputs.get(name)
-            return first_value(kind, options) if given is None or isinstance(given, Socket) else given
+            return client.first_value(kind, options) if given is None or isinstance(given, Socket) else given
 
         return list(client.walk_widgets(self.info[node.kind]["input"], take)) if node.kind in self.info else []
 
@@ -160,15 +160,6 @@ class Graph:
         origin = {"cnr_id": PACK, "ver": self.version} if ours else {"cnr_id": "comfy-core", "ver": CORE_VERSION}
         models = {"models": list(node.models)} if node.models else {}
         return {"Node name for S&R": node.kind, **origin, **models}
-
-
-def first_value(kind, options: dict):
-    """What a widget holds on a new node."""
-    choices = kind if isinstance(kind, list) else options.get("options", ())
-    first = next(iter(choices), "")
-    empty = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}
-    plain = "" if isinstance(kind, list) else empty.get(kind.split(",")[0], "")
-    return options.get("default", first["key"] if isinstance(first, dict) else first or plain)
 
 
 def saved_values(widgets: list[tuple]) -> list:

@@ -106,7 +106,7 @@ def test_build_a_graph_by_hand(page):
     shoot(page, "graph by hand")
     # A report, some lines, one line: each has its place on the node.
     for node_type in ("VideoAttentionVerify", "VideoAttentionSavePlan", "VideoAttentionPattern"):
-        page.evaluate("(type) => app.graph.add(LiteGraph.createNode(type))", node_type)
+        page.evaluate("(type) => { app.graph.add(LiteGraph.createNode(type)); }", node_type)
         assert value(page, node_type, "what ran") == ""
 
 
