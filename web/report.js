@@ -38,20 +38,31 @@ const LINES = [
   "VideoAttentionStrength",
 ];
 const NAME = "what ran";
+const LINE = 20;
 
 function textWidget(node) {
   const { widget } = ComfyWidgets.STRING(node, NAME, ["STRING", { multiline: true }], app);
   widget.element.readOnly = true;
+  // Nodes 2.0 draws a text area of its own and asks here.
+  widget.options.read_only = true;
   Object.assign(widget.element.style, { fontFamily: "monospace", whiteSpace: "pre-wrap", overflow: "auto" });
   return widget;
 }
 
 function lineWidget(node) {
-  const widget = node.addWidget("text", NAME, "", () => {});
-  // Drawn as a label in grey: a disabled widget shows no value.
-  widget.label = " ";
-  widget.disabled = true;
-  return widget;
+  // Plain text in a box of its own: both front ends show it once and as wide as the node, and nobody can type in it.
+  const line = document.createElement("div");
+  Object.assign(line.style, { font: "11px sans-serif", color: "#999", overflow: "hidden", lineHeight: "14px" });
+  return node.addDOMWidget(NAME, "line", line, {
+    getValue: () => line.textContent,
+    setValue: (text) => {
+      line.textContent = line.title = text;
+    },
+    getMinHeight: () => LINE,
+    getMaxHeight: () => LINE,
+    hideOnZoom: false,
+    margin: 4,
+  });
 }
 
 function addWidget(node) {
@@ -69,7 +80,6 @@ function show(node, output) {
   const widget = node?.widgets?.find((w) => w.name === NAME);
   if (!widget || !output?.text) return;
   widget.value = [output.text].flat().join("\n");
-  if (LINES.includes(node.comfyClass)) widget.label = widget.value;
 }
 
 // The server knows which Reports speak of the sampler that runs.
