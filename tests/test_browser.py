@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import host
@@ -143,6 +144,29 @@ def check_results(page) -> None:
     report = next(text for text in shown if "attention calls" in text)
     assert value(page, "VideoAttentionBackend", "what ran") == "LTXV: blocks and grid known"
     assert re.match(rf"LTXVModel, 8 x 8 x 8 tokens .*, {STEPS} steps: \d+ of \d+ attention calls", report)
+
+
+def test_nodes_2_shows_a_line_once_and_a_report_that_nobody_can_edit(page):
+    """The front end's other way to draw nodes, as HTML."""
+    said = "LTXV: blocks and grid known"
+    page.evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
+    try:
+        page.evaluate("async (w) => { await app.loadGraphData(w); }", json.loads(DEMO.read_text()))
+        for node_type in ("VideoAttentionBackend", "VideoAttentionReport"):
+            page.evaluate(f"([type, text]) => {{ {NODE} node.onExecuted({{ text: [text] }}); }}", [node_type, said])
+        line = page.locator(f"[data-node-id='{number(page, 'VideoAttentionBackend')}']").get_by_text(said)
+        line.wait_for(state="visible")
+        assert line.count() == 1 and line.evaluate("(e) => e.scrollWidth <= e.clientWidth && e.tagName") == "DIV"
+        areas = page.locator(f"[data-node-id='{number(page, 'VideoAttentionReport')}'] textarea")
+        areas.first.wait_for(state="visible")
+        assert areas.evaluate_all("(all) => all.map((area) => [area.value, area.readOnly])") == [[said, True]]
+        shoot(page, "nodes 2")
+    finally:
+        page.evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+
+
+def number(page, node_type: str):
+    return page.evaluate(f"(type) => {{ {NODE} return node.id; }}", node_type)
 
 
 def looking(steps: int) -> dict:

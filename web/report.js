@@ -38,7 +38,7 @@ const LINES = [
   "VideoAttentionStrength",
 ];
 const NAME = "what ran";
-const LINE = 20;
+const LINE = 22;
 
 function textWidget(node) {
   const { widget } = ComfyWidgets.STRING(node, NAME, ["STRING", { multiline: true }], app);
@@ -52,7 +52,7 @@ function textWidget(node) {
 function lineWidget(node) {
   // Plain text in a box of its own: both front ends show it once and as wide as the node, and nobody can type in it.
   const line = document.createElement("div");
-  Object.assign(line.style, { font: "11px sans-serif", color: "#999", overflow: "hidden", lineHeight: "14px" });
+  line.style.cssText = "font: 11px/14px sans-serif; color: #999; overflow: hidden; padding: 0 6px";
   return node.addDOMWidget(NAME, "line", line, {
     getValue: () => line.textContent,
     setValue: (text) => {
