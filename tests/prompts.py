@@ -82,6 +82,19 @@ class Trim:
         return ({**samples, "samples": samples["samples"][:, :, 1:]},)
 
 
+class Mask:
+    """All of the picture."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "make", ("MASK",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def make(self):
+        return (torch.ones(1, 3, 4),)
+
+
 class Switch:
     """A lazy switch of any type: what is not chosen does not run."""
 
@@ -152,7 +165,7 @@ class Loop:
         return {"result": (value,), "expand": graph.finalize()}
 
 
-NODES = {f"StandIn{kind.__name__}": kind for kind in (Model, Latent, Sampler, Trim, Switch, Group, Loop)}
+NODES = {f"StandIn{kind.__name__}": kind for kind in (Model, Latent, Sampler, Trim, Mask, Switch, Group, Loop)}
 
 
 class Queue:

@@ -6,6 +6,7 @@ import itertools
 import json
 
 import pytest
+import torch
 from test_report import HOST, add, call, make_tally
 from test_timeline import run
 
@@ -172,3 +173,33 @@ def test_calls_that_another_pack_took_are_told_by_its_name():
         tally.take("ComfyUI-OtherPack", "replaced", Site("LTXV", SELF, 0))
     add(tally, CROSS, 0, "sdpa", 6)
     assert second(tally) == "The pattern shaped 0 of 6 self-attention calls: taken by ComfyUI-OtherPack."
+
+
+@pytest.mark.parametrize("sampler, steps", [("euler", "3 steps:"), ("heun", "3 steps (5 model evaluations):")])
+def test_evaluations_of_a_real_sampler(lab, sampler, steps):
+    import comfy.sample
+
+    latent = torch.zeros(1, 128, 2, 3, 4)
+    noise, (positive, negative) = comfy.sample.prepare_noise(latent, 1), lab.prompt
+    out = comfy.sample.sample(
+        lab.backend(), noise, 3, 1.0, sampler, "simple", positive, negative, latent, disable_pbar=True, seed=1
+    )
+    text = to_text(lab.report(out))
+    assert steps in text.splitlines()[0] and "Time: 3 steps" in text
+
+
+def test_windows_of_a_real_run(pack, inference):
+    """The host's own context windows, blended by our Long Sampler; to later ones it adds the frame before."""
+    from studio import CASES, Studio, first
+
+    from tiny import ltxv
+
+    studio = Studio(pack, first(ltxv.CASES, "image to video"))
+    model = pack.nodes._host.install(studio.model, Rule("sdpa"))
+    node = pack.nodes.long_sampler.VideoAttentionLongSampler
+    latent = {"samples": torch.zeros(1, 128, 7, 3, 4)}
+    asked = {"method": "blend", "unit": "latent frames", "window": 3.0, "overlap": 1.0}
+    out = node.execute(model, **studio.values(node, latent, steps=2, **asked)).args
+    said = next(line for line in out[-1].splitlines() if "attention calls" in line)
+    assert ", 3 windows of 3 x 3 x 4 and 4 x 3 x 4 tokens (time x height x width), 2 steps: " in said
+    assert pack.nodes._runs.find(out[0]["samples"]).windows == 3
