@@ -150,7 +150,7 @@ def long_video(graph: Graph) -> None:
         "windows that overlap. The sampler measures every joint: `seam` is about 1 where nothing shows.\n\n`extend` "
         "makes the windows one after the other, each going on from the last frames of the one before: what is finished "
         "stays when you stop it. `blend` makes all windows at every step.\n\nFor Wan, LTX and others set `unit` to "
-        "seconds and `window` to what the model was trained for, about 5. LTX-2's sound is sampled along.\n\n" + OWN,
+        "seconds and `window` to 0: what the model was trained for. LTX-2's sound is sampled along.\n\n" + OWN,
     )
 
 

@@ -227,17 +227,19 @@ def test_a_condition_that_nobody_knows_is_told(pack, inference, monkeypatch):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("cache", ["EasyCacheNode", "LazyCacheNode"])
-def test_behind_a_step_cache(pack, inference, method, cache):
+@pytest.mark.parametrize("case", [wan.TEXT_ONLY[0], ltxv.CASES[0]], ids=str)
+@pytest.mark.parametrize("skips", [(0.2, 0.15, 0.95), (10.0, 0.0, 1.0)], ids=["defaults", "all it can"])
+def test_behind_a_step_cache(pack, inference, method, cache, case, skips):
     """EasyCache keeps what it knows by the identity of a prompt: each window's is its own, the same at every step."""
     import comfy_extras.nodes_easycache as host
     from comfy.patcher_extension import WrappersMP
 
-    studio = Studio(pack, wan.TEXT_ONLY[0])
-    model = getattr(host, cache).execute(studio.model, 0.2, 0.15, 0.95, False).args[0]
-    seen = {}
+    studio = Studio(pack, case)
+    model = getattr(host, cache).execute(studio.model, *skips, False).args[0]
+    seen, shape = {}, list(case.latent().shape)
 
     def look(executor, *args, **kwargs):
-        options = args[-1] if isinstance(args[-1], dict) else kwargs["transformer_options"]
+        options = next(o for o in (*args, *kwargs.values()) if isinstance(o, dict) and "uuids" in o)
         window = options["context_window"]
         seen.setdefault((window.index_list[0], tuple(options["cond_or_uncond"])), set()).add(tuple(options["uuids"]))
         return executor(*args, **kwargs)
@@ -245,7 +247,7 @@ def test_behind_a_step_cache(pack, inference, method, cache):
     model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "look", look)
     node = pack.nodes.long_sampler.VideoAttentionLongSampler
     widgets = {"unit": "latent frames", "window": WINDOW, "overlap": OVERLAP, "steps": 6, "method": method}
-    latent = {"samples": torch.zeros(1, 16, FRAMES, 6, 8)}
+    latent = {"samples": torch.zeros(*shape[:2], FRAMES, *shape[3:])}
     assert node.execute(model, **studio.values(node, latent, **widgets)).args[0]["samples"].isfinite().all()
     if method == "blend":
         assert all(len(ids) == 1 for ids in seen.values())
