@@ -14,6 +14,7 @@ from .decide import UnsupportedAttention, run_kernel, sentence
 from .failures import forget, lacks_memory, make_room, named
 from .kept import WRITES, Kept
 from .layout import to_heads, to_mask
+from .recording import paused
 from .rules import ERROR, GUARD_EVERY, GUARD_OFF
 from .tally import Record, Tally
 
@@ -97,12 +98,13 @@ def first(record: Record, inputs, scale) -> torch.Tensor | Failure:
     """
     name, q = (record.used, record.call), inputs[0]
     proven = name in record.known.proven
-    kept = None if proven else Kept(*inputs[:3], inputs[4])
+    with paused():
+        kept = None if proven else Kept(*inputs[:3], inputs[4])
     out = attempt(record, inputs, scale)
-    wrote = kept is not None and kept.undo()
+    wrote = _undone(kept)
     if isinstance(out, Failure) and not wrote:
         out = again(record, out, inputs, scale, kept)
-        wrote = kept is not None and kept.undo()
+        wrote = _undone(kept)
     if wrote:
         return Failure(f"{out.reason}; {WRITES}" if isinstance(out, Failure) else WRITES)
     if isinstance(out, Failure):
@@ -113,6 +115,12 @@ def first(record: Record, inputs, scale) -> torch.Tensor | Failure:
     record.known.proven.add(name)
     record.guard = record.rule.guard == GUARD_EVERY
     return out if record.rule.guard == GUARD_OFF else _finite(record, out, inputs)
+
+
+@paused()
+def _undone(kept: Kept | None) -> bool:
+    """Whether the kernel wrote into its inputs; they are as they were."""
+    return kept is not None and kept.undo()
 
 
 def _odd(out: torch.Tensor, device: torch.device, given) -> str | None:
@@ -127,6 +135,7 @@ def _odd(out: torch.Tensor, device: torch.device, given) -> str | None:
     return None
 
 
+@paused()
 def _finite(record: Record, out: torch.Tensor, inputs) -> torch.Tensor | Failure:
     """`out` where it is finite, or is not for no fault of the kernel's."""
     if torch.isfinite(out).all():

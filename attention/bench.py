@@ -15,6 +15,7 @@ from .identity import Itself
 from .layout import to_heads, to_mask
 from .opaque import eagerly
 from .own import NAMED, following, host_function, name_of, own_function
+from .recording import paused
 from .sample import Sample
 from .sparse.proof import worst_error
 from .tokens import Place
@@ -42,6 +43,7 @@ class Bench(Itself):
             skip_output_reshape=skip_output_reshape, **kw,
         )  # fmt: skip
 
+    @paused()
     def _try(self, incoming: Incoming) -> None:
         site, place, call, odd = inspect(incoming, incoming.kw.get("transformer_options") or {})
         if odd is not None:

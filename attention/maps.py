@@ -22,6 +22,7 @@ from .layout import to_heads, to_mask
 from .moment import MOMENT
 from .opaque import eagerly
 from .own import following
+from .recording import paused
 from .site import CROSS, IMAGE, VIDEO_AUDIO, Site, site_of
 from .tally import end_span, start_span
 from .tokens import BOTH, KEYS, SIDES, Grid, Place
@@ -118,6 +119,7 @@ class Watcher(Itself):
             skip_output_reshape=skip_output_reshape, **kw,
         )  # fmt: skip
 
+    @paused()
     def _look(self, incoming: Incoming) -> None:
         options = incoming.kw.get("transformer_options") or {}
         site, place, call, odd = inspect(incoming, options)

@@ -19,6 +19,7 @@ from .kept import WRITES, Kept
 from .opaque import eagerly
 from .own import following
 from .plan import Candidate
+from .recording import paused
 from .router import Router
 from .rules import Rule
 from .sparse.blocks import BLOCKS
@@ -93,6 +94,7 @@ class Probe(Itself):
             skip_reshape=split_in, skip_output_reshape=split_out, **kw,
         )  # fmt: skip
 
+    @paused()
     def _try(self, incoming: Incoming, options) -> None:
         site, *_ = inspect(incoming, options)
         key = (site.role, site.block, self.step)
@@ -147,12 +149,14 @@ class Probe(Itself):
         at = [place for place in self.wanted if place[1:] == now] if self._instead is None else []
         return [place[0] for place in at if not _is_complete(self.trials.get(place, {}))]
 
+    @paused()
     def _keep(self, block: int, kept: list, module, args, kwargs):
         kept.clear()
         if self._roles(block):
             # Blocks add to their input in place.
             kept.append((_copied(args), _copied(kwargs)))
 
+    @paused()
     def _run_again(self, block: int, kept: list, module, args, output):
         if not kept:
             return

@@ -16,6 +16,7 @@ from .layout import begin_of, from_heads, to_heads, to_mask
 from .moment import IDLE, MOMENT, locate
 from .own import host_function, host_name, own_function
 from .owner import owner
+from .recording import paused
 from .rules import ERROR, Rule
 from .site import CALLER, SELF, site_of
 from .tally import Record, Tally, end_span, start_span
@@ -148,7 +149,8 @@ class Router(Itself):
             host = host_function(func, self.previous, kw)
             incoming = Incoming(host, q, k, v, heads, mask, precision, split_in, kw, chunk)
             active = moment.active_of(self)
-            record = decide(incoming, options, self.rules, active, self._next_name(func, kw), tally)
+            with paused():
+                record = decide(incoming, options, self.rules, active, self._next_name(func, kw), tally)
             tally.records[key] = record
         if chunk is not None:
             tally.join((self, site), chunk, record)

@@ -7,7 +7,7 @@ from comfy.model_management import InterruptProcessingException
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import unpack_latents
 
-from ..attention import below, info, own, registry
+from ..attention import below, info, own, recording, registry
 from ..attention.attempt import evaluate
 from ..attention.bench import Bench
 from ..attention.moment import MOMENT, Moment
@@ -20,6 +20,13 @@ from ..attention.tally import Tally
 from . import _live, _memory, _orders, _patience, _runs, _sites, _watch
 from ._progress import NotFinite
 from ._watch import ROUTERS, Group, is_compiled
+
+try:
+    from comfy.model_prefetch import pause_malloc_graph
+except ImportError:  # hosts before 0.34 record nothing
+    pass
+else:
+    recording.pause_by(pause_malloc_graph)
 
 KEY = "video_attention"
 below.let_through(InterruptProcessingException)

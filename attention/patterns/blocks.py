@@ -59,10 +59,11 @@ class TopBlocks:
 class MassBlocks:
     """A block of queries sees the fewest key blocks that hold `mass` percent of its pooled attention, and its own.
 
-    order, tail, refresh, by_heads: as of TopBlocks. How many blocks that are is each head's own.
+    order, tail, refresh, by_heads: as of TopBlocks. How many blocks that are is each head's own and `varies` by call.
     """
 
     name: ClassVar[str] = "blocks by mass"
+    varies: ClassVar[bool] = True
     amount: ClassVar[str] = "mass"
 
     mass: float = 80.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -16,6 +17,7 @@ from ..layout import expand_kv
 from ..operators import sdpa
 from ..patterns import flop_ratio, on, parts
 from ..patterns.blocks import split_heads
+from ..recording import paused
 from ..tokens import BOTH, Grid, Place
 from . import blocks, flex, folded, kitchen, lists, slabs, tiles
 from .engine import Engine, Mask, Task, outside
@@ -97,7 +99,9 @@ class Runner:
         for weight, task, engine in self.parts:
             plan = planned(engine, task, video[0].device, video[0].dtype)
             held = (self.hold,) if engine.chooses else ()
-            one = engine.run(video, sinks, scale, plan, *held, *(() if mask is None else (mask,)))
+            # A mass of attention is in more blocks at some steps than at others: so much memory is taken.
+            with paused() if getattr(task.pattern, "varies", False) else nullcontext():
+                one = engine.run(video, sinks, scale, plan, *held, *(() if mask is None else (mask,)))
             one = one if weight == 1.0 else one * weight
             out = one if out is None else out + one
         return out
@@ -119,7 +123,8 @@ def dense_rest(q, k, v, scale: float | None, mask=None) -> torch.Tensor:
 @lru_cache(maxsize=16)
 def planned(engine: Engine, task: Task, device: torch.device, dtype: torch.dtype):
     """What `engine.run` needs, made once for a task on a device."""
-    return engine.plan(task, device, dtype)
+    with paused():
+        return engine.plan(task, device, dtype)
 
 
 def forget_plans() -> None:

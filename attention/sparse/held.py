@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..recording import paused
+
 
 def at_once(make: Callable):
     """Chooses in every call."""
@@ -31,6 +33,7 @@ class Held:
         self.now, self.call = now, self.call + 1 if now == self.now else 0
         since, chosen = self.kept.get(self.call, (0, None))
         if not since or now - since >= self.refresh:
-            chosen = make()
+            with paused():
+                chosen = make()
             self.kept[self.call] = now, chosen
         return chosen

@@ -9,6 +9,7 @@ from math import sqrt
 import torch
 import torch.nn.functional as F
 
+from ..recording import paused
 from .cuts import padded
 from .device import compiled
 from .lists import KEYS
@@ -21,10 +22,11 @@ ROWS = 64
 @lru_cache(maxsize=16)
 def hadamard(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Sylvester's matrix of 1 and -1, (size, size), size a power of two; over sqrt(size) it is a rotation."""
-    matrix = torch.ones(1, 1)
-    while len(matrix) < size:
-        matrix = torch.cat([torch.cat([matrix, matrix], dim=1), torch.cat([matrix, -matrix], dim=1)])
-    return matrix.to(device, dtype)
+    with paused():
+        matrix = torch.ones(1, 1)
+        while len(matrix) < size:
+            matrix = torch.cat([torch.cat([matrix, matrix], dim=1), torch.cat([matrix, -matrix], dim=1)])
+        return matrix.to(device, dtype)
 
 
 def queries(q, scale: float, block: int, order=None, *, pooled: bool = False, rotated: bool = True):
