@@ -33,10 +33,10 @@ def estimate_flow(first: Tensor, second: Tensor) -> Tensor:
     """
     size, longest = first.shape[2:], max(first.shape[2:])
     small = [max(1, round(side * min(1.0, WORKING_SIZE / longest))) for side in size]
-    levels = [tuple(F.interpolate(x, small, mode="area") for x in (first, second))]
+    levels = [tuple(F.interpolate(x, small, mode="bilinear", antialias=True) for x in (first, second))]
     while min(levels[-1][0].shape[2:]) >= 2 * COARSEST:
         half = [side // 2 for side in levels[-1][0].shape[2:]]
-        levels.append(tuple(F.interpolate(x, half, mode="area") for x in levels[-1]))
+        levels.append(tuple(F.interpolate(x, half, mode="bilinear", antialias=True) for x in levels[-1]))
     levels = [tuple(map(_normalise, pair)) for pair in levels]
     flow = _common_shift(*levels[0])
     for pair in reversed(levels):
