@@ -64,8 +64,8 @@ def demo(graph: Graph) -> None:
         1,
         "## Video attention demo\n\nA small video transformer that comes with the pack draws a coloured shape that "
         "moves. It needs no download and no GPU.\n\n**Video Attention Backend** chooses the kernel of its attention, "
-        "**Video Attention Report** says what ran, how often and why something else did.\n\nChange `backend` and run "
-        "again: the clip stays, the report changes. Set `role` to *spatial* and it stays as it is too: this model has "
+        "**Video Attention Report** says what ran, how often and why something else did.\n\nChange *backend* and run "
+        "again: the clip stays, the report changes. Set *role* to *spatial* and it stays as it is too: this model has "
         "no such calls. To turn it off, select the node and press Ctrl+B.",
     )
 
@@ -118,7 +118,7 @@ def calibrate(graph: Graph) -> None:
         2,
         "## Find a plan, share a plan\n\n**Video Attention Calibrate** tries kernels and patterns on your own prompt "
         "and size and keeps the fastest choice within the error budget. It samples once for every choice it tries, so "
-        "it takes a while; **Video Attention Save Plan** keeps the result in `user/video_attention_plans`, **Video "
+        "it takes a while; **Video Attention Save Plan** keeps the result in *user/video_attention_plans*, **Video "
         "Attention Verify** says what the plan costs beside an exact kernel.\n\nTo use a "
         "plan of yours or of somebody else: bypass Calibrate and Save Plan (Ctrl+B), and switch Load Plan on the same "
         "way. A plan is numbers and names only.\n\n" + OWN,
@@ -147,10 +147,10 @@ def long_video(graph: Graph) -> None:
     graph.note(
         1,
         "## Longer than the model\n\nThe demo model was trained on 8 latent frames; this clip has 32, sampled in "
-        "windows that overlap. The sampler measures every joint: `seam` is about 1 where nothing shows.\n\n`extend` "
+        "windows that overlap. The sampler measures every joint: *seam* is about 1 where nothing shows.\n\n*extend* "
         "makes the windows one after the other, each going on from the last frames of the one before: what is finished "
-        "stays when you stop it. `blend` makes all windows at every step.\n\nFor Wan, LTX and others set `unit` to "
-        "seconds and `window` to 0: what the model was trained for. LTX-2's sound is sampled along.\n\n" + OWN,
+        "stays when you stop it. *blend* makes all windows at every step.\n\nFor Wan, LTX and others set *unit* to "
+        "seconds and *window* to 0: what the model was trained for. LTX-2's sound is sampled along.\n\n" + OWN,
     )
 
 

@@ -63,7 +63,7 @@ ANIMATE = "The scene comes to life: a light wind moves everything that is loose,
 BAD = "still picture, blurred details, overexposed, washed out, text, subtitles, watermark, deformed hands, flicker"
 
 COMPARE_KERNELS = (
-    "## Kernels\n\n**Video Attention Backend** swaps the attention of the model behind it. `auto` times the kernels "
+    "## Kernels\n\n**Video Attention Backend** swaps the attention of the model behind it. *auto* times the kernels "
     "that are installed on the first step and keeps the fastest. **Video Attention Report** says what ran.\n\n"
     "To turn it off: select Video Attention Backend and press Ctrl+B."
 )
@@ -223,9 +223,9 @@ def wan_14b(graph: Graph, start_image: bool) -> None:
     save(graph, 4, images["IMAGE"], 16.0, f"Wan2.2_{kind}")
     graph.note(
         4,
-        "## Wan 2.2 14B, two experts\n\nThe high-noise expert makes the steps above `boundary`, the low-noise expert "
+        "## Wan 2.2 14B, two experts\n\nThe high-noise expert makes the steps above *boundary*, the low-noise expert "
         "the rest: one seed, one progress bar. Each has a **Video Attention Backend** of its own, so that they may "
-        "differ.\n\nFor 4 steps: select both LoRA loaders, press Ctrl+B, set `steps` 4 and both `cfg` 1.\n\n"
+        "differ.\n\nFor 4 steps: select both LoRA loaders, press Ctrl+B, set *steps* 4 and both *cfg* 1.\n\n"
         "Width and height: multiples of 16. Length: 4 n + 1.\n\n" + COMPARE_KERNELS,
     )
 
@@ -277,7 +277,7 @@ def hunyuan(graph: Graph) -> None:
     save(graph, 4, images["IMAGE"], 24.0, "HunyuanVideo1.5")
     graph.note(
         4,
-        "## HunyuanVideo 1.5\n\nText and video are one sequence here: the role `self` is that joint attention. When "
+        "## HunyuanVideo 1.5\n\nText and video are one sequence here: the role *self* is that joint attention. When "
         "decoding takes too long or runs out of memory, use VAE Decode (Tiled).\n\n"
         "Width and height: multiples of 16. Length: 4 n + 1.\n\n" + COMPARE_KERNELS,
     )

@@ -107,6 +107,12 @@ def test_unknown_models_have_no_family(name):
     assert families.find(name) is None
 
 
+def test_what_was_only_read_is_no_family():
+    assert not [name for _, name, _ in families.READ if families.find(name)]
+    known = {variant.name for family in families.TABLE for variant in family.variants}
+    assert not known & {name for name, *_ in families.READ}
+
+
 def test_table_rows_are_distinct():
     assert all(isinstance(family, Family) and family.models and family.variants for family in families.TABLE)
     models = [model for family in families.TABLE for model in family.models]
