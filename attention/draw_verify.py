@@ -43,6 +43,8 @@ def to_text(rows: Sequence[Verified], seconds: float, line: str) -> str:
 def headline(rows: Sequence[Verified]) -> str:
     """One sentence."""
     planned, *floor = rows
+    if not math.isfinite(planned.error):
+        return "The planned or the exact latent holds NaN or Inf: nothing can be compared."
     said = f"The planned latent is {planned.error:.2g} from the exact one"
     if not floor:
         return f"{said}; no other exact kernel here gives a noise floor."

@@ -41,7 +41,8 @@ class Record:
     kernel: what runs, None for the host's own attention. wanted: the backend the user's rule names, None without a
     rule. used: what runs. reason: why `used` is not `wanted`. passed_over: backends `auto` would have preferred.
     choice: what `auto` measured, None when it did not. unshaped: the pattern or guidance that the user's rule names and
-    why the call stays as it is. dense: the same of a pattern alone. strength: what is done to the call whatever runs it.
+    why the call stays as it is. dense: the same of a pattern alone. strength: what is done to the call
+    whatever runs it.
     below: how many of `calls` went through another pack's override to a router of ours below it, whose Record counts
     them. guard: whether the next call is looked at, as the first always is. lost: the override below us that raised,
     and what it said; without: calls that the host's own attention made in its place. whole: of a call with some of its

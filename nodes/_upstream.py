@@ -109,7 +109,7 @@ class Graph:
         return "GUIDER" in kinds or piped or bool(models - {"MODEL"}) or {"MODEL", "CONDITIONING"} <= kinds
 
     def latents(self, key: str) -> list[tuple[str, int]]:
-        """(node, output) of each latent that a node is given; of a switch, what was chosen as far as that can be told."""
+        """(node, output) of each latent that a node is given; of a switch what was chosen, where that can be told."""
         found = [link for link in self.links(key) if {"LATENT", *ANY} & set(self.kind(key, *link).split(","))]
         class_type = (self.node(key) or {}).get("class_type")
         lazy = [link for link in found if _input(NODE_CLASS_MAPPINGS.get(class_type), link[0])[1].get("lazy")]

@@ -108,8 +108,8 @@ def _unseen(tally: Tally, family: Family | None, model) -> str:
     known = f"Known to be out of reach: {', '.join(family.unreachable)}. " if family and family.unreachable else ""
     if tally.compiled:
         return (
-            f"{known}No attention call came through: torch.compile keeps a graph that it made without Video Attention's "
-            "nodes. Restart ComfyUI with them before torch.compile."
+            f"{known}No attention call came through: torch.compile keeps a graph that it made without Video "
+            "Attention's nodes. Restart ComfyUI with them before torch.compile."
         )
     if not tally.calls:
         return "The model was not called: a cache or another node answered in its place."

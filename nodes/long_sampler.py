@@ -15,6 +15,9 @@ from ._sampling import Job
 BLEND, EXTEND = "blend", "extend"
 SECONDS, FRAMES = "seconds", "latent frames"
 
+# Of window and overlap, in seconds or frames.
+LONGEST = 10000.0
+
 
 class VideoAttentionLongSampler(io.ComfyNode):
     @classmethod
@@ -48,6 +51,15 @@ class VideoAttentionLongSampler(io.ComfyNode):
                 _sampler_inputs.report(),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, window=0.0, overlap=0.0):
+        # Before anything runs: what is in front of it may take minutes. A linked widget has no value yet.
+        if None in (window, overlap) or (not window and 0.0 <= overlap <= LONGEST):
+            return True
+        if 0.0 <= overlap < window <= LONGEST:
+            return True
+        return f"overlap: {overlap:g} must be less than the window's {window:g}, and both from 0 to {LONGEST:g}."
 
     @classmethod
     def execute(
@@ -86,13 +98,13 @@ def _lengths() -> list:
             "window",
             default=0.0,
             min=0.0,
-            max=10000.0,
+            max=LONGEST,
             step=0.1,
             tooltip="Length of a window. 0: what the model was trained for, as the report says: 81 pictures for Wan, "
             "about 5 seconds for most.",
         ),
         io.Float.Input(
-            "overlap", default=1.0, min=0.0, max=10000.0, step=0.1, tooltip="What neighbouring windows share."
+            "overlap", default=1.0, min=0.0, max=LONGEST, step=0.1, tooltip="What neighbouring windows share."
         ),
         io.Float.Input(
             "frame_rate",

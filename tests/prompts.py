@@ -41,7 +41,7 @@ class Latent:
 
 
 class Sampler:
-    """A sampler of another pack. windows: a run for each, over a part of the clip. parts: runs for parts of the steps."""
+    """A sampler of another pack. windows: a run for each, over a part of the clip; parts: for parts of the steps."""
 
     CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "sample", ("LATENT",)
 
@@ -172,8 +172,9 @@ class Queue:
     """Runs prompts one after the other. sent: what the page was told."""
 
     def __init__(self, pack, model, monkeypatch, **cache):
-        import nodes
         from comfy_execution import progress
+
+        import nodes
 
         monkeypatch.setattr(Model, "model", model)
         ours = {node.GET_SCHEMA().node_id: node for topic in pack.nodes.TOPICS for node in topic.NODES}

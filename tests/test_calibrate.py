@@ -178,6 +178,8 @@ PLANNED, FLOOR = (
         ([PLANNED, FLOOR], "0.02 from the exact one, 20 times the noise floor of 0.001."),
         ([FLOOR, PLANNED], "0.001 from the exact one, within the noise floor of 0.02."),
         ([PLANNED], "no other exact kernel here gives a noise floor."),
+        ([Verified("planned", math.inf, "sage (self)", 1.0), FLOOR], "holds NaN or Inf: nothing can be compared."),
+        ([Verified("planned", math.nan, "sage (self)", 1.0)], "holds NaN or Inf: nothing can be compared."),
     ],
 )
 def test_a_verification_in_a_sentence(rows, words):

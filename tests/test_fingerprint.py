@@ -1,4 +1,4 @@
-"""A run found again by its latent alone, as in scripts, where there is no prompt to follow; threads; what is forgotten."""
+"""A run found again by its latent alone, as in scripts, where there is no prompt; threads; what is forgotten."""
 
 from __future__ import annotations
 

@@ -190,8 +190,7 @@ def test_evaluations_of_a_real_sampler(lab, sampler, steps):
 
 def test_windows_of_a_real_run(pack, inference):
     """The host's own context windows, blended by our Long Sampler; to later ones it adds the frame before."""
-    from studio import CASES, Studio, first
-
+    from studio import Studio, first
     from tiny import ltxv
 
     studio = Studio(pack, first(ltxv.CASES, "image to video"))

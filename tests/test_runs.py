@@ -108,15 +108,17 @@ def test_the_latent_is_followed_through_what_changes_it(queue):
 
 def test_the_latent_is_followed_through_the_host_s_own_nodes(queue, monkeypatch):
     """What ComfyUI's templates put between sampler and decoder; the clip is smaller than a frame of a real one."""
-    import nodes
-    from comfy_extras import nodes_post_processing as before  # imports nodes_latent, which imports it
     from comfy_extras import nodes_latent, nodes_lt, nodes_wan
+    from comfy_extras import nodes_post_processing as before  # imports nodes_latent, which imports it
+
+    import nodes
 
     assert before
     for topic, name in ((nodes_wan, "TrimVideoLatent"), (nodes_latent, "LatentCut"), (nodes_lt, "LTXVCropGuides")):
         monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, name, getattr(topic, name))
     chain = prompt(
-        frames=4, sampler=sampler("backend", windows=2), trim=node("TrimVideoLatent", samples=["sampler", 0], trim_amount=1),
+        frames=4, sampler=sampler("backend", windows=2),
+        trim=node("TrimVideoLatent", samples=["sampler", 0], trim_amount=1),
         cut=node("LatentCut", samples=["trim", 0], dim="t", index=0, amount=2),
         crop=node("LTXVCropGuides", positive=["prompt", 0], negative=["prompt", 1], latent=["cut", 0]),
         masked=node("SetLatentNoiseMask", samples=["crop", 2], mask=["mask", 0]),

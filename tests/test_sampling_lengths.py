@@ -52,3 +52,16 @@ def test_a_window_of_ones_own_is_told_beside_the_trained_one(pack, inference):
     assert "this model was trained with 81 pictures at 16 a second, which window 0 takes." in report
     report = studio.long(latent, steps=1, cfg=1.0, unit="latent frames", window=0.0, overlap=2.0)[3]
     assert "windows of 21 latent frames over 33, overlap 2." in report
+
+
+@pytest.mark.parametrize(
+    ("window", "overlap", "right"),
+    [
+        (0.0, 1.0, True), (5.0, 1.0, True), (None, 9.0, True), (2.0, None, True), (0.0, 0.0, True), (0.5, 0.4, True),
+        (2.0, 5.0, False), (1.0, 1.0, False), (-1.0, 0.0, False), (3.0, -1.0, False), (1e9, 1.0, False),
+        (float("nan"), 1.0, False), (3.0, float("nan"), False), (0.0, float("nan"), False),
+    ],
+)  # fmt: skip
+def test_lengths_that_cannot_be_right_are_refused_before_anything_runs(pack, window, overlap, right):
+    said = pack.nodes.long_sampler.VideoAttentionLongSampler.validate_inputs(window, overlap)
+    assert said is True if right else said.startswith("overlap: ")
