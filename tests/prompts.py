@@ -192,10 +192,10 @@ class Queue:
     def _send(self, event, data, sid=None):
         self.sent.append((event, data))
 
-    def run(self, prompt: dict) -> dict:
-        """Node -> what it showed."""
+    def run(self, prompt: dict, ends: tuple[str, ...] = ("VideoAttentionReport",)) -> dict:
+        """Node -> what it showed. ends: the classes of the nodes that the prompt is run for."""
         self.sent.clear()
-        outputs = [key for key, node in prompt.items() if node["class_type"] == "VideoAttentionReport"]
+        outputs = [key for key, node in prompt.items() if node["class_type"] in ends]
         self._executor.execute(prompt, uuid.uuid4().hex, {"client_id": "page"}, outputs)
         errors = [data for event, data in self._executor.status_messages if event == "execution_error"]
         assert not errors, errors[0]["exception_message"] + "".join(errors[0]["traceback"])

@@ -1,0 +1,1 @@
+"""ComfyUI's own video workflows, made to run in a second: read from their package, expanded, shrunk, furnished."""
