@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tiny import cogvideox, hunyuan, kandinsky5, ltx2, ltxv, minimax, seedvr2, svd, wan
+from tiny import cogvideox, hunyuan, kandinsky5, ltx2, ltxv, minimax, seedvr2, svd, wan, wan_animate2
 from tiny.case import build
 
 LOTUS = {**svd.UNET, "model_channels": 32, "use_linear_in_transformer": False, "adm_in_channels": None}
@@ -31,8 +31,10 @@ MODELS = (
     ("ltx-2.3", ltx2.model_2_3),
     ("ltx-2", ltx2.model),
     ("ltx-video", ltxv.model),
+    ("animate_2", wan_animate2.model),
     ("scail_2", wan.scail_2),
     ("humo", wan.humo),
+    ("dancer", wan.dancer),
     ("s2v", wan.s2v),
     ("vace", wan.vace),
     ("causal", _wan("WAN21_CausalAR_T2V", "t2v", causal_ar=True)),

@@ -24,7 +24,10 @@ FILED = {
 }  # fmt: skip
 # Models that look at pictures or write text, and nodes of an API, which give text, a picture or sound.
 ELSEWHERE = re.compile("SAM3_|SDPose|RTDETR|MoGe|LoadMoGe|TextGenerate|Gemini|ElevenLabs")
-OTHERS = {"LTXVLatentUpsampler": "StandInUpsample", "VOIDWarpedNoise": "StandInWarpedNoise"}
+OTHERS = {
+    "LTXVLatentUpsampler": "StandInUpsample", "VOIDWarpedNoise": "StandInWarpedNoise",
+    "WanDancerEncodeAudio": "StandInDance",
+}  # fmt: skip
 PASSED = {"LoraLoaderModelOnly": ("model",), "LoraLoader": ("model", "clip"), "Video Slice": ("video",)}
 LENGTHS = {"length", "num_frames", "frames", "batch_size", "amount"}
 PIXELS = {"width", "height", "target_width", "target_height", "shorter_size", "longer_size", "largest_size"}

@@ -105,6 +105,20 @@ class WarpedNoise:
         return ({"samples": fakes.random(1, 16, frames, height // 8, width // 8, seed="warped")},)
 
 
+class Dance:
+    """WanDancerEncodeAudio without torchaudio: its 35 features of each frame, random."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "make", ("AUDIO_ENCODER_OUTPUT", "STRING")
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"video_frames": ("INT", {}), "audio_inject_scale": ("FLOAT", {})}}
+
+    def make(self, video_frames, audio_inject_scale, **_):
+        feature = fakes.random(1, video_frames, 35, seed="dance", scale=0.1)
+        return {"audio_feature": feature, "fps": 30.0, "audio_inject_scale": audio_inject_scale}, ""
+
+
 class Watch:
     """Counts the attention calls of a model."""
 
@@ -144,4 +158,4 @@ class Keep:
         return {}
 
 
-NODES = {f"StandIn{kind.__name__}": kind for kind in (Made, Upsample, WarpedNoise, Watch, Keep)}
+NODES = {f"StandIn{kind.__name__}": kind for kind in (Made, Upsample, WarpedNoise, Dance, Watch, Keep)}
