@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 
 import prompts
@@ -108,12 +109,12 @@ def test_the_latent_is_followed_through_what_changes_it(queue):
 
 def test_the_latent_is_followed_through_the_host_s_own_nodes(queue, monkeypatch):
     """What ComfyUI's templates put between sampler and decoder; the clip is smaller than a frame of a real one."""
+    # First, and not sorted among the others: it imports nodes_latent, which imports it.
+    importlib.import_module("comfy_extras.nodes_post_processing")
     from comfy_extras import nodes_latent, nodes_lt, nodes_wan
-    from comfy_extras import nodes_post_processing as before  # imports nodes_latent, which imports it
 
     import nodes
 
-    assert before
     for topic, name in ((nodes_wan, "TrimVideoLatent"), (nodes_latent, "LatentCut"), (nodes_lt, "LTXVCropGuides")):
         monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, name, getattr(topic, name))
     chain = prompt(
