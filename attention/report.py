@@ -43,7 +43,8 @@ class Report:
     rows: most calls first. fallbacks: (role, wanted, reason) -> calls. passed_over: (backend, reason) -> calls that
     `auto` would have given to that backend. measured: what `auto` timed, a line for each geometry, and `choosing`, the
     seconds that took. unplaced: (role, reason) -> calls whose video tokens could not be placed on the grid. laps: the
-    steps one by one. shaping: what patterns did, None without one. missing: why no call was seen.
+    steps one by one. shaping: what patterns did, None without one. missing: why no call was seen. told: note -> in how
+    many of the runs.
     """
 
     model: str
@@ -63,6 +64,7 @@ class Report:
     evaluations: int = 0
     shaping: Shaping | None = None
     missing: str = ""
+    told: Counter = field(default_factory=Counter)
 
     @property
     def grid(self) -> Grid | None:
@@ -107,7 +109,7 @@ class Report:
             "measured": list(self.measured),
             "choosing_seconds": round(self.choosing, 6),
             "timeline": [lap.as_dict() for lap in self.laps],
-            "notes": list(self.notes),
+            "notes": list(notes_of(self)),
         }
 
 
@@ -130,6 +132,7 @@ def summarise(tally: Tally) -> Report:
         if record.site.family and record.site.role in SIDES and record.place and isinstance(record.place, str):
             unplaced[record.site.role, record.place] += record.answered
     laps = laps_of(tally)
+    notes = tuple(dict.fromkeys((*tally.costs(), *tally.notes)))
     return Report(
         model=tally.model,
         grids=tuple(tally.grids),
@@ -139,7 +142,7 @@ def summarise(tally: Tally) -> Report:
         rows=tuple(sorted(rows.values(), key=lambda row: (-row.calls, row.role, row.used))),
         fallbacks=fallbacks,
         passed_over=passed_over,
-        notes=tuple(dict.fromkeys((*tally.costs(), *tally.notes))),
+        notes=notes,
         ruled=ruled,
         measured=tuple(dict.fromkeys(_trials(record) for record in records if record.choice is not None)),
         choosing=tally.choosing,
@@ -147,6 +150,7 @@ def summarise(tally: Tally) -> Report:
         laps=laps,
         shaping=shaping_of(tally),
         missing=tally.notes[0] if tally.notes and not tally.records else "",
+        told=Counter(notes),
     )
 
 
@@ -204,10 +208,22 @@ def to_text(report: Report) -> str:
     if report.unplaced:
         lines += ["", "Not on the video's grid:"]
         lines += [f"  {calls} calls, {role}: {why}" for (role, why), calls in report.unplaced.most_common()]
-    notes = [note for note in report.notes if report.calls or note != report.missing]
+    notes = [note for note in notes_of(report) if report.calls or note != report.missing]
     if notes:
         lines += ["", *notes]
     return "\n".join(lines)
+
+
+def notes_of(report: Report) -> tuple[str, ...]:
+    """The notes. One that counts something, and counts it alike in several runs, says in how many of them."""
+
+    def told(note: str) -> str:
+        runs = report.told[note]
+        if runs < 2 or note == report.missing or not any(letter.isdigit() for letter in note):
+            return note
+        return f"{note} In {'each' if runs == report.runs else runs} of {report.runs} runs."
+
+    return tuple(map(told, report.notes))
 
 
 def headline(report: Report) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from .site import SELF, SPATIAL, TEMPORAL
-from .tally import Tally
+from .tally import TAKEN, Record, Tally
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,11 @@ def shaping_of(tally: Tally) -> Shaping | None:
     """The Shaping of a run; None without any pattern."""
     shaped = covered = seen = 0
     reasons: Counter = Counter()
-    taken = {id(record): each.who for each in tally.taken.values() for record in each.records.values()}
-    for _, record in tally.whole():
+    for key, record in tally.whole():
         own = record.site.role in (SELF, SPATIAL, TEMPORAL)
         seen += record.answered if own else 0
         by_rule = record.rule is not None and record.rule.shape is not None
-        lost = tally.patterned and own and taken.get(id(record))
+        lost = _taker(key, record) if own and any(rule.covers(record.site) for rule in tally.patterned) else None
         if not (by_rule or lost or record.dense is not None):
             continue
         covered += record.answered
@@ -61,3 +60,12 @@ def shaping_of(tally: Tally) -> Shaping | None:
         if dense:
             reasons[record.reason if by_rule else record.dense or f"taken by {lost}"] += dense
     return Shaping(shaped, covered, max(seen, covered), reasons) if tally.patterned or covered else None
+
+
+def _taker(key: tuple, record: Record) -> str | None:
+    """Who ran the calls of a Record that no router with a pattern was asked for; None where one was."""
+    if key[0] == TAKEN:
+        return record.used
+    # The pattern's node stands before another pack's override, and this router behind that.
+    router = key[0]
+    return record.used if router.previous is not None and not any(r.shape for r in router.rules) else None

@@ -50,6 +50,11 @@ def sentences(tally: Tally) -> tuple[str, ...]:
     return tuple(_taken(taken, total, tally) for taken in found)
 
 
+def all_by_nobody(tally: Tally) -> bool:
+    """Whether the model's own code made every call, without the options, and no other node had a part in it."""
+    return set(tally.taken) == {(NOBODY, BARE)} and all(key[0] == TAKEN for key in tally.records)
+
+
 def _taken(taken: Taken, total: Counter, tally: Tally) -> str:
     roles: Counter = Counter()
     for record in tuple(taken.records.values()):

@@ -122,7 +122,7 @@ class Tally(Itself):
     """The records of one run. Keys carry the device, so no two GPU threads ever write one record.
 
     grids: of the video's tokens, in the order in which they were met. windows: first and last frame of each context
-    window. patterned: whether a rule with a pattern is on the model. choosing: seconds that `auto` spent on timing
+    window. patterned: the rules with a pattern that are on the model. choosing: seconds that `auto` spent on timing
     candidates in this run. moment: what is published when nothing more is
     known than who counts. begun: when the first model evaluation began. evaluations: how many began. marks: for each
     finished step the time and the calls of every record until then. spent: calls that guidance added, by name and unit.
@@ -136,7 +136,7 @@ class Tally(Itself):
         self.model, self.steps = model, steps
         self.grids: dict[Grid, None] = {} if grid is None else {grid: None}
         self.windows: dict[tuple[int, int], None] = {}
-        self.patterned = False
+        self.patterned: tuple = ()
         self.records: dict[tuple, Record] = {}
         self.chunks, self._first = Chunks(), {}
         self.known = Known()

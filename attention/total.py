@@ -33,6 +33,7 @@ def total(reports: Sequence[Report]) -> Report | None:
         runs=sum(report.runs for report in reports),
         shaping=_shaping(reports),
         missing=next((report.missing for report in reports if report.missing), ""),
+        told=_added(reports, "told"),
     )
 
 

@@ -155,7 +155,7 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     options = guider.model_options["transformer_options"]
     options[MOMENT] = tally.moment.but(off=options[MOMENT].off)
     tally.at_start, tally.compiled = options.get(SLOT), is_compiled(guider.model_patcher)
-    tally.patterned = any(rule.shape for router in options[ROUTERS].members for rule in router.rules)
+    tally.patterned = tuple(rule for router in options[ROUTERS].members for rule in router.rules if rule.shape)
     told = _live.teller(tally, callback)
     try:
         samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *args, **kwargs)

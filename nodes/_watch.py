@@ -88,6 +88,8 @@ def missing(tally: Tally, options: dict, family: Family | None, model) -> list[s
     """What a run's report says of attention that we did not see. options: the host's. model: its diffusion model."""
     top = options.get(SLOT)
     notes = [*taken.sentences(tally), *taken.untold(tally, family is not None and not family.unsupported)]
+    if family is not None and family.unreachable and taken.all_by_nobody(tally):
+        notes.insert(0, _out_of_reach(family))
     if tally.records and isinstance(top, Router):
         routers = tuple(r for r in options[ROUTERS].members if r not in options[MOMENT].off)
         notes += taken.unreached(tally, top, routers)
@@ -103,9 +105,13 @@ def missing(tally: Tally, options: dict, family: Family | None, model) -> list[s
     return notes
 
 
+def _out_of_reach(family: Family) -> str:
+    return f"Known to be out of reach: {', '.join(family.unreachable)}."
+
+
 def _unseen(tally: Tally, family: Family | None, model) -> str:
     """Why no attention call was seen at all."""
-    known = f"Known to be out of reach: {', '.join(family.unreachable)}. " if family and family.unreachable else ""
+    known = f"{_out_of_reach(family)} " if family and family.unreachable else ""
     if tally.compiled:
         return (
             f"{known}No attention call came through: torch.compile keeps a graph that it made without Video "

@@ -12,9 +12,11 @@ from attention import draw, registry
 from attention.call import Call
 from attention.choose import Choice, Trial
 from attention.report import headline, summarise, to_text
+from attention.router import Router
 from attention.site import CROSS, SELF, Site
 from attention.tally import Record, Tally, elapsed, end_span, start_span
 
+OURS = Router(())
 HOST = f"{registry.HOST} (pytorch)"
 
 
@@ -28,7 +30,7 @@ def add(tally, role, block, used, calls, *, wanted="sdpa", reason=None, fell_bac
     record.calls, record.reason, record.fell_back, record.spans = calls, reason, fell_back, list(seconds)
     for name, value in more.items():
         setattr(record, name, value)
-    tally.records[len(tally.records)] = record
+    tally.records[OURS, len(tally.records)] = record
     return record
 
 

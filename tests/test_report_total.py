@@ -12,6 +12,7 @@ from test_timeline import run
 
 from attention import draw
 from attention.report import headline, summarise, to_text
+from attention.router import Router
 from attention.rules import Rule, Shape
 from attention.shaping import shaping_of
 from attention.site import CROSS, SELF, SPATIAL, Site
@@ -73,8 +74,39 @@ def test_a_pattern_whose_blocks_and_steps_cover_nothing():
     tally = Tally()
     add(tally, SELF, 0, "sdpa", 12)
     assert second(tally) == ""
-    tally.patterned = True
+    tally.patterned = (PATTERN,)
     assert second(tally) == "The pattern shaped 0 of 12 self-attention calls: none is in its blocks and steps."
+
+
+def test_a_pattern_that_no_call_reached_names_who_ran_them():
+    """Its node, another pack's override, a node of ours again: only the last one is asked."""
+    tally = Tally()
+    tally.patterned = (Rule(role=SELF, blocks=((1, 3),), shape=Shape(None)),)
+    above = Router((Rule("sdpa", role=CROSS),), previous=lambda *args: None)
+    for block in range(6):
+        record = add(tally, SELF, block, "ComfyUI-KJNodes", 4, wanted=None)
+        tally.records[above, block] = tally.records.popitem()[1]
+        assert record.rule is None
+    tally.take("ComfyUI-bleh", "in these steps", Site("LTXV", SELF, 2))
+    assert second(tally) == (
+        "The pattern shaped 0 of 13 self-attention calls: taken by ComfyUI-KJNodes, and 1 more reason."
+    )
+
+
+def test_notes_that_count_alike_in_several_runs_say_so():
+    tallies = [make_tally() for _ in range(3)]
+    for tally in tallies[:2]:
+        tally.spend("Spatiotemporal guidance", "model call")
+    for tally in tallies:
+        tally.notes += ["4 of 120 attention calls were taken.", "A run was stopped before its end."]
+    both = total([summarise(tally) for tally in tallies])
+    lines = [
+        "Spatiotemporal guidance: 1 model call more. In 2 of 3 runs.",
+        "4 of 120 attention calls were taken. In each of 3 runs.",
+        "A run was stopped before its end.",
+    ]
+    assert to_text(both).splitlines()[-3:] == lines == both.as_dict()["notes"]
+    assert "In each" not in to_text(summarise(tallies[0]))
 
 
 def test_a_guidance_is_no_pattern():
@@ -168,7 +200,7 @@ def test_a_long_headline_stays_inside_the_picture():
 
 def test_calls_that_another_pack_took_are_told_by_its_name():
     tally = Tally("LTXVModel", (4, 8, 16), 2)
-    tally.patterned = True
+    tally.patterned = (PATTERN,)
     for _ in range(6):
         tally.take("ComfyUI-OtherPack", "replaced", Site("LTXV", SELF, 0))
     add(tally, CROSS, 0, "sdpa", 6)

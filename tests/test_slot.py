@@ -17,7 +17,7 @@ from newer_host import (
     sparse_attention,
 )
 from tiny import plain as plain_cases
-from tiny.case import parts, sample
+from tiny.case import parts, prompt, sample
 
 PLAIN = plain_cases()
 BLOCKS, STEPS = 2, 4
@@ -213,6 +213,40 @@ def test_a_class_of_another_pack_whose_attention_asks_nobody(lab, monkeypatch):
         "No attention call came through: ReLTXVModel as RES4LYF changed it runs attention without the options that "
         "carry an override."
     )
+
+
+@pytest.mark.parametrize("blocks", ["", "1"])
+def test_a_pattern_that_another_pack_keeps_the_calls_from(pack, lab, blocks):
+    """A node of ours on both sides of an override that passes nothing on: the headline names the one who took them."""
+    rules = pack.attention.rules
+    shape = rules.Shape(pack.attention.patterns.Spatial())
+    pattern = rules.Rule(role="self", blocks=rules.parse_blocks(blocks), shape=shape)
+    between = place(
+        pack.nodes._host.install(lab.model, pattern), lambda func, *args, **kwargs: func(*args, **kwargs), "OptOut"
+    )
+    report = lab.report(lab.sample(lab.backend(between, role="cross")))
+    covered = STEPS if blocks else EACH
+    assert (report.shaping.covered, report.shaping.shaped) == (covered, 0)
+    told = f"The pattern shaped 0 of {covered} self-attention calls: taken by OptOut."
+    assert pack.attention.report.headline(report).endswith(told)
+
+
+def test_a_sampler_that_is_known_to_pass_no_options(pack, inference):
+    """ComfyUI's ar_video on a causal Wan: what is known of the family stands before what was seen."""
+    import comfy.sample
+    import comfy.samplers
+
+    sampler = comfy.samplers.ksampler("ar_video", {"num_frame_per_block": 1})
+    case = PLAIN["Wan causal"]
+    model = pack.nodes._host.install(case.build(), pack.attention.rules.Rule("sdpa"))
+    latent, said = case.latent(), prompt(case, 1)
+    noise, sigmas = comfy.sample.prepare_noise(latent, 1), torch.tensor([1.0, 0.5, 0.0])
+    out = comfy.sample.sample_custom(model, noise, 1.0, sampler, sigmas, said, said, latent, disable_pbar=True, seed=1)
+    report = pack.nodes._runs.find(out)
+    assert report.ruled == 0 and {row.used for row in report.rows} == {"the model's own code"}
+    known, seen = report.notes
+    assert known.startswith("Known to be out of reach: all calls under the sampler ar_video")
+    assert "without the options that carry an override" in seen
 
 
 def test_nothing_is_said_where_nothing_is_taken(lab, warned):
