@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache, wraps
+from inspect import signature
 from math import prod
 
 try:
@@ -26,8 +28,24 @@ from attention.tokens import BOTH, Place
 
 torch.set_num_threads(1)
 DRAW = torch.Generator()
+GIVEN = {}
+
+
+@cache
+def recorded(name):
+    """The library's function `name`, as it is, leaving its named arguments in GIVEN."""
+    function = getattr(comfy_kitchen, name)
+
+    @wraps(function)
+    def run(*args, **kwargs):
+        GIVEN[name] = kwargs
+        return function(*args, **kwargs)
+
+    return run
+
+
 # The adapter asks for a GPU; the library's reference code needs none.
-kitchen.load = lambda name: getattr(comfy_kitchen, name)
+kitchen.load = recorded
 
 
 def randn(*shape):
@@ -54,8 +72,16 @@ def sol(pattern, grid, dim, sinks, alike=True, scale=None) -> float:
         q, k = (t * 0.3 + shared.index_select(2, plan.inverse) for t in (q, k))
     q, k, v, *sink = (t.to(torch.bfloat16) for t in (q, k, v, randn(1, 2, sinks, dim), randn(1, 2, sinks, dim)))
     out = kitchen.sol_run((q, k, v), tuple(sink), scale, plan)
+    assert GIVEN["sol_attn"]["token_aug"] == signature(comfy_kitchen.sol_attn).parameters["token_aug"].default
     keys, values = (torch.cat(pair, 2).double() for pair in zip((k, v), sink))
     return relative_l2(out.double(), scaled_dot_product_attention(q.double(), keys, values, None, scale))
+
+
+def singly() -> float:
+    """What 256 tokens more for each block of queries change."""
+    q, k, v = randn(3, 1, 700, 2, 128).unbind()
+    few, more = (comfy_kitchen.sol_attn(q, k, v, tail=False, token_aug=number) for number in (0, 256))
+    return relative_l2(more, few)
 
 
 def pattern_of(name, options):
@@ -66,9 +92,11 @@ def main() -> None:
     found = []
     for kind, seed, case in json.load(sys.stdin):
         DRAW.manual_seed(seed)
+        if "grid" in case:
+            case["grid"] = tuple(case["grid"])
         if kind == "sol":
             case["pattern"] = pattern_of(*case["pattern"])
-        found.append({"na3d": na3d, "sol": sol}[kind](**{**case, "grid": tuple(case["grid"])}))
+        found.append({"na3d": na3d, "sol": sol, "singly": singly}[kind](**case))
     json.dump(found, sys.stdout)
 
 

@@ -43,6 +43,7 @@ WHOLE = {
 
 
 CASES = [("na3d", case) for case in NA3D] + [("sol", case) for case in (*LIKE_A_VIDEO.values(), *WHOLE.values())]
+CASES += [("singly", {})]
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +75,8 @@ def test_sol_attn_is_close_on_data_like_a_videos(errors):
 def test_sol_attn_sees_every_token_once(errors):
     found = dict(zip(WHOLE, errors[len(NA3D) + len(LIKE_A_VIDEO) :]))
     assert max(found.values()) < 0.006, found
+
+
+def test_the_reference_code_ignores_token_aug(errors):
+    """So its cost and its gain can be told on a GPU alone, as the adapter says; the adapter passes the default."""
+    assert errors[-1] == 0

@@ -6,6 +6,7 @@ that comfy-kitchen computes what its documentation says.
 
 import sys
 from dataclasses import replace
+from inspect import signature
 from math import prod
 from types import SimpleNamespace
 
@@ -108,6 +109,30 @@ def test_sol_attn_is_given_tau(stand_ins):
     runner = sparse.prepare(p.AdaptiveBlocks(1.7), place_of(5), on_gpu(tensors), engine="comfy-kitchen sol_attn")
     runner(*tensors, None)
     assert (stand_ins["sol_attn"].tau, stand_ins["sol_attn"].keep) == (1.7, 0.0)
+
+
+class Recorder(Sol):
+    """A newer stand-in. Its token_aug has a default that no release has, to be told from a number of ours."""
+
+    __signature__ = signature(lambda q, k, v, tau=1.0, token_aug=128: None)
+
+    def __call__(self, *tensors, **given):
+        self.given = dict(given)
+        given.pop("token_aug")
+        return super().__call__(*tensors, **given)
+
+
+@pytest.mark.parametrize("pattern", [p.TopBlocks(keep=25), p.AdaptiveBlocks(1.7)])
+def test_sol_attn_is_given_token_aug_where_it_takes_it(stand_ins, pattern):
+    place = place_of(5, 3)
+    tensors = draw(place, 128)
+    runner = sparse.prepare(pattern, place, on_gpu(tensors), engine="comfy-kitchen sol_attn")
+    runner(*tensors, None)  # without one: nothing more is passed, or the stand-in had raised
+    taking = Recorder()
+    stand_ins["sol_attn"] = taking
+    assert relative_l2(runner(*tensors, None), scaled_dot_product_attention(*tensors)) < 1e-6
+    assert taking.given["token_aug"] == 128 and taking.given["sink_blocks"] == [0, 1]
+    assert "sink_q" not in taking.given, "the rows outside the video are computed elsewhere"
 
 
 @pytest.mark.parametrize("keep", [0.1, 1.0, 7.3, 20.0, 25.0, 50.0, 99.9])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from inspect import signature
 from math import ceil
 
 import torch
@@ -103,7 +104,11 @@ def sol_plan(task: Task, device, dtype) -> Plan:
 
 
 def sol_run(video, sinks, scale, plan: Plan) -> torch.Tensor:
-    """Sinks stand in front, filled up to whole blocks with keys that a bias hides: a bias is allowed in sinks alone."""
+    """Sinks stand in front, filled up to whole blocks with keys that a bias hides: a bias is allowed in sinks alone.
+
+    Every token sees them exactly (`sink_blocks`). Rows that see all exactly (`sink_q`) are not asked for: what stands
+    outside the video is no query here, its rows are computed elsewhere, exactly.
+    """
     q, k, v = (t.index_select(2, plan.permutation) for t in video)
     number, dim = sinks[0].shape[2], q.shape[3]
     fill = -number % BLOCK
@@ -119,7 +124,10 @@ def sol_run(video, sinks, scale, plan: Plan) -> torch.Tensor:
     q, k, v = (F.pad(t, (0, HEAD_DIM - dim)).transpose(1, 2).contiguous() for t in (q, k, v))
     blocks = [0, (number + fill) // BLOCK] if number else None
     routed = routing(plan.pattern, ceil(video[0].shape[2] / BLOCK))
-    out = load("sol_attn")(q, k, v, scale=scale, sink_blocks=blocks, key_bias=bias, tail=plan.pattern.tail, **routed)
+    run = load("sol_attn")
+    out = run(
+        q, k, v, scale=scale, sink_blocks=blocks, key_bias=bias, tail=plan.pattern.tail, **routed, **single_tokens(run)
+    )
     return out[:, number + fill :, :, :dim].transpose(1, 2).index_select(2, plan.inverse)
 
 
@@ -130,6 +138,18 @@ def routing(pattern, blocks: int) -> dict:
     # It rounds the number of blocks, and never keeps all of them by a share: by a threshold below every score it does.
     number = pattern.number(blocks)
     return {"topk_ratio": number / blocks} if number < blocks else {"tau": -1e4}
+
+
+@cache
+def single_tokens(run) -> dict:
+    """sol_attn's `token_aug` where it has one, as its own default says.
+
+    So many tokens outside the chosen blocks, those with the highest scores, each block of queries sees singly: 0, or a
+    multiple of 64 up to 256. The library's reference code ignores it (0.2.40, backends/eager/sol_attn.py), so what more
+    of them cost and gain shows on a GPU alone, and has not been measured.
+    """
+    found = signature(run).parameters.get("token_aug")
+    return {} if found is None else {found.name: found.default}
 
 
 NA3D = Engine("comfy-kitchen na3d", "Neighbourhood attention. Exact.", na3d_refuses, na3d_plan, na3d_run)
