@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 from attention.backend import ANY, FLOATS, HALVES, Backend, Limits, head_dims_text
 from attention.backends import TABLE
 from attention.call import MASKS
-from attention.families import READ
+from attention.families import READ, UNREAD
 from attention.families import TABLE as FAMILIES
 from attention.family import Family
 from attention.site import ROLES
@@ -107,9 +107,10 @@ def families() -> str:
         for row, (roles, names) in enumerate(by_roles(family).items()):
             out = "as above" if row and family.unreachable else ", ".join(family.unreachable)
             lines.append(f"| {', '.join(names)} | {', '.join(roles)} | {out or '-'} |")
-    out = ", ".join(f"{name}: {what}" for name, _, what in READ if what)
-    told = "none, only read: what has as many queries as keys counts as self, the rest as cross"
-    lines.append(f"| {', '.join(name for name, *_ in READ)} | {told} | {out} |")
+    counted = "what has as many queries as keys counts as self, the rest as cross"
+    for name, _, so, out in READ:
+        lines.append(f"| {name} | none, only read: {counted}{so and f' ({so})'} | {out or '-'} |")
+    lines.append(f"| {', '.join(UNREAD)} | none, could not be read: {counted} | not known |")
     return "\n".join(lines)
 
 

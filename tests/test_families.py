@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from math import prod
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +19,8 @@ from attention.family import Family, ceil_div
 from attention.site import AUDIO_VIDEO, CROSS, IMAGE, ROLES, SELF, SPATIAL, TEMPORAL
 from attention.tokens import BOTH, KEYS, QUERIES, SIDES, Place, Span, Tokens
 
+CLASS, WORD = re.compile(r"^class (\w+)", re.MULTILINE), re.compile(r"\w+")
+STOOD_IN = re.compile(r"Where\s+ComfyUI is too old for .*? takes the class's place", re.DOTALL)
 LENGTHS = st.integers(1, 9)
 GRIDS = st.tuples(LENGTHS, LENGTHS, LENGTHS)
 SPANS = st.lists(st.builds(Span, st.sampled_from(("text", "reference", "audio")), st.integers(0, 40)), max_size=3)
@@ -107,10 +111,27 @@ def test_unknown_models_have_no_family(name):
     assert families.find(name) is None
 
 
-def test_what_was_only_read_is_no_family():
-    assert not [name for _, name, _ in families.READ if families.find(name)]
+def test_what_was_only_read_is_no_family(pack):
+    """Nor does a ComfyUI that these tests run on have it: there a tiny model could be sampled."""
+    import comfy
+
+    assert not [name for _, name, *_ in families.READ if families.find(name)]
     known = {variant.name for family in families.TABLE for variant in family.variants}
-    assert not known & {name for name, *_ in families.READ}
+    assert not known & {name for name, *_ in families.READ} and not known & set(families.UNREAD)
+    folder = Path(comfy.__path__[0]) / "ldm"
+    defined = {name for file in folder.rglob("*.py") for name in CLASS.findall(file.read_text(encoding="utf-8"))}
+    assert {"WanModel", "NaDiT"} <= defined
+    assert not defined & {name for _, name, *_ in families.READ}
+    assert not [name for name in families.UNREAD if defined & set(WORD.findall(name))]
+
+
+def test_the_readme_names_every_model_that_a_stand_in_plays(models):
+    """Its sentence on stand-ins, and no other name: what is not said to be one is in ComfyUI's own class."""
+    said = STOOD_IN.search((Path(__file__).parents[1] / "README.md").read_text()).group(0)
+    played = {name for name, model in models.items() if not type(model).__module__.startswith("comfy.")}
+    assert played <= {"WanAnimate2Model", "Kandinsky6NativeAVDiT"}
+    for name in played:
+        assert families.find(name).name in said
 
 
 def test_table_rows_are_distinct():

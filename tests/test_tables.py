@@ -31,6 +31,16 @@ def test_every_variant_is_named_and_sampled():
         assert called == set(variant.roles), variant.name
 
 
+def test_what_is_not_known_is_said_to_be_so():
+    """Each by name, in a row that promises nothing; those that could not even be read without what is out of reach."""
+    rows = tables.families().splitlines()
+    for name, *_, out in tables.READ:
+        (row,) = (row for row in rows if row.startswith(f"| {name} |"))
+        assert "| none, only read: " in row and row.endswith(f"| {out or '-'} |")
+    (row,) = (row for row in rows if "could not be read" in row)
+    assert row.startswith(f"| {', '.join(tables.UNREAD)} |") and row.endswith("| not known |")
+
+
 def lab(colour) -> tuple[float, float, float]:
     """sRGB of 0 to 255 as CIE L*a*b* under D65: distances there are what the eye sees (CIE 15, section 8)."""
     linear = [(c / 3294.6 if c <= 10.31 else ((c / 255 + 0.055) / 1.055) ** 2.4) for c in colour]

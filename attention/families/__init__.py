@@ -1,6 +1,20 @@
 """Every model family whose attention calls we can place, keyed by the class name of its diffusion model."""
 
-from . import cogvideox, cosmos, flux, hunyuan, kandinsky5, ltxv, minimax, mochi, qwen_image, seedvr2, svd, wan
+from . import (
+    cogvideox,
+    cosmos,
+    flux,
+    hunyuan,
+    kandinsky5,
+    kandinsky6,
+    ltxv,
+    minimax,
+    mochi,
+    qwen_image,
+    seedvr2,
+    svd,
+    wan,
+)
 
 TABLE = (
     cogvideox.COGVIDEOX,
@@ -9,6 +23,7 @@ TABLE = (
     flux.FLUX,
     hunyuan.HUNYUAN,
     kandinsky5.KANDINSKY5,
+    kandinsky6.KANDINSKY6,
     ltxv.LTX2,
     ltxv.LTXV,
     minimax.MINIMAX,
@@ -21,13 +36,17 @@ TABLE = (
     wan.WAN_CAUSAL,
 )
 
-# Models of ComfyUI newer than 0.33 whose classes were read and never run here, and what of their attention no override
-# sees: no family, so roles are told by token counts alone. (name, class, what is out of reach)
+# Models of newer ComfyUIs that are no family here: their roles are told by token counts alone.
+# Read and never run: (name, class, what that makes of its calls, what no override sees).
 READ = (
-    ("Kandinsky 6", "Kandinsky6", "attention between video and audio"),
-    ("Prism", "Prism", "its own sparse attention, where that is switched on"),
-    ("Qwen-Image 2.1", "QwenImage21Transformer2DModel", ""),
-)
+    ("Prism", "Prism", "", "its own sparse attention, where that is switched on"),
+    (
+        "Qwen-Image 2.1", "QwenImage21Transformer2DModel",
+        "the image sees the prompt too, so its calls count as cross, the prompt's own as self", "",
+    ),
+)  # fmt: skip
+# Whose classes could not be read, so nothing is known of what an override sees.
+UNREAD = ("LTX-2.3's image model (LTXVImageModel)", "MOSS-Image", "PAN 2", "RelayVSR")
 
 
 def find(class_name: str):

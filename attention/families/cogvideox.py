@@ -27,6 +27,7 @@ COGVIDEOX = Family(
         Variant("CogVideoX Fun", (SELF,)),
         Variant("CogVideoX 1.5", (SELF,)),
         Variant("CogVideoX 1.5 I2V", (SELF,)),
+        Variant("VOID", (SELF,)),
     ),
     sites=sites,
     tokens=tokens,

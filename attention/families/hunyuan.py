@@ -53,6 +53,7 @@ HUNYUAN = Family(
         Variant("SkyReels V1 I2V", ROLES),
         Variant("HunyuanVideo 1.5", ROLES),
         Variant("HunyuanVideo 1.5 SR", ROLES),
+        Variant("Capybara", ROLES),
         Variant("HunyuanImage 2.1", ROLES),
         Variant("HunyuanImage 2.1 refiner", ROLES),
     ),

@@ -33,5 +33,8 @@ MINIMAX = Family(
     variants=(Variant("MiniMax-H3", (SELF,)),),
     sites=sites,
     tokens=tokens,
-    unreachable=("the refiner of the prompt, run once before sampling",),
+    unreachable=(
+        "Fun-ControlNet's tower (newer ComfyUIs hand it no override)",
+        "the refiner of the prompt, run once before sampling",
+    ),
 )

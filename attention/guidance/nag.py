@@ -22,7 +22,7 @@ ROLES = (CROSS, AUDIO_CROSS)
 # Families that do nothing to the prompt's tokens that mixes them before the blocks attend to them.
 FAMILIES = ("LTXV", "LTX-2", "Wan", "Wan-Animate-2", "Wan causal", "Cosmos", "Cosmos Predict2")
 REFUSED = {
-    "Kandinsky 5": "its prompt's tokens attend to one another on their way",
+    **dict.fromkeys(("Kandinsky 5", "Kandinsky 6"), "its prompt's tokens attend to one another on their way"),
     "SVD": "it takes an image for its prompt, no text",
 }
 

@@ -36,6 +36,11 @@ def i2v_15():
     return build("CogVideoX_I2V", {**CONFIG, "patch_size_t": 2, "in_channels": 32, "ofs_embed_dim": 8})
 
 
+def void():
+    """CogVideoX Fun 1.5, as void_pass1 and void_pass2 load."""
+    return build("CogVideoX_Inpaint", {**CONFIG, "patch_size_t": 2, "in_channels": 48})
+
+
 def latent(*shape):
     return lambda: torch.zeros(shape)
 
@@ -46,6 +51,11 @@ def start():
 
 def masked():
     return {"concat_latent_image": torch.ones(1, 32, 3, 8, 10)}
+
+
+def quadmask():
+    """What VOIDInpaintConditioning gives: the mask's latents, then those of the video without what is masked."""
+    return {"concat_latent_image": torch.ones(1, 32, 4, 8, 10)}
 
 
 def case(variant, model, shape, grid, name="", conditioning=dict, cfg=1.0):
@@ -64,4 +74,6 @@ CASES = (
     case("CogVideoX 1.5", t2v_15, (1, 16, 4, 8, 10), (2, 4, 5)),
     case("CogVideoX 1.5", t2v_15, (1, 16, 3, 7, 9), (2, 4, 5), "odd size and length"),
     case("CogVideoX 1.5 I2V", i2v_15, (1, 16, 4, 8, 10), (2, 4, 5), conditioning=start),
+    case("VOID", void, (1, 16, 4, 8, 10), (2, 4, 5), conditioning=quadmask),
+    case("VOID", void, (2, 16, 4, 8, 10), (2, 4, 5), "batch of 2, cfg", conditioning=quadmask, cfg=6.0),
 )

@@ -102,6 +102,9 @@ CASES = (
         "HunyuanVideo 1.5", v15, VIDEO15, GRID15, (("vision", 6), ("byt5", 5), *TEXT), name="I2V", **QUOTED, **START15
     ),
     case("HunyuanVideo 1.5 SR", v15_sr, VIDEO15, GRID15),
+    # Capybara's files load as HunyuanVideo 1.5; its templates use that model's node, with and without a picture.
+    case("Capybara", v15, VIDEO15, GRID15, (("vision", 6), *TEXT), cfg=6.0, **START15),
+    case("Capybara", v15, (1, 32, 1, 4, 5), (1, 4, 5), name="one picture from text", cfg=6.0),
     case("HunyuanImage 2.1", image, (1, 64, 4, 5), (1, 4, 5)),
     case("HunyuanImage 2.1", image, (1, 64, 4, 5), (1, 4, 5), (*TEXT, ("byt5", 5)), name="quoted text", **QUOTED),
     case("HunyuanImage 2.1 refiner", refiner, (1, 64, 1, 4, 5), (1, 4, 5)),
