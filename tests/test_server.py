@@ -166,21 +166,24 @@ def test_an_interrupt_leaves_the_server_right(comfy, info, run, server):
     assert (again == truth).all()
 
 
-@pytest.mark.parametrize(
-    "widgets, sentence",
-    [
-        ({"blocks": "first"}, "blocks: 'first' is not a block or a span of blocks; write 0-3,7,40- for example."),
-        ({"start_percent": 0.8, "end_percent": 0.2}, "start_percent: 0.8 must be below end_percent, which is 0.2."),
-    ],
-)
-def test_widgets_that_cannot_be_right_are_refused_before_queueing(comfy, info, server, widgets, sentence):
+def test_a_widget_that_cannot_be_right_is_refused_before_queueing_and_blamed_alone(comfy, info, server):
     before = ask(server, "/history").keys()
     with pytest.raises(client.RunFailed) as refused:
-        comfy.run(graph(info, **widgets))
-    assert sentence in str(refused.value)
+        comfy.run(graph(info, blocks="first"))
+    said = str(refused.value)
+    assert "blocks: 'first' is not a block or a span of blocks; write 0-3,7,40- for example." in said
+    assert "start_percent" not in said and "end_percent" not in said
     queue = ask(server, "/queue")
     assert not queue["queue_running"] and not queue["queue_pending"]
     assert ask(server, "/history").keys() == before
+
+
+def test_percents_that_cannot_be_right_stop_at_their_node(comfy, info):
+    with pytest.raises(
+        client.RunFailed, match="start_percent: 0.8 must be below end_percent, which is 0.2."
+    ) as stopped:
+        comfy.run(graph(info, start_percent=0.8, end_percent=0.2))
+    assert "VideoAttentionBackend" in str(stopped.value)
 
 
 def test_an_error_on_request_stops_the_run_and_says_why(comfy, info, run):
