@@ -81,6 +81,10 @@ def _install(model, handler, notes: list):
         raise ValueError("model: it has context windows of its own; connect it without them.")
     cutter = _conditions.cutter(type(model.model.diffusion_model).__name__, notes)
     add_callback(host.IndexListCallbacks.RESIZE_COND_ITEM, cutter, handler.callbacks)
+    # The host puts the frame before it in front of each later window. Positions that are learned for one length, as in
+    # CogVideoX 1.0's image to video, have none for a frame more.
+    if getattr(getattr(model.model.diffusion_model, "patch_embed", None), "use_learned_positional_embeddings", False):
+        handler.causal_window_fix = False
     windowed = model.clone()
     windowed.model_options["context_handler"] = handler
     host.create_prepare_sampling_wrapper(windowed)

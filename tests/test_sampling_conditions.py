@@ -139,6 +139,26 @@ def test_each_window_gets_its_part(pack, inference, case):
                 assert equal(got["x"][:, channels:], whole["x"][:, channels:, frames]), (method, frames)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_positions_learned_for_one_length_hold_all_windows(pack, inference, method):
+    """CogVideoX 1.0's image to video: the whole clip is longer than its positions, a window no frame longer."""
+    case = next(case for case in cogvideox.CASES if case.variant == "CogVideoX I2V")
+    studio = Studio(pack, case)
+    latent, _ = long_case(case, studio.model)
+    studio.positive = studio.negative = [[tiny_case.prompt(case, 1)[0][0], case.conditioning()]]
+    model, calls = spied(studio.model)
+    with pytest.raises(RuntimeError):
+        studio.sample(latent, model, steps=1, cfg=1.0)
+    calls.clear()
+    node, trained = pack.nodes.long_sampler.VideoAttentionLongSampler, case.latent().shape[2]
+    widgets = {"unit": "latent frames", "window": trained, "overlap": 1, "steps": 1, "cfg": 1.0, "method": method}
+    out = node.execute(model, **studio.values(node, latent, **widgets)).args[0]["samples"]
+    assert out.shape[2] == FRAMES and out.isfinite().all() and len(calls) == (FRAMES - 1) // (trained - 1)
+    for number, (got, frames) in enumerate(calls):
+        given = got["x"][:, latent["samples"].shape[1] :].abs().amax(dim=(0, 1, 3, 4)) > 0
+        assert len(frames) == trained and given.tolist() == [number == 0, False, False]
+
+
 def with_reference(mask_of_first: float, blank: bool) -> dict:
     """VACE's control: frame 0 is given where the mask is 0, and a reference where its second half is blank."""
     frames = torch.randn(1, 32, FRAMES, 6, 8, generator=torch.Generator().manual_seed(1))
