@@ -89,9 +89,10 @@ def size_of(case) -> tuple[int, int, int]:
 
 
 def patch_of(case, place) -> list[int]:
-    """Latent pixels along each axis of a token. Guides and references are frames of their own: not of the video's."""
+    """Latent pixels along each axis of a token. Guides, keyframes and references are frames of their own: not of the
+    video's."""
     size, grid = size_of(case), place.grid
-    guided = any(span.kind == "guide" for span in place.after)
+    guided = any(span.kind in ("guide", "keyframe") for span in (*place.before, *place.after))
     return [1 if b >= a or (guided and axis == 0) else ceil_div(a, b) for axis, (a, b) in enumerate(zip(size, grid))]
 
 
@@ -110,6 +111,8 @@ def test_a_pixel_changes_its_token_and_no_other(case, first_queries):
     places = neighbours([min(ceil_div(a, p), b) for a, b, p in zip(size, place.grid, patch)])
     # The last pixel of a patch: copies of the first ones may pad the video at its end.
     pixels = [[min(i * p + p, n) - 1 for i, p, n in zip(at, patch, size)] for at in places]
+    ahead = sum(span.length for span in place.before if span.kind == "keyframe") // (place.grid[1] * place.grid[2])
+    pixels = [[frame + ahead, *at] for frame, *at in pixels]
     if case.variant in FROM_LATENT:
         # Not zeros: the host takes those for an empty latent.
         grey, painted = case.latent() + 1, case.latent() + 1
@@ -159,6 +162,13 @@ def alterations(case):
             return made
 
         yield replace(case, latent=latent), {}
+    slots = case.conditioning().get("generated_keyframes")
+    if slots is not None:
+        # They are frames of the latent, as the clip's own.
+        first = slots["first_latent_frame"]
+        stop = first + slots["num_keyframes"]
+        for frames in (slice(first, stop), slice(0, first) if first else slice(stop, None)):
+            yield case, {"noise": lambda noise, frames=frames: noise[0][:, :, frames].add_(3)}
     for key, value in case.conditioning().items():
         yield replace(case, conditioning=lambda key=key, value=value: {**case.conditioning(), key: changed(value)}), {}
 

@@ -40,6 +40,7 @@ def check(recorder: Recorder, bare: Recorder, back: int = 1) -> None:
 
 def forget(pack) -> None:
     """Nothing of earlier tests is known: what is made once for the process is made here."""
+    pack.attention.backends.flex.COMPILED_FOR.clear()
     pack.attention.choose._CHOSEN.clear()
     pack.attention.sparse.choose._CHOSEN.clear()
     for cached in (pack.attention.sparse.planned, pack.attention.sparse.tiles.layout, pack.attention.patterns.on):
@@ -73,6 +74,7 @@ def test_every_backend(pack, inference, family, bare):
     case, registry = PLAIN[family], pack.attention.registry
     for name in registry.names():
         if registry.why_not(name) is None:
+            forget(pack)
             check(recorded(pack, backend(pack, case.build(), name), case), bare[family])
     # One that cannot run here: the refusal and the fallback.
     check(recorded(pack, backend(pack, case.build(), "sage 3 fp4"), case), bare[family])

@@ -8,6 +8,8 @@ from ..failures import brief
 from ..recording import paused
 
 CPU_MAX_SCORES = 2**31
+# Shapes, dtypes, devices and scales that were called before.
+COMPILED_FOR: set[tuple] = set()
 
 
 def load():
@@ -18,17 +20,15 @@ def load():
     except Exception as error:  # the compiler imports Triton, and a broken one raises anything
         raise Unavailable(f"FlexAttention cannot be loaded ({brief(error)}); use torch 2.5 or later") from error
 
-    compiled_for = set()
-
     def run(q, k, v, mask=None, scale=None):
         attend = compiled if q.device.type == "cuda" else flex_attention
         how = {"scale": scale, "enable_gqa": k.shape[1] != q.shape[1]}
         shapes = (q.shape, k.shape, q.dtype, q.device, scale)
-        if shapes not in compiled_for:
+        if shapes not in COMPILED_FOR:
             # What compiling tries out is no part of a step.
             with paused():
                 attend(q, k, v, **how)
-            compiled_for.add(shapes)
+            COMPILED_FOR.add(shapes)
         return attend(q, k, v, **how)
 
     return run
