@@ -240,6 +240,7 @@ def chunked_heads(model, chunks: int):
     def forward(self, x, rope_freqs=None, transformer_options=None):
         def in_chunks(q, k, v, heads, **kwargs):
             first, outs = 0, []
+            q, k, v = (t.take() if is_container(t) else t for t in (q, k, v))
             for index in range(chunks):
                 last = first + heads // chunks + (index < heads % chunks)
                 part = (t[:, first:last] for t in (q, k, v))
