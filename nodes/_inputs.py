@@ -65,12 +65,19 @@ class Somewhere(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, blocks=""):
-        # A linked widget has no value yet: execute checks that.
-        try:
-            rules.parse_blocks(blocks or "")
-        except ValueError as wrong:
-            return str(wrong)
-        return True
+        return wrong_spans(blocks) or True
+
+
+def wrong_spans(text: str | None, name: str = "block") -> str | None:
+    """One sentence about a list of blocks, or of what `name` says, that cannot be right, or None.
+
+    text: None for a linked widget, which has no value before anything runs: execute checks that.
+    """
+    try:
+        rules.parse_blocks(text or "", name)
+    except ValueError as wrong:
+        return str(wrong)
+    return None
 
 
 def wrong_where(blocks: str, start_percent: float, end_percent: float, role: str = rules.ALL_ROLES) -> str | None:

@@ -7,7 +7,7 @@ from ..attention.draw_maps import FOOT, draw_heat, draw_shares, draw_spreads
 from ..attention.maps import Query, Watcher
 from ..attention.rules import parse_blocks
 from ..attention.views import Maps, gather, to_text
-from . import _images, _maps
+from . import _images, _inputs, _maps
 
 BLANK = torch.ones(1, 64, 64, 3)
 MOST_SHOWN = 40
@@ -38,12 +38,8 @@ class VideoAttentionMaps(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, blocks="", heads=""):
-        # Before anything runs: the sampler behind it may take minutes. A linked widget has no value yet.
-        try:
-            parse_blocks(blocks or ""), parse_blocks(heads or "", "head")
-        except ValueError as wrong:
-            return str(wrong)
-        return True
+        # Before anything runs: the sampler behind it may take minutes.
+        return _inputs.wrong_spans(blocks) or _inputs.wrong_spans(heads, "head") or True
 
     @classmethod
     def execute(

@@ -136,16 +136,6 @@ def imported(tree: ast.Module) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def guarded(files: list[Path]) -> set[str]:
-    """Dotted names that are imported under `try`: hosts without them are provided for."""
-    found = set()
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Try):
-                found |= {".".join(whole) for whole in imported(ast.Module(node.body, [])).values()}
-    return found
-
-
 def used_names(files: list[Path]) -> dict[tuple[str, ...], set[str]]:
     """Dotted name in ComfyUI -> the files that use it; of `a.b` and `a.b.c` the longer alone."""
     found = defaultdict(set)
