@@ -23,13 +23,13 @@ from rich.console import Console
 from rich.progress import Progress
 from torch.utils.benchmark import Timer
 
-from attention import registry
-from attention.call import describe
-from attention.moment import MOMENT
-from attention.reference import relative_l2, scaled_dot_product_attention
-from attention.router import Router
-from attention.rules import Rule
-from attention.tally import Tally
+from attention.backends import registry
+from attention.core.geometry import describe
+from attention.core.reference import relative_l2, scaled_dot_product_attention
+from attention.routing.router import Router
+from attention.routing.rules import Rule
+from attention.routing.run_stats import RunStats
+from attention.routing.step_context import CONTEXT
 
 from . import dispatch, host_paths
 from .inputs import draw
@@ -113,7 +113,7 @@ def run_shape(shape: Shape, device, dtype, rounds: int, host: dict, advance) -> 
     auto: [{host, took, ratio}]} of one shape."""
     q, k, v = draw(shape, device, dtype)
     kernels, refused = _kernels(q, k, v)
-    tallies = {name: Tally() for name in host}
+    tallies = {name: RunStats() for name in host}
     for name, function in host.items():
         pair = {name: direct(function), _auto(name): routed(function, tallies[name])}
         kernels = {**pair, **kernels}
@@ -142,9 +142,9 @@ def direct(function: Callable) -> Callable:
     return lambda q, k, v: function(q, k, v, q.shape[1], skip_reshape=True, skip_output_reshape=True)
 
 
-def routed(function: Callable, tally: Tally) -> Callable:
-    """The same below a Router on `auto`, as Video Attention Backend sets it up; counted in `tally`."""
-    router, options = Router((Rule(),)), {MOMENT: tally.moment}
+def routed(function: Callable, stats: RunStats) -> Callable:
+    """The same below a Router on `auto`, as Video Attention Backend sets it up; counted in `stats`."""
+    router, options = Router((Rule(),)), {CONTEXT: stats.context}
     return lambda q, k, v: router(function, q, k, v, q.shape[1], None, None, True, True, transformer_options=options)
 
 
@@ -162,11 +162,11 @@ def _seconds(kernel, q, k, v) -> float:
     return Timer("run(q, k, v)", globals=arguments, num_threads=torch.get_num_threads()).timeit(1).median
 
 
-def _ratio(host_name: str, tally: Tally, times: dict[str, list[float]]) -> dict:
+def _ratio(host_name: str, stats: RunStats, times: dict[str, list[float]]) -> dict:
     """{host, took, ratio}: how many times as fast `auto` was, and what it took."""
     pairs = zip(times[host_name], times[_auto(host_name)])
-    (record,) = tally.records.values()
-    return {"host": host_name, "took": record.used, "ratio": statistics.median(own / ours for own, ours in pairs)}
+    (decision,) = stats.decisions.values()
+    return {"host": host_name, "took": decision.used, "ratio": statistics.median(own / ours for own, ours in pairs)}
 
 
 def _kernels(q, k, v) -> tuple[dict, dict]:

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import torch
 from torch.utils.benchmark import Timer
 
-from attention import registry
-from attention.moment import MOMENT
-from attention.router import Router
-from attention.rules import GUARD_OFF, Rule
-from attention.site import CALLER, SELF, SITE, Caller, Site, Tag
-from attention.tally import Tally
-from attention.watch import Watch
+from attention.backends import registry
+from attention.core.site import CALLER, SELF, SITE, AttentionSite, Caller, SiteTag
+from attention.inspect.watch import Watch
+from attention.routing.router import Router
+from attention.routing.rules import GUARD_OFF, Rule
+from attention.routing.run_stats import RunStats
+from attention.routing.step_context import CONTEXT
 
 from . import host_paths
 
@@ -45,7 +45,7 @@ def ways_of_routing() -> dict[str, Callable]:
     """The host's function as it is first, then the ways through us."""
     q = torch.randn(1, 1, 8, 16)
     router = Router((Rule("sdpa", guard=GUARD_OFF),))
-    options = {SITE: Site("bench", SELF, 0), MOMENT: Tally().moment, CALLER: Caller(live=True)}
+    options = {SITE: AttentionSite("bench", SELF, 0), CONTEXT: RunStats().context, CALLER: Caller(live=True)}
     kernel = registry.load("sdpa")
 
     def host(q, k, v, heads, mask=None, skip_reshape=True, skip_output_reshape=True, **kw):
@@ -61,14 +61,14 @@ def ways_of_routing() -> dict[str, Callable]:
 
 
 def ways_of_publishing(sites) -> dict[str, Callable]:
-    """A module called as it is first, then with the hooks that announce its Site."""
-    tally, caller = Tally(), Caller(live=True)
-    options = {MOMENT: tally.moment, CALLER: caller, **{f"key {n}": n for n in range(HOST_KEYS)}}
+    """A module called as it is first, then with the hooks that announce its AttentionSite."""
+    stats, caller = RunStats(), Caller(live=True)
+    options = {CONTEXT: stats.context, CALLER: caller, **{f"key {n}": n for n in range(HOST_KEYS)}}
     bare, told = Attention(), Attention()
     watch = Watch(told)
-    watch.begin(caller, tally)
+    watch.begin(caller, stats)
     told.caller = caller
-    setattr(told, sites.TAG, Tag(Site("bench", SELF, 0), None, torch.tensor(0), watch))
+    setattr(told, sites.TAG, SiteTag(AttentionSite("bench", SELF, 0), None, torch.tensor(0), watch))
     told.register_forward_pre_hook(sites.announce, with_kwargs=True)
     told.register_forward_hook(sites.fall_silent, with_kwargs=True)
     return {

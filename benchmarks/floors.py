@@ -4,7 +4,7 @@ A call over H heads of D (padded to P), N queries, M keys and a part `density` o
 T = H N M density (query, key) pairs in tiles:
 
     2 T P          products and sums of Q K^T, in INT8 or 16 bit
-    2 T P          products and sums of P V, in 16 bit with float32 or float16 sums (cuts.py), or in float8
+    2 T P          products and sums of P V, in 16 bit with float32 or float16 sums (tiling.py), or in float8
     T              exponentials, on the special function units: 16 for each multiprocessor and clock
     T loop w / mn  instructions, 4 for each multiprocessor and clock: the long loop in compiled.json has `loop` of them
                    for w warps and a tile of m x n pairs, maxima, sums, conversions and addresses among them
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from attention.triton.cuts import cut, padded
+from attention.backends.triton.tiling import cut, padded
 
 EXPONENTIALS_PER_CLOCK, INSTRUCTIONS_PER_CLOCK = 16, 4
 
@@ -115,7 +115,7 @@ def compiled() -> dict:
 
 # Bytes read and written for each number of q, of the passes around the kernel with INT8 scores and 16-bit values:
 # tokens in another order, blocks chosen in the call, a tail. Means of blocks are 1 / 64 of what they are of, in float32
-# for q and k. In order: attention/triton/ordered.py.
+# for q and k. In order: attention/backends/triton/reorder.py.
 IN_ORDER = {
     "mean of k, read": 2,
     "q and k to INT8, with means": 2 * (2 + 1 + 4 / 64),

@@ -49,7 +49,7 @@ def enter(cpu: bool) -> ModuleType | None:
 
 
 def our_sites() -> ModuleType:
-    """nodes/_sites.py of this pack. Call enter first: it imports ComfyUI."""
+    """nodes/host/announce_sites.py of this pack. Call enter first: it imports ComfyUI."""
     return ours("_sites")
 
 

@@ -31,15 +31,16 @@ from rich.console import Console
 from rich.progress import Progress
 from torch.utils.benchmark import Timer
 
-from attention import registry, sparse
-from attention.call import describe
+from attention import sparse
+from attention.backends import registry
+from attention.backends.triton import block_lists
+from attention.core.geometry import describe
+from attention.core.reference import relative_l2, scaled_dot_product_attention
+from attention.core.tokens import BOTH, VideoSpan
 from attention.patterns import TopBlocks
 from attention.patterns.blocks import arrange, select
-from attention.reference import relative_l2, scaled_dot_product_attention
 from attention.sparse import kitchen
-from attention.sparse import lists as engine
-from attention.tokens import BOTH, Place
-from attention.triton import lists
+from attention.sparse import own_triton as engine
 
 from . import clocks
 from .attention import machine
@@ -129,7 +130,7 @@ def run(tokens: int, head_dim: int, device, options) -> list[dict]:
 
 def candidates(shape: Shape, q, k, v, densities) -> dict:
     """(name, percent of the tiles) -> function of q, k, v."""
-    call, place = describe(q, k, v), Place(shape.grid, 0, BOTH)
+    call, video_span = describe(q, k, v), VideoSpan(shape.grid, 0, BOTH)
     found = {(name, 100): registry.load(name) for name in rivals() if registry.why_not(name, call) is None}
     for percent in densities:
         for what, means in (("lists", False), ("lists and means", True)):
@@ -140,7 +141,7 @@ def candidates(shape: Shape, q, k, v, densities) -> dict:
                 ours = partial(by_lists, shape=shape, percent=percent, means=means, **how)
                 found[f"{name}, {what}", percent] = partial(ours, blocks=blocks)
                 found[f"{name}, {what} chosen in the call", percent] = ours
-        other = sparse.prepare(TopBlocks(keep=percent), place, call, engine="comfy-kitchen sol_attn")
+        other = sparse.prepare(TopBlocks(keep=percent), video_span, call, engine="comfy-kitchen sol_attn")
         if not isinstance(other, str):
             found["comfy-kitchen sol_attn", percent] = other
     return found
@@ -151,10 +152,10 @@ def rivals() -> list[str]:
     return [name for name in registry.names() if name not in ("sdpa math", "reference", "flex")]
 
 
-def chosen(shape: Shape, q, k, percent: int, means: bool) -> lists.Lists:
+def chosen(shape: Shape, q, k, percent: int, means: bool) -> block_lists.Lists:
     """Lists of the best `percent` of blocks of tokens in the pattern's order."""
     pattern, to = TopBlocks(keep=percent), turned(shape, percent, q.device)[0]
-    return lists.of_blocks(select(pattern, q[:, :, to], k[:, :, to]), shape.tokens, pooled=means)
+    return block_lists.of_blocks(select(pattern, q[:, :, to], k[:, :, to]), shape.tokens, pooled=means)
 
 
 @cache

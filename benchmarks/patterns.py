@@ -27,11 +27,11 @@ from torch.utils.benchmark import Timer
 from torch.utils.benchmark import timer as default_timer
 
 from attention import patterns, sparse
-from attention.call import describe
-from attention.operators import sdpa
+from attention.core.geometry import describe
+from attention.core.operators import sdpa
+from attention.core.reference import relative_l2, scaled_dot_product_attention
+from attention.core.tokens import BOTH, Span, VideoSpan
 from attention.patterns import blocks
-from attention.reference import relative_l2, scaled_dot_product_attention
-from attention.tokens import BOTH, Place, Span
 
 from .attention import machine
 from .inputs import draw
@@ -99,20 +99,20 @@ def arguments() -> argparse.Namespace:
 
 def run(shape: Shape, device, dtype, options) -> tuple[list[dict], dict]:
     """Rows for the table, dense first, and (pattern, engine) -> reason."""
-    place = Place(shape.grid, shape.text, BOTH, (Span("text", shape.text),))
+    video_span = VideoSpan(shape.grid, shape.text, BOTH, (Span("text", shape.text),))
     q, k, v = draw(shape, device, dtype)
     runners, refused, planning = {}, {}, {}
     for title, pattern in PATTERNS.items():
         for engine in sparse.names() if options.only in title else ():
             begin = time.perf_counter()
             call = describe(q, k, v)
-            found = sparse.prepare(pattern, place, call, engine=engine, compile_on_cpu=options.compile_on_cpu)
+            found = sparse.prepare(pattern, video_span, call, engine=engine, compile_on_cpu=options.compile_on_cpu)
             if isinstance(found, str):
                 refused[f"{title}, {engine}"] = found
                 continue
             out = found(q, k, v)
             planning[title, engine] = time.perf_counter() - begin
-            runners[title, engine] = found, error(PATTERNS[title], place, q, k, v, out)
+            runners[title, engine] = found, error(PATTERNS[title], video_span, q, k, v, out)
     times = measure({name: found for name, (found, _) in runners.items()}, shape, device, dtype, options)
     dense = times.pop("dense")
     rows = [{"pattern": "dense", "engine": "sdpa", "ms": dense * 1e3}]
@@ -140,17 +140,17 @@ def measure(runners: dict, shape: Shape, device, dtype, options) -> dict:
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def error(pattern, place: Place, q, k, v, out) -> float:
+def error(pattern, video_span: VideoSpan, q, k, v, out) -> float:
     """Relative L2 error of the first head on some of the video's queries."""
-    start, stop, tokens = place.start, place.stop, prod(place.grid)
+    start, stop, tokens = video_span.start, video_span.stop, prod(video_span.grid)
     rows = torch.linspace(0, tokens - 1, SAMPLE, device=q.device).long()
     wide = [t[:1, :1].double() for t in (q[:, :, rows + start], k, v)]
     truth = 0.0
     for weight, part in patterns.parts(pattern):
-        relation = patterns.on(part, place.grid)
+        relation = patterns.on(part, video_span.grid)
         if relation is None:
             video = (t[:1, :1, start:stop] for t in (q, k))
-            seen = blocks.mask(part, *video, place.grid)[:, :, rows]
+            seen = blocks.mask(part, *video, video_span.grid)[:, :, rows]
         else:
             seen = relation.mask_mod(0, 0, rows[:, None], torch.arange(tokens, device=q.device)[None, :])[None, None]
         mask = F.pad(seen, (start, k.shape[2] - stop), value=True)

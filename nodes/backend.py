@@ -2,13 +2,14 @@
 
 from comfy_api.latest import io, ui
 
-from ..attention import rules
-from . import _host, _inputs
+from ..attention.routing import rules
+from .host import install
+from .widgets import rule_inputs
 
 CATEGORY = "video attention/backend"
 
 
-class VideoAttentionBackend(_inputs.Somewhere):
+class VideoAttentionBackend(rule_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -25,10 +26,10 @@ class VideoAttentionBackend(_inputs.Somewhere):
                 io.Model.Input(
                     "model", tooltip="Any diffusion model. It stays unchanged: the output is a patched clone."
                 ),
-                _inputs.backend(),
-                *_inputs.where(),
-                *_inputs.how(),
-                *_inputs.choice(),
+                rule_inputs.backend(),
+                *rule_inputs.where(),
+                *rule_inputs.how(),
+                *rule_inputs.choice(),
             ],
             outputs=[
                 io.Model.Output(
@@ -44,7 +45,7 @@ class VideoAttentionBackend(_inputs.Somewhere):
             raise ValueError(wrong)
         options["choice"] = options.pop("auto_choice")
         rule = rules.Rule(backend, role, rules.parse_blocks(blocks), start_percent, end_percent, **options)
-        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(_host.status(model, rule)))
+        return io.NodeOutput(install.install(model, rule), ui=ui.PreviewText(install.status(model, rule)))
 
 
 class VideoAttentionClear(io.ComfyNode):
@@ -74,7 +75,7 @@ class VideoAttentionClear(io.ComfyNode):
 
     @classmethod
     def execute(cls, model) -> io.NodeOutput:
-        return io.NodeOutput(_host.clear(model))
+        return io.NodeOutput(install.clear(model))
 
 
 NODES = (VideoAttentionBackend, VideoAttentionClear)

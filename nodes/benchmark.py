@@ -3,9 +3,11 @@
 import comfy.sample
 from comfy_api.latest import io, ui
 
-from ..attention.bench import to_text
-from ..attention.draw import draw_trials
-from . import _host, _images, _sampler_inputs, _sampling
+from ..attention.inspect.draw_report import draw_trials
+from ..attention.plans.bench import to_text
+from .host import install
+from .runs import sampling_job
+from .widgets import drawn_images, sampler_inputs
 
 
 class VideoAttentionBenchmark(io.ComfyNode):
@@ -26,7 +28,7 @@ class VideoAttentionBenchmark(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model as you would sample it."),
                 io.Conditioning.Input("positive", tooltip="Any prompt: its length is part of the cross-attention."),
                 io.Latent.Input("latent", tooltip="An empty latent of the size and length you want to know about."),
-                _sampler_inputs.fixed_seed("Of the noise that the step starts from."),
+                sampler_inputs.fixed_seed("Of the noise that the step starts from."),
             ],
             outputs=[
                 io.String.Output("table", tooltip="Markdown: one table for each role and shape."),
@@ -36,14 +38,15 @@ class VideoAttentionBenchmark(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, latent, seed) -> io.NodeOutput:
-        patched, bench = _host.install_bench(model)
-        latent = _sampling.fitted(model, latent)
+        patched, bench = install.install_bench(model)
+        latent = sampling_job.fitted(model, latent)
         comfy.sample.sample(
-            patched, _sampling.noise_of(latent, seed), 1, 1.0, "euler", "simple", positive, positive, latent["samples"],
+            patched, sampling_job.noise_of(latent, seed), 1, 1.0, "euler", "simple", positive, positive,
+            latent["samples"],
             noise_mask=latent.get("noise_mask"), seed=seed,
         )  # fmt: skip
         text = to_text(bench.trials)
-        picture = _images.to_image(draw_trials(bench.trials))
+        picture = drawn_images.to_image(draw_trials(bench.trials))
         return io.NodeOutput(text, picture, ui=ui.PreviewText(text))
 
 

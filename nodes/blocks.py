@@ -13,16 +13,17 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io, ui
 
-from ..attention import opaque, rules
 from ..attention.blocks import TemporalBlocks, streams, weights
 from ..attention.blocks.temporal import IN_BATCH
-from ..attention.moment import IDLE, MOMENT
-from ..attention.site import SITE, TEMPORAL, Site
-from . import _inputs, _sites, _tags
+from ..attention.core.site import SITE, TEMPORAL, AttentionSite
+from ..attention.routing import compiled_op, rules
+from ..attention.routing.step_context import CONTEXT, IDLE
+from .host import announce_sites, module_tags
+from .widgets import rule_inputs
 
 KEY = "video_attention.blocks"
 HOOKS = "_video_attention_block_hooks"
-OPTIONS = _sites.OPTIONS
+OPTIONS = announce_sites.OPTIONS
 TITLE = "Video Attention Temporal Blocks"
 
 FOLDER = "video_attention_blocks"
@@ -74,7 +75,7 @@ def add_blocks(model, path: Path, spans: tuple = (), strength: float = 1.0):
     config = grafted.model.config
     check_fit(model, config, path.name)
     covered = rules.Rule(blocks=spans)
-    chosen = tuple(n for n in config.blocks if covered.covers(Site("", TEMPORAL, n)))
+    chosen = tuple(n for n in config.blocks if covered.covers(AttentionSite("", TEMPORAL, n)))
     if not chosen:
         raise ValueError(f"blocks: none of them has a temporal block in {path.name}, which has {_list(config.blocks)}.")
     patched = model.clone()
@@ -82,13 +83,13 @@ def add_blocks(model, path: Path, spans: tuple = (), strength: float = 1.0):
     graft = Graft(f"{KEY}.{len(grafts)}", chosen, strength)
     patched.set_additional_models(graft.key, [grafted])
     patched.set_attachments(KEY, (*grafts, graft))
-    _sites.in_runs(patched, KEY, publish, remove)
+    announce_sites.in_runs(patched, KEY, publish, remove)
     return patched, chosen
 
 
 def check_fit(model, config, name: str) -> None:
     """ValueError with one sentence unless blocks of this TemporalConfig fit the MODEL."""
-    network, family = model.model.diffusion_model, _sites.family_of(model)
+    network, family = model.model.diffusion_model, announce_sites.family_of(model)
     stream = streams.STREAMS.get(family.name) if family else None
     if stream is None:
         known = ", ".join(streams.STREAMS)
@@ -106,15 +107,17 @@ def check_fit(model, config, name: str) -> None:
 def publish(patcher) -> None:
     """ON_PRE_RUN: a hook that lays the tokens out, and one behind each chosen block."""
     remove(patcher)
-    network, family = patcher.model.diffusion_model, _sites.family_of(patcher)
+    network, family = patcher.model.diffusion_model, announce_sites.family_of(patcher)
     stream = streams.STREAMS[family.name]
     modules = stream.blocks(network)
-    handles = [network.register_forward_pre_hook(_sites._lay_out(family), with_kwargs=True)]
+    handles = [network.register_forward_pre_hook(announce_sites._lay_out(family), with_kwargs=True)]
     for graft in patcher.get_attachment(KEY):
         # A clone for another GPU has additional models of its own.
         (grafted,) = patcher.get_additional_models_with_key(graft.key)
         for index in graft.chosen:
-            hook = _behind(grafted.model, graft, stream.part, Site(family.name, TEMPORAL, index), modules[index])
+            hook = _behind(
+                grafted.model, graft, stream.part, AttentionSite(family.name, TEMPORAL, index), modules[index]
+            )
             handles.append(modules[index].register_forward_hook(hook, with_kwargs=True))
     setattr(network, HOOKS, handles)
 
@@ -128,41 +131,43 @@ def remove(patcher) -> None:
         delattr(network, HOOKS)
 
 
-def _behind(blocks: TemporalBlocks, graft: Graft, part: int, site: Site, module: torch.nn.Module):
-    position = _tags.position(module.forward)
+def _behind(blocks: TemporalBlocks, graft: Graft, part: int, site: AttentionSite, module: torch.nn.Module):
+    position = module_tags.position(module.forward)
 
-    @opaque.eagerly
+    @compiled_op.eagerly
     def hook(module, args, kwargs, output):
         options = kwargs.get(OPTIONS)
         if options is None and position is not None and position < len(args):
             options = args[position]
         x = output[part] if isinstance(output, tuple) else output
-        place, groups = _where(options or {}, blocks.config.frames, x, site)
+        video_span, groups = _where(options or {}, blocks.config.frames, x, site)
         attend = _attend({**options, SITE: site})
 
         def change(video, grid):
             return blocks(site.block, video, grid, attend) * graft.strength
 
-        x = streams.add_change(x, place, groups, change)
+        x = streams.add_change(x, video_span, groups, change)
         return (*output[:part], x, *output[part + 1 :]) if isinstance(output, tuple) else x
 
     return hook
 
 
-def _where(options: dict, frames: str, x, site: Site):
+def _where(options: dict, frames: str, x, site: AttentionSite):
     """The video's place in x and the number of videos that share the batch; ValueError when it cannot be told."""
-    place = streams.place_in_block(options.get(MOMENT, IDLE).tokens, x.flatten(1, -2).shape[1])
-    if isinstance(place, str):
-        raise ValueError(f"{TITLE}: behind block {site.block} of {site.family} the video cannot be found: {place}.")
+    video_span = streams.place_in_block(options.get(CONTEXT, IDLE).tokens, x.flatten(1, -2).shape[1])
+    if isinstance(video_span, str):
+        raise ValueError(
+            f"{TITLE}: behind block {site.block} of {site.family} the video cannot be found: {video_span}."
+        )
     if frames != IN_BATCH:
-        return place, 0
+        return video_span, 0
     groups = len(options.get("cond_or_uncond") or (0,))
-    if place.grid[0] > 1 or x.shape[0] % groups:
+    if video_span.grid[0] > 1 or x.shape[0] % groups:
         raise ValueError(
             f"{TITLE}: these blocks take the frames as a batch of images, this is a batch of {x.shape[0]} videos of "
-            f"{place.grid[0]} frames."
+            f"{video_span.grid[0]} frames."
         )
-    return place, groups
+    return video_span, groups
 
 
 def _attend(options: dict):
@@ -182,7 +187,7 @@ def _list(numbers) -> str:
     return ", ".join(map(str, numbers))
 
 
-class VideoAttentionTemporalBlocks(_inputs.Somewhere):
+class VideoAttentionTemporalBlocks(rule_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -216,7 +221,7 @@ class VideoAttentionTemporalBlocks(_inputs.Somewhere):
     @classmethod
     def execute(cls, model, blocks_name, strength=1.0, blocks="") -> io.NodeOutput:
         patched, chosen = add_blocks(model, find_file(blocks_name), rules.parse_blocks(blocks), strength)
-        text = f"{_sites.family_of(model).name}: temporal blocks behind blocks {_list(chosen)}"
+        text = f"{announce_sites.family_of(model).name}: temporal blocks behind blocks {_list(chosen)}"
         return io.NodeOutput(patched, ui=ui.PreviewText(text))
 
 

@@ -2,11 +2,13 @@
 
 from comfy_api.latest import io, ui
 
-from ..attention import guidance, rules
+from ..attention import guidance
+from ..attention.core.site import AUDIO_SELF, CROSS, SELF
 from ..attention.guidance import ENHANCE, nag, pag, perturb, riflex, stg
-from ..attention.site import AUDIO_SELF, CROSS, SELF
-from ..attention.strength import Strength
-from . import _guidance, _host, _inputs, _positions, _prompts
+from ..attention.guidance.strength import Strength
+from ..attention.routing import rules
+from .host import extra_pass, install, negative_prompt, rope
+from .widgets import rule_inputs
 
 CATEGORY = "video attention/guidance"
 PASS_COST = "Cost: one more model call in each covered step: 3 instead of 2 with CFG, 2 instead of 1 at cfg 1."
@@ -25,7 +27,7 @@ def _float(name: str, default: float, low: float, high: float, tooltip: str, ste
 
 
 def _steps_and_blocks(empty: str) -> list:
-    blocks, *percents = _inputs.which()
+    blocks, *percents = rule_inputs.which()
     return [
         io.String.Input("blocks", default="", tooltip=f"Transformer blocks, for example 14 or 8-10. {empty}"),
         *percents,
@@ -37,7 +39,7 @@ def _patched() -> list:
 
 
 def _checked(blocks: str, start: float, end: float) -> tuple:
-    wrong = _inputs.wrong_where(blocks, start, end)
+    wrong = rule_inputs.wrong_where(blocks, start, end)
     if wrong:
         raise ValueError(wrong)
     return rules.parse_blocks(blocks)
@@ -50,7 +52,7 @@ def _off(model, name: str) -> io.NodeOutput:
 def _weaken(model, name: str, how: str, blocks, start: float, end: float, audio: bool, usual, guide) -> io.NodeOutput:
     """The output of a node that makes an extra pass. usual: (family, number of blocks) -> block to take for none."""
     spans = _checked(blocks, start, end)
-    family, count = _guidance.reachable(model, SELF)
+    family, count = extra_pass.reachable(model, SELF)
     spans = spans or ((usual(family.name, count),) * 2,)
     if all(first >= count for first, _ in spans):
         raise ValueError(f"blocks: {blocks!r} names none of this model's blocks, which are 0-{count - 1}.")
@@ -58,8 +60,8 @@ def _weaken(model, name: str, how: str, blocks, start: float, end: float, audio:
     roles = (SELF, AUDIO_SELF) if audio else (SELF,)
     made = tuple(rules.Rule("", role, spans, start, end, extra=extra) for role in roles)
     weak = ",".join(f"{a}" if a == b else f"{a}-{'' if b is None else b}" for a, b in spans)
-    text = f"{_host.status(model)}\n{name}: block {weak} of 0-{count - 1}. {PASS_COST}"
-    return io.NodeOutput(_guidance.install_pass(model, made, guide), ui=ui.PreviewText(text))
+    text = f"{install.status(model)}\n{name}: block {weak} of 0-{count - 1}. {PASS_COST}"
+    return io.NodeOutput(extra_pass.install_pass(model, made, guide), ui=ui.PreviewText(text))
 
 
 def _audio() -> io.Boolean.Input:
@@ -68,7 +70,7 @@ def _audio() -> io.Boolean.Input:
     )
 
 
-class VideoAttentionSpatiotemporalGuidance(_inputs.Somewhere):
+class VideoAttentionSpatiotemporalGuidance(rule_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -114,7 +116,7 @@ class VideoAttentionSpatiotemporalGuidance(_inputs.Somewhere):
         return _weaken(model, stg.NAME, mode, blocks, start_percent, end_percent, audio, stg.usual_block, guide)
 
 
-class VideoAttentionPerturbedAttentionGuidance(_inputs.Somewhere):
+class VideoAttentionPerturbedAttentionGuidance(rule_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -148,7 +150,7 @@ class VideoAttentionPerturbedAttentionGuidance(_inputs.Somewhere):
         return _weaken(model, pag.NAME, how, blocks, start_percent, end_percent, audio, pag.usual_block, guide)
 
 
-class VideoAttentionNormalizedAttentionGuidance(_inputs.Somewhere):
+class VideoAttentionNormalizedAttentionGuidance(rule_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -180,7 +182,7 @@ class VideoAttentionNormalizedAttentionGuidance(_inputs.Somewhere):
                     "nag_alpha", 0.25, 0.0, 1.0, "How much of the guided features is mixed in. 0 is off.", step=0.01
                 ),
                 io.Boolean.Input("audio", default=True, tooltip="In models with sound: also for the sound."),
-                *_inputs.which(),
+                *rule_inputs.which(),
             ],
             outputs=_patched(),
         )
@@ -193,17 +195,17 @@ class VideoAttentionNormalizedAttentionGuidance(_inputs.Somewhere):
         if not enabled or asked.idle:
             return _off(model, nag.NAME)
         spans = _checked(blocks, start_percent, end_percent)
-        family, count = _guidance.reachable(model, CROSS)
+        family, count = extra_pass.reachable(model, CROSS)
         refused = nag.refuses(family.name)
         if refused:
             raise ValueError(f"model: {nag.NAME} cannot guide {family.name}: {refused}. Bypass this node.")
         role = rules.ALL_ROLES if audio else CROSS
         rule = rules.Rule("", role, spans, start_percent, end_percent, nag=asked)
-        text = f"{_host.status(model, rule)}\n{nag.NAME}. Cost in each covered step: {guidance.find(nag.NAME).cost}."
-        return io.NodeOutput(_prompts.install_negative(model, rule, negative), ui=ui.PreviewText(text))
+        text = f"{install.status(model, rule)}\n{nag.NAME}. Cost in each covered step: {guidance.find(nag.NAME).cost}."
+        return io.NodeOutput(negative_prompt.install_negative(model, rule, negative), ui=ui.PreviewText(text))
 
 
-class VideoAttentionEnhance(_inputs.Somewhere):
+class VideoAttentionEnhance(rule_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -220,7 +222,7 @@ class VideoAttentionEnhance(_inputs.Somewhere):
                 _model(),
                 _enabled(),
                 _float("weight", 4.0, 0.0, 100.0, "The paper's temperature. 0 is off, 1 to 5 is usual.", step=0.1),
-                *_inputs.which(),
+                *rule_inputs.which(),
             ],
             outputs=_patched(),
         )
@@ -230,10 +232,10 @@ class VideoAttentionEnhance(_inputs.Somewhere):
         if not enabled or weight == 0.0:
             return _off(model, ENHANCE)
         spans = _checked(blocks, start_percent, end_percent)
-        _guidance.reachable(model, SELF)
+        extra_pass.reachable(model, SELF)
         rule = rules.Rule("", SELF, spans, start_percent, end_percent, strength=Strength(cross_frame=weight))
-        text = f"{_host.status(model, rule)}\n{ENHANCE}. Cost in each covered step: {guidance.find(ENHANCE).cost}."
-        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(text))
+        text = f"{install.status(model, rule)}\n{ENHANCE}. Cost in each covered step: {guidance.find(ENHANCE).cost}."
+        return io.NodeOutput(install.install(model, rule), ui=ui.PreviewText(text))
 
 
 class VideoAttentionRiflex(io.ComfyNode):
@@ -275,8 +277,8 @@ class VideoAttentionRiflex(io.ComfyNode):
     def execute(cls, model, enabled, frequency, trained_frames) -> io.NodeOutput:
         if not enabled:
             return _off(model, riflex.NAME)
-        number, frames, text = _positions.lengthening(model, frequency, trained_frames)
-        return io.NodeOutput(_positions.install_riflex(model, number, frames), ui=ui.PreviewText(text))
+        number, frames, text = rope.lengthening(model, frequency, trained_frames)
+        return io.NodeOutput(rope.install_riflex(model, number, frames), ui=ui.PreviewText(text))
 
 
 NODES = (

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 from comfy_api.latest import io, ui
 
-from ..attention import own
-from ..attention.draw_info import draw_info
-from ..attention.info import examine, to_text
-from . import _images, _sampling, _sites
+from ..attention.inspect.draw_info import draw_info
+from ..attention.inspect.info import examine, to_text
+from ..attention.routing import host_kernel
+from .host import announce_sites
+from .runs import sampling_job
+from .widgets import drawn_images
 
 
 class VideoAttentionInfo(io.ComfyNode):
@@ -40,11 +42,11 @@ class VideoAttentionInfo(io.ComfyNode):
     def execute(cls, model, latent=None) -> io.NodeOutput:
         tokens = None
         if latent is not None:
-            tokens = _sites.tokens_of_latent(model, _sampling.fitted(model, latent)["samples"])
-        info = examine(model.model.diffusion_model, _sites.family_of(model), tokens)
-        info = replace(info, named=own.sentence(_sites.holders(model).values()))
+            tokens = announce_sites.tokens_of_latent(model, sampling_job.fitted(model, latent)["samples"])
+        info = examine(model.model.diffusion_model, announce_sites.family_of(model), tokens)
+        info = replace(info, named=host_kernel.sentence(announce_sites.holders(model).values()))
         text = to_text(info)
-        picture = _images.to_image(draw_info(info))
+        picture = drawn_images.to_image(draw_info(info))
         return io.NodeOutput(text, picture, ui=ui.PreviewText(text))
 
 

@@ -5,8 +5,9 @@ from comfy_api.latest import io, ui
 
 from nodes import UNETLoader
 
-from ..attention import rules
-from . import _host, _inputs
+from ..attention.routing import rules
+from .host import install
+from .widgets import rule_inputs
 
 WEIGHT_DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
 
@@ -36,8 +37,8 @@ class VideoAttentionLoadModel(io.ComfyNode):
                     advanced=True,
                     tooltip="The type the weights are kept in, as in ComfyUI's own loader.",
                 ),
-                _inputs.backend(),
-                _inputs.guard(),
+                rule_inputs.backend(),
+                rule_inputs.guard(),
             ],
             outputs=[io.Model.Output(tooltip="The model with its attention swapped.")],
         )
@@ -46,7 +47,7 @@ class VideoAttentionLoadModel(io.ComfyNode):
     def execute(cls, unet_name, weight_dtype, backend, guard) -> io.NodeOutput:
         (model,) = UNETLoader().load_unet(unet_name, weight_dtype)
         rule = rules.Rule(backend, guard=guard)
-        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(_host.status(model, rule)))
+        return io.NodeOutput(install.install(model, rule), ui=ui.PreviewText(install.status(model, rule)))
 
 
 NODES = (VideoAttentionLoadModel,)

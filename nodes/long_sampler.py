@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import comfy.samplers
 from comfy_api.latest import io, ui
 
-from ..attention.report import headline
+from ..attention.inspect.report import headline
 from ..attention.sampling import lengths, seams, windows
-from . import _long, _runs, _sampler_inputs, _sampling, _sites, _windows
-from ._long import Length, Result
-from ._progress import parts_of
-from ._sampling import Job
+from .host import announce_sites, reports
+from .host.latent import parts_of
+from .runs import context_windows, long, sampling_job
+from .runs.long import Length, Result
+from .runs.sampling_job import Job
+from .widgets import sampler_inputs
 
 BLEND, EXTEND = "blend", "extend"
 SECONDS, FRAMES = "seconds", "latent frames"
@@ -34,21 +36,21 @@ class VideoAttentionLongSampler(io.ComfyNode):
             search_aliases=["long video", "context windows", "extend video", "looping sampler", "freenoise"],
             inputs=[
                 io.Model.Input("model", tooltip="The model, without context windows of its own."),
-                *_sampler_inputs.prompts(),
-                _sampler_inputs.seed(),
-                _sampler_inputs.steps(),
-                _sampler_inputs.cfg(),
-                *_sampler_inputs.how(),
-                _sampler_inputs.denoise(),
+                *sampler_inputs.prompts(),
+                sampler_inputs.seed(),
+                sampler_inputs.steps(),
+                sampler_inputs.cfg(),
+                *sampler_inputs.how(),
+                sampler_inputs.denoise(),
                 *_lengths(),
                 *_care(),
-                _sampler_inputs.own_sampler(),
-                _sampler_inputs.own_sigmas(),
+                sampler_inputs.own_sampler(),
+                sampler_inputs.own_sigmas(),
             ],
             outputs=[
-                *_sampler_inputs.outputs(),
+                *sampler_inputs.outputs(),
                 io.Float.Output("seam", tooltip="The most visible joint: about 1 is none, above 1.5 may be seen."),
-                _sampler_inputs.report(),
+                sampler_inputs.report(),
             ],
         )
 
@@ -66,20 +68,20 @@ class VideoAttentionLongSampler(io.ComfyNode):
         cls, model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name, denoise, method, unit,
         window, overlap, frame_rate, free_noise, keep, sampler=None, sigmas=None,
     ) -> io.NodeOutput:  # fmt: skip
-        latent = _sampling.fitted(model, latent)
+        latent = sampling_job.fitted(model, latent)
         said = positive[0][1].get("frame_rate") if positive else None
         length = _length(model, latent, positive, _Asked(unit, window, overlap, frame_rate, said))
         line = "Noise levels: your own."
         if sigmas is None:
-            sigmas, line = _sampling.sigmas_of(model, sampler_name, scheduler_name, steps, denoise, latent)
-        sampler, noise = sampler or comfy.samplers.sampler_object(sampler_name), _sampling.noise_of(latent, seed)
+            sigmas, line = sampling_job.sigmas_of(model, sampler_name, scheduler_name, steps, denoise, latent)
+        sampler, noise = sampler or comfy.samplers.sampler_object(sampler_name), sampling_job.noise_of(latent, seed)
         job = Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed)
-        with _runs.own() as runs:
-            result = _long.blend(job, length, free_noise, keep) if method == BLEND else _long.extend(job, length, keep)
+        with reports.own() as runs:
+            result = long.blend(job, length, free_noise, keep) if method == BLEND else long.extend(job, length, keep)
         found, ran = _seams(result), [headline(runs.report)] if runs else []
         lines = [line, f"{_windows_line(length, result)} {length.said}".strip(), *ran, *_seam_lines(found)]
         text = "\n".join([*lines, *result.notes])
-        out = {k: v for k, v in _long.cut_latent(latent, length, result.done).items() if "downscale_ratio" not in k}
+        out = {k: v for k, v in long.cut_latent(latent, length, result.done).items() if "downscale_ratio" not in k}
         made = ({**out, "samples": samples} for samples in (result.samples, result.clean))
         return io.NodeOutput(*made, max(map(seams.worst, found)), text, ui=ui.PreviewText(text))
 
@@ -155,18 +157,18 @@ def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
         raise ValueError(f"latent: this model's frames are no axis of it (it is {tuple(video.shape)}); not supported.")
     if len(parts_of(latent["samples"])) > 1 and not hasattr(model.model, "map_context_window_to_modalities"):
         raise ValueError("latent: ComfyUI cannot cut the sound of this model into windows, only that of LTX-2.")
-    guides = _windows.guide_frames(positive)
+    guides = context_windows.guide_frames(positive)
     ratio = getattr(model.get_model_object("latent_format"), "temporal_downscale_ratio", None)
     if ratio is None and (asked.unit != FRAMES or not asked.window):
         raise ValueError(
             f"window: this ComfyUI does not tell how long a latent frame is; 0.24 does. Give it in {FRAMES}."
         )
-    family = _sites.family_of(model)
+    family = announce_sites.family_of(model)
     known = lengths.trained(family and family.name, model.model.diffusion_model, video.shape[1])
     window, overlap, said = _asked(asked, known, ratio)
     windows.check(window, overlap)
     frames = video.shape[2] - guides
-    if guides and frames > window and not _windows.cuts_guides(model):
+    if guides and frames > window and not context_windows.cuts_guides(model):
         raise ValueError(
             "positive: ComfyUI cannot cut guide frames of this model into windows, only those of LTX-2. Give it the "
             "start image in the latent instead, with LTXVImgToVideo."

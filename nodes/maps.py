@@ -3,11 +3,12 @@
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention.draw_maps import FOOT, draw_heat, draw_shares, draw_spreads
-from ..attention.maps import Query, Watcher
-from ..attention.rules import parse_blocks
-from ..attention.views import Maps, gather, to_text
-from . import _images, _inputs, _maps
+from ..attention.inspect.draw_maps import FOOT, draw_heat, draw_shares, draw_spreads
+from ..attention.inspect.map_views import Maps, gather, to_text
+from ..attention.inspect.maps import Query, Watcher
+from ..attention.routing.rules import parse_blocks
+from .runs import map_run
+from .widgets import drawn_images, rule_inputs
 
 BLANK = torch.ones(1, 64, 64, 3)
 MOST_SHOWN = 40
@@ -39,7 +40,7 @@ class VideoAttentionMaps(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, blocks="", heads=""):
         # Before anything runs: the sampler behind it may take minutes.
-        return _inputs.wrong_spans(blocks) or _inputs.wrong_spans(heads, "head") or True
+        return rule_inputs.wrong_spans(blocks) or rule_inputs.wrong_spans(heads, "head") or True
 
     @classmethod
     def execute(
@@ -47,10 +48,10 @@ class VideoAttentionMaps(io.ComfyNode):
         sigmas=None,
     ) -> io.NodeOutput:  # fmt: skip
         spans, query = parse_blocks(blocks), Query(x, y, frame, _pictures(mask))
-        _maps.check(model, latent, query, spans)
-        patched, watcher = _maps.install_maps(model, query, parse_blocks(heads, "head"))
-        sigma = _maps.sigma_at(model, percent, sigmas)
-        _maps.evaluate(patched, positive, latent, sigma, seed, add_noise)
+        map_run.check(model, latent, query, spans)
+        patched, watcher = map_run.install_maps(model, query, parse_blocks(heads, "head"))
+        sigma = map_run.sigma_at(model, percent, sigmas)
+        map_run.evaluate(patched, positive, latent, sigma, seed, add_noise)
         maps = gather(watcher.views, query, spans)
         if maps is None:
             text = _nothing(model, watcher)
@@ -139,7 +140,7 @@ def _pictures(mask):
 
 def _draw(maps: Maps, query: Query, images) -> tuple:
     charts = (draw_shares(maps), draw_spreads(maps.spreads))
-    return draw_heat(maps, query, images), *map(_images.to_image, charts)
+    return draw_heat(maps, query, images), *map(drawn_images.to_image, charts)
 
 
 def _shown(heat) -> tuple:

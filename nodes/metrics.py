@@ -7,10 +7,9 @@ import comfy.utils
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention import draw_metrics
-from ..attention.measure import compare, temporal
+from ..attention.measure import compare, draw_metrics, temporal
 from ..attention.measure.frames import Unmeasurable
-from . import _images
+from .widgets import drawn_images
 
 CATEGORY = "video attention/inspect"
 BLANK = torch.ones(1, 64, 64, 3)
@@ -66,7 +65,7 @@ class VideoAttentionTemporalMetrics(io.ComfyNode):
         text = temporal.to_text(found)
         chart = draw_metrics.draw_series("Steadiness over time", found.title, found.series, found.notes)
         figures = (one.mean for one in found.series)
-        return io.NodeOutput(*figures, text, _images.to_image(chart), ui=_shown(text, found.series))
+        return io.NodeOutput(*figures, text, drawn_images.to_image(chart), ui=_shown(text, found.series))
 
 
 class VideoAttentionCompare(io.ComfyNode):
@@ -111,8 +110,8 @@ class VideoAttentionCompare(io.ComfyNode):
         except Unmeasurable as reason:
             return io.NodeOutput(*[math.nan] * 2, str(reason), *[BLANK] * 3, ui=_shown(str(reason), ()))
         text, series = compare.to_text(found), (found.psnr, found.ssim)
-        chart = _images.to_image(draw_metrics.draw_series("Beside the reference", found.title, series))
-        worst = _images.to_image(draw_metrics.draw_pair(reference, images, found.worst))
+        chart = drawn_images.to_image(draw_metrics.draw_series("Beside the reference", found.title, series))
+        worst = drawn_images.to_image(draw_metrics.draw_pair(reference, images, found.worst))
         wipe = compare.wipe(reference, images, found.worst, split)
         return io.NodeOutput(*(one.mean for one in series), text, chart, worst, wipe, ui=_shown(text, series))
 

@@ -4,11 +4,14 @@ import comfy.sample
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention import registry, rules, sparse
-from ..attention.draw_pattern import draw_pattern
-from ..attention.site import SELF
-from ..attention.strength import Strength
-from . import _host, _images, _inputs, _patterns, _sites
+from ..attention import sparse
+from ..attention.backends import registry
+from ..attention.core.site import SELF
+from ..attention.guidance.strength import Strength
+from ..attention.inspect.draw_pattern import draw_pattern
+from ..attention.routing import rules
+from .host import announce_sites, install
+from .widgets import drawn_images, pattern_inputs, rule_inputs
 
 CATEGORY = "video attention/pattern"
 
@@ -19,17 +22,17 @@ def _pattern_inputs() -> list:
         io.Latent.Input(
             "latent", optional=True, tooltip="The latent you will sample: the picture then shows its grid."
         ),
-        _patterns.pattern_input(),
-        *_patterns.units(),
+        pattern_inputs.pattern_input(),
+        *pattern_inputs.units(),
         io.Combo.Input(
             "combine",
-            options=list(_patterns.COMBINE),
-            default=_patterns.REPLACE,
+            options=list(pattern_inputs.COMBINE),
+            default=pattern_inputs.REPLACE,
             advanced=True,
             tooltip="With the pattern of the Video Attention Pattern before this one.",
         ),
-        *_inputs.which(start=0.2),
-        *_patterns.spared(),
+        *rule_inputs.which(start=0.2),
+        *pattern_inputs.spared(),
         io.Int.Input(
             "min_tokens",
             default=4096,
@@ -44,12 +47,12 @@ def _pattern_inputs() -> list:
             advanced=True,
             tooltip="What runs the pattern. auto: the fastest that accepts it.",
         ),
-        *_inputs.how(),
-        *_inputs.choice(),
+        *rule_inputs.how(),
+        *rule_inputs.choice(),
     ]
 
 
-class VideoAttentionPattern(_inputs.Somewhere):
+class VideoAttentionPattern(rule_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -85,13 +88,15 @@ class VideoAttentionPattern(_inputs.Somewhere):
 
     @classmethod
     def execute(cls, model, time_unit, fps, combine, pattern=None, latent=None, **widgets) -> io.NodeOutput:
-        made = _patterns.make(pattern, time_unit, fps, *_time_of(model))
-        chosen = _patterns.combined(made, _host.pattern_of(model), combine)
+        made = pattern_inputs.make(pattern, time_unit, fps, *_time_of(model))
+        chosen = pattern_inputs.combined(made, install.pattern_of(model), combine)
         tokens = _tokens(model, latent)
         picture, text = draw_pattern(chosen, tokens and tokens.grid, _others(tokens))
         rule = _rule(model, chosen, **widgets)
-        status = _host.status(model, rule)
-        return io.NodeOutput(_host.install(model, rule), _images.to_image(picture), text, ui=ui.PreviewText(status))
+        status = install.status(model, rule)
+        return io.NodeOutput(
+            install.install(model, rule), drawn_images.to_image(picture), text, ui=ui.PreviewText(status)
+        )
 
 
 def _rule(
@@ -99,11 +104,11 @@ def _rule(
     dense_first_blocks, dense_last_blocks, auto_choice, **how,
 ) -> rules.Rule:  # fmt: skip
     """The widgets' Rule. ValueError with a sentence about the first one that cannot be right."""
-    wrong = _inputs.wrong_where(blocks, start_percent, end_percent)
+    wrong = rule_inputs.wrong_where(blocks, start_percent, end_percent)
     if wrong:
         raise ValueError(wrong)
-    known = _sites.blocks_of(model, SELF)
-    spans = _patterns.without(rules.parse_blocks(blocks), dense_first_blocks, dense_last_blocks, known)
+    known = announce_sites.blocks_of(model, SELF)
+    spans = pattern_inputs.without(rules.parse_blocks(blocks), dense_first_blocks, dense_last_blocks, known)
     shape, spared = rules.Shape(pattern, engine, min_tokens), (dense_first_steps, dense_last_steps)
     return rules.Rule(
         "", SELF, spans, start_percent, end_percent, shape=shape, spared=spared, choice=auto_choice, **how
@@ -113,7 +118,7 @@ def _rule(
 def _time_of(model) -> tuple[int, int]:
     """Frames of the video in one of the latent, latent frames in one of the tokens."""
     ratio = getattr(model.model.latent_format, "temporal_downscale_ratio", 1)
-    probe = _sites.tokens_of_latent(model, torch.empty(1, 1, 8, 32, 32, device="meta"))
+    probe = announce_sites.tokens_of_latent(model, torch.empty(1, 1, 8, 32, 32, device="meta"))
     frames = probe.grid[0] if probe is not None and probe.grid else 8
     return ratio, max(1, 8 // frames)
 
@@ -122,7 +127,7 @@ def _tokens(model, latent):
     """The layout of the latent, None without one or where the model's is not known."""
     if latent is None:
         return None
-    tokens = _sites.tokens_of_latent(model, comfy.sample.fix_empty_latent_channels(model, latent["samples"]))
+    tokens = announce_sites.tokens_of_latent(model, comfy.sample.fix_empty_latent_channels(model, latent["samples"]))
     return None if tokens is None or tokens.grid is None else tokens
 
 
@@ -131,7 +136,7 @@ def _others(tokens) -> int:
     return sum(span.length or 0 for span in (*tokens.prefix, *tokens.suffix)) if tokens else 0
 
 
-class VideoAttentionStrength(_inputs.Somewhere):
+class VideoAttentionStrength(rule_inputs.Somewhere):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -162,19 +167,19 @@ class VideoAttentionStrength(_inputs.Somewhere):
                     tooltip="Enhance-A-Video's weight: strengthens what self-attention brings in from other frames. 0 "
                     "is off, 1 to 5 is usual. For models whose grid is known.",
                 ),
-                *_inputs.where(default=SELF),
+                *rule_inputs.where(default=SELF),
             ],
             outputs=[io.Model.Output(tooltip="The model with its attention's strength changed.")],
         )
 
     @classmethod
     def execute(cls, model, temperature, cross_frame, role, blocks, start_percent, end_percent) -> io.NodeOutput:
-        wrong = _inputs.wrong_where(blocks, start_percent, end_percent, role)
+        wrong = rule_inputs.wrong_where(blocks, start_percent, end_percent, role)
         if wrong:
             raise ValueError(wrong)
         strength = Strength(temperature, cross_frame)
         rule = rules.Rule("", role, rules.parse_blocks(blocks), start_percent, end_percent, strength=strength)
-        return io.NodeOutput(_host.install(model, rule), ui=ui.PreviewText(_host.status(model, rule)))
+        return io.NodeOutput(install.install(model, rule), ui=ui.PreviewText(install.status(model, rule)))
 
 
 NODES = (VideoAttentionPattern, VideoAttentionStrength)

@@ -5,12 +5,14 @@ from dataclasses import replace
 import comfy.samplers
 from comfy_api.latest import io, ui
 
-from ..attention import draw_plan
-from . import _calibration, _host, _images, _plans, _preferences, _sampler_inputs, _sampling
-from ._calibration import EACH, ONE
-from ._plans import BOTH, FOLDER, KERNELS, PATTERNS
-from ._progress import Bar
-from ._repeat import Sampling
+from ..attention.plans import draw_plan
+from .host import install
+from .runs import calibration, plans, preferences, sampling_job
+from .runs.calibration import EACH, ONE
+from .runs.plans import BOTH, FOLDER, KERNELS, PATTERNS
+from .runs.progress import Bar
+from .runs.repeat import Sampling
+from .widgets import drawn_images, sampler_inputs
 
 CATEGORY = "video attention/plan"
 PLAN = io.Custom("VIDEO_ATTENTION_PLAN")
@@ -52,27 +54,27 @@ class VideoAttentionCalibrate(io.ComfyNode):
         seeds, seed, steps, cfg, sampler_name, scheduler_name,
     ) -> io.NodeOutput:  # fmt: skip
         job, line = _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name)
-        sampling = Sampling(job, _plans.remembered(job), _bar())
+        sampling = Sampling(job, plans.remembered(job), _bar())
         plan, measured, choice = calibrate(
             sampling, candidates, BUDGETS.get(budget, custom_budget), block_groups, step_ranges, end_error, seeds
         )
         plan = replace(plan, sampling=f"{sampler_name}, cfg {cfg:g}, {line}"[:200])
         text = draw_plan.to_text(plan, measured, choice)
-        image = _images.to_image(draw_plan.draw_plan(measured, choice))
-        return io.NodeOutput(_host.install_all(model, plan.rules()), plan, image, text, ui=ui.PreviewText(text))
+        image = drawn_images.to_image(draw_plan.draw_plan(measured, choice))
+        return io.NodeOutput(install.install_all(model, plan.rules()), plan, image, text, ui=ui.PreviewText(text))
 
 
 def _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name) -> tuple:
     """(Job, line about its noise levels). ValueError for a MODEL that is not as it would be without this pack."""
-    if _host.rules_of(model):
+    if install.rules_of(model):
         raise ValueError(
             "model: nodes of this pack have changed its attention already. Connect the model from before them, or put "
             "Video Attention Clear in between; Video Attention Strength can follow behind."
         )
-    latent = _sampling.fitted(model, latent)
-    sigmas, line = _sampling.sigmas_of(model, sampler_name, scheduler_name, steps, 1.0, latent)
-    sampler, noise = comfy.samplers.sampler_object(sampler_name), _sampling.noise_of(latent, seed)
-    return _sampling.Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed), line
+    latent = sampling_job.fitted(model, latent)
+    sigmas, line = sampling_job.sigmas_of(model, sampler_name, scheduler_name, steps, 1.0, latent)
+    sampler, noise = comfy.samplers.sampler_object(sampler_name), sampling_job.noise_of(latent, seed)
+    return sampling_job.Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed), line
 
 
 def _bar():
@@ -82,13 +84,13 @@ def _bar():
 
 def calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: int, ends: str, seeds: int) -> tuple:
     """(Plan, Measured, Choice) for a budget of relative L2 of the final latent."""
-    measured = _calibration.measure(sampling, _plans.candidates(kind), groups, parts, ends, seeds)
-    choice, errors = _calibration.settle(sampling, measured, budget)
+    measured = calibration.measure(sampling, plans.candidates(kind), groups, parts, ends, seeds)
+    choice, errors = calibration.settle(sampling, measured, budget)
     plan = replace(
-        _plans.blank(sampling.job.model, sampling.job.latent["samples"]),
+        plans.blank(sampling.job.model, sampling.job.latent["samples"]),
         budget=budget, error=choice.error, realised=errors[0], seconds=choice.seconds,
         exact_seconds=sum(found[0].seconds for found in measured.options.values()),
-        steps=_calibration.steps_of(choice, measured),
+        steps=calibration.steps_of(choice, measured),
     )  # fmt: skip
     return plan, measured, choice
 
@@ -117,7 +119,7 @@ def _wanted() -> list:
 def _inputs_of_calibrate() -> list:
     return [
         io.Model.Input("model", tooltip="As you would sample it, before Video Attention Backend or Pattern."),
-        *_sampler_inputs.prompts(),
+        *sampler_inputs.prompts(),
         *_wanted(),
         io.Int.Input("block_groups", default=3, min=1, max=32, tooltip="Blocks are decided about in so many groups."),
         io.Int.Input("step_ranges", default=2, min=1, max=8, tooltip="The sampling is cut into so many parts."),
@@ -136,10 +138,10 @@ def _inputs_of_calibrate() -> list:
             tooltip="The plan is sampled with so many seeds and must keep the budget over all of them. More seeds "
             "tell better what other prompts will give.",
         ),
-        _sampler_inputs.fixed_seed("The first of them."),
+        sampler_inputs.fixed_seed("The first of them."),
         io.Int.Input("steps", default=8, min=1, max=1000, tooltip="Steps of each sampling. A few are enough."),
-        _sampler_inputs.cfg(),
-        *_sampler_inputs.how(),
+        sampler_inputs.cfg(),
+        *sampler_inputs.how(),
     ]
 
 
@@ -179,13 +181,13 @@ class VideoAttentionSavePlan(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, filename="plan"):
         # Before anything runs: what is behind it may take minutes. A linked widget has no value yet.
-        return filename is None or _plans.wrong_name(filename) or True
+        return filename is None or plans.wrong_name(filename) or True
 
     @classmethod
     def execute(cls, plan, filename, model=None) -> io.NodeOutput:
-        path = _plans.path_of(filename)
-        _plans.write(plan, path)
-        said = [] if model is None else _preferences.write(plan, model, path.stem)
+        path = plans.path_of(filename)
+        plans.write(plan, path)
+        said = [] if model is None else preferences.write(plan, model, path.stem)
         text = "\n".join((f"{path.name} in user/{FOLDER}", *said))
         return io.NodeOutput(str(path), text, ui=ui.PreviewText(text))
 
@@ -204,7 +206,7 @@ class VideoAttentionLoadPlan(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model to apply it to. It stays unchanged."),
                 io.Combo.Input(
                     "plan_name",
-                    options=[*(p.name for p in sorted(_plans.folder().glob("*.json"))), *_preferences.names()]
+                    options=[*(p.name for p in sorted(plans.folder().glob("*.json"))), *preferences.names()]
                     or ["plan.json"],
                     tooltip=f"A file of user/{FOLDER}, or a LoRA with preferences that Save Plan wrote. Press R to see "
                     "new ones.",
@@ -221,27 +223,27 @@ class VideoAttentionLoadPlan(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, plan_name=""):
         # A plan saved after the page was loaded is in no list yet. A linked widget has no value yet.
-        return plan_name is None or _preferences.is_one(plan_name) or _plans.wrong_name(plan_name) or True
+        return plan_name is None or preferences.is_one(plan_name) or plans.wrong_name(plan_name) or True
 
     @classmethod
     def fingerprint_inputs(cls, plan_name="", **others):
-        if _preferences.is_one(plan_name):
-            path = _preferences.path_of(plan_name)
+        if preferences.is_one(plan_name):
+            path = preferences.path_of(plan_name)
         else:
-            path = None if _plans.wrong_name(plan_name) else _plans.path_of(plan_name)
+            path = None if plans.wrong_name(plan_name) else plans.path_of(plan_name)
         return path.stat().st_mtime_ns if path is not None and path.exists() else 0
 
     @classmethod
     def execute(cls, model, plan_name, latent=None) -> io.NodeOutput:
-        if _preferences.is_one(plan_name):
-            plan, read = _preferences.read(plan_name, model)
+        if preferences.is_one(plan_name):
+            plan, read = preferences.read(plan_name, model)
         else:
-            plan, read = _plans.read(_plans.path_of(plan_name)), []
-        samples = None if latent is None else _sampling.fitted(model, latent)["samples"]
-        fits, said = plan.fitting(_plans.blank(model, samples))
-        said = [*read, *said, *_plans.missing(fits)]
+            plan, read = plans.read(plans.path_of(plan_name)), []
+        samples = None if latent is None else sampling_job.fitted(model, latent)["samples"]
+        fits, said = plan.fitting(plans.blank(model, samples))
+        said = [*read, *said, *plans.missing(fits)]
         text = "\n".join((f"{len(fits.steps)} of {len(plan.steps)} rules applied.", *said))
-        return io.NodeOutput(_host.install_all(model, fits.rules()), plan, text, ui=ui.PreviewText(text))
+        return io.NodeOutput(install.install_all(model, fits.rules()), plan, text, ui=ui.PreviewText(text))
 
 
 NODES = (VideoAttentionCalibrate, VideoAttentionSavePlan, VideoAttentionLoadPlan)

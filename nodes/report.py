@@ -7,10 +7,11 @@ import torch
 from comfy_api.latest import io, ui
 from comfy_execution.utils import get_executing_context
 
-from ..attention.draw import draw_report
-from ..attention.report import Report, to_text
-from ..attention.total import total
-from . import _images, _runs, _upstream
+from ..attention.inspect.combined_report import total
+from ..attention.inspect.draw_report import draw_report
+from ..attention.inspect.report import Report, to_text
+from .host import prompt_graph, reports
+from .widgets import drawn_images
 
 UNKNOWN = (
     "This latent did not come straight from a sampler whose model went through Video Attention Backend. "
@@ -65,36 +66,36 @@ class VideoAttentionReport(io.ComfyNode):
     def execute(cls, latent) -> io.NodeOutput:
         context, hidden = get_executing_context(), cls.hidden
         if context is None or hidden is None or hidden.dynprompt is None:
-            report, why = _runs.find(latent["samples"]), UNKNOWN
+            report, why = reports.find(latent["samples"]), UNKNOWN
         else:
-            graph = _upstream.behind(context.prompt_id, hidden.dynprompt)
+            graph = prompt_graph.behind(context.prompt_id, hidden.dynprompt)
             report, why = _of_prompt(context.prompt_id, graph, hidden.unique_id, latent["samples"])
         if report is None:
             return io.NodeOutput(latent, why, torch.ones(1, 64, 64, 3), "", ui=ui.PreviewText(why))
         text, data = to_text(report), report.as_dict()
-        picture = _images.to_image(draw_report(report))
+        picture = drawn_images.to_image(draw_report(report))
         # Scripts read the history of a run, where outputs are not kept, only what nodes show.
         shown = {**ui.PreviewText(text).as_dict(), "report": (data,)}
         return io.NodeOutput(latent, text, picture, json.dumps(data), ui=shown)
 
 
-def _of_prompt(prompt: str, graph: _upstream.Graph, reader: str, samples) -> tuple[Report | None, str]:
+def _of_prompt(prompt: str, graph: prompt_graph.Graph, reader: str, samples) -> tuple[Report | None, str]:
     """The runs of the samplers that this latent comes from, summed up; or why there is no report."""
-    trail = _upstream.follow(graph, reader, lambda node, output: _runs.of_node(prompt, graph, node, output))
+    trail = prompt_graph.follow(graph, reader, lambda node, output: reports.of_node(prompt, graph, node, output))
     uncounted = [_not_counted(graph, node) for node in trail.uncounted]
     if not trail.found:
         return None, "\n".join(uncounted) or UNKNOWN
     # Behind a switch: the one that gave this very latent.
-    exact = [pair for pair in trail.found if _runs.gave(pair[1], samples)]
+    exact = [pair for pair in trail.found if reports.gave(pair[1], samples)]
     found = exact if len(exact) == 1 else trail.found
-    report = total([run.report for _, runs in found for run in _runs.of_entry(runs, samples)])
+    report = total([run.report for _, runs in found for run in reports.of_entry(runs, samples)])
     whose = []
     if trail.between or len(found) > 1:
         whose = [f"Of {' and '.join(graph.title(node) for node, _ in found)}."]
     return replace(report, notes=(*report.notes, *whose, *uncounted)), ""
 
 
-def _not_counted(graph: _upstream.Graph, node: str) -> str:
+def _not_counted(graph: prompt_graph.Graph, node: str) -> str:
     """A sentence about a sampler of which no run is known."""
     if graph.patched(node, PATCHING):
         why = "It samples in a way of its own that passes by what nodes put on a model, or another node took it off."

@@ -5,9 +5,11 @@ import time
 import comfy.samplers
 from comfy_api.latest import io, ui
 
-from . import _runs, _sampler_inputs, _sampling, _stages
-from ._progress import Progress
-from ._sampling import Job
+from .host import reports
+from .runs import sampling_job, two_stages
+from .runs.progress import Progress
+from .runs.sampling_job import Job
+from .widgets import sampler_inputs
 
 
 class VideoAttentionSampler(io.ComfyNode):
@@ -24,16 +26,16 @@ class VideoAttentionSampler(io.ComfyNode):
             search_aliases=["ksampler", "sample video", "video sampler", "denoise video"],
             inputs=[
                 io.Model.Input("model", tooltip="The model, with all its patches."),
-                *_sampler_inputs.prompts(),
-                _sampler_inputs.seed(),
-                _sampler_inputs.steps(),
-                _sampler_inputs.cfg(),
-                *_sampler_inputs.how(),
-                _sampler_inputs.denoise(),
-                _sampler_inputs.own_sampler(),
-                _sampler_inputs.own_sigmas(),
+                *sampler_inputs.prompts(),
+                sampler_inputs.seed(),
+                sampler_inputs.steps(),
+                sampler_inputs.cfg(),
+                *sampler_inputs.how(),
+                sampler_inputs.denoise(),
+                sampler_inputs.own_sampler(),
+                sampler_inputs.own_sigmas(),
             ],
-            outputs=[*_sampler_inputs.outputs(), _sampler_inputs.report()],
+            outputs=[*sampler_inputs.outputs(), sampler_inputs.report()],
         )
 
     @classmethod
@@ -41,12 +43,12 @@ class VideoAttentionSampler(io.ComfyNode):
         cls, model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name, denoise,
         sampler=None, sigmas=None,
     ) -> io.NodeOutput:  # fmt: skip
-        latent = _sampling.fitted(model, latent)
+        latent = sampling_job.fitted(model, latent)
         sampler = sampler or comfy.samplers.sampler_object(sampler_name)
         line = "Noise levels: your own."
         if sigmas is None:
-            sigmas, line = _sampling.sigmas_of(model, sampler_name, scheduler_name, steps, denoise, latent)
-        noise = _sampling.noise_of(latent, seed)
+            sigmas, line = sampling_job.sigmas_of(model, sampler_name, scheduler_name, steps, denoise, latent)
+        noise = sampling_job.noise_of(latent, seed)
         job = Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed)
         return _sampled(job, line)
 
@@ -72,26 +74,26 @@ class VideoAttentionSamplerAdvanced(io.ComfyNode):
                     "latent", tooltip="The empty latent, or one to change; its noise mask counts, sound too."
                 ),
             ],
-            outputs=[*_sampler_inputs.outputs(), _sampler_inputs.report()],
+            outputs=[*sampler_inputs.outputs(), sampler_inputs.report()],
         )
 
     @classmethod
     def execute(cls, noise, guider, sampler, sigmas, latent) -> io.NodeOutput:
         model = guider.model_patcher
-        latent = _sampling.fitted(model, latent)
+        latent = sampling_job.fitted(model, latent)
         drawn = noise.generate_noise(latent)
-        _sampling.check_noise(drawn, latent)
+        sampling_job.check_noise(drawn, latent)
         job = Job(model, [], [], 0.0, sampler, sigmas, latent, drawn, noise.seed, guider)
-        return _sampled(job, f"Noise levels: {_sampling.levels(sigmas)}.")
+        return _sampled(job, f"Noise levels: {sampling_job.levels(sigmas)}.")
 
 
 def _sampled(job: Job, line: str) -> io.NodeOutput:
     """The outputs of one run, and a report that begins with `line`."""
     begun, progress = time.perf_counter(), Progress(job.model, job.steps)
-    with _runs.own() as runs:
-        samples = _sampling.run(job, progress.part())
-    text = f"{line}\n{_stages.stage_line('sampling', job.steps, runs.report, time.perf_counter() - begun)}"
-    return io.NodeOutput(*_sampling.outputs(job, samples, progress.seen), text, ui=ui.PreviewText(text))
+    with reports.own() as runs:
+        samples = sampling_job.run(job, progress.part())
+    text = f"{line}\n{two_stages.stage_line('sampling', job.steps, runs.report, time.perf_counter() - begun)}"
+    return io.NodeOutput(*sampling_job.outputs(job, samples, progress.seen), text, ui=ui.PreviewText(text))
 
 
 NODES = (VideoAttentionSampler, VideoAttentionSamplerAdvanced)

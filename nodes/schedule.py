@@ -3,11 +3,13 @@
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention import own
+from ..attention.inspect.draw_schedule import draw_schedule
+from ..attention.inspect.schedule import tabulate, to_text
+from ..attention.routing import host_kernel
 from ..attention.sampling import schedule
-from ..attention.sampling.draw_schedule import draw_schedule
-from ..attention.sampling.table import tabulate, to_text
-from . import _host, _images, _sampler_inputs, _sampling, _sites
+from .host import announce_sites, install
+from .runs import sampling_job
+from .widgets import drawn_images, sampler_inputs
 
 
 class VideoAttentionSchedule(io.ComfyNode):
@@ -34,13 +36,13 @@ class VideoAttentionSchedule(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model as you would sample it."),
-                _sampler_inputs.steps(),
-                *_sampler_inputs.how(),
-                _sampler_inputs.denoise(),
+                sampler_inputs.steps(),
+                *sampler_inputs.how(),
+                sampler_inputs.denoise(),
                 io.Latent.Input(
                     "latent", optional=True, tooltip="For ltxv alone, whose noise levels depend on the clip's size."
                 ),
-                _sampler_inputs.own_sigmas(),
+                sampler_inputs.own_sigmas(),
                 *_chosen_steps(),
             ],
             outputs=[
@@ -60,13 +62,13 @@ class VideoAttentionSchedule(io.ComfyNode):
         line = "Noise levels: your own."
         if sigmas is None:
             # Without a latent LTXVScheduler takes 4096 tokens.
-            fitted = None if latent is None else _sampling.fitted(model, latent)
-            sigmas, line = _sampling.sigmas_of(model, sampler_name, scheduler_name, steps, denoise, fitted)
+            fitted = None if latent is None else sampling_job.fitted(model, latent)
+            sigmas, line = sampling_job.sigmas_of(model, sampler_name, scheduler_name, steps, denoise, fitted)
         table = _table(model, sigmas)
         chosen, percents, said = _choose(model, sigmas, first_step, last_step)
         text = f"{line}\n{said}{to_text(table) or 'Nothing is known of the attention of this model.'}"
         picture = draw_schedule(table, chosen=chosen if said else None)
-        return io.NodeOutput(_images.to_image(picture), sigmas, text, *percents, ui=ui.PreviewText(text))
+        return io.NodeOutput(drawn_images.to_image(picture), sigmas, text, *percents, ui=ui.PreviewText(text))
 
 
 def _chosen_steps() -> list:
@@ -94,17 +96,17 @@ def _choose(model, sigmas: torch.Tensor, first_step: int, last_step: int) -> tup
 
 
 def _table(model, sigmas: torch.Tensor):
-    family, levels = _sites.family_of(model), sigmas.tolist()
+    family, levels = announce_sites.family_of(model), sigmas.tolist()
     sites = () if family is None else tuple(family.sites(model.model.diffusion_model))
-    holders = _sites.holders(model)
+    holders = announce_sites.holders(model)
     hosts = {
-        (role, block): own.host_name(None, holders[module].function)
+        (role, block): host_kernel.host_name(None, holders[module].function)
         for module, role, block in sites
         if module in holders and holders[module].function is not None
     }
-    rules = _host.rules_of(model)
+    rules = install.rules_of(model)
     to_sigma = model.get_model_object("model_sampling").percent_to_sigma
-    active = [tuple(_host._covers(rule, sigma, to_sigma, levels) for rule in rules) for sigma in levels[:-1]]
+    active = [tuple(install._covers(rule, sigma, to_sigma, levels) for rule in rules) for sigma in levels[:-1]]
     return tabulate(((role, block) for _, role, block in sites), rules, active, levels, hosts)
 
 

@@ -6,10 +6,11 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from ..attention.sampling import schedule
-from . import _sampler_inputs, _sampling, _stages
-from ._progress import parts_of
-from ._sampling import Job
-from ._stages import Upscaling
+from .host.latent import parts_of
+from .runs import sampling_job, two_stages
+from .runs.sampling_job import Job
+from .runs.two_stages import Upscaling
+from .widgets import sampler_inputs
 
 BOUNDARY, STEP = "sigma boundary", "step"
 NOTHING, INTERPOLATE, MODEL = "nothing", "interpolate", "upscale model"
@@ -42,21 +43,21 @@ class VideoAttentionTwoStageSampler(io.ComfyNode):
                 io.Model.Input(
                     "model_low", optional=True, tooltip="The model of the other steps. Without one, the first does all."
                 ),
-                *_sampler_inputs.prompts(),
-                _sampler_inputs.seed(),
-                _sampler_inputs.steps(),
-                _sampler_inputs.cfg("cfg_high", 3.5, " of the first model"),
-                _sampler_inputs.cfg("cfg_low", 3.5, " of the second model"),
-                *_sampler_inputs.how(),
+                *sampler_inputs.prompts(),
+                sampler_inputs.seed(),
+                sampler_inputs.steps(),
+                sampler_inputs.cfg("cfg_high", 3.5, " of the first model"),
+                sampler_inputs.cfg("cfg_low", 3.5, " of the second model"),
+                *sampler_inputs.how(),
                 *_switch(),
                 _between(),
-                _sampler_inputs.own_sigmas(),
+                sampler_inputs.own_sigmas(),
                 *_second_stage(),
             ],
             outputs=[
-                *_sampler_inputs.outputs(),
+                *sampler_inputs.outputs(),
                 io.Int.Output("switch_step", tooltip="How many steps the first model made."),
-                _sampler_inputs.report(),
+                sampler_inputs.report(),
             ],
         )
 
@@ -67,11 +68,11 @@ class VideoAttentionTwoStageSampler(io.ComfyNode):
         second_latent=None, second_sigmas=None,
     ) -> io.NodeOutput:  # fmt: skip
         model_low = model_high if model_low is None else model_low
-        latent = _sampling.fitted(model_high, latent)
+        latent = sampling_job.fitted(model_high, latent)
         line = "Noise levels: your own."
         if sigmas is None:
-            sigmas, line = _sampling.sigmas_of(model_high, sampler_name, scheduler_name, steps, 1.0, latent)
-        sampler, noise = comfy.samplers.sampler_object(sampler_name), _sampling.noise_of(latent, seed)
+            sigmas, line = sampling_job.sigmas_of(model_high, sampler_name, scheduler_name, steps, 1.0, latent)
+        sampler, noise = comfy.samplers.sampler_object(sampler_name), sampling_job.noise_of(latent, seed)
         high = Job(model_high, positive, negative, cfg_high, sampler, sigmas, latent, noise, seed)
         # A prompt of a script may leave a dynamic combo out, and ComfyUI lets it.
         if between is None or between["between"] == NOTHING:
@@ -96,11 +97,11 @@ class _Second:
     def job(self, high: Job, latent: dict) -> Job:
         sigmas, line = self.sigmas, "Noise levels: your own."
         if sigmas is None:
-            sigmas, line = _sampling.sigmas_of(self.model, *self.wanted, latent)
+            sigmas, line = sampling_job.sigmas_of(self.model, *self.wanted, latent)
         # With the first stage's seed its noise would come back: all of it where the sizes are equal.
-        seed = _sampling.fresh(high.seed)
+        seed = sampling_job.fresh(high.seed)
         self.line = f"Second stage: {line[:1].lower()}{line[1:]} Its noise is of seed {seed}."
-        noise = _sampling.noise_of(latent, seed)
+        noise = sampling_job.noise_of(latent, seed)
         return replace(high, model=self.model, cfg=self.cfg, sigmas=sigmas, latent=latent, noise=noise, seed=seed)
 
 
@@ -153,14 +154,14 @@ def _second_stage() -> list:
 
 
 def _experts(high: Job, low: Job, line: str) -> io.NodeOutput:
-    samples, stages = _stages.switched(high, low)
+    samples, stages = two_stages.switched(high, low)
     return _output(low if low.steps else high, samples, stages, high.steps, [
         line, _stages_line(high, low), _shifts_line(high.model, low.model), *stages.lines,
     ])  # fmt: skip
 
 
 def _larger(high: Job, upscaling: Upscaling, second: _Second, line: str) -> io.NodeOutput:
-    samples, low, stages = _stages.upscaled(high, upscaling, second)
+    samples, low, stages = two_stages.upscaled(high, upscaling, second)
     sizes = [" x ".join(map(str, parts_of(job.latent["samples"])[0].shape[-2:])) for job in (high, low)]
     grown = f"From {sizes[0]} to {sizes[1]} in the latent, {upscaling}."
     return _output(low, samples, stages, high.steps, [line, grown, second.line, *stages.lines])
@@ -168,7 +169,7 @@ def _larger(high: Job, upscaling: Upscaling, second: _Second, line: str) -> io.N
 
 def _output(job: Job, samples, stages, switch_step: int, lines: list[str]) -> io.NodeOutput:
     text = "\n".join(filter(None, lines))
-    outputs = _sampling.outputs(job, samples, stages.progress.seen)
+    outputs = sampling_job.outputs(job, samples, stages.progress.seen)
     return io.NodeOutput(*outputs, switch_step, text, ui=ui.PreviewText(text))
 
 

@@ -10,16 +10,19 @@ import comfy.samplers
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention import registry
-from ..attention.draw_verify import Verified, draw_verified, to_text
+from ..attention.backends import registry
+from ..attention.inspect.timeline import skipped
 from ..attention.measure.compare import compare_clips
 from ..attention.measure.frames import Unmeasurable
-from ..attention.rules import Rule
-from ..attention.timeline import skipped
-from . import _host, _images, _runs, _sampler_inputs, _sampling
-from ._progress import Bar
-from ._repeat import distance
+from ..attention.plans.verify import Verified, draw_verified, to_text
+from ..attention.routing.rules import Rule
+from .host import install, reports
+from .host.latent import parts_of
 from .plan import CATEGORY
+from .runs import sampling_job
+from .runs.progress import Bar
+from .runs.repeat import distance
+from .widgets import drawn_images, sampler_inputs
 
 # Exact kernels, from other sums than most hosts' own to the slowest that always runs.
 # Which output has the latent of the model as it is: a report of the other one would not be of its run.
@@ -42,11 +45,11 @@ class VideoAttentionVerify(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="With the plan, backend or pattern to verify."),
-                *_sampler_inputs.prompts(),
-                _sampler_inputs.fixed_seed("Of the noise, for all three."),
-                _sampler_inputs.steps(),
-                _sampler_inputs.cfg(),
-                *_sampler_inputs.how(),
+                *sampler_inputs.prompts(),
+                sampler_inputs.fixed_seed("Of the noise, for all three."),
+                sampler_inputs.steps(),
+                sampler_inputs.cfg(),
+                *sampler_inputs.how(),
                 io.Vae.Input("vae", optional=True, tooltip="Decodes all three, for PSNR and SSIM of the frames."),
             ],
             outputs=[
@@ -63,17 +66,17 @@ class VideoAttentionVerify(io.ComfyNode):
     def execute(
         cls, model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name, vae=None
     ) -> io.NodeOutput:
-        latent = _sampling.fitted(model, latent)
-        sigmas, line = _sampling.sigmas_of(model, sampler_name, scheduler_name, steps, 1.0, latent)
-        sampler, noise = comfy.samplers.sampler_object(sampler_name), _sampling.noise_of(latent, seed)
-        job = _sampling.Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed)
+        latent = sampling_job.fitted(model, latent)
+        sigmas, line = sampling_job.sigmas_of(model, sampler_name, scheduler_name, steps, 1.0, latent)
+        sampler, noise = comfy.samplers.sampler_object(sampler_name), sampling_job.noise_of(latent, seed)
+        job = sampling_job.Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed)
         clock = _Clock(3 * job.steps)
-        exact = clock.run(replace(job, model=_host.clear(model)))
+        exact = clock.run(replace(job, model=install.clear(model)))
         seconds = clock.seconds
         samples, rows, seen = _beside(exact, job, clock)
         if vae is not None:
             rows = _with_frames(vae, exact, samples, rows)
-        text, picture = "\n".join([to_text(rows, seconds, line), *seen]), _images.to_image(draw_verified(rows))
+        text, picture = "\n".join([to_text(rows, seconds, line), *seen]), drawn_images.to_image(draw_verified(rows))
         out = {k: v for k, v in latent.items() if not k.startswith("downscale_ratio_")}
         errors = [*(row.error for row in rows), math.nan][:2]
         return io.NodeOutput(
@@ -91,7 +94,7 @@ class _Clock:
 
     def run(self, job):
         self._times = []
-        samples = _sampling.run(job, self._on_step)
+        samples = sampling_job.run(job, self._on_step)
         spans = [after - before for before, after in zip(self._times, self._times[1:])]
         self.seconds = statistics.median(spans) * job.steps if spans else math.nan
         return samples
@@ -105,11 +108,11 @@ class _Clock:
 def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified], list[str]]:
     """The latents of the model as it is and, if one runs here, of another exact kernel, what is known of each, and what
     else is to be said."""
-    with _runs.aside() as runs:
+    with reports.aside() as runs:
         samples = clock.run(job)
     report = runs.report
     if report is not None:
-        _runs.remember(_sampling.parts_of(samples), report, output=PLANNED)
+        reports.remember(parts_of(samples), report, output=PLANNED)
     ran = "nothing of this pack" if report is None else _kernels(report)
     reason = "" if report is None else skipped(report.laps)
     said = [f"Errors and seconds are not attention's alone: {reason}."] if reason else []
@@ -117,8 +120,8 @@ def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified], list[str]]
     for name in OTHERS:
         if registry.why_not(name) is not None:
             continue
-        with _runs.aside() as runs:
-            samples = clock.run(replace(job, model=_host.install(_host.clear(job.model), Rule(name))))
+        with reports.aside() as runs:
+            samples = clock.run(replace(job, model=install.install(install.clear(job.model), Rule(name))))
         report = runs.report
         error = distance(samples, exact)
         # Without an error it was the host's own kernel, or none of the calls were for this one.
@@ -147,7 +150,7 @@ def _with_frames(vae, exact, samples: list, rows: list[Verified]) -> list[Verifi
 
 def _decoded(vae, samples) -> torch.Tensor:
     """(T, H, W, C) of the video, a batch's clips one after the other."""
-    return vae.decode(_sampling.parts_of(samples)[0]).flatten(0, -4)
+    return vae.decode(parts_of(samples)[0]).flatten(0, -4)
 
 
 NODES = (VideoAttentionVerify,)

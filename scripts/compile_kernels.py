@@ -31,12 +31,12 @@ from processes import follow
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from attention.triton import copies, cuts, device
-from attention.triton.cuts import MEANS, cut, edge_stages, padded
-from attention.triton.device import compiled
-from attention.triton.launch import triton_version
-from attention.triton.lists import KEYS
-from attention.triton.prepare import ROWS, WARPS
+from attention.backends.triton import device, tiling, transforms
+from attention.backends.triton.block_lists import KEYS
+from attention.backends.triton.device import compiled
+from attention.backends.triton.launch import triton_version
+from attention.backends.triton.quantize import ROWS, WARPS
+from attention.backends.triton.tiling import MEANS, cut, edge_stages, padded
 
 TABLE = ROOT / "benchmarks" / "compiled.json"
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -146,7 +146,7 @@ def targets() -> list[Target]:
 
 def fingerprint() -> str:
     """Of the functions that Triton compiles and of how they are cut, without comments and docstrings."""
-    kept = [token for module in (device, copies, cuts) for token in code(module.__file__)]
+    kept = [token for module in (device, transforms, tiling) for token in code(module.__file__)]
     return hashlib.sha256(f"{kept} {ROWS} {WARPS}".encode()).hexdigest()[:16]
 
 
@@ -164,7 +164,7 @@ def code(path: str) -> list[str]:
 
 
 def source(target: Target) -> tuple[ASTSource, dict]:
-    """What Triton compiles, with the settings that launch.py and prepare.py start it with."""
+    """What Triton compiles, with the settings that launch.py and quantize.py start it with."""
     capability, size = divmod(target.architecture, 10), padded(target.head_dim)
     features = WAYS.get(target.way, ())
     how = {"bias": "bias" in features, "listed": "listed" in features, "float8": target.float8}

@@ -23,11 +23,11 @@ from batches import GRID
 
 from attention import patterns, sparse
 from attention.blocks import attend
-from attention.call import describe
+from attention.core.geometry import describe
+from attention.core.tokens import BOTH, VideoSpan
 from attention.demo import codec, prompt
 from attention.measure.frames import to_picture
 from attention.measure.temporal import find_motion, measure_unexplained
-from attention.tokens import BOTH, Place
 
 STEPS = 20
 # Frames of one latent frame come from the same tokens: what jumps, jumps between these. Every second joint counts.
@@ -61,7 +61,7 @@ class Shaped:
         if self.calls <= self.dense_calls:
             return attend(q, k, v, grid)
         block = (self.calls - 1) % self.layers
-        runner = sparse.prepare(self.pattern, Place(grid, 0, BOTH), describe(q, k, v), block=block)
+        runner = sparse.prepare(self.pattern, VideoSpan(grid, 0, BOTH), describe(q, k, v), block=block)
         return runner(q, k, v)
 
 

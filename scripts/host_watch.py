@@ -170,7 +170,7 @@ def used_keys(files: list[Path]) -> dict[str, set[str]]:
             owner = key = None
             if isinstance(node, ast.Subscript):
                 owner, key = node.value, node.slice
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            if isinstance(node, ast.Geometry) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
                 owner, key = node.func.value, node.args[0] if node.args else None
             known = (chain(owner) or [""])[-1]
             if known in DICTIONARIES and isinstance(key, ast.Constant) and isinstance(key.value, str):

@@ -11,13 +11,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from attention.backend import ANY, FLOATS, HALVES, Backend, Limits, head_dims_text
 from attention.backends import TABLE
-from attention.call import MASKS
+from attention.backends.spec import ANY, FLOATS, HALVES, Backend, Limits, head_dims_text
+from attention.core.geometry import MASKS
+from attention.core.site import ROLES
 from attention.families import READ, UNREAD
 from attention.families import TABLE as FAMILIES
-from attention.family import Family
-from attention.site import ROLES
+from attention.families.spec import Family
 
 README = ROOT / "README.md"
 # First compute capability of a generation -> what people call it.

@@ -24,10 +24,10 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 # What every ComfyUI must pass in this process. Older ones run in the environment of the newest.
 INSIDE = (
-    "test_host.py",
-    "test_host_chain.py",
-    "test_nodes.py::test_schemas_are_those_that_workflows_know",
-    "test_nodes.py::test_every_part_explains_itself",
+    "nodes/test_host.py",
+    "nodes/test_host_chain.py",
+    "nodes/test_nodes.py::test_schemas_are_those_that_workflows_know",
+    "nodes/test_nodes.py::test_every_part_explains_itself",
 )
 
 

@@ -35,7 +35,7 @@ TINY_CONFIG = {
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--update-snapshots", action="store_true", help="write tests/snapshots instead of comparing with it"
+        "--update-snapshots", action="store_true", help="write tests/nodes/snapshots instead of comparing with it"
     )
 
 
@@ -161,7 +161,7 @@ class Lab:
         )
 
     def report(self, latent):
-        return self.pack.nodes._runs.find(latent)
+        return self.pack.nodes.host.reports.find(latent)
 
     def counted(self, model, **sampling):
         """(role, kernel) -> calls of one run."""

@@ -1,6 +1,6 @@
 """Every dense attention backend, best first: `auto` takes the first that accepts a call and is no slower than torch."""
 
-from . import block_int8, flash, flex, kitchen, plain, sage, sage3, sdpa, xformers
+from . import flash, flex, kitchen, own_triton, plain, sage, sage3, sdpa, xformers
 
 TABLE = (
     kitchen.INT8,
@@ -17,7 +17,7 @@ TABLE = (
     sdpa.EFFICIENT,
     sdpa.MATH,
     plain.REFERENCE,
-    block_int8.INT8,
-    block_int8.HALF,
-    block_int8.FLOAT8,
+    own_triton.INT8,
+    own_triton.HALF,
+    own_triton.FLOAT8,
 )

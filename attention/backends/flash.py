@@ -6,8 +6,8 @@ the dispatcher for the whole process: every other model and thread would get the
 the packages' own functions are called.
 """
 
-from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
-from ..failures import brief
+from ..core.failures import brief
+from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
 def load_2():

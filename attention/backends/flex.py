@@ -2,10 +2,10 @@
 
 import torch
 
-from ..backend import FLOATS, MAX_BLOCKS, Backend, Limits, Unavailable
-from ..call import Call
-from ..failures import brief
-from ..recording import paused
+from ..core.failures import brief
+from ..core.geometry import Geometry
+from ..core.recording import paused
+from .spec import FLOATS, MAX_BLOCKS, Backend, Limits, Unavailable
 
 CPU_MAX_SCORES = 2**31
 # Shapes, dtypes, devices and scales that were called before.
@@ -34,8 +34,8 @@ def load():
     return run
 
 
-def also_refuses(call: Call) -> str | None:
-    if call.device == "cpu" and call.batch * call.heads * call.q_len * call.kv_len > CPU_MAX_SCORES:
+def also_refuses(geometry: Geometry) -> str | None:
+    if geometry.device == "cpu" and geometry.batch * geometry.heads * geometry.q_len * geometry.kv_len > CPU_MAX_SCORES:
         return "would hold the whole score matrix on the CPU"
     return None
 

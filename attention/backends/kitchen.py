@@ -6,8 +6,8 @@ Q K^T and P V both run in INT8 after a block-Hadamard rotation; the softmax stay
 
 import torch
 
-from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
-from ..failures import brief
+from ..core.failures import brief
+from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
 def load_int8():

@@ -1,7 +1,7 @@
 """The readable reference as a backend: slow, exact, on any device."""
 
-from ..backend import Backend, Limits
-from ..reference import scaled_dot_product_attention
+from ..core.reference import scaled_dot_product_attention
+from .spec import Backend, Limits
 
 # The whole score matrix is held in float32: 8 GiB of it is as far as this may go.
 MAX_SCORES = 2**31

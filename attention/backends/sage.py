@@ -7,11 +7,11 @@ wrong, so each has its own refusals here instead of a hope that `sageattn` check
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable, nvidia_alone
-from ..call import Call
-from ..failures import brief
-from ..gpu import capability_of
-from ..layout import dense_rows
+from ..core.failures import brief
+from ..core.geometry import Geometry
+from ..core.gpu import capability_of
+from ..core.layout import dense_rows
+from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable, nvidia_alone
 
 V1_HEAD_DIMS = (64, 96, 128)
 # 1.0.6 counts the missing keys up to the next multiple of 64 as keys with score 0: at 77 keys it is off by 28 %.
@@ -72,24 +72,24 @@ def kernel_v2(sageattention):
     return run
 
 
-def also_refuses(call: Call) -> str | None:
+def also_refuses(geometry: Geometry) -> str | None:
     if major_version() == 1:
-        return _v1_refuses(call)
-    if call.amd is not None:
-        return nvidia_alone(call)
-    if call.capability not in V2_KERNELS:
-        return f"SageAttention 2 has no kernel for compute capability {call.capability}"
-    if call.capability >= (12, 0) and call.kv_len > BLACKWELL_MAX_KEYS:
-        return f"{call.kv_len} keys, noise above {BLACKWELL_MAX_KEYS} on this GPU"
+        return _v1_refuses(geometry)
+    if geometry.amd is not None:
+        return nvidia_alone(geometry)
+    if geometry.capability not in V2_KERNELS:
+        return f"SageAttention 2 has no kernel for compute capability {geometry.capability}"
+    if geometry.capability >= (12, 0) and geometry.kv_len > BLACKWELL_MAX_KEYS:
+        return f"{geometry.kv_len} keys, noise above {BLACKWELL_MAX_KEYS} on this GPU"
     return None
 
 
-def _v1_refuses(call: Call) -> str | None:
-    if call.head_dim not in V1_HEAD_DIMS:
-        return f"head size {call.head_dim}, SageAttention 1 takes 64, 96, 128"
-    if call.kv_len % V1_KEY_MULTIPLE:
-        return f"key length {call.kv_len} is not a multiple of {V1_KEY_MULTIPLE}, which SageAttention 1 gets wrong"
-    if call.capability is not None and call.capability >= (12, 0):
+def _v1_refuses(geometry: Geometry) -> str | None:
+    if geometry.head_dim not in V1_HEAD_DIMS:
+        return f"head size {geometry.head_dim}, SageAttention 1 takes 64, 96, 128"
+    if geometry.kv_len % V1_KEY_MULTIPLE:
+        return f"key length {geometry.kv_len} is not a multiple of {V1_KEY_MULTIPLE}, which SageAttention 1 gets wrong"
+    if geometry.capability is not None and geometry.capability >= (12, 0):
         return "SageAttention 1 does not run on Blackwell"
     return None
 

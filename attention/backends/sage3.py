@@ -5,10 +5,10 @@ Its authors advise against it in the first and last steps: use it with a second 
 
 import torch
 
-from ..backend import DEFAULT, HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
-from ..call import Call
-from ..failures import brief
-from ..layout import expand_kv
+from ..core.failures import brief
+from ..core.geometry import Geometry
+from ..core.layout import expand_kv
+from .spec import DEFAULT, HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 # It keeps a float32 correction for every 128 queries and every key: 7 GB for 75600 tokens and 40 heads.
 MAX_SCRATCH_BYTES = 4 * 2**30
@@ -33,8 +33,8 @@ def load():
     return run
 
 
-def also_refuses(call: Call) -> str | None:
-    scratch = call.batch * call.heads * (call.q_len / QUERY_BLOCK) * call.kv_len * 4
+def also_refuses(geometry: Geometry) -> str | None:
+    scratch = geometry.batch * geometry.heads * (geometry.q_len / QUERY_BLOCK) * geometry.kv_len * 4
     if scratch > MAX_SCRATCH_BYTES:
         return f"would need {scratch / 2**30:.1f} GiB of scratch memory"
     return None

@@ -7,10 +7,10 @@ torch.nn.attention.sdpa_kernel: that switch is process-wide, so two GPUs driven 
 import torch
 import torch.nn.functional as F
 
-from ..backend import HALVES, MAX_BLOCKS, Backend, Limits
-from ..call import Call
-from ..layout import dense_rows, expand_kv
-from ..operators import sdpa
+from ..core.geometry import Geometry
+from ..core.layout import dense_rows, expand_kv
+from ..core.operators import sdpa
+from .spec import HALVES, MAX_BLOCKS, Backend, Limits
 
 # Attention over time at each place has batches of any size; ComfyUI splits them here too.
 MAX_BATCH = 2**15
@@ -77,13 +77,13 @@ def aligned(mask, q, k):
     return mask.expand(q.shape[0], q.shape[1], q.shape[2], lk)
 
 
-def flash_refuses(call: Call) -> str | None:
-    if call.device == "cuda" and call.dtype not in HALVES:
-        return f"dtype {str(call.dtype).removeprefix('torch.')} on CUDA, takes float16, bfloat16"
-    if call.device == "cuda" and call.mask != "none":
-        return f"{call.mask} mask on CUDA"
-    if call.device == "cuda" and (call.head_dim > 256 or call.head_dim % 8):
-        return f"head size {call.head_dim} on CUDA, takes 8 to 256 in steps of 8"
+def flash_refuses(geometry: Geometry) -> str | None:
+    if geometry.device == "cuda" and geometry.dtype not in HALVES:
+        return f"dtype {str(geometry.dtype).removeprefix('torch.')} on CUDA, takes float16, bfloat16"
+    if geometry.device == "cuda" and geometry.mask != "none":
+        return f"{geometry.mask} mask on CUDA"
+    if geometry.device == "cuda" and (geometry.head_dim > 256 or geometry.head_dim % 8):
+        return f"head size {geometry.head_dim} on CUDA, takes 8 to 256 in steps of 8"
     return None
 
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from ..backend import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
-from ..failures import brief
+from ..core.failures import brief
+from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
 def load():

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import registry
-from ..tokens import Grid
+from ..backends import registry
+from ..core.tokens import Grid
 from .rope import axial_tables, rotate
 
 Attend = Callable[..., Tensor]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..operators import sdpa
+from ..core.operators import sdpa
 from .rope import rotary_tables, rotate, token_positions
 
 Grid = tuple[int, int, int]

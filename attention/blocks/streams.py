@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..site import SELF
-from ..tokens import Place, Span, Tokens
+from ..core.site import SELF
+from ..core.tokens import Span, Tokens, VideoSpan
 
 PROMPT = ("text", "byt5", "vision")
 
@@ -52,26 +52,26 @@ STREAMS: Mapping[str, Stream] = {
 }
 
 
-def place_in_block(tokens: Tokens | None, length: int) -> Place | str:
+def place_in_block(tokens: Tokens | None, length: int) -> VideoSpan | str:
     """Where the video is among the `length` tokens that a block gives out, or why that cannot be told.
 
     Double-stream blocks give the prompt out apart from the video: then it stands without the prompt's spans.
     """
     if tokens is None:
         return "nothing is known of this model's tokens"
-    whole = tokens.place(SELF, length, length)
+    whole = tokens.video_span(SELF, length, length)
     if not isinstance(whole, str):
         return whole
     apart = Tokens(tokens.grid, _without_prompt(tokens.prefix), _without_prompt(tokens.suffix), tokens.unknown)
-    place = apart.place(SELF, length, length)
-    return whole if isinstance(place, str) else place
+    video_span = apart.video_span(SELF, length, length)
+    return whole if isinstance(video_span, str) else video_span
 
 
 def _without_prompt(spans: tuple[Span, ...]) -> tuple[Span, ...]:
     return tuple(span for span in spans if span.kind not in PROMPT)
 
 
-def add_change(x: Tensor, place: Place, groups: int, change) -> Tensor:
+def add_change(x: Tensor, video_span: VideoSpan, groups: int, change) -> Tensor:
     """x with the change of its video tokens added; x itself is left as it is.
 
     x: (B, L, C), or (B, T, Y, X, C) where the video is alone. change: (tokens (b, N, C), grid) to (b, N, C).
@@ -79,12 +79,16 @@ def add_change(x: Tensor, place: Place, groups: int, change) -> Tensor:
     the other, and place.grid is that of one frame.
     """
     tokens = x.flatten(1, -2)
-    video, grid = tokens[:, place.start : place.stop], place.grid
+    video, grid = tokens[:, video_span.start : video_span.stop], video_span.grid
     if groups:
         video = video.unflatten(0, (groups, -1))
         grid = (video.shape[1], *grid[1:])
         added = change(video.flatten(1, 2), grid).unflatten(1, (grid[0], -1)).flatten(0, 1)
     else:
         added = change(video, grid)
-    parts = (tokens[:, : place.start], tokens[:, place.start : place.stop] + added, tokens[:, place.stop :])
+    parts = (
+        tokens[:, : video_span.start],
+        tokens[:, video_span.start : video_span.stop] + added,
+        tokens[:, video_span.stop :],
+    )
     return torch.cat(parts, dim=1).view(x.shape) if tokens.shape[1] > added.shape[1] else parts[1].view(x.shape)

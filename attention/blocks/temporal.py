@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import registry
-from ..tokens import Grid
+from ..backends import registry
+from ..core.tokens import Grid
 from .axes import Attend, Dims, TemporalAttention, check_grid
 from .ltx import timestep_features
 

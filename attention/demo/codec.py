@@ -61,8 +61,8 @@ def _scales() -> Tensor:
 
 def _cosines(size: int, count: int) -> Tensor:
     """The `count` lowest cosines sampled at `size` points, mean square 1; returns (count, size)."""
-    order, place = torch.arange(count)[:, None], torch.arange(size)[None] + 0.5
-    return torch.cos(math.pi * order * place / size) * torch.where(order == 0, 1.0, math.sqrt(2.0))
+    order, video_span = torch.arange(count)[:, None], torch.arange(size)[None] + 0.5
+    return torch.cos(math.pi * order * video_span / size) * torch.where(order == 0, 1.0, math.sqrt(2.0))
 
 
 def _basis(block: tuple[int, int, int]) -> Tensor:

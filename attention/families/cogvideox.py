@@ -1,8 +1,8 @@
 """CogVideoX (https://arxiv.org/abs/2408.06072): each block attends over the prompt's tokens and then the video's."""
 
-from ..family import Family, Variant, ceil_div
-from ..site import SELF
-from ..tokens import Span, Tokens
+from ..core.site import SELF
+from ..core.tokens import Span, Tokens
+from .spec import Family, Variant, ceil_div
 
 
 def sites(model):

@@ -4,9 +4,9 @@ Each block attends over all tokens, then to the text. Tokens are patches of patc
 patch_spatial latent pixels.
 """
 
-from ..family import Family, Variant, ceil_div
-from ..site import CROSS, SELF
-from ..tokens import Tokens
+from ..core.site import CROSS, SELF
+from ..core.tokens import Tokens
+from .spec import Family, Variant, ceil_div
 
 
 def sites_of_1(model):

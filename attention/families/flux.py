@@ -3,9 +3,9 @@ over the prompt's, the image's and the reference images' tokens in one sequence.
 
 from math import prod
 
-from ..family import Family, Variant, ceil_div
-from ..site import SELF
-from ..tokens import Span, Tokens
+from ..core.site import SELF
+from ..core.tokens import Span, Tokens
+from .spec import Family, Variant, ceil_div
 
 
 def sites(model):

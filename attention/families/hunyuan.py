@@ -3,9 +3,9 @@
 
 from math import prod
 
-from ..family import Family, Variant, ceil_div
-from ..site import SELF, TEXT
-from ..tokens import Span, Tokens
+from ..core.site import SELF, TEXT
+from ..core.tokens import Span, Tokens
+from .spec import Family, Variant, ceil_div
 
 
 def sites(model):

@@ -1,8 +1,8 @@
 """Kandinsky 5 (https://arxiv.org/abs/2511.14993): text blocks; visual blocks attend to all tokens, then to the text."""
 
-from ..family import Family, Variant, ceil_div
-from ..site import CROSS, SELF, TEXT
-from ..tokens import Tokens
+from ..core.site import CROSS, SELF, TEXT
+from ..core.tokens import Tokens
+from .spec import Family, Variant, ceil_div
 
 
 def sites(model):

@@ -6,9 +6,9 @@ between video and audio the host's options, the other does not.
 
 from math import prod
 
-from ..family import Family, Variant, ceil_div
-from ..site import AUDIO_CROSS, AUDIO_SELF, AUDIO_VIDEO, CROSS, SELF, TEXT, VIDEO_AUDIO
-from ..tokens import Span, Tokens
+from ..core.site import AUDIO_CROSS, AUDIO_SELF, AUDIO_VIDEO, CROSS, SELF, TEXT, VIDEO_AUDIO
+from ..core.tokens import Span, Tokens
+from .spec import Family, Variant, ceil_div
 
 
 def sites(model):

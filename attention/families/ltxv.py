@@ -5,9 +5,9 @@ Each block attends over all video tokens, then to the text; LTX-2 does the same 
 
 from math import prod
 
-from ..family import Family, Variant
-from ..site import AUDIO_CROSS, AUDIO_SELF, AUDIO_VIDEO, CROSS, SELF, VIDEO_AUDIO
-from ..tokens import Span, Tokens
+from ..core.site import AUDIO_CROSS, AUDIO_SELF, AUDIO_VIDEO, CROSS, SELF, VIDEO_AUDIO
+from ..core.tokens import Span, Tokens
+from .spec import Family, Variant
 
 # In the order of the calls. The host names the last two by the flow of information, roles put the queries first.
 ATTENTION = {

@@ -3,9 +3,9 @@
 The order of the packed sequence is the host's own (comfy/ldm/minimax/model.py, PackedLayout): the video comes last.
 """
 
-from ..family import Family, Variant, ceil_div
-from ..site import SELF
-from ..tokens import Span, Tokens
+from ..core.site import SELF
+from ..core.tokens import Span, Tokens
+from .spec import Family, Variant, ceil_div
 
 
 def sites(model):

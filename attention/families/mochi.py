@@ -1,8 +1,8 @@
 """Mochi 1 (https://github.com/genmoai/mochi): each block attends over the video's tokens and then the prompt's."""
 
-from ..family import Family, Variant
-from ..site import SELF
-from ..tokens import Span, Tokens
+from ..core.site import SELF
+from ..core.tokens import Span, Tokens
+from .spec import Family, Variant
 
 # What the model takes when no attention mask tells how many tokens of the prompt are real.
 PROMPT_TOKENS = 256

@@ -3,9 +3,9 @@ the reference images. An image has one frame; Qwen-Image-Layered has one for eac
 
 from math import prod
 
-from ..family import Family, Variant, ceil_div
-from ..site import SELF
-from ..tokens import Span, Tokens
+from ..core.site import SELF
+from ..core.tokens import Span, Tokens
+from .spec import Family, Variant, ceil_div
 
 
 def sites(model):

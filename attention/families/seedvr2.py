@@ -1,6 +1,6 @@
 """SeedVR2 (https://arxiv.org/abs/2506.05301): attention in shifted windows, one call for each."""
 
-from ..family import Family, Variant
+from .spec import Family, Variant
 
 SEEDVR2 = Family(
     name="SeedVR2",

@@ -7,9 +7,9 @@ spatial as well, for every level of the U-Net has a grid of its own.
 
 from itertools import zip_longest
 
-from ..family import Family, Variant, ceil_div
-from ..site import CROSS, IMAGE, SPATIAL, TEMPORAL
-from ..tokens import Tokens
+from ..core.site import CROSS, IMAGE, SPATIAL, TEMPORAL
+from ..core.tokens import Tokens
+from .spec import Family, Variant, ceil_div
 
 TRANSFORMERS = ("SpatialTransformer", "SpatialVideoTransformer")
 

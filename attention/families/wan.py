@@ -8,9 +8,9 @@ What stands around the video in the sequence differs by model; frames that a ref
 from dataclasses import replace
 from math import prod
 
-from ..family import Family, Variant, ceil_div
-from ..site import CROSS, IMAGE, POSE_CROSS, POSE_SELF, SELF, VIDEO_AUDIO
-from ..tokens import Span, Tokens
+from ..core.site import CROSS, IMAGE, POSE_CROSS, POSE_SELF, SELF, VIDEO_AUDIO
+from ..core.tokens import Span, Tokens
+from .spec import Family, Variant, ceil_div
 
 # Which inputs become tokens before and after the video, in their order.
 AROUND = (("reference_latent",), ("time_dim_concat", "context_latents"))

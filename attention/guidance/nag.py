@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from ..precision import narrow, wide
-from ..site import AUDIO_CROSS, CROSS
+from ..core.precision import narrow, wide
+from ..core.site import AUDIO_CROSS, CROSS
 
 NAME = "Normalised attention guidance"
 IN_PARTS = "another node runs attention to the prompt in parts of the batch, whose prompts cannot be told"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from ..precision import narrow, wide
+from ..core.precision import narrow, wide
 
 NAME = "Perturbed attention guidance"
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ..call import Call
-from ..identity import Itself
-from ..layout import expand_kv
-from ..operators import sdpa
-from ..site import AUDIO_SELF, SPATIAL, TEMPORAL, Site
-from ..tokens import Place
+from ..core.geometry import Geometry
+from ..core.identity import Itself
+from ..core.layout import expand_kv
+from ..core.operators import sdpa
+from ..core.site import AUDIO_SELF, SPATIAL, TEMPORAL, AttentionSite
+from ..core.tokens import VideoSpan
 
 VALUES, SKIP = "values", "skip"
 HOWS = (VALUES, SKIP)
@@ -34,16 +34,16 @@ class Perturbation(Itself):
     def label(self) -> str:
         return f"{self.name}: {'values as they are' if self.how == VALUES else 'nothing'}"
 
-    def kernel(self, site: Site, place: Place | str, call: Call) -> Callable | str:
+    def kernel(self, site: AttentionSite, video_span: VideoSpan | str, geometry: Geometry) -> Callable | str:
         """A backend's kernel for this call, or why it stays as it is. Text beside the video is attended as ever."""
-        if isinstance(place, Place):
-            video, (first, last) = place.queries, place.part or (0, call.q_len)
+        if isinstance(video_span, VideoSpan):
+            video, (first, last) = video_span.queries, video_span.part or (0, geometry.q_len)
         elif site.role in (AUDIO_SELF, SPATIAL, TEMPORAL):
-            video, first, last = slice(0, call.q_len), 0, call.q_len  # nothing else is in these sequences
+            video, first, last = slice(0, geometry.q_len), 0, geometry.q_len  # nothing else is in these sequences
         else:
-            return place
-        if call.q_len != call.kv_len and not getattr(place, "part", None):
-            return f"self-attention in parts ({call.q_len} x {call.kv_len} tokens)"
+            return video_span
+        if geometry.q_len != geometry.kv_len and not getattr(video_span, "part", None):
+            return f"self-attention in parts ({geometry.q_len} x {geometry.kv_len} tokens)"
 
         def run(q, k, v, mask=None, scale=None):
             k, v = expand_kv(k, v, q.shape[1])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from ..precision import narrow, wide
+from ..core.precision import narrow, wide
 
 NAME = "Spatiotemporal guidance"
 # Blocks in the authors' and the models' own settings; by the name of the family.

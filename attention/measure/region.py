@@ -60,7 +60,7 @@ def prepare_masks(mask: Tensor | None, frames: Tensor) -> tuple[Tensor | None, l
     return masks, notes
 
 
-def place(track: Track, masks: Tensor | None, index: int, motion, picture: Tensor) -> Track:
+def video_span(track: Track, masks: Tensor | None, index: int, motion, picture: Tensor) -> Track:
     """The track with the region of frame `index`. masks: see `prepare_masks`; motion: the `Motion` to this frame."""
     if masks is None:
         return replace(track, region=torch.ones_like(picture[:, :1]))

@@ -87,7 +87,7 @@ def measure_clip(
     for index in range(len(frames)):
         now, earlier = to_picture(frames, index, device), motion
         motion = None if before is None else find_motion(before, now)
-        track = regions.look(regions.place(track, masks, index, motion, now), now, encode or regions.look_of)
+        track = regions.look(regions.video_span(track, masks, index, motion, now), now, encode or regions.look_of)
         unexplained = (math.nan, math.nan) if motion is None else measure_unexplained(before, now, motion)
         rows.append((*unexplained, measure_acceleration(earlier, motion), track.drift, measure_sharpness(now)))
         motions += [] if motion is None else [_describe(motion)]

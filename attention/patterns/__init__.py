@@ -21,7 +21,7 @@ from __future__ import annotations
 from functools import lru_cache
 from math import prod
 
-from ..tokens import Grid
+from ..core.tokens import Grid
 from .adaptive import AdaptiveBlocks
 from .blocks import KEYS, MassBlocks, TopBlocks, split_heads
 from .combined import Intersection, Union

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from ..grid import TILE
+from ..core.grid import TILE
 
 
 @dataclass(frozen=True)

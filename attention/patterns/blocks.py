@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import torch
 
-from ..grid import CUBE, TILE, order
-from ..tokens import Grid
+from ..core.grid import CUBE, TILE, order
+from ..core.tokens import Grid
 
 QUERIES, KEYS = 128, 64
 

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import torch
 
-from ..grid import Box
-from ..tokens import Grid
+from ..core.grid import Box
+from ..core.tokens import Grid
 from .layout import count
 
 

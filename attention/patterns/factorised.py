@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..tokens import Grid
+from ..core.tokens import Grid
 from .combined import Either
 from .spatial import Spatial
 from .temporal import Temporal

@@ -9,8 +9,8 @@ from itertools import chain, product
 
 import torch
 
-from ..grid import Box, boxes, tokens_of
-from ..tokens import Grid
+from ..core.grid import Box, boxes, tokens_of
+from ..core.tokens import Grid
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..grid import share
-from ..tokens import Grid
+from ..core.grid import share
+from ..core.tokens import Grid
 from .windows import Axis, Windows, in_words
 
 

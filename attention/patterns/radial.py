@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from ..tokens import Grid
+from ..core.tokens import Grid
 from .windows import Bands
 
 # Distances that `became` tells one by one.

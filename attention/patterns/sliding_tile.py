@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..grid import share, steps_of
-from ..tokens import Grid
+from ..core.grid import share, steps_of
+from ..core.tokens import Grid
 from .windows import Axis, Windows, in_words
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..tokens import Grid
+from ..core.tokens import Grid
 from .windows import Axis, Windows, in_words, whole
 
 

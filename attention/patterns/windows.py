@@ -9,8 +9,8 @@ from math import prod
 
 import torch
 
-from ..grid import Box, coordinates, cut
-from ..tokens import Grid
+from ..core.grid import Box, coordinates, cut
+from ..core.tokens import Grid
 
 
 @dataclass(frozen=True)

@@ -9,32 +9,32 @@ from functools import lru_cache
 
 import torch
 
-from .. import registry
-from ..backend import answer
-from ..call import Call
-from ..grid import CUBE, RASTER, order
-from ..layout import expand_kv
-from ..operators import sdpa
+from ..backends import registry
+from ..backends.spec import answer
+from ..core.geometry import Geometry
+from ..core.grid import CUBE, RASTER, order
+from ..core.layout import expand_kv
+from ..core.operators import sdpa
+from ..core.recording import paused
+from ..core.tokens import BOTH, Grid, VideoSpan
 from ..patterns import flop_ratio, on, parts
 from ..patterns.blocks import split_heads
-from ..recording import paused
-from ..tokens import BOTH, Grid, Place
-from . import blocks, flex, folded, kitchen, lists, slabs, tiles
+from . import flex, frame_slices, gather_blocks, gather_tiles, kitchen, own_triton, reshape
+from .cached_blocks import Held, at_once
 from .engine import Engine, Mask, Task, outside
-from .held import Held, at_once
 
 AUTO = "auto"
 TABLE = (
     kitchen.NA3D,
     kitchen.SOL,
-    folded.FOLDED,
-    slabs.SLABS,
-    tiles.TILES,
-    blocks.BLOCKS,
+    reshape.FOLDED,
+    frame_slices.SLABS,
+    gather_tiles.TILES,
+    gather_blocks.BLOCKS,
     flex.FLEX,
-    lists.INT8,
-    lists.HALF,
-    lists.FLOAT8,
+    own_triton.INT8,
+    own_triton.HALF,
+    own_triton.FLOAT8,
 )
 
 
@@ -46,7 +46,7 @@ class Runner:
     blocks from step to step; see held.py.
     """
 
-    place: Place
+    video_span: VideoSpan
     parts: tuple[tuple[float, Task, Engine], ...]
     hold: Callable = field(default=at_once, compare=False, repr=False)
 
@@ -77,11 +77,11 @@ class Runner:
         """
         if not all(engine.grouped for _, _, engine in self.parts):
             k, v = expand_kv(k, v, q.shape[1])
-        place, queries = self.place, self.place.queries
-        keys = slice(place.start, place.stop)
+        video_span, queries = self.video_span, self.video_span.queries
+        keys = slice(video_span.start, video_span.stop)
         video = (q[:, :, queries], k[:, :, keys], v[:, :, keys])
-        sinks = tuple(outside(t, place, 2) for t in (k, v))
-        out = self._video(video, sinks, scale, Mask.of(mask, place))
+        sinks = tuple(outside(t, video_span, 2) for t in (k, v))
+        out = self._video(video, sinks, scale, Mask.of(mask, video_span))
         if out.shape[2] == q.shape[2]:
             return out
         others = torch.cat([q[:, :, : queries.start], q[:, :, queries.stop :]], dim=2)
@@ -129,7 +129,7 @@ def planned(engine: Engine, task: Task, device: torch.device, dtype: torch.dtype
 
 def forget_plans() -> None:
     """Frees what was planned for patterns, 50 to 200 MiB for a large video; what runs next is planned anew."""
-    for kept in (planned, tiles.layout, on, order):
+    for kept in (planned, gather_tiles.layout, on, order):
         kept.cache_clear()
 
 
@@ -138,15 +138,15 @@ def names() -> tuple[str, ...]:
     return tuple(engine.name for engine in TABLE)
 
 
-def prepare(pattern, place: Place, call: Call, **how) -> Runner | str:
+def prepare(pattern, video_span: VideoSpan, geometry: Geometry, **how) -> Runner | str:
     """The first of `runners`, or why there is none."""
-    found = runners(pattern, place, call, **how)
+    found = runners(pattern, video_span, geometry, **how)
     return found if isinstance(found, str) else found[0]
 
 
 def runners(
-    pattern, place: Place, call: Call, *, block: int = 0, engine: str = AUTO, order: str = RASTER, tile: Grid = CUBE,
-    compile_on_cpu: bool = False,
+    pattern, video_span: VideoSpan, geometry: Geometry, *, block: int = 0, engine: str = AUTO, order: str = RASTER,
+    tile: Grid = CUBE, compile_on_cpu: bool = False,
 ) -> tuple[Runner, ...] | str:  # fmt: skip
     """The Runners for `pattern` in calls like `call`, one for each engine that accepts, best first, or why none does.
 
@@ -154,56 +154,56 @@ def runners(
     how the video's tokens stand in the call, where they have been moved; see grid.order. compile_on_cpu: lets
     FlexAttention compile for the CPU.
     """
-    reason = refuses(pattern, place, call, block)
+    reason = refuses(pattern, video_span, geometry, block)
     if reason:
         return reason
     accepted = []
     for weight, part in parts(pattern, block):
-        task = Task(part, place, order, tile, compile_on_cpu)
-        found = candidates(task, call, engine)
+        task = Task(part, video_span, order, tile, compile_on_cpu)
+        found = candidates(task, geometry, engine)
         if isinstance(found, str):
             return found
         accepted.append((weight, task, found))
     # A part that an engine refuses runs on the best of its own.
     wanted = dict.fromkeys(row for _, _, found in accepted for row in found)
     made = (tuple((w, task, row if row in found else found[0]) for w, task, found in accepted) for row in wanted)
-    return tuple(dict.fromkeys(Runner(place, some) for some in made))
+    return tuple(dict.fromkeys(Runner(video_span, some) for some in made))
 
 
-def candidates(task: Task, call: Call, engine: str = AUTO) -> tuple[Engine, ...] | str:
+def candidates(task: Task, geometry: Geometry, engine: str = AUTO) -> tuple[Engine, ...] | str:
     """The engines that accept a task, best first, or why none does."""
-    asked = [row for row in TABLE if engine == row.name or (engine == AUTO and open_to_auto(row, call))]
+    asked = [row for row in TABLE if engine == row.name or (engine == AUTO and open_to_auto(row, geometry))]
     if not asked:
         return f"engine: {engine!r} is not known. Known: {', '.join(names())}"
-    reasons = {row: row.fits(task, call) or answer(row.refuses, task, call) for row in asked}
+    reasons = {row: row.fits(task, geometry) or answer(row.refuses, task, geometry) for row in asked}
     accepted = tuple(row for row, reason in reasons.items() if reason is None)
     return accepted or "; ".join(f"{row.name}: {reason}" for row, reason in reasons.items())
 
 
-def open_to_auto(row: Engine, call: Call) -> bool:
-    return row.auto or registry.seen_right(row.name, call, by_lists=True)
+def open_to_auto(row: Engine, geometry: Geometry) -> bool:
+    return row.auto or registry.seen_right(row.name, geometry, by_lists=True)
 
 
-def refuses(pattern, place: Place, call: Call, block: int = 0) -> str | None:
+def refuses(pattern, video_span: VideoSpan, geometry: Geometry, block: int = 0) -> str | None:
     """Why no engine runs the pattern in such a call, or None."""
-    first, last = place.part or (0, place.length)
-    if place.side != BOTH or (place.part is None and call.q_len != call.kv_len):
+    first, last = video_span.part or (0, video_span.length)
+    if video_span.side != BOTH or (video_span.part is None and geometry.q_len != geometry.kv_len):
         return "patterns are for self-attention"
-    if (call.q_len, call.kv_len) != (last - first, place.length):
-        return f"{call.q_len} tokens, the place has {last - first}"
-    if place.queries.start == place.queries.stop:
+    if (geometry.q_len, geometry.kv_len) != (last - first, video_span.length):
+        return f"{geometry.q_len} tokens, the place has {last - first}"
+    if video_span.queries.start == video_span.queries.stop:
         return "no query is the video's"
-    if call.mask == "dense" and getattr(pattern, "tail", False):
+    if geometry.mask == "dense" and getattr(pattern, "tail", False):
         return "dense mask: a block's mean stands for its tokens to all queries alike"
-    if call.grad:
+    if geometry.grad:
         return "no gradient"
-    if 0 in (call.batch, call.heads, call.head_dim):
+    if 0 in (geometry.batch, geometry.heads, geometry.head_dim):
         return "empty tensors"
     groups = len(getattr(pattern, "by_heads", ()))
-    if groups and call.heads % groups:
-        return f"{call.heads} heads, the pattern is for {groups} groups of equal numbers of them"
-    if all(dense(part, place.grid) for _, part in parts(pattern, block)):
-        return f"{pattern.name} attention of {' x '.join(map(str, place.grid))} tokens is dense"
+    if groups and geometry.heads % groups:
+        return f"{geometry.heads} heads, the pattern is for {groups} groups of equal numbers of them"
+    if all(dense(part, video_span.grid) for _, part in parts(pattern, block)):
+        return f"{pattern.name} attention of {' x '.join(map(str, video_span.grid))} tokens is dense"
     return None
 
 

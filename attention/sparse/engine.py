@@ -8,9 +8,9 @@ from math import prod
 
 import torch
 
-from ..call import Call
-from ..grid import CUBE, RASTER, order
-from ..tokens import Grid, Place
+from ..core.geometry import Geometry
+from ..core.grid import CUBE, RASTER, order
+from ..core.tokens import Grid, VideoSpan
 
 # Gathered keys, values and queries held at once: for a CPU's thread, whose cache they should fit, and for a GPU.
 THREAD_BYTES = 4 << 20
@@ -25,14 +25,14 @@ class Task:
     """
 
     pattern: object
-    place: Place
+    video_span: VideoSpan
     order: str = RASTER
     tile: Grid = CUBE
     compile_on_cpu: bool = False
 
     @property
     def grid(self) -> Grid:
-        return self.place.grid
+        return self.video_span.grid
 
     @property
     def tokens(self) -> int:
@@ -41,11 +41,11 @@ class Task:
     @property
     def whole(self) -> bool:
         """Whether all of the video's tokens are queries."""
-        return self.place.cut == (0, self.tokens)
+        return self.video_span.cut == (0, self.tokens)
 
     @property
     def sinks(self) -> int:
-        return sum(span.length for span in (*self.place.before, *self.place.after))
+        return sum(span.length for span in (*self.video_span.before, *self.video_span.after))
 
     def positions(self, raster: torch.Tensor) -> torch.Tensor:
         """Where in the call's order raster indices stand, counted from the first video token."""
@@ -61,7 +61,7 @@ class Engine:
     run(video, sinks, scale, plan): video is (q, k, v), each (B, H, N, D), and sinks is (k, v), each (B, H, S, D), S
     may be 0; returns (B, H, N, D). Changes none of its inputs.
     masks: run takes one more argument, mask: the host's, a Mask, where there is one. cuts: runs calls whose queries
-    are a part of the video's, as task.place.cut says; q is then (B, H, M, D). exact: no coarser than its tensors.
+    are a part of the video's, as task.video_span.cut says; q is then (B, H, M, D). exact: no coarser than its tensors.
     auto: whether `auto` may take it before Video Attention Benchmark has seen it right. chooses: it chooses blocks from
     q and k, and run has one more argument, hold: hold(make) gives make(), or what it gave in an earlier step; see
     held.py. grouped: run takes keys and values of fewer heads than q, each head's for as many of q in a row.
@@ -69,7 +69,7 @@ class Engine:
 
     name: str
     summary: str
-    refuses: Callable[[Task, Call], str | None]
+    refuses: Callable[[Task, Geometry], str | None]
     plan: Callable[[Task, torch.device, torch.dtype], object] = field(repr=False)
     run: Callable[..., torch.Tensor] = field(repr=False)
     auto: bool = True
@@ -79,13 +79,13 @@ class Engine:
     cuts: bool = False
     exact: bool = True
 
-    def fits(self, task: Task, call: Call) -> str | None:
+    def fits(self, task: Task, geometry: Geometry) -> str | None:
         """Why the engine runs no such call whatever the pattern, or None."""
-        if call.mask != "none" and not self.masks:
-            return f"{call.mask} mask"
+        if geometry.mask != "none" and not self.masks:
+            return f"{geometry.mask} mask"
         if not task.whole and not self.cuts:
             return "a part of the video's queries"
-        if not self.exact and (call.high_precision or not call.low_precision):
+        if not self.exact and (geometry.high_precision or not geometry.low_precision):
             return "the model asks for exact attention here"
         return None
 
@@ -101,12 +101,12 @@ class Mask:
     sinks: torch.Tensor
 
     @classmethod
-    def of(cls, mask: torch.Tensor | None, place: Place) -> Mask | None:
+    def of(cls, mask: torch.Tensor | None, video_span: VideoSpan) -> Mask | None:
         """The part of (1|B, 1|H, 1|Lq, Lk) that is about the video's queries."""
         if mask is None:
             return None
-        mask = mask if mask.shape[2] == 1 else mask[:, :, place.queries]
-        return cls(mask[..., place.start : place.stop], outside(mask, place, -1))
+        mask = mask if mask.shape[2] == 1 else mask[:, :, video_span.queries]
+        return cls(mask[..., video_span.start : video_span.stop], outside(mask, video_span, -1))
 
     @property
     def rows(self) -> int:
@@ -127,10 +127,10 @@ class Mask:
         return torch.cat([added(video, dtype), added(sinks, dtype)], dim=-1)
 
 
-def outside(x: torch.Tensor, place: Place, axis: int) -> torch.Tensor:
+def outside(x: torch.Tensor, video_span: VideoSpan, axis: int) -> torch.Tensor:
     """Without the video's tokens along an axis of the whole sequence."""
-    rest = x.shape[axis] - place.stop
-    return torch.cat([x.narrow(axis, 0, place.start), x.narrow(axis, place.stop, rest)], dim=axis)
+    rest = x.shape[axis] - video_span.stop
+    return torch.cat([x.narrow(axis, 0, video_span.start), x.narrow(axis, video_span.stop, rest)], dim=axis)
 
 
 def added(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

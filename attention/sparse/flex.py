@@ -11,10 +11,10 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 
-from ..backend import FLOATS
-from ..failures import brief
-from ..grid import TILE, order
-from ..patience import ask
+from ..backends.spec import FLOATS
+from ..core.failures import brief
+from ..core.grid import TILE, order
+from ..core.interruption import ask
 from ..patterns import on
 from .engine import Engine, Task
 

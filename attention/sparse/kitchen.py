@@ -13,9 +13,9 @@ from math import ceil
 import torch
 import torch.nn.functional as F
 
-from ..backend import HALVES, nvidia_alone
-from ..failures import brief
-from ..grid import RASTER
+from ..backends.spec import HALVES, nvidia_alone
+from ..core.failures import brief
+from ..core.grid import RASTER
 from ..patterns.adaptive import AdaptiveBlocks
 from ..patterns.blocks import TopBlocks, arrange
 from ..patterns.neighbourhood import Neighbourhood

@@ -8,32 +8,32 @@ from math import inf
 
 import torch
 
-from ..call import Call
-from ..failures import forget
-from ..kept import Kept
+from ..core.failures import forget
+from ..core.geometry import Geometry
+from ..core.input_copies import Kept
+from ..core.tokens import VideoSpan
 from ..patterns import Neighbourhood, TopBlocks
-from ..tokens import Place
 from . import Runner, runners
 
 # Tiles that are seen whole, in part and not at all; and blocks chosen by their means, the others counting by theirs.
 PATTERNS = (Neighbourhood(), TopBlocks(25, tail=True))
 
 
-def worst_error(name: str, place: Place, call: Call, run: Callable, tensors) -> float | None:
+def worst_error(name: str, video_span: VideoSpan, geometry: Geometry, run: Callable, tensors) -> float | None:
     """Largest relative L2 error of engine `name` over PATTERNS in any entry of the batch, all queries of all heads.
 
     run(kernel): calls a kernel of (q, k, v, mask, scale) on `tensors`, q: (B, H, L, D), k, v: (B, Hkv, L, D). Infinity
     where it raises, gives NaN or writes into its inputs; None where one of PATTERNS cannot run in such a call.
     Costs an exact run of each pattern in float32, a key head at a time: no more memory than that head's.
     """
-    wide = replace(call, batch=1, heads=call.heads // call.kv_heads, kv_heads=1, dtype=torch.float32)
+    wide = replace(geometry, batch=1, heads=geometry.heads // geometry.kv_heads, kv_heads=1, dtype=torch.float32)
     errors = []
     for pattern in PATTERNS:
-        ours = runners(pattern, place, call, engine=name, order=place.order)
-        exact = runners(pattern, place, wide, order=place.order)
+        ours = runners(pattern, video_span, geometry, engine=name, order=video_span.order)
+        exact = runners(pattern, video_span, wide, order=video_span.order)
         if isinstance(ours, str) or isinstance(exact, str):
             return None
-        errors.append(_error(ours[0], exact[0], run, tensors, call.scale))
+        errors.append(_error(ours[0], exact[0], run, tensors, geometry.scale))
     return max(errors)
 
 

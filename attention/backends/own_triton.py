@@ -1,0 +1,71 @@
+"""This pack's own Triton kernel, attention/triton: INT8 scores, or 16-bit ones; key masks, ragged ends, GQA.
+
+Not measured on a GPU yet: `auto` takes it where Video Attention Benchmark has seen it right; benchmarks/kernel.py
+measures it.
+"""
+
+from functools import partial
+
+from ..core.failures import brief
+from .spec import HALVES, MAX_BLOCKS, POSITIVE, Backend, Limits, Unavailable
+
+# What torch 2.7.1 brings. Triton 3.3.0 does not compile for an RTX 50, and 3.2 ends the whole process there
+# ("computeCapability not supported").
+OLDEST_TRITON = (3, 3, 1)
+
+
+def load(**how):
+    from .triton.device import compiled
+    from .triton.launch import attention, triton_version
+
+    try:
+        import triton
+
+        too_old = triton_version() < OLDEST_TRITON
+        if not too_old:
+            compiled()
+    except Exception as error:  # a broken Triton raises anything from ImportError to OSError
+        raise Unavailable(
+            f"Triton cannot be imported ({brief(error)}); `pip install triton`, on Windows triton-windows"
+        ) from error
+    if too_old:
+        raise Unavailable(
+            f"Triton {triton.__version__} is too old; 3.3.1 or newer is needed, since older ones fail on Blackwell: "
+            "torch 2.7.1 or newer brings it, on Windows `pip install -U triton-windows`"
+        )
+    return partial(attention, **how)
+
+
+def _row(name: str, summary: str, promise: float, since: tuple[int, int] = (8, 0), **how) -> Backend:
+    limits = Limits(
+        devices=("cuda",),
+        dtypes=HALVES,
+        head_dims=range(8, 129),
+        head_dim_multiple=8,
+        masks=("none", "key"),
+        scale=POSITIVE,
+        min_capability=since,
+        max_batch=MAX_BLOCKS,
+        exact=not how["quantised"],
+        grad=False,
+        useful_from=1024,
+    )
+    summary = f"{summary} `auto` takes it once Video Attention Benchmark has seen it right."
+    return Backend(name, summary, limits, partial(load, **how), auto=False, promise=promise)
+
+
+INT8 = _row(
+    "video attention int8",
+    "This pack's own Triton kernel: INT8 scores, key masks.",
+    promise=0.02,
+    quantised=True,
+)
+HALF = _row("video attention 16 bit", "The same kernel with 16-bit scores: exact.", promise=2e-3, quantised=False)
+FLOAT8 = _row(
+    "video attention float8",
+    "The same kernel with INT8 scores and values in float8: coarser.",
+    promise=0.04,
+    since=(8, 9),
+    quantised=True,
+    float8=True,
+)

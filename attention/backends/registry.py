@@ -1,0 +1,142 @@
+"""Names, loads and picks backends: the only dispatch."""
+
+from __future__ import annotations
+
+import torch
+
+from ..core.failures import brief
+from ..core.geometry import Geometry, describe
+from ..core.layout import to_mask
+from . import TABLE
+from .spec import Backend, Kernel, Unavailable
+
+AUTO = "auto"
+HOST = "host default"
+UNSEEN = "Video Attention Benchmark has not seen it right here since ComfyUI started"
+
+_BY_NAME = {backend.name: backend for backend in TABLE}
+_LOADED: dict[str, Kernel | str] = {}
+# Compiled kernel, see _compiled -> whether it was right whenever Video Attention Benchmark tried it.
+_SEEN: dict[tuple, bool] = {}
+
+
+def names() -> tuple[str, ...]:
+    """Every known backend, best first, installed or not."""
+    return tuple(_BY_NAME)
+
+
+def get(name: str) -> Backend:
+    """The row called `name`; ValueError with the known names otherwise."""
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        raise ValueError(f"backend: {name!r} is not known. Known: {', '.join(names())}.") from None
+
+
+def load(name: str) -> Kernel:
+    """The kernel behind `name`, loaded once per process; Unavailable with what is missing otherwise."""
+    if name not in _LOADED:
+        try:
+            _LOADED[name] = get(name).load()
+        except Unavailable as missing:
+            _LOADED[name] = str(missing)
+        except Exception as broken:  # whatever a package raises when it is touched: a refusal, never more
+            _LOADED[name] = f"{name} cannot be loaded ({brief(broken)})"
+    kernel = _LOADED[name]
+    if isinstance(kernel, str):
+        raise Unavailable(kernel)
+    return kernel
+
+
+def why_not(name: str, geometry: Geometry | None = None) -> str | None:
+    """Why `name` cannot run `call` here (without a call: cannot run at all), or None."""
+    backend = get(name)
+    try:
+        load(name)
+    except Unavailable as missing:
+        return str(missing)
+    return backend.refuses(geometry) if geometry else None
+
+
+def pick(geometry: Geometry) -> tuple[str | None, dict[str, str]]:
+    """The best backend for `call` and, for each better one passed over, why."""
+    accepted, reasons = candidates(geometry)
+    if not accepted:
+        return None, reasons
+    order = [backend.name for backend in TABLE]
+    first = order.index(accepted[0])
+    return accepted[0], {name: reason for name, reason in reasons.items() if order.index(name) < first}
+
+
+def candidates(geometry: Geometry) -> tuple[list[str], dict[str, str]]:
+    """Every backend that `auto` may take for `call`, best first, and the reasons of the others."""
+    accepted, reasons = [], {}
+    for backend in TABLE:
+        if not (backend.auto or backend.promise):
+            continue
+        reason = why_not(backend.name, geometry)
+        if reason and not backend.auto:
+            continue  # nobody misses what `auto` does not take by itself
+        if reason is None and geometry.kv_len < backend.limits.useful_from:
+            reason = f"{geometry.kv_len} keys are too few to gain, from {backend.limits.useful_from} on"
+        if reason is None and not (backend.auto or seen_right(backend.name, geometry)):
+            reason = UNSEEN
+        if reason is None:
+            accepted.append(backend.name)
+        else:
+            reasons[backend.name] = reason
+    return accepted, reasons
+
+
+def note(name: str, geometry: Geometry, right: bool, by_lists: bool = False) -> None:
+    """Keeps whether a kernel that `auto` waits for was right on real tensors; once wrong it stays so in this process.
+
+    by_lists: as the engine for patterns of that name.
+    """
+    key = _compiled(name, geometry, by_lists)
+    _SEEN[key] = right and _SEEN.get(key, True)
+
+
+def seen_right(name: str, geometry: Geometry | None = None, by_lists: bool = False) -> bool:
+    """Whether the kernel that runs calls like `call` has been right on this kind of GPU; without a call: any has.
+
+    by_lists: and as the engine for patterns, too.
+    """
+    if geometry is None:
+        return any(right and key[0] == name for key, right in _SEEN.items())
+    return all(_SEEN.get(_compiled(name, geometry, way), False) for way in {False, by_lists})
+
+
+def _compiled(name: str, geometry: Geometry, by_lists: bool) -> tuple:
+    """One compiled kernel: another head size is other code, which may fail where this one is right."""
+    return (
+        name,
+        by_lists,
+        geometry.device,
+        geometry.capability,
+        geometry.amd,
+        geometry.dtype,
+        geometry.head_dim,
+        geometry.mask,
+    )
+
+
+def load_all() -> None:
+    """Loads what can be loaded, so that no import happens in a forward."""
+    for name in names():
+        why_not(name)
+
+
+def attend(q, k, v, mask=None, scale: float | None = None, backend: str = AUTO) -> torch.Tensor:
+    """Attention by name, outside of any model.
+
+    q: (B, H, Lq, D); k, v: (B, Hkv, Lk, D); mask: broadcasts to (B, H, Lq, Lk) or None; returns (B, H, Lq, D).
+    Raises RuntimeError with the backend and the reason when it cannot run this call.
+    """
+    mask = to_mask(mask, q.dtype)
+    call = describe(q, k, v, mask, scale=scale)
+    name, reason = pick(call)[0] if backend == AUTO else backend, None
+    reason = "no backend accepts it" if name is None else why_not(name, call)
+    if reason:
+        raise RuntimeError(f"{backend} cannot run attention of {call.shape_text}: {reason}.")
+    return load(name)(q, k, v, mask=mask, scale=scale)

@@ -1,0 +1,86 @@
+"""The geometry of one attention call. Backends judge this, never the tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .gpu import amd_of, capability_of
+
+MASKS = ("none", "key", "dense")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Everything a backend may ask about one call of softmax(scale * Q K^T + mask) V.
+
+    q: (batch, heads, q_len, head_dim); k, v: (batch, kv_heads, kv_len, head_dim).
+
+    mask: "none", "key" (the same keys are hidden from every query) or "dense".
+    scale: None means head_dim ** -0.5.
+    low_precision: False when the caller forbids quantised or approximate kernels.
+    high_precision: True when the caller asks for wider arithmetic than its tensors'; `dtype` is then the wider one.
+    capability: CUDA compute capability as (major, minor), None elsewhere.
+    grad: True when a gradient will be asked for (training nodes).
+    amd: the architecture of an AMD GPU, as gfx1100; None elsewhere.
+    """
+
+    batch: int
+    heads: int
+    kv_heads: int
+    q_len: int
+    kv_len: int
+    head_dim: int
+    dtype: torch.dtype
+    device: str
+    mask: str = "none"
+    mask_is_bool: bool = False
+    scale: float | None = None
+    low_precision: bool = True
+    high_precision: bool = False
+    capability: tuple[int, int] | None = None
+    grad: bool = False
+    amd: str | None = None
+
+    @property
+    def shape_text(self) -> str:
+        """`2x32 heads, 6144x6144 tokens, head size 128, bfloat16`."""
+        kv = "" if self.kv_heads == self.heads else f" ({self.kv_heads} key heads)"
+        return (
+            f"{self.batch}x{self.heads} heads{kv}, {self.q_len}x{self.kv_len} tokens, "
+            f"head size {self.head_dim}, {str(self.dtype).removeprefix('torch.')}"
+        )
+
+
+def mask_kind(mask: torch.Tensor | None) -> str:
+    """One of MASKS for a mask of shape (1|B, 1|H, 1|Lq, Lk)."""
+    if mask is None:
+        return "none"
+    return "key" if mask.shape[-2] == 1 else "dense"
+
+
+def describe(q, k, v, mask=None, *, scale=None, low_precision=True, precision: torch.dtype | None = None) -> Geometry:
+    """The Geometry of q: (B, H, Lq, D), k: (B, Hkv, Lk, D), v: (B, Hkv, Lk, D), mask: (1|B, 1|H, 1|Lq, Lk) or None.
+
+    precision: the dtype that the caller wants the arithmetic in, where it is not the tensors' own.
+    """
+    batch, heads, q_len, head_dim = q.shape
+    return Geometry(
+        batch=batch,
+        heads=heads,
+        kv_heads=k.shape[1],
+        q_len=q_len,
+        kv_len=k.shape[2],
+        head_dim=head_dim,
+        dtype=precision or q.dtype,
+        device=q.device.type,
+        mask=mask_kind(mask),
+        mask_is_bool=mask is not None and mask.dtype == torch.bool,
+        scale=scale,
+        low_precision=low_precision,
+        high_precision=precision is not None and precision != q.dtype,
+        capability=capability_of(q.device) if q.device.type == "cuda" else None,
+        amd=amd_of(q.device),
+        grad=torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad),
+    )

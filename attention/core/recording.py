@@ -1,0 +1,36 @@
+"""Allocations past the host's record.
+
+Newer hosts record what a model's blocks allocate in one step and replay it in others ("Comfy Compiler", ComfyUI 0.34).
+What outlives its block, or comes in some steps only, must be allocated while the decision is paused: else it breaks the
+record, or lies in memory that the host gives away. nodes/ hands over how to pause; without a host there is no record.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+_pause: Callable[[], AbstractContextManager] = nullcontext
+_here = threading.local()
+
+
+def pause_by(pause: Callable[[], AbstractContextManager]) -> None:
+    """Takes the host's context manager that pauses its record."""
+    global _pause
+    _pause = pause
+
+
+@contextmanager
+def paused():
+    """A context for allocations that are kept or that do not come in every step."""
+    # Once for each thread: the end of an inner pause would end the outer one.
+    if getattr(_here, "paused", False):
+        yield
+        return
+    _here.paused = True
+    try:
+        with _pause():
+            yield
+    finally:
+        _here.paused = False

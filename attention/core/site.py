@@ -1,0 +1,100 @@
+"""Where an attention call comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .identity import Itself
+
+# Key of an AttentionSite in the host's transformer_options. Dots keep it apart from names that models take as keyword
+# arguments.
+SITE = "vattn.site"
+# Key of a Caller there.
+CALLER = "vattn.caller"
+
+# What a call attends from and to. SELF: the whole video (in joint models with the text in the same sequence);
+# SPATIAL, TEMPORAL: inside each frame, along each place's frames; CROSS, IMAGE: video to text, to image tokens;
+# AUDIO_*: as the name says, queries first: AUDIO_VIDEO is audio attending to video; TEXT: a refiner of the prompt;
+# POSE_*: a driving video's own branch, beside the generation's, to itself and to its prompt.
+SELF, SPATIAL, TEMPORAL = "self", "spatial", "temporal"
+CROSS, IMAGE = "cross", "image"
+AUDIO_SELF, AUDIO_CROSS, AUDIO_VIDEO, VIDEO_AUDIO = "audio self", "audio cross", "audio to video", "video to audio"
+TEXT = "text"
+POSE_SELF, POSE_CROSS = "pose self", "pose cross"
+ROLES = (
+    SELF, SPATIAL, TEMPORAL, CROSS, IMAGE, VIDEO_AUDIO, AUDIO_SELF, AUDIO_CROSS, AUDIO_VIDEO, TEXT, POSE_SELF,
+    POSE_CROSS,
+)  # fmt: skip
+# A rule for the left side covers the right: users think of two kinds first.
+COVERS = {SELF: (SELF, SPATIAL, TEMPORAL), CROSS: (CROSS, IMAGE)}
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionSite(Itself):
+    """One attention module of a model. Compared by identity: a site is made once, when the model loads.
+
+    family: "Wan", or "" when the model is not one we know.
+    role: one of ROLES. Without a known family it is guessed from the lengths (equal lengths: self); "" until then.
+    block: index of the transformer block, None when unknown.
+    own: the host's holder of the function that the model's file names for this module: `own.function`, None where it
+    names none that runs here. None where the host has no such holder.
+    roles: of a block's calls that no module announces, what they may be, the likeliest first; else empty.
+    heads: of the module, 0 when unknown.
+    """
+
+    family: str
+    role: str
+    block: int | None = None
+    own: object | None = None
+    roles: tuple[str, ...] = ()
+    heads: int = 0
+
+
+class SiteTag(Itself):
+    """What a module that makes attention calls carries: its site, and which positional argument its options are.
+
+    number: the site's place among the model's, as a tensor: torch.compile would make a graph for each number. watch:
+    of the model, see watch.py. routed, heard: how many calls had come to us, and how many modules had been announced,
+    when the module's began. after: of the calls that the block makes next, should no module announce them. inside: of
+    the modules of a block.
+    """
+
+    def __init__(self, site: AttentionSite, position: int | None, number, watch=None):
+        self.site, self.position, self.number, self.watch = site, position, number, watch
+        self.routed = self.heard = 0
+        self.after: SiteTag | None = None
+        self.inside: tuple[SiteTag, ...] = ()
+
+
+class Caller(Itself):
+    """Which SiteTag is calling, for code that torch.compile traced. One for each model evaluation, so for one thread.
+
+    A traced hook may not copy the options to add a site: the graph would look each of today's keys up, KeyError once
+    one is gone. live: whether an evaluation is on; a cleared model keeps a Caller for the graphs that look it up.
+    fresh: whether it was made for one evaluation alone. routed: attention calls that came to a router of ours. heard:
+    modules that were announced. above: the Decision of a call that such a router has just passed on to another pack's
+    override, which may ask a router below it.
+    """
+
+    def __init__(self, live: bool = False, fresh: bool = False):
+        self.live, self.fresh = live, fresh
+        self.tag: SiteTag | None = None
+        self.routed = self.heard = 0
+        self.above = None
+
+
+def site_of(options) -> AttentionSite | None:
+    """The AttentionSite that was announced for a call with these options, None when nobody did."""
+    site = options.get(SITE)
+    if site is None and (caller := options.get(CALLER)) is not None and caller.tag is not None:
+        site = caller.tag.site
+    return site
+
+
+# Shape is all there is to go by when a family publishes nothing.
+GUESSED = {SELF: AttentionSite("", SELF), CROSS: AttentionSite("", CROSS)}
+
+
+def guess(q_len: int, kv_len: int) -> AttentionSite:
+    """The site of a call whose role nobody announced: self-attention when both lengths agree."""
+    return GUESSED[SELF if q_len == kv_len else CROSS]

@@ -1,0 +1,176 @@
+"""Where the tokens of one model call sit: the video's own grid, and what comes before and after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import prod
+
+from .site import AUDIO_SELF, AUDIO_VIDEO, CROSS, IMAGE, POSE_SELF, SELF, SPATIAL, TEMPORAL, TEXT, VIDEO_AUDIO
+
+Grid = tuple[int, int, int]
+
+BOTH, QUERIES, KEYS = "both", "queries", "keys"
+# On which side of a call the video's tokens are.
+SIDES = dict.fromkeys((SELF, SPATIAL, TEMPORAL), BOTH)
+SIDES |= dict.fromkeys((CROSS, IMAGE, VIDEO_AUDIO), QUERIES) | {AUDIO_VIDEO: KEYS}
+# Roles of calls with as many queries as keys.
+SAME = (SELF, SPATIAL, TEMPORAL, AUDIO_SELF, POSE_SELF, TEXT)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens that are not video. kind: "text", "reference", "guide", "audio" ...; length None: all that remain."""
+
+    kind: str
+    length: int | None = None
+
+
+@dataclass(frozen=True)
+class VideoSpan:
+    """The video's tokens in one call: `grid` in raster order from token `start` on the `side` that has them.
+
+    side: BOTH for self-attention, where queries and keys are the same tokens; QUERIES or KEYS for cross-attention.
+    before, after: the spans around them, every length known. order: in which they stand where they have been moved,
+    boxes of grid.CUBE; see grid.order. part: the tokens of the sequence that are queries, from .. to, where a
+    self-attention is done in several calls; None: all of them.
+    """
+
+    grid: Grid
+    start: int
+    side: str
+    before: tuple[Span, ...] = ()
+    after: tuple[Span, ...] = ()
+    order: str = "raster"
+    part: tuple[int, int] | None = None
+
+    @property
+    def stop(self) -> int:
+        """One past the last video token."""
+        return self.start + prod(self.grid)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the whole sequence."""
+        return self.stop + sum(span.length for span in self.after)
+
+    @property
+    def queries(self) -> slice:
+        """Where the video's tokens are among the call's queries; empty where none is."""
+        first, last = self.part or (0, self.length)
+        return slice(max(self.start, first) - first, max(self.start, first, min(self.stop, last)) - first)
+
+    @property
+    def cut(self) -> tuple[int, int]:
+        """Which of the video's tokens are queries: from .. to, counted from the first of them."""
+        first = (self.part or (0, 0))[0] - self.start
+        return first + self.queries.start, first + self.queries.stop
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The token sequence of one model call.
+
+    grid: (T, Y, X) of the video's tokens in raster order; None when it cannot be known: `unknown` says why.
+    prefix, suffix: what stands before and after the video in the same sequence. At most one length is None.
+    levels: the grids of a U-Net's coarser levels.
+    keys: (role, number of keys) for calls that one module makes with several kinds of keys.
+    branch: (role, role there, number of queries): the same modules run another sequence too, told by its length.
+    order: as of VideoSpan.
+    """
+
+    grid: Grid | None
+    prefix: tuple[Span, ...] = ()
+    suffix: tuple[Span, ...] = ()
+    unknown: str | None = None
+    levels: tuple[Grid, ...] = ()
+    keys: tuple[tuple[str, int], ...] = ()
+    branch: tuple[tuple[str, str, int], ...] = ()
+    order: str = "raster"
+
+    def role(self, role: str, q_len: int, kv_len: int) -> str:
+        """`role` as announced, or the one that the numbers of queries and keys tell."""
+        for announced, there, length in self.branch:
+            if role == announced and q_len == length and (role != SELF or kv_len == length):
+                return there
+        return next((r for r, length in self.keys if role == CROSS and length == kv_len), role)
+
+    def likely(self, roles: tuple[str, ...], q_len: int, kv_len: int) -> str:
+        """Which of these roles a call of these lengths has, the first that fits; by equal lengths where none does."""
+        fitting = next((role for role in roles if self._fits(role, q_len, kv_len)), None)
+        same = q_len == kv_len
+        return fitting or next((r for r in roles if (r in SAME) == same), SELF if same else CROSS)
+
+    def _fits(self, role: str, q_len: int, kv_len: int) -> bool:
+        if self.grid is None:
+            return False
+        if role in (SPATIAL, TEMPORAL):
+            return q_len == kv_len and isinstance(self.video_span(role, q_len, kv_len), VideoSpan)
+        queries, keys = (isinstance(self._place_in(length, BOTH), VideoSpan) for length in (q_len, kv_len))
+        side = SIDES.get(role)
+        if side == BOTH:  # in parts too: some of the queries, all of the keys
+            return keys and q_len <= kv_len
+        if side == QUERIES:
+            return queries and not keys
+        if side == KEYS:
+            return keys and not queries
+        return not queries and not keys and (role in SAME) == (q_len == kv_len)
+
+    def video_span(self, role: str, q_len: int, kv_len: int, begin: int | None = None) -> VideoSpan | str:
+        """Where the video is in a call of that role and those lengths, or why that cannot be told.
+
+        begin: which token of a self-attention's sequence the first query is, where its queries are a part of it and
+        that is known.
+        """
+        side = SIDES.get(role)
+        if side is None:
+            return "no video tokens"
+        if self.grid is None:
+            return self.unknown or "no grid"
+        if side == BOTH and q_len != kv_len:
+            return self._place_part(role, q_len, kv_len, begin)
+        length = kv_len if side == KEYS else q_len
+        if role in (SPATIAL, TEMPORAL) or self.levels:
+            return self._place_folded(role, length, side)
+        return self._place_in(length, side)
+
+    def _place_in(self, length: int, side: str) -> VideoSpan | str:
+        spans = (*self.prefix, *self.suffix)
+        rest = length - prod(self.grid) - sum(span.length or 0 for span in spans)
+        open_ended = any(span.length is None for span in spans)
+        if rest < 0 or (rest and not open_ended):
+            t, y, x = self.grid
+            return f"{length} tokens do not fit the grid {t} x {y} x {x}"
+        before = tuple(Span(s.kind, rest if s.length is None else s.length) for s in self.prefix)
+        after = tuple(Span(s.kind, rest if s.length is None else s.length) for s in self.suffix)
+        return VideoSpan(self.grid, sum(span.length for span in before), side, before, after, self.order)
+
+    def _place_part(self, role: str, q_len: int, kv_len: int, begin: int | None) -> VideoSpan | str:
+        """Some of the queries and all keys: the place among all, if it can be told which queries these are."""
+        what = f"self-attention in parts ({q_len} x {kv_len} tokens)"
+        whole = self.video_span(role, kv_len, kv_len)
+        # Beside a branch the other parts see keys of that too: all of them stay as they are.
+        if isinstance(whole, str) or q_len > kv_len or self.branch:
+            return what
+        if begin is None:
+            # Keys of something else may stand for a span of any length.
+            if any(span.length is None for span in (*self.prefix, *self.suffix)):
+                return what
+            ends = list(accumulate((span.length for span in whole.before), initial=0))
+            ends += accumulate((span.length for span in whole.after), initial=whole.stop)
+            found = {a for a in ends for b in ends if b - a == q_len}
+            if len(found) != 1:
+                return f"{what}, which of {len(found)} is not known" if found else what
+            (begin,) = found
+        return replace(whole, part=(begin, begin + q_len)) if begin + q_len <= kv_len else what
+
+    def _place_folded(self, role: str, length: int, side: str) -> VideoSpan | str:
+        """Other axes are folded into the batch: one frame, or one place over time, is the whole sequence."""
+        grids = (self.grid, *self.levels)
+        spatial = [(1, y, x) for _, y, x in grids if y * x == length and role != TEMPORAL]
+        temporal = [(t, 1, 1) for t, _, _ in grids[:1] if t == length and role != SPATIAL]
+        if spatial and temporal:
+            return f"{length} tokens may be a frame or a place over time"
+        if spatial or temporal:
+            return VideoSpan((spatial or temporal)[0], 0, side)
+        return f"{length} tokens fit no level of the grid {' x '.join(map(str, self.grid))}"

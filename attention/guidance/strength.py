@@ -1,0 +1,81 @@
+"""How strongly tokens attend: temperature, and emphasis of attention between frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from ..core.layout import expand_kv, to_heads
+from ..core.precision import finite_, wide
+from ..core.tokens import BOTH, VideoSpan
+
+# What is held at once of q, k and the scores, (places x heads x T x (2 D + T)), in numbers.
+SCRATCH = 1 << 24
+
+
+@dataclass(frozen=True)
+class Strength:
+    """temperature: scores are divided by it: below 1 attention is sharper, above 1 flatter, 1 changes nothing.
+
+    cross_frame: Enhance-A-Video's weight (https://arxiv.org/abs/2502.07508): the output of self-attention is multiplied
+    by max(1, CFI * (T + cross_frame)), where CFI is the mean attention that a place pays to itself in other frames and
+    T the number of latent frames. 0 is off. Changes only the video's own tokens, where all of them are in the call.
+    """
+
+    temperature: float = 1.0
+    cross_frame: float = 0.0
+
+    def sharpen(self, q: torch.Tensor) -> torch.Tensor:
+        """q over the temperature: the same as dividing every score by it, for any kernel."""
+        return q if self.temperature == 1.0 else finite_(q / self.temperature)
+
+    def amplify(
+        self, out: torch.Tensor, q, k, heads: int, split_in: bool, split_out: bool, video_span: VideoSpan | str, scale
+    ) -> torch.Tensor:
+        """out: (B, L, H*D), or (B, H, L, D) with split_out. q, k as the host gave them, q already sharpened."""
+        if self.cross_frame == 0.0 or isinstance(video_span, str) or video_span.side != BOTH or video_span.grid[0] < 2:
+            return out
+        q, k, _ = to_heads(q, k, k, heads, split_in)
+        k, _ = expand_kv(k, k, q.shape[1])
+        video, keys = video_span.queries, slice(video_span.start, video_span.stop)
+        if video.stop - video.start < keys.stop - keys.start:
+            return out
+        amount = cross_frame_intensity(q[:, :, video], k[:, :, keys], video_span.grid, scale)
+        gain = (amount * (video_span.grid[0] + self.cross_frame)).clamp(min=1.0).view(-1, *[1] * (out.ndim - 1))
+        out = out.clone()
+        tokens = out[:, :, video] if split_out else out[:, video]
+        # In 16 bit times float32: rounded once.
+        finite_(tokens.mul_(gain))
+        return out
+
+
+def combined(strengths: Iterable[Strength]) -> Strength | None:
+    """One for all that cover a call: of each setting the last that changes something; None where none does."""
+    temperature, cross_frame = 1.0, 0.0
+    for each in strengths:
+        temperature = each.temperature if each.temperature != 1.0 else temperature
+        cross_frame = each.cross_frame if each.cross_frame != 0.0 else cross_frame
+    found = Strength(temperature, cross_frame)
+    return None if found == Strength() else found
+
+
+def cross_frame_intensity(q, k, grid, scale: float | None = None) -> torch.Tensor:
+    """(B,) mean of the off-diagonal entries of softmax over time, each place with itself in all frames.
+
+    q, k: (B, H, T*Y*X, D) in raster order, T >= 2.
+    """
+    frames, places = grid[0], grid[1] * grid[2]
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    per_place = q.shape[0] * q.shape[1] * frames * (frames + 2 * q.shape[-1])
+    step = max(1, SCRATCH // per_place)
+    q, k = (t.unflatten(2, (frames, places)).transpose(2, 3) for t in (q, k))
+    diagonal = torch.zeros(q.shape[0], dtype=torch.float32, device=q.device)
+    for begin in range(0, places, step):
+        some_q, some_k = wide(q[:, :, begin : begin + step], k[:, :, begin : begin + step])
+        own = (some_q @ some_k.transpose(-2, -1) * scale).softmax(-1).diagonal(dim1=-2, dim2=-1)
+        diagonal += own.sum(dim=(1, 2, 3))
+    rows = q.shape[1] * places * frames
+    # Every row adds up to 1: what is not on the diagonal is off it.
+    return (rows - diagonal) / (rows * (frames - 1))

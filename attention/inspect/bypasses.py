@@ -1,0 +1,128 @@
+"""Who attended past our rules, in sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..core.owner import OTHER, chained, is_ours, owner, set_by_host
+from ..core.tokens import BOTH, SIDES
+from ..routing.router import Router
+from ..routing.rules import format_blocks
+from ..routing.run_stats import TAKEN, RunStats, Taken
+
+OURS = "Video Attention's nodes"
+ON_TOP, REPLACED, REPLACED_BY_HOST, STEPS = "on top", "replaced", "replaced by the host", "in these steps"
+MODULE, BARE, UNKNOWN = "module", "without options", "unknown"
+HOWS = {
+    ON_TOP: f"which stands on top of {OURS}",
+    REPLACED: f"set behind {OURS} and passing nothing on: place {OURS} behind it",
+    REPLACED_BY_HOST: f"which replaces what it finds: place {OURS} behind it, and it runs what no rule covers",
+    STEPS: f"whose sampler sets its own attention for each model call: there {OURS} have no effect",
+    MODULE: "which runs these modules' attention itself, past every override",
+    BARE: "which calls these modules without the options that carry an override",
+    UNKNOWN: "past every override",
+}
+NOBODY = "the model's own code"
+
+
+def how(override: Callable, at_start) -> str:
+    """How an override that is not ours took a call. at_start: what was in the slot when the run began."""
+    if passes_on_to(override):
+        return ON_TOP
+    if isinstance(at_start, Router):
+        return STEPS
+    return REPLACED_BY_HOST if set_by_host(override) else REPLACED
+
+
+def foreign(override) -> bool:
+    """Whether what is in the slot is another pack's or the host's."""
+    return override is not None and not is_ours(override)
+
+
+def sentences(stats: RunStats) -> tuple[str, ...]:
+    """One for each who and how, most calls first, by what was counted so far."""
+    total: Counter = Counter()
+    for _, decision in stats.whole():
+        total[decision.site.role] += decision.answered
+    found = sorted(stats.taken.values(), key=lambda taken: -sum(r.calls for r in taken.decisions.values()))
+    return tuple(_taken(taken, total, stats) for taken in found)
+
+
+def all_by_nobody(stats: RunStats) -> bool:
+    """Whether the model's own code made every call, without the options, and no other node had a part in it."""
+    return set(stats.taken) == {(NOBODY, BARE)} and all(key[0] == TAKEN for key in stats.decisions)
+
+
+def _taken(taken: Taken, total: Counter, stats: RunStats) -> str:
+    roles: Counter = Counter()
+    for decision in tuple(taken.decisions.values()):
+        roles[decision.site.role] += decision.calls
+    calls, one = sum(roles.values()), sum(roles.values()) == 1
+    verb = "was" if one or not calls else "were"
+    blocks = format_blocks({site.block for site in taken.decisions if site.block is not None})
+    where = f" in blocks {blocks}" if blocks and taken.how in (MODULE, BARE, UNKNOWN) else ""
+    when = _steps(taken, stats) if len(taken.steps) < len(stats.marks) else ""
+    who = f"an{taken.who}" if taken.who.startswith(OTHER) else taken.who
+    return f"{_calls(roles, total)} {verb} taken by {who}{where}{when}, {HOWS[taken.how]}."
+
+
+def _steps(taken: Taken, stats: RunStats) -> str:
+    several = "s" if len(taken.steps) > 1 else ""
+    return f" in step{several} {format_blocks(taken.steps)} of {len(stats.marks)}"
+
+
+def _calls(roles: Counter, total: Counter) -> str:
+    calls, every = sum(roles.values()), sum(total.values())
+    if not calls:
+        return "Attention"
+    if calls == every:
+        return f"All {calls} attention calls" if calls > 1 else "The one attention call"
+    if len(roles) == 1 and (role := next(iter(roles))) and calls == total[role]:
+        return f"The {calls} {role}-attention call{'s' if calls > 1 else ''}"
+    parts = ", ".join(f"{count} {role}" for role, count in roles.most_common())
+    return f"{calls} of {every} attention calls ({parts})"
+
+
+def untold(stats: RunStats, known: bool) -> tuple[str, ...]:
+    """How many calls some rules left alone since nothing tells whose these calls are. known: the model's family is."""
+    rules: dict[str, None] = {}
+    calls = 0
+    for key, decision in stats.whole():
+        site = decision.site
+        if key[0] == TAKEN or site.block is not None or not decision.answered:
+            continue
+        left = [r for r in key[0].rules if (r.blocks or (known and r.kind)) and replace(r, blocks=()).covers(site)]
+        left = [r for r in left if r.shape is None or SIDES.get(site.role) == BOTH]
+        rules |= dict.fromkeys(rule.label for rule in left)
+        calls += decision.answered if left else 0
+    if not calls:
+        return ()
+    whose = "told nothing of themselves, as those of a second model without these nodes" if known else "told no block"
+    return (f"{calls} attention call{'s' if calls > 1 else ''} {whose}, and were left alone by: {', '.join(rules)}.",)
+
+
+def unreached(stats: RunStats, top: Router, routers: tuple[Router, ...]) -> tuple[str, ...]:
+    """A sentence for each router below another override that got no call in this run although it has rules.
+
+    top: the router in the slot. routers: all of the model's that were not cleared.
+    """
+    asked = {key[0] for key in stats.decisions if key[0] != TAKEN}
+    idle = [router for router in routers if router is not top and router.rules and router not in asked]
+    return tuple(_unreached(router, routers) for router in idle)
+
+
+def _unreached(router: Router, routers: tuple[Router, ...]) -> str:
+    between = [other.previous for other in routers if other is not router and other.previous is not None]
+    above = next((each for each in between if passes_on_to(each, router)), None)
+    rules = ", ".join(dict.fromkeys(rule.label for rule in router.rules))
+    if above is not None:
+        return f"Without effect in this run: {rules}; {owner(above)} and what was set behind it took every call."
+    who = next((owner(each) for each in between if not passes_on_to(each)), "another node")
+    return f"Without effect in this run: {rules}; {who} was set behind and passes nothing on. Place {who} first."
+
+
+def passes_on_to(attention: Callable, router: Router | None = None) -> bool:
+    """Whether an override holds this router, or with None any."""
+    return chained(attention, lambda held: isinstance(held, Router) and router in (None, held))

@@ -1,0 +1,71 @@
+"""How many of the calls that a pattern covers it really shaped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ..core.site import SELF, SPATIAL, TEMPORAL
+from ..routing.run_stats import TAKEN, Decision, RunStats
+
+
+@dataclass(frozen=True)
+class Shaping:
+    """What the patterns of a run did.
+
+    shaped: calls that ran by one. covered: calls that a pattern's rule covers. seen: calls that attend among the
+    video's own tokens, covered or not. reasons: why a covered call stayed dense -> calls.
+    """
+
+    shaped: int = 0
+    covered: int = 0
+    seen: int = 0
+    reasons: Counter = field(default_factory=Counter)
+
+    def __add__(self, other: Shaping) -> Shaping:
+        values = ("shaped", "covered", "seen", "reasons")
+        return Shaping(*(getattr(self, name) + getattr(other, name) for name in values))
+
+    def sentence(self) -> str:
+        """Says what stayed dense and the first reason; empty when every covered call was shaped, or none was seen."""
+        if not self.seen or (self.covered and self.shaped == self.covered):
+            return ""
+        if not self.covered:
+            why = "none is in its blocks and steps"
+        else:
+            why, others = self.reasons.most_common(1)[0][0], len(self.reasons) - 1
+            why += f", and {others} more reason{'s' if others > 1 else ''}" if others else ""
+        return f"The pattern shaped {self.shaped} of {self.covered or self.seen} self-attention calls: {why}."
+
+    def as_dict(self) -> dict:
+        """Plain data, for JSON."""
+        reasons = [{"reason": reason, "calls": calls} for reason, calls in self.reasons.most_common()]
+        return {"shaped": self.shaped, "covered": self.covered, "seen": self.seen, "reasons": reasons}
+
+
+def shaping_of(stats: RunStats) -> Shaping | None:
+    """The Shaping of a run; None without any pattern."""
+    shaped = covered = seen = 0
+    reasons: Counter = Counter()
+    for key, decision in stats.whole():
+        own = decision.site.role in (SELF, SPATIAL, TEMPORAL)
+        seen += decision.answered if own else 0
+        by_rule = decision.rule is not None and decision.rule.shape is not None
+        lost = _taker(key, decision) if own and any(rule.covers(decision.site) for rule in stats.patterned) else None
+        if not (by_rule or lost or decision.dense is not None):
+            continue
+        covered += decision.answered
+        dense = decision.fell_back - decision.below if by_rule else decision.answered
+        shaped += decision.answered - dense
+        if dense:
+            reasons[decision.reason if by_rule else decision.dense or f"taken by {lost}"] += dense
+    return Shaping(shaped, covered, max(seen, covered), reasons) if stats.patterned or covered else None
+
+
+def _taker(key: tuple, decision: Decision) -> str | None:
+    """Who ran the calls of a Decision that no router with a pattern was asked for; None where one was."""
+    if key[0] == TAKEN:
+        return decision.used
+    # The pattern's node stands before another pack's override, and this router behind that.
+    router = key[0]
+    return decision.used if router.previous is not None and not any(r.shape for r in router.rules) else None

@@ -1,0 +1,98 @@
+"""One run step by step: which kernel ran how often in each, how long it took, and the same in words while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..backends.registry import HOST
+from ..core.timing import elapsed
+from ..routing.run_stats import RunStats
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One step of the sampler. step: from 1. seconds: by the wall clock, all of the step, not attention alone.
+
+    calls: (role, kernel) -> calls in this step. attention: (role, kernel) -> seconds of them; empty unless timed.
+    """
+
+    step: int
+    seconds: float
+    calls: dict[tuple[str, str], int]
+    attention: dict[tuple[str, str], float]
+
+    def as_dict(self) -> dict:
+        """Plain data, for JSON."""
+        rows = [
+            {"role": role, "used": used, "calls": calls, "seconds": round(self.attention.get((role, used), 0.0), 6)}
+            for (role, used), calls in self.calls.items()
+        ]
+        return {"step": self.step, "seconds": round(self.seconds, 6), "rows": rows}
+
+
+def laps_of(stats: RunStats) -> tuple[Lap, ...]:
+    """The Laps of a RunStats, as its marks tell. Waits for the GPU when calls were timed."""
+    found, before, known = [], stats.begun, {}
+    for step, (context, counts) in enumerate(stats.marks, 1):
+        calls: dict[tuple[str, str], int] = {}
+        attention: dict[tuple[str, str], float] = {}
+        for key, count in counts.items():
+            decision, first = stats.decisions[key], known.get(key, 0)
+            if count == first:
+                continue
+            row = decision.site.role, decision.used
+            calls[row] = calls.get(row, 0) + count - first
+            # With timing on, every call leaves one span.
+            if decision.spans:
+                attention[row] = attention.get(row, 0.0) + sum(elapsed(span) for span in decision.spans[first:count])
+        found.append(Lap(step, context - before, calls, attention))
+        before, known = context, counts
+    return tuple(found)
+
+
+def pace(laps: tuple[Lap, ...]) -> str:
+    """One line: how long the run took and a step of it. Empty without laps."""
+    if not laps:
+        return ""
+    total, rest = sum(lap.seconds for lap in laps), [lap.seconds for lap in laps[1:]]
+    each = f": the first {laps[0].seconds:.2f} s, then {sum(rest) / len(rest):.2f} s each" if rest else ""
+    spent = sum(sum(lap.attention.values()) for lap in laps)
+    inside = f"; {spent:.2f} s of it in attention, {spent / total:.0%}" if spent and total else ""
+    return f"Time: {len(laps)} steps in {total:.2f} s{each}{inside}."
+
+
+def live_text(stats: RunStats, total: int) -> str:
+    """What a running RunStats did so far, a few lines that cost no wait for the GPU. total: steps of the run."""
+    done = len(stats.marks)
+    total = max(total, done)  # some samplers tell parts of a step
+    each = (stats.marks[-1][0] - stats.begun) / done
+    lines = [f"Step {done} of {total}, {each:.2f} s each, {max(0, total - done) * each:.0f} s left."]
+    rows: dict[tuple[str, str], int] = {}
+    reasons: dict[tuple[str, str, str], int] = {}
+    for _, decision in stats.whole():
+        row = decision.site.role, decision.used
+        if decision.answered:
+            rows[row] = rows.get(row, 0) + decision.answered
+        if decision.fell_back and decision.wanted not in (None, HOST):
+            why = decision.site.role, decision.wanted, decision.reason
+            reasons[why] = reasons.get(why, 0) + decision.fell_back
+    lines += [f"{role} on {used}: {calls} calls" for (role, used), calls in _most(rows)]
+    lines += [f"fell back from {wanted}, {role}, {calls} calls: {why}" for (role, wanted, why), calls in _most(reasons)]
+    return "\n".join(lines)
+
+
+def _most(counts: dict) -> list[tuple]:
+    return sorted(counts.items(), key=lambda pair: -pair[1])[:6]
+
+
+def skipped(laps: tuple[Lap, ...]) -> str:
+    """A clause for a run in which something else than the model answered some steps: they have hardly an attention
+    call, as behind a step cache. Empty when none has; a method's last step may have a third of the others' calls."""
+    calls = [sum(lap.calls.values()) for lap in laps]
+    count = sum(4 * many < max(calls) for many in calls)
+    if not count:
+        return ""
+    return (
+        f"in {count} of {len(laps)} steps something else answered for the model, without its attention, as EasyCache, "
+        "LazyCache and TeaCache do"
+    )

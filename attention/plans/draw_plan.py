@@ -1,0 +1,127 @@
+"""A calibration in words and as a picture."""
+
+from __future__ import annotations
+
+from math import log10
+
+from PIL import Image, ImageDraw
+
+from ..inspect.draw_report import COLOURS, HOST_COLOUR, INK, PALE, PAPER, _font
+from .calibrate import EXACT, Choice
+from .plan import Plan
+
+TOP, ROOM = 96, 24
+# A panel: its own size, and its axes inside of it.
+PANEL, AXES = (304, 190), (40, 28, 292, 164)
+PANELS = 24
+GRID = (236, 237, 240)
+# Errors below the first are drawn at the left edge.
+SMALLEST, LARGEST = 1e-5, 1.0
+
+
+def to_text(plan: Plan, measured, choice: Choice) -> str:
+    """What was chosen and what it costs, in a few lines. measured: has `options` and `dropped`."""
+    faster = f"{plan.exact_seconds / plan.seconds:.2f}x as fast" if plan.seconds else "free"
+    lines = [
+        f"Attention of one sampling: {plan.seconds:.2f} s instead of {plan.exact_seconds:.2f} s, {faster}; by the same "
+        f"prediction no choice of these can take less than {choice.bound:.2f} s within the budget.",
+        f"Error of the final latent (relative L2): budget {plan.budget:g}, predicted {plan.error:.2g}, "
+        f"on this prompt and seed {plan.realised:.2g}.",
+        "",
+        "| part | runs on | error of a call | of the block | of the final latent alone | time |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for unit, option in choice.chosen.items():
+        errors = " | ".join("-" if e is None else f"{e:.1e}" for e in (option.local, option.effect, option.error))
+        exact = measured.options[unit][0].seconds
+        lines.append(f"| {unit.text} | {option.name} | {errors} | {option.seconds / exact if exact else 1:.0%} |")
+    if measured.dropped:
+        lines += ["", "Left out:", *_left_out(measured.dropped)]
+    return "\n".join(lines)
+
+
+def _left_out(dropped: dict[str, str]) -> list[str]:
+    """One line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for what, reason in dropped.items():
+        by_reason.setdefault(reason, []).append(what)
+    return [f"  {', '.join(what)}: {reason}" for reason, what in by_reason.items()]
+
+
+def draw_plan(measured, choice: Choice, width: int = 960) -> Image.Image:
+    """RGB picture: a panel for each part of the model, its options as dots, error to the right, time upwards.
+
+    A line joins those that no other beats; a ring marks the chosen one. The parts that take the most time, PANELS of
+    them at most, in the model's order.
+    """
+    heavy = sorted(measured.options, key=lambda unit: -measured.options[unit][0].seconds)[:PANELS]
+    shown = [unit for unit in measured.options if unit in heavy]
+    names = list(dict.fromkeys(option.name for unit in shown for option in measured.options[unit]))
+    columns = max(1, width // PANEL[0])
+    body = TOP + PANEL[1] * -(-len(shown) // columns)
+    picture = Image.new("RGB", (width, body + 12 + ROOM * len(names)), PAPER)
+    canvas = ImageDraw.Draw(picture)
+    canvas.text((28, 20), "Error and time of every choice", INK, font=_font(22))
+    canvas.text((28, 54), _caption(measured, choice, len(shown)), PALE, font=_font(14))
+    for index, unit in enumerate(shown):
+        corner = 16 + PANEL[0] * (index % columns), TOP + PANEL[1] * (index // columns)
+        _panel(canvas, corner, unit, measured.options[unit], choice.chosen[unit], names)
+    for row, name in enumerate(names):
+        y = body + 4 + ROOM * row
+        _dot(canvas, (34, y + 9), _colour(names, name), 6)
+        canvas.text((50, y), name, INK, font=_font(14))
+    return picture
+
+
+def _caption(measured, choice: Choice, shown: int) -> str:
+    exact = sum(found[0].seconds for found in measured.options.values())
+    cut = f"; the {shown} parts that take the most time" if shown < len(measured.options) else ""
+    return (
+        f"right: relative L2 of the final latent, up: time beside exact; rings: the plan, {choice.seconds:.2f} s "
+        f"instead of {exact:.2f} s{cut}"
+    )
+
+
+def _panel(canvas, corner, unit, options, chosen, names: list[str]) -> None:
+    left, top, right, bottom = (corner[i % 2] + AXES[i] for i in range(4))
+    canvas.text((left, top - 6), unit.text, INK, font=_font(13), anchor="ls")
+    for power in range(round(log10(SMALLEST)), round(log10(LARGEST)) + 1):
+        x = left + (right - left) * _across(10.0**power)
+        canvas.line((x, top, x, bottom), fill=GRID)
+        canvas.text((x, bottom + 3), f"1e{power}" if power else "1", PALE, font=_font(10), anchor="ma")
+    for share in (0.0, 0.5, 1.0):
+        y = bottom - (bottom - top) * share / 1.1
+        canvas.line((left, y, right, y), fill=GRID)
+        canvas.text((left - 5, y), f"{share:.0%}", PALE, font=_font(10), anchor="rm")
+    exact = options[0].seconds
+    at = {o: (left + (right - left) * _across(o.error), bottom - (bottom - top) * _share(o, exact)) for o in options}
+    canvas.line([at[option] for option in best(options)], fill=HOST_COLOUR, width=1)
+    for option in options:
+        _dot(canvas, at[option], _colour(names, option.name), 4)
+    x, y = at[chosen]
+    canvas.ellipse((x - 8, y - 8, x + 8, y + 8), outline=INK, width=2)
+
+
+def best(options) -> list:
+    """The options that no other beats both in error and in time, nearest first."""
+    kept: list = []
+    for option in sorted(options, key=lambda o: (o.error, o.seconds)):
+        if not kept or option.seconds < kept[-1].seconds:
+            kept.append(option)
+    return kept
+
+
+def _across(error: float) -> float:
+    return min(1.0, log10(max(error, SMALLEST) / SMALLEST) / log10(LARGEST / SMALLEST))
+
+
+def _share(option, exact: float) -> float:
+    return min(1.0, (option.seconds / exact if exact else 1.0) / 1.1)
+
+
+def _dot(canvas, at, colour, radius: int) -> None:
+    canvas.ellipse((at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius), fill=colour)
+
+
+def _colour(names: list[str], name: str):
+    return HOST_COLOUR if name == EXACT else COLOURS[names.index(name) % len(COLOURS)]

@@ -1,0 +1,261 @@
+"""Measures candidates inside a running model, on its real q, k and v, and changes nothing of what it gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from ..backends import registry
+from ..backends.autotune import HOST_RUN, race
+from ..core.failures import named
+from ..core.identity import Itself
+from ..core.input_copies import WRITES, Kept
+from ..core.recording import paused
+from ..routing.compiled_op import eagerly
+from ..routing.decide import Incoming, decide, inspect
+from ..routing.fallback import in_heads
+from ..routing.host_kernel import following
+from ..routing.router import Router
+from ..routing.rules import Rule
+from ..routing.run_stats import RunStats
+from ..sparse.gather_blocks import BLOCKS
+from . import head_groups
+from .plan import Candidate
+
+CHUNK = 1 << 24
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate at one call: median seconds, relative L2 of the call's output and of its block's, or why it is out.
+
+    effect: None where the block cannot be run again.
+    """
+
+    seconds: float
+    error: float = 0.0
+    effect: float | None = None
+    reason: str | None = None
+
+
+class Probe(Itself):
+    """An attention override that tries candidates and answers with the host's own attention.
+
+    wanted: (role, block, step) -> Candidates to try there. step: the one that runs now, None for unknown: set by
+    whoever knows. trials: (role, block, step) -> {name: Trial}, HOST_RUN for the host's own; what is in there is not
+    measured again. previous: the override found in the slot. check: called before each measurement, may raise to stop.
+    levels: patterns of which each head group's error alone is measured, into shares: (role, block, step) -> {pattern:
+    squared error of each group, over the squared norm of the whole output}.
+
+    Memory beside the render's own: one more output of the call, copies of its q, k and v, two outputs of the block and
+    a copy of the block's tensors.
+    """
+
+    def __init__(
+        self,
+        wanted: dict,
+        trials: dict,
+        previous=None,
+        check=lambda: None,
+        levels: tuple = (),
+        shares: dict | None = None,
+    ):
+        self.wanted, self.steps = wanted, frozenset(step for _, _, step in wanted)
+        self.trials, self.previous, self.check = trials, previous, check
+        self.levels, self.shares = levels, {} if shares is None else shares
+        self.step: int | None = None
+        self._instead: Router | None = None
+        self._answer_eagerly = eagerly(self._answer)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to measure."""
+        return all(_is_complete(self.trials.get(video_span, {})) for video_span in self.wanted)
+
+    def __call__(
+        self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
+    ):
+        """The override contract of comfy.ldm.modules.attention.wrap_attn."""
+        args = (q, k, v, heads, mask, attn_precision, skip_reshape, skip_output_reshape)
+        return self._answer_eagerly(func, args, kw)
+
+    def _answer(self, func, args, kw):
+        run = following(func, self.previous, kw)
+        if self._instead is not None:
+            return self._instead(func, *args, **kw)
+        if self.step in self.steps:
+            self._try(Incoming(run, *args[:7], kw), kw.get("transformer_options") or {})
+        q, k, v, heads, mask, precision, split_in, split_out = args
+        return run(
+            q, k, v, heads, mask=mask, attn_precision=precision,
+            skip_reshape=split_in, skip_output_reshape=split_out, **kw,
+        )  # fmt: skip
+
+    @paused()
+    def _try(self, incoming: Incoming, options) -> None:
+        site, *_ = inspect(incoming, options)
+        key = (site.role, site.block, self.step)
+        if key not in self.wanted or key in self.trials:
+            return
+        truth = in_heads(incoming.run_host(), incoming.heads)
+        kept, found, runs = Kept(incoming.q, incoming.k, incoming.v, incoming.mask), {}, {}
+        for candidate in (one for one in self.wanted[key] if one.fits(site.role)):
+            self.check()
+            run = runner(candidate.rule(site.role, (), 0.0, 1.0), incoming, options)
+            found[candidate.name] = judge(run, truth) if callable(run) else Trial(math.inf, reason=run)
+            if kept.undo():
+                found[candidate.name] = Trial(math.inf, reason=WRITES)
+            if found[candidate.name].reason is None:
+                runs[candidate.name] = run
+        if incoming.heads >= site.heads:
+            # Of a part of the heads nothing is learned of their groups.
+            self.shares[key] = self._share(site.role, incoming, options, truth)
+        del truth, kept
+        self.check()
+        seconds = race({HOST_RUN: incoming.run_host, **runs}, incoming.q.device)
+        found |= {name: _timed(found[name], seconds[name]) for name in runs}
+        self.trials[key] = {HOST_RUN: Trial(seconds[HOST_RUN]), **found}
+
+    def _share(self, role: str, incoming: Incoming, options, truth: torch.Tensor) -> dict:
+        """{pattern: squared error of each head group} of the levels that run. truth: (B, H, L, D)."""
+        found, groups = {}, head_groups.count(incoming.heads)
+        for candidate in (Candidate(pattern=pattern) for pattern in self.levels):
+            if not candidate.fits(role):
+                continue
+            self.check()
+            rule = candidate.rule(role, (), 0.0, 1.0)
+            # The engine that takes head groups: others may choose blocks of their own.
+            run = runner(replace(rule, shape=replace(rule.shape, engine=BLOCKS.name)), incoming, options)
+            errors = split_error(run, truth, groups) if callable(run) else ()
+            if errors and all(map(math.isfinite, errors)):
+                found[candidate.pattern] = errors
+        return found
+
+    def watch(self, blocks: dict) -> list:
+        """Hooks that measure effects on the outputs of blocks: {module: block number}. Returns their handles."""
+        handles = []
+        for module, block in blocks.items():
+            kept: list = []
+            handles.append(module.register_forward_pre_hook(partial(self._keep, block, kept), with_kwargs=True))
+            handles.append(module.register_forward_hook(partial(self._run_again, block, kept)))
+        return handles
+
+    def _roles(self, block: int) -> list[str]:
+        """Roles whose effect on this block is still to be measured in this step."""
+        now = (block, self.step)
+        at = [video_span for video_span in self.wanted if video_span[1:] == now] if self._instead is None else []
+        return [video_span[0] for video_span in at if not _is_complete(self.trials.get(video_span, {}))]
+
+    @paused()
+    def _keep(self, block: int, kept: list, module, args, kwargs):
+        kept.clear()
+        if self._roles(block):
+            # Blocks add to their input in place.
+            kept.append((_copied(args), _copied(kwargs)))
+
+    @paused()
+    def _run_again(self, block: int, kept: list, module, args, output):
+        if not kept:
+            return
+        args, kwargs = kept.pop()
+        truth = _tensors(output)
+        for role in self._roles(block):
+            found = self.trials.get((role, block, self.step), {})
+            for candidate in self.wanted[role, block, self.step]:
+                trial = found.get(candidate.name)
+                if trial is None or trial.reason is not None or trial.effect is not None:
+                    continue
+                self.check()
+                out = self._run_with(candidate, role, module, args, kwargs)
+                found[candidate.name] = replace(trial, effect=distance(_tensors(out), truth))
+
+    def _run_with(self, candidate: Candidate, role: str, module, args, kwargs):
+        self._instead = Router((candidate.rule(role, (), 0.0, 1.0),), self.previous)
+        try:
+            # Not by calling the module: its hooks are these.
+            return module.forward(*_copied(args), **_copied(kwargs))
+        finally:
+            self._instead = None
+
+
+def runner(rule: Rule, incoming: Incoming, options) -> Callable | str:
+    """A call by the rule in place of `incoming`, giving (B, H, L, D), or why it cannot run."""
+    try:
+        decision = decide(incoming, options, (rule,), (True,), registry.HOST, RunStats())
+    except Exception as failure:
+        return named(failure)
+    if decision.kernel is None:
+        return decision.unshaped[1] if decision.unshaped else decision.reason or "no rule covers this call"
+    return partial(incoming.run, decision.kernel)
+
+
+def judge(run: Callable, truth: torch.Tensor) -> Trial:
+    """The Trial of a call before it is timed. truth: (B, H, L, D) of the host."""
+    try:
+        out = run()
+    except Exception as failure:
+        return Trial(math.inf, reason=named(failure))
+    error = distance([out], [truth])
+    return Trial(math.inf, error) if math.isfinite(error) else Trial(math.inf, reason="NaN or Inf in the output")
+
+
+def split_error(run: Callable, truth: torch.Tensor, groups: int) -> tuple[float, ...]:
+    """Squared error of each group of heads over the squared norm of all of truth, (B, H, L, D); () where it fails."""
+    try:
+        out = run()
+    except Exception:
+        return ()
+    found = [squares([a], [b]) for a, b in zip(out.chunk(groups, 1), truth.chunk(groups, 1), strict=True)]
+    size = sum(size for _, size in found)
+    return tuple(error / size if size else error for error, _ in found)
+
+
+def _timed(trial: Trial, seconds: float) -> Trial:
+    return replace(trial, seconds=seconds, reason=None if seconds < math.inf else "it fails on and off")
+
+
+def _is_complete(found: dict[str, Trial]) -> bool:
+    """Whether no effect is missing, as far as the call itself was tried; untried calls come within the block."""
+    return bool(found) and all(t.effect is not None or t.reason for name, t in found.items() if name != HOST_RUN)
+
+
+def distance(out: list[torch.Tensor], truth: list[torch.Tensor]) -> float:
+    """Relative L2 of several tensors together, in float32, CHUNK numbers at a time; NaN stays NaN."""
+    error, size = squares(out, truth)
+    return math.sqrt(error / size) if size else math.sqrt(error)
+
+
+def squares(out: list[torch.Tensor], truth: list[torch.Tensor]) -> tuple[float, float]:
+    """Sums of squares of out - truth and of truth."""
+    error = size = 0.0
+    for a, b in zip(out, truth, strict=True):
+        for piece, whole in zip(a.reshape(-1).split(CHUNK), b.reshape(-1).split(CHUNK), strict=True):
+            whole = whole.float()
+            error += (piece.float() - whole).square().sum(dtype=torch.float64).item()
+            size += whole.square().sum(dtype=torch.float64).item()
+    return error, size
+
+
+def _tensors(output) -> list[torch.Tensor]:
+    many = output if isinstance(output, (tuple, list)) else (output,)
+    return [t for t in many if torch.is_tensor(t) and t.is_floating_point()]
+
+
+def _copied(value):
+    """Tensors of positional or named arguments as copies, everything else as it is."""
+    if isinstance(value, dict):
+        return {name: _copied(one) if torch.is_tensor(one) else one for name, one in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_copied(one) if torch.is_tensor(one) else one for one in value)
+    return value.clone() if torch.is_tensor(value) else value
+
+
+def block_name(name: str) -> str:
+    """`blocks.3` of the attention module `blocks.3.attn.qkv`: up to the last number; empty without one."""
+    parts = name.split(".")
+    last = max((i for i, part in enumerate(parts) if part.isdigit()), default=-1)
+    return ".".join(parts[: last + 1])

@@ -1,0 +1,191 @@
+"""One call of a kernel that may fail: its output, or a Failure with nothing of the kernel left in memory.
+
+The first call of each site and geometry is looked at more closely, see `first`; the others cost nothing for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ..core.failures import forget, lacks_memory, make_room, named
+from ..core.input_copies import WRITES, Kept
+from ..core.layout import to_heads, to_mask
+from ..core.recording import paused
+from .decide import UnsupportedAttention, run_kernel, sentence
+from .rules import ERROR, GUARD_EVERY, GUARD_OFF
+from .run_stats import Decision, RunStats
+
+NOT_FINITE = "NaN or Inf in the output"
+
+
+class InputsLost(RuntimeError):
+    """A kernel failed after it had let go of q, k and v: nobody can repeat this call, but the evaluation can be."""
+
+
+def evaluate(stats: RunStats, run: Callable):
+    """run(), one evaluation of the model, in which kernels may let go of q, k and v before they answer.
+
+    Where one fails after that, the evaluation is made once more, and nothing is let go in this run again: the render
+    costs that evaluation and more memory from there on, but goes on.
+    """
+    known = stats.known
+    if known.lets_go is not None:
+        return run()
+    known.lets_go = True
+    try:
+        return run()
+    except InputsLost as lost:
+        known.notes.append(f"An evaluation of the model was made again: {named(lost)}.")
+        forget(lost)
+    finally:
+        known.lets_go = None if known.lets_go else False
+    return run()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """reason: as the report says it. memory: whether memory was missing. holes: (B, H, Lq), which rows of the kernel's
+    output are not finite, where nothing else is wrong: the host's own may be no better."""
+
+    reason: str
+    memory: bool = False
+    holes: torch.Tensor | None = None
+
+
+def failed(decision: Decision, error: Exception) -> Failure:
+    """What an exception says, its frames freed; UnsupportedAttention where the rule wants errors."""
+    reason = named(error)
+    if decision.rule.on_unsupported == ERROR:
+        raise refused(decision, reason) from error
+    memory = lacks_memory(error)
+    forget(error)
+    return Failure(reason, memory)
+
+
+def refused(decision: Decision, reason: str) -> UnsupportedAttention:
+    return UnsupportedAttention(sentence(decision.used, decision.site, decision.geometry, reason))
+
+
+def attempt(decision: Decision, inputs, scale) -> torch.Tensor | Failure:
+    """The decision's kernel on (q, k, v, heads, mask, precision, split_in): (B, H, Lq, D)."""
+    try:
+        return run_kernel(decision.kernel, *inputs, scale)
+    except Exception as error:
+        return failed(decision, error)
+
+
+def again(decision: Decision, failure: Failure, inputs, scale, kept: Kept | None = None) -> torch.Tensor | Failure:
+    """A second attempt where memory was missing, once for a kernel and geometry in a run: with the first one's scratch
+    gone, our copies away and what torch's allocator holds back given to kernels that allocate by themselves."""
+    name = decision.used, decision.geometry
+    if not failure.memory or name in decision.known.short:
+        return failure
+    decision.known.short.add(name)
+    if kept is not None:
+        kept.shelve()
+    make_room(inputs[0].device)
+    return attempt(decision, inputs, scale)
+
+
+def first(decision: Decision, inputs, scale) -> torch.Tensor | Failure:
+    """A call that is looked at: the first of a site and geometry, and every one under that guard.
+
+    Once for each kernel and geometry in a run: whether it changes q, k, v or the mask (they are put back), and whether
+    its output is a tensor of its own. Then, unless the guard is off: NaN and Inf.
+    """
+    name, q = (decision.used, decision.geometry), inputs[0]
+    proven = name in decision.known.proven
+    with paused():
+        kept = None if proven else Kept(*inputs[:3], inputs[4])
+    out = attempt(decision, inputs, scale)
+    wrote = _undone(kept)
+    if isinstance(out, Failure) and not wrote:
+        out = again(decision, out, inputs, scale, kept)
+        wrote = _undone(kept)
+    if wrote:
+        return Failure(f"{out.reason}; {WRITES}" if isinstance(out, Failure) else WRITES)
+    if isinstance(out, Failure):
+        return out
+    odd = None if proven else _odd(out, q.device, (*inputs[:3], inputs[4]))
+    if odd is not None:
+        return Failure(odd)
+    decision.known.proven.add(name)
+    decision.guard = decision.rule.guard == GUARD_EVERY
+    return out if decision.rule.guard == GUARD_OFF else _finite(decision, out, inputs)
+
+
+@paused()
+def _undone(kept: Kept | None) -> bool:
+    """Whether the kernel wrote into its inputs; they are as they were."""
+    return kept is not None and kept.undo()
+
+
+def _odd(out: torch.Tensor, device: torch.device, given) -> str | None:
+    """Why an output cannot be handed on as the caller's own."""
+    if out.device != device:
+        return f"output on {out.device}, the inputs are on {device}"
+    if out.layout != torch.strided or any(n > 1 and not step for n, step in zip(out.shape, out.stride())):
+        return "its output is no tensor with memory for each number"
+    taken = out.untyped_storage().data_ptr()
+    if any(t is not None and t.untyped_storage().data_ptr() == taken for t in given):
+        return "its output shares memory with its inputs"
+    return None
+
+
+@paused()
+def _finite(decision: Decision, out: torch.Tensor, inputs) -> torch.Tensor | Failure:
+    """`out` where it is finite, or is not for no fault of the kernel's."""
+    if torch.isfinite(out).all():
+        return out
+    if not explained(out, inputs):
+        return Failure(NOT_FINITE, holes=_holes(out))
+    keep(decision)
+    return out
+
+
+def explained(out: torch.Tensor, inputs) -> bool:
+    """Whether all that is not finite in out: (B, H, Lq, D) comes from a query, a key, a value or a mask that is not."""
+    q, k, v, heads, mask, _, split = inputs
+    mask = to_mask(mask, q.dtype)
+    q, k, v = to_heads(q, k, v, heads, split)
+    keys = ~(torch.isfinite(k).all(-1) & torch.isfinite(v).all(-1)).all(-1)
+    given = ~torch.isfinite(q).all(-1) | keys.repeat_interleave(q.shape[1] // k.shape[1], dim=1)[..., None]
+    if mask is not None and mask.dtype != torch.bool:
+        given = given | (mask.isnan() | (mask == torch.inf)).any(-1)
+    return not (_holes(out) & ~given).any()
+
+
+def keep(decision: Decision) -> None:
+    """Says that NaN or Inf was there without the kernel, which stays, and is looked at again in the next call."""
+    decision.guard = True
+    note = (
+        f"NaN or Inf in {decision.site.role}-attention that {decision.used} is not to blame for: it was in q, k, v or "
+        "the mask, or ComfyUI's own attention gives it too."
+    )
+    if note not in decision.known.notes:
+        decision.known.notes.append(note)
+
+
+def is_shared(failure: Failure, own: torch.Tensor, heads: int, split: bool) -> bool:
+    """Whether the host's own output, as the host gives it, is no more finite than the kernel's was."""
+    own = own if split else own.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return not (failure.holes & ~_holes(own)).any()
+
+
+def _holes(out: torch.Tensor) -> torch.Tensor:
+    return ~torch.isfinite(out).all(-1)
+
+
+def insist(run: Callable, failure: Failure, device: torch.device) -> torch.Tensor:
+    """run(), which goes on where a kernel failed: once more where both lacked memory."""
+    try:
+        return run()
+    except Exception as error:
+        if not (failure.memory and lacks_memory(error)):
+            raise
+        forget(error)
+    make_room(device)
+    return run()

@@ -1,0 +1,141 @@
+"""A user's rule: which backend, pattern or strength, for which roles, blocks and steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..backends import registry
+from ..core.site import COVERS, ROLES, AttentionSite
+from ..guidance.nag import NAME as NAG
+from ..guidance.nag import Nag
+from ..guidance.perturb import Perturbation
+from ..guidance.strength import Strength
+
+CHOICES = (registry.AUTO, registry.HOST, *registry.names())
+ALL_ROLES = "all"
+FALL_BACK, ERROR = "fall back", "error"
+GUARD_OFF, GUARD_FIRST, GUARD_EVERY = "off", "first call", "every call"
+GUARDS = (GUARD_OFF, GUARD_FIRST, GUARD_EVERY)
+MEASURE, IN_ORDER = "measure", "table order"
+CHOICE_MODES = (MEASURE, IN_ORDER)
+
+_SPAN = re.compile(r"(\d+)(-)?(\d+)?")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """pattern: one of patterns.TABLE. engine: what runs it, AUTO for the best that accepts. min_tokens: fewer video
+    tokens than these stay dense, where a pattern costs more than it saves."""
+
+    pattern: object
+    engine: str = registry.AUTO
+    min_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of one kind: with a `shape`, `strength`, `extra` or `nag` it is about that alone, otherwise about the
+    backend. For each kind the last rule that covers a call wins.
+
+    backend: one of CHOICES. role: one of ROLES or "all". blocks: spans (first, last), last None: open; empty: all.
+
+    start, end: part of the sampling covered, 0 to 1 of the noise schedule, as everywhere in ComfyUI.
+    on_unsupported: FALL_BACK or ERROR. guard: one of GUARDS. timing: measure every call.
+    choice: how `auto` chooses, one of CHOICE_MODES. max_error: relative L2 that `auto` allows a kernel it measures.
+    spared: how many of the first and of the last steps are never covered. extra: what the calls do in this
+    Perturbation's own pass, and in no other. nag: a negative prompt inside attention to the prompt.
+    """
+
+    backend: str = registry.AUTO
+    role: str = ALL_ROLES
+    blocks: tuple[tuple[int, int | None], ...] = ()
+    start: float = 0.0
+    end: float = 1.0
+    on_unsupported: str = FALL_BACK
+    guard: str = GUARD_FIRST
+    timing: bool = False
+    choice: str = MEASURE
+    max_error: float = 0.02
+    shape: Shape | None = None
+    strength: Strength | None = None
+    spared: tuple[int, int] = (0, 0)
+    extra: Perturbation | None = None
+    nag: Nag | None = None
+
+    @property
+    def kind(self) -> str:
+        """Which field this rule is about; "" for the backend's."""
+        return next((kind for kind in ("shape", "strength", "extra", "nag") if getattr(self, kind) is not None), "")
+
+    @property
+    def label(self) -> str:
+        """What it asks for, in a word or two."""
+        if self.shape is not None:
+            return f"pattern {self.shape.pattern.name}"
+        if self.extra is not None:
+            return self.extra.name
+        return {"strength": "strength", "nag": NAG}.get(self.kind) or f"backend {self.backend}"
+
+    @property
+    def always(self) -> bool:
+        """Whether every step is covered, so that the step need not be known."""
+        return self.start <= 0.0 and self.end >= 1.0 and self.spared == (0, 0)
+
+    def spares(self, sigma: float, sigmas: Sequence[float]) -> bool:
+        """Whether the step that begins at `sigma` is one of the first or last that are spared. sigmas: (steps + 1)."""
+        before = sum(level > sigma for level in sigmas[:-1])
+        return before < self.spared[0] or before >= len(sigmas) - 1 - self.spared[1]
+
+    def covers(self, site: AttentionSite) -> bool:
+        """Whether this rule is about `site`. An unknown block is covered by no list of blocks."""
+        if self.role != ALL_ROLES and site.role not in COVERS.get(self.role, (self.role,)):
+            return False
+        if not self.blocks:
+            return True
+        block = site.block
+        return block is not None and any(lo <= block and (hi is None or block <= hi) for lo, hi in self.blocks)
+
+
+def check(backend: str, role: str, blocks: str, start: float, end: float) -> str | None:
+    """One sentence about the first widget that cannot be right, or None."""
+    if backend not in CHOICES:
+        return f"backend: {backend!r} is not known. Known: {', '.join(CHOICES)}."
+    if role not in (ALL_ROLES, *ROLES):
+        return f"role: {role!r} is not known. Known: {', '.join((ALL_ROLES, *ROLES))}."
+    if not 0.0 <= start <= 1.0 or not 0.0 <= end <= 1.0:
+        return f"start_percent and end_percent: {start:g} and {end:g} must lie between 0 and 1."
+    if start >= end:
+        return f"start_percent: {start:g} must be below end_percent, which is {end:g}."
+    try:
+        parse_blocks(blocks)
+    except ValueError as wrong:
+        return str(wrong)
+    return None
+
+
+def parse_blocks(text: str, name: str = "block") -> tuple[tuple[int, int | None], ...]:
+    """`0-3,40-` as ((0, 3), (40, None)); empty text as (), all. ValueError with a sentence otherwise."""
+    spans = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        match = _SPAN.fullmatch(re.sub(r"\s*-\s*", "-", part))
+        if match is None:
+            raise ValueError(f"{name}s: {part!r} is not a {name} or a span of {name}s; write 0-3,7,40- for example.")
+        first = int(match[1])
+        last = int(match[3]) if match[3] else None if match[2] else first
+        if last is not None and last < first:
+            raise ValueError(f"{name}s: {part!r} ends before it begins; write {last}-{first}.")
+        spans.append((first, last))
+    return tuple(spans)
+
+
+def format_blocks(blocks) -> str:
+    """{0, 1, 2, 5} as `0-2,5`."""
+    spans: list[list[int]] = []
+    for block in sorted(blocks):
+        if spans and block == spans[-1][1] + 1:
+            spans[-1][1] = block
+        else:
+            spans.append([block, block])
+    return ",".join(str(lo) if lo == hi else f"{lo}-{hi}" for lo, hi in spans)

@@ -1,0 +1,76 @@
+"""What holds during one model evaluation: which rules cover it, where its tokens are, who counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..core.identity import Itself
+from ..core.site import AttentionSite, guess, site_of
+from ..core.tokens import Tokens, VideoSpan
+
+# Key of a StepContext in the host's transformer_options.
+CONTEXT = "vattn.moment"
+
+
+class StepContext(Itself):
+    """One kind of model evaluation. Compared by identity, and the same object for the same values: see `but`.
+
+    stats: what counts this run, None outside of one. active: pairs of a router and, for each of its rules, whether it
+    covers this step; a router without a pair goes by its rules for all steps. tokens: how the input is laid out, None
+    when nobody told. off: routers that were cleared but may sit below another pack's override. extra: the Perturbation
+    whose pass this is, None in the model's own. doubled: how the prompt was lengthened by a negative one, None if not.
+
+    Not a dataclass: torch.compile takes containers in transformer_options apart and ties its graph to their members.
+    """
+
+    __slots__ = ("_kin", "active", "doubled", "extra", "off", "stats", "tokens")
+
+    def __init__(
+        self, stats=None, active: tuple = (), tokens: Tokens | None = None, off: tuple = (), extra=None, doubled=None,
+        kin=None,
+    ):  # fmt: skip
+        self.stats, self.active, self.tokens, self.off = stats, active, tokens, off
+        self.extra, self.doubled = extra, doubled
+        self._kin: dict[tuple, StepContext] = {tuple(self._values().values()): self} if kin is None else kin
+
+    def _values(self) -> dict:
+        return {name: getattr(self, name) for name in ("active", "tokens", "off", "extra", "doubled")}
+
+    def but(self, **changes) -> StepContext:
+        """This moment with other values of anything but the stats. Asked twice, it gives one object."""
+        values = {**self._values(), **changes}
+        key = tuple(values.values())
+        found = self._kin.get(key)
+        return found or self._kin.setdefault(key, StepContext(self.stats, **values, kin=self._kin))
+
+    def active_of(self, router) -> tuple[bool, ...]:
+        """Which rules of `router` cover this evaluation."""
+        return next((on for member, on in self.active if member is router), router.always)
+
+
+IDLE = StepContext()
+UNKNOWN = Tokens(None)
+
+
+def locate(
+    options: Mapping, q_len: int, kv_len: int, begin: int | None = None
+) -> tuple[AttentionSite, VideoSpan | str]:
+    """Site of a call with these options and lengths, and where in it the video is, or why that cannot be told.
+
+    begin: as of Tokens.video_span.
+    """
+    site = site_of(options)
+    if site is None:
+        site = guess(q_len, kv_len)
+    elif not site.role:
+        site = AttentionSite("", guess(q_len, kv_len).role, None, site.own)
+    tokens = options.get(CONTEXT, IDLE).tokens
+    if site.roles:
+        likely = (tokens or UNKNOWN).likely(site.roles, q_len, kv_len)
+        site = AttentionSite(site.family, likely, site.block, heads=site.heads)
+    if tokens is None:
+        return site, "nothing is known of this model's tokens"
+    role = tokens.role(site.role, q_len, kv_len)
+    if role != site.role:
+        site = AttentionSite(site.family, role, site.block, heads=site.heads)
+    return site, tokens.video_span(role, q_len, kv_len, begin)

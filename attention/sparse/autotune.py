@@ -1,0 +1,97 @@
+"""Which of the engines that accept a call is the fastest: timed once on its first real q, k, v, as `auto` does for
+dense kernels, with the host's dense attention beside them for the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from ..backends.autotune import HOST_RUN, NOISE, Choice, Trial, race
+from ..core.geometry import Geometry
+from ..core.grid import RASTER, order
+from ..core.spot_check import Sample
+from ..patterns import on
+from . import Runner
+from .engine import Task
+from .gather_blocks import BLOCKS
+
+_CHOSEN: dict[tuple, Choice] = {}
+
+
+def fastest(
+    key: tuple, runners: tuple[Runner, ...], run: Callable, host: Callable, tensors: Callable, max_error: float,
+    scale: float | None = None,
+) -> tuple[Runner, Choice, bool]:  # fmt: skip
+    """The Runner for a geometry, the trials behind it, and whether they were made just now rather than remembered.
+
+    key: device, geometry and whatever else the timing depends on. runners: best first by the table. run(kernel): calls
+    a kernel of (q, k, v, mask, scale) on the real tensors. host: the host's own attention. tensors: gives q: (B, H, Lq,
+    D), k, v: (B, Hkv, L, D) and, if there is one, the mask; asked for only when the geometry is new. Of engines that
+    differ by no more than noise the table's first wins. Raises when no engine stays within max_error.
+    """
+    key, named = (*key, runners, max_error), {runner.label: runner for runner in runners}
+    if key in _CHOSEN:
+        return named[_CHOSEN[key].winner], _CHOSEN[key], False
+    begin = time.perf_counter()
+    q, k, v, *mask = tensors()
+    sample, fixed = sample_of(q, k, v, runners[0], *(mask or (None,)), scale)
+    trials = judge(named, run, sample, fixed, max_error)
+    sample.kept = None  # no less room for the timing than in the calls that follow
+    fit = {name: lambda name=name: run(named[name].kernel) for name, trial in trials.items() if trial.reason is None}
+    if not fit:
+        raise ValueError("; ".join(f"{trial.name}: {trial.reason}" for trial in trials.values()))
+    seconds = race({HOST_RUN: host, **fit}, sample.device)
+    best = min(seconds[name] for name in fit)
+    winner = next(name for name in fit if seconds[name] <= best * (1 + NOISE))
+    timed = (Trial(name, seconds.get(name, 0.0), trial.error, trial.reason) for name, trial in trials.items())
+    _CHOSEN[key] = Choice(winner, (Trial(HOST_RUN, seconds[HOST_RUN]), *timed), time.perf_counter() - begin)
+    return named[winner], _CHOSEN[key], True
+
+
+def judge(runners: dict[str, Runner], run: Callable, sample: Sample, fixed: bool, max_error: float) -> dict[str, Trial]:
+    """What each engine is worth before its speed: its error, or why it is out.
+
+    Where the mask follows from the tensors each engine may choose blocks of its own: the error is then against dense
+    attention, and may be larger than that of the exact engine by max_error.
+    """
+    trials = {name: try_one(name, runner, run, sample) for name, runner in runners.items()}
+    exact = trials.get(BLOCKS.name)
+    limit = max_error if fixed or exact is None or exact.reason else exact.error + max_error
+    for name, trial in trials.items():
+        if trial.reason is None and not trial.error <= limit:
+            trials[name] = Trial(name, error=trial.error, reason=f"error {trial.error:.3g} is above {limit:.3g}")
+    return trials
+
+
+def try_one(name: str, runner: Runner, run: Callable, sample: Sample) -> Trial:
+    error = sample.judge(lambda: run(runner.kernel))
+    return Trial(name, reason=error) if isinstance(error, str) else Trial(name, error=error)
+
+
+def sample_of(q, k, v, runner: Runner, mask=None, scale: float | None = None) -> tuple[Sample, bool]:
+    """The Sample of the video's queries under the pattern's mask, and whether that is known: else it is dense."""
+    video_span, device = runner.video_span, q.device
+    fixed = all(on(task.pattern, task.grid) is not None for _, task, _ in runner.parts)
+    seen = tuple((weight, partial(sees, task, device, k.shape[2])) for weight, task, _ in runner.parts)
+    queries = video_span.queries
+    return Sample(q, k, v, mask, scale, seen if fixed else ((1.0, None),), queries.start, queries.stop), fixed
+
+
+def sees(task: Task, device, length: int, rows: torch.Tensor) -> torch.Tensor:
+    """(b, h, R, L) bool: what the queries of numbers `rows`, (b, h, R), see by the pattern, and all other tokens."""
+    video_span, raster = task.video_span, torch.arange(task.tokens, device=device)
+    if task.order != RASTER:
+        raster = order(task.grid, task.order, task.tile)[0].to(device)
+    seen = torch.ones(*rows.shape, length, dtype=torch.bool, device=device)
+    query = raster[rows - video_span.queries.start + video_span.cut[0]]
+    relation = on(task.pattern, task.grid).to(device)
+    seen[..., video_span.start : video_span.stop] = relation.mask_mod(0, 0, query[..., None], raster)
+    return seen
+
+
+def key_of(geometry: Geometry, device: torch.device, *others) -> tuple:
+    """What the timing of engines depends on besides the engines themselves."""
+    return ("engines", str(device), geometry, *others)

@@ -1,0 +1,65 @@
+"""Windows of whole frames: in raster order their keys are one slice, so nothing is gathered."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import torch
+
+from ..core.grid import RASTER
+from ..core.operators import sdpa
+from ..patterns import on
+from .engine import Engine, Mask, Task, joined
+
+
+def refuses(task: Task, call) -> str | None:
+    if task.order != RASTER:
+        return f"tokens in {task.order} order, takes raster"
+    if slabs(task) is None:
+        return "windows are not whole frames in a row"
+    return None
+
+
+def slabs(task: Task) -> list[tuple[int, int, int, int]] | None:
+    """(first frame, one past the last, first frame seen, one past the last); None for other windows."""
+    relation, (frames, rows, columns) = on(task.pattern, task.grid), task.grid
+    if relation is None:
+        return None
+    picture, seen = ((0, rows), (0, columns)), []
+    for t in range(frames):
+        boxes, full = relation.reach(((t, t + 1), *picture))
+        if not full or len(boxes) != 1 or boxes[0][1:] != picture:
+            return None
+        seen.append(boxes[0][0])
+    runs = [(span, len(list(same))) for span, same in groupby(seen)]
+    stops = [sum(length for _, length in runs[: i + 1]) for i in range(len(runs))]
+    return [(stop - length, stop, *span) for (span, length), stop in zip(runs, stops)]
+
+
+def plan(task: Task, device, dtype):
+    """Slices of tokens: (queries, keys), queries as they are in the call."""
+    frame, (first, last) = task.tokens // task.grid[0], task.video_span.cut
+    cut = ((max(a * frame, first), min(b * frame, last), slice(c * frame, d * frame)) for a, b, c, d in slabs(task))
+    return tuple((slice(a - first, b - first), keys) for a, b, keys in cut if a < b)
+
+
+def run(video, sinks, scale, plan, mask: Mask | None = None) -> torch.Tensor:
+    q, k, v = video
+    sink_k, sink_v = sinks
+    # (batch, tokens, heads, D) in memory, as torch's kernels write and hosts read: both copies run straight.
+    out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], q.shape[3]).transpose(1, 2)
+    for queries, keys in plan:
+        bias = None
+        if mask is not None:
+            rows = queries if mask.rows > 1 else slice(None)
+            bias = torch.cat([mask.video[:, :, rows, keys], mask.sinks[:, :, rows]], dim=-1)
+        out[:, :, queries] = sdpa(
+            q[:, :, queries], joined(k[:, :, keys], sink_k), joined(v[:, :, keys], sink_v), attn_mask=bias, scale=scale
+        )
+    return out
+
+
+SLABS = Engine(
+    "slabs", "Slices of whole frames and torch's attention. Exact, on every device.", refuses, plan, run,
+    masks=True, cuts=True,
+)  # fmt: skip

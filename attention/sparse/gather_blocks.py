@@ -1,0 +1,147 @@
+"""Patterns whose mask follows from q and k: the chosen key blocks of each head are gathered for torch's attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ..core.grid import CUBE
+from ..core.operators import sdpa
+from ..patterns.adaptive import AdaptiveBlocks
+from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, arrange, pool, select
+from .cached_blocks import at_once
+from .engine import Engine, Mask, Task, added, joined, scratch_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """permutation, inverse: to the pattern's order and back; None: the tokens stand in it."""
+
+    pattern: object
+    permutation: torch.Tensor | None
+    inverse: torch.Tensor | None
+
+
+def refuses(task: Task, call) -> str | None:
+    return None if isinstance(task.pattern, (TopBlocks, MassBlocks, AdaptiveBlocks)) else "the mask is fixed"
+
+
+def plan(task: Task, device, dtype) -> Plan:
+    if (task.order, task.tile) == (task.pattern.order, CUBE):
+        return Plan(task.pattern, None, None)
+    permutation = task.positions(arrange(task.pattern, task.grid)[0]).to(device)
+    return Plan(task.pattern, permutation, permutation.argsort())
+
+
+def run(video, sinks, scale, plan: Plan, hold=at_once, mask: Mask | None = None) -> torch.Tensor:
+    batch, heads, tokens, dim = video[0].shape
+    if plan.permutation is not None:
+        video = tuple(t.index_select(2, plan.permutation) for t in video)
+    seen = hold(lambda: select(plan.pattern, *video[:2], scale))
+    # Keys of all queries: the means of the blocks, hidden where the block itself is seen, then the sinks.
+    fixed, lengths = sinks, None
+    if plan.pattern.tail:
+        means, lengths = means_of(video[1:], plan, mask)
+        fixed = tuple(torch.cat([mean.to(s.dtype), s], dim=2) for mean, s in zip(means, sinks))
+    fixed = tuple(t.flatten(0, 1) for t in fixed)
+    q, k, v = (blocks(t, size) for t, size in zip(video, (QUERIES, KEYS, KEYS)))
+    out = torch.empty_like(q)
+    for rows, keys, hidden in chunks(seen, tokens, dim, fixed[0].shape[1], q, mask):
+        head = rows // seen.shape[2]
+        picked = (t.index_select(0, keys.flatten()).view(len(rows), -1, dim) for t in (k, v))
+        some_k, some_v = (joined(t, s[head])[:, None] for t, s in zip(picked, fixed))
+        weight = lengths if lengths is None or lengths.ndim == 1 else lengths[head]
+        bias = additive(hidden, weight, seen.flatten(0, 2)[rows], some_k.shape[2], q.dtype)
+        if mask is not None:
+            own = masked(mask, plan, (rows % seen.shape[2], keys % seen.shape[3]), (head // heads, head % heads), q)
+            means = own.new_zeros(*own.shape[:3], 0 if lengths is None else seen.shape[3])
+            own = torch.cat([own[..., : hidden.shape[1]], means, own[..., hidden.shape[1] :]], dim=-1)
+            bias = own if bias is None else own + bias
+        out[rows] = sdpa(q[rows, None], some_k, some_v, bias, scale=scale)[:, 0]
+    out = out.view(batch, heads, -1, dim)[:, :, :tokens]
+    return out if plan.inverse is None else out.index_select(2, plan.inverse)
+
+
+def means_of(kv, plan: Plan, mask: Mask | None):
+    """The means of the blocks of keys and of values, (B, H, nk, D), and the logarithm of what each one weighs, (nk,) or
+    (B * H, nk). A key that a mask weighs less is less of its block; mask: the same for all queries."""
+    if mask is None:
+        (keys, lengths), (values, _) = (pool(t, KEYS) for t in kv)
+        return (keys, values), lengths.log()
+    weights = added(mask.video[:, :, 0], torch.float32).exp()
+    weights = (weights if plan.permutation is None else weights.index_select(2, plan.permutation))[..., None]
+    share, lengths = pool(weights, KEYS)
+    means = tuple(pool(t * weights, KEYS)[0] / share.clamp(min=torch.finfo(share.dtype).tiny) for t in kv)
+    weighed = (share[..., 0] * lengths).log().expand(*kv[0].shape[:2], -1)
+    return means, weighed.flatten(0, 1)
+
+
+def masked(mask: Mask, plan: Plan, blocks_of, heads, q) -> torch.Tensor:
+    """What a mask adds to the scores of the picked keys and the sinks, (n, 1, 1|QUERIES, most * KEYS + S).
+
+    blocks_of: ((n,), (n, most)), of queries and keys; heads: as of Mask.gathered.
+    """
+    tokens = mask.video.shape[3]
+    at = []
+    for block, size in zip(blocks_of, (QUERIES, KEYS)):
+        index = block.view(len(block), 1, -1, 1) * size + torch.arange(size, device=block.device)
+        index = index.flatten(2).clamp(max=tokens - 1)  # what fills up a ragged block is hidden or left out
+        at.append(index if plan.permutation is None else plan.permutation[index])
+    return mask.gathered(heads, *at, q.dtype)
+
+
+def blocks(x: torch.Tensor, size: int) -> torch.Tensor:
+    """(B, H, N, D) as (B * H * n, size, D), filled up with zeros."""
+    return F.pad(x, (0, 0, 0, -x.shape[2] % size)).reshape(-1, size, x.shape[3])
+
+
+def additive(hidden, lengths, seen, keys: int, dtype: torch.dtype) -> torch.Tensor | None:
+    """What is added to the scores, (n, 1, 1, keys); None: nothing.
+
+    hidden: (n, K) bool, of the picked keys; lengths: (nk,), the logarithm of how many tokens a block's mean stands for,
+    or (n, nk); None without a tail; seen: (n, nk) bool.
+    """
+    if lengths is None and not hidden.any():
+        return None
+    bias = torch.zeros(len(hidden), 1, 1, keys, dtype=dtype, device=hidden.device)
+    picked = hidden.shape[1]
+    bias[:, 0, 0, :picked].masked_fill_(hidden, -torch.inf)
+    if lengths is not None:
+        bias[:, 0, 0, picked : picked + lengths.shape[-1]] = lengths.masked_fill(seen, -torch.inf)
+    return bias
+
+
+def chunks(seen: torch.Tensor, tokens: int, dim: int, fixed: int, q: torch.Tensor, mask: Mask | None = None):
+    """(rows, key blocks, hidden) for blocks of queries with about as many key blocks each, within scratch_bytes.
+
+    seen: (B, H, nq, nk); fixed: keys that all have. rows: (n,) of B * H * nq; key blocks: (n, most), of B * H * nk;
+    hidden: (n, most * KEYS) bool, the keys that fill up.
+    """
+    nq, nk = seen.shape[2:]
+    seen = seen.flatten(0, 2)
+    number, first = seen.sum(1), (~seen).to(torch.uint8).argsort(dim=1, stable=True)
+    rows = number.argsort(descending=True, stable=True)
+    counts = number[rows].tolist()
+    start = 0
+    while start < len(counts):
+        most = counts[start]
+        one = (4 * (most * KEYS + fixed) + 3 * QUERIES) * dim * q.element_size()
+        if mask is not None:
+            one += 3 * min(mask.rows, QUERIES) * (most * KEYS + fixed) * q.element_size()
+        stop = min(len(counts), start + max(1, scratch_bytes(q.device) // one))
+        some = rows[start:stop]
+        picked = first[some, :most]
+        # A block that fills up stands after the ones that are seen; a ragged block ends before it is full.
+        length = (tokens - picked * KEYS).clamp(max=KEYS)
+        length = length * (torch.arange(most, device=q.device) < number[some, None])
+        hidden = (torch.arange(KEYS, device=q.device) >= length[..., None]).flatten(1)
+        yield some, picked + (some // nq * nk)[:, None], hidden
+        start = stop
+
+
+BLOCKS = Engine(
+    "blocks", "Gathers the chosen key blocks of each head. Exact, on every device.", refuses, plan, run,
+    chooses=True, masks=True,
+)  # fmt: skip

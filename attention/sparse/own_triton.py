@@ -1,0 +1,138 @@
+"""This pack's own Triton kernel, attention/triton, which works through lists of key blocks: any pattern, head by head.
+
+Tokens outside the video stand in front of the keys, filled up to whole blocks: behind them the blocks of keys are those
+that a pattern chose. Fixed masks are exact to the token: tiles that are partly seen carry a bit for each pair, 1 KiB
+for each different tile. Not measured on a GPU yet: `auto` takes these engines where Video Attention Benchmark has seen
+them right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+
+import torch
+
+from ..backends import registry
+from ..backends.triton.block_lists import KEYS, QUERIES, Lists, judged, of_blocks, of_mask, tiles_of
+from ..backends.triton.reorder import attend, prepared
+from ..core.grid import CUBE, RASTER, TILE, order
+from ..core.interruption import ask
+from ..core.tokens import Grid
+from ..patterns import on
+from ..patterns.blocks import TopBlocks, arrange, choose
+from .cached_blocks import at_once
+from .engine import Engine, Task
+
+# What a tile with a mask of bits costs in whole tiles. A guess: not measured on a GPU.
+PARTIAL = 1.5
+SAMPLED_ROWS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """permutation, inverse: of the video's tokens to the order they are cut into blocks in, and back; None: as they
+    stand. lists: of a fixed mask; None where `pattern` chooses from q and k."""
+
+    pattern: object
+    permutation: torch.Tensor | None
+    inverse: torch.Tensor | None
+    lists: Lists | None
+
+
+def refuses(name: str, task: Task, call) -> str | None:
+    return registry.why_not(name, call)
+
+
+def plan(task: Task, device: torch.device, dtype: torch.dtype) -> Plan:
+    relation = on(task.pattern, task.grid)
+    if relation is None:
+        to, moved, lists = (
+            arrange(task.pattern, task.grid)[0],
+            (task.order, task.tile) != (task.pattern.order, CUBE),
+            None,
+        )
+    else:
+        relation = relation.to(device)
+        to = min((to.to(device) for to in orders(task.grid)), key=lambda to: cost(relation, to))
+        lists = of_mask(*with_sinks(relation, to, task.sinks), device)
+        moved = True
+    permutation = task.positions(to.cpu()).to(device)
+    if not moved or permutation.equal(torch.arange(task.tokens, device=device)):
+        return Plan(task.pattern, None, None, lists)
+    return Plan(task.pattern, permutation.int(), permutation.argsort(), lists)
+
+
+def orders(grid: Grid) -> Iterator[torch.Tensor]:
+    """Ways to stand in which tokens that see each other may share blocks: frames, places over time, near cubes."""
+    yield order(grid, RASTER)[0]
+    for tile in ((grid[0], 1, 1), (1, 8, 8), (2, 8, 8), CUBE, (8, 4, 4)):
+        yield order(grid, TILE, tile)[0]
+
+
+def cost(relation, to: torch.Tensor) -> float:
+    """Tiles that the kernel works through for some blocks of queries, in whole ones."""
+    seen, tokens, _ = with_sinks(relation, to, 0)
+    rows, total = ceil(tokens / QUERIES), 0.0
+    for row in range(0, rows, ceil(rows / SAMPLED_ROWS)):
+        every, some = judged(tiles_of(seen, row, tokens, tokens, to.device), tokens)
+        total += float(every.sum() + PARTIAL * some.sum())
+    return total
+
+
+def with_sinks(relation, to: torch.Tensor, sinks: int):
+    """(seen, queries, keys) of a pattern over tokens in the order `to`, behind `sinks` keys that all see."""
+    tokens, start = len(to), filled(sinks)
+
+    def seen(query, key):
+        ask()
+        video = relation.mask_mod(0, 0, to[query], to[(key - start).clamp(min=0)])
+        return torch.where(key < start, key < sinks, video)
+
+    return seen, tokens, start + tokens
+
+
+def filled(sinks: int) -> int:
+    """Keys in front of the video's: whole blocks."""
+    return ceil(sinks / KEYS) * KEYS
+
+
+def run(video, sinks, scale, plan: Plan, hold=at_once, **how) -> torch.Tensor:
+    q, chooses, number = video[0], plan.lists is None, sinks[0].shape[2]
+    tail = plan.pattern.tail if chooses else plan.lists.left is not None
+    ready, means = prepared(*video, sinks, plan.permutation, scale, chooses=chooses, tail=tail, **how)
+    lists = plan.lists
+    if chooses:
+        lists = hold(lambda: chosen(plan.pattern, choose(plan.pattern, *means), q.shape[2], number))
+    out = attend(ready, q, lists)
+    return out if plan.inverse is None else out.index_select(2, plan.inverse)
+
+
+def chosen(pattern, kept: torch.Tensor, tokens: int, sinks: int) -> Lists:
+    """The Lists of the blocks that a pattern chose: as patterns.blocks.select gives them."""
+    most = None
+    if isinstance(pattern, TopBlocks):
+        most = pattern.number(kept.shape[-1]) + QUERIES // KEYS
+    return of_blocks(kept, filled(sinks) + tokens, pattern.tail, sinks, most)
+
+
+def _row(name: str, summary: str, **how) -> Engine:
+    summary = f"{summary} `auto` takes it once Video Attention Benchmark has seen it right."
+    how, exact = partial(run, **how), not how["quantised"]
+    return Engine(name, summary, partial(refuses, name), plan, how, auto=False, chooses=True, grouped=True, exact=exact)
+
+
+INT8 = _row(
+    "video attention int8",
+    "This pack's own Triton kernel with INT8 scores. Any pattern. Approximate.",
+    quantised=True,
+)
+HALF = _row("video attention 16 bit", "The same kernel with 16-bit scores. Any pattern. Exact.", quantised=False)
+FLOAT8 = _row(
+    "video attention float8",
+    "The same kernel with INT8 scores and values in float8. Any pattern. Coarser.",
+    quantised=True,
+    float8=True,
+)

@@ -1,0 +1,51 @@
+"""Spatial and temporal attention as dense attention with the other axes folded into the batch: no index, no mask."""
+
+from __future__ import annotations
+
+import torch
+
+from ..core.grid import RASTER
+from ..core.operators import sdpa
+from ..patterns.spatial import Spatial
+from ..patterns.temporal import Temporal
+from .engine import Engine, Task, joined
+
+
+def refuses(task: Task, call) -> str | None:
+    if not isinstance(task.pattern, (Spatial, Temporal)):
+        return "folds spatial and temporal attention alone"
+    if task.order != RASTER:
+        return f"tokens in {task.order} order, takes raster"
+    return None
+
+
+def plan(task: Task, device, dtype):
+    return task.pattern, task.grid
+
+
+def run(video, sinks, scale, plan) -> torch.Tensor:
+    pattern, (frames, _, _) = plan
+    fold = spatial if isinstance(pattern, Spatial) else temporal
+    samples = [fold(*(t[b].unflatten(1, (frames, -1)) for t in video), *(s[b] for s in sinks), scale)
+               for b in range(video[0].shape[0])]  # fmt: skip
+    return samples[0].unsqueeze(0) if len(samples) == 1 else torch.stack(samples)
+
+
+def spatial(q, k, v, sink_k, sink_v, scale):
+    """q, k, v: (H, T, P, D), sink_k, sink_v: (H, S, D) -> (H, T * P, D).
+
+    Frames become the batch, so that a kernel which writes (batch, tokens, heads, D) writes the video in its own order.
+    """
+    q, k, v = (t.transpose(0, 1) for t in (q, k, v))
+    out = sdpa(q, joined(k, sink_k), joined(v, sink_v), scale=scale)
+    return out.transpose(1, 2).flatten(0, 1).transpose(0, 1)
+
+
+def temporal(q, k, v, sink_k, sink_v, scale):
+    """As `spatial`; here places become the heads, for the same reason."""
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    out = sdpa(q, joined(k, sink_k[:, None]), joined(v, sink_v[:, None]), scale=scale)
+    return out.transpose(1, 2).flatten(1, 2)
+
+
+FOLDED = Engine("folded", "Reshapes and runs torch's attention. Exact, on every device.", refuses, plan, run)

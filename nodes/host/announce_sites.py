@@ -1,0 +1,265 @@
+"""Tells every attention call of a known family where it comes from, by hooks that live as long as one sampling run."""
+
+from __future__ import annotations
+
+import functools
+from types import MethodType
+
+import torch
+from comfy.patcher_extension import CallbacksMP
+
+from ...attention.core.failures import named
+from ...attention.core.site import CALLER, SITE, AttentionSite, Caller, SiteTag
+from ...attention.core.tokens import Tokens
+from ...attention.families import find
+from ...attention.families.spec import Family
+from ...attention.inspect.info import heads_of
+from ...attention.inspect.watch import Watch
+from ...attention.routing import compiled_op
+from ...attention.routing.compiled_op import OPTIONS
+from ...attention.routing.step_context import CONTEXT, IDLE
+from . import module_tags
+from .module_tags import TAG, options_of, position, tell
+
+KEY = "video_attention.sites"
+HOOKS = "_video_attention_hooks"
+# Newer hosts keep in it the function that a model's file names for the module around it.
+OWN = "comfy_attention"
+
+
+def attach(patcher) -> None:
+    """Lets `patcher` publish while it is sampled.
+
+    Not by injections: a clone of an injected model believes that it is injected too, and never is.
+    """
+    in_runs(patcher, KEY, publish, remove)
+
+
+def detach(patcher) -> None:
+    """Undoes attach."""
+    not_in_runs(patcher, KEY)
+
+
+def in_runs(patcher, key: str, begin, end) -> None:
+    """Calls `begin(patcher)` before each sampling run and `end(patcher)` after it, instead of what `key` had."""
+    not_in_runs(patcher, key)
+    patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, key, begin)
+    patcher.add_callback_with_key(CallbacksMP.ON_CLEANUP, key, end)
+
+
+def not_in_runs(patcher, key: str) -> None:
+    """Undoes in_runs."""
+    for kind in (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP):
+        patcher.remove_callbacks_with_key(kind, key)
+
+
+def with_sites(model):
+    """A clone of the MODEL `model` whose attention calls are announced, and nothing else changed."""
+    told = model.clone()
+    attach(told)
+    return told
+
+
+def family_of(patcher) -> Family | None:
+    """The family of a MODEL, None when it is no model this pack knows."""
+    return find(type(patcher.model.diffusion_model).__name__)
+
+
+def blocks_of(patcher, role: str) -> int | None:
+    """How many blocks of a MODEL make calls of that role; None for an unknown family."""
+    family = family_of(patcher)
+    if family is None or family.unsupported:
+        return None
+    return max((block for _, r, block in family.sites(patcher.model.diffusion_model) if r == role), default=-1) + 1
+
+
+def publish(patcher) -> None:
+    """ON_PRE_RUN: hooks on the model and on every attention module that its family or the model's file names."""
+    remove(patcher)
+    model = patcher.model.diffusion_model
+    family = family_of(patcher)
+    if family is not None and family.unsupported:
+        family = None
+    known = () if family is None else family.sites(model)
+    sites = [
+        (module, AttentionSite(family.name, role, block, getattr(module, OWN, None), heads=heads_of(module)[0]))
+        for module, role, block in known
+    ]
+    reached, methods = {module for module, _ in sites}, () if family is None else family.methods
+    sites += [(module, AttentionSite("", "", None, own)) for module, own in owners(model) if module not in reached]
+    if family is None and not sites:
+        return
+    watch, hooks = Watch(model), []
+    for number, (module, site) in enumerate(sites):
+        setattr(module, TAG, SiteTag(site, position(module.forward), torch.tensor(number), watch))
+        hooks.append(module.register_forward_pre_hook(announce, with_kwargs=True))
+        hooks.append(module.register_forward_hook(fall_silent, with_kwargs=True))
+        hooks += [told(module, name) for name in methods if hasattr(module, name)]
+    blocks = [module for module, site in sites if site.block is not None]
+    between, more = module_tags.tag_blocks(model, blocks, len(sites), watch)
+    lay_out = _lay_out(family, (*(site for _, site in sites), *between), watch)
+    hooks += [*more, model.register_forward_pre_hook(lay_out, with_kwargs=True)]
+    setattr(model, HOOKS, hooks)
+
+
+def owners(model: torch.nn.Module) -> list[tuple[torch.nn.Module, object]]:
+    """(module, its holder of a function) for each attention module for which the model's file names one that runs."""
+    holders = ((module, getattr(module, OWN, None)) for module in model.modules())
+    return [(module, own) for module, own in holders if getattr(own, "function", None) is not None]
+
+
+def holders(patcher) -> dict[torch.nn.Module, object]:
+    """Each module of a MODEL that has a holder, and the holder: a LoRA's own until it is put in."""
+    patches, found = patcher.object_patches, {}
+    for name, module in patcher.model.diffusion_model.named_modules():
+        holder = patches.get(f"diffusion_model.{name}.{OWN}", getattr(module, OWN, None))
+        if hasattr(holder, "function"):
+            found[module] = holder
+    return found
+
+
+def remove(patcher) -> None:
+    """ON_CLEANUP, after errors and interrupts too: undoes publish, also twice."""
+    compiled_op.begin(None)
+    model = patcher.model.diffusion_model
+    for hook in getattr(model, HOOKS, ()):
+        hook.remove()
+    if hasattr(model, HOOKS):
+        delattr(model, HOOKS)
+        module_tags.remove(model)
+
+
+class Replaced:
+    """A method of one module that something else answers for; `remove` as hooks have it."""
+
+    def __init__(self, module: torch.nn.Module, name: str, answer):
+        self.module, self.name, self.answer = module, name, answer
+        self.found = vars(module).get(name)
+        setattr(module, name, answer)
+
+    def remove(self) -> None:
+        # Who replaced it again after us may have kept ours and keeps it: it only tells.
+        if vars(self.module).get(self.name) is self.answer:
+            delattr(self.module, self.name)
+            if self.found is not None:
+                setattr(self.module, self.name, self.found)
+
+
+def told(module: torch.nn.Module, name: str) -> Replaced:
+    """A method that the host calls directly, where no hook of the module hears of it: announced like the module."""
+    found = vars(module).get(name)
+    if found is None:
+        return Replaced(module, name, MethodType(_telling(getattr(type(module), name)), module))
+    return Replaced(module, name, MethodType(_around(lambda module, *a, **kw: found(*a, **kw), found), module))
+
+
+@functools.lru_cache(maxsize=32)
+def _telling(function):
+    # One for each class, so that what torch.compile made of it holds in the next run too.
+    return _around(function, function, skipped=1)
+
+
+def _around(function, signature, skipped: int = 0):
+    where = position(signature, skipped)
+
+    @functools.wraps(function)
+    def telling(module, *args, **kwargs):
+        tag = getattr(module, TAG, None)
+        if tag is None:  # someone kept this method beyond our run
+            return function(module, *args, **kwargs)
+        changed = _announced(tag, where, args, kwargs)
+        if changed is not None:
+            args, kwargs = changed
+        output = function(module, *args, **kwargs)
+        _silenced(module, tag, where, args, kwargs)
+        return output
+
+    return telling
+
+
+def announce(module, args, kwargs):
+    """Pre-hook of a tagged module: the options of this call carry its AttentionSite."""
+    tag = getattr(module, TAG)
+    return _announced(tag, tag.position, args, kwargs)
+
+
+def _announced(tag: SiteTag, where: int | None, args, kwargs):
+    options = options_of(where, args, kwargs)
+    if torch.compiler.is_compiling():
+        tell(options, tag)
+        return None
+    if tag.watch is not None:
+        tag.watch.enter(tag)
+    if options is None:
+        return None
+    options = {**options, SITE: tag.site}
+    if kwargs.get(OPTIONS) is not None:
+        return args, {**kwargs, OPTIONS: options}
+    return (*args[:where], options, *args[where + 1 :]), kwargs
+
+
+def fall_silent(module, args, kwargs, output):
+    """Hook behind a tagged module: what is called next must not have this AttentionSite."""
+    tag = getattr(module, TAG)
+    _silenced(module, tag, tag.position, args, kwargs)
+
+
+def _silenced(module, tag: SiteTag, where: int | None, args, kwargs) -> None:
+    options = options_of(where, args, kwargs)
+    if torch.compiler.is_compiling():
+        tell(options, tag.after)
+    elif tag.watch is not None:
+        tag.watch.leave(tag, module, options)
+
+
+def _lay_out(family: Family | None, sites: tuple[AttentionSite, ...] = (), watch: Watch | None = None):
+    @compiled_op.eagerly
+    def hook(module, args, kwargs):
+        options = kwargs.get(OPTIONS)
+        if options is None or not args:
+            return None
+        tokens = None if family is None else tokens_of(family, module, args[0], kwargs)
+        context = options.get(CONTEXT, IDLE).but(tokens=tokens)
+        if context.stats is not None and tokens is not None:
+            context.stats.saw(tokens.grid, _window(options))
+        if context.stats is not None and context.extra is not None:
+            context.stats.spend(context.extra.name, "model call")
+        caller = options.get(CALLER)
+        if caller is None or (sites and not caller.fresh):
+            caller = Caller(fresh=True)
+        caller.live = caller.live or bool(sites)
+        if watch is not None:
+            watch.begin(caller, context.stats)
+        options = {**options, CONTEXT: context, CALLER: caller}
+        if sites:
+            compiled_op.begin(options, sites)
+        return args, {**kwargs, OPTIONS: options}
+
+    return hook
+
+
+def _window(options) -> tuple[int, int] | None:
+    """First and last latent frame of the context window that this model call is about."""
+    frames = getattr(options.get("context_window"), "index_list", None)
+    return (frames[0], frames[-1]) if frames else None
+
+
+def tokens_of(family: Family, model: torch.nn.Module, x, inputs) -> Tokens:
+    """The layout of one model call. Whatever a future host passes, a layout must not cost a render."""
+    try:
+        return family.tokens(model, x, inputs)
+    except Exception as error:
+        return Tokens(None, unknown=f"the input could not be read ({named(error)})")
+
+
+def tokens_of_latent(patcher, samples) -> Tokens | None:
+    """The layout that a MODEL would give to this latent, as far as it needs no prompt; None for an unknown family."""
+    family = family_of(patcher)
+    if family is None:
+        return None
+    parts = list(samples.unbind()) if getattr(samples, "is_nested", False) else samples
+    model = patcher.model.diffusion_model
+    if not isinstance(parts, list) and parts.ndim == 5 and patcher.model.latent_format.latent_dimensions == 2:
+        parts = parts.movedim(1, 2).flatten(0, 1)
+    frames = parts.shape[0] if not isinstance(parts, list) else 1
+    return tokens_of(family, model, parts, {"context": torch.empty(1, 0, 0), "num_video_frames": frames})

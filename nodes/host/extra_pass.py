@@ -1,0 +1,194 @@
+"""Guidance at the host: an extra pass after CFG, and hooks on a model that live as long as one sampling run."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid5
+
+import comfy.samplers
+import comfy.utils
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ...attention.core.identity import Itself
+from ...attention.core.site import COVERS
+from ...attention.families.spec import Family
+from ...attention.routing.compiled_op import OPTIONS
+from ...attention.routing.rules import Rule
+from ...attention.routing.step_context import CONTEXT
+from . import announce_sites, install, prompt_conds
+
+HOOKS = "_video_attention_guidance"
+PASSES = "video_attention.passes"
+UNASKED = "the guider asked for no prompt that is positive by its name"
+# The host's key of context windows, in a model's options.
+HANDLER = "context_handler"
+
+
+def reachable(model, role: str) -> tuple[Family, int]:
+    """The family of a MODEL and how many of its blocks make calls of that role. ValueError with a sentence if none."""
+    family = announce_sites.family_of(model)
+    name = type(model.model.diffusion_model).__name__
+    if family is None:
+        raise ValueError(
+            f"model: {name} is no family this pack knows, so that its blocks cannot be told. Bypass this node."
+        )
+    if family.unsupported:
+        raise ValueError(f"model: {family.name} is not supported: {family.unsupported}. Bypass this node.")
+    blocks = max(announce_sites.blocks_of(model, covered) for covered in COVERS.get(role, (role,)))
+    if not blocks:
+        raise ValueError(f"model: {family.name} has no {role}-attention to guide. Bypass this node.")
+    return family, blocks
+
+
+class ExtraPass(Itself):
+    """One more prediction of the positive prompt, by the model as rules weaken it.
+
+    rules: all with one Perturbation. guide: (guided, strong, weak) -> guided, of tensors (B, ...).
+    """
+
+    def __init__(self, rules: tuple[Rule, ...], guide):
+        self.rules, self.guide = rules, guide
+
+    def guided(self, out: torch.Tensor, asked: Asked) -> torch.Tensor:
+        """`out`, what guidance made so far, with this pass; as it is in a step that is not covered."""
+        options = asked.model_options.get(OPTIONS, {})
+        if not self._holds(options):
+            return out
+        if asked.strong is None:
+            if options[CONTEXT].stats is not None:
+                options[CONTEXT].stats.leave(self.rules[0].extra.name, "step", UNASKED)
+            return out
+        context = options[CONTEXT].but(extra=self.rules[0].extra)
+        weakened = {**asked.model_options, OPTIONS: {**options, CONTEXT: context}}
+        cond = [self._apart(each) for each in asked.cond]
+        (weak,) = comfy.samplers.calc_cond_batch(asked.model, [cond], asked.x, asked.timestep, weakened)
+        shapes = _shapes(cond)
+        streams = zip(*(_unpack(each, shapes) for each in (out, asked.strong, weak)), strict=True)
+        made = [self._away(*stream) for stream in streams]
+        return made[0] if shapes is None else comfy.utils.pack_latents(made)[0]
+
+    def _away(self, out, strong, weak) -> torch.Tensor:
+        # A guider that leaves a stream out for a step gives no prediction of it: nothing to move away from.
+        return out if torch.equal(strong, weak) else self.guide(out, strong, weak)
+
+    def _apart(self, cond: dict) -> dict:
+        """The prompt under a name of its own, one for all steps: EasyCache would give the model's own prediction."""
+        named = cond.get("uuid")
+        return {**cond, "uuid": uuid5(named, f"{id(self)}")} if isinstance(named, UUID) else cond
+
+    def _holds(self, options) -> bool:
+        """Whether this step is covered, and nobody cleared the rules since."""
+        if CONTEXT not in options or install.ROUTERS not in options:
+            return False
+        context = options[CONTEXT]
+        routers = [r for r in options[install.ROUTERS].members if r not in context.off]
+        pairs = ((rule, on) for router in routers for rule, on in zip(router.rules, context.active_of(router)))
+        return any(on for rule, on in pairs if rule in self.rules)
+
+
+class Asked(Itself):
+    """The model's own prediction of the positive prompt in one step, and with what it was asked for.
+
+    It stands where the host looks for context windows, since every call of the model passes there whole: above
+    windows and caches, with what the guider really gave, whatever it tells functions behind it.
+    """
+
+    def __init__(self, model_options: dict):
+        self.model_options, self.handler = model_options, model_options.get(HANDLER)
+        self.model = self.cond = self.x = self.timestep = self.strong = None
+
+    def __getattr__(self, name):
+        return getattr(self.handler, name)
+
+    def should_use_context(self, *args) -> bool:
+        return True
+
+    def execute(self, calc, model, conds, x_in, timestep, model_options):
+        """The host's call, with its own handler in place; the first one of a positive prompt is noted."""
+        own = {key: value for key, value in model_options.items() if key != HANDLER}
+        own |= {} if self.handler is None else {HANDLER: self.handler}
+        args = (model, conds, x_in, timestep, own)
+        windows = self.handler is not None and self.handler.should_use_context(*args)
+        outs = self.handler.execute(calc, *args) if windows else calc(*args)
+        if self.strong is not None:
+            return outs
+        # Guiders change these options, and others predictions, in place.
+        self.model_options = {**own, OPTIONS: {**own.get(OPTIONS, {})}}
+        which = prompt_conds.most_positive(map(prompt_conds.name_of, conds))
+        if which is not None:
+            self.model, self.cond, self.x, self.timestep = model, conds[which], x_in, timestep
+            self.strong = outs[which].clone()
+        return outs
+
+
+class Passes(Itself):
+    """PREDICT_NOISE wrapper: all extra passes of a model, one after the other, behind the guider's own work."""
+
+    def __init__(self, *passes: ExtraPass):
+        self.passes = passes
+
+    def __call__(self, executor, x, timestep, model_options, seed=None):
+        asked = Asked(model_options)
+        prompt_conds.name_prompts(getattr(executor.class_obj, "conds", {}))
+        out = executor(x, timestep, {**model_options, HANDLER: asked}, seed)
+        for extra in self.passes:
+            out = extra.guided(out, asked)
+        return out
+
+
+def passes_inside(executor, *args, **kwargs):
+    """OUTER_SAMPLE wrapper: other wrappers of a step, LazyCache's say, see the prediction with the extra passes."""
+    innermost(executor.class_obj, WrappersMP.PREDICT_NOISE, PASSES)
+    return executor(*args, **kwargs)
+
+
+def innermost(guider, kind: str, key: str) -> None:
+    """In the run that a guider begins, the wrapper `key` stands inside all others of that kind."""
+    # The run's own copy of the model's wrappers; a later one stands further inside.
+    wrappers = guider.model_options[OPTIONS]["wrappers"][kind]
+    wrappers[key] = wrappers.pop(key)
+
+
+def install_pass(model, rules: tuple[Rule, ...], guide):
+    """A clone of `model` with these rules and the pass that they are for."""
+    patched = install.install_all(model, rules)
+    passes = [each for found in patched.get_wrappers(WrappersMP.PREDICT_NOISE, PASSES) for each in found.passes]
+    detach(patched, PASSES)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PASSES, passes_inside)
+    patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, PASSES, Passes(*passes, ExtraPass(rules, guide)))
+    return patched
+
+
+def _shapes(cond):
+    """The streams' shapes where video and audio are packed into one tensor, else None."""
+    for each in cond:
+        packed = each.get("model_conds", {}).get("latent_shapes")
+        if packed is not None and len(packed.cond) > 1:
+            return packed.cond
+    return None
+
+
+def _unpack(latent: torch.Tensor, shapes):
+    return [latent] if shapes is None else comfy.utils.unpack_latents(latent, shapes)
+
+
+def detach(patcher, key: str) -> None:
+    """Undoes the install of that key."""
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH):
+        patcher.remove_wrappers_with_key(kind, key)
+    announce_sites.not_in_runs(patcher, key)
+
+
+def keep(model: torch.nn.Module, key: str, *handles) -> None:
+    """Remembers what to remove, instead of what a run left that was never cleaned up."""
+    kept = vars(model).setdefault(HOOKS, {})
+    for stale in kept.pop(key, ()):
+        stale.remove()
+    kept[key] = handles
+
+
+def unhook(patcher) -> None:
+    """ON_CLEANUP, after errors and interrupts too; also twice."""
+    for handles in vars(patcher.model.diffusion_model).pop(HOOKS, {}).values():
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,17 @@
+"""A latent's parts, and a step that spoilt it."""
+
+from __future__ import annotations
+
+import torch
+
+
+class NotFinite(RuntimeError):
+    """A step gave NaN or Inf; args[0] says which."""
+
+    def __str__(self):
+        return f"{self.args[0]}. Try another kernel, or its guard at `every call`, in Video Attention Backend."
+
+
+def parts_of(samples) -> list[torch.Tensor]:
+    """The tensors of a latent: the video, then the sound if there is any."""
+    return list(samples.unbind()) if getattr(samples, "is_nested", False) else [samples]

@@ -1,0 +1,48 @@
+"""Tells the front end after each step what a sampling run did so far: the Report node shows it."""
+
+from __future__ import annotations
+
+import time
+
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+
+from ...attention.inspect.timeline import live_text
+from ...attention.routing.run_stats import RunStats
+from . import prompt_graph
+
+# What web/report.js listens to.
+EVENT = "video_attention.progress"
+# Seconds between two messages at least; the last step is always told.
+APART = 0.25
+
+
+def teller(stats: RunStats, callback):
+    """A sampler's callback that marks the step in `stats`, tells it, and goes on with `callback`, which may be None."""
+    last, where = 0.0, _where()
+
+    def told(step, x0, x, total):
+        nonlocal last
+        stats.mark()
+        if stats.marks and (time.perf_counter() - last >= APART or step + 1 >= total):
+            last = time.perf_counter()
+            _send(live_text(stats, total), *where)
+        return callback(step, x0, x, total) if callback is not None else None
+
+    return told
+
+
+def _where() -> tuple[str | None, list[str]]:
+    """The node that runs, and the Report nodes that speak of it; None and none outside of a prompt."""
+    context = get_executing_context()
+    if context is None:
+        return None, []
+    return context.node_id, prompt_graph.readers(context.prompt_id, context.node_id)
+
+
+def _send(text: str, node: str | None, reports: list[str]) -> None:
+    """To the page that queued the run; to nobody without a server, as in a script."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and server.client_id is not None:
+        told = {"node": server.last_node_id if node is None else node, "reports": reports, "text": text}
+        server.send_sync(EVENT, told, server.client_id)

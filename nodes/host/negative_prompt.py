@@ -1,0 +1,182 @@
+"""Normalised attention guidance at the host: the negative prompt goes through the model behind the prompt."""
+
+from __future__ import annotations
+
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfy.sampler_helpers import convert_cond
+
+from ...attention.core.identity import Itself
+from ...attention.families import find
+from ...attention.guidance import nag
+from ...attention.routing import compiled_op
+from ...attention.routing.router import Router
+from ...attention.routing.rules import Rule
+from ...attention.routing.step_context import CONTEXT
+from . import announce_sites, install, prompt_conds
+from .extra_pass import OPTIONS, detach, innermost, keep, unhook
+
+KEY = "video_attention.nag"
+# Keys in the host's transformer_options, between the guider and the model alone: {name of a positive prompt: Negative}
+# of a step, and the names of the prompts of one call, as `cond_or_uncond` counts them.
+NEGATIVES, NAMES = "vattn.negatives", "vattn.names"
+
+
+class Negative(Itself):
+    """What goes behind a prompt. context: (1 or B, L, C); mask: (1 or B, L) or None."""
+
+    def __init__(self, context: torch.Tensor, mask: torch.Tensor | None):
+        self.context, self.mask = context, mask
+
+
+def install_negative(model, rule: Rule, negative):
+    """A clone of `model` with a NAG rule. negative: CONDITIONING, None for the sampler's own negative prompt."""
+    patched = install.install(model, rule)
+    detach(patched, KEY)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Prompt(negative))
+    patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, publish_negative)
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, publish_names)
+    announce_sites.in_runs(patched, KEY, watch_prompt, unhook)
+    return patched
+
+
+class _Prompt(Itself):
+    """OUTER_SAMPLE wrapper: the host prepares one prompt more for the model, unless it is None."""
+
+    def __init__(self, negative):
+        self.negative = negative
+
+    def __call__(self, executor, *args, **kwargs):
+        if self.negative is not None:
+            executor.class_obj.conds[KEY] = convert_cond(self.negative)
+        # Inside what may call the model for one prompt after the other.
+        innermost(executor.class_obj, WrappersMP.CALC_COND_BATCH, KEY)
+        return executor(*args, **kwargs)
+
+
+def publish_negative(executor, x, timestep, model_options, seed=None):
+    """PREDICT_NOISE wrapper: the prepared negative prompt of each positive one."""
+    conds = getattr(executor.class_obj, "conds", {})
+    options = model_options.get(OPTIONS, {})
+    prompt_conds.name_prompts(conds)
+    found = {
+        name: _prepared(conds.get(KEY) or conds.get(prompt_conds.opposite(name, conds)))
+        for name in conds
+        if prompt_conds.is_positive(name)
+    }
+    found = {name: negative for name, negative in found.items() if negative is not None}
+    step = options.get(CONTEXT)
+    if not found:
+        if step is not None and step.stats is not None:
+            step.stats.notes.append(_nothing_to_guide(conds))
+        return executor(x, timestep, model_options, seed)
+    return executor(x, timestep, {**model_options, OPTIONS: {**options, NEGATIVES: found}}, seed)
+
+
+def _nothing_to_guide(conds) -> str:
+    if any(map(prompt_conds.is_positive, conds)):
+        return f"{nag.NAME} had no negative prompt: connect one to its node."
+    names = ", ".join(name for name in conds if name != KEY)
+    return f"{nag.NAME} is off: none of this guider's prompts ({names}) is a positive one by its name."
+
+
+def _prepared(conds) -> Negative | None:
+    for each in conds or ():
+        ready = each.get("model_conds", {})
+        if "c_crossattn" in ready:
+            mask = ready.get("attention_mask")
+            return Negative(ready["c_crossattn"].cond, None if mask is None else mask.cond)
+    return None
+
+
+def publish_names(executor, model, conds, x_in, timestep, model_options):
+    """CALC_COND_BATCH wrapper: whose prompts these are. Names and no uuids: caches and windows give new ones."""
+    options = model_options.get(OPTIONS, {})
+    if NEGATIVES in options:
+        names = tuple(map(prompt_conds.name_of, conds))
+        model_options = {**model_options, OPTIONS: {**options, NAMES: names}}
+    return executor(model, conds, x_in, timestep, model_options)
+
+
+def watch_prompt(patcher) -> None:
+    """ON_PRE_RUN: the model's prompt is lengthened while it runs. Before the sites' hook, which keeps the options."""
+    model = patcher.model.diffusion_model
+    keep(model, KEY, model.register_forward_pre_hook(lengthen, with_kwargs=True, prepend=True))
+
+
+@compiled_op.eagerly
+def lengthen(module, args, kwargs):
+    """Pre-hook of the model: the negative prompt's tokens behind the prompt's, and a note of where they meet."""
+    options = kwargs.get(OPTIONS) or {}
+    if NEGATIVES not in options:
+        return None
+    # The model itself must not see these: torch.compile would tie its graph to them.
+    plain = {key: value for key, value in options.items() if key not in (NEGATIVES, NAMES)}
+    negatives, names = options[NEGATIVES], options.get(NAMES, ())
+    called = [names[number] if number < len(names) else None for number in options.get("cond_or_uncond", ())]
+    made, context = _lengthened({**kwargs, OPTIONS: plain}, negatives, called), kwargs.get("context")
+    if made.get("context") is not context:
+        # What would take the prompt for want of its own goes on with what it would have taken.
+        follows = find(type(module).__name__).follows
+        made |= {name: context for name in follows if kwargs.get(name) is None}
+    return args, made
+
+
+def _lengthened(kwargs: dict, negatives: dict, called: list) -> dict:
+    """A model's inputs for prompts of these names, lengthened where one of them is to be guided."""
+    options, context = kwargs[OPTIONS], kwargs.get("context")
+    step, router = options.get(CONTEXT), options.get(install.SLOT)
+    positive = tuple(name in negatives for name in called)
+    if step is None or context is None or not any(positive):
+        return kwargs
+    if isinstance(router, Router) and not _wanted(router, step):
+        return kwargs
+    # A negative prompt's rows get any: nobody reads them.
+    told = [negatives.get(name) or next(iter(negatives.values())) for name in called]
+    reason = _refuses(told, context, router)
+    if reason is not None:
+        if step.stats is not None:
+            step.stats.notes.append(f"{nag.NAME} is off: {reason}.")
+        return kwargs
+    parts = [_rows(each.context.to(context), context.shape[0] // len(told)) for each in told]
+    behind, mask = torch.cat(parts), kwargs.get("attention_mask")
+    doubled = nag.Doubled(context.shape[1], behind.shape[1], positive, context.shape[0])
+    if mask is not None or any(each.mask is not None for each in told):
+        first = _mask_of(mask, context, None)
+        second = [_mask_of(each.mask, part, mask) for each, part in zip(told, parts, strict=True)]
+        kwargs = {**kwargs, "attention_mask": torch.cat([first, torch.cat(second).to(first)], dim=-1)}
+    lengthened = {"context": torch.cat([context, behind], dim=1)}
+    return {**kwargs, **lengthened, OPTIONS: {**options, CONTEXT: step.but(doubled=doubled)}}
+
+
+def _wanted(router: Router, step) -> bool:
+    """Whether a rule of ours guides attention to the prompt in this step."""
+    active = zip(router.rules, step.active_of(router))
+    return router not in step.off and any(on and rule.kind == "nag" for rule, on in active)
+
+
+def _refuses(told: list[Negative], context: torch.Tensor, router) -> str | None:
+    if not isinstance(router, Router):
+        return "another node set its own attention behind it: place Video Attention's nodes last"
+    for each in told:
+        if each.context.ndim != 3 or each.context.shape[-1] != context.shape[-1]:
+            return f"the negative prompt has the shape {tuple(each.context.shape)}, the prompt {tuple(context.shape)}"
+    lengths = {each.context.shape[1] for each in told}
+    if len(lengths) > 1:
+        return f"prompts of one call have negative ones of different lengths: {', '.join(map(str, sorted(lengths)))}"
+    return None
+
+
+def _rows(t: torch.Tensor, rows: int) -> torch.Tensor:
+    """t: (1 or B, ...) for `rows` rows of a batch."""
+    return t if t.shape[0] == rows else t[:1].expand(rows, *t.shape[1:])
+
+
+def _mask_of(mask, context: torch.Tensor, like) -> torch.Tensor:
+    """The mask of a prompt; where it has none, one under which all its tokens are seen, of the kind of `like`."""
+    if mask is not None:
+        return _rows(mask.to(context.device), context.shape[0])
+    added = like is not None and like.is_floating_point()
+    return torch.full(
+        context.shape[:2], 0 if added else 1, dtype=like.dtype if added else torch.long, device=context.device
+    )

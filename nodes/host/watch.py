@@ -1,0 +1,124 @@
+"""Looks at the override slot in every model call, and says who attends past our rules: in the report, once in the log,
+and on the nodes whose rules they are."""
+
+from __future__ import annotations
+
+import logging
+
+from comfy.patcher_extension import WrappersMP
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+
+from ...attention.core.identity import Itself
+from ...attention.core.owner import owner, patched_by
+from ...attention.core.site import CALLER, Caller
+from ...attention.families.spec import Family
+from ...attention.inspect import bypasses
+from ...attention.routing.compiled_op import OPTIONS, SLOT
+from ...attention.routing.router import Router
+from ...attention.routing.run_stats import RunStats
+from ...attention.routing.step_context import CONTEXT
+
+# There on every model of ours, cleared ones too: LTX copies the options while torch.compile traces it, and the graph
+# then looks each key up.
+ROUTERS = "vattn.routers"
+# Where apply_model has the options when they come without their name.
+POSITION = 5
+# The host's key of what its node for torch.compile puts on a model.
+COMPILED = "torch.compile"
+
+
+class Group(Itself):
+    """Some routers, and the ids of the nodes that made them. Not a tuple or a set: torch.compile takes those apart and
+    ties its graph to their members."""
+
+    def __init__(self, *members: Router, nodes: tuple[str, ...] = ()):
+        self.members, self.nodes = members, nodes
+
+    def replaced(self, old, new: Router) -> Group:
+        """With `new`, made by the node that is executing, in the place of `old`."""
+        context = get_executing_context()
+        nodes = self.nodes if context is None else tuple(dict.fromkeys((*self.nodes, context.node_id)))
+        return Group(*(router for router in self.members if router is not old), new, nodes=nodes)
+
+
+def look(executor, *args, **kwargs):
+    """APPLY_MODEL wrapper: a Caller for this model call, and after it, whether its attention came to us."""
+    options = kwargs.get(OPTIONS, args[POSITION] if len(args) > POSITION else None)
+    stats = options[CONTEXT].stats if options and CONTEXT in options else None
+    if stats is None:
+        return executor(*args, **kwargs)
+    caller = Caller(fresh=True)
+    options = {**options, CALLER: caller}
+    if OPTIONS in kwargs:
+        kwargs = {**kwargs, OPTIONS: options}
+    else:
+        args = (*args[:POSITION], options, *args[POSITION + 1 :])
+    out = executor(*args, **kwargs)
+    stats.calls += 1
+    override = options.get(SLOT)
+    # Where hooks see each module, they have told already.
+    if not caller.routed and bypasses.foreign(override) and (stats.compiled or not caller.live):
+        stats.take(owner(override), bypasses.how(override, stats.at_start))
+    if stats.taken and not stats.told:
+        _tell(stats, options[ROUTERS].nodes)
+    return out
+
+
+def _tell(stats: RunStats, nodes: tuple[str, ...]) -> None:
+    """Once in a run, as soon as something is known: who attends past our rules, by what was counted until then."""
+    stats.told = True
+    text = " ".join(bypasses.sentences(stats))
+    logging.warning("Video Attention, %s: %s", stats.model, text)
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and server.client_id is not None:
+        for node in nodes:
+            server.send_progress_text(text, node, server.client_id)
+
+
+def is_compiled(patcher) -> bool:
+    """Whether torch.compile is on this MODEL: by ComfyUI's own node, or on parts of it as other packs do it."""
+    parts = (*patcher.object_patches.values(), *patcher.model.diffusion_model.modules())
+    return bool(patcher.get_wrappers(WrappersMP.APPLY_MODEL, COMPILED)) or any(
+        hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None for part in parts
+    )
+
+
+def missing(stats: RunStats, options: dict, family: Family | None, model) -> list[str]:
+    """What a run's report says of attention that we did not see. options: the host's. model: its diffusion model."""
+    top = options.get(SLOT)
+    notes = [*bypasses.sentences(stats), *bypasses.untold(stats, family is not None and not family.unsupported)]
+    if family is not None and family.unreachable and bypasses.all_by_nobody(stats):
+        notes.insert(0, _out_of_reach(family))
+    if stats.decisions and isinstance(top, Router):
+        routers = tuple(r for r in options[ROUTERS].members if r not in options[CONTEXT].off)
+        notes += bypasses.unreached(stats, top, routers)
+    if family is not None and family.unsupported:
+        notes.append(f"not supported: {family.unsupported}.")
+    elif not stats.decisions and not stats.taken:
+        notes.append(_unseen(stats, family, model))
+    if family is None:
+        notes.append(
+            f"{stats.model} is no family this pack knows: roles are told by token counts, blocks and the video's grid "
+            "are unknown."
+        )
+    return notes
+
+
+def _out_of_reach(family: Family) -> str:
+    return f"Known to be out of reach: {', '.join(family.unreachable)}."
+
+
+def _unseen(stats: RunStats, family: Family | None, model) -> str:
+    """Why no attention call was seen at all."""
+    known = f"{_out_of_reach(family)} " if family and family.unreachable else ""
+    if stats.compiled:
+        return (
+            f"{known}No attention call came through: torch.compile keeps a graph that it made without Video "
+            "Attention's nodes. Restart ComfyUI with them before torch.compile."
+        )
+    if not stats.calls:
+        return "The model was not called: a cache or another node answered in its place."
+    changed = patched_by(model)
+    whose = f"{stats.model} as {changed} changed it" if changed else stats.model
+    return f"{known}No attention call came through: {whose} runs attention without the options that carry an override."

@@ -1,0 +1,1 @@
+"""What the nodes run: sampling in parts, stages, windows, repeated measuring."""

@@ -1,0 +1,256 @@
+"""Measures candidates on a model's own sampling: at single calls, and what each does to the final latent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+import comfy.model_management
+
+from ...attention.backends.autotune import HOST_RUN
+from ...attention.inspect.timeline import skipped
+from ...attention.plans import calibrate, head_groups
+from ...attention.plans.calibrate import EXACT, Choice, Option, Unit
+from ...attention.plans.plan import Candidate, Step
+from ...attention.plans.probe import Probe
+from ...attention.routing.rules import Rule
+from ..host import install
+from ..host.latent import parts_of
+from .repeat import Sampling, distance
+from .sampling_job import Job
+
+# Roles with less of attention's time than this are left alone.
+WORTH = 0.05
+# A candidate that is hardly faster is not worth its error.
+SAVES = 0.98
+# Blocks of a unit in which candidates are tried; runs of a chosen plan before the search for one is given up.
+BLOCKS, ROUNDS = 2, 5
+# A plan that uses this much of its budget is not worth another run.
+NEAR = 0.8
+ROUNDING = 1e-3
+EACH, ONE = "every choice", "one choice for each part"
+
+
+def units_of(report, job: Job, groups: int, parts: int) -> list[Unit]:
+    """What to decide about: roles worth it, blocks in groups, the sampling in those parts that have steps.
+
+    ValueError for a model of unknown blocks.
+    """
+    units = []
+    for role in dict.fromkeys(row.role for row in report.rows):
+        rows = [row for row in report.rows if row.role == role]
+        blocks = sorted(set().union(*(row.blocks for row in rows)))
+        if not blocks or sum(row.seconds for row in rows) < WORTH * report.seconds:
+            continue
+        for low, high in calibrate.spans(len(blocks), groups):
+            units += [Unit(role, (blocks[low], blocks[high]), *part) for part in calibrate.ranges(parts)]
+    if not units:
+        raise ValueError("model: its blocks are unknown to this pack, so nothing can be chosen for them.")
+    return [unit for unit in units if steps_in(job, unit)]
+
+
+def steps_in(job: Job, unit: Unit) -> list[int]:
+    """The steps that a rule for this part of the sampling covers."""
+    rule, levels = Rule(start=unit.start, end=unit.end), job.sigmas.tolist()
+    to_sigma = job.model.get_model_object("model_sampling").percent_to_sigma
+    return [i for i, sigma in enumerate(levels[:-1]) if install._covers(rule, sigma, to_sigma, levels)]
+
+
+def blocks_of(report, unit: Unit) -> dict[int, int]:
+    """Calls of each block of a unit in a whole sampling."""
+    rows = [row.by_block for row in report.rows if row.role == unit.role]
+    inside = sorted({block for row in rows for block in row if unit.blocks[0] <= block <= unit.blocks[1]})
+    return {block: sum(row[block][0] for row in rows if block in row) for block in inside}
+
+
+@dataclass
+class Measured:
+    """exact: latents of the host's own attention, one for each seed. options: unit -> options. dropped: what -> why.
+
+    named: name of an option -> Candidate, those with a number for each head group included.
+    """
+
+    exact: list
+    options: dict[Unit, list[Option]]
+    dropped: dict[str, str]
+    named: dict[str, Candidate]
+
+
+def measure(
+    sampling: Sampling, candidates: list[Candidate], groups: int, parts: int, ends: str = EACH, seeds: int = 1
+) -> Measured:
+    """Every candidate in every unit where it saves time. ends: EACH, or ONE, whose error of the final latent gives the
+    others' by their nearness. seeds: how many the plan will be run on."""
+    sampling.expect(seeds + 1)
+    exact, report = sampling.once((EXACT, 0), lambda: sampling.run(()))
+    check(exact, report)
+    units = units_of(report, sampling.job, groups, parts)
+    measured = Measured([exact], {}, {}, {candidate.name: candidate for candidate in candidates})
+    near = _probe(sampling, candidates, units, report, measured)
+    wanted = {unit: _to_run(found, ends) for unit, found in near.items()}
+    sampling.expect(sum(map(len, wanted.values())) + seeds - 1 + seeds)
+    for unit, found in near.items():
+        run = {option: _end(sampling, unit, measured.named[option.name], exact) for option in wanted[unit]}
+        good = [replace(option, error=end) for option, end in run.items() if not isinstance(end, str)]
+        bad = {option.name: end for option, end in run.items() if isinstance(end, str)}
+        measured.dropped |= {f"{name} in {unit.text}": why for name, why in bad.items()}
+        others = [option for option in found[1:] if option.name not in bad]
+        measured.options[unit] = [found[0], *(good if ends == EACH else calibrate.scale(others, good))]
+    for more in range(1, seeds):
+        measured.exact.append(sampling.once((EXACT, more), lambda more=more: sampling.run((), more))[0])
+    return measured
+
+
+def check(exact, report) -> None:
+    """ValueError with a sentence where nothing can be measured by the sampling that gave the latent `exact`."""
+    if not all(bool(part.isfinite().all()) for part in parts_of(exact)):
+        raise ValueError(
+            "model: it gives NaN or Inf with ComfyUI's own attention already, so nothing can be compared with it. Try "
+            "another dtype of the model, or another cfg."
+        )
+    if report is None:
+        raise ValueError("model: its sampling was not counted, so nothing can be measured of it.")
+    if reason := skipped(report.laps):
+        raise ValueError(f"model: {reason}: what is measured here would not be attention's. Connect it from before it.")
+
+
+def _probe(sampling: Sampling, candidates, units: list[Unit], report, measured: Measured) -> dict[Unit, list[Option]]:
+    """Options of every unit by what single calls and blocks say, EXACT first; the error of the final latent is open.
+
+    Where candidates are top blocks of one number a second sampling tries, in each unit, one with a number for each head
+    group: see heads.assign, of what the first one measured.
+    """
+    inside = {unit: steps_in(sampling.job, unit) for unit in units}
+    calls = {u: sum(blocks_of(report, u).values()) * len(inside[u]) / sampling.job.steps for u in units}
+    places = {unit: _places(unit, inside[unit], report) for unit in units}
+    patterns = [candidate.pattern for candidate in candidates]
+    key = tuple(candidate.name for candidate in candidates)
+    trials, shares = (sampling.known.setdefault((of, *key), {}) for of in ("trials", "shares"))
+    how = {"check": comfy.model_management.throw_exception_if_processing_interrupted}
+    everywhere = {video_span: candidates for found in places.values() for video_span in found}
+    sampling.probe(partial(Probe, everywhere, trials, **how, levels=head_groups.levels(patterns), shares=shares))
+    options = _tried(places, trials, calls, measured.dropped)
+    made = {u: head_groups.best(patterns, [shares[p] for p in places[u] if p in shares]) for u in options}
+    made = {unit: Candidate(pattern=pattern) for unit, pattern in made.items() if pattern is not None}
+    more = sampling.known.setdefault(("more trials", *made.items()), {})
+    if made:
+        sampling.expect(1 + len(made) + 2 * len(measured.exact))
+        sampling.probe(partial(Probe, {video_span: [made[u]] for u in made for video_span in places[u]}, more, **how))
+        measured.named |= {candidate.name: candidate for candidate in made.values()}
+    for unit, (exact, *found) in _tried({u: places[u] for u in made}, more, calls, measured.dropped).items():
+        # Seconds of two samplings compare by what the exact attention took in each.
+        slower = options[unit][0].seconds / exact.seconds
+        options[unit] += [replace(option, seconds=option.seconds * slower) for option in found]
+    return options
+
+
+def _places(unit: Unit, steps: list[int], report) -> list[tuple]:
+    """Where the unit's candidates are tried: (role, block, step) of some blocks in its middle step."""
+    return [(unit.role, block, steps[len(steps) // 2]) for block in _some(list(blocks_of(report, unit)), BLOCKS)]
+
+
+def _tried(places: dict, trials: dict, calls: dict, dropped: dict) -> dict[Unit, list[Option]]:
+    """The Options of units by their trials; those without any are left out."""
+    found = {
+        unit: [trials[video_span] for video_span in some if trials.get(video_span)] for unit, some in places.items()
+    }
+    return {unit: _options(unit, some, calls[unit], dropped) for unit, some in found.items() if some}
+
+
+def _options(unit: Unit, found: list[dict], calls: float, dropped: dict) -> list[Option]:
+    """EXACT and what saves time, each with the mean over the blocks where it was tried."""
+    exact = sum(trials[HOST_RUN].seconds for trials in found) / len(found)
+    options = [Option(EXACT, calls * exact, 0.0)]
+    for name in found[0]:
+        tried = [trials[name] for trials in found]
+        reason = next((trial.reason for trial in tried if trial.reason), None)
+        if name == HOST_RUN:
+            continue
+        if reason:
+            dropped.setdefault(f"{name} as {unit.role}-attention", reason)
+            continue
+        seconds = sum(trial.seconds for trial in tried) / len(tried)
+        effects = [trial.effect for trial in tried if trial.effect is not None]
+        if seconds < SAVES * exact:
+            effect = _root_mean(effects) if len(effects) == len(tried) else None
+            options.append(Option(name, calls * seconds, math.inf, _root_mean([t.error for t in tried]), effect))
+    return options
+
+
+def _to_run(options: list[Option], ends: str) -> list[Option]:
+    """The options whose effect on the final latent is measured: those not beaten, or the one in the middle of them."""
+    found = calibrate.front(options)[1:]
+    # Exact kernels' rounding says nothing of what larger errors do.
+    rough = [option for option in found if option.nearness > ROUNDING] or found
+    return found if ends == EACH else rough[len(rough) // 2 :][:1]
+
+
+def _end(sampling: Sampling, unit: Unit, candidate: Candidate, exact) -> float | str:
+    """Relative L2 of the final latent with this candidate in this unit alone, or why it is out."""
+
+    def measure() -> float | str:
+        latent, report = sampling.run((candidate.rule(unit.role, (unit.blocks,), unit.start, unit.end),))
+        reason, error = next((why for _, _, why in report.fallbacks), None), distance(latent, exact)
+        return reason or ("NaN or Inf in the latent" if error == math.inf else error)
+
+    return sampling.once((candidate.name, unit), measure)
+
+
+def _some(values: list, count: int) -> list:
+    """`count` of the values, spread evenly, all if there are fewer."""
+    count = min(count, len(values))
+    return [values[(2 * i + 1) * len(values) // (2 * count)] for i in range(count)]
+
+
+def _root_mean(errors: list[float]) -> float:
+    return calibrate.predict(errors) / math.sqrt(len(errors)) if errors else 0.0
+
+
+def settle(sampling: Sampling, measured: Measured, budget: float) -> tuple[Choice, list[float]]:
+    """(choice, its error on each seed): chosen by prediction, then run; what it gave corrects the prediction.
+
+    The fastest choice that kept the budget as the root mean square over the seeds; all EXACT when none did.
+    """
+    factor, kept, seen = 1.0, [], set()
+    for _ in range(ROUNDS):
+        choice = calibrate.choose(measured.options, budget, factor)
+        key = tuple(sorted((unit.text, option.name) for unit, option in choice.chosen.items() if option.name != EXACT))
+        if not key or key in seen:
+            break
+        seen.add(key)
+        sampling.expect(len(measured.exact))
+        rules = tuple(step.rule() for step in steps_of(choice, measured))
+        errors = [_realised(sampling, key, rules, more, exact) for more, exact in enumerate(measured.exact)]
+        error, raw = _root_mean(errors), choice.error / factor
+        if error <= budget:
+            kept.append((replace(choice, error=error), errors))
+        if NEAR * budget <= error <= budget or not raw:
+            break
+        factor = min(max(error / raw, 1e-3), 1e3)
+    exact = calibrate.choose({unit: found[:1] for unit, found in measured.options.items()}, 0.0)
+    return min(kept, key=lambda one: one[0].seconds, default=(exact, [0.0] * len(measured.exact)))
+
+
+def _realised(sampling: Sampling, key: tuple, rules: tuple[Rule, ...], more: int, exact) -> float:
+    return sampling.once((key, more), lambda: distance(sampling.run(rules, more)[0], exact))
+
+
+def steps_of(choice: Choice, measured: Measured) -> tuple[Step, ...]:
+    """The plan's steps: every unit that leaves the exact attention."""
+    return tuple(
+        Step(
+            measured.named[option.name],
+            unit.role,
+            unit.blocks,
+            unit.start,
+            unit.end,
+            option.error,
+            option.local,
+            option.effect,
+            option.seconds,
+            measured.options[unit][0].seconds,
+        )  # fmt: skip
+        for unit, option in choice.chosen.items()
+        if option.name != EXACT
+    )

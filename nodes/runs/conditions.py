@@ -1,0 +1,103 @@
+"""A prompt's conditions in windows: each cut as attention/sampling/conditions.py says, with an identity of its own."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+import comfy.sampler_helpers
+import torch
+
+from ...attention.sampling import conditions
+from ..host.latent import parts_of
+from .sampling_job import Job
+
+# In place of a condition that a window does not have; the dict cannot lose a key while the host walks over it.
+GONE = object()
+# Models that read the noise mask as one of a start image, unless the prompt has one: what this pack keeps is none.
+MASKED = ("WAN21", "HunyuanVideo15", "Kandinsky5")
+# Here frames that are kept are told so on purpose.
+HISTORY = ("WAN21_SCAIL2",)
+
+
+def lead(job: Job) -> int:
+    """Latent frames in front of the clip that are references, and belong into every window."""
+    if type(job.model.model.diffusion_model).__name__ in conditions.REFERENCE_FIRST:
+        return 1
+    found = [0]
+    for _, options in job.positive:
+        controls = options.get("vace_frames") or []
+        masks = options.get("vace_mask") or [None] * len(controls)
+        found += [conditions.reference_frames(*pair) for pair in zip(controls, masks, strict=False)]
+    return max(found)
+
+
+def cutter(model: str, notes: list):
+    """The host's callback for a condition in a window; None leaves it to the host. model: the diffusion model's class.
+
+    A condition that stands in no table, and may be one of frames, gets a sentence in `notes`.
+    """
+
+    def cut(key, value, window, x, *_):
+        frames, total = _frames(window), x.shape[2] if x.ndim == 5 else 0
+        how = conditions.cut_of(model, key)
+        if how is None:
+            _tell(key, value, total, notes)
+        if how in (None, conditions.HOST) or not total or not hasattr(value, "cond"):
+            return None
+        found = how.of(value.cond, frames, total)
+        if found is value.cond:
+            return value
+        return GONE if found is None else value._copy_with(found)
+
+    return cut
+
+
+def _frames(window) -> list[int]:
+    """The latent frames that a model call has, with the one that ComfyUI puts before a later window."""
+    anchor = getattr(window, "causal_anchor_index", None)
+    return [*([anchor] if anchor is not None and anchor >= 0 else []), *window.index_list]
+
+
+def _tell(key: str, value, total: int, notes: list) -> None:
+    given = getattr(value, "cond", value)
+    if not conditions.is_timelike(given, total):
+        return
+    size = tuple(given.shape)
+    how = "cut with the frames" if given.ndim > 2 and size[2] == total else "the same in every window"
+    line = f"{key} {size} is no condition that this pack knows: it is {how}, which may be wrong for this model."
+    if line not in notes:
+        notes.append(line)
+
+
+def of_window(conds, window):
+    """The conditions of one window, without those that it does not have, each with an identity of its own: a cache
+    keeps what it knows of a prompt by that, and windows differ."""
+    if conds is None or window is None:
+        return conds
+    name, found = f"{window.index_list[0]} {len(window.index_list)} {window.index_list[-1]}", []
+    for cond in conds:
+        own = {"uuid": uuid.uuid5(cond["uuid"], name)} if isinstance(cond.get("uuid"), uuid.UUID) else {}
+        kept = {key: value for key, value in cond.get("model_conds", {}).items() if value is not GONE}
+        found.append({**cond, "model_conds": kept, **own})
+    return found
+
+
+def keeping(job: Job) -> Job:
+    """`job` for a noise mask of this pack's own: models that would read it as the mask of a start image get the mask
+    that was there, or one that gives nothing."""
+    names = [kind.__name__ for kind in type(job.model.model).__mro__]
+    if not any(name in MASKED for name in names) or any(name in HISTORY for name in names):
+        return job
+    video, mask = parts_of(job.latent["samples"])[0], job.latent.get("noise_mask")
+    shape = (video.shape[0], 1, *video.shape[2:])
+    given = (
+        comfy.sampler_helpers.prepare_mask(parts_of(mask)[0], video.shape, "cpu")[:, :1]
+        if mask is not None
+        else torch.ones(shape)
+    )
+    positive, negative = (
+        [[text, {"concat_mask": given, **options}] for text, options in prompt]
+        for prompt in (job.positive, job.negative)
+    )
+    return replace(job, positive=positive, negative=negative)

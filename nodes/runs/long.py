@@ -1,0 +1,190 @@
+"""The two ways to a long clip: windows blended at every step, or one window after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+import comfy.model_management
+import comfy.sampler_helpers
+import torch
+from comfy.model_management import InterruptProcessingException
+
+from ...attention.sampling import windows
+from ...attention.sampling.windows import Span
+from ..host.latent import NotFinite, parts_of
+from . import conditions, context_windows, sampling_job
+from .progress import Progress
+from .sampling_job import Job, whole
+
+
+@dataclass(frozen=True)
+class Length:
+    """In latent frames: of the clip without guides, of a window, of what windows share, of the guides at its end.
+
+    said: a sentence about the window.
+    """
+
+    frames: int
+    window: int
+    overlap: int
+    guides: int = 0
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """samples, clean: as `output` and `denoised_output`, tensor or NestedTensor. done: frames that are finished.
+
+    joints: as windows.joints. notes: sentences about what went another way than asked.
+    """
+
+    samples: object
+    clean: object
+    done: int
+    joints: tuple[Span, ...]
+    notes: tuple[str, ...] = ()
+
+
+def blend(job: Job, length: Length, free_noise: bool, keep: bool) -> Result:
+    """All windows at every step. Stopped early, it gives the last prediction of the whole clip if `keep`."""
+    notes: list[str] = []
+    free_noise = free_noise and length.frames > length.window
+    windowed, handler = context_windows.blended(job, length.window, length.overlap, free_noise, notes)
+    per_step = len(windows.plan(length.frames, length.window, length.overlap))
+    progress = Progress(job.model, job.steps * per_step)
+    context_windows.show_windows(handler, length.frames, progress, per_step)
+    try:
+        samples = sampling_job.run(windowed, progress.part(size=per_step))
+    except BaseException as error:
+        why = _why_stopped(error)
+        if why is None or not keep or "x0" not in progress.seen:
+            _give_up(error, length)
+        samples = sampling_job.denoised(job.model, progress.seen["x0"], job.latent["samples"])
+        notes.append(f"{why}: this is the prediction of the last step that was finished.")
+    seen = progress.seen.get("x0")
+    clean = samples if seen is None else sampling_job.denoised(job.model, seen, samples)
+    spans = windows.plan(length.frames, handler.context_length, handler.context_overlap)
+    return Result(samples, clean, length.frames, tuple(windows.joints(spans)), tuple(notes))
+
+
+def extend(job: Job, length: Length, keep: bool) -> Result:
+    """One window after the other, each going on from the last frames of the one before, which a mask keeps.
+
+    Stopped early, it gives the windows that are finished if `keep` and there is one.
+    """
+    progress = Progress(job.model, job.steps * windows.count(length.frames, length.window, length.overlap))
+    samples, clean = (_copies(job.latent["samples"]) for _ in range(2))
+    size, done, joints, notes, count = length.window, 0, [], [], 0
+    while done < length.frames:
+        span = windows.following(done, length.frames, size, length.overlap)
+        try:
+            made = _window(job, replace(length, window=size), span, done, samples, progress, count, notes)
+        except BaseException as error:
+            smaller = windows.smaller(min(size, length.frames), length.overlap)
+            if smaller and context_windows.is_oom(error):
+                comfy.model_management.soft_empty_cache()
+                notes.append(context_windows.shrunk(size, smaller))
+                size = smaller
+                progress.total = job.steps * (count + windows.count(length.frames, size, length.overlap, done))
+                continue
+            why = _why_stopped(error)
+            if why is None or not keep or not done:
+                _give_up(error, length)
+            notes.append(f"{why}: these are the first {done} of {length.frames} latent frames, which are finished.")
+            break
+        for kept, new in zip((samples, clean), made, strict=True):
+            _take(kept, parts_of(new), length, done, span[1])
+        joints += [(done, done + 1)] if done else []
+        done, count = span[1], count + 1
+    cut = [whole(_cut(parts, length, done)) for parts in (samples, clean)]
+    return Result(*cut, done, tuple(joints), tuple(notes))
+
+
+def _window(
+    job: Job, length: Length, span: Span, done: int, samples: list, progress: Progress, count: int, notes: list
+) -> tuple:
+    """Samples and prediction after the window `span` is made: the whole clip, meaningless after it.
+
+    samples: what there is of the clip, its first `done` frames finished.
+    """
+    if span != (0, length.frames):
+        mask = whole(_masks(job, samples, length, done))
+        latent = {**job.latent, "samples": whole(samples), "noise_mask": mask}
+        job = context_windows.alone(replace(conditions.keeping(job), latent=latent), span, notes)
+    name = f" of window {count + 1}" if progress.total > job.steps else ""
+    made = sampling_job.run(job, progress.part(name, count * job.steps, span=(done, span[1])))
+    seen = progress.seen.get("x0")
+    return made, made if seen is None else sampling_job.denoised(job.model, seen, made)
+
+
+def _masks(job: Job, samples: list, length: Length, done: int) -> list[torch.Tensor]:
+    """The latent's own mask, or ones, of the shape of `samples`; the first `done` frames are kept."""
+    given = parts_of(job.latent["noise_mask"]) if job.latent.get("noise_mask") is not None else []
+    made = []
+    for i, part in enumerate(samples):
+        mask = (
+            comfy.sampler_helpers.prepare_mask(given[i], part.shape, "cpu") if i < len(given) else torch.ones_like(part)
+        )
+        mask, total = mask.clone(), _stream(samples, length, i)
+        # Negative values mean tokens that LTX leaves out, which stay out.
+        mask[:, :, : windows.scaled(done, length.frames, total)].clamp_(max=0.0)
+        made.append(mask)
+    return made
+
+
+def _stream(parts: list, length: Length, i: int) -> int:
+    """Frames of part `i` that belong to the clip: guides are at the end of the video."""
+    return parts[i].shape[context_windows.TIME] - (length.guides if i == 0 else 0)
+
+
+def _take(kept: list, new: list, length: Length, done: int, end: int) -> None:
+    """Frames `done` to `end` of `new` into `kept`, in place; all of it when that is the whole clip."""
+    for i, (into, part) in enumerate(zip(kept, new, strict=True)):
+        if (done, end) == (0, length.frames):
+            into.copy_(part)
+            continue
+        first, last = (windows.scaled(at, length.frames, _stream(kept, length, i)) for at in (done, end))
+        into[:, :, first:last] = part[:, :, first:last]
+
+
+def _cut(parts: list, length: Length, done: int) -> list:
+    """The first `done` frames of each part, and the guides."""
+    found = []
+    for i, part in enumerate(parts):
+        total = _stream(parts, length, i)
+        found.append(torch.cat([part[:, :, : windows.scaled(done, length.frames, total)], part[:, :, total:]], dim=2))
+    return found
+
+
+def cut_latent(latent: dict, length: Length, done: int) -> dict:
+    """The LATENT `latent` with its mask as short as a result of `done` frames."""
+    mask = latent.get("noise_mask")
+    if done == length.frames or mask is None:
+        return latent
+    samples, masks = parts_of(latent["samples"]), parts_of(mask)
+    fits = all(m.ndim == s.ndim and m.shape[2] == s.shape[2] for m, s in zip(masks, samples, strict=False))
+    return {**latent, "noise_mask": whole(_cut(masks, length, done))} if fits else latent
+
+
+def _copies(samples) -> list[torch.Tensor]:
+    return [part.to("cpu", torch.float32, copy=True) for part in parts_of(samples)]
+
+
+def _why_stopped(error: BaseException) -> str | None:
+    """The beginning of a sentence, None for an error that is none of these."""
+    if isinstance(error, InterruptProcessingException):
+        return "Interrupted"
+    if context_windows.is_oom(error):
+        return "Out of memory with the smallest window"
+    return error.args[0] if isinstance(error, NotFinite) else None
+
+
+def _give_up(error: BaseException, length: Length) -> NoReturn:
+    """Raises `error`, and when memory ran out one of the same kind that says what to do."""
+    if not context_windows.is_oom(error):
+        raise error
+    raise comfy.model_management.OOM_EXCEPTION(
+        f"Out of memory, even in windows of {length.overlap + 1} latent frames, one more than the overlap. "
+        "Take a smaller overlap or smaller pictures."
+    ) from error

@@ -1,0 +1,239 @@
+"""Plans of this machine: what describes a MODEL, which candidates there are, what earlier calibrations had measured."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+import weakref
+from collections import deque
+from contextlib import suppress
+from enum import Enum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import comfy.model_management
+import folder_paths
+import torch
+from comfyui_version import __version__ as comfyui
+
+from ...attention import patterns
+from ...attention.backends import registry
+from ...attention.inspect.info import examine
+from ...attention.plans import plan
+from ...attention.plans.plan import BadPlan, Candidate, Plan
+from ..host import announce_sites
+from .sampling_job import Job
+
+FOLDER = "video_attention_plans"
+# Of a plan that is being written. LONGEST: bytes of a file's name without its ending; systems allow 255 in all.
+PART, LONGEST = ".part", 200
+# Names of devices on Windows, with any ending: a file of that name cannot be made there.
+RESERVED = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789\u00b9\u00b2\u00b3"),
+}
+KERNELS, BOTH, PATTERNS = "kernels", "kernels and patterns", "patterns"
+SHAPES = (
+    patterns.TemporalWindow(9),
+    patterns.TemporalWindow(5),
+    patterns.Spatial(),
+    patterns.SlidingTile(12, 50.0, 50.0),
+    patterns.Radial(50.0),
+    patterns.MassBlocks(95.0),
+    patterns.MassBlocks(80.0),
+    patterns.TopBlocks(50.0),
+    patterns.TopBlocks(25.0),
+)
+PACKAGES = ("torch", "triton", "comfy-kitchen", "sageattention", "sageattn3", "flash-attn", "xformers")
+# (weak reference to the MODEL, digest of the rest of a Job, what was measured), newest last.
+_MEASURED: deque[tuple] = deque(maxlen=4)
+# address of a living object -> (weak reference to it, its number).
+_NUMBERS: dict[int, tuple] = {}
+_COUNT = itertools.count(1)
+PLAIN = (str, int, float, bool, torch.dtype, torch.device, Enum)
+
+
+def candidates(kind: str) -> list[Candidate]:
+    """What a calibration tries: every kernel that is here, except slow ones kept for comparison, and some patterns."""
+    found = []
+    if kind != PATTERNS:
+        rows = [row for row in registry.TABLE if row.auto or registry.seen_right(row.name) or coarse(row)]
+        found += [Candidate(row.name) for row in rows if registry.why_not(row.name) is None]
+    if kind != KERNELS:
+        found += [Candidate(pattern=pattern) for pattern in SHAPES]
+    return found
+
+
+def coarse(row: registry.Backend) -> bool:
+    """Whether a kernel that `auto` never takes may still be worth its error."""
+    return not (row.limits.exact or row.promise)
+
+
+def remembered(job: Job) -> dict:
+    """What was measured on this very sampling before; a new dict if nothing was. The last few samplings are kept."""
+    digest = _digest(
+        (job.positive, job.negative, job.cfg, job.sigmas, job.latent["samples"], job.latent.get("noise_mask"), job.seed,
+         job.sampler.sampler_function.__name__, sorted(job.sampler.extra_options.items()),
+         job.sampler.inpaint_options)
+    )  # fmt: skip
+    for model, known, found in _MEASURED:
+        if model() is job.model and known == digest:
+            return found
+    _MEASURED.append((weakref.ref(job.model), digest, {}))
+    return _MEASURED[-1][2]
+
+
+def _digest(value) -> str:
+    """Of tensors by their numbers, of tables and lists by their members, of other objects by who they are and by the
+    values that they hold: a ControlNet's strength may have been changed on it."""
+    if getattr(value, "is_nested", False):
+        value = tuple(value.unbind())
+    if torch.is_tensor(value):
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return hashlib.sha256(raw).hexdigest() + str(tuple(value.shape))
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name!r}:{_digest(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_digest, value)) + "]"
+    if value is None or isinstance(value, PLAIN):
+        return repr(value)
+    held = {name: one for name, one in getattr(value, "__dict__", {}).items() if _tells(one)}
+    return f"{type(value).__name__} {_number(value)} {_digest(held)}"
+
+
+def _tells(value) -> bool:
+    """Whether an object's attribute is a value, or a few in a row, and no object that has to be gone into."""
+    some = value if isinstance(value, (list, tuple)) else (value,)
+    return all(one is None or isinstance(one, PLAIN) or torch.is_tensor(one) for one in some)
+
+
+def _number(value) -> int:
+    """Of an object, the same as long as it lives; never given twice, as addresses in memory are."""
+    reference, number = _NUMBERS.get(id(value), (lambda: None, 0))
+    if reference() is value:
+        return number
+    number, at = next(_COUNT), id(value)
+    with suppress(TypeError):  # what cannot be referred to weakly is another one each time
+        _NUMBERS[at] = weakref.ref(value, lambda _: _NUMBERS.pop(at, None)), number
+    return number
+
+
+def blank(model, samples=None) -> Plan:
+    """A plan without steps that describes this MODEL, this machine and, with a latent, its size."""
+    tokens = None if samples is None else announce_sites.tokens_of_latent(model, samples)
+    net = model.model.diffusion_model
+    info = examine(net, announce_sites.family_of(model), tokens)
+    names = "\n".join(name for name, _ in net.named_modules())
+    return Plan(
+        model=info.model, fingerprint=hashlib.sha256(names.encode()).hexdigest()[:16], blocks=len(info.blocks),
+        heads=info.heads, head_dim=info.head_dim, device=device_name(), tokens=info.tokens, versions=versions(),
+    )  # fmt: skip
+
+
+def device_name() -> str:
+    device = comfy.model_management.get_torch_device()
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def versions() -> tuple[tuple[str, str], ...]:
+    """Of ComfyUI and of the kernels' packages that are installed."""
+    found = [("comfyui", comfyui)]
+    for package in PACKAGES:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            continue
+    return tuple(found)
+
+
+def missing(found: Plan) -> list[str]:
+    """A sentence for each kernel of the plan that is not here: its rules would fall back."""
+    wanted = dict.fromkeys(step.candidate.backend for step in found.steps if step.candidate.backend)
+    reasons = {name: registry.why_not(name) for name in wanted if name != registry.HOST}
+    return [f"{name} cannot run here ({why}): its parts stay exact." for name, why in reasons.items() if why]
+
+
+def folder() -> Path:
+    """Where plans are kept: the user's own folder."""
+    return Path(folder_paths.get_user_directory()) / FOLDER
+
+
+def path_of(filename: str) -> Path:
+    """The file of that name in the plans' folder. ValueError for a name that no system, or not every one, can have."""
+    wrong = wrong_name(filename)
+    if wrong:
+        raise ValueError(wrong)
+    return folder() / f"{filename.removesuffix('.json')}.json"
+
+
+def wrong_name(filename) -> str | None:
+    """One sentence about a file name that cannot be kept on every system, or None."""
+    if not isinstance(filename, str):
+        return f"filename: {str(filename)[:60]!r} is not a name."
+    stem = filename.removesuffix(".json")
+    if not stem or stem.startswith(".") or not all(c.isalnum() or c in " -_." for c in stem):
+        return f"filename: {filename[:60]!r} may hold letters, digits, spaces, -, _ and dots only."
+    if stem != stem.strip(" ") or stem.endswith("."):
+        return f"filename: {filename[:60]!r} begins or ends with a space or a dot, which Windows takes off."
+    if stem.split(".")[0].strip().upper() in RESERVED:
+        return f"filename: {filename[:60]!r} is a device's name on Windows; write 'my {stem}' for example."
+    size = len(stem.encode("utf-8", "replace"))
+    if size > LONGEST:
+        return f"filename: {filename[:30]!r}... takes {size} bytes, more than the {LONGEST} that a name may have."
+    return None
+
+
+def write(found: Plan, path: Path) -> None:
+    """Keeps a plan, as `keep` does. BadPlan when it could not be read again."""
+    text = plan.to_json(found)
+    plan.from_json(text)
+    keep(text.encode("utf-8"), path, f"user/{FOLDER}")
+
+
+def keep(raw: bytes, path: Path, where: str) -> None:
+    """Writes a file, whole or, should the disk be full, not at all. ValueError when it cannot be; where: in words."""
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        # A name of its own: of two writers each must replace the file by what it wrote itself.
+        with NamedTemporaryFile("wb", dir=path.parent, suffix=PART, prefix="", delete=False) as file:
+            part = Path(file.name)
+            file.write(raw)
+        part.replace(path)
+    except OSError as error:
+        raise ValueError(f"filename: {path.name} cannot be written in {where}: {error.strerror or error}.") from None
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Removes what writers that were killed have left in the folder: nobody writes for an hour."""
+    for left in path.parent.glob(f"*{PART}"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
+
+
+def read(path: Path) -> Plan:
+    """The plan in a file, as UTF-8, UTF-16 or UTF-32, with or without a byte order mark: editors save it so.
+
+    ValueError when there is none; BadPlan when it holds anything else.
+    """
+    if not path.is_file():
+        raise ValueError(f"filename: there is no {path.name} in user/{FOLDER}.")
+    with path.open("rb") as file:
+        raw = file.read(plan.MAX_BYTES + 1)
+    if len(raw) > plan.MAX_BYTES:
+        raise BadPlan(f"plan: {path.name} has more than the {plan.MAX_BYTES} bytes that a plan may have.")
+    try:
+        return plan.from_json(raw.decode(json.detect_encoding(raw)))
+    except UnicodeDecodeError:
+        raise BadPlan(f"plan: {path.name} is not text; save it as UTF-8.") from None

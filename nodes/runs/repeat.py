@@ -1,0 +1,109 @@
+"""One way to sample, run again and again with different rules, and how far the latents are apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import comfy.model_management
+from comfy.patcher_extension import WrappersMP
+
+from ...attention.backends import registry
+from ...attention.core.reference import relative_l2
+from ...attention.plans.probe import block_name
+from ...attention.routing.rules import Rule
+from ..host import announce_sites, install, reports
+from ..host.latent import parts_of
+from . import sampling_job
+from .sampling_job import Job
+
+KEY = "video_attention.probe"
+
+
+@dataclass
+class Sampling:
+    """A Job that is run again and again with different rules.
+
+    known: what was measured, by what; whoever keeps it can go on after an interrupt. done, total: steps of the bar.
+    show: called with both, or None.
+    """
+
+    job: Job
+    known: dict = field(default_factory=dict)
+    show: Callable | None = None
+    done: int = 0
+    total: int = 1
+
+    def run(self, rules: tuple[Rule, ...], more: int = 0) -> tuple:
+        """(final latent, Report) with these rules, every call timed. more: added to the job's seed."""
+        job = self.job
+        model = install.install_all(job.model, (Rule(registry.HOST, timing=True), *rules))
+        noise = sampling_job.noise_of(job.latent, job.seed + more) if more else job.noise
+        with reports.aside() as runs:
+            latent = sampling_job.run(replace(job, model=model, noise=noise, seed=job.seed + more), self._on_step)
+        return latent, runs.report
+
+    def probe(self, make: Callable) -> None:
+        """Samples once while the Probe that make(override found) gives measures, unless it has nothing left to do."""
+        job = self.job
+        model, probe = install.install_override(job.model, make)
+        if probe.done:
+            return self.advance(job.steps)
+        levels = [float(sigma) for sigma in job.sigmas[:-1]]
+
+        def on_step(executor, x, timestep, model_options, seed=None):
+            sigma = float(timestep.max())
+            probe.step = next((i for i, level in enumerate(levels) if math.isclose(level, sigma, rel_tol=1e-4)), None)
+            return executor(x, timestep, model_options, seed)
+
+        model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, on_step)
+        hooks = probe.watch(_block_modules(model, {block for _, block, _ in probe.wanted}))
+        try:
+            sampling_job.run(replace(job, model=model), self._on_step)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def once(self, key, measure: Callable):
+        """What measure(), one sampling, gives or gave before an interrupt."""
+        if key in self.known:
+            self.advance(self.job.steps)
+        else:
+            self.known[key] = measure()
+        return self.known[key]
+
+    def advance(self, steps: int = 1) -> None:
+        self.done += steps
+        if self.show is not None:
+            self.show(self.done, max(self.done, self.total))
+
+    def expect(self, samplings: int) -> None:
+        """So many more from here, as far as one can tell."""
+        self.total = self.done + samplings * self.job.steps
+
+    def _on_step(self, step, x0, x, steps) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.advance()
+
+
+def _block_modules(model, blocks: set[int]) -> dict:
+    """The modules of these blocks, each with its number: those around the attention modules that the family names."""
+    root = model.model.diffusion_model
+    names, modules = {id(m): name for name, m in root.named_modules()}, dict(root.named_modules())
+    found = {}
+    for module, _, block in announce_sites.family_of(model).sites(root):
+        name = block_name(names[id(module)])
+        if block in blocks and name:
+            found[modules[name]] = block
+    return found
+
+
+def distance(latent, exact) -> float:
+    """Relative L2 of a latent, over video and sound together; infinite when it is not finite."""
+    error = size = 0.0
+    for part, truth in zip(parts_of(latent), parts_of(exact)):
+        whole = truth.double().norm().item()
+        error, size = error + (relative_l2(part, truth) * (whole or 1.0)) ** 2, size + whole**2
+    far = math.sqrt(error / size) if size else math.sqrt(error)
+    return far if math.isfinite(far) else math.inf

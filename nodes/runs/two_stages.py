@@ -1,0 +1,168 @@
+"""Two stages of one run: two experts on one schedule, or a second stage on a larger latent."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import comfy.nested_tensor
+import comfy.sampler_helpers
+import comfy.samplers
+import comfy.utils
+import torch
+from comfy_extras.nodes_hunyuan import HunyuanVideo15LatentUpscaleWithModel
+from comfy_extras.nodes_lt_upsampler import LTXVLatentUpsampler
+
+from ...attention.inspect.report import Report, headline
+from ...attention.sampling import pace
+from ..host import reports
+from ..host.latent import parts_of
+from . import sampling_job
+from .carry import Carried
+from .progress import Progress
+from .sampling_job import Job, whole
+
+NAMES = ("the first model", "the second model"), ("the first stage", "the second stage")
+# Pixels in a latent pixel of HunyuanVideo 1.5, whose upscaling node counts in pixels.
+HUNYUAN_PIXELS = 16
+
+
+@dataclass(frozen=True)
+class Upscaling:
+    """How the video becomes larger between two stages. model: a LATENT_UPSCALE_MODEL, or None to interpolate.
+
+    by: the factor for width and height without `large`. vae: what LTX's upscaling models need. large: a LATENT of the
+    second stage's size, whose kept parts replace those of the upscaled one.
+    """
+
+    by: float
+    model: object = None
+    vae: object = None
+    large: dict | None = None
+
+    def __str__(self):
+        return "interpolated" if self.model is None else "by the upscaling model"
+
+
+class Stages:
+    """Two jobs in a row under one bar. lines: a sentence or two about each stage that had steps."""
+
+    def __init__(self, high: Job, steps_low: int, names: tuple[str, str]):
+        self.progress, self.names, self.lines = Progress(high.model, high.steps + steps_low), names, []
+
+    def run(self, job: Job, which: int, first: int = 0):
+        begun = time.perf_counter()
+        with reports.own() as runs:
+            samples = sampling_job.run(job, self.progress.part(f" of {self.names[which]}", first))
+        self.lines.append(stage_line(self.names[which], job.steps, runs.report, time.perf_counter() - begun))
+        return samples
+
+
+def stage_line(name: str, steps: int, report: Report | None, seconds: float) -> str:
+    """What a stage took, and the first line of its own Report; None without a node of ours on its model."""
+    ran = f" {headline(report)}" if report is not None else ""
+    name = name[:1].upper() + name[1:]
+    return f"{name}: {steps} step{'' if steps == 1 else 's'} in {pace.to_text(seconds)}.{ran}"
+
+
+def switched(high: Job, low: Job) -> tuple:
+    """Samples of both jobs, `low` going on where `high` stopped, and the Stages. A stage without steps is left out."""
+    stages = Stages(high if high.steps else low, low.steps if high.steps else 0, NAMES[0])
+    if not high.steps or not low.steps:
+        return stages.run(low if low.steps else high, 1 if low.steps else 0), stages
+    # Of their own: UniPC writes into the noise levels that it is given.
+    high, low = (replace(job, sigmas=job.sigmas.clone()) for job in (high, low))
+    with Carried(high.sampler, torch.cat([high.sigmas, low.sigmas[1:]]), high.steps) as carried:
+        samples = stages.run(replace(high, sampler=carried.first), 0)
+        if carried.due:
+            carried.given = samples
+            samples = stages.run(replace(low, sampler=carried.second), 1, high.steps)
+        else:
+            stages.lines.append("This method came to its end before the switch: the second model had nothing to do.")
+    return samples, stages
+
+
+def upscaled(high: Job, upscaling: Upscaling, second) -> tuple:
+    """Samples of both stages, the second Job and the Stages.
+
+    second: has the number of its steps as `steps`, and makes its job(high, larger LATENT).
+    """
+    _check(high, upscaling)
+    stages = Stages(high, second.steps, NAMES[1])
+    samples = stages.run(high, 0)
+    if high.steps and float(high.sigmas[-1]) > 0.0:
+        # Noise is left over: the prediction is the clip.
+        samples = sampling_job.denoised(high.model, stages.progress.seen["x0"], samples)
+    low = second.job(high, enlarged(high.latent, samples, upscaling))
+    stages.progress.total = high.steps + low.steps
+    if not low.steps:
+        return low.latent["samples"], low, stages
+    return stages.run(low, 1, high.steps), low, stages
+
+
+def _check(high: Job, upscaling: Upscaling) -> None:
+    video = parts_of(high.latent["samples"])[0]
+    if video.ndim != 5:
+        raise ValueError(f"latent: this model's frames are no axis of it (it is {tuple(video.shape)}); not supported.")
+    if any("keyframe_idxs" in options for _, options in high.positive):
+        raise ValueError(
+            "positive: its guide frames (LTXVAddGuide) are of one size and cannot grow between stages. Give the start "
+            "image in the latent instead, with LTXVImgToVideoInplace."
+        )
+
+
+def enlarged(latent: dict, samples, upscaling: Upscaling) -> dict:
+    """The LATENT `latent` with `samples` in the second stage's size; sound stays, and so does a mask."""
+    video, *sound = parts_of(samples)
+    size = tuple(round(side * upscaling.by) for side in video.shape[-2:])
+    if upscaling.large is not None:
+        size = parts_of(upscaling.large["samples"])[0].shape[-2:]
+    large = _interpolate(video, size) if upscaling.model is None else _by_model(video, size, upscaling)
+    latent = {**latent, "samples": whole([large, *sound])}
+    return latent if upscaling.large is None else _keep(latent, upscaling.large)
+
+
+def _interpolate(video: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return comfy.utils.common_upscale(video, size[1], size[0], "bislerp", "disabled")
+
+
+def _by_model(video: torch.Tensor, size: tuple[int, int], upscaling: Upscaling) -> torch.Tensor:
+    """By ComfyUI's own node for this kind of model."""
+    model, latent = upscaling.model, {"samples": video}
+    if hasattr(model, "resample_latent"):
+        height, width = (side * HUNYUAN_PIXELS for side in size)
+        node = HunyuanVideo15LatentUpscaleWithModel
+        return node.execute(model, latent, "bilinear", width, height, "disabled").args[0]["samples"]
+    if upscaling.vae is None:
+        raise ValueError("vae: connect the model's VAE, whose statistics this upscaling model needs.")
+    made = LTXVLatentUpsampler.execute(latent, model, upscaling.vae).args[0]["samples"]
+    if upscaling.large is not None and made.shape[-2:] != size:
+        raise ValueError(
+            f"second_latent: it is {size[0]} x {size[1]} in the latent, the upscaling model makes "
+            f"{made.shape[-2]} x {made.shape[-1]}."
+        )
+    return made
+
+
+def _keep(latent: dict, large: dict) -> dict:
+    """`latent` with the parts that the mask of the LATENT `large` keeps, and with that mask."""
+    mask = large.get("noise_mask")
+    if mask is None:
+        return latent
+    video, *sound = parts_of(latent["samples"])
+    kept, mask = parts_of(large["samples"])[0], parts_of(mask)[0]
+    if kept.shape != video.shape:
+        raise ValueError(
+            f"second_latent: it is {tuple(kept.shape)}, the first stage's latent has become {tuple(video.shape)}."
+        )
+    full = comfy.sampler_helpers.prepare_mask(mask, video.shape, "cpu")
+    merged = torch.where(full > 0.0, video, kept.to(video))
+    given = latent.get("noise_mask")
+    masks = [mask, *_sound_masks(given, sound)]
+    return {**latent, "samples": whole([merged, *sound]), "noise_mask": whole(masks)}
+
+
+def _sound_masks(given, sound: list) -> list:
+    """The first stage's masks of the sound, or such that change it all."""
+    known = parts_of(given)[1:] if given is not None else []
+    return [known[i] if i < len(known) else torch.ones_like(part[:, :1]) for i, part in enumerate(sound)]

@@ -1,0 +1,1 @@
+"""Widgets and sockets that several nodes share."""

@@ -1,0 +1,240 @@
+"""The patterns as a node offers them: one option of a dynamic combo each, with its own widgets."""
+
+from math import ceil
+
+from comfy_api.latest import io
+
+from ...attention import patterns
+from ...attention.core.grid import ORDERS, TILE
+
+LATENT, FRAMES, SECONDS = UNITS = ("latent frames", "frames", "seconds")
+TIME = "time"
+
+
+def _time(default: float, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(
+        TIME, default=float(default), min=0.01, max=100000.0, step=0.5, tooltip=f"{tooltip} In what time_unit says."
+    )
+
+
+def _percent(name: str, default: float, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(name, default=default, min=0.1, max=100.0, step=0.5, tooltip=tooltip)
+
+
+def _window(frames: int) -> list:
+    return [
+        _time(frames, "Length of the window."),
+        _percent("height", 50.0, "Height of the window in percent of the picture."),
+        _percent("width", 50.0, "Width of the window in percent of the picture."),
+    ]
+
+
+def _tail() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "tail",
+        default=True,
+        tooltip="Blocks that are not kept count by their mean, so that nothing is left out altogether.",
+    )
+
+
+def _order() -> io.Combo.Input:
+    return io.Combo.Input(
+        "token_order",
+        options=list(ORDERS),
+        default=TILE,
+        tooltip="How tokens are cut into blocks. tile, morton and hilbert put near tokens into one block; raster takes "
+        "rows of the picture.",
+    )
+
+
+def _refresh() -> io.Int.Input:
+    return io.Int.Input(
+        "refresh",
+        default=1,
+        min=1,
+        max=64,
+        tooltip="A choice of blocks stands for so many steps before the next is made: less time, more memory.",
+    )
+
+
+# name -> (widgets, widgets' values -> pattern).
+CHOICES = {
+    patterns.SlidingTile.name: (_window(12), lambda time, height, width: patterns.SlidingTile(time, height, width)),
+    patterns.Radial.name: (
+        [
+            _percent("keep", 100.0, "How much of the nearest frames is seen, in percent of the picture."),
+            _time(1, "Distance at which the seen part begins to halve."),
+            io.Boolean.Input("first_frame", default=True, tooltip="Every token sees the first frame whole."),
+        ],
+        lambda keep, time, first_frame: patterns.Radial(keep, time, first_frame=first_frame),
+    ),
+    patterns.Neighbourhood.name: (
+        _window(9),
+        lambda time, height, width: patterns.Neighbourhood(time, height, width),
+    ),
+    patterns.TemporalWindow.name: (
+        [_time(5, "How many of the nearest frames are seen, whole.")],
+        lambda time: patterns.TemporalWindow(time),
+    ),
+    patterns.Spatial.name: ([], lambda: patterns.Spatial()),
+    patterns.Temporal.name: ([], lambda: patterns.Temporal()),
+    patterns.Factorised.name: (
+        [
+            io.Combo.Input(
+                "blocks_do",
+                options=["alternate", "both"],
+                tooltip="alternate: spatial attention in even blocks, temporal in odd ones. both: the average of the "
+                "two in every block.",
+            ),
+            io.Float.Input(
+                "spatial_weight",
+                default=0.5,
+                min=0.0,
+                max=1.0,
+                step=0.05,
+                tooltip="With both: the weight of spatial attention, temporal has the rest.",
+            ),
+        ],
+        lambda blocks_do, spatial_weight: patterns.Factorised(spatial_weight if blocks_do == "both" else None),
+    ),
+    patterns.TopBlocks.name: (
+        [
+            _percent("keep", 20.0, "The percent of key blocks that each block of queries keeps."),
+            _order(),
+            _tail(),
+            _refresh(),
+        ],
+        lambda keep, token_order, tail, refresh=1: patterns.TopBlocks(keep, token_order, tail, refresh),
+    ),
+    patterns.MassBlocks.name: (
+        [
+            _percent("mass", 80.0, "Key blocks are kept until they hold this percent of the attention."),
+            _order(),
+            _tail(),
+            _refresh(),
+        ],
+        lambda mass, token_order, tail, refresh=1: patterns.MassBlocks(mass, token_order, tail, refresh),
+    ),
+    patterns.AdaptiveBlocks.name: (
+        [
+            io.Float.Input(
+                "tau",
+                default=1.0,
+                min=0.1,
+                max=10.0,
+                step=0.1,
+                tooltip="Key blocks are kept whose score stands out by so many standard deviations. More is faster and "
+                "less exact.",
+            ),
+            _order(),
+            _tail(),
+            _refresh(),
+        ],
+        lambda tau, token_order, tail, refresh=1: patterns.AdaptiveBlocks(tau, token_order, tail, refresh),
+    ),
+}
+REPLACE = "replace"
+COMBINE = {REPLACE: None, "union": patterns.Union, "intersection": patterns.Intersection}
+
+
+def pattern_input() -> io.DynamicCombo.Input:
+    return io.DynamicCombo.Input(
+        "pattern",
+        options=[io.DynamicCombo.Option(name, widgets) for name, (widgets, _) in CHOICES.items()],
+        tooltip="Which tokens of the video see which. Text, sound, references and guides are always seen, and see all.",
+    )
+
+
+def units() -> list:
+    """What the patterns' `time` is counted in."""
+    return [
+        io.Combo.Input(
+            "time_unit",
+            options=list(UNITS),
+            default=LATENT,
+            tooltip="What the pattern's time is counted in. A latent frame is 8 frames of the video in LTX, 4 in Wan "
+            "and HunyuanVideo.",
+        ),
+        io.Float.Input(
+            "fps",
+            default=24.0,
+            min=0.1,
+            max=1000.0,
+            advanced=True,
+            tooltip="Frames a second, where time is in seconds.",
+        ),
+    ]
+
+
+def spared() -> list:
+    """What stays dense, besides the steps before start_percent and after end_percent."""
+    steps = "steps stay dense whatever start_percent and end_percent say."
+    blocks = "of the model's blocks stay dense."
+    return [
+        io.Int.Input(name, default=0, min=0, max=1000, advanced=True, tooltip=tooltip)
+        for name, tooltip in (
+            ("dense_first_steps", f"At least so many of the first {steps}"),
+            ("dense_last_steps", f"At least so many of the last {steps}"),
+            ("dense_first_blocks", f"So many of the first {blocks}"),
+            ("dense_last_blocks", f"So many of the last {blocks}"),
+        )
+    ]
+
+
+def make(choice: dict | None, unit: str = LATENT, fps: float = 24.0, ratio: int = 1, patch: int = 1):
+    """The pattern of a dynamic combo's value, whose time is counted as of `frames_of`.
+
+    ValueError with a sentence for None: ComfyUI lets a prompt leave a dynamic combo out.
+    """
+    if choice is None:
+        raise ValueError(f"pattern: none is given. Known: {', '.join(CHOICES)}.")
+    widgets = {name: value for name, value in choice.items() if name != "pattern"}
+    if TIME in widgets:
+        widgets[TIME] = frames_of(widgets[TIME], unit, fps, ratio, patch)
+    return CHOICES[choice["pattern"]][1](**widgets)
+
+
+def frames_of(time: float, unit: str, fps: float, ratio: int, patch: int) -> int:
+    """Frames of tokens in `time`, to the nearest and one at least.
+
+    ratio: frames of the video in a latent one; patch: latent frames in a token. The first latent frame is one frame of
+    the video alone: 81 frames are 21 latent ones where four go into each, so a clip's own length is all of the clip.
+    """
+    if unit == LATENT:
+        return max(1, round(time / patch))
+    video = time * (fps if unit == SECONDS else 1.0)
+    behind = (video - 1) / ratio
+    if abs(behind - round(behind)) < 1e-6:
+        return max(1, ceil((round(behind) + 1) / patch))
+    return max(1, round(video / ratio / patch))
+
+
+def without(spans: tuple, first: int, last: int, count: int | None) -> tuple:
+    """Spans of blocks without the model's `first` first and `last` last ones. count: of its blocks, None: not known.
+
+    ValueError with a sentence when that cannot be told, or leaves none.
+    """
+    if not first and not last:
+        return spans
+    if last and count is None:
+        raise ValueError(f"dense_last_blocks: {last} cannot be told apart, this model's blocks are not known.")
+    end = None if count is None else count - 1 - last
+    cut = [(max(a, first), b if end is None else end if b is None else min(b, end)) for a, b in spans or ((0, None),)]
+    left = tuple((a, b) for a, b in cut if b is None or a <= b)
+    if not left:
+        raise ValueError(
+            f"dense_first_blocks and dense_last_blocks: {first} and {last} leave no block for the pattern."
+        )
+    return left
+
+
+def combined(pattern, before, combine: str):
+    """`pattern` with the one of the node before. ValueError with a sentence when that cannot be."""
+    if combine == REPLACE:
+        return pattern
+    if before is None:
+        raise ValueError(f"combine: {combine!r} needs another Video Attention Pattern before this one.")
+    try:
+        return COMBINE[combine]((before, pattern))
+    except ValueError as wrong:
+        raise ValueError(f"combine: {combine!r} of {before.name} and {pattern.name} is not possible: {wrong}") from None

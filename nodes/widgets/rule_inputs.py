@@ -1,0 +1,133 @@
+"""Widgets that several nodes share, each described once."""
+
+from comfy_api.latest import io
+
+from ...attention.backends import registry
+from ...attention.core.site import ROLES
+from ...attention.routing import rules
+
+
+def backend() -> io.Combo.Input:
+    return io.Combo.Input(
+        "backend",
+        options=list(rules.CHOICES),
+        default="auto",
+        tooltip="auto: the best kernel that accepts each call. host default: what ComfyUI would run. Others are listed "
+        "even when not installed, so that a workflow opens everywhere.",
+    )
+
+
+def guard() -> io.Combo.Input:
+    return io.Combo.Input(
+        "guard",
+        options=list(rules.GUARDS),
+        default=rules.GUARD_FIRST,
+        advanced=True,
+        tooltip="Looks for NaN or Inf in the output, the cause of black frames, and falls back. Each look waits for "
+        "the GPU.",
+    )
+
+
+def role(default: str) -> io.Combo.Input:
+    return io.Combo.Input(
+        "role",
+        options=[rules.ALL_ROLES, *ROLES],
+        default=default,
+        tooltip="self: the video's tokens among themselves, also inside frames or over time only. cross: the video "
+        "looking at text or image tokens. The others are parts of these, or of models with sound.",
+    )
+
+
+def where(default: str = rules.ALL_ROLES, start: float = 0.0) -> list:
+    """Which calls a rule is about."""
+    return [role(default), *which(start)]
+
+
+def which(start: float = 0.0) -> list:
+    """Which blocks and steps a rule is about."""
+    return [
+        io.String.Input(
+            "blocks",
+            default="",
+            tooltip="Transformer blocks, for example 0-3,7,40- . Empty: all. With a list, calls of unknown block are "
+            "left out.",
+        ),
+        _percent("start_percent", start, "Begin at this part of the sampling: 0 is pure noise, 1 the finished latent."),
+        _percent("end_percent", 1.0, "End at this part of the sampling."),
+    ]
+
+
+class Somewhere(io.ComfyNode):
+    """A node with the widgets of `which`: its blocks are checked before anything runs.
+
+    ComfyUI blames each argument of validate_inputs for what it says, so it takes the one widget alone; how the percents
+    stand to each other is for execute.
+    """
+
+    @classmethod
+    def validate_inputs(cls, blocks=""):
+        return wrong_spans(blocks) or True
+
+
+def wrong_spans(text: str | None, name: str = "block") -> str | None:
+    """One sentence about a list of blocks, or of what `name` says, that cannot be right, or None.
+
+    text: None for a linked widget, which has no value before anything runs: execute checks that.
+    """
+    try:
+        rules.parse_blocks(text or "", name)
+    except ValueError as wrong:
+        return str(wrong)
+    return None
+
+
+def wrong_where(blocks: str, start_percent: float, end_percent: float, role: str = rules.ALL_ROLES) -> str | None:
+    """One sentence about the first of these widgets that cannot be right, or None."""
+    return rules.check(registry.AUTO, role, blocks, start_percent, end_percent)
+
+
+def _percent(name: str, default: float, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=tooltip)
+
+
+def how() -> list:
+    """What a rule does besides naming a backend."""
+    return [
+        io.Combo.Input(
+            "on_unsupported",
+            options=[rules.FALL_BACK, rules.ERROR],
+            default=rules.FALL_BACK,
+            tooltip="fall back: ComfyUI's attention takes over, the report says why. error: stop and say why.",
+        ),
+        guard(),
+        io.Boolean.Input(
+            "timing",
+            default=False,
+            advanced=True,
+            tooltip="Measures the time of every attention call for the report, for a few microseconds a call.",
+        ),
+    ]
+
+
+def choice() -> list:
+    """How `auto` chooses."""
+    return [
+        io.Combo.Input(
+            "auto_choice",
+            options=list(rules.CHOICE_MODES),
+            default=rules.MEASURE,
+            advanced=True,
+            tooltip="How auto chooses. measure: times the kernels once on the first real call of each shape, keeps the "
+            "fastest. table order: the first that accepts, always the same.",
+        ),
+        io.Float.Input(
+            "max_error",
+            default=0.02,
+            min=0.0,
+            max=1.0,
+            step=0.001,
+            advanced=True,
+            tooltip="The largest relative L2 error that auto allows a kernel it measures. INT8 kernels have 0.01 to "
+            "0.03, exact ones 0.001 in 16 bit.",
+        ),
+    ]

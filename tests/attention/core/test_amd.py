@@ -1,0 +1,124 @@
+"""AMD GPUs, which torch calls "cuda" and answers with numbers of their own: 11.0 is no generation of NVIDIA's.
+
+The GPU is a stand-in: what torch for ROCm 6 answers for a Radeon RX 7900, an Instinct MI300 and a Radeon RX 9070.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import attention.patterns as p
+from attention import sparse
+from attention.backends import TABLE, registry, sage
+from attention.core.geometry import Geometry, describe
+from attention.core.gpu import amd_of, capability_of
+from attention.core.tokens import BOTH, VideoSpan
+
+ROOT = Path(__file__).resolve().parents[3]
+CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
+GPUS = {"gfx1100": ((11, 0), "gfx1100"), "gfx942": ((9, 4), "gfx942:sramecc+:xnack-"), "gfx1201": ((12, 0), "gfx1201")}
+# Never made for AMD: cuDNN, FP4 of Blackwell, WGMMA of Hopper, CUDA code; and our kernel, which nobody tried there.
+NVIDIA = {
+    "sdpa cudnn", "sage 3 fp4", "flash attention 3", "flash attention 4", "video attention int8",
+    "video attention 16 bit", "video attention float8",
+}  # fmt: skip
+
+
+@pytest.fixture(params=GPUS)
+def amd(request, monkeypatch):
+    capability, name = GPUS[request.param]
+    monkeypatch.setattr(torch.version, "hip", "6.4.43482", raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device=None: SimpleNamespace(gcnArchName=name))
+    return request.param
+
+
+def tensor(device=CUDA, shape=(1, 8, 4096, 64), dtype=torch.float16):
+    return SimpleNamespace(shape=shape, device=device, dtype=dtype, requires_grad=False)
+
+
+def test_one_place_says_what_a_gpu_is(amd):
+    assert amd_of(CUDA) == amd and capability_of(CUDA) is None
+    assert amd_of(CPU) is None
+    call = describe(tensor(), tensor(), tensor())
+    assert (call.device, call.capability, call.amd) == ("cuda", None, amd)
+    on_cpu = describe(*[tensor(CPU)] * 3)
+    assert (on_cpu.capability, on_cpu.amd) == (None, None)
+
+
+def test_nvidia_is_as_before(monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", None, raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    call = describe(tensor(), tensor(), tensor())
+    assert (call.capability, call.amd) == ((9, 0), None)
+
+
+@pytest.mark.parametrize("name", [row.name for row in TABLE])
+def test_kernels_for_nvidia_refuse_and_others_do_not(name, amd, monkeypatch):
+    monkeypatch.setattr(sage, "major_version", lambda: 1)
+    row = next(row for row in TABLE if row.name == name)
+    call = describe(tensor(), tensor(), tensor())
+    reason = row.refuses(call)
+    assert reason == (f"made for NVIDIA, this GPU is AMD's {amd}" if name in NVIDIA else None)
+    assert (name in NVIDIA) == (bool(row.limits.devices) and not row.limits.amd)
+
+
+def test_sageattention_2_has_cuda_code_alone(amd, monkeypatch):
+    call = describe(tensor(), tensor(), tensor())
+    monkeypatch.setattr(sage, "major_version", lambda: 2)
+    assert sage.SAGE.refuses(call) == f"made for NVIDIA, this GPU is AMD's {amd}"
+    monkeypatch.setattr(sage, "major_version", lambda: 1)
+    assert sage.SAGE.refuses(call) is None, "and 1 is Triton; gfx1201 is no Blackwell"
+
+
+def test_auto_never_takes_one_of_nvidias(amd, monkeypatch):
+    monkeypatch.setattr(registry, "load", lambda name: object())
+    for mask in ("none", "key", "dense"):
+        call = replace(describe(tensor(), tensor(), tensor()), mask=mask)
+        accepted, _ = registry.candidates(call)
+        assert accepted and not set(accepted) & NVIDIA
+
+
+def test_engines_for_nvidia_refuse_too(amd):
+    video_span = VideoSpan((16, 16, 16), 0, BOTH)
+    call = describe(tensor(), tensor(), tensor())
+    for pattern in (p.Neighbourhood(3, 50, 50), p.TopBlocks(50)):
+        for row in sparse.TABLE:
+            found = sparse.runners(pattern, video_span, call, engine=row.name)
+            if row.name.startswith("video attention"):
+                assert f"made for NVIDIA, this GPU is AMD's {amd}" in str(found)
+            elif row.name.startswith("comfy-kitchen"):
+                assert isinstance(found, str)
+        assert not isinstance(sparse.runners(pattern, video_span, call), str), "and the others run it"
+
+
+def test_engines_of_comfy_kitchen(amd, monkeypatch):
+    from attention.sparse import kitchen
+
+    monkeypatch.setattr(kitchen, "load", lambda name: lambda *args: None)
+    call = describe(*[tensor(shape=(1, 8, 4096, 128))] * 3)
+    assert (
+        kitchen.missing("na3d", call)
+        == kitchen.missing("sol_attn", call)
+        == (f"made for NVIDIA, this GPU is AMD's {amd}")
+    )
+    hopper = replace(call, amd=None, capability=(9, 0))
+    assert kitchen.missing("na3d", hopper) is None
+
+
+def test_no_other_file_asks_what_a_gpu_is():
+    """Whoever asks torch directly reads an AMD GPU as one of NVIDIA's."""
+    asks = re.compile(r"get_device_capability|version\.hip|gcnArchName|get_device_properties")
+    files = [file for folder in ("attention", "nodes") for file in (ROOT / folder).rglob("*.py")]
+    found = {file.relative_to(ROOT).as_posix() for file in files if asks.search(file.read_text(encoding="utf-8"))}
+    assert found == {"attention/core/gpu.py"}
+
+
+def test_calls_that_tests_make_by_hand_are_of_nvidia():
+    assert Geometry(1, 1, 1, 1, 1, 1, torch.float16, "cuda", capability=(9, 0)).amd is None

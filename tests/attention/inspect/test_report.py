@@ -1,0 +1,226 @@
+"""What a report says in words, as data and as a picture."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from attention.backends import registry
+from attention.backends.autotune import Choice, Trial
+from attention.core.geometry import Geometry
+from attention.core.site import CROSS, SELF, AttentionSite
+from attention.core.timing import elapsed, end_span, start_span
+from attention.inspect import draw_report
+from attention.inspect.report import headline, summarise, to_text
+from attention.routing.router import Router
+from attention.routing.run_stats import Decision, RunStats
+
+OURS = Router(())
+HOST = f"{registry.HOST} (pytorch)"
+
+
+def call(q_len=512, kv_len=512):
+    return Geometry(2, 8, 8, q_len, kv_len, 64, torch.bfloat16, "cpu")
+
+
+def add(stats, role, block, used, calls, *, wanted="sdpa", reason=None, fell_back=0, seconds=(), of=None, **more):
+    """One decision in `stats`. more: passed_over, choice."""
+    decision = Decision(AttentionSite("LTXV", role, block), of or call(), None, wanted, used)
+    decision.calls, decision.reason, decision.fell_back, decision.spans = calls, reason, fell_back, list(seconds)
+    for name, value in more.items():
+        setattr(decision, name, value)
+    stats.decisions[OURS, len(stats.decisions)] = decision
+    return decision
+
+
+def make_tally(timed=False):
+    """Four blocks of LTXV over 20 steps: self-attention on sdpa, one block's cross-attention falls back."""
+    stats = RunStats("LTXVModel", (4, 8, 16), 20)
+    for block in range(4):
+        add(stats, SELF, block, "sdpa", 40, seconds=[0.3] if timed else ())
+    for block in (0, 1, 3):
+        add(stats, CROSS, block, "sdpa", 40, of=call(512, 77), seconds=[0.1] if timed else ())
+    add(
+        stats, CROSS, 2, HOST, 40, reason="RuntimeError: broken", fell_back=39, of=call(512, 77),
+        seconds=[0.1] if timed else (),
+    )  # fmt: skip
+    return stats
+
+
+def test_words():
+    text = to_text(summarise(make_tally()))
+    lines = text.splitlines()
+    assert lines[0] == (
+        "LTXVModel, 4 x 8 x 16 tokens (time x height x width), 20 steps: "
+        "281 of 320 attention calls ran on the chosen backend."
+    )
+    assert [line.split() for line in lines[2:6]] == [
+        ["role", "ran", "on", "calls", "blocks", "tokens"],
+        ["self", "sdpa", "160", "0-3", "512x512"],
+        ["cross", "sdpa", "120", "0-1,3", "512x77"],
+        ["cross", *HOST.split(), "40", "2", "512x77"],
+    ]
+    assert lines[6:] == ["", "Fell back:", "  39 calls, cross-attention, sdpa: RuntimeError: broken"]
+    starts = {line.index("sdpa") for line in lines[3:5]} | {lines[2].index("ran on"), lines[5].index(HOST)}
+    assert len(starts) == 1, "the columns are not aligned"
+
+
+def test_words_of_an_empty_run():
+    assert to_text(summarise(RunStats())) == "model: no attention call was seen."
+    assert headline(summarise(RunStats("WanModel"))) == "WanModel: no attention call was seen."
+
+
+def test_words_of_what_is_unknown():
+    stats = RunStats("SomeModel", None, 4)
+    for length in (10, 20, 30, 40):
+        add(stats, SELF, None, "sdpa", 1, of=call(length, length))
+    text = to_text(summarise(stats))
+    assert "SomeModel, 4 steps: 4 of 4" in text and "unknown" in text and "10x10, 20x20, 30x30, ..." in text
+    assert "40x40" not in text
+
+
+def test_a_call_without_geometry_is_counted():
+    stats = RunStats()
+    decision = add(stats, SELF, None, HOST, 2, reason="tensors of 5 axes and 8 heads", fell_back=2)
+    decision.geometry = None
+    report = summarise(stats)
+    assert report.calls == 2 and report.ruled == 0 and "tensors of 5 axes" in to_text(report)
+    json.dumps(report.as_dict())
+
+
+def test_notes_are_last():
+    stats = make_tally()
+    stats.notes.append("Something to know.")
+    assert to_text(summarise(stats)).splitlines()[-2:] == ["", "Something to know."]
+
+
+@pytest.mark.parametrize("wanted", [None, registry.HOST])
+def test_calls_without_a_chosen_backend_do_not_count_as_chosen(wanted):
+    stats = RunStats()
+    add(stats, SELF, 0, HOST, 5, wanted=wanted)
+    add(stats, SELF, 1, "sdpa", 3)
+    report = summarise(stats)
+    assert (report.calls, report.ruled, report.fallbacks.total()) == (8, 3, 0)
+
+
+def test_time():
+    report = summarise(make_tally(timed=True))
+    shares = [row.seconds / report.seconds for row in report.rows]
+    assert sum(shares) == pytest.approx(1) and report.seconds == pytest.approx(1.6)
+    assert shares == pytest.approx([0.75, 0.1875, 0.0625])
+    text = to_text(report)
+    assert "1.20 s, 75%" in text and "0.30 s, 19%" in text and "0.10 s, 6%" in text
+    assert "time" not in to_text(summarise(make_tally())).splitlines()[2]
+
+
+def test_a_stopwatch_on_the_cpu():
+    device = torch.device("cpu")
+    begin = start_span(device)
+    sum(range(1000))
+    assert 0 < elapsed(end_span(begin, device)) < 10
+
+
+def test_what_auto_did():
+    stats = make_tally()
+    out = Trial("sage", error=0.28, reason="error 0.28 is above 0.02")
+    trials = (Trial("host", 0.0021), Trial("sdpa", 0.001, 3e-7), out)
+    add(
+        stats, SELF, 0, "sdpa", 10, wanted="auto", choice=Choice("sdpa", trials, 0.5),
+        passed_over={"sage 3 fp4": "needs cuda", "sdpa cudnn": "needs cuda", "xformers": "is missing"},
+    )  # fmt: skip
+    stats.choosing = 0.5
+    report = summarise(stats)
+    (line,) = report.measured
+    assert line == ("self 512x512: sdpa 1.00 ms error 3e-07, host 2.10 ms, sage error 0.28 is above 0.02 -> sdpa")
+    text = to_text(report)
+    assert "Measured by auto (0.50 s in this run):" in text and line in text
+    assert "Not open to auto: sage 3 fp4, sdpa cudnn, xformers; the JSON output says why." in text.splitlines()
+    reasons = {row["backend"]: row["reason"] for row in report.as_dict()["passed_over"]}
+    assert reasons == {"sage 3 fp4": "needs cuda", "sdpa cudnn": "needs cuda", "xformers": "is missing"}
+    assert report.passed_over["xformers", "is missing"] == 10
+    assert report.as_dict()["choosing_seconds"] == 0.5
+
+
+def test_data_survives_json():
+    report = summarise(make_tally(timed=True))
+    data = json.loads(json.dumps(report.as_dict()))
+    assert data == report.as_dict()
+    assert (data["model"], data["grid"], data["steps"]) == ("LTXVModel", [4, 8, 16], 20)
+    assert (data["calls"], data["calls_on_chosen_backend"]) == (320, 281)
+    assert data["fallbacks"] == [{"role": CROSS, "wanted": "sdpa", "reason": "RuntimeError: broken", "calls": 39}]
+    assert sum(row["calls"] for row in data["rows"]) == data["calls"]
+    assert sum(row["seconds"] for row in data["rows"]) == pytest.approx(data["seconds"])
+    assert data["rows"][1]["blocks"] == "0-1,3"
+
+
+def pixels(picture: Image.Image, colour) -> int:
+    return sum(count for count, found in picture.getcolors(1 << 24) if found == colour)
+
+
+def bar_lengths(picture: Image.Image, colours) -> list[int]:
+    """The longest run of each colour in one row of the picture."""
+    rows = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(picture.height, picture.width, 3)
+    return [(rows == torch.tensor(colour, dtype=torch.uint8)).all(dim=-1).sum(dim=1).max().item() for colour in colours]
+
+
+def test_picture_shows_the_shares():
+    stats = RunStats("LTXVModel", (4, 8, 16), 20)
+    add(stats, SELF, 0, "sdpa", 75)
+    add(stats, CROSS, 0, HOST, 25, reason="broken", fell_back=25)
+    picture = draw_report.draw_report(summarise(stats), width=956)
+    assert picture.mode == "RGB" and picture.width == 956
+    sdpa = draw_report.COLOURS[registry.names().index("sdpa") % len(draw_report.COLOURS)]
+    lengths = bar_lengths(picture, (sdpa, draw_report.HOST_COLOUR))
+    assert lengths == pytest.approx([675, 225], abs=2)
+    assert pixels(picture, sdpa) > 2 * pixels(picture, draw_report.HOST_COLOUR) > 0
+
+
+def test_picture_shows_time_when_timed():
+    stats = RunStats()
+    add(stats, SELF, 0, "sdpa", 10, seconds=[0.9])
+    add(stats, CROSS, 0, HOST, 90, seconds=[0.1])
+    sdpa = draw_report.COLOURS[registry.names().index("sdpa") % len(draw_report.COLOURS)]
+    picture = draw_report.draw_report(summarise(stats), width=1056)
+    assert bar_lengths(picture, (sdpa, draw_report.HOST_COLOUR)) == pytest.approx([900, 100], abs=2)
+
+
+def test_picture_grows_with_its_rows():
+    stats, heights = RunStats(), []
+    for index, name in enumerate(("sdpa", "sdpa math", "reference")):
+        add(stats, SELF, index, name, 1)
+        heights.append(draw_report.draw_report(summarise(stats)).height)
+    steps = {b - a for a, b in zip(heights, heights[1:])}
+    assert len(steps) == 1 and steps.pop() > 20
+    add(stats, CROSS, 0, "reference", 1, wanted="sage", reason="a reason", fell_back=1)
+    assert draw_report.draw_report(summarise(stats)).height > heights[-1] + 20
+
+
+def test_picture_of_an_empty_run():
+    picture = draw_report.draw_report(summarise(RunStats()))
+    assert picture.mode == "RGB" and pixels(picture, draw_report.PAPER) < picture.width * picture.height
+
+
+@pytest.mark.parametrize(
+    "used",
+    [*registry.names(), HOST, "other override (their_node)", "ComfyUI-KJNodes", "ComfyUI's Model Sparse Attention"],
+)
+def test_every_bar_has_its_colour(used):
+    stats = RunStats()
+    add(stats, SELF, 0, used, 1)
+    colour = (
+        draw_report.COLOURS[registry.names().index(used) % len(draw_report.COLOURS)]
+        if used in registry.names()
+        else draw_report.HOST_COLOUR
+    )
+    assert pixels(draw_report.draw_report(summarise(stats)), colour) > 5000
+
+
+def test_long_reasons_stay_inside_the_picture():
+    stats = RunStats()
+    add(stats, SELF, 0, HOST, 1, reason="a very long reason " * 20, fell_back=1)
+    picture = draw_report.draw_report(summarise(stats))
+    margin = picture.crop((picture.width - 8, 60, picture.width, picture.height))
+    assert margin.getcolors() == [(margin.width * margin.height, draw_report.PAPER)]

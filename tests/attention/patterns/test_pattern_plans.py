@@ -1,0 +1,159 @@
+"""What planning a pattern costs on a real video: no work over all pairs, bounded memory, and it stops when asked."""
+
+from math import prod
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_patterns import FIXED, GRIDS, dense
+from test_sparse import LARGE, compare, draw, place_of
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from attention import patterns as p
+from attention import sparse
+from attention.core import interruption
+from attention.core.geometry import describe
+from attention.core.tokens import BOTH, VideoSpan
+from attention.patterns.layout import count, seen_in
+from attention.sparse import gather_tiles
+from attention.sparse.engine import Task
+
+torch.set_num_threads(1)
+
+JOINED = (
+    p.Union((p.SlidingTile(), p.Radial())),
+    p.Union((p.Neighbourhood(3, 10, 10), p.Radial(50), p.TemporalWindow(3))),
+    p.Intersection((p.Neighbourhood(9, 50, 50), p.Radial(50))),
+    p.Union((p.Spatial(), p.Temporal())),
+    p.Union((p.Intersection((p.Radial(step=1), p.SlidingTile())), p.Temporal())),
+    p.Radial(100, 1, 1),
+    p.Neighbourhood(),
+    p.SlidingTile(1, 0.1, 0.1, (1, 1, 1)),
+)
+REAL = (21, 45, 80)
+
+
+@pytest.fixture(autouse=True)
+def nothing_planned():
+    sparse.forget_plans()
+    yield
+    sparse.forget_plans()
+    interruption.asks()
+
+
+class Work(TorchDispatchMode):
+    """How many numbers all operators gave."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for one in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(one, torch.Tensor) and one._base is None:
+                self.numbers += one.numel()
+        return out
+
+
+def held(value, seen) -> int:
+    """Bytes of all tensors below a plan, each storage once."""
+    if isinstance(value, torch.Tensor):
+        storage = value.untyped_storage()
+        new = storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        return storage.nbytes() * new
+    if isinstance(value, (tuple, list)):
+        return sum(held(one, seen) for one in value)
+    if hasattr(value, "__dataclass_fields__"):
+        return sum(held(getattr(value, name), seen) for name in value.__dataclass_fields__)
+    return 0
+
+
+def task_of(pattern, grid) -> Task:
+    return Task(pattern, VideoSpan(grid, 0, BOTH))
+
+
+@pytest.mark.parametrize("pattern", JOINED, ids=repr)
+def test_a_plan_looks_at_a_small_part_of_the_pairs_and_keeps_little(pattern):
+    grid = REAL
+    with Work() as work:
+        made = gather_tiles.plan(task_of(pattern, grid), torch.device("cpu"), torch.float32)
+        p.density(pattern, grid)
+    assert work.numbers < 0.1 * prod(grid) ** 2
+    assert len(made.groups) <= gather_tiles.MOST_BOXES
+    assert held((made, gather_tiles.layout(pattern, grid)), set()) < gather_tiles.MASK_BYTES + (160 << 20)
+
+
+@pytest.mark.parametrize("after", [0, 1, 40])
+@pytest.mark.parametrize("pattern", JOINED[:3], ids=repr)
+def test_a_plan_is_stopped_and_made_anew(pattern, after):
+    """Whatever the check raises comes through, in the first call too, and nothing half made is kept."""
+
+    class Stop(BaseException):
+        pass
+
+    asked = []
+
+    def check():
+        asked.append(None)
+        if len(asked) > after:
+            raise Stop
+
+    video_span = place_of(LARGE, 3)
+    tensors = draw(video_span, heads=1, kv_heads=1)
+    runner = sparse.prepare(pattern, video_span, describe(*tensors), engine="tiles")
+    interruption.asks(check)
+    with pytest.raises(Stop):
+        runner(*tensors)
+    assert len(asked) == after + 1
+    interruption.asks()
+    compare(pattern, video_span, tensors, "tiles")
+
+
+@settings(max_examples=150, deadline=None)
+@given(FIXED, GRIDS, st.data())
+def test_masks_from_the_axes_are_the_masks(pattern, grid, data):
+    """For any box of queries and any keys."""
+    relation, truth = p.on(pattern, grid), dense(pattern, grid)
+    box = []
+    for length in grid:
+        start = data.draw(st.integers(0, length - 1))
+        box.append((start, data.draw(st.integers(start + 1, length))))
+    keys = torch.tensor(sorted(data.draw(st.sets(st.integers(0, prod(grid) - 1), min_size=1, max_size=40))))
+    t, y, x = (torch.arange(*span) for span in box)
+    queries = ((t[:, None, None] * grid[1] + y[:, None]) * grid[2] + x).flatten()
+    for kind in (torch.int64, torch.int32):
+        assert seen_in(relation, tuple(box), keys.to(kind)).equal(truth[queries][:, keys])
+
+
+@settings(max_examples=100, deadline=None)
+@given(FIXED, GRIDS)
+def test_pairs_are_counted_without_looking_at_each(pattern, grid):
+    assert count(p.on(pattern, grid)) == int(dense(pattern, grid).sum())
+
+
+@settings(max_examples=60, deadline=None)
+@given(FIXED, GRIDS, st.tuples(*[st.integers(1, 4)] * 3))
+def test_boxes_of_one_signature_see_alike(pattern, grid, tile):
+    from attention.core.grid import boxes, tokens_of
+
+    relation, met = p.on(pattern, grid), {}
+    for box in boxes(grid, tile):
+        reach, full = relation.reach(box)
+        if full:
+            continue
+        keys = torch.cat([tokens_of(grid, seen) for seen in reach]).unique()
+        mask = seen_in(relation, box, keys)
+        first = met.setdefault(relation.signature(box), mask)
+        assert first.equal(mask)
+
+
+def test_what_was_planned_is_forgotten():
+    video_span = place_of((4, 5, 6), 2)
+    tensors = draw(video_span)
+    sparse.prepare(p.Neighbourhood(3), video_span, describe(*tensors))(*tensors)
+    kept = (sparse.planned, gather_tiles.layout, sparse.on, sparse.order)
+    assert all(one.cache_info().currsize for one in kept)
+    sparse.forget_plans()
+    assert not any(one.cache_info().currsize for one in kept)
+    compare(p.Neighbourhood(3), video_span, tensors)

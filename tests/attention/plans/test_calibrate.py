@@ -1,0 +1,195 @@
+"""The choice of a plan from measured options: within its budget, beside what no choice can beat; how it is drawn."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attention.plans import calibrate
+from attention.plans.calibrate import EXACT, Choice, Option, Unit, choose, front, hull, predict, scale
+from attention.plans.draw_plan import PANELS, best, draw_plan, to_text
+from attention.plans.plan import Plan
+from attention.plans.verify import Verified, draw_verified, headline
+from attention.plans.verify import to_text as verified_to_text
+
+BLOCKS = Unit("self", (0, 3), 0.0, 0.5)
+
+
+def options_of(*pairs: tuple[float, float], exact: float = 10.0) -> list[Option]:
+    """EXACT and an option for each (seconds, error)."""
+    return [Option(EXACT, exact, 0.0), *(Option(f"k{i}", s, e) for i, (s, e) in enumerate(pairs))]
+
+
+PAIRS = st.tuples(st.floats(0.01, 10.0), st.floats(0.0, 0.5))
+PROBLEMS = st.lists(st.lists(PAIRS, max_size=3), min_size=1, max_size=4).map(
+    lambda units: {Unit("self", (i, i), 0.0, 1.0): options_of(*pairs) for i, pairs in enumerate(units)}
+)
+
+
+def cheapest(options: dict, budget: float, factor: float) -> float:
+    """Seconds of the best choice there is, by trying all."""
+    every = itertools.product(*options.values())
+    return min(sum(o.seconds for o in one) for one in every if predict((o.error for o in one), factor) <= budget)
+
+
+@given(PROBLEMS, st.floats(0.0, 1.0), st.floats(0.5, 2.0))
+def test_a_choice_keeps_its_budget_and_its_bound(options, budget, factor):
+    found = choose(options, budget, factor)
+    assert set(found.chosen) == set(options) and all(found.chosen[u] in options[u] for u in options)
+    assert found.error == pytest.approx(predict((o.error for o in found.chosen.values()), factor))
+    assert found.error <= budget * (1 + 1e-9)
+    assert found.seconds == pytest.approx(sum(o.seconds for o in found.chosen.values()))
+    truth = cheapest(options, budget * (1 + 1e-12), factor)
+    assert found.bound - 1e-9 <= truth <= found.seconds + 1e-9
+
+
+@given(PROBLEMS, st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_a_tighter_budget_never_predicts_more_error(options, one, other):
+    tight, loose = sorted((one, other))
+    assert choose(options, tight).error <= choose(options, loose).error + 1e-12
+
+
+def test_without_a_budget_everything_stays_exact():
+    found = choose({BLOCKS: options_of((1.0, 1e-6))}, 0.0)
+    assert found == Choice({BLOCKS: options_of()[0]}, 0.0, 10.0, 10.0)
+
+
+def test_with_all_the_budget_everything_is_fastest():
+    options = {BLOCKS: options_of((5.0, 0.1), (1.0, 0.5)), Unit("cross", (0, 3), 0.0, 1.0): options_of((2.0, 0.3))}
+    found = choose(options, 10.0)
+    assert [o.seconds for o in found.chosen.values()] == [1.0, 2.0] and found.bound == found.seconds == 3.0
+
+
+def test_an_option_off_the_hull_fills_what_is_left():
+    # From 10 s to 1 s for 0.5 the hull goes in one move; 6 s for 0.4 lies above it and is all that fits.
+    options = {BLOCKS: options_of((6.0, 0.4), (1.0, 0.5))}
+    assert [o.seconds for o in hull(options[BLOCKS])] == [10.0, 1.0]
+    assert choose(options, 0.45).seconds == 6.0
+
+
+def test_errors_of_units_add_up_as_squares():
+    assert predict([0.03, 0.04]) == pytest.approx(0.05) and predict([0.03, 0.04], 2.0) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("count", "groups", "expected"),
+    [
+        (5, 2, ((0, 1), (2, 4))),
+        (2, 5, ((0, 0), (1, 1))),  # never more groups than blocks
+        (40, 1, ((0, 39),)),
+        (7, 3, ((0, 1), (2, 4), (5, 6))),
+    ],
+)
+def test_spans(count, groups, expected):
+    assert calibrate.spans(count, groups) == expected
+
+
+@given(st.integers(1, 200), st.integers(1, 64))
+def test_spans_hold_every_block_once(count, groups):
+    inside = [block for low, high in calibrate.spans(count, groups) for block in range(low, high + 1)]
+    assert inside == list(range(count))
+
+
+def test_ranges_meet():
+    assert calibrate.ranges(4) == ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
+
+
+def test_units_in_words():
+    assert BLOCKS.text == "self, blocks 0-3, 0-50 %"
+    assert Unit("cross", (7, 7), 0.5, 1.0).text == "cross, block 7, 50-100 %"
+
+
+def test_only_unbeaten_options_are_sampled():
+    near = [
+        Option(EXACT, 10.0, 0.0),
+        Option("slow and far", 9.0, math.inf, 0.5, 0.4),
+        Option("fast", 2.0, math.inf, 0.3, 0.2),
+        Option("near", 8.0, math.inf, 0.2, 0.1),
+        Option("no block", 1.0, math.inf, 0.25),  # ranked by the call's own error
+    ]
+    assert [option.name for option in front(near)] == [EXACT, "near", "fast", "no block"]
+
+
+def test_errors_in_proportion_to_the_block():
+    others = [Option("a", 1.0, math.inf, 0.2, 0.1), Option("b", 2.0, math.inf, 0.4, 0.05)]
+    known = [Option("a", 1.0, 0.03, 0.2, 0.1)]
+    assert [option.error for option in scale(others, known)] == pytest.approx([0.03, 0.015])
+    assert scale(others, []) == []
+
+
+# --- in words and pictures --------------------------------------------------------------------------------------------
+
+
+def drawn(count: int):
+    options = {
+        Unit("self", (i, i), 0.0, 1.0): options_of((4.0, 0.01), (9.0, 0.02), (1.0, 0.3), exact=10.0 + i)
+        for i in range(count)
+    }
+    dropped = {"sage as self-attention": "needs cuda", "flash as self-attention": "needs cuda", "k9": "NaN"}
+    return SimpleNamespace(options=options, dropped=dropped), choose(options, 0.05)
+
+
+def test_the_picture_marks_what_was_chosen():
+    measured, choice = drawn(2)
+    with_plan = draw_plan(measured, choice)
+    without = draw_plan(measured, choose(measured.options, 0.0))
+    assert with_plan.size[0] == 960 and with_plan.size == without.size
+    assert with_plan.tobytes() != without.tobytes()
+
+
+def test_the_picture_is_bounded():
+    measured, choice = drawn(PANELS + 40)
+    fewer, choice_of_fewer = drawn(PANELS)
+    assert draw_plan(measured, choice).size == draw_plan(fewer, choice_of_fewer).size
+
+
+def test_the_line_joins_what_no_other_beats():
+    measured, _ = drawn(1)
+    (found,) = measured.options.values()
+    assert [option.seconds for option in best(found)] == [10.0, 4.0, 1.0]
+
+
+def test_a_plan_in_words():
+    measured, choice = drawn(2)
+    plan = Plan("M", "", 2, 1, 8, "cpu", 4, budget=0.05, error=0.014, realised=0.02, exact_seconds=21.0, seconds=8.0)
+    text = to_text(plan, measured, choice)
+    assert "8.00 s instead of 21.00 s, 2.62x as fast" in text
+    assert "budget 0.05, predicted 0.014, on this prompt and seed 0.02" in text
+    assert "| self, block 0, 0-100 % | k0 | - | - | 1.0e-02 | 40% |" in text
+    # One line for each reason.
+    assert "  sage as self-attention, flash as self-attention: needs cuda" in text and "  k9: NaN" in text
+
+
+PLANNED, FLOOR = (
+    Verified("planned", 0.02, "sage (self)", 1.5, 31.25, 0.97),
+    Verified("exact, sdpa", 0.001, "sdpa (self)", 2.5),
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([PLANNED, FLOOR], "0.02 from the exact one, 20 times the noise floor of 0.001."),
+        ([FLOOR, PLANNED], "0.001 from the exact one, within the noise floor of 0.02."),
+        ([PLANNED], "no other exact kernel here gives a noise floor."),
+        ([Verified("planned", math.inf, "sage (self)", 1.0), FLOOR], "holds NaN or Inf: nothing can be compared."),
+        ([Verified("planned", math.nan, "sage (self)", 1.0)], "holds NaN or Inf: nothing can be compared."),
+    ],
+)
+def test_a_verification_in_a_sentence(rows, words):
+    assert words in headline(rows)
+
+
+def test_a_verification_in_words_and_bars():
+    text = verified_to_text([PLANNED, FLOOR], 2.0, "Scheduler: simple.")
+    assert "| planned | 2.00e-02 | 31.25 | 0.9700 | 1.50 |" in text
+    assert "| exact, sdpa | 1.00e-03 | - | - | 2.50 |" in text and text.endswith("Scheduler: simple.")
+    far, near = (draw_verified([Verified("planned", error, "", 1.0)]) for error in (math.inf, 0.0))
+    blue = [(np.asarray(picture) == (29, 105, 150)).all(-1).sum() for picture in (far, near)]
+    assert blue[0] > 100 * blue[1] > 0

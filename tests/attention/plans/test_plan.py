@@ -1,0 +1,231 @@
+"""Plans as files: what is written is read, what is not exactly a plan is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from attention import patterns
+from attention.core.site import CROSS, SELF, SPATIAL, TEXT
+from attention.plans import plan
+from attention.plans.plan import BadPlan, Candidate, Plan, Step, from_json, to_json
+from attention.routing.rules import CHOICES
+
+SHAPES = (
+    patterns.Spatial(),
+    patterns.Temporal(),
+    patterns.Factorised(),
+    patterns.Factorised(0.25),
+    patterns.TemporalWindow(3),
+    patterns.SlidingTile(12, 50.0, 25.0, (2, 4, 4)),
+    patterns.Neighbourhood(9, 50.0, 50.0),
+    patterns.Radial(50.0, 2, first_frame=False),
+    patterns.TopBlocks(25.0, "hilbert", True),
+    patterns.MassBlocks(95.0),
+    patterns.AdaptiveBlocks(1.3, "raster", True),
+    patterns.TopBlocks(50.0, by_heads=(50.0, 12.5)),
+)
+
+
+def make_step(candidate: Candidate, index: int = 0, **other) -> Step:
+    values = {
+        "role": SELF, "blocks": (index, index + 3), "start": 0.0, "end": 0.5, "error": 0.01, "local": 0.1,
+        "effect": None, "seconds": 1.5, "exact_seconds": 3.0,
+    }  # fmt: skip
+    return Step(candidate, **{**values, **other})
+
+
+def make_plan(**other) -> Plan:
+    steps = [make_step(Candidate(pattern=pattern), i) for i, pattern in enumerate(SHAPES)]
+    steps.append(make_step(Candidate("sage"), role=CROSS, start=0.25, end=1.0, effect=0.02))
+    values = {
+        "model": "LTXVModel", "fingerprint": "0123456789abcdef", "blocks": 28, "heads": 32, "head_dim": 64,
+        "device": "NVIDIA H100", "tokens": 512, "sampling": "euler, cfg 1", "budget": 0.03, "error": 0.02,
+        "realised": 0.021, "exact_seconds": 12.5, "seconds": 6.25, "versions": (("torch", "2.9"),),
+        "steps": tuple(steps),
+    }  # fmt: skip
+    return Plan(**{**values, **other})
+
+
+def data() -> dict:
+    return json.loads(to_json(make_plan()))
+
+
+def test_every_pattern_of_plain_numbers_can_be_in_a_plan():
+    assert {type(pattern) for pattern in SHAPES} == set(plan.PATTERNS.values())
+
+
+def test_what_is_written_is_read():
+    assert from_json(to_json(make_plan())) == make_plan()
+    assert from_json(to_json(make_plan(steps=(), versions=()))) == make_plan(steps=(), versions=())
+
+
+@pytest.mark.parametrize("backend", [name for name in CHOICES if name != "auto"])
+def test_every_backend_can_be_in_a_plan(backend):
+    one = make_plan(steps=(make_step(Candidate(backend)),))
+    assert from_json(to_json(one)) == one
+
+
+def test_the_rules_of_a_plan():
+    *_, sage = make_plan().rules()
+    assert (sage.backend, sage.role, sage.blocks, sage.start, sage.end) == ("sage", CROSS, ((0, 3),), 0.25, 1.0)
+    assert make_plan().rules()[0].shape.pattern == patterns.Spatial()
+
+
+def test_names_of_candidates_differ():
+    candidates = [Candidate(pattern=pattern) for pattern in SHAPES]
+    assert len({candidate.name for candidate in candidates}) == len(SHAPES)
+    assert Candidate(pattern=patterns.SlidingTile()).name == "sliding tile (frames 12, height 50, width 50)"
+    assert Candidate(pattern=patterns.Spatial()).name == "spatial"
+    assert Candidate(pattern=SHAPES[-1]).name == "top blocks (keep 50, by_heads 50/12.5)"
+    assert Candidate("sage").name == "sage"
+
+
+def test_a_pattern_fits_the_video_alone():
+    shape, kernel = Candidate(pattern=patterns.Spatial()), Candidate("sage")
+    assert [shape.fits(role) for role in (SELF, SPATIAL, CROSS, TEXT)] == [True, True, False, False]
+    assert all(kernel.fits(role) for role in (SELF, SPATIAL, CROSS, TEXT))
+
+
+# --- files that are no plan -------------------------------------------------------------------------------------------
+
+DEEP = "[" * 100_000
+BAD_FILES = {
+    "empty": ("", "not JSON"),
+    "a list": ("[]", "not a video attention plan"),
+    "another JSON": ('{"nodes": []}', "not a video attention plan"),
+    "cut off": (to_json(make_plan())[:-20], "not JSON"),
+    "too long": (" " * (plan.MAX_BYTES + 1), "more than"),
+    "nested without end": (DEEP, "not JSON"),
+    "a schema to come": (json.dumps({**data(), plan.NAME: 2}), "of schema 2, this version of the pack reads schema 1"),
+    "a schema that is no number": (json.dumps({**data(), plan.NAME: True}), "not a video attention plan"),
+    "a name twice": (to_json(make_plan()).replace('"heads": 32', '"heads": 32, "heads": 2'), "twice"),
+    "NaN": (to_json(make_plan()).replace('"budget": 0.03', '"budget": NaN'), "NaN is no JSON number"),
+    "a number beyond floats": (to_json(make_plan()).replace('"budget": 0.03', f'"budget": {10**400}'), "budget"),
+    "a number of 5000 digits": (to_json(make_plan()).replace('"budget": 0.03', f'"budget": {"9" * 5000}'), "not JSON"),
+    "infinity": (to_json(make_plan()).replace('"budget": 0.03', '"budget": 1e999'), "budget"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_FILES)
+def test_files_that_are_no_plan(what):
+    text, words = BAD_FILES[what]
+    with pytest.raises(BadPlan, match=words):
+        from_json(text)
+
+
+PATTERN = {"name": "temporal window", "frames": 5}
+TOP = {"name": "top blocks", **dataclasses.asdict(patterns.TopBlocks())}
+BAD_PLANS = {
+    "a name too much": ({"run": "x"}, "'run' does not belong there"),
+    "heads below zero": ({"heads": -1}, "heads is not a count"),
+    "heads as true": ({"heads": True}, "heads is not a count"),
+    "model a number": ({"model": 1}, "model is not a short text"),
+    "model too long": ({"model": "x" * 201}, "model is not a short text"),
+    "half a surrogate pair": ({"device": "\ud800"}, "device is not a short text"),
+    "a line break": ({"device": "a\nb"}, "device is not a short text"),
+    "error below zero": ({"error": -0.1}, "error is not a number"),
+    "error as text": ({"error": "0.1"}, "error is not a number"),
+    "versions a list": ({"versions": []}, "versions is not a short table"),
+    "a version a number": ({"versions": {"torch": 2}}, "versions is not a short text"),
+    "steps a table": ({"steps": {}}, "steps is not a list"),
+    "too many steps": ({"steps": [0] * (plan.MAX_STEPS + 1)}, "steps is not a list of at most"),
+    "a step a number": ({"steps": [7]}, "step 0 is not a table"),
+}
+BAD_STEPS = {
+    "a name too much": ({"command": "x"}, "'command' does not belong there"),
+    "an unknown role": ({"role": "pose"}, "role 'pose' is not known"),
+    "a role as a list": ({"role": ["self"]}, "is not known"),
+    "one block": ({"blocks": [1]}, "pair of block numbers"),
+    "blocks backwards": ({"blocks": [3, 1]}, "ends before it begins"),
+    "blocks as fractions": ({"blocks": [0.5, 1]}, "pair of block numbers"),
+    "start after end": ({"start": 0.6}, "ends before it begins"),
+    "end above 1": ({"end": 1.5}, "end is not a number from 0 to 1"),
+    "local as text": ({"local": "x"}, "local is not a number"),
+    "auto": ({"backend": "auto", "pattern": None}, "backend 'auto' is not known"),
+    "an unknown backend": ({"backend": "os", "pattern": None}, "backend 'os' is not known"),
+    "a backend as a list": ({"backend": ["sage"], "pattern": None}, "is not known"),
+    "neither": ({"backend": "", "pattern": None}, "backend '' is not known"),
+    "both": ({"backend": "sage"}, "comes with a backend"),
+    "an unknown pattern": ({"pattern": {"name": "union", "parts": []}}, "pattern 'union' is not known"),
+    "a pattern as text": ({"pattern": "spatial"}, "is not known"),
+    "a pattern named by a list": ({"pattern": {"name": []}}, "is not known"),
+    "no frames": ({"pattern": {"name": "temporal window"}}, "'frames' is missing"),
+    "frames of another pattern": ({"pattern": {**PATTERN, "keep": 1.0}}, "'keep' does not belong there"),
+    "frames a fraction": ({"pattern": {**PATTERN, "frames": 1.5}}, "frames of temporal window cannot be 1.5"),
+    "frames zero": ({"pattern": {**PATTERN, "frames": 0}}, "cannot be 0"),
+    "frames without end": ({"pattern": {**PATTERN, "frames": 10**30}}, "cannot be 1000"),
+    "keep beyond floats": (
+        {"pattern": {**TOP, "keep": 10**400}}, "cannot be",
+    ),
+    "a group of heads with more than all": (
+        {"pattern": {**TOP, "by_heads": [20.5, 5]}}, "by_heads: 20.5 is more than keep, which is 20",
+    ),
+    "a group of heads with nothing": ({"pattern": {**TOP, "by_heads": [20, 0]}}, "by_heads of top blocks cannot be"),
+    "a group of heads as true": ({"pattern": {**TOP, "by_heads": [True]}}, "by_heads of top blocks cannot be"),
+    "groups of heads as a number": ({"pattern": {**TOP, "by_heads": 20}}, "by_heads of top blocks cannot be 20"),
+    "too many groups of heads": (
+        {"pattern": {**TOP, "by_heads": [1] * (plan.MAX_GROUPS + 1)}}, "by_heads of top blocks cannot be",
+    ),
+    "keep nothing": ({"pattern": {**TOP, "keep": 0}}, "cannot be 0"),
+    "an unknown order": (
+        {"pattern": {**TOP, "order": "random"}}, "cannot be 'random'",
+    ),
+    "a weight above 1": ({"pattern": {"name": "spatial and temporal", "weight": 2}}, "cannot be 2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD_PLANS)
+def test_plans_with_a_wrong_part(what):
+    change, words = BAD_PLANS[what]
+    with pytest.raises(BadPlan, match=words):
+        from_json(json.dumps({**data(), **change}))
+
+
+@pytest.mark.parametrize("what", BAD_STEPS)
+def test_steps_with_a_wrong_part(what):
+    change, words = BAD_STEPS[what]
+    whole = data()
+    whole["steps"] = [{**whole["steps"][0], **change}]
+    with pytest.raises(BadPlan, match=words):
+        from_json(json.dumps(whole))
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Plan)])
+def test_nothing_of_a_plan_may_be_missing(name):
+    whole = data()
+    del whole[name]
+    with pytest.raises(BadPlan, match=f"'{name}' is missing"):
+        from_json(json.dumps(whole))
+
+
+# --- where a plan fits ------------------------------------------------------------------------------------------------
+
+
+def here(**other) -> Plan:
+    """The model at hand, as nodes/_plans.blank describes it."""
+    return make_plan(steps=(), **other)
+
+
+def test_it_fits_the_model_it_was_made_for():
+    assert make_plan().fitting(here()) == (make_plan(), [])
+    assert make_plan().fitting(here(tokens=0)) == (make_plan(), [])
+
+
+@pytest.mark.parametrize(
+    ("at_hand", "kept", "words"),
+    [
+        ({"model": "WanModel"}, 0, "The plan is for LTXVModel, this is WanModel: not applied."),
+        ({"blocks": 5}, 6, "7 of 13 rules are for blocks that are not here"),
+        ({"heads": 16}, 13, "28 blocks and 16 heads of 64"),
+        ({"fingerprint": "f" * 16}, 13, "(structure ffffffff)"),
+        ({"device": "NVIDIA RTX 4090"}, 13, "measured on NVIDIA H100, this is NVIDIA RTX 4090: errors hold"),
+        ({"tokens": 64}, 13, "calibrated on 512 video tokens, these are 64"),
+    ],
+)
+def test_one_sentence_says_where_it_does_not_fit(at_hand, kept, words):
+    fits, said = make_plan().fitting(here(**at_hand))
+    assert len(fits.steps) == kept
+    assert len(said) == 1 and words in said[0] and said[0].endswith(".")

@@ -1,0 +1,291 @@
+"""Every pattern on every engine: it refuses with a reason, or equals the reference with the pattern's mask."""
+
+from dataclasses import replace
+from math import prod
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from attention import patterns as p
+from attention import sparse
+from attention.core import grid as g
+from attention.core.geometry import describe
+from attention.core.reference import relative_l2, scaled_dot_product_attention
+from attention.core.tokens import BOTH, KEYS, QUERIES, Span, VideoSpan
+from attention.patterns import blocks
+from attention.sparse import engine as engines
+from attention.sparse import gather_tiles
+
+torch.set_num_threads(1)
+
+PATTERNS = (
+    p.Spatial(),
+    p.Temporal(),
+    p.Factorised(),
+    p.Factorised(weight=0.3),
+    p.TemporalWindow(frames=3),
+    p.SlidingTile(frames=4, height=60, width=40, tile=(2, 3, 3)),
+    p.SlidingTile(frames=2, height=100, width=100, tile=(1, 4, 4)),
+    p.Neighbourhood(frames=3, height=40, width=50),
+    p.Radial(keep=60, step=10),
+    p.Radial(step=1, first_frame=False),
+    p.TopBlocks(keep=30),
+    p.TopBlocks(keep=40, order="raster"),
+    p.MassBlocks(mass=40, order="hilbert"),
+    p.TopBlocks(keep=60, by_heads=(60, 15)),
+    p.AdaptiveBlocks(tau=0.3),
+    p.Union((p.Spatial(), p.Temporal())),
+    p.Intersection((p.Radial(step=1), p.Neighbourhood(frames=4))),
+)
+# One frame, one row, one column, prime sizes, whole tiles, more blocks than one.
+GRIDS = ((5, 7, 3), (1, 11, 13), (4, 1, 17), (3, 9, 1), (4, 6, 6), (9, 8, 8))
+TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+# Several thousand tokens with the masks that a real video has: tiles with runs of tokens, chunks, permutations.
+LARGE = (5, 16, 24)
+
+
+def place_of(grid, before=0, after=0) -> VideoSpan:
+    return VideoSpan(grid, before, BOTH, (Span("text", before),), (Span("audio", after),))
+
+
+def draw(video_span, heads=2, kv_heads=2, dim=16, batch=1, dtype=torch.float32, split=True, seed=0):
+    """q, k, v as ComfyUI has them: views of (B, L, H * D), or (B, H, L, D) in memory when `split`."""
+    torch.manual_seed(seed)
+    length = video_span.stop + sum(span.length for span in video_span.after)
+    made = []
+    for n in (heads, kv_heads, kv_heads):
+        one = torch.randn(batch, n, length, dim) if split else torch.randn(batch, length, n, dim).transpose(1, 2)
+        made.append(one.to(dtype))
+    return made
+
+
+def truth(pattern, video_span, q, k, v, scale=None, block=0):
+    """Reference attention in float64 under the pattern's dense mask, all other tokens open to everybody."""
+    start, stop, out = video_span.start, video_span.stop, 0.0
+    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+    index = torch.arange(stop - start)
+    for weight, part in p.parts(pattern, block):
+        seen = torch.ones(q.shape[0], q.shape[1], q.shape[2], q.shape[2], dtype=torch.bool)
+        relation = p.on(part, video_span.grid)
+        video = (t[:, :, start:stop] for t in (q, k))
+        seen[:, :, start:stop, start:stop] = (
+            blocks.mask(part, *video, video_span.grid, scale)
+            if relation is None
+            else relation.mask_mod(0, 0, index[:, None], index[None, :])
+        )
+        out = out + weight * scaled_dot_product_attention(q.double(), k.double(), v.double(), seen, scale)
+    return out
+
+
+def compare(pattern, video_span, tensors, engine=sparse.AUTO, tolerance=TOLERANCE[torch.float32], **how):
+    """The Runner, after its output was compared; the reason when it refuses."""
+    runner = sparse.prepare(pattern, video_span, describe(*tensors), engine=engine, **how)
+    if isinstance(runner, str):
+        return runner
+    before = [t.clone() for t in tensors]
+    out = runner(*tensors)
+    wanted = truth(pattern, video_span, *tensors, block=how.get("block", 0))
+    assert out.shape == tensors[0].shape and out.dtype == tensors[0].dtype
+    assert relative_l2(out, wanted) <= tolerance, f"{pattern} on {runner.engines}"
+    assert all(t.equal(b) for t, b in zip(tensors, before)), f"{runner.engines} changed its inputs"
+    assert runner(*tensors).equal(out), f"{runner.engines} is not deterministic"
+    return runner
+
+
+@pytest.mark.parametrize("engine", sparse.names())
+@pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
+def test_refuses_or_is_right(pattern, engine):
+    ran = []
+    for index, grid in enumerate(GRIDS):
+        video_span = place_of(grid, *((0, 0), (4, 0), (0, 3), (2, 5))[index % 4])
+        tensors = draw(video_span, batch=1 + index % 2, split=index % 3 > 0)
+        found = compare(pattern, video_span, tensors, engine)
+        assert found, "an empty reason"
+        ran.append(not isinstance(found, str))
+    # A grid on which the pattern is dense is refused; else an engine takes a pattern on all grids or on none.
+    if engine in ("tiles", "blocks") and (p.on(pattern, (9, 8, 8)) is None) == (engine == "blocks"):
+        assert ran[-1]
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(PATTERNS),
+    st.tuples(*[st.integers(1, 8)] * 3),
+    st.integers(0, 5),
+    st.integers(0, 5),
+    st.sampled_from(g.ORDERS),
+    st.integers(0, 1),
+)
+def test_any_grid_span_and_order(pattern, grid, before, after, order, block):
+    """Tokens moved into an order give what tokens in raster order give, moved."""
+    video_span = place_of(grid, before, after)
+    tensors = draw(video_span)
+    runner = compare(pattern, video_span, tensors, block=block)
+    if isinstance(runner, str):
+        assert "dense" in runner
+        return
+    to, _ = g.order(grid, order, (2, 3, 2))
+    video = torch.arange(video_span.start, video_span.stop)
+    move = torch.cat([torch.arange(before), video[to], torch.arange(video_span.stop, video_span.stop + after)])
+    moved = [t[:, :, move] for t in tensors]
+    there = sparse.prepare(pattern, video_span, describe(*moved), order=order, tile=(2, 3, 2), block=block)
+    assert relative_l2(there(*moved), runner(*tensors)[:, :, move]) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
+def test_dtypes_scale_and_grouped_heads(pattern, dtype):
+    video_span = place_of((5, 6, 7), 3, 2)
+    tensors = draw(video_span, heads=4, dtype=dtype, split=False)
+    runner = compare(pattern, video_span, tensors, tolerance=TOLERANCE[dtype])
+    wanted = truth(pattern, video_span, *tensors, scale=0.5)
+    assert relative_l2(runner(*tensors, scale=0.5), wanted) <= 2 * TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(
+    "pattern",
+    [p.SlidingTile(), p.Neighbourhood(3), p.Radial(keep=40), p.Union((p.Radial(keep=20), p.SlidingTile()))],
+    ids=lambda pattern: pattern.name,
+)
+def test_tiles_on_a_real_grid(pattern, kept, monkeypatch):
+    """Whole runs of tokens, many chunks, with kept masks and with masks made in the call."""
+    monkeypatch.setattr(gather_tiles, "MASK_BYTES", 128 << 20 if kept else 0)
+    monkeypatch.setattr(engines, "THREAD_BYTES", 1 << 20)
+    gather_tiles.layout.cache_clear()
+    sparse.planned.cache_clear()
+    video_span = place_of(LARGE, 5)
+    compare(pattern, video_span, draw(video_span), "tiles")
+    gather_tiles.layout.cache_clear()
+    sparse.planned.cache_clear()
+
+
+def test_aligned_windows_need_no_mask():
+    """What makes sliding tiles fast: whole runs of tokens, no mask, no pair computed in vain."""
+    found = gather_tiles.layout(p.SlidingTile(frames=4, tile=(1, 8, 8)), LARGE)
+    assert found.run >= 64 and all(tile.full for tile in found.tiles)
+    pairs = sum(len(tile.queries) * len(tile.keys) for tile in found.tiles)
+    assert pairs / prod(LARGE) ** 2 == pytest.approx(p.density(p.SlidingTile(frames=4, tile=(1, 8, 8)), LARGE))
+
+
+class Sizes(TorchDispatchMode):
+    """The largest tensor that any operator gives, in bytes."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for one in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(one, torch.Tensor) and one._base is None:
+                self.largest = max(self.largest, one.numel() * one.element_size())
+        return out
+
+
+@pytest.mark.parametrize("engine", ["tiles", "blocks", "slabs", "folded"])
+@pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
+def test_scratch_is_bounded(pattern, engine, monkeypatch):
+    """No tensor of a call is larger than the stated scratch or than a copy of the inputs; L x L would be 3 times it."""
+    bound = 1 << 20
+    monkeypatch.setattr(engines, "THREAD_BYTES", bound)
+    video_span = place_of((12, 16, 16), 7)
+    tensors = draw(video_span, heads=1, kv_heads=1, dim=16)
+    runner = sparse.prepare(pattern, video_span, describe(*tensors), engine=engine)
+    if isinstance(runner, str):
+        return
+    runner(*tensors)
+    copy = tensors[0].numel() * 4
+    with Sizes() as sizes:
+        runner(*tensors)
+    assert copy <= sizes.largest <= max(2 * bound, 2 * copy) < video_span.stop**2 / 3
+
+
+@pytest.mark.parametrize("order", ["raster", "tile"])
+@pytest.mark.parametrize("make", [p.TopBlocks, p.MassBlocks, p.AdaptiveBlocks], ids=lambda make: make.name)
+def test_a_tail_counts_blocks_by_their_means(make, order):
+    """One softmax over the keys that are seen, the means of all other blocks, and the sinks."""
+    grid, before = (9, 8, 8), 3
+    pattern, video_span = make(30, order=order, tail=True), place_of(grid, before)
+    q, k, v = draw(video_span, batch=2)
+    runner = sparse.prepare(pattern, video_span, describe(q, k, v))
+    to, back = blocks.arrange(pattern, grid)
+    arranged = [t[:, :, before:][:, :, to] for t in (q, k, v)]
+    means = [torch.stack([part.double().mean(2) for part in t.split(blocks.KEYS, dim=2)], 2) for t in arranged[1:]]
+    lengths = torch.tensor([len(part) for part in torch.arange(prod(grid)).split(blocks.KEYS)]).double()
+    chosen = blocks.select(pattern, *arranged[:2]).repeat_interleave(blocks.QUERIES, dim=2)[:, :, : prod(grid)]
+    exact = chosen.repeat_interleave(blocks.KEYS, dim=3)[..., : prod(grid)]
+    bias = torch.cat([
+        torch.zeros(*exact.shape).double().masked_fill(~exact, -torch.inf),
+        lengths.log().expand(chosen.shape).masked_fill(chosen, -torch.inf),
+        torch.zeros(*exact.shape[:3], before).double(),
+    ], dim=3)  # fmt: skip
+    keys, values = (
+        torch.cat([t.double(), mean, s[:, :, :before].double()], 2) for t, mean, s in zip(arranged[1:], means, (k, v))
+    )
+    wanted = scaled_dot_product_attention(arranged[0].double(), keys, values, bias)[:, :, back]
+    assert relative_l2(runner(q, k, v)[:, :, before:], wanted) < 1e-6
+    without = sparse.prepare(replace(pattern, tail=False), video_span, describe(q, k, v))
+    dense = scaled_dot_product_attention(q, k, v)
+    assert relative_l2(runner(q, k, v), dense) < relative_l2(without(q, k, v), dense), "the tail brings it no nearer"
+
+
+def test_plans_are_made_once(monkeypatch):
+    video_span, made = place_of((4, 5, 6)), []
+    tensors = draw(video_span)
+    real = gather_tiles.TILES
+    counted = replace(real, plan=lambda *args: made.append(args) or real.plan(*args))
+    monkeypatch.setattr(sparse, "TABLE", (counted,))
+    for _ in range(3):
+        sparse.prepare(p.Neighbourhood(3, 50, 50), video_span, describe(*tensors))(*tensors)
+    assert len(made) == 1
+    sparse.planned.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({"place": VideoSpan((4, 5, 6), 0, QUERIES)}, "patterns are for self-attention"),
+        ({"place": VideoSpan((4, 5, 6), 0, KEYS)}, "patterns are for self-attention"),
+        ({"place": place_of((4, 5, 6), 1)}, "120 tokens, the place has 121"),
+        ({"kv_len": 77}, "patterns are for self-attention"),
+        ({"grad": True}, "no gradient"),
+        ({"batch": 0}, "empty tensors"),
+    ],
+)
+def test_refusals(how, reason):
+    video_span = how.pop("place", place_of((4, 5, 6)))
+    call = replace(describe(*draw(place_of((4, 5, 6)))), **how)
+    assert sparse.prepare(p.Spatial(), video_span, call) == reason
+
+
+@pytest.mark.parametrize("grid", [(1, 1, 1), (1, 6, 7)])
+def test_a_dense_pattern_is_refused(grid):
+    call = describe(*draw(place_of(grid)))
+    text = " x ".join(map(str, grid))
+    assert sparse.prepare(p.Spatial(), place_of(grid), call) == f"spatial attention of {text} tokens is dense"
+
+
+def test_reasons_name_each_engine():
+    video_span = place_of((4, 5, 6))
+    call = describe(*draw(video_span))
+    assert sparse.prepare(p.Radial(), video_span, call, engine="folded") == (
+        "folded: folds spatial and temporal attention alone"
+    )
+    assert "engine: 'fast' is not known. Known: " in sparse.prepare(p.Radial(), video_span, call, engine="fast")
+    assert "compiles for CUDA" in sparse.prepare(p.Radial(), video_span, call, engine="flex")
+    assert sparse.prepare(p.Radial(step=6), video_span, call).engines == ("tiles",)
+    assert sparse.prepare(p.TemporalWindow(3), video_span, call).engines == ("slabs",)
+    assert sparse.prepare(p.Factorised(weight=0.5), video_span, call).engines == ("folded", "folded")
+
+
+def test_flop_ratio_of_a_runner():
+    video_span = place_of((4, 5, 6), 30)
+    call = describe(*draw(video_span))
+    assert sparse.prepare(p.Spatial(), video_span, call).flop_ratio == pytest.approx(
+        p.flop_ratio(p.Spatial(), (4, 5, 6), 30)
+    )
+    assert sparse.prepare(p.MassBlocks(), video_span, call).flop_ratio is None
+    # A high threshold sees less, not all.
+    assert sparse.prepare(p.AdaptiveBlocks(100.0), video_span, call).engines == ("blocks",)

@@ -1,0 +1,88 @@
+"""Choices of key blocks that are kept for some steps: when they are made anew, and that no run sees another's."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+from test_sparse import draw, place_of
+
+from attention import patterns as p
+from attention import sparse
+from attention.core.geometry import describe
+from attention.core.site import SITE, AttentionSite
+from attention.core.tokens import Span, Tokens
+from attention.routing.decide import Incoming, decide
+from attention.routing.rules import Rule, Shape
+from attention.routing.run_stats import RunStats
+from attention.routing.step_context import CONTEXT, StepContext
+from attention.sparse import gather_blocks
+from attention.sparse.cached_blocks import Held
+
+GRID = (4, 8, 9)
+
+
+def test_made_again_every_n_evaluations():
+    """Two calls an evaluation, kept apart by their order; a third one in one evaluation is new."""
+    clock, made = SimpleNamespace(now=0), []
+    held = Held(3, lambda: clock.now)
+    seen = []
+    for clock.now in range(1, 8):
+        for name in ("positive", "negative") if clock.now != 3 else ("positive", "negative", "other"):
+            seen.append(held(lambda name=name: made.append((clock.now, name)) or made[-1]))
+    assert made == [
+        (1, "positive"), (1, "negative"), (3, "other"), (4, "positive"), (4, "negative"), (7, "positive"),
+        (7, "negative"),
+    ]  # fmt: skip
+    assert seen[2:4] == made[:2] and seen[-2:] == made[-2:]
+
+
+def test_nobody_counts():
+    """Outside of a run nothing tells steps apart, so nothing is kept."""
+    held = Held(5, lambda: 0)
+    assert [held(lambda i=i: i) for i in range(3)] == [0, 1, 2] and not held.kept
+
+
+def selections(monkeypatch):
+    """A list that grows with every choice of blocks."""
+    made, real = [], gather_blocks.select
+    monkeypatch.setattr(gather_blocks, "select", lambda *args: made.append(args[1]) or real(*args))
+    return made
+
+
+def test_a_runner_holds_only_where_its_pattern_says_so():
+    video_span = place_of(GRID)
+    call = describe(*draw(video_span))
+    once = sparse.prepare(p.TopBlocks(), video_span, call)
+    assert once.holding(lambda: 1) is once
+    held = sparse.prepare(p.TopBlocks(refresh=2), video_span, call)
+    assert held.holding(lambda: 1) is not held and held.holding(lambda: 1) == held
+
+
+def sampled(stats, tensors, steps, refresh=2):
+    """Outputs of one site over some steps, as the router would run it."""
+    tokens = Tokens(GRID, (Span("text", 3),))
+    rule = Rule("", shape=Shape(p.TopBlocks(30, refresh=refresh), "blocks"))
+    options = {SITE: AttentionSite("", "self", 0), CONTEXT: StepContext(stats, tokens=tokens)}
+    incoming = Incoming(None, *tensors[0], 2, None, None, True, {})
+    decision = decide(incoming, options, (rule,), (True,), "host", stats)
+    assert decision.kernel is not None, decision.unshaped
+    outputs = []
+    for step in range(steps):
+        stats.begin()
+        outputs.append(decision.kernel(*tensors[step]))
+    return outputs
+
+
+def test_a_run_keeps_what_it_chose_and_no_other_sees_it(monkeypatch):
+    made = selections(monkeypatch)
+    video_span = place_of(GRID, 3)
+    tensors = [draw(video_span, seed=step) for step in range(4)]
+    fresh = sampled(RunStats(), tensors, 4, refresh=1)
+    assert len(made) == 4
+    held = sampled(RunStats(), tensors, 4)
+    assert len(made) == 6
+    again = sampled(RunStats(), tensors, 4)
+    assert len(made) == 8 and all(map(torch.equal, held, again))
+    # A step that chooses is what it is without keeping; one that does not is near it and not the same.
+    assert [torch.equal(a, b) for a, b in zip(fresh, held)] == [True, False, True, False]

@@ -1,0 +1,286 @@
+"""Masks of the host under a pattern, and self-attention that the host does in several calls, each with some of the
+queries and all keys: every pattern equals float64 attention under both masks, or is refused with a reason."""
+
+from dataclasses import replace
+from math import prod
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_sparse import PATTERNS, TOLERANCE, draw, place_of
+
+from attention import patterns as p
+from attention import sparse
+from attention.core.geometry import describe
+from attention.core.layout import begin_of
+from attention.core.reference import relative_l2, scaled_dot_product_attention
+from attention.core.tokens import BOTH, Span, Tokens, VideoSpan
+from attention.patterns import blocks
+
+torch.set_num_threads(1)
+
+TAILED = (
+    p.TopBlocks(30, tail=True),
+    p.MassBlocks(40, tail=True, order="morton"),
+    p.TopBlocks(50, tail=True, by_heads=(50, 20)),
+)
+KINDS = ("sinks", "keys", "rows", "heads", "bool")
+
+
+def guide_masks(video_span, strength=0.7):
+    """What ComfyUI adds for guides of part strength behind the video: (queries, mask) of its two calls."""
+    n, length = video_span.stop, video_span.length
+    video, guides = torch.zeros(1, 1, 1, length), torch.zeros(1, 1, length - n, length)
+    video[..., n:] = guides[..., :n] = torch.tensor(strength).log()
+    return ((0, n), video), ((n, length), guides)
+
+
+def drawn(kind, q_len, length, batch, heads, seed=1):
+    """A mask of the host: of some kind and shape, never hiding a query's every key."""
+    torch.manual_seed(seed)
+    shape = {"sinks": (1, 1, 1, length), "keys": (batch, 1, 1, length), "rows": (1, 1, q_len, length),
+             "heads": (batch, heads, q_len, length), "bool": (1, 1, 1, length)}[kind]  # fmt: skip
+    if kind == "bool":
+        return torch.rand(shape) > 0.3
+    return torch.randn(shape)
+
+
+def wanted_of(pattern, video_span, q, k, v, mask, block=0, rows=None):
+    """Float64: softmax over what the pattern lets see, with the host's mask added. q: of the whole sequence."""
+    seen = seen_by(pattern, video_span, q, k, block)
+    first, last = rows or (0, q.shape[2])
+    out, bias = 0.0, torch.zeros(())
+    if mask is not None:
+        bias = mask if mask.dtype != torch.bool else torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
+    for weight, visible in seen:
+        added = torch.zeros(visible.shape).double().masked_fill(~visible, -torch.inf)[:, :, first:last] + bias
+        out = out + weight * scaled_dot_product_attention(q[:, :, first:last].double(), k.double(), v.double(), added)
+    return out
+
+
+def seen_by(pattern, video_span, q, k, block=0):
+    start, stop = video_span.start, video_span.stop
+    index = torch.arange(stop - start)
+    for weight, part in p.parts(pattern, block):
+        seen = torch.ones(*q.shape[:3], q.shape[2], dtype=torch.bool)
+        relation = p.on(part, video_span.grid)
+        video = (t[:, :, start:stop] for t in (q, k))
+        seen[:, :, start:stop, start:stop] = (
+            blocks.mask(part, *video, video_span.grid)
+            if relation is None
+            else relation.mask_mod(0, 0, index[:, None], index[None, :])
+        )
+        yield weight, seen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
+def test_a_mask_of_the_host_beside_the_pattern(pattern, kind):
+    """On the engine that comes first and on each one by name; the others say that they take none."""
+    ran = set()
+    for grid, before, after in (((5, 7, 6), 4, 3), ((9, 8, 8), 0, 5)):
+        video_span = place_of(grid, before, after)
+        q, k, v = draw(video_span, batch=2, seed=before)
+        mask = drawn(kind, q.shape[2], q.shape[2], 2, 2)
+        wanted = wanted_of(pattern, video_span, q, k, v, mask)
+        for engine in sparse.names():
+            runner = sparse.prepare(pattern, video_span, describe(q, k, v, mask), engine=engine)
+            if isinstance(runner, str):
+                continue
+            ran.add(engine)
+            assert relative_l2(runner.kernel(q, k, v, mask=mask), wanted) < 1e-6, engine
+    assert ran & {"tiles", "blocks"}
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from(PATTERNS), st.tuples(*[st.integers(1, 7)] * 3), st.integers(0, 4), st.integers(1, 30),
+    st.integers(0, 1),
+)  # fmt: skip
+def test_guides_of_part_strength(pattern, grid, before, guides, block):
+    """The host's two calls: the video's queries with a mask over the guides' keys, and the guides' with one of rows."""
+    video_span = place_of(grid, before, guides)
+    q, k, v = draw(video_span, seed=guides)
+    for rows, mask in guide_masks(video_span):
+        part, call = replace(video_span, part=rows), describe(q[:, :, slice(*rows)], k, v, mask, low_precision=False)
+        runner = sparse.prepare(pattern, part, call, block=block)
+        if rows[0] >= video_span.stop:
+            assert runner == "no query is the video's"
+        elif isinstance(runner, str):
+            assert runner.endswith("is dense")
+        else:
+            out = runner.kernel(q[:, :, slice(*rows)], k, v, mask=mask)
+            assert relative_l2(out, wanted_of(pattern, video_span, q, k, v, mask, block, rows)) < 1e-6
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from([each for each in PATTERNS if not hasattr(each, "amount")]),
+    st.tuples(*[st.integers(1, 7)] * 3),
+    st.integers(0, 4),
+    st.integers(0, 4),
+    st.sampled_from(["raster", "tile", "hilbert"]),
+    st.data(),
+)
+def test_any_part_of_the_queries(pattern, grid, before, after, order, data):
+    """Parts that cut the video, in whatever order it stands: the same rows of the same mask."""
+    video_span = place_of(grid, before, after)
+    q, k, v = draw(video_span, batch=2)
+    whole = sparse.prepare(pattern, video_span, describe(q, k, v), order=order)
+    if isinstance(whole, str):
+        return
+    if any(engine.chooses for _, _, engine in whole.parts):
+        return  # from all queries: the test below
+    ends = sorted({0, video_span.length, *data.draw(st.lists(st.integers(0, video_span.length), max_size=3))})
+    wanted = whole(q, k, v)
+    for first, last in zip(ends, ends[1:]):
+        part, some = replace(video_span, part=(first, last)), q[:, :, first:last]
+        runner = sparse.prepare(pattern, part, describe(some, k, v), order=order)
+        if isinstance(runner, str):
+            assert runner == "no query is the video's"
+            assert last <= video_span.start or first >= video_span.stop
+            continue
+        mask = drawn("rows", last - first, video_span.length, 2, 2)
+        assert relative_l2(runner(some, k, v), wanted[:, :, first:last]) < 1e-6
+        masked = sparse.prepare(pattern, part, describe(some, k, v, mask), order=order)
+        if order == "raster":
+            truth_ = wanted_of(pattern, video_span, q, k, v, mask, rows=(first, last))
+            assert relative_l2(masked.kernel(some, k, v, mask=mask), truth_) < 1e-6
+
+
+def test_blocks_chosen_from_all_queries_take_no_part():
+    video_span = place_of((4, 5, 6), 0, 3)
+    q, k, v = draw(video_span)
+    reason = sparse.prepare(p.TopBlocks(), replace(video_span, part=(0, 50)), describe(q[:, :, :50], k, v))
+    assert "blocks: a part of the video's queries" in reason and "tiles: a part of the video" not in reason
+    whole = sparse.prepare(p.TopBlocks(), replace(video_span, part=(0, 120)), describe(q[:, :, :120], k, v))
+    assert whole.engines == ("blocks",)
+
+
+@pytest.mark.parametrize("pattern", TAILED, ids=repr)
+def test_a_tail_under_a_mask_of_keys(pattern):
+    """One softmax: kept keys, and for each block that is not kept its tokens' weighted mean, as heavy as they are."""
+    grid, guides = (6, 9, 8), 20
+    video_span = place_of(grid, 0, guides)
+    q, k, v = draw(video_span, batch=2, seed=3)
+    n = prod(grid)
+    to, back = blocks.arrange(pattern, grid)
+    for mask in (
+        guide_masks(video_span)[0][1],
+        drawn("keys", 1, video_span.length, 2, 2),
+        drawn("bool", 1, video_span.length, 2, 2),
+    ):
+        bias = mask if mask.dtype != torch.bool else torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
+        bias = bias.double().expand(2, 1, 1, -1)
+        queries, keys, values = (t[:, :, :n][:, :, to].double() for t in (q, k, v))
+        weight = bias[..., :n].exp()[..., to].squeeze(2)[..., None]
+        chosen = blocks.select(pattern, *(t[:, :, :n][:, :, to] for t in (q, k)))
+        pieces = [slice(i, i + 64) for i in range(0, n, 64)]
+        share = torch.stack([weight[:, :, s].sum(2) for s in pieces], 2)
+        means = [torch.stack([(t * weight)[:, :, s].sum(2) for s in pieces], 2) / share for t in (keys, values)]
+        rows = chosen.repeat_interleave(128, dim=2)[:, :, :n]
+        exact = rows.repeat_interleave(64, dim=3)[..., :n]
+        added = torch.cat([
+            bias[..., :n][..., to].expand(exact.shape).masked_fill(~exact, -torch.inf),
+            share[..., 0].log()[:, :, None].expand(rows.shape).masked_fill(rows, -torch.inf),
+            bias[..., n:].expand(2, 2, n, guides),
+        ], 3)  # fmt: skip
+        every = [torch.cat([t, m, s[:, :, n:].double()], 2) for t, m, s in zip((keys, values), means, (k, v))]
+        wanted = scaled_dot_product_attention(queries, *every, added)[:, :, back]
+        call = describe(q[:, :, :n], k, v, mask)
+        runner = sparse.prepare(pattern, replace(video_span, part=(0, n)), call)
+        assert relative_l2(runner.kernel(q[:, :, :n], k, v, mask=mask), wanted) < 1e-6
+    dense = describe(q, k, v, torch.zeros(1, 1, video_span.length, video_span.length))
+    assert "dense mask: a block's mean" in sparse.prepare(pattern, video_span, dense)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_masks_in_half_precision_and_for_grouped_heads(dtype):
+    video_span = place_of((5, 6, 7), 3, 9)
+    q, k, v = draw(video_span, heads=4, dtype=dtype, batch=2, split=False)
+    rows, mask = guide_masks(video_span)[0]
+    mask = mask.to(dtype)
+    for pattern in PATTERNS:
+        call = describe(q[:, :, : rows[1]], k, v, mask)
+        runner = sparse.prepare(pattern, replace(video_span, part=rows), call)
+        doubled = (q, *(t.repeat_interleave(2, dim=1) for t in (k, v)))
+        wanted = wanted_of(pattern, video_span, *doubled, mask, rows=rows)
+        out = runner.kernel(q[:, :, : rows[1]], k, v, mask=mask)
+        assert out.dtype == dtype and relative_l2(out, wanted) < TOLERANCE[dtype]
+
+
+def test_engines_that_take_no_mask_and_no_exactness_say_so():
+    call = describe(*draw(place_of((4, 5, 6))))
+    for kind in ("key", "dense"):
+        masked = replace(call, mask=kind)
+        assert sparse.prepare(p.Spatial(), place_of((4, 5, 6)), masked).engines == ("slabs",)
+        assert sparse.prepare(p.Temporal(), place_of((4, 5, 6)), masked, engine="folded") == f"folded: {kind} mask"
+    exact = replace(call, low_precision=False)
+    assert sparse.prepare(p.TopBlocks(), place_of((4, 5, 6)), exact).engines == ("blocks",)
+    for name in ("comfy-kitchen sol_attn", "video attention int8", "video attention float8"):
+        reason = sparse.prepare(p.TopBlocks(), place_of((4, 5, 6)), exact, engine=name)
+        assert reason == f"{name}: the model asks for exact attention here"
+
+
+# --- which part a call is --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", ["plain", "fused", "heads", "tokens first", "transposed", "batch of one"])
+def test_memory_tells_where_a_slice_begins(make):
+    batch, length, heads, dim = (1 if make == "batch of one" else 2), 30, 3, 8
+    k = torch.zeros(batch, length, heads * dim)
+    whole = {
+        "plain": lambda: torch.randn(batch, length, heads * dim),
+        "batch of one": lambda: torch.randn(batch, length, heads * dim),
+        "fused": lambda: torch.randn(batch, length, 3 * heads * dim).chunk(3, -1)[1],
+        "heads": lambda: torch.randn(batch, heads, length, dim),
+        "tokens first": lambda: torch.randn(length, batch, heads * dim).transpose(0, 1),
+        "transposed": lambda: torch.randn(batch, length, heads, dim).transpose(1, 2),
+    }[make]()
+    split = whole.ndim == 4
+    k = whole.new_zeros(whole.shape)
+    for first, last in ((0, 10), (10, 20), (20, 30), (7, 30), (0, 1), (29, 30)):
+        q = whole[:, :, first:last] if split else whole[:, first:last]
+        assert begin_of(q, k, split) in ((first,) if make != "tokens first" else (first, None))
+        assert begin_of(q.clone(memory_format=torch.contiguous_format), k, split) is None, "a copy stands by itself"
+    assert begin_of(whole, k, split) is None
+    assert begin_of(torch.randn(5, 6), torch.randn(5, 6), split) is None
+
+
+def test_a_part_by_its_length_alone():
+    tokens = Tokens((2, 3, 4), prefix=(Span("text", 5),), suffix=(Span("guide", 7), Span("guide", 7)))
+    told = [(5, (0, 5)), (24, (5, 29)), (29, (0, 29)), (31, (5, 36)), (14, (29, 43)), (38, (5, 43)), (36, (0, 36))]
+    for length, part in told:
+        video_span = tokens.video_span("self", length, 43)
+        assert video_span.part == part and video_span.length == 43 and video_span.start == 5
+    assert tokens.video_span("self", 7, 43) == "self-attention in parts (7 x 43 tokens), which of 2 is not known"
+    assert tokens.video_span("self", 11, 43) == "self-attention in parts (11 x 43 tokens)"
+    assert tokens.video_span("self", 44, 43) == "self-attention in parts (44 x 43 tokens)"
+    assert tokens.video_span("self", 7, 43, 36).part == (36, 43) and tokens.video_span("self", 11, 43, 3).part == (
+        3,
+        14,
+    )
+    assert tokens.video_span("self", 24, 43, 0).part == (0, 24), "what memory tells comes first"
+    assert isinstance(tokens.video_span("self", 11, 43, 33), str)
+    assert tokens.video_span("self", 43, 43).part is None
+    open_ended = Tokens((2, 3, 4), suffix=(Span("text"),))
+    assert open_ended.video_span("self", 24, 40) == "self-attention in parts (24 x 40 tokens)", (
+        "keys of another sequence?"
+    )
+    assert open_ended.video_span("self", 24, 40, 0).part == (0, 24)
+    assert isinstance(tokens.video_span("spatial", 3, 12), str)
+
+
+def test_where_the_video_is_among_the_queries():
+    def cut(first, last):
+        video_span = VideoSpan((1, 1, 10), 5, BOTH, (Span("text", 5),), (Span("guide", 5),), part=(first, last))
+        return (video_span.queries.start, video_span.queries.stop), video_span.cut
+
+    assert cut(0, 20) == ((5, 15), (0, 10)) and cut(5, 15) == ((0, 10), (0, 10))
+    assert cut(0, 7) == ((5, 7), (0, 2)) and cut(8, 20) == ((0, 7), (3, 10)) and cut(7, 9) == ((0, 2), (2, 4))
+    for part in ((0, 5), (0, 3), (15, 20), (17, 18)):
+        (a, b), _ = cut(*part)
+        assert a == b
+    video_span = VideoSpan((1, 1, 10), 5, BOTH, (Span("text", 5),))
+    assert (video_span.queries, video_span.cut) == (slice(5, 15), (0, 10))

@@ -1,0 +1,196 @@
+"""Where a choice ends, how long lists are, what a trial tells: values on which changes to the source went unnoticed."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+
+import pytest
+import torch
+from test_layers import name_of, sources, tree
+
+from attention import patterns as p
+from attention import sparse
+from attention.backends.autotune import HOST_RUN
+from attention.core.geometry import describe
+from attention.core.tokens import BOTH, Span, VideoSpan
+from attention.guidance import strength
+from attention.guidance.strength import Strength, combined, cross_frame_intensity
+from attention.patterns.blocks import KEYS, QUERIES, choose, pool
+from attention.sparse import autotune as engines
+from attention.sparse import own_triton
+from attention.sparse.cached_blocks import Held
+from attention.sparse.engine import GPU_BYTES, THREAD_BYTES, joined, scratch_bytes
+
+SHARED = {"report.py": 1}
+
+
+def test_what_rules_and_records_hold_is_unchanging():
+    """Clones of a model share these, and keys are made of them: only what a report adds up may change."""
+    found = {}
+    for path in sources("attention"):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ClassDef):
+                texts = [ast.unparse(one) for one in node.decorator_list]
+                loose = [t for t in texts if t.startswith("dataclass") and "frozen=True" not in t]
+                found[path.name] = found.get(path.name, 0) + len(loose)
+    assert {name: count for name, count in found.items() if count} == SHARED
+    assert name_of(sources("attention")[0]).startswith("attention/")
+    with pytest.raises(AttributeError):
+        Strength().temperature = 2.0
+    assert len({Strength(2.0), Strength(2.0), Strength(2.0, 1.0)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("mass", "number"), [(1e-3, 1), (25, 1), (25.1, 2), (50, 2), (50.1, 3), (75, 3), (99, 4), (100, 4)]
+)
+def test_the_fewest_blocks_that_hold_the_mass(mass, number):
+    """Four blocks with a quarter each: a quarter is held by one of them, not by two."""
+    scores, lengths = torch.zeros(1, 1, 3, 4), torch.full((4,), 64.0)
+    assert p.MassBlocks(mass).chosen(scores, lengths).sum(-1).eq(number).all()
+
+
+def test_a_short_block_holds_less_and_the_highest_come_first():
+    scores, lengths = torch.tensor([[0.0, 0.0, 0.0, 5.0]]), torch.tensor([64.0, 64.0, 1.0, 64.0])
+    weights = (scores + lengths.log()).softmax(-1)[0]
+    assert p.MassBlocks(100 * float(weights[3]) - 1e-3).chosen(scores, lengths).tolist() == [
+        [False, False, False, True]
+    ]
+    assert p.MassBlocks(99.9).chosen(scores, lengths).tolist() == [[True, True, False, True]]
+
+
+@pytest.mark.parametrize(
+    ("keep", "blocks", "number"),
+    [(0.1, 5, 1), (20, 5, 1), (20.1, 5, 2), (25, 8, 2), (1.1, 1000, 11), (1.2, 1000, 12), (99, 3, 3), (100, 7, 7)],
+)
+def test_so_many_percent_of_the_blocks(keep, blocks, number):
+    assert p.TopBlocks(keep).number(blocks) == number
+    chosen = p.TopBlocks(keep).chosen(torch.arange(float(blocks)).flip(0)[None], None)
+    assert chosen[0, :number].all() and chosen.sum() == number
+
+
+def test_a_block_of_queries_sees_its_own_keys_and_no_other_s():
+    per = QUERIES // KEYS
+    pooled_q, pooled_k = torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 3 * per - 1, 4)
+    pooled_q[..., 0], pooled_k[0, 0, 0, 0] = 1.0, 9.0
+    seen = choose(p.TopBlocks(1.0), pooled_q, pooled_k, None, 1.0)[0, 0]
+    for row in range(3):
+        own = {block for block in range(row * per, (row + 1) * per) if block < pooled_k.shape[2]}
+        assert set(seen[row].nonzero().flatten().tolist()) == {0} | own
+
+
+@pytest.mark.parametrize("tokens", [64, 65, 128, 200])
+def test_means_of_blocks_count_their_own_tokens(tokens):
+    x = torch.randn(1, 2, tokens, 4)
+    means, lengths = pool(x, KEYS)
+    assert lengths.tolist() == [min(KEYS, tokens - i) for i in range(0, tokens, KEYS)]
+    for block, length in enumerate(lengths.int().tolist()):
+        torch.testing.assert_close(means[:, :, block], x[:, :, block * KEYS : block * KEYS + length].mean(2))
+
+
+@pytest.mark.parametrize("sinks", [0, 64, 70])
+@pytest.mark.parametrize("keep", [1.0, 30.0, 55.0])
+def test_lists_are_as_long_as_their_longest_row_can_be(sinks, keep):
+    """The best blocks elsewhere, and a query block's own: told beforehand, since asking the GPU would wait for it."""
+    columns, per = 20, QUERIES // KEYS
+    number, ahead = p.TopBlocks(keep).number(columns), -(-sinks // KEYS)
+    kept = torch.zeros(1, 1, columns // per, columns, dtype=torch.bool)
+    for row in range(columns // per):
+        kept[0, 0, row, row * per : (row + 1) * per] = True
+        others = [c for c in range(columns) if not kept[0, 0, row, c]]
+        kept[0, 0, row, others[:number]] = True
+    made = own_triton.chosen(p.TopBlocks(keep), kept, columns * KEYS, sinks)
+    assert made.index.shape[-1] == number + per + ahead and made.count[..., 1].max() == number + per + ahead
+    for row in range(columns // per):
+        listed = made.index[0, 0, row, : int(made.count[0, 0, row, 1])].sort().values.tolist()
+        assert listed == [*range(ahead), *(ahead + c for c in kept[0, 0, row].nonzero().flatten().tolist())]
+    by_mass = own_triton.chosen(p.MassBlocks(50), kept, columns * KEYS, sinks)
+    assert by_mass.index.shape[-1] == number + per + ahead, "asked of the tensors, where no number says it"
+
+
+@pytest.mark.parametrize(("sinks", "filled"), [(0, 0), (1, KEYS), (KEYS, KEYS), (KEYS + 1, 2 * KEYS)])
+def test_sinks_fill_whole_blocks(sinks, filled):
+    assert own_triton.filled(sinks) == filled
+    relation = p.on(p.Temporal(), (2, 2, 2))
+    seen, queries, keys = own_triton.with_sinks(relation, torch.arange(8), sinks)
+    assert (queries, keys) == (8, filled + 8)
+    mask = seen(torch.arange(8)[:, None], torch.arange(keys)[None, :])
+    assert mask[:, :sinks].all() and not mask[:, sinks:filled].any()
+    assert torch.equal(mask[:, filled:], relation.mask_mod(0, 0, torch.arange(8)[:, None], torch.arange(8)[None, :]))
+
+
+GRID, TEXT = (4, 6, 5), 7
+PLACE = VideoSpan(GRID, TEXT, BOTH, (Span("text", TEXT),))
+
+
+def test_a_trial_tells_its_seconds_its_error_and_its_reason(monkeypatch):
+    """Of one that is out, no seconds: it was not timed."""
+    monkeypatch.setattr(engines, "_CHOSEN", {})
+    monkeypatch.setattr(engines, "race", lambda runs, device: {name: 2.0 + len(name) for name in runs})
+    torch.manual_seed(0)
+    tensors = [torch.randn(2, 3, TEXT + 120, 16) for _ in range(3)]
+    found = sparse.runners(p.Spatial(), PLACE, describe(*tensors))
+    (weight, task, engine), *_ = found[0].parts
+    wrong = replace(engine, name="wrong", run=lambda video, *rest: engine.run(video, *rest) * 1.5)
+    fails = replace(engine, name="fails", run=lambda *rest: 1 / 0)
+    runners = (*(replace(found[0], parts=((weight, task, one),)) for one in (wrong, fails)), *found)
+
+    def run(kernel):
+        return kernel(*tensors)
+
+    runner, choice, fresh = engines.fastest(("k",), runners, run, lambda: None, lambda: tensors, 0.02)
+    assert fresh and runner.label == choice.winner == "slabs" and choice.spent > 0
+    by_name = {trial.name: trial for trial in choice.trials}
+    assert list(by_name) == [HOST_RUN, "wrong", "fails", "folded", "slabs", "tiles"]
+    assert by_name[HOST_RUN].seconds == 2.0 + len(HOST_RUN) and by_name[HOST_RUN].reason is None
+    for name in ("folded", "slabs", "tiles"):
+        assert by_name[name].seconds == 2.0 + len(name) and 0 < by_name[name].error < 1e-5
+    assert by_name["wrong"].seconds == by_name["fails"].seconds == 0.0
+    assert by_name["wrong"].error == pytest.approx(0.5, abs=0.1) and "is above 0.02" in by_name["wrong"].reason
+    assert by_name["fails"].error == 0.0 and by_name["fails"].reason == "ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize("scratch", [1, 200, 1 << 24])
+def test_intensity_does_not_depend_on_how_much_is_held(monkeypatch, scratch):
+    monkeypatch.setattr(strength, "SCRATCH", scratch)
+    q, k = (torch.randn(2, 3, 4 * 6, 8, dtype=torch.float64) for _ in range(2))
+    expected = []
+    for b in range(2):
+        off = []
+        for h in range(3):
+            for video_span in range(6):
+                weights = (q[b, h, video_span::6] @ k[b, h, video_span::6].T * 0.3).softmax(-1)
+                off.append((weights.sum() - weights.diagonal().sum()) / 12)
+        expected.append(torch.stack(off).mean())
+    torch.testing.assert_close(
+        cross_frame_intensity(q, k, (4, 2, 3), 0.3).double(), torch.stack(expected), atol=1e-6, rtol=0
+    )
+
+
+def test_of_several_strengths_the_last_that_changes_something():
+    assert combined([Strength(0.5, 3.0), Strength(1.0, 2.0), Strength(2.0, 0.0)]) == Strength(2.0, 2.0)
+    x = torch.randn(1, 2, 3)
+    assert Strength().sharpen(x) is x and torch.equal(Strength(4.0).sharpen(x), x / 4)
+
+
+def test_held_choices_stand_for_so_many_evaluations():
+    now, made = [0], []
+    held = Held(3, lambda: now[0])
+
+    def make():
+        made.append(len(made))
+        return made[-1]
+
+    assert [held(make), held(make)] == [0, 1], "nobody counts: nothing is kept"
+    given = []
+    for evaluation in range(1, 8):
+        now[0] = evaluation
+        given.append((held(make), held(make)))
+    assert given == [(2, 3)] * 3 + [(4, 5)] * 3 + [(6, 7)]
+
+
+def test_scratch_and_joined_keys():
+    assert scratch_bytes(torch.device("cpu")) == THREAD_BYTES * torch.get_num_threads() < GPU_BYTES
+    keys, sinks = torch.randn(2, 3, 4, 5), torch.randn(2, 1, 6, 5)
+    assert torch.equal(joined(keys, sinks), torch.cat([keys, sinks.expand(-1, 3, -1, -1)], dim=2))
+    assert joined(keys, sinks[:, :, :0]) is keys

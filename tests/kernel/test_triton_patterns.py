@@ -1,0 +1,136 @@
+"""Patterns on our Triton kernel: in Triton's interpreter against the reference, the order they are cut in, refusals."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+
+import interpreted
+import pytest
+import torch
+from test_sparse import LARGE, PATTERNS, draw, place_of
+from triton_cases import HALF, INT8
+
+from attention import patterns as p
+from attention import sparse
+from attention.backends import registry
+from attention.core import grid as g
+from attention.core.geometry import describe
+from attention.core.site import SITE, AttentionSite
+from attention.core.tokens import Tokens
+from attention.patterns.blocks import select
+from attention.routing.decide import Incoming, decide
+from attention.routing.rules import Rule, Shape
+from attention.routing.run_stats import RunStats
+from attention.routing.step_context import CONTEXT, StepContext
+from attention.sparse import Task, own_triton
+
+NAMES = tuple(engine.name for engine in (own_triton.INT8, own_triton.HALF, own_triton.FLOAT8))
+CPU = torch.device("cpu")
+
+
+def test_every_pattern_in_the_interpreter():
+    results = interpreted.run("triton_patterns.py")
+    cases, bounds = results["cases"], {"int8": INT8, "half": HALF}
+    wrong = [one for one in cases if not one["error"] < bounds[one["name"].split(":")[0]] or not one["unchanged"]]
+    assert not wrong and results["again"]
+    assert len(cases) > len(PATTERNS) and {one["name"].split(":")[0] for one in cases} == set(bounds)
+    in_int8 = [one["error"] for one in cases if one["name"].startswith("int8")]
+    assert min(in_int8) > HALF, "INT8 that is as exact as halves is not INT8"
+
+
+def on_gpu(video_span, **how):
+    call = describe(*draw(video_span, dim=64))
+    return replace(call, **{"device": "cuda", "dtype": torch.bfloat16, "capability": (9, 0), **how})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_engine_by_name(name):
+    video_span = place_of((4, 6, 6), 3)
+    if importlib.util.find_spec("triton") is None:
+        assert "pip install triton" in sparse.prepare(p.Radial(step=1), video_span, on_gpu(video_span), engine=name)
+        return
+    for pattern in (p.Radial(step=1), p.TopBlocks(tail=True), p.Factorised(weight=0.5)):
+        assert set(sparse.prepare(pattern, video_span, on_gpu(video_span), engine=name).engines) == {name}
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({"device": "cpu", "capability": None}, "needs cuda, the tensors are on cpu"),
+        ({"head_dim": 160}, "head size 160, takes 8 to 128 in steps of 8"),
+        ({"dtype": torch.float32}, "dtype float32, takes float16, bfloat16"),
+        ({"capability": (7, 5)}, "needs compute capability 8.{}, this GPU has 7.5"),
+    ],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_refusals(name, how, reason, monkeypatch):
+    monkeypatch.setattr(registry, "load", lambda name: None)
+    video_span, wanted = place_of((4, 6, 6), 3), reason.format(9 if "float8" in name else 0)
+    assert sparse.prepare(p.Radial(step=1), video_span, on_gpu(video_span, **how), engine=name) == f"{name}: {wanted}"
+
+
+def test_auto_takes_what_was_measured():
+    """The engine comes after all that any GPU has, until it is measured on one."""
+    video_span = place_of((4, 6, 6), 3)
+    for pattern in PATTERNS:
+        assert not set(sparse.prepare(pattern, video_span, on_gpu(video_span)).engines) & set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_render_on_the_cpu_goes_on_and_says_why(name):
+    video_span = place_of((4, 6, 6))
+    q, k, v = draw(video_span, dim=64, dtype=torch.float16)
+    rule = Rule("", shape=Shape(p.Radial(step=1), name))
+    options = {SITE: AttentionSite("", "self", 0), CONTEXT: StepContext(RunStats(), tokens=Tokens(video_span.grid))}
+    decision = decide(Incoming(None, q, k, v, 2, None, None, True, {}), options, (rule,), (True,), "host", RunStats())
+    reason = registry.why_not(name) or "needs cuda, the tensors are on cpu"
+    assert decision.unshaped == ("radial", f"{name}: {reason}") and decision.kernel is None
+
+
+def planned(pattern, grid=LARGE, sinks=0) -> own_triton.Plan:
+    return own_triton.INT8.plan(Task(pattern, place_of(grid, sinks)), CPU, torch.float16)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "share"),
+    [(p.Spatial(), 1.4), (p.Temporal(), 50), (p.SlidingTile(4, tile=(1, 8, 8)), 1.25), (p.Radial(step=16), 2.5)],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_tokens_that_see_each_other_share_tiles(pattern, share):
+    """Pairs in the tiles that run, over the pairs that must. Temporal sees 5 keys of a tile, in raster order 1."""
+    made = planned(pattern).lists
+    tiles = made.count[..., 1].sum().item() * own_triton.QUERIES * own_triton.KEYS
+    assert tiles < share * p.density(pattern, LARGE) * (LARGE[0] * LARGE[1] * LARGE[2]) ** 2
+
+
+def test_the_lists_count_for_themselves():
+    """What `cost` estimates from some rows is what the lists of all rows then have."""
+    relation = p.on(p.Radial(step=8), LARGE)
+    for to in own_triton.orders(LARGE):
+        made = own_triton.of_mask(*own_triton.with_sinks(relation, to, 0), CPU)
+        whole, every = made.count.flatten(0, 2).double().sum(0).tolist()
+        rows = len(range(0, made.count.shape[2], -(-made.count.shape[2] // own_triton.SAMPLED_ROWS)))
+        real = (whole + own_triton.PARTIAL * (every - whole)) * rows / made.count.shape[2]
+        assert own_triton.cost(relation, to) == pytest.approx(real, rel=0.25)
+
+
+def test_chosen_blocks_wait_for_no_gpu():
+    """With a known number of blocks nothing is asked of the tensors: the lists are as wide as they can get."""
+    q, k = (torch.randn(1, 2, 700, 16) for _ in "qk")
+    for sinks in (0, 64, 70):
+        kept = select(p.TopBlocks(30), q, k)
+        made = own_triton.chosen(p.TopBlocks(30), kept, 700, sinks)
+        ahead = -(-sinks // own_triton.KEYS)
+        assert made.index.shape[-1] == min(4 + 2, 11) + ahead and made.kv_len == ahead * own_triton.KEYS + 700
+        assert made.count[..., 1].equal(kept.sum(-1).int() + ahead)
+
+
+def test_tokens_in_the_pattern_s_order_stay():
+    assert (
+        own_triton.INT8.plan(Task(p.TopBlocks(), place_of(LARGE), "tile", g.CUBE), CPU, torch.float16).permutation
+        is None
+    )
+    assert planned(p.TopBlocks(order="raster")).permutation is None
+    assert planned(p.TopBlocks()).permutation is not None
+    assert planned(p.Spatial()).permutation is None

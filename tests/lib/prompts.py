@@ -1,0 +1,246 @@
+"""Prompts in ComfyUI's own executor, in this process: its cache, its expansion of nodes, its contexts, no server.
+
+The stand-ins play nodes of other packs as their code was read to behave: a sampler that makes a run for each window
+(ComfyUI-LTXVideo's LTXVLoopingSampler), one that cuts its steps into runs (LTXVNormalizingSampler), a node that expands
+into others, and a loop by expansion whose copies are shown on the user's own nodes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from types import SimpleNamespace
+
+import torch
+
+
+class Model:
+    """Loads the tests' tiny model; `number` makes it another node for the cache."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "load", ("MODEL",)
+    model = None
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"number": ("INT", {"default": 0})}}
+
+    def load(self, number):
+        return (self.model,)
+
+
+class Latent:
+    """An empty latent, `count` of them as a list."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES, OUTPUT_IS_LIST = "stand-in", "make", ("LATENT",), (True,)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"frames": ("INT", {"default": 2}), "count": ("INT", {"default": 1})}}
+
+    def make(self, frames, count):
+        return ([{"samples": torch.full((1, 128, frames, 3, 4), float(i))} for i in range(count)],)
+
+
+class Sampler:
+    """A sampler of another pack. windows: a run for each, over a part of the clip; parts: for parts of the steps."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "sample", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        links = {"model": ("MODEL",), "positive": ("CONDITIONING",), "negative": ("CONDITIONING",)}
+        numbers = ("seed", "windows", "parts")
+        return {"required": {**links, "latent": ("LATENT",), **{n: ("INT", {"default": 1}) for n in numbers}}}
+
+    def sample(self, model, positive, negative, latent, seed, windows, parts):
+        import comfy.sample
+        import comfy.samplers
+
+        sampler, made = comfy.samplers.sampler_object("euler"), []
+        sigmas = torch.linspace(1.0, 0.0, 2 * parts + 1)
+        for window in latent["samples"].chunk(windows, dim=2):
+            out = window
+            for part in range(parts):
+                levels = sigmas[2 * part : 2 * part + 3]
+                noise = comfy.sample.prepare_noise(out, seed) if part == 0 else torch.zeros_like(out)
+                out = comfy.sample.sample_custom(
+                    model, noise, 1.0, sampler, levels, positive, negative, out, disable_pbar=True, seed=seed
+                )
+            made.append(out)
+        return ({**latent, "samples": torch.cat(made, dim=2)},)
+
+
+class Trim:
+    """As ComfyUI's TrimVideoLatent: the first frame is cut off."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "trim", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"samples": ("LATENT",)}, "optional": {"other": ("LATENT",)}}
+
+    def trim(self, samples, other=None):
+        return ({**samples, "samples": samples["samples"][:, :, 1:]},)
+
+
+class Mask:
+    """All of the picture."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "make", ("MASK",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def make(self):
+        return (torch.ones(1, 3, 4),)
+
+
+class Switch:
+    """A lazy switch of any type: what is not chosen does not run."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "choose", ("*",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"first": ("*", {"lazy": True}), "second": ("*", {"lazy": True}), "which": ("INT", {})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, **kwargs):
+        return True
+
+    def check_lazy_status(self, which, first=None, second=None):
+        return [] if (first, second)[which] is not None else [("first", "second")[which]]
+
+    def choose(self, which, first=None, second=None):
+        return ((first, second)[which],)
+
+
+class Group:
+    """Expands into a sampler for each turn, each going on from the one before."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "expand", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        given = Sampler.INPUT_TYPES()["required"]
+        return {"required": {**given, "turns": ("INT", {})}}
+
+    def expand(self, latent, turns, **given):
+        from comfy_execution.graph_utils import GraphBuilder
+
+        graph = GraphBuilder()
+        for turn in range(turns):
+            latent = graph.node("StandInSampler", **{**given, "seed": given["seed"] + turn, "latent": latent}).out(0)
+        return {"result": (latent,), "expand": graph.finalize()}
+
+
+class Loop:
+    """The end of a loop: the first turn is the node `body` itself, each further one a copy that the page shows on it.
+
+    report: a Report in the loop, which is copied too.
+    """
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "expand", ("*",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        words = {"body": ("STRING", {}), "report": ("STRING", {"default": ""})}
+        return {"required": {"value": ("*",), "turns": ("INT", {}), **words}, "hidden": {"dynprompt": "DYNPROMPT"}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, **kwargs):
+        return True
+
+    def expand(self, value, turns, body, report, dynprompt):
+        from comfy_execution.graph_utils import GraphBuilder
+
+        graph = GraphBuilder()
+        for turn in range(1, turns):
+            kind, inputs = (dynprompt.get_node(body)[key] for key in ("class_type", "inputs"))
+            node = graph.node(kind, **{**inputs, "seed": inputs["seed"] + turn, "latent": value})
+            node.set_override_display_id(body)
+            value = node.out(0)
+            if report:
+                graph.node("VideoAttentionReport", latent=value).set_override_display_id(report)
+        return {"result": (value,), "expand": graph.finalize()}
+
+
+NODES = {f"StandIn{kind.__name__}": kind for kind in (Model, Latent, Sampler, Trim, Mask, Switch, Group, Loop)}
+
+
+class Queue:
+    """Runs prompts one after the other. sent: what the page was told."""
+
+    def __init__(self, pack, model, monkeypatch, **cache):
+        from comfy_execution import progress
+
+        import nodes
+
+        monkeypatch.setattr(Model, "model", model)
+        ours = {node.GET_SCHEMA().node_id: node for topic in pack.nodes.TOPICS for node in topic.NODES}
+        for name, kind in {**ours, **NODES}.items():
+            monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, name, kind)
+        self.sent = []
+        pack.nodes.host.reports._RUNS.clear()
+        page = {"client_id": "page", "last_node_id": None, "sockets_metadata": {}}
+        self._server = SimpleNamespace(**page, send_sync=self._send, send_progress_text=lambda *_: None)
+        monkeypatch.setattr(pack.nodes.host.live.PromptServer, "instance", self._server, raising=False)
+        monkeypatch.setattr(pack.nodes.host.live, "APART", 0.0)
+        monkeypatch.setattr(progress, "global_progress_registry", None)
+        self._executor = _executor(self._server, **cache)
+
+    def _send(self, event, data, sid=None):
+        self.sent.append((event, data))
+
+    def run(self, prompt: dict, ends: tuple[str, ...] = ("VideoAttentionReport",)) -> dict:
+        """Node -> what it showed. ends: the classes of the nodes that the prompt is run for."""
+        self.sent.clear()
+        outputs = [key for key, node in prompt.items() if node["class_type"] in ends]
+        self._executor.execute(prompt, uuid.uuid4().hex, {"client_id": "page"}, outputs)
+        errors = [data for event, data in self._executor.status_messages if event == "execution_error"]
+        assert not errors, errors[0]["exception_message"] + "".join(errors[0]["traceback"])
+        return self._executor.history_result["outputs"]
+
+    def report(self, prompt: dict, node: str = "report") -> str:
+        return self.run(prompt)[node]["text"][0]
+
+    def told(self) -> list[tuple]:
+        """(node, Reports) of each step, repeats left out."""
+        steps = [data for event, data in self.sent if event == "video_attention.progress"]
+        return list(dict.fromkeys((data["node"], tuple(data["reports"])) for data in steps))
+
+
+def _executor(server, kind="CLASSIC", **arguments):
+    # ComfyUI's file of this name; the suite has none.
+    import execution
+
+    sizes = {"lru": 0, "ram": 0.0, "ram_inactive": 0.0, **arguments}
+    return execution.PromptExecutor(server, cache_type=execution.CacheType[kind], cache_args=sizes)
+
+
+def node(kind: str, **inputs) -> dict:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def backend(model: str = "model", name: str = "sdpa", **widgets) -> dict:
+    values = {
+        "role": "all", "blocks": "", "start_percent": 0.0, "end_percent": 1.0, "on_unsupported": "fall back",
+        "guard": "first call", "timing": False, "auto_choice": "table order", "max_error": 0.02,
+    }  # fmt: skip
+    return node("VideoAttentionBackend", model=[model, 0], backend=name, **{**values, **widgets})
+
+
+def sampler(model: str, latent: str = "latent", seed=1, windows=1, parts=1, kind="StandInSampler", **more) -> dict:
+    links = {"model": [model, 0], "positive": ["prompt", 0], "negative": ["prompt", 1], "latent": [latent, 0]}
+    return node(kind, **links, seed=seed, windows=windows, parts=parts, **more)
+
+
+def prompt(frames=2, count=1, **nodes) -> dict:
+    """A prompt with a model, a Backend on it, words and a latent, and these nodes."""
+    words = node("VideoAttentionDemoPrompt", colour="red", shape="disc", direction="right")
+    start = {"model": node("StandInModel", number=0), "backend": backend(), "prompt": words}
+    return {**start, "latent": node("StandInLatent", frames=frames, count=count), **nodes}
+
+
+def report(latent: str = "sampler") -> dict:
+    return node("VideoAttentionReport", latent=[latent, 0])

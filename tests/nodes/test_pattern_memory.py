@@ -1,0 +1,83 @@
+"""Plans of patterns in a real ComfyUI: they go when the model goes, and its interrupt stops one in the making."""
+
+from __future__ import annotations
+
+import pytest
+from test_pattern_nodes import shaped
+
+
+@pytest.fixture
+def host(pack):
+    import comfy.model_management
+
+    return comfy.model_management
+
+
+def planned(pack) -> int:
+    sparse = pack.attention.sparse
+    return sum(one.cache_info().currsize for one in (sparse.planned, sparse.tiles.layout))
+
+
+def test_plans_go_with_the_model(lab, pack, host):
+    pack.attention.sparse.forget_plans()
+    model = shaped(pack, shaped(pack, lab.model, "spatial").args[0], "temporal", combine="union").args[0]
+    out = lab.sample(model)
+    assert planned(pack) >= 2
+    host.unload_all_models()
+    assert planned(pack) == 0
+    assert lab.error(lab.sample(model), out) < 1e-6, "planned anew"
+    model.detach()
+    assert planned(pack) == 0
+
+
+def test_a_cleared_model_frees_nothing(lab, pack):
+    model = shaped(pack, lab.model, "spatial").args[0]
+    lab.sample(model)
+    assert planned(pack)
+    cleared = pack.nodes.host.install.clear(model)
+    cleared = cleared[0] if isinstance(cleared, tuple) else cleared
+    cleared.detach()
+    assert planned(pack)
+
+
+def test_the_hosts_interrupt_stops_a_plan(lab, pack, host):
+    pack.attention.sparse.forget_plans()
+    model = shaped(pack, shaped(pack, lab.model, "spatial").args[0], "temporal", combine="union").args[0]
+    host.interrupt_current_processing(True)
+    with pytest.raises(host.InterruptProcessingException):
+        pack.attention.core.interruption.ask()
+    host.interrupt_current_processing(False)
+    pack.attention.core.interruption.ask()
+
+    real, asked = pack.nodes.host.interruption.check, []
+
+    def interrupted():
+        if not asked:
+            host.interrupt_current_processing(True)
+        asked.append(None)
+        real()
+
+    pack.attention.core.interruption.asks(interrupted)
+    try:
+        with pytest.raises(host.InterruptProcessingException):
+            lab.sample(model)
+    finally:
+        pack.attention.core.interruption.asks(real)
+        host.interrupt_current_processing(False)
+    assert len(asked) == 1
+    assert lab.counted(model)["self", "union (tiles)"] == 8
+
+
+def test_an_older_hosts_interrupt_is_left_to_the_host(pack, monkeypatch, host):
+    class Older(Exception):
+        pass
+
+    monkeypatch.setattr(host, "InterruptProcessingException", Older)
+    pack.nodes.host.interruption.check()
+    host.interrupt_current_processing(True)
+    try:
+        with pytest.raises(RuntimeError, match="interrupted"):
+            pack.nodes.host.interruption.check()
+        assert host.processing_interrupted(), "the host still has to see it"
+    finally:
+        host.interrupt_current_processing(False)

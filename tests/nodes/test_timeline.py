@@ -1,0 +1,158 @@
+"""A run step by step: which kernel ran in each step and how long it took, in words, as data, as a picture, live."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from test_report import HOST, add, bar_lengths, pixels
+
+from attention.core.site import CROSS, SELF
+from attention.inspect import draw_report
+from attention.inspect.report import summarise, to_text
+from attention.inspect.timeline import laps_of, live_text, pace
+from attention.routing.run_stats import RunStats
+
+STEPS = 4
+
+
+def run(timed=False, steps=STEPS) -> RunStats:
+    """The self-attention of the first step on sdpa, later ones on a pattern; cross-attention always falls back."""
+    stats = RunStats("LTXVModel", (4, 8, 16), steps)
+    first, later, cross = (
+        add(stats, role, 0, used, 0, wanted="sdpa", reason=reason)
+        for role, used, reason in ((SELF, "sdpa", None), (SELF, "spatial (folded)", None), (CROSS, HOST, "broken"))
+    )
+    stats.begun = 10.0
+    for step in range(steps):
+        for decision in (first if step == 0 else later, cross):
+            decision.calls += 3
+            decision.fell_back += 3 * (decision.reason is not None)
+            if timed:
+                decision.spans += [0.1 * (step + 1)] * 3
+        stats.mark()
+        stats.marks[-1] = 10.0 + 3.0 + 2.0 * step, stats.marks[-1][1]
+    return stats
+
+
+def test_each_step_has_its_own_calls_and_time():
+    laps = laps_of(run(timed=True))
+    assert [lap.step for lap in laps] == [1, 2, 3, 4] and [lap.seconds for lap in laps] == [3.0, 2.0, 2.0, 2.0]
+    assert laps[0].calls == {(SELF, "sdpa"): 3, (CROSS, HOST): 3}
+    assert all(lap.calls == {(SELF, "spatial (folded)"): 3, (CROSS, HOST): 3} for lap in laps[1:])
+    assert [lap.attention[CROSS, HOST] for lap in laps] == pytest.approx([0.3, 0.6, 0.9, 1.2])
+    report = summarise(run(timed=True))
+    for row in report.rows:
+        own = (row.role, row.used)
+        assert sum(lap.calls.get(own, 0) for lap in laps) == row.calls
+        assert sum(lap.attention.get(own, 0.0) for lap in laps) == pytest.approx(row.seconds)
+
+
+def test_words():
+    assert pace(laps_of(run())) == "Time: 4 steps in 9.00 s: the first 3.00 s, then 2.00 s each."
+    assert "; 6.00 s of it in attention, 67%." in to_text(summarise(run(timed=True)))
+    assert pace(laps_of(run(steps=1))) == "Time: 1 steps in 3.00 s."
+    assert pace(()) == "" and "Time:" not in to_text(summarise(RunStats()))
+
+
+def test_a_step_without_an_evaluation_is_not_counted():
+    stats = RunStats()
+    stats.mark()
+    assert stats.marks == [] and laps_of(stats) == ()
+    stats.begin()
+    begun = stats.begun
+    stats.begin()
+    assert stats.begun == begun
+
+
+def test_live():
+    assert live_text(run(), 6).splitlines() == [
+        "Step 4 of 6, 2.25 s each, 4 s left.",
+        f"cross on {HOST}: 12 calls",
+        "self on spatial (folded): 9 calls",
+        "self on sdpa: 3 calls",
+        "fell back from sdpa, cross, 12 calls: broken",
+    ]
+
+
+def test_data_survives_json():
+    data = json.loads(json.dumps(summarise(run(timed=True)).as_dict()))["timeline"]
+    assert [step["step"] for step in data] == [1, 2, 3, 4] and data[0]["seconds"] == 3.0
+    assert {"role": "self", "used": "sdpa", "calls": 3, "seconds": 0.3} in data[0]["rows"]
+
+
+def test_picture():
+    """Columns as high as the steps took; the first step's kernel is in one column, the others' in three."""
+    plain, timed = (draw_report.draw_report(summarise(run(timed)), width=1056) for timed in (False, True))
+    bare = run()
+    bare.marks.clear()
+    assert plain.height == timed.height == draw_report.draw_report(summarise(bare)).height + draw_report.TIMELINE
+    assert pixels(plain, draw_report.STEP_COLOUR) == pytest.approx(
+        4 * 246 * draw_report.COLUMN * (3 + 2 + 2 + 2) / 12, rel=0.05
+    )
+    assert pixels(timed, draw_report.STEP_COLOUR) < pixels(plain, draw_report.STEP_COLOUR)
+    steps = plain.crop((0, plain.height - draw_report.TIMELINE, plain.width, plain.height))
+    sdpa, pattern = (draw_report._colour(used, SELF) for used in ("sdpa", "spatial (folded)"))
+    once, thrice = bar_lengths(steps, (sdpa, pattern))
+    assert once == pytest.approx(123, abs=3) and thrice == pytest.approx(3 * 123, abs=6)
+
+
+class Wire:
+    """A server with one page, or none."""
+
+    def __init__(self, client_id="page"):
+        self.sent, self.client_id, self.last_node_id = [], client_id, "7"
+
+    def send_sync(self, event, data, sid):
+        self.sent.append((event, data, sid))
+
+
+@pytest.fixture
+def wire(pack, monkeypatch):
+    live, found = pack.nodes.host.live, Wire()
+    monkeypatch.setattr(live.PromptServer, "instance", found, raising=False)
+    return found
+
+
+def test_a_run_is_told_while_it_goes_on(lab, wire, monkeypatch):
+    monkeypatch.setattr(lab.pack.nodes.host.live, "APART", 0.0)
+    seen = []
+    latent = lab.sample(lab.backend(), callback=lambda step, x0, x, total: seen.append((step, total)))
+    assert seen == [(step, STEPS) for step in range(STEPS)]
+    assert {(event, data["node"], sid) for event, data, sid in wire.sent} == {("video_attention.progress", "7", "page")}
+    texts = [data["text"] for _, data, _ in wire.sent]
+    assert [text.split(",")[0] for text in texts] == [f"Step {step} of 4" for step in range(1, 5)]
+    assert "self on sdpa: 2 calls" in texts[0] and "self on sdpa: 8 calls" in texts[3]
+    laps = lab.report(latent).laps
+    assert len(laps) == STEPS and all(lap.calls == {("self", "sdpa"): 2, ("cross", "sdpa"): 2} for lap in laps)
+    assert all(lap.seconds > 0 for lap in laps)
+
+
+def test_messages_are_kept_apart_but_the_last(lab, wire, monkeypatch):
+    monkeypatch.setattr(lab.pack.nodes.host.live, "APART", 1000.0)
+    lab.sample(lab.backend())
+    assert [data["text"].split(",")[0] for _, data, _ in wire.sent] == ["Step 1 of 4", "Step 4 of 4"]
+
+
+def test_nobody_is_told_without_a_page(lab, wire, monkeypatch):
+    wire.client_id = None
+    lab.sample(lab.backend())
+    assert wire.sent == []
+
+
+def test_a_model_without_our_nodes_tells_nothing(lab, wire):
+    lab.sample()
+    lab.sample(lab.clear(lab.backend()))
+    assert wire.sent == []
+
+
+def test_the_report_node_gives_json_and_keeps_it_for_scripts(lab):
+    node = lab.pack.nodes.report.VideoAttentionReport
+    latent = {"samples": lab.sample(lab.backend(timing=True))}
+    output = node.execute(latent)
+    found = dict(zip([part.id for part in node.GET_SCHEMA().outputs], output.args))
+    data = json.loads(found["json"])
+    assert output.ui["report"] == (data,) and output.ui["text"] == (found["report"],)
+    assert len(data["timeline"]) == STEPS and data["calls"] == 16
+    assert "Time: 4 steps in" in found["report"] and "in attention" in found["report"]
+    assert node.execute({"samples": latent["samples"] + 1}).args[3] == ""

@@ -1,0 +1,88 @@
+"""Every pattern on a running ComfyUI: the demo model, and tiny LTX-2.3, Wan 2.2 and HunyuanVideo 1.5 through their own
+loaders; the report tells that it ran."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import client
+import pytest
+from tiny import files
+
+DEMO = "video-attention-demo.safetensors"
+# name -> (loader, its file, conditioning, latent, (T, Y, X) in tokens).
+MODELS = {
+    "demo": ("UNETLoader", DEMO, None, ("EmptyLTXVLatentVideo", (192, 160, 33)), (5, 5, 6)),
+    "LTX-2.3": ("CheckpointLoaderSimple", files.LTX, "ltx", ("EmptyLTXVLatentVideo", (192, 160, 33)), (5, 5, 6)),
+    "Wan 2.2": ("UNETLoader", files.WAN_EXPERTS[0], "wan", ("EmptyHunyuanLatentVideo", (96, 80, 17)), (5, 5, 6)),
+    "HunyuanVideo 1.5": (
+        "UNETLoader",
+        files.HUNYUAN,
+        "hunyuan",
+        ("EmptyHunyuanVideo15Latent", (96, 80, 17)),
+        (5, 5, 6),
+    ),
+}
+PATTERNS = {
+    "spatial": {},
+    "temporal": {},
+    "spatial and temporal": {"blocks_do": "both", "spatial_weight": 0.3},
+    "temporal window": {"time": 2},
+    "sliding tile": {"time": 1, "height": 50.0, "width": 50.0},
+    "neighbourhood": {"time": 3, "height": 60.0, "width": 50.0},
+    "radial": {"keep": 50.0, "time": 1, "first_frame": True},
+    "top blocks": {"keep": 40.0, "token_order": "hilbert", "tail": True, "refresh": 2},
+    "blocks by mass": {"mass": 50.0, "token_order": "morton", "tail": True, "refresh": 1},
+    "adaptive blocks": {"tau": 0.5, "token_order": "raster", "tail": True, "refresh": 1},
+}
+
+
+def loaded(loader: str, file: str, text: str | None) -> dict:
+    """Loader "1", conditioning "2"."""
+    widgets = {"unet_name": file, "weight_dtype": "default"} if loader == "UNETLoader" else {"ckpt_name": file}
+    prompt = {"colour": "red", "shape": "disc", "direction": "right"}
+    said = {"class_type": "VideoAttentionDemoPrompt", "inputs": prompt}
+    if text:
+        said = {"class_type": "StandInText", "inputs": {"text": "a disc", "family": text}}
+    return {"1": {"class_type": loader, "inputs": widgets}, "2": said}
+
+
+def graph(name: str) -> dict:
+    """Every pattern on one model in one prompt: pattern "3N", sampler "5N", report "6N", one step each."""
+    loader, file, text, (kind, (width, height, length)), _ = MODELS[name]
+    nodes = loaded(loader, file, text)
+    size = {"width": width, "height": height, "length": length, "batch_size": 1}
+    nodes["4"] = {"class_type": kind, "inputs": size}
+    fixed = {"time_unit": "latent frames", "fps": 24.0, "combine": "replace", "blocks": "", "start_percent": 0.0,
+             "end_percent": 1.0, "dense_first_steps": 0, "dense_last_steps": 0, "dense_first_blocks": 0,
+             "dense_last_blocks": 0, "min_tokens": 0, "engine": "auto", "on_unsupported": "fall back",
+             "guard": "every call", "timing": False, "auto_choice": "measure", "max_error": 0.02}  # fmt: skip
+    common = {"seed": 1, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    for number, (pattern, widgets) in enumerate(PATTERNS.items()):
+        choice = {"pattern": pattern, **{f"pattern.{key}": value for key, value in widgets.items()}}
+        shape = {"model": ["1", 0], "latent": ["4", 0], **choice, **fixed}
+        sampled = {**common, "positive": ["2", 0], "negative": ["2", 0], "latent_image": ["4", 0]}
+        nodes[f"3{number}"] = {"class_type": "VideoAttentionPattern", "inputs": shape}
+        nodes[f"5{number}"] = {"class_type": "KSampler", "inputs": {**sampled, "model": [f"3{number}", 0]}}
+        nodes[f"6{number}"] = {"class_type": "VideoAttentionReport", "inputs": {"latent": [f"5{number}", 0]}}
+        nodes[f"7{number}"] = {"class_type": "PreviewAny", "inputs": {"source": [f"3{number}", 2]}}
+    return nodes
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_pattern_runs(server, name):
+    prompt = graph(name)
+    outputs = client.Client(server[0]).run(prompt)
+    grid = MODELS[name][4]
+    size = " x ".join(map(str, grid))
+    for number, pattern in enumerate(PATTERNS):
+        report = "\n".join(outputs[f"6{number}"]["text"])
+        assert f", {size} tokens (time x height x width), 1 steps" in report, report
+        assert "\n".join(outputs[f"7{number}"]["text"]).startswith(f"Grid: {size} = {math.prod(grid)} tokens")
+        assert re.search(rf"^self +{pattern} \(\w+", report, re.MULTILINE), report
+        assert "Fell back" not in report, report
+
+
+def test_the_table_of_patterns_is_covered(pack):
+    assert set(PATTERNS) == set(pack.nodes.widgets.pattern_inputs.CHOICES)
