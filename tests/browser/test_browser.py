@@ -7,29 +7,13 @@ import re
 
 import host
 import pytest
+from pages import NODE, looking, shoot, value
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 Late = sync_api.TimeoutError
 
 DEMO = host.ROOT / "workflows" / "Video attention demo.json"
-PICTURES = host.ROOT / "output" / "test"
 STEPS = 4
-TINY = "tiny-ltxv.safetensors"
-NODE = "const node = app.graph.nodes.find((n) => n.type === type);"
-
-
-@pytest.fixture
-def page(browser_page):
-    browser_page.set_default_timeout(60000)
-    yield browser_page
-    wrong = [" ".join(message) for message in browser_page.messages if message[0] == "error"]
-    assert not [text for text in wrong if re.search("video.?attention", text, re.IGNORECASE)]
-
-
-def shoot(page, name: str) -> None:
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    page.evaluate("app.canvas.draw(true, true)")
-    page.screenshot(path=PICTURES / f"{name}.png")
 
 
 def add_by_search(page, text: str, title: str, x: int, y: int) -> None:
@@ -68,7 +52,7 @@ def open_file(page, path) -> None:
     raise AssertionError("Ctrl+O opened no dialog for a file")
 
 
-def video_span(page, node_type: str, point: str) -> tuple[float, float]:
+def place(page, node_type: str, point: str) -> tuple[float, float]:
     """Where `point`, an expression of `node` in graph units, is on the screen."""
     script = f"""(type) => {{ {NODE}
         const [x, y] = app.canvas.ds.convertOffsetToCanvas({point});
@@ -84,20 +68,14 @@ def drag(page, start: tuple[float, float], end: tuple[float, float]) -> None:
     page.mouse.up()
 
 
-def value(page, node_type: str, widget: str):
-    return page.evaluate(
-        f"([type, name]) => {{ {NODE} return node.widgets.find((w) => w.name === name).value; }}", [node_type, widget]
-    )
-
-
 def test_build_a_graph_by_hand(page):
     add_by_search(page, "load diffusion model", "Load Diffusion Model", 300, 300)
     add_by_search(page, "sageattention", "Video Attention Backend", 800, 300)
-    output = video_span(page, "UNETLoader", "node.getConnectionPos(false, 0)")
-    drag(page, output, video_span(page, "VideoAttentionBackend", "node.getConnectionPos(true, 0)"))
+    output = place(page, "UNETLoader", "node.getConnectionPos(false, 0)")
+    drag(page, output, place(page, "VideoAttentionBackend", "node.getConnectionPos(true, 0)"))
     page.wait_for_function(f"(type) => {{ {NODE} return node.isInputConnected(0); }}", arg="VideoAttentionBackend")
     combo = "[node.pos[0] + node.size[0] / 2, node.pos[1] + node.widgets[0].last_y + 10]"
-    page.mouse.click(*video_span(page, "VideoAttentionBackend", combo))
+    page.mouse.click(*place(page, "VideoAttentionBackend", combo))
     choice = page.locator(".litemenu-entry").get_by_text("sdpa", exact=True)
     choice.wait_for(state="visible")
     shoot(page, "choose a backend")
@@ -167,26 +145,6 @@ def test_nodes_2_shows_a_line_once_and_a_report_that_nobody_can_edit(page):
 
 def number(page, node_type: str):
     return page.evaluate(f"(type) => {{ {NODE} return node.id; }}", node_type)
-
-
-def looking(steps: int) -> dict:
-    """A prompt: the tiny model behind Backend, sampled, reported, looked into."""
-    nodes = {
-        "1": ("UNETLoader", {"unet_name": TINY, "weight_dtype": "default"}),
-        "2": ("VideoAttentionBackend", {"model": ["1", 0], "backend": "sdpa"}),
-        "3": ("VideoAttentionDemoPrompt", {"colour": "red", "shape": "disc", "direction": "right"}),
-        "4": ("EmptyLTXVLatentVideo", {"width": 128, "height": 96, "length": 9, "batch_size": 1}),
-        "5": (
-            "KSampler",
-            {
-                "model": ["2", 0], "positive": ["3", 0], "negative": ["3", 1], "latent_image": ["4", 0], "seed": 1,
-                "steps": steps, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
-            },
-        ),
-        "6": ("VideoAttentionReport", {"latent": ["5", 0]}),
-        "7": ("VideoAttentionMaps", {"model": ["2", 0], "positive": ["3", 0], "latent": ["6", 0]}),
-    }  # fmt: skip
-    return {key: {"class_type": kind, "inputs": inputs} for key, (kind, inputs) in nodes.items()}
 
 
 SHOWN = "[...document.querySelectorAll('[data-frame] img')].filter((i) => i.naturalWidth > 100)"

@@ -8,8 +8,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 
-from test_browser import NODE, shoot, value
-from test_browser import page as page
+from pages import NODE, shoot, value
 
 SAMPLER = "VideoAttentionSampler"
 STEPS = 150

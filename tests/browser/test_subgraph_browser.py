@@ -8,8 +8,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 
-from test_browser import looking, shoot
-from test_browser import page as page
+from pages import looking, shoot
 
 # Every node of the page with its path, whatever subgraph it is in.
 ALL = """

@@ -12,8 +12,8 @@ from dataclasses import replace
 import interpreted
 import pytest
 import torch
-from test_bench import host
-from test_choose import broken, exact, greedy, wrong
+from bench_calls import host
+from kernels_made import broken, exact, greedy, wrong
 
 from attention import patterns as p
 from attention import sparse

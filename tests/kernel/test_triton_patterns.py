@@ -8,8 +8,8 @@ from dataclasses import replace
 import interpreted
 import pytest
 import torch
-from test_sparse import LARGE, PATTERNS, draw, place_of
 from triton_cases import HALF, INT8
+from video_calls import LARGE, PATTERNS, draw, place_of
 
 from attention import patterns as p
 from attention import sparse

@@ -10,7 +10,7 @@ import json
 import sys
 
 import torch
-from test_sparse import LARGE, PATTERNS, draw, place_of, truth
+from video_calls import LARGE, PATTERNS, draw, place_of, truth
 
 from attention import patterns as p
 from attention import sparse

@@ -1,21 +1,14 @@
 """The benchmark of a model's real calls: every backend is there, the numbers are real, and nothing is changed."""
 
 import torch
+from bench_calls import SDPA, host
 
 from attention.backends import registry
-from attention.core.layout import from_heads, to_heads
 from attention.inspect.draw_report import draw_trials
 from attention.plans import bench
 from benchmarks import attention as command
 from benchmarks import dispatch
 from benchmarks.shapes import Shape
-
-SDPA = torch.nn.functional.scaled_dot_product_attention
-
-
-def host(q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw):
-    q, k, v = to_heads(q, k, v, heads, skip_reshape)
-    return from_heads(SDPA(q, k, v, attn_mask=mask), skip_output_reshape)
 
 
 def test_every_backend_is_timed_or_says_why_not():

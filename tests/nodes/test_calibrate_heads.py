@@ -9,7 +9,7 @@ import torch
 from calibrating import UNITS, Interrupted, start
 from hypothesis import given
 from hypothesis import strategies as st
-from test_sparse import place_of
+from video_calls import place_of
 
 from attention import sparse
 from attention.core.geometry import describe

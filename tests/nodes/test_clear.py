@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from test_host_chain import ALL_OURS, SLOT
+from chains import ALL_OURS, SLOT
 
 
 def test_clear_takes_every_rule_off(lab):

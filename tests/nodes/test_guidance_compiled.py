@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
+from compiling import broken_at, graphs
 from guiding import PLAIN, error, guided
-from test_living_with_others import broken_at, compiled, graphs  # noqa: F401
 from tiny.case import sample
 
 

@@ -9,10 +9,10 @@ import math
 import pytest
 import torch
 from guiding import guided
-from test_maps_nodes import given, row_of, with_witness
-from test_pattern_nodes import PATTERNS, error, shaped
+from shaping import PATTERNS, error, shaped
 from tiny import CASES
 from tiny.case import SLOT, parts, sample
+from witness import given, row_of, with_witness
 
 HALVES = {str(case): case for case in CASES if "half strength" in case.name}
 CHOSEN = {

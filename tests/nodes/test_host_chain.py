@@ -6,10 +6,8 @@ import gc
 
 import pytest
 import torch
+from chains import ALL_OURS, BLOCKS, ROLES, SLOT, STEPS
 
-BLOCKS, ROLES, STEPS = 2, 2, 4
-SLOT = "optimized_attention_override"
-ALL_OURS = {("self", "sdpa"): BLOCKS * STEPS, ("cross", "sdpa"): BLOCKS * STEPS}
 CALLS = BLOCKS * ROLES * STEPS
 
 

@@ -10,6 +10,7 @@ import shutil
 import pytest
 import torch
 import torch._dynamo.utils
+from compiling import broken_at, graphs
 from tiny import CASES
 from tiny import plain as plain_cases
 from tiny.case import sample
@@ -18,24 +19,6 @@ PLAIN = plain_cases()
 SLOT = "optimized_attention_override"
 BLOCKS, STEPS = 2, 4
 OURS = {("self", "sdpa"): BLOCKS * STEPS, ("cross", "sdpa"): BLOCKS * STEPS}
-
-
-@pytest.fixture
-def compiled(lab):
-    """Compiles as ComfyUI's TorchCompileModel node does, with its guard filter."""
-    from comfy_api.torch_helpers import set_torch_compile_wrapper
-
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-
-    def compile(model, backend="eager", **more):
-        patched = model.clone(disable_dynamic=True)
-        keep = {"guard_filter_fn": lambda entries: ["transformer_options" not in entry.name for entry in entries]}
-        set_torch_compile_wrapper(patched, backend=backend, options=keep, **more)
-        return patched
-
-    yield compile
-    torch._dynamo.reset()
 
 
 def test_a_rule_added_to_a_model_that_is_loaded(lab):
@@ -50,15 +33,6 @@ def test_a_rule_added_to_a_model_that_is_loaded(lab):
 NEEDS_COMPILER = pytest.mark.skipif(
     not any(map(shutil.which, ("g++", "clang++"))), reason="inductor needs a C++ compiler"
 )
-
-
-def broken_at() -> list[str]:
-    """What broke a graph since the compiler was reset."""
-    return list(torch._dynamo.utils.counters["graph_break"])
-
-
-def graphs() -> int:
-    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=NEEDS_COMPILER)])

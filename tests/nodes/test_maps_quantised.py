@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_maps_nodes import row_of
+from witness import row_of
 
 pytestmark = pytest.mark.usefixtures("inference")
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from test_measure import make_object, make_pan, make_still
+from clips_made import make_object, make_pan, make_still
 
 pytestmark = pytest.mark.usefixtures("inference")
 

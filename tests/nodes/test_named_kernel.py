@@ -6,22 +6,14 @@ import functools
 
 import pytest
 import torch
+from named_kernels import TABLE
 from naming_host import Holder, Kernel, Naming
-from test_living_with_others import compiled  # noqa: F401
-from test_pattern_nodes import shaped
+from shaping import shaped
 from tiny import plain
 from tiny.case import parts, prompt, sample
 
 PLAIN = plain()
 SLOT = "optimized_attention_override"
-# Calls of the named kernel in two steps: without a node, Backend with role cross, with blocks 1, with "host default",
-# and Clear behind Backend.
-TABLE = {
-    "Wan": (8, 4, 4, 8, 8),
-    "LTXV": (8, 4, 4, 8, 8),
-    "LTX-2": (24, 20, 12, 24, 24),
-    "MiniMax-H3": (6, 6, 4, 6, 6),
-}
 NAMED = "host default (comfy_kitchen_int8, named by the model's file)"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_pattern_nodes import shaped
+from shaping import shaped
 
 
 @pytest.fixture

@@ -6,21 +6,14 @@ import math
 
 import pytest
 import torch
+from shaping import PATTERNS, error, shaped, strengthened
 from tiny import plain
-from tiny.case import parts, sample
+from tiny.case import sample
 
 SLOT = "optimized_attention_override"
 PLAIN = plain()
 # Video alone; video with text before it in one sequence; video and sound.
 FAMILIES = ("LTXV", "Wan", "HunyuanVideo", "LTX-2", "CogVideoX", "Mochi")
-PATTERNS = {
-    "spatial": {},
-    "temporal": {},
-    "temporal window": {"time": 1},
-    "sliding tile": {"time": 1, "height": 50.0, "width": 50.0},
-    "neighbourhood": {"time": 3, "height": 50.0, "width": 50.0},
-    "radial": {"keep": 50.0, "time": 1, "first_frame": False},
-}
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +21,6 @@ def built(pack):
     import functools
 
     return functools.cache(lambda name: PLAIN[name].build())
-
-
-def shaped(pack, model, pattern="spatial", latent=None, **widgets):
-    """The MODEL behind Video Attention Pattern, every step and size covered unless the widgets say otherwise."""
-    node = pack.nodes.pattern.VideoAttentionPattern
-    skipped = ("model", "latent", "pattern")
-    values = {i.id: i.default for i in node.GET_SCHEMA().inputs if i.id not in skipped}
-    # Which engine is the fastest on a few tokens is chance.
-    values |= {"start_percent": 0.0, "min_tokens": 0, "auto_choice": "table order", **widgets}
-    choice = {"pattern": pattern, **(PATTERNS.get(pattern) or {})}
-    return node.execute(model, pattern=choice, latent=latent, **values)
 
 
 def masked(pack, model, pattern, case):
@@ -60,10 +42,6 @@ def masked(pack, model, pattern, case):
 
     told.model_options["transformer_options"][SLOT] = attend
     return told
-
-
-def error(out, truth) -> float:
-    return max(((a - b).norm() / b.norm()).item() for a, b in zip(parts(out), parts(truth)))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -218,11 +196,6 @@ def test_time_in_units_of_the_user(name, unit, time, frames, pack, built, infere
 
 
 # --- strength --------------------------------------------------------------------------------------------------------
-
-
-def strengthened(pack, model, temperature=1.0, cross_frame=0.0, role="self", blocks=""):
-    node = pack.nodes.pattern.VideoAttentionStrength
-    return node.execute(model, temperature, cross_frame, role, blocks, 0.0, 1.0).args[0]
 
 
 def test_strength_of_one_and_zero_changes_nothing(lab, pack, plain):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_pattern_nodes import shaped, strengthened
+from shaping import shaped, strengthened
 from tiny import wan
 from tiny.case import parts, sample
 

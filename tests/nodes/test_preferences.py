@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
+from named_kernels import TABLE
 from naming_host import Holder, Kernel, Naming, load_lora
-from test_named_kernel import TABLE
 from tiny import plain
 from tiny.case import sample
 

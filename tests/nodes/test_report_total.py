@@ -7,8 +7,8 @@ import json
 
 import pytest
 import torch
-from test_report import HOST, add, call, make_tally
-from test_timeline import run
+from counted_runs import HOST, add, call, make_tally
+from stepped_runs import run
 
 from attention.core.site import CROSS, SELF, SPATIAL, AttentionSite
 from attention.inspect import draw_report

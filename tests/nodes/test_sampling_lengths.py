@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_sampling_long import CASES, LongStudio
+from long_studio import CASES, LongStudio
 
 
 def test_lengths_in_seconds(pack, inference):

@@ -9,8 +9,8 @@ from types import MethodType
 
 import pytest
 import torch
+from compiling import broken_at, graphs
 from guiding import error, guided, run, same
-from test_living_with_others import broken_at, compiled, graphs  # noqa: F401
 from tiny.case import sample, watch
 from tiny.wan_animate2 import CASES, FRAMES
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_sparse import draw, place_of
+from video_calls import draw, place_of
 
 import attention.patterns as p
 from attention import sparse

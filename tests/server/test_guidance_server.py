@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import client
 import pytest
-from test_pattern_server import MODELS, loaded
+from server_graphs import MODELS, loaded
 
 WHERE = {"blocks": "", "start_percent": 0.0, "end_percent": 1.0}
 # In the order in which they follow one another in the graph.

@@ -6,14 +6,12 @@ import ast
 import re
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
+from source import ROOT, name_of, shipped, sources, tree
 
-ROOT = Path(__file__).resolve().parents[2]
 CHECKED = ("attention", "nodes", "scripts", "tests")
-NOT_SHIPPED = {"scripts", "tests", "benchmarks"}
 MAX_FILE, MAX_FUNCTION = 300, 40
 
 # The rooms of attention/ and of nodes/, lowest floor first: a room imports only from floors below its own.
@@ -42,31 +40,6 @@ FORBIDDEN = {
     "evaluated text": r"\beval\(|\bexec\(",
     "a dynamic import": r"\bimport_module\b|\b__import__\b|\bsys\.modules\b",
 }
-
-
-@cache
-def sources(*folders: str) -> tuple[Path, ...]:
-    return tuple(sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")))
-
-
-@cache
-def shipped() -> tuple[Path, ...]:
-    """Every .py file of the pack outside hidden, generated and NOT_SHIPPED folders."""
-    folders = [
-        entry.name
-        for entry in ROOT.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in {*NOT_SHIPPED, "output"}
-    ]
-    return (*sorted(ROOT.glob("*.py")), *sources(*folders))
-
-
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-
-
-def name_of(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
 
 
 def imports(path: Path, inside: bool = False):

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_layers import ROOT, name_of, shipped, tree
-from test_router_faults import host
+from host_calls import host
+from source import ROOT, name_of, shipped, tree
 
 from attention import patterns, sparse
 from attention.backends import flash, flex, kitchen, own_triton, registry, sage, sage3, spec, xformers

@@ -4,6 +4,7 @@ import time
 
 import pytest
 import torch
+from kernels_made import SDPA, broken, exact, greedy, wrong
 
 from attention.backends import autotune, registry
 from attention.core.layout import from_heads, to_heads
@@ -12,8 +13,6 @@ from attention.routing.router import Router
 from attention.routing.rules import IN_ORDER, MEASURE, Rule
 from attention.routing.run_stats import RunStats
 from attention.routing.step_context import CONTEXT
-
-SDPA = torch.nn.functional.scaled_dot_product_attention
 
 
 def host(q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw):
@@ -43,24 +42,6 @@ def run(rule=None, stats=None, calls=1, length=33):
     for _ in range(calls):
         out = router(host, x, x, x, 3, transformer_options={CONTEXT: stats.context})
     return out, from_heads(SDPA(*to_heads(x, x, x, 3, False)), False), stats
-
-
-def exact(q, k, v, mask=None, scale=None):
-    return SDPA(q, k, v)
-
-
-def wrong(q, k, v, mask=None, scale=None):
-    return SDPA(q, k, v) * 1.05
-
-
-def broken(q, k, v, mask=None, scale=None):
-    raise RuntimeError("no such instruction")
-
-
-def greedy(q, k, v, mask=None, scale=None):
-    out = SDPA(q, k, v)
-    k -= k.mean(dim=2, keepdim=True)  # as SageAttention does: the softmax does not change, the caller's keys do
-    return out
 
 
 def slow(q, k, v, mask=None, scale=None):

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 import truth
-from test_layers import name_of, shipped, sources, tree
-from test_router_faults import ON_CPU
+from host_calls import ON_CPU
+from source import name_of, shipped, sources, tree
 
 from attention import blocks as models
 from attention import patterns, sparse

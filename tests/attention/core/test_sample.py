@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 import truth
-from test_router_faults import exact, to_host
+from host_calls import exact, to_host
 
 from attention import patterns, sparse
 from attention.backends import autotune, registry

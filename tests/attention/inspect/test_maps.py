@@ -9,33 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
+from watched_calls import GRID, JOINT, LENGTH, TEXT, draw, host, options
 
 from attention.core.layout import expand_kv, to_mask
 from attention.core.reference import softmax
-from attention.core.site import SELF, SITE, SPATIAL, AttentionSite
+from attention.core.site import SELF, SPATIAL, AttentionSite
 from attention.core.tokens import BOTH, Span, Tokens, VideoSpan
 from attention.inspect import maps as maps_module
 from attention.inspect.map_views import gather
 from attention.inspect.maps import ELSEWHERE, MOST_QUERIES, SAME_FRAME, SAME_PLACE, Query, Watcher, look, tiles
 from attention.routing.decide import Incoming
-from attention.routing.step_context import CONTEXT, StepContext
 
-GRID, TEXT = (3, 4, 5), 7
-JOINT = Tokens(GRID, prefix=(Span("text", TEXT),), suffix=(Span("reference", 4),))
-LENGTH = TEXT + prod(GRID) + 4
 GRIDS = st.tuples(*[st.integers(1, 5)] * 3)
-
-
-def draw(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def options(tokens=JOINT, role=SELF, block=0, **more):
-    return {SITE: AttentionSite("Test", role, block), CONTEXT: StepContext(tokens=tokens), **more}
-
-
-def host(q, k, v, heads, **kw):
-    return v
 
 
 def whole(q, k, mask=None, scale=None):

@@ -7,7 +7,7 @@ from math import prod
 
 import pytest
 import torch
-from test_maps import GRID, JOINT, LENGTH, draw, host, options
+from watched_calls import GRID, JOINT, LENGTH, draw, host, options
 
 from attention.core.site import CROSS, SELF, VIDEO_AUDIO
 from attention.inspect.draw_maps import LEAST_SIDE, RAMP, draw_heat, draw_shares, draw_spreads, paint

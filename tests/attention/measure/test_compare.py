@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_measure import make_still, noise
+from clips_made import make_still, noise
 
 from attention.measure import compare, draw_metrics
 from attention.measure.frames import Unmeasurable

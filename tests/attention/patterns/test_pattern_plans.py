@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_patterns import FIXED, GRIDS, dense
-from test_sparse import LARGE, compare, draw, place_of
+from pattern_masks import FIXED, GRIDS, dense
 from torch.utils._python_dispatch import TorchDispatchMode
+from video_calls import LARGE, compare, draw, place_of
 
 from attention import patterns as p
 from attention import sparse

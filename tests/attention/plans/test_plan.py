@@ -6,51 +6,13 @@ import dataclasses
 import json
 
 import pytest
+from plans_made import SHAPES, data, make_plan, make_step
 
 from attention import patterns
 from attention.core.site import CROSS, SELF, SPATIAL, TEXT
 from attention.plans import plan
-from attention.plans.plan import BadPlan, Candidate, Plan, Step, from_json, to_json
+from attention.plans.plan import BadPlan, Candidate, Plan, from_json, to_json
 from attention.routing.rules import CHOICES
-
-SHAPES = (
-    patterns.Spatial(),
-    patterns.Temporal(),
-    patterns.Factorised(),
-    patterns.Factorised(0.25),
-    patterns.TemporalWindow(3),
-    patterns.SlidingTile(12, 50.0, 25.0, (2, 4, 4)),
-    patterns.Neighbourhood(9, 50.0, 50.0),
-    patterns.Radial(50.0, 2, first_frame=False),
-    patterns.TopBlocks(25.0, "hilbert", True),
-    patterns.MassBlocks(95.0),
-    patterns.AdaptiveBlocks(1.3, "raster", True),
-    patterns.TopBlocks(50.0, by_heads=(50.0, 12.5)),
-)
-
-
-def make_step(candidate: Candidate, index: int = 0, **other) -> Step:
-    values = {
-        "role": SELF, "blocks": (index, index + 3), "start": 0.0, "end": 0.5, "error": 0.01, "local": 0.1,
-        "effect": None, "seconds": 1.5, "exact_seconds": 3.0,
-    }  # fmt: skip
-    return Step(candidate, **{**values, **other})
-
-
-def make_plan(**other) -> Plan:
-    steps = [make_step(Candidate(pattern=pattern), i) for i, pattern in enumerate(SHAPES)]
-    steps.append(make_step(Candidate("sage"), role=CROSS, start=0.25, end=1.0, effect=0.02))
-    values = {
-        "model": "LTXVModel", "fingerprint": "0123456789abcdef", "blocks": 28, "heads": 32, "head_dim": 64,
-        "device": "NVIDIA H100", "tokens": 512, "sampling": "euler, cfg 1", "budget": 0.03, "error": 0.02,
-        "realised": 0.021, "exact_seconds": 12.5, "seconds": 6.25, "versions": (("torch", "2.9"),),
-        "steps": tuple(steps),
-    }  # fmt: skip
-    return Plan(**{**values, **other})
-
-
-def data() -> dict:
-    return json.loads(to_json(make_plan()))
 
 
 def test_every_pattern_of_plain_numbers_can_be_in_a_plan():

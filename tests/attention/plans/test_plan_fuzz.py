@@ -6,7 +6,7 @@ import json
 import math
 import random
 
-from test_plan import data, make_plan
+from plans_made import data, make_plan
 
 from attention.plans.plan import BadPlan, from_json, to_json
 

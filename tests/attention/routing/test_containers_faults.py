@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from container_calls import call, counted, decision_of, draw, make
 from newer_host import HEADS, Recording, attention_exact
-from test_containers import call, counted, decision_of, draw, install, make
 
 from attention.routing.decide import UnsupportedAttention
 from attention.routing.guarded_run import evaluate
@@ -13,7 +13,6 @@ from attention.routing.rules import ERROR
 from attention.routing.run_stats import RunStats
 
 torch.set_num_threads(1)
-assert install  # a fixture
 
 
 class InterruptedRun(BaseException):

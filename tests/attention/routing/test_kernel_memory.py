@@ -6,8 +6,8 @@ import weakref
 
 import pytest
 import torch
-from test_kernel_faults import add, draw, exactly, only, run
-from test_router_faults import host
+from faulty_kernels import draw, exactly, only, run
+from host_calls import host
 
 from attention.core.input_copies import Kept
 from attention.core.site import SELF, AttentionSite
@@ -16,7 +16,6 @@ from attention.routing.rules import GUARD_OFF, Rule
 from attention.routing.run_stats import RunStats
 
 torch.set_num_threads(1)
-assert add  # a fixture
 
 
 class Hungry:

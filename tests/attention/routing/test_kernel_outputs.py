@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_kernel_faults import add, draw, exactly, only, run
-from test_router_faults import host, to_host
+from faulty_kernels import draw, exactly, only, run
+from host_calls import host, to_host
 
 from attention.inspect.report import summarise, to_text
 from attention.routing import guarded_run
@@ -13,7 +13,6 @@ from attention.routing.rules import GUARD_EVERY, GUARDS, Rule
 from attention.routing.run_stats import RunStats
 
 torch.set_num_threads(1)
-assert add  # a fixture
 NAN, INF = float("nan"), float("inf")
 
 

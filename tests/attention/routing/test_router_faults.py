@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 import truth
+from host_calls import ON_CPU, exact, host, to_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,20 +25,6 @@ from attention.routing.step_context import CONTEXT
 torch.set_num_threads(1)
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-ON_CPU = [
-    name for name in registry.names() if name != "flex" and registry.get(name).limits.devices in ((), ("cuda", "cpu"))
-]
-
-
-def exact(q, k, v):
-    """Float64, two lines. q: (B, H, Lq, D); k, v: (B, H, Lk, D)."""
-    scores = q.double() @ k.double().mT * q.shape[-1] ** -0.5
-    return scores.softmax(dim=-1) @ v.double()
-
-
-def to_host(t, split):
-    """(B, H, L, D) in the host's layout."""
-    return t if split else t.transpose(1, 2).flatten(2)
 
 
 @dataclass(frozen=True)
@@ -166,11 +153,6 @@ class Faulty:
 
 
 SITES = (AttentionSite("LTXV", SELF, 0), AttentionSite("LTXV", SELF, 1), AttentionSite("LTXV", CROSS, 1))
-
-
-def host(q, k, v, heads, mask=None, skip_output_reshape=False, **kw):
-    split = [t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v)]
-    return to_host(exact(*split).to(q.dtype), skip_output_reshape)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from test_sparse import draw, place_of, truth
+from video_calls import draw, place_of, truth
 
 from attention import patterns as p
 from attention import sparse

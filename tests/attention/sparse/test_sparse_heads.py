@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_sparse import draw, place_of
+from video_calls import draw, place_of
 
 from attention import patterns as p
 from attention import sparse

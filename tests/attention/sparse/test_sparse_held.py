@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import torch
-from test_sparse import draw, place_of
+from video_calls import draw, place_of
 
 from attention import patterns as p
 from attention import sparse

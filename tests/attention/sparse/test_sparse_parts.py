@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_sparse import PATTERNS, TOLERANCE, draw, place_of
+from video_calls import PATTERNS, TOLERANCE, draw, place_of
 
 from attention import patterns as p
 from attention import sparse

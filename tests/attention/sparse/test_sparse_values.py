@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_layers import name_of, sources, tree
+from source import name_of, sources, tree
 
 from attention import patterns as p
 from attention import sparse

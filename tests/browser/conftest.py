@@ -1,0 +1,3 @@
+"""Fixtures that several files of this room take."""
+
+from pages import page  # noqa: F401

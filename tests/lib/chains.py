@@ -1,0 +1,7 @@
+"""Every node of ours that patches a model."""
+
+from __future__ import annotations
+
+BLOCKS, ROLES, STEPS = 2, 2, 4
+SLOT = "optimized_attention_override"
+ALL_OURS = {("self", "sdpa"): BLOCKS * STEPS, ("cross", "sdpa"): BLOCKS * STEPS}

@@ -1,0 +1,53 @@
+"""What a run counted, made by hand, and the bars of its picture."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+
+from attention.backends import registry
+from attention.core.geometry import Geometry
+from attention.core.site import CROSS, SELF, AttentionSite
+from attention.routing.router import Router
+from attention.routing.run_stats import Decision, RunStats
+
+OURS = Router(())
+HOST = f"{registry.HOST} (pytorch)"
+
+
+def call(q_len=512, kv_len=512):
+    return Geometry(2, 8, 8, q_len, kv_len, 64, torch.bfloat16, "cpu")
+
+
+def add(stats, role, block, used, calls, *, wanted="sdpa", reason=None, fell_back=0, seconds=(), of=None, **more):
+    """One decision in `stats`. more: passed_over, choice."""
+    decision = Decision(AttentionSite("LTXV", role, block), of or call(), None, wanted, used)
+    decision.calls, decision.reason, decision.fell_back, decision.spans = calls, reason, fell_back, list(seconds)
+    for name, value in more.items():
+        setattr(decision, name, value)
+    stats.decisions[OURS, len(stats.decisions)] = decision
+    return decision
+
+
+def make_tally(timed=False):
+    """Four blocks of LTXV over 20 steps: self-attention on sdpa, one block's cross-attention falls back."""
+    stats = RunStats("LTXVModel", (4, 8, 16), 20)
+    for block in range(4):
+        add(stats, SELF, block, "sdpa", 40, seconds=[0.3] if timed else ())
+    for block in (0, 1, 3):
+        add(stats, CROSS, block, "sdpa", 40, of=call(512, 77), seconds=[0.1] if timed else ())
+    add(
+        stats, CROSS, 2, HOST, 40, reason="RuntimeError: broken", fell_back=39, of=call(512, 77),
+        seconds=[0.1] if timed else (),
+    )  # fmt: skip
+    return stats
+
+
+def pixels(picture: Image.Image, colour) -> int:
+    return sum(count for count, found in picture.getcolors(1 << 24) if found == colour)
+
+
+def bar_lengths(picture: Image.Image, colours) -> list[int]:
+    """The longest run of each colour in one row of the picture."""
+    rows = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(picture.height, picture.width, 3)
+    return [(rows == torch.tensor(colour, dtype=torch.uint8)).all(dim=-1).sum(dim=1).max().item() for colour in colours]
