@@ -49,8 +49,8 @@ def enter(cpu: bool) -> ModuleType | None:
 
 
 def our_sites() -> ModuleType:
-    """nodes/host/announce_sites.py of this pack. Call enter first: it imports ComfyUI."""
-    return ours("_sites")
+    """nodes/host/site_hooks.py of this pack. Call enter first: it imports ComfyUI."""
+    return ours("host.site_hooks")
 
 
 def ours(name: str) -> ModuleType:

@@ -61,7 +61,7 @@ def job_of(model, words: tuple[str, str, str], seed: int, steps: int):
     """A sampling of the demo model as its workflow makes it: euler, simple, no guidance."""
     import comfy.samplers
 
-    sampling, demo = host_paths.ours("_sampling"), host_paths.ours("demo")
+    sampling, demo = host_paths.ours("runs.sampling_job"), host_paths.ours("demo")
     positive, negative = demo.VideoAttentionDemoPrompt.execute(*words).args
     latent = {"samples": torch.zeros(LATENT)}
     sigmas, _ = sampling.sigmas_of(model, "euler", "simple", steps, 1.0, latent)
@@ -82,8 +82,8 @@ def evaluate(options) -> tuple[list, list[list[float]], float]:
     """(plans, for each the errors on unseen prompts, seconds that the calibration took)."""
     import comfy.sd
 
-    plan, repeat = host_paths.ours("plan"), host_paths.ours("_repeat")
-    calibration = host_paths.ours("_calibration")
+    plan, repeat = host_paths.ours("plan"), host_paths.ours("runs.repeated_sampling")
+    calibration = host_paths.ours("runs.calibration")
     model = comfy.sd.load_diffusion_model(
         str(host_paths.ROOT / "models/diffusion_models/video-attention-demo.safetensors")
     )

@@ -8,7 +8,6 @@ from comfy_api.latest import ComfyExtension, io
 from . import (
     backend,
     benchmark,
-    blocks,
     demo,
     guidance,
     info,
@@ -21,6 +20,7 @@ from . import (
     report,
     sampler,
     schedule,
+    temporal_blocks,
     two_stage_sampler,
     verify,
 )
@@ -30,7 +30,7 @@ TOPICS = (
     load,
     pattern,
     guidance,
-    blocks,
+    temporal_blocks,
     report,
     info,
     benchmark,

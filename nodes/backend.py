@@ -3,7 +3,7 @@
 from comfy_api.latest import io, ui
 
 from ..attention.routing import rules
-from .host import install
+from .host import model_rules
 from .widgets import rule_inputs
 
 CATEGORY = "video attention/backend"
@@ -45,7 +45,7 @@ class VideoAttentionBackend(rule_inputs.Somewhere):
             raise ValueError(wrong)
         options["choice"] = options.pop("auto_choice")
         rule = rules.Rule(backend, role, rules.parse_blocks(blocks), start_percent, end_percent, **options)
-        return io.NodeOutput(install.install(model, rule), ui=ui.PreviewText(install.status(model, rule)))
+        return io.NodeOutput(model_rules.add_rule(model, rule), ui=ui.PreviewText(model_rules.status(model, rule)))
 
 
 class VideoAttentionClear(io.ComfyNode):
@@ -75,7 +75,7 @@ class VideoAttentionClear(io.ComfyNode):
 
     @classmethod
     def execute(cls, model) -> io.NodeOutput:
-        return io.NodeOutput(install.clear(model))
+        return io.NodeOutput(model_rules.clear(model))
 
 
 NODES = (VideoAttentionBackend, VideoAttentionClear)

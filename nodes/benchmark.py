@@ -5,9 +5,9 @@ from comfy_api.latest import io, ui
 
 from ..attention.inspect.draw_report import draw_trials
 from ..attention.plans.bench import to_text
-from .host import install
+from .host import model_rules
 from .runs import sampling_job
-from .widgets import drawn_images, sampler_inputs
+from .widgets import image_output, sampler_inputs
 
 
 class VideoAttentionBenchmark(io.ComfyNode):
@@ -38,7 +38,7 @@ class VideoAttentionBenchmark(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, latent, seed) -> io.NodeOutput:
-        patched, bench = install.install_bench(model)
+        patched, bench = model_rules.install_bench(model)
         latent = sampling_job.fitted(model, latent)
         comfy.sample.sample(
             patched, sampling_job.noise_of(latent, seed), 1, 1.0, "euler", "simple", positive, positive,
@@ -46,7 +46,7 @@ class VideoAttentionBenchmark(io.ComfyNode):
             noise_mask=latent.get("noise_mask"), seed=seed,
         )  # fmt: skip
         text = to_text(bench.trials)
-        picture = drawn_images.to_image(draw_trials(bench.trials))
+        picture = image_output.to_image(draw_trials(bench.trials))
         return io.NodeOutput(text, picture, ui=ui.PreviewText(text))
 
 

@@ -7,7 +7,7 @@ from ..attention.core.site import AUDIO_SELF, CROSS, SELF
 from ..attention.guidance import ENHANCE, nag, pag, perturb, riflex, stg
 from ..attention.guidance.strength import Strength
 from ..attention.routing import rules
-from .host import extra_pass, install, negative_prompt, rope
+from .host import guidance_pass, model_rules, nag_prompt, riflex_rope
 from .widgets import rule_inputs
 
 CATEGORY = "video attention/guidance"
@@ -52,7 +52,7 @@ def _off(model, name: str) -> io.NodeOutput:
 def _weaken(model, name: str, how: str, blocks, start: float, end: float, audio: bool, usual, guide) -> io.NodeOutput:
     """The output of a node that makes an extra pass. usual: (family, number of blocks) -> block to take for none."""
     spans = _checked(blocks, start, end)
-    family, count = extra_pass.reachable(model, SELF)
+    family, count = guidance_pass.reachable(model, SELF)
     spans = spans or ((usual(family.name, count),) * 2,)
     if all(first >= count for first, _ in spans):
         raise ValueError(f"blocks: {blocks!r} names none of this model's blocks, which are 0-{count - 1}.")
@@ -60,8 +60,8 @@ def _weaken(model, name: str, how: str, blocks, start: float, end: float, audio:
     roles = (SELF, AUDIO_SELF) if audio else (SELF,)
     made = tuple(rules.Rule("", role, spans, start, end, extra=extra) for role in roles)
     weak = ",".join(f"{a}" if a == b else f"{a}-{'' if b is None else b}" for a, b in spans)
-    text = f"{install.status(model)}\n{name}: block {weak} of 0-{count - 1}. {PASS_COST}"
-    return io.NodeOutput(extra_pass.install_pass(model, made, guide), ui=ui.PreviewText(text))
+    text = f"{model_rules.status(model)}\n{name}: block {weak} of 0-{count - 1}. {PASS_COST}"
+    return io.NodeOutput(guidance_pass.install_pass(model, made, guide), ui=ui.PreviewText(text))
 
 
 def _audio() -> io.Boolean.Input:
@@ -195,14 +195,16 @@ class VideoAttentionNormalizedAttentionGuidance(rule_inputs.Somewhere):
         if not enabled or asked.idle:
             return _off(model, nag.NAME)
         spans = _checked(blocks, start_percent, end_percent)
-        family, count = extra_pass.reachable(model, CROSS)
+        family, count = guidance_pass.reachable(model, CROSS)
         refused = nag.refuses(family.name)
         if refused:
             raise ValueError(f"model: {nag.NAME} cannot guide {family.name}: {refused}. Bypass this node.")
         role = rules.ALL_ROLES if audio else CROSS
         rule = rules.Rule("", role, spans, start_percent, end_percent, nag=asked)
-        text = f"{install.status(model, rule)}\n{nag.NAME}. Cost in each covered step: {guidance.find(nag.NAME).cost}."
-        return io.NodeOutput(negative_prompt.install_negative(model, rule, negative), ui=ui.PreviewText(text))
+        text = (
+            f"{model_rules.status(model, rule)}\n{nag.NAME}. Cost in each covered step: {guidance.find(nag.NAME).cost}."
+        )
+        return io.NodeOutput(nag_prompt.install_negative(model, rule, negative), ui=ui.PreviewText(text))
 
 
 class VideoAttentionEnhance(rule_inputs.Somewhere):
@@ -232,10 +234,12 @@ class VideoAttentionEnhance(rule_inputs.Somewhere):
         if not enabled or weight == 0.0:
             return _off(model, ENHANCE)
         spans = _checked(blocks, start_percent, end_percent)
-        extra_pass.reachable(model, SELF)
+        guidance_pass.reachable(model, SELF)
         rule = rules.Rule("", SELF, spans, start_percent, end_percent, strength=Strength(cross_frame=weight))
-        text = f"{install.status(model, rule)}\n{ENHANCE}. Cost in each covered step: {guidance.find(ENHANCE).cost}."
-        return io.NodeOutput(install.install(model, rule), ui=ui.PreviewText(text))
+        text = (
+            f"{model_rules.status(model, rule)}\n{ENHANCE}. Cost in each covered step: {guidance.find(ENHANCE).cost}."
+        )
+        return io.NodeOutput(model_rules.add_rule(model, rule), ui=ui.PreviewText(text))
 
 
 class VideoAttentionRiflex(io.ComfyNode):
@@ -277,8 +281,8 @@ class VideoAttentionRiflex(io.ComfyNode):
     def execute(cls, model, enabled, frequency, trained_frames) -> io.NodeOutput:
         if not enabled:
             return _off(model, riflex.NAME)
-        number, frames, text = rope.lengthening(model, frequency, trained_frames)
-        return io.NodeOutput(rope.install_riflex(model, number, frames), ui=ui.PreviewText(text))
+        number, frames, text = riflex_rope.lengthening(model, frequency, trained_frames)
+        return io.NodeOutput(riflex_rope.install_riflex(model, number, frames), ui=ui.PreviewText(text))
 
 
 NODES = (

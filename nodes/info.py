@@ -7,9 +7,9 @@ from comfy_api.latest import io, ui
 from ..attention.inspect.draw_info import draw_info
 from ..attention.inspect.info import examine, to_text
 from ..attention.routing import host_kernel
-from .host import announce_sites
+from .host import model_family, site_hooks
 from .runs import sampling_job
-from .widgets import drawn_images
+from .widgets import image_output
 
 
 class VideoAttentionInfo(io.ComfyNode):
@@ -42,11 +42,11 @@ class VideoAttentionInfo(io.ComfyNode):
     def execute(cls, model, latent=None) -> io.NodeOutput:
         tokens = None
         if latent is not None:
-            tokens = announce_sites.tokens_of_latent(model, sampling_job.fitted(model, latent)["samples"])
-        info = examine(model.model.diffusion_model, announce_sites.family_of(model), tokens)
-        info = replace(info, named=host_kernel.sentence(announce_sites.holders(model).values()))
+            tokens = model_family.tokens_of_latent(model, sampling_job.fitted(model, latent)["samples"])
+        info = examine(model.model.diffusion_model, model_family.family_of(model), tokens)
+        info = replace(info, named=host_kernel.sentence(site_hooks.holders(model).values()))
         text = to_text(info)
-        picture = drawn_images.to_image(draw_info(info))
+        picture = image_output.to_image(draw_info(info))
         return io.NodeOutput(text, picture, ui=ui.PreviewText(text))
 
 

@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 from nodes import UNETLoader
 
 from ..attention.routing import rules
-from .host import install
+from .host import model_rules
 from .widgets import rule_inputs
 
 WEIGHT_DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
@@ -47,7 +47,7 @@ class VideoAttentionLoadModel(io.ComfyNode):
     def execute(cls, unet_name, weight_dtype, backend, guard) -> io.NodeOutput:
         (model,) = UNETLoader().load_unet(unet_name, weight_dtype)
         rule = rules.Rule(backend, guard=guard)
-        return io.NodeOutput(install.install(model, rule), ui=ui.PreviewText(install.status(model, rule)))
+        return io.NodeOutput(model_rules.add_rule(model, rule), ui=ui.PreviewText(model_rules.status(model, rule)))
 
 
 NODES = (VideoAttentionLoadModel,)

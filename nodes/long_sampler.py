@@ -7,10 +7,10 @@ from comfy_api.latest import io, ui
 
 from ..attention.inspect.report import headline
 from ..attention.sampling import lengths, seams, windows
-from .host import announce_sites, reports
+from .host import model_family, run_history
 from .host.latent import parts_of
-from .runs import context_windows, long, sampling_job
-from .runs.long import Length, Result
+from .runs import context_windows, long_clip, sampling_job
+from .runs.long_clip import Length, Result
 from .runs.sampling_job import Job
 from .widgets import sampler_inputs
 
@@ -76,12 +76,16 @@ class VideoAttentionLongSampler(io.ComfyNode):
             sigmas, line = sampling_job.sigmas_of(model, sampler_name, scheduler_name, steps, denoise, latent)
         sampler, noise = sampler or comfy.samplers.sampler_object(sampler_name), sampling_job.noise_of(latent, seed)
         job = Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed)
-        with reports.own() as runs:
-            result = long.blend(job, length, free_noise, keep) if method == BLEND else long.extend(job, length, keep)
+        with run_history.own() as runs:
+            result = (
+                long_clip.blend(job, length, free_noise, keep)
+                if method == BLEND
+                else long_clip.extend(job, length, keep)
+            )
         found, ran = _seams(result), [headline(runs.report)] if runs else []
         lines = [line, f"{_windows_line(length, result)} {length.said}".strip(), *ran, *_seam_lines(found)]
         text = "\n".join([*lines, *result.notes])
-        out = {k: v for k, v in long.cut_latent(latent, length, result.done).items() if "downscale_ratio" not in k}
+        out = {k: v for k, v in long_clip.cut_latent(latent, length, result.done).items() if "downscale_ratio" not in k}
         made = ({**out, "samples": samples} for samples in (result.samples, result.clean))
         return io.NodeOutput(*made, max(map(seams.worst, found)), text, ui=ui.PreviewText(text))
 
@@ -163,7 +167,7 @@ def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
         raise ValueError(
             f"window: this ComfyUI does not tell how long a latent frame is; 0.24 does. Give it in {FRAMES}."
         )
-    family = announce_sites.family_of(model)
+    family = model_family.family_of(model)
     known = lengths.trained(family and family.name, model.model.diffusion_model, video.shape[1])
     window, overlap, said = _asked(asked, known, ratio)
     windows.check(window, overlap)

@@ -7,8 +7,8 @@ from ..attention.inspect.draw_maps import FOOT, draw_heat, draw_shares, draw_spr
 from ..attention.inspect.map_views import Maps, gather, to_text
 from ..attention.inspect.maps import Query, Watcher
 from ..attention.routing.rules import parse_blocks
-from .runs import map_run
-from .widgets import drawn_images, rule_inputs
+from .runs import attention_maps
+from .widgets import image_output, rule_inputs
 
 BLANK = torch.ones(1, 64, 64, 3)
 MOST_SHOWN = 40
@@ -48,10 +48,10 @@ class VideoAttentionMaps(io.ComfyNode):
         sigmas=None,
     ) -> io.NodeOutput:  # fmt: skip
         spans, query = parse_blocks(blocks), Query(x, y, frame, _pictures(mask))
-        map_run.check(model, latent, query, spans)
-        patched, watcher = map_run.install_maps(model, query, parse_blocks(heads, "head"))
-        sigma = map_run.sigma_at(model, percent, sigmas)
-        map_run.evaluate(patched, positive, latent, sigma, seed, add_noise)
+        attention_maps.check(model, latent, query, spans)
+        patched, watcher = attention_maps.install_maps(model, query, parse_blocks(heads, "head"))
+        sigma = attention_maps.sigma_at(model, percent, sigmas)
+        attention_maps.evaluate(patched, positive, latent, sigma, seed, add_noise)
         maps = gather(watcher.views, query, spans)
         if maps is None:
             text = _nothing(model, watcher)
@@ -140,7 +140,7 @@ def _pictures(mask):
 
 def _draw(maps: Maps, query: Query, images) -> tuple:
     charts = (draw_shares(maps), draw_spreads(maps.spreads))
-    return draw_heat(maps, query, images), *map(drawn_images.to_image, charts)
+    return draw_heat(maps, query, images), *map(image_output.to_image, charts)
 
 
 def _shown(heat) -> tuple:

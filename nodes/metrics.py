@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..attention.measure import compare, draw_metrics, temporal
 from ..attention.measure.frames import Unmeasurable
-from .widgets import drawn_images
+from .widgets import image_output
 
 CATEGORY = "video attention/inspect"
 BLANK = torch.ones(1, 64, 64, 3)
@@ -65,7 +65,7 @@ class VideoAttentionTemporalMetrics(io.ComfyNode):
         text = temporal.to_text(found)
         chart = draw_metrics.draw_series("Steadiness over time", found.title, found.series, found.notes)
         figures = (one.mean for one in found.series)
-        return io.NodeOutput(*figures, text, drawn_images.to_image(chart), ui=_shown(text, found.series))
+        return io.NodeOutput(*figures, text, image_output.to_image(chart), ui=_shown(text, found.series))
 
 
 class VideoAttentionCompare(io.ComfyNode):
@@ -110,8 +110,8 @@ class VideoAttentionCompare(io.ComfyNode):
         except Unmeasurable as reason:
             return io.NodeOutput(*[math.nan] * 2, str(reason), *[BLANK] * 3, ui=_shown(str(reason), ()))
         text, series = compare.to_text(found), (found.psnr, found.ssim)
-        chart = drawn_images.to_image(draw_metrics.draw_series("Beside the reference", found.title, series))
-        worst = drawn_images.to_image(draw_metrics.draw_pair(reference, images, found.worst))
+        chart = image_output.to_image(draw_metrics.draw_series("Beside the reference", found.title, series))
+        worst = image_output.to_image(draw_metrics.draw_pair(reference, images, found.worst))
         wipe = compare.wipe(reference, images, found.worst, split)
         return io.NodeOutput(*(one.mean for one in series), text, chart, worst, wipe, ui=_shown(text, series))
 

@@ -10,8 +10,8 @@ from ..attention.core.site import SELF
 from ..attention.guidance.strength import Strength
 from ..attention.inspect.draw_pattern import draw_pattern
 from ..attention.routing import rules
-from .host import announce_sites, install
-from .widgets import drawn_images, pattern_inputs, rule_inputs
+from .host import model_family, model_rules
+from .widgets import image_output, pattern_inputs, rule_inputs
 
 CATEGORY = "video attention/pattern"
 
@@ -89,13 +89,13 @@ class VideoAttentionPattern(rule_inputs.Somewhere):
     @classmethod
     def execute(cls, model, time_unit, fps, combine, pattern=None, latent=None, **widgets) -> io.NodeOutput:
         made = pattern_inputs.make(pattern, time_unit, fps, *_time_of(model))
-        chosen = pattern_inputs.combined(made, install.pattern_of(model), combine)
+        chosen = pattern_inputs.combined(made, model_rules.pattern_of(model), combine)
         tokens = _tokens(model, latent)
         picture, text = draw_pattern(chosen, tokens and tokens.grid, _others(tokens))
         rule = _rule(model, chosen, **widgets)
-        status = install.status(model, rule)
+        status = model_rules.status(model, rule)
         return io.NodeOutput(
-            install.install(model, rule), drawn_images.to_image(picture), text, ui=ui.PreviewText(status)
+            model_rules.add_rule(model, rule), image_output.to_image(picture), text, ui=ui.PreviewText(status)
         )
 
 
@@ -107,7 +107,7 @@ def _rule(
     wrong = rule_inputs.wrong_where(blocks, start_percent, end_percent)
     if wrong:
         raise ValueError(wrong)
-    known = announce_sites.blocks_of(model, SELF)
+    known = model_family.blocks_of(model, SELF)
     spans = pattern_inputs.without(rules.parse_blocks(blocks), dense_first_blocks, dense_last_blocks, known)
     shape, spared = rules.Shape(pattern, engine, min_tokens), (dense_first_steps, dense_last_steps)
     return rules.Rule(
@@ -118,7 +118,7 @@ def _rule(
 def _time_of(model) -> tuple[int, int]:
     """Frames of the video in one of the latent, latent frames in one of the tokens."""
     ratio = getattr(model.model.latent_format, "temporal_downscale_ratio", 1)
-    probe = announce_sites.tokens_of_latent(model, torch.empty(1, 1, 8, 32, 32, device="meta"))
+    probe = model_family.tokens_of_latent(model, torch.empty(1, 1, 8, 32, 32, device="meta"))
     frames = probe.grid[0] if probe is not None and probe.grid else 8
     return ratio, max(1, 8 // frames)
 
@@ -127,7 +127,7 @@ def _tokens(model, latent):
     """The layout of the latent, None without one or where the model's is not known."""
     if latent is None:
         return None
-    tokens = announce_sites.tokens_of_latent(model, comfy.sample.fix_empty_latent_channels(model, latent["samples"]))
+    tokens = model_family.tokens_of_latent(model, comfy.sample.fix_empty_latent_channels(model, latent["samples"]))
     return None if tokens is None or tokens.grid is None else tokens
 
 
@@ -179,7 +179,7 @@ class VideoAttentionStrength(rule_inputs.Somewhere):
             raise ValueError(wrong)
         strength = Strength(temperature, cross_frame)
         rule = rules.Rule("", role, rules.parse_blocks(blocks), start_percent, end_percent, strength=strength)
-        return io.NodeOutput(install.install(model, rule), ui=ui.PreviewText(install.status(model, rule)))
+        return io.NodeOutput(model_rules.add_rule(model, rule), ui=ui.PreviewText(model_rules.status(model, rule)))
 
 
 NODES = (VideoAttentionPattern, VideoAttentionStrength)

@@ -6,13 +6,13 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from ..attention.plans import draw_plan
-from .host import install
+from .host import model_rules
 from .runs import calibration, plans, preferences, sampling_job
 from .runs.calibration import EACH, ONE
 from .runs.plans import BOTH, FOLDER, KERNELS, PATTERNS
 from .runs.progress import Bar
-from .runs.repeat import Sampling
-from .widgets import drawn_images, sampler_inputs
+from .runs.repeated_sampling import Sampling
+from .widgets import image_output, sampler_inputs
 
 CATEGORY = "video attention/plan"
 PLAN = io.Custom("VIDEO_ATTENTION_PLAN")
@@ -60,13 +60,13 @@ class VideoAttentionCalibrate(io.ComfyNode):
         )
         plan = replace(plan, sampling=f"{sampler_name}, cfg {cfg:g}, {line}"[:200])
         text = draw_plan.to_text(plan, measured, choice)
-        image = drawn_images.to_image(draw_plan.draw_plan(measured, choice))
-        return io.NodeOutput(install.install_all(model, plan.rules()), plan, image, text, ui=ui.PreviewText(text))
+        image = image_output.to_image(draw_plan.draw_plan(measured, choice))
+        return io.NodeOutput(model_rules.add_rules(model, plan.rules()), plan, image, text, ui=ui.PreviewText(text))
 
 
 def _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name) -> tuple:
     """(Job, line about its noise levels). ValueError for a MODEL that is not as it would be without this pack."""
-    if install.rules_of(model):
+    if model_rules.rules_of(model):
         raise ValueError(
             "model: nodes of this pack have changed its attention already. Connect the model from before them, or put "
             "Video Attention Clear in between; Video Attention Strength can follow behind."
@@ -243,7 +243,7 @@ class VideoAttentionLoadPlan(io.ComfyNode):
         fits, said = plan.fitting(plans.blank(model, samples))
         said = [*read, *said, *plans.missing(fits)]
         text = "\n".join((f"{len(fits.steps)} of {len(plan.steps)} rules applied.", *said))
-        return io.NodeOutput(install.install_all(model, fits.rules()), plan, text, ui=ui.PreviewText(text))
+        return io.NodeOutput(model_rules.add_rules(model, fits.rules()), plan, text, ui=ui.PreviewText(text))
 
 
 NODES = (VideoAttentionCalibrate, VideoAttentionSavePlan, VideoAttentionLoadPlan)

@@ -10,8 +10,8 @@ from comfy_execution.utils import get_executing_context
 from ..attention.inspect.combined_report import total
 from ..attention.inspect.draw_report import draw_report
 from ..attention.inspect.report import Report, to_text
-from .host import prompt_graph, reports
-from .widgets import drawn_images
+from .host import run_history, workflow_graph
+from .widgets import image_output
 
 UNKNOWN = (
     "This latent did not come straight from a sampler whose model went through Video Attention Backend. "
@@ -66,36 +66,36 @@ class VideoAttentionReport(io.ComfyNode):
     def execute(cls, latent) -> io.NodeOutput:
         context, hidden = get_executing_context(), cls.hidden
         if context is None or hidden is None or hidden.dynprompt is None:
-            report, why = reports.find(latent["samples"]), UNKNOWN
+            report, why = run_history.find(latent["samples"]), UNKNOWN
         else:
-            graph = prompt_graph.behind(context.prompt_id, hidden.dynprompt)
+            graph = workflow_graph.behind(context.prompt_id, hidden.dynprompt)
             report, why = _of_prompt(context.prompt_id, graph, hidden.unique_id, latent["samples"])
         if report is None:
             return io.NodeOutput(latent, why, torch.ones(1, 64, 64, 3), "", ui=ui.PreviewText(why))
         text, data = to_text(report), report.as_dict()
-        picture = drawn_images.to_image(draw_report(report))
+        picture = image_output.to_image(draw_report(report))
         # Scripts read the history of a run, where outputs are not kept, only what nodes show.
         shown = {**ui.PreviewText(text).as_dict(), "report": (data,)}
         return io.NodeOutput(latent, text, picture, json.dumps(data), ui=shown)
 
 
-def _of_prompt(prompt: str, graph: prompt_graph.Graph, reader: str, samples) -> tuple[Report | None, str]:
+def _of_prompt(prompt: str, graph: workflow_graph.Graph, reader: str, samples) -> tuple[Report | None, str]:
     """The runs of the samplers that this latent comes from, summed up; or why there is no report."""
-    trail = prompt_graph.follow(graph, reader, lambda node, output: reports.of_node(prompt, graph, node, output))
+    trail = workflow_graph.follow(graph, reader, lambda node, output: run_history.of_node(prompt, graph, node, output))
     uncounted = [_not_counted(graph, node) for node in trail.uncounted]
     if not trail.found:
         return None, "\n".join(uncounted) or UNKNOWN
     # Behind a switch: the one that gave this very latent.
-    exact = [pair for pair in trail.found if reports.gave(pair[1], samples)]
+    exact = [pair for pair in trail.found if run_history.gave(pair[1], samples)]
     found = exact if len(exact) == 1 else trail.found
-    report = total([run.report for _, runs in found for run in reports.of_entry(runs, samples)])
+    report = total([run.report for _, runs in found for run in run_history.of_entry(runs, samples)])
     whose = []
     if trail.between or len(found) > 1:
         whose = [f"Of {' and '.join(graph.title(node) for node, _ in found)}."]
     return replace(report, notes=(*report.notes, *whose, *uncounted)), ""
 
 
-def _not_counted(graph: prompt_graph.Graph, node: str) -> str:
+def _not_counted(graph: workflow_graph.Graph, node: str) -> str:
     """A sentence about a sampler of which no run is known."""
     if graph.patched(node, PATCHING):
         why = "It samples in a way of its own that passes by what nodes put on a model, or another node took it off."

@@ -5,7 +5,7 @@ import time
 import comfy.samplers
 from comfy_api.latest import io, ui
 
-from .host import reports
+from .host import run_history
 from .runs import sampling_job, two_stages
 from .runs.progress import Progress
 from .runs.sampling_job import Job
@@ -90,7 +90,7 @@ class VideoAttentionSamplerAdvanced(io.ComfyNode):
 def _sampled(job: Job, line: str) -> io.NodeOutput:
     """The outputs of one run, and a report that begins with `line`."""
     begun, progress = time.perf_counter(), Progress(job.model, job.steps)
-    with reports.own() as runs:
+    with run_history.own() as runs:
         samples = sampling_job.run(job, progress.part())
     text = f"{line}\n{two_stages.stage_line('sampling', job.steps, runs.report, time.perf_counter() - begun)}"
     return io.NodeOutput(*sampling_job.outputs(job, samples, progress.seen), text, ui=ui.PreviewText(text))

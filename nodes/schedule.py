@@ -7,9 +7,9 @@ from ..attention.inspect.draw_schedule import draw_schedule
 from ..attention.inspect.schedule import tabulate, to_text
 from ..attention.routing import host_kernel
 from ..attention.sampling import schedule
-from .host import announce_sites, install
+from .host import model_family, model_rules, site_hooks
 from .runs import sampling_job
-from .widgets import drawn_images, sampler_inputs
+from .widgets import image_output, sampler_inputs
 
 
 class VideoAttentionSchedule(io.ComfyNode):
@@ -68,7 +68,7 @@ class VideoAttentionSchedule(io.ComfyNode):
         chosen, percents, said = _choose(model, sigmas, first_step, last_step)
         text = f"{line}\n{said}{to_text(table) or 'Nothing is known of the attention of this model.'}"
         picture = draw_schedule(table, chosen=chosen if said else None)
-        return io.NodeOutput(drawn_images.to_image(picture), sigmas, text, *percents, ui=ui.PreviewText(text))
+        return io.NodeOutput(image_output.to_image(picture), sigmas, text, *percents, ui=ui.PreviewText(text))
 
 
 def _chosen_steps() -> list:
@@ -96,17 +96,17 @@ def _choose(model, sigmas: torch.Tensor, first_step: int, last_step: int) -> tup
 
 
 def _table(model, sigmas: torch.Tensor):
-    family, levels = announce_sites.family_of(model), sigmas.tolist()
+    family, levels = model_family.family_of(model), sigmas.tolist()
     sites = () if family is None else tuple(family.sites(model.model.diffusion_model))
-    holders = announce_sites.holders(model)
+    holders = site_hooks.holders(model)
     hosts = {
         (role, block): host_kernel.host_name(None, holders[module].function)
         for module, role, block in sites
         if module in holders and holders[module].function is not None
     }
-    rules = install.rules_of(model)
+    rules = model_rules.rules_of(model)
     to_sigma = model.get_model_object("model_sampling").percent_to_sigma
-    active = [tuple(install._covers(rule, sigma, to_sigma, levels) for rule in rules) for sigma in levels[:-1]]
+    active = [tuple(model_rules.covers(rule, sigma, to_sigma, levels) for rule in rules) for sigma in levels[:-1]]
     return tabulate(((role, block) for _, role, block in sites), rules, active, levels, hosts)
 
 

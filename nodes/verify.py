@@ -16,13 +16,13 @@ from ..attention.measure.compare import compare_clips
 from ..attention.measure.frames import Unmeasurable
 from ..attention.plans.verify import Verified, draw_verified, to_text
 from ..attention.routing.rules import Rule
-from .host import install, reports
+from .host import model_rules, run_history
 from .host.latent import parts_of
 from .plan import CATEGORY
 from .runs import sampling_job
 from .runs.progress import Bar
-from .runs.repeat import distance
-from .widgets import drawn_images, sampler_inputs
+from .runs.repeated_sampling import distance
+from .widgets import image_output, sampler_inputs
 
 # Exact kernels, from other sums than most hosts' own to the slowest that always runs.
 # Which output has the latent of the model as it is: a report of the other one would not be of its run.
@@ -71,12 +71,12 @@ class VideoAttentionVerify(io.ComfyNode):
         sampler, noise = comfy.samplers.sampler_object(sampler_name), sampling_job.noise_of(latent, seed)
         job = sampling_job.Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed)
         clock = _Clock(3 * job.steps)
-        exact = clock.run(replace(job, model=install.clear(model)))
+        exact = clock.run(replace(job, model=model_rules.clear(model)))
         seconds = clock.seconds
         samples, rows, seen = _beside(exact, job, clock)
         if vae is not None:
             rows = _with_frames(vae, exact, samples, rows)
-        text, picture = "\n".join([to_text(rows, seconds, line), *seen]), drawn_images.to_image(draw_verified(rows))
+        text, picture = "\n".join([to_text(rows, seconds, line), *seen]), image_output.to_image(draw_verified(rows))
         out = {k: v for k, v in latent.items() if not k.startswith("downscale_ratio_")}
         errors = [*(row.error for row in rows), math.nan][:2]
         return io.NodeOutput(
@@ -108,11 +108,11 @@ class _Clock:
 def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified], list[str]]:
     """The latents of the model as it is and, if one runs here, of another exact kernel, what is known of each, and what
     else is to be said."""
-    with reports.aside() as runs:
+    with run_history.aside() as runs:
         samples = clock.run(job)
     report = runs.report
     if report is not None:
-        reports.remember(parts_of(samples), report, output=PLANNED)
+        run_history.remember(parts_of(samples), report, output=PLANNED)
     ran = "nothing of this pack" if report is None else _kernels(report)
     reason = "" if report is None else skipped(report.laps)
     said = [f"Errors and seconds are not attention's alone: {reason}."] if reason else []
@@ -120,8 +120,8 @@ def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified], list[str]]
     for name in OTHERS:
         if registry.why_not(name) is not None:
             continue
-        with reports.aside() as runs:
-            samples = clock.run(replace(job, model=install.install(install.clear(job.model), Rule(name))))
+        with run_history.aside() as runs:
+            samples = clock.run(replace(job, model=model_rules.add_rule(model_rules.clear(job.model), Rule(name))))
         report = runs.report
         error = distance(samples, exact)
         # Without an error it was the host's own kernel, or none of the calls were for this one.

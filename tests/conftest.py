@@ -161,7 +161,7 @@ class Lab:
         )
 
     def report(self, latent):
-        return self.pack.nodes.host.reports.find(latent)
+        return self.pack.nodes.host.run_history.find(latent)
 
     def counted(self, model, **sampling):
         """(role, kernel) -> calls of one run."""

@@ -7,7 +7,7 @@ from comfy.patcher_extension import CallbacksMP
 
 from ...attention import sparse
 from ...attention.core import interruption
-from . import orders
+from . import token_order
 
 KEY = "video_attention.plans"
 
@@ -42,4 +42,4 @@ def free(patcher, *_) -> None:
     The plans of a model that stays are freed too: they are shared by geometry, and made again in seconds.
     """
     sparse.forget_plans()
-    orders.forget()
+    token_order.forget()

@@ -15,7 +15,7 @@ from comfy.patcher_extension import WrappersMP, add_callback
 
 from ...attention.sampling import windows
 from ...attention.sampling.windows import Span
-from . import conditions
+from . import window_conds
 from .progress import Progress
 from .sampling_job import Job
 
@@ -30,7 +30,7 @@ def blended(job: Job, length: int, overlap: int, free_noise: bool, notes: list) 
     line; the host's error comes through once it cannot shrink. free_noise: arXiv:2310.15169, done by the host.
     """
 
-    lead = conditions.lead(job)
+    lead = window_conds.lead(job)
 
     def cut(frames, handler, options):
         spans = windows.plan(frames, handler.context_length, handler.context_overlap)
@@ -51,7 +51,7 @@ def blended(job: Job, length: int, overlap: int, free_noise: bool, notes: list) 
 def alone(job: Job, span: Span, notes: list) -> Job:
     """`job` with the frames of `span` evaluated; all others are predicted as zeros, and mean nothing after it."""
     fuse = host.get_matching_fuse_method(host.ContextFuseMethods.RELATIVE)
-    handler = _handler(lambda *_: [windows.with_lead(span, conditions.lead(job))], fuse, span[1] - span[0], 0, False)
+    handler = _handler(lambda *_: [windows.with_lead(span, window_conds.lead(job))], fuse, span[1] - span[0], 0, False)
     return replace(job, model=_install(job.model, handler, notes))
 
 
@@ -79,7 +79,7 @@ def _handler(cut, fuse, length: int, overlap: int, free_noise: bool):
 def _install(model, handler, notes: list):
     if "context_handler" in model.model_options:
         raise ValueError("model: it has context windows of its own; connect it without them.")
-    cutter = conditions.cutter(type(model.model.diffusion_model).__name__, notes)
+    cutter = window_conds.cutter(type(model.model.diffusion_model).__name__, notes)
     add_callback(host.IndexListCallbacks.RESIZE_COND_ITEM, cutter, handler.callbacks)
     # The host puts the frame before it in front of each later window. Positions that are learned for one length, as in
     # CogVideoX 1.0's image to video, have none for a frame more.
@@ -100,7 +100,7 @@ def _one_level(executor, x, timestep, *args, **kwargs):
 
 def _each_sample(executor, model, conds, x, timestep, model_options, *args, **kwargs):
     window = model_options.get("transformer_options", {}).get("context_window")
-    conds = [conditions.of_window(cond, window) for cond in conds]
+    conds = [window_conds.of_window(cond, window) for cond in conds]
     return executor(model, conds, x, timestep.expand(x.shape[0]), model_options, *args, **kwargs)
 
 

@@ -24,7 +24,7 @@ from ...attention.backends import registry
 from ...attention.inspect.info import examine
 from ...attention.plans import plan
 from ...attention.plans.plan import BadPlan, Candidate, Plan
-from ..host import announce_sites
+from ..host import model_family
 from .sampling_job import Job
 
 FOLDER = "video_attention_plans"
@@ -126,9 +126,9 @@ def _number(value) -> int:
 
 def blank(model, samples=None) -> Plan:
     """A plan without steps that describes this MODEL, this machine and, with a latent, its size."""
-    tokens = None if samples is None else announce_sites.tokens_of_latent(model, samples)
+    tokens = None if samples is None else model_family.tokens_of_latent(model, samples)
     net = model.model.diffusion_model
-    info = examine(net, announce_sites.family_of(model), tokens)
+    info = examine(net, model_family.family_of(model), tokens)
     names = "\n".join(name for name, _ in net.named_modules())
     return Plan(
         model=info.model, fingerprint=hashlib.sha256(names.encode()).hexdigest()[:16], blocks=len(info.blocks),

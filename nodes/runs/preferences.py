@@ -11,7 +11,7 @@ import safetensors.torch
 
 from ...attention.plans import preferences
 from ...attention.plans.plan import BadPlan, Plan
-from ..host import announce_sites
+from ..host import model_family
 from . import plans
 
 # ComfyUI offers what lies there with its other LoRAs. ENDING: what Load Plan lists.
@@ -69,7 +69,7 @@ def read(name: str, model) -> tuple[Plan, list[str]]:
 
 def places(model) -> list[tuple[str, str, int]]:
     """(name, role, block) of each attention module of a MODEL. ValueError for a model of no family that is known."""
-    family = announce_sites.family_of(model)
+    family = model_family.family_of(model)
     if family is None or family.unsupported:
         raise ValueError(
             f"model: {type(model.model.diffusion_model).__name__} is no family whose attention modules this pack knows."

@@ -15,7 +15,7 @@ from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
 from comfy_extras.nodes_lt import LTXVScheduler
 
 from ...attention.sampling import schedule
-from ..host import announce_sites
+from ..host import model_family
 from ..host.latent import parts_of
 
 SCHEDULERS = (schedule.AUTO, schedule.LTXV, *comfy.samplers.SCHEDULER_NAMES)
@@ -93,7 +93,7 @@ def _kinds(shapes: list[tuple]) -> str:
 
 def sigmas_of(model, sampler: str, scheduler: str, steps: int, denoise: float, latent: dict) -> tuple:
     """Noise levels, (steps + 1,), and a line that says where they come from. sampler: its name."""
-    family = announce_sites.family_of(model)
+    family = model_family.family_of(model)
     name = schedule.usual(family and family.name) if scheduler == schedule.AUTO else scheduler
     if denoise <= 0.0:
         sigmas = torch.empty(0)

@@ -15,10 +15,10 @@ from comfy_extras.nodes_lt_upsampler import LTXVLatentUpsampler
 
 from ...attention.inspect.report import Report, headline
 from ...attention.sampling import pace
-from ..host import reports
+from ..host import run_history
 from ..host.latent import parts_of
 from . import sampling_job
-from .carry import Carried
+from .carried_sampler import Carried
 from .progress import Progress
 from .sampling_job import Job, whole
 
@@ -52,7 +52,7 @@ class Stages:
 
     def run(self, job: Job, which: int, first: int = 0):
         begun = time.perf_counter()
-        with reports.own() as runs:
+        with run_history.own() as runs:
             samples = sampling_job.run(job, self.progress.part(f" of {self.names[which]}", first))
         self.lines.append(stage_line(self.names[which], job.steps, runs.report, time.perf_counter() - begun))
         return samples

@@ -30,7 +30,7 @@ class Bench:
         self.patterns = lab.pack.attention.patterns
         self.candidate = lab.pack.attention.plans.plan.Candidate
         self.samplings, self.stop_after = [], math.inf
-        run = nodes.runs.repeat._sampling.run
+        run = nodes.runs.repeated_sampling.sampling_job.run
 
         def counted(job, callback):
             if len(self.samplings) >= self.stop_after:
@@ -38,7 +38,7 @@ class Bench:
             self.samplings.append(job)
             return run(job, callback)
 
-        monkeypatch.setattr(nodes.runs.repeat._sampling, "run", counted)
+        monkeypatch.setattr(nodes.runs.repeated_sampling.sampling_job, "run", counted)
         self.set = monkeypatch.setattr
         self.offer(self.patterns.Spatial(), self.patterns.Temporal())
 

@@ -181,11 +181,11 @@ class Queue:
         for name, kind in {**ours, **NODES}.items():
             monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, name, kind)
         self.sent = []
-        pack.nodes.host.reports._RUNS.clear()
+        pack.nodes.host.run_history._RUNS.clear()
         page = {"client_id": "page", "last_node_id": None, "sockets_metadata": {}}
         self._server = SimpleNamespace(**page, send_sync=self._send, send_progress_text=lambda *_: None)
-        monkeypatch.setattr(pack.nodes.host.live.PromptServer, "instance", self._server, raising=False)
-        monkeypatch.setattr(pack.nodes.host.live, "APART", 0.0)
+        monkeypatch.setattr(pack.nodes.host.live_report.PromptServer, "instance", self._server, raising=False)
+        monkeypatch.setattr(pack.nodes.host.live_report, "APART", 0.0)
         monkeypatch.setattr(progress, "global_progress_registry", None)
         self._executor = _executor(self._server, **cache)
 

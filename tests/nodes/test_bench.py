@@ -98,7 +98,7 @@ def test_what_a_call_costs_is_told_for_router_and_site(lab, monkeypatch):
     monkeypatch.setattr(dispatch, "ROUNDS", 1)
     monkeypatch.setattr(dispatch, "CALLS", 2)
     monkeypatch.setattr(dispatch.host_paths, "enter", lambda cpu: lab)
-    monkeypatch.setattr(dispatch.host_paths, "our_sites", lambda: lab.pack.nodes.host.announce_sites)
+    monkeypatch.setattr(dispatch.host_paths, "our_sites", lambda: lab.pack.nodes.host.site_hooks)
     figures = dispatch.measure()
     assert figures["host's function"][1] == 0 and figures["module"][1] == 0
     assert figures["router, sdpa"][0] > 0 and figures["module that tells its site"][0] > 0

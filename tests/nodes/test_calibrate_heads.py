@@ -132,7 +132,7 @@ def test_unequal_heads_get_unequal_numbers_and_the_plan_is_kept(bench, lab):
     # Saved, loaded, applied.
     bench.plan.VideoAttentionSavePlan.execute(plan, "heads")
     model, loaded, _ = bench.plan.VideoAttentionLoadPlan.execute(lab.model, "heads.json").args
-    assert loaded == plan and lab.pack.nodes.host.install.rules_of(model) == plan.rules()
+    assert loaded == plan and lab.pack.nodes.host.model_rules.rules_of(model) == plan.rules()
     assert lab.counted(model)["self", "top blocks (blocks)"] == 8
 
 

@@ -43,7 +43,7 @@ def test_the_effect_on_the_block_is_what_the_block_gives(bench, lab):
     block, outputs = lab.model.model.diffusion_model.transformer_blocks[0], []
     for rules in ([], [step.rule()]):
         hook = block.register_forward_hook(lambda module, args, out: outputs.append(out.clone()))
-        lab.sample(lab.pack.nodes.host.install.install_all(lab.model, rules), seed=1)
+        lab.sample(lab.pack.nodes.host.model_rules.add_rules(lab.model, rules), seed=1)
         hook.remove()
     assert step.effect == pytest.approx(lab.error(outputs[4], outputs[0]), rel=1e-3)
 
@@ -66,13 +66,17 @@ def test_measuring_changes_nothing(bench, lab, plain):
     hooks = lab.hooks(lab.model)
     bench.calibrate()
     assert torch.equal(lab.sample(seed=1), plain) and lab.hooks(lab.model) == hooks
-    assert not lab.pack.nodes.host.install.rules_of(lab.model)
+    assert not lab.pack.nodes.host.model_rules.rules_of(lab.model)
 
 
 def test_the_probing_run_gives_the_exact_latent(bench, lab, plain):
     given = []
-    run = bench.lab.pack.nodes.runs.repeat._sampling.run
-    bench.set(bench.lab.pack.nodes.runs.repeat._sampling, "run", lambda *args: given.append(run(*args)) or given[-1])
+    run = bench.lab.pack.nodes.runs.repeated_sampling.sampling_job.run
+    bench.set(
+        bench.lab.pack.nodes.runs.repeated_sampling.sampling_job,
+        "run",
+        lambda *args: given.append(run(*args)) or given[-1],
+    )
     bench.calibrate()
     # The first run is timed, the second probes.
     assert all(torch.equal(latent, plain) for latent in given[:2])

@@ -71,8 +71,8 @@ def test_spans_of_heads():
 def test_calls_count_once_for_each_module(pack, inference, case, chunks, timing):
     model = case.build()
     truth, rule = sample(model, case, steps=2), pack.attention.routing.rules.Rule("sdpa", timing=timing)
-    out = sample(chunked_heads(pack.nodes.host.install.install(model, rule), chunks), case, steps=2)
-    report = pack.nodes.host.reports.find(out)
+    out = sample(chunked_heads(pack.nodes.host.model_rules.add_rule(model, rule), chunks), case, steps=2)
+    report = pack.nodes.host.run_history.find(out)
     for ours, theirs in zip(parts(out), parts(truth), strict=True):
         assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
     assert [(row.role, row.used, row.calls, row.blocks) for row in report.rows] == [("self", "sdpa", 4, {0, 1})]
@@ -83,12 +83,12 @@ def test_calls_count_once_for_each_module(pack, inference, case, chunks, timing)
 
 def test_two_of_ours_around_another_pack_s_override(pack, inference, case):
     """Each sees the chunks; the module's call counts once, where it ran."""
-    install, rule = pack.nodes.host.install.install, pack.attention.routing.rules.Rule
+    install, rule = pack.nodes.host.model_rules.add_rule, pack.attention.routing.rules.Rule
     middle = install(case.build(), rule("reference"))
     options = middle.model_options["transformer_options"]
     below = options["optimized_attention_override"]
     options["optimized_attention_override"] = lambda func, *args, **kwargs: below(func, *args, **kwargs)
-    report = pack.nodes.host.reports.find(
+    report = pack.nodes.host.run_history.find(
         sample(chunked_heads(install(middle, rule("sdpa", blocks=((1, 1),))), 4), case, seed=91)
     )
     assert {(row.used, row.calls) for row in report.rows} == {("reference", 1), ("sdpa", 1)} and report.calls == 2
@@ -96,8 +96,8 @@ def test_two_of_ours_around_another_pack_s_override(pack, inference, case):
 
 def test_what_falls_back_counts_once_too(pack, inference, case):
     rule = pack.attention.routing.rules.Rule("sage")
-    report = pack.nodes.host.reports.find(
-        sample(chunked_heads(pack.nodes.host.install.install(case.build(), rule), 4), case, steps=2, seed=71)
+    report = pack.nodes.host.run_history.find(
+        sample(chunked_heads(pack.nodes.host.model_rules.add_rule(case.build(), rule), 4), case, steps=2, seed=71)
     )
     assert report.calls == sum(report.fallbacks.values()) == 4 and report.ruled == 0
 
@@ -108,10 +108,10 @@ def test_a_pattern_with_a_number_for_each_group_takes_the_right_heads(pack, infe
     blocks, rules = pack.attention.patterns.blocks, pack.attention.routing.rules
     pattern = blocks.TopBlocks(60.0, by_heads=(60.0, 20.0))
     rule = rules.Rule(shape=rules.Shape(pattern, "blocks"), role="self")
-    model = pack.nodes.host.install.install(case.build(), rule)
+    model = pack.nodes.host.model_rules.add_rule(case.build(), rule)
     whole, plain = sample(model, case, seed=81), sample(case.build(), case, seed=81)
     out = sample(chunked_heads(model, chunks), case, seed=81)
-    report = pack.nodes.host.reports.find(out)
+    report = pack.nodes.host.run_history.find(out)
     for ours, theirs, without in zip(parts(out), parts(whole), parts(plain), strict=True):
         assert (ours - theirs).norm() <= 1e-2 * (theirs - without).norm()
     assert report.calls == 2 and all(row.used.startswith("top blocks") for row in report.rows)
@@ -124,5 +124,5 @@ def test_every_family_s_modules_have_as_many_heads_as_they_are_said_to(pack, inf
         pack.attention.core.head_chunks.Chunks, "of", lambda self, site, heads, asked: seen.append((site, heads))
     )
     for each in {each.variant: each for each in CASES if not each.name}.values():
-        sample(pack.nodes.host.install.install(each.build(), pack.attention.routing.rules.Rule("sdpa")), each)
+        sample(pack.nodes.host.model_rules.add_rule(each.build(), pack.attention.routing.rules.Rule("sdpa")), each)
     assert not seen

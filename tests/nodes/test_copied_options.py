@@ -25,7 +25,7 @@ def pattern(pack, m, start=0.0):
 
 
 def kernel(pack, m, **where):
-    return pack.nodes.host.install.install(m, pack.attention.routing.rules.Rule("reference", **where))
+    return pack.nodes.host.model_rules.add_rule(m, pack.attention.routing.rules.Rule("reference", **where))
 
 
 NODES = {
@@ -37,7 +37,7 @@ NODES = {
     "pattern": pattern,
     "kernel of one block": lambda pack, m: kernel(pack, m, blocks=((1, 1),)),
     "kernel in some steps": lambda pack, m: kernel(pack, m, end=0.5),
-    "cleared": lambda pack, m: pack.nodes.host.install.clear(guided(pack, "stg", kernel(pack, m))),
+    "cleared": lambda pack, m: pack.nodes.host.model_rules.clear(guided(pack, "stg", kernel(pack, m))),
     "all": lambda pack, m: guided(
         pack, "nag", guided(pack, "pag", guided(pack, "stg", pattern(pack, kernel(pack, m)), blocks="1"))
     ),
@@ -63,7 +63,7 @@ def copied_in_each_step(model, kind):
 
 
 def rows(pack, out):
-    report = pack.nodes.host.reports.find(out)
+    report = pack.nodes.host.run_history.find(out)
     if report is None:
         return None
     return sorted((r.role, r.used, r.calls, tuple(sorted(r.blocks))) for r in report.rows), report.notes

@@ -151,7 +151,7 @@ def test_a_latent_of_pictures_has_as_many_frames_as_pictures(pack):
     from tiny import plain
 
     case = plain()["SVD"]
-    tokens = pack.nodes.host.announce_sites.tokens_of_latent(case.build(), case.latent())
+    tokens = pack.nodes.host.model_family.tokens_of_latent(case.build(), case.latent())
     assert tokens.grid == (len(case.latent()), *case.latent().shape[2:])
 
 
@@ -159,7 +159,7 @@ def test_a_latent_of_pictures_has_as_many_frames_as_pictures(pack):
 @pytest.mark.parametrize("negative", [None, [1, 1, 0, 0]])
 def test_a_mask_of_either_prompt_makes_one_of_both(own, negative, pack, monkeypatch):
     """NAG puts the negative prompt behind the prompt: a prompt without a mask is seen whole, two without need none."""
-    prompts, opaque = pack.nodes.host.negative_prompt, pack.attention.routing.compiled_op
+    prompts, opaque = pack.nodes.host.nag_prompt, pack.attention.routing.compiled_op
     monkeypatch.setattr(prompts, "_wanted", lambda *args: True)
     monkeypatch.setattr(prompts, "_refuses", lambda *args: None)
     mask_of = {name: None if bits is None else torch.tensor([bits]) for name, bits in (("a", own), ("b", negative))}

@@ -160,8 +160,8 @@ def test_every_case_belongs_to_a_variant():
 
 def test_no_call_of_an_unsupported_family_comes_through(pack, inference):
     model = seedvr2.CASE.build()
-    family = pack.nodes.host.announce_sites.family_of(model)
-    watched, seen = watch(pack.nodes.host.announce_sites.with_sites(model))
+    family = pack.nodes.host.model_family.family_of(model)
+    watched, seen = watch(pack.nodes.host.site_hooks.with_sites(model))
     assert family.unsupported and torch.isfinite(sample(watched, seedvr2.CASE)).all()
     assert not seen
     assert list(family.sites(model.model.diffusion_model)) == []
@@ -207,7 +207,7 @@ def models(pack):
 @given(data=st.data())
 def test_whatever_a_model_is_given_gets_a_layout_or_a_reason(name, models, pack, data):
     """Only what has the axes of a latent can have a grid; anything else is told apart before more is read of it."""
-    model, sites = models[name], pack.nodes.host.announce_sites
+    model, sites = models[name], pack.nodes.host.site_hooks
     x = data.draw(GARBAGE, label="x")
     tokens = sites.tokens_of(pack.attention.families.find(name), model, x, Inputs(data))
     video = x[0] if isinstance(x, list) and x else x

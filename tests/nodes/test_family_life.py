@@ -32,7 +32,9 @@ class Life:
 
     def patch(self):
         rule = self.pack.attention.routing.rules.Rule("sdpa", role=self.random.choice(("all", "self", "cross")))
-        self.clones.append(self.pack.nodes.host.install.install(self.random.choice([self.base, *self.clones]), rule))
+        self.clones.append(
+            self.pack.nodes.host.model_rules.add_rule(self.random.choice([self.base, *self.clones]), rule)
+        )
         return self.clones[-1]
 
     def clone(self):
@@ -83,7 +85,7 @@ def built(pack):
 
 def nothing_is_left(pack, network) -> bool:
     """Neither hooks nor what we write on modules."""
-    sites = pack.nodes.host.announce_sites
+    sites = pack.nodes.host.site_hooks
     hooked = any(m._forward_pre_hooks or m._forward_hooks or hasattr(m, sites.TAG) for m in network.modules())
     return (
         not hooked and not hasattr(network, sites.HOOKS) and pack.attention.routing.compiled_op._RUNNING.options is None
@@ -103,7 +105,7 @@ def test_no_hook_is_left_after_anything(pack, inference, built, seed):
 def test_two_models_in_turn(pack, inference):
     """One patched, one not, of one family: neither hears of the other."""
     case = PLAIN["Wan"]
-    patched, other = pack.nodes.host.announce_sites.with_sites(case.build()), case.build()
+    patched, other = pack.nodes.host.site_hooks.with_sites(case.build()), case.build()
     for _ in range(2):
         for model, told in ((patched, True), (other, False)):
             watched, seen = watch(model)
@@ -118,10 +120,10 @@ def test_cond_and_uncond_apart(case, pack, inference, monkeypatch):
     import comfy.model_base
 
     model = case.build()
-    once, seen_once = watch(pack.nodes.host.announce_sites.with_sites(model))
+    once, seen_once = watch(pack.nodes.host.site_hooks.with_sites(model))
     sample(once, case)
     monkeypatch.setattr(comfy.model_base.BaseModel, "memory_required", lambda *args, **kwargs: 1 << 60)
-    apart, seen_apart = watch(pack.nodes.host.announce_sites.with_sites(model))
+    apart, seen_apart = watch(pack.nodes.host.site_hooks.with_sites(model))
     sample(apart, case, cfg=3.0)
     locate = pack.attention.routing.step_context.locate
     roles = lambda seen: [locate(c.options, c.q_len, c.kv_len)[0].role for c in seen]  # noqa: E731
@@ -136,14 +138,14 @@ def test_a_clone_for_another_gpu_has_its_own_hooks(pack, inference):
     case = PLAIN["Wan"]
     model = case.build()
     model.cached_patcher_init = (case.build, ())
-    patched = pack.nodes.host.install.install(model, pack.attention.routing.rules.Rule("sdpa"))
+    patched = pack.nodes.host.model_rules.add_rule(model, pack.attention.routing.rules.Rule("sdpa"))
     second = patched.deepclone_multigpu(torch.device("cpu", 0))
     second.is_multigpu_base_clone = True
     assert second.model is not patched.model
     patched.set_additional_models("multigpu", [second])
     patched.match_multigpu_clones()
     latent = sample(patched, case, steps=2, cfg=3.0)
-    report = pack.nodes.host.reports.find(latent)
+    report = pack.nodes.host.run_history.find(latent)
     assert {(row.role, row.used) for row in report.rows} == {("self", "sdpa"), ("cross", "sdpa")}
     assert report.calls == 2 * 2 * sum(case.calls.values()), "two steps, two prompts, one on each device"
     for one in (patched, second):

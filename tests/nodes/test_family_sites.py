@@ -29,7 +29,7 @@ def announced(pack, models, inference):
 
     def look(case):
         model = models(case)
-        watched, seen = watch(pack.nodes.host.announce_sites.with_sites(model))
+        watched, seen = watch(pack.nodes.host.site_hooks.with_sites(model))
         out = sample(watched, case)
         locate = pack.attention.routing.step_context.locate
         return [(call, *locate(call.options, call.q_len, call.kv_len, call.begin)) for call in seen], out

@@ -11,7 +11,7 @@ from tiny import case as tiny_case
 
 @pytest.fixture(autouse=True)
 def nothing_known(pack):
-    pack.nodes.host.reports._RUNS.clear()
+    pack.nodes.host.run_history._RUNS.clear()
 
 
 def clip(lab, name, seed, kept=None, shape=(1, 128, 3, 3, 4), sampler="euler_ancestral", steps=2):
@@ -52,7 +52,7 @@ def test_kept_frames_do_not_mix_runs(lab, kept, sampler):
 
 def test_clips_of_a_batch_that_differ_in_the_last_one(lab):
     first = clip(lab, "sdpa", 3, shape=(2, 128, 2, 3, 4))
-    pack = lab.pack.nodes.host.reports
+    pack = lab.pack.nodes.host.run_history
     other = first.clone()
     other[1, -1, -1] += 3.0
     pack.remember([other], lab.report(clip(lab, "reference", 4)))
@@ -82,9 +82,9 @@ def test_video_and_sound_are_found_together_and_alone(pack, inference):
     from studio import CASES, Studio, latent_of
 
     case = next(case for case in CASES if len(tiny_case.parts(case.latent())) > 1)
-    studio, runs = Studio(pack, case), pack.nodes.host.reports
+    studio, runs = Studio(pack, case), pack.nodes.host.run_history
     models = [
-        pack.nodes.host.install.install(studio.model, pack.attention.routing.rules.Rule(name))
+        pack.nodes.host.model_rules.add_rule(studio.model, pack.attention.routing.rules.Rule(name))
         for name in ("sdpa", "reference")
     ]
     clips = [studio.custom(latent_of(case), model=model, noise=seed)[0] for seed, model in enumerate(models)]
@@ -100,7 +100,7 @@ def test_another_latent_is_nobody_s(lab):
 
 
 def test_a_run_aside_is_seen_by_nobody_else(lab):
-    runs = lab.pack.nodes.host.reports
+    runs = lab.pack.nodes.host.run_history
     before = len(runs.known())
     with runs.own() as outer:
         with runs.aside() as inner:
@@ -113,7 +113,7 @@ def test_a_run_aside_is_seen_by_nobody_else(lab):
 
 def test_threads(lab):
     """Runs end in some threads while others look for theirs or are aside."""
-    runs, known = lab.pack.nodes.host.reports, lab.report(lab.sample(lab.backend()))
+    runs, known = lab.pack.nodes.host.run_history, lab.report(lab.sample(lab.backend()))
     wrong = []
 
     def work(number):
@@ -139,7 +139,7 @@ def test_threads(lab):
 
 
 def test_old_runs_are_forgotten(lab):
-    runs, latent = lab.pack.nodes.host.reports, lab.sample(lab.backend())
+    runs, latent = lab.pack.nodes.host.run_history, lab.sample(lab.backend())
     known = lab.report(latent)
     for i in range(runs.EXECUTIONS):
         runs.remember([torch.full((1, 2, 2), float(i + 1))], known)

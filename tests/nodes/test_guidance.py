@@ -73,7 +73,7 @@ def test_one_pass_more_and_away_from_it(name, how, pack, built, inference, monke
     # CogVideoX begins with thousands of times more noise than a float32 keeps the prediction beside.
     more = {"denoise": 0.3} if name == "CogVideoX" else {}
     out = sample(guided(pack, "stg", model, mode=how, blocks="1"), case, cfg=3.0, **more)
-    report = pack.nodes.host.reports.find(out)
+    report = pack.nodes.host.run_history.find(out)
     with_cfg, strong = sample(model, case, cfg=3.0, **more), sample(model, case, **more)
     by_module = name in MODULES
     weaker = weaken_modules(model, name, 1, how, monkeypatch) if by_module else weaken_calls(model, case, 1, how)
@@ -86,7 +86,7 @@ def test_one_pass_more_and_away_from_it(name, how, pack, built, inference, monke
 def test_perturbed_attention_is_the_same_without_rescale(pack, built, inference):
     case, model = PLAIN["Wan"], built("Wan")
     pag = sample(guided(pack, "pag", model, blocks="1"), case)
-    assert pack.nodes.host.reports.find(pag).notes == ("Perturbed attention guidance: 1 model call more.",)
+    assert pack.nodes.host.run_history.find(pag).notes == ("Perturbed attention guidance: 1 model call more.",)
     assert same(pag, sample(guided(pack, "stg", model, blocks="1"), case))
     both = guided(pack, "pag", guided(pack, "stg", model, blocks="1"), blocks="1")
     strong, twice = sample(model, case), sample(both, case)
@@ -131,7 +131,7 @@ def watched(model):
 @pytest.mark.parametrize("name", ["LTX-2", "Wan", "HunyuanVideo"])
 def test_only_the_named_calls_change(name, pack, built, inference):
     case = PLAIN[name]
-    before, plain_calls = watched(pack.nodes.host.announce_sites.with_sites(built(name)))
+    before, plain_calls = watched(pack.nodes.host.site_hooks.with_sites(built(name)))
     sample(before, case)
     looked, calls = watched(built(name))
     sample(guided(pack, "stg", looked, blocks="1"), case)
@@ -152,7 +152,7 @@ def test_steps_outside_are_bit_for_bit_the_same(pack, built, inference):
         late = guided(pack, kind, model, start_percent=0.999)
         assert same(sample(late, case, steps=4), truth), kind
         half = sample(guided(pack, kind, model, end_percent=0.5), case, steps=4)
-        notes = pack.nodes.host.reports.find(half).notes
+        notes = pack.nodes.host.run_history.find(half).notes
         assert not same(half, truth) and (kind == "enhance" or notes[0].split(": ")[1][0] in "1234"), kind
 
 
@@ -160,7 +160,7 @@ def test_steps_outside_are_bit_for_bit_the_same(pack, built, inference):
 def test_every_other_family_can_be_guided(name, pack, built, inference):
     case, model = PLAIN[name], built(name)
     out = sample(guided(pack, "stg", model, blocks="1"), case)
-    report = pack.nodes.host.reports.find(out)
+    report = pack.nodes.host.run_history.find(out)
     assert report.notes == ("Spatiotemporal guidance: 1 model call more.",) and not report.fallbacks
     weakened = sum(row.calls for row in report.rows if row.used == "Spatiotemporal guidance: values as they are")
     plain = error(out, sample(model, case))
@@ -198,7 +198,7 @@ def of_family(name):
 def with_rule(pack, model, negative=None, role="all", blocks=(), **settings):
     rules, nag = pack.attention.routing.rules, pack.attention.guidance.nag
     rule = rules.Rule("", role, blocks, nag=nag.Nag(**settings))
-    return pack.nodes.host.negative_prompt.install_negative(model, rule, negative)
+    return pack.nodes.host.nag_prompt.install_negative(model, rule, negative)
 
 
 CASES_WITH_TEXT = [c for name in TEXT_FAMILIES for c in CASES if c.variant in of_family(name)]
@@ -213,5 +213,5 @@ def test_the_negative_prompt_is_attended_to_as_if_it_were_the_prompt(case, pack,
     truth, plain_out = prompted(model, case, negative), prompted(model, case, positive)
     effect = error(plain_out, truth)
     assert error(swapped, truth) <= max(0.01 * effect, 2e-6)
-    report = pack.nodes.host.reports.find(swapped)
+    report = pack.nodes.host.run_history.find(swapped)
     assert report.notes and "attention calls more" in report.notes[0]

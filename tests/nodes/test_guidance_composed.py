@@ -68,7 +68,7 @@ def test_it_says_when_there_is_no_negative_prompt(pack, built, inference):
         sigmas = torch.tensor([1.0, 0.0])
         plain.append(guider.sample(noise, case.latent(), comfy.samplers.sampler_object("euler"), sigmas, seed=1))
     assert same(*plain)
-    notes = pack.nodes.host.reports.find(plain[1]).notes
+    notes = pack.nodes.host.run_history.find(plain[1]).notes
     assert notes == ("Normalised attention guidance had no negative prompt: connect one to its node.",)
 
 
@@ -82,7 +82,7 @@ def test_it_stays_off_under_another_override(pack, built, inference):
     covered = guided(pack, "nag", model).clone()
     covered.model_options["transformer_options"][SLOT] = foreign
     out = sample(covered, case, cfg=3.0)
-    (line, *_) = pack.nodes.host.reports.find(out).notes
+    (line, *_) = pack.nodes.host.run_history.find(out).notes
     assert same(out, sample(model, case, cfg=3.0))
     assert line == (
         "Normalised attention guidance is off: another node set its own attention behind it: place Video Attention's "
@@ -136,7 +136,7 @@ def test_any_order_with_kernels_and_patterns(name, pack, built, inference):
     }  # fmt: skip
     orders = [list(steps), list(reversed(steps)), ["nag", "kernel", "stg", "warmer", "pattern", "enhance"]]
     outs = [sample(functools.reduce(lambda m, s: steps[s](m), order, model), case, cfg=3.0) for order in orders]
-    report = pack.nodes.host.reports.find(outs[0])
+    report = pack.nodes.host.run_history.find(outs[0])
     used = {(row.role, row.used.split(" (")[0]) for row in report.rows}
     assert {
         ("self", "spatial"),
@@ -178,7 +178,7 @@ def test_every_window_has_its_own_pass(pack, built, inference):
     case = PLAIN["LTXV"]
     frames = case.latent().shape[2]
     out = sample(guided(pack, "stg", model, blocks="1"), case)
-    assert pack.nodes.host.reports.find(out).notes == (f"Spatiotemporal guidance: {frames} model calls more.",)
+    assert pack.nodes.host.run_history.find(out).notes == (f"Spatiotemporal guidance: {frames} model calls more.",)
     assert error(sample(model, case), out) > 1e-4
 
 

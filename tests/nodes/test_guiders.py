@@ -40,7 +40,7 @@ def test_each_guider_moves_away_from_the_weaker_model(name, kind, pack, built, i
     case, model, make = PLAIN[name], built(name), {**KINDS, **WITH_SOUND}[kind]
     own = run(make(model, *prompts(case)), case)
     out = run(make(guided(pack, "stg", model, blocks="1"), *prompts(case)), case)
-    report = pack.nodes.host.reports.find(out)
+    report = pack.nodes.host.run_history.find(out)
     strong = run(guiders.cfg_guider(model, *prompts(case)[:2], 1.0), case)
     weak = run(guiders.cfg_guider(weaken_modules(model, name, 1, "values", monkeypatch), *prompts(case)[:2], 1.0), case)
     expected = [SCALE * part for part in apart(strong, weak)]
@@ -74,7 +74,7 @@ CHAINS = {
 
 
 def kernel(pack, model):
-    return pack.nodes.host.install.install(model, pack.attention.routing.rules.Rule("reference"))
+    return pack.nodes.host.model_rules.add_rule(model, pack.attention.routing.rules.Rule("reference"))
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -167,7 +167,7 @@ def test_a_cache_of_whole_steps_sees_the_guided_prediction(pack, built, inferenc
     before, behind = guided(pack, "stg", cached(model), blocks="1"), cached(guided(pack, "stg", model, blocks="1"))
     outs = [run(guiders.cfg_guider(m, *prompts(case)[:2]), case, steps=8) for m in (before, behind)]
     assert same(*outs)
-    report = pack.nodes.host.reports.find(outs[1])
+    report = pack.nodes.host.run_history.find(outs[1])
     assert "7 model calls" not in report.notes[0] and "8 model calls" not in report.notes[0], "steps were skipped"
 
 

@@ -48,7 +48,7 @@ def test_prompts_without_a_positive_name_are_told(pack, built, inference):
         guider.inner_set_conds({"unconditional": prompt(case, 1)})
         outs.append(run(guider, case, steps=2))
     assert same(*outs)
-    assert pack.nodes.host.reports.find(outs[1]).notes == (
+    assert pack.nodes.host.run_history.find(outs[1]).notes == (
         "Spatiotemporal guidance left 2 steps as they were: the guider asked for no prompt that is positive by its "
         "name.",
         "Normalised attention guidance is off: none of this guider's prompts (unconditional) is a positive one by its "
@@ -83,7 +83,7 @@ def test_a_batch_that_another_node_splits(size, clips, pack, built, inference):
     acts = run(guiders.cfg_guider(guided(pack, "nag", model), *prompts(case)[:2]), case, steps=2)
     plain = run(guiders.cfg_guider(model, *prompts(case)[:2]), case, steps=2)
     assert error(acts, plain) > 1e-4 and error(out, acts if whole else plain) < 1e-5
-    notes = pack.nodes.host.reports.find(out).notes
+    notes = pack.nodes.host.run_history.find(out).notes
     calls = 2 * 2 * (2 * clips // size)
     assert notes == (
         ("Normalised attention guidance: 4 attention calls more.",) if whole else

@@ -34,7 +34,7 @@ def by_hand(pack, model, change):
     Told by the mask, not by memory: the host gives the guides' queries a mask with a row for each, the video's one for
     all.
     """
-    told = pack.nodes.host.announce_sites.with_sites(model)
+    told = pack.nodes.host.site_hooks.with_sites(model)
     site_of = pack.attention.core.site.site_of
 
     def attend(func, q, k, v, heads, mask=None, **kwargs):
@@ -66,9 +66,9 @@ def under(pack, model, pattern, grid):
 def test_a_pattern_shapes_the_videos_part(pattern, case, pack, built):
     model = built(case.build)
     patched = shaped(pack, model, pattern).args[0]
-    rule = pack.nodes.host.install.pattern_of(patched)
+    rule = pack.nodes.host.model_rules.pattern_of(patched)
     out = sample(patched, case, steps=2)
-    report = pack.nodes.host.reports.find(out)
+    report = pack.nodes.host.run_history.find(out)
     if pack.attention.patterns.density(rule, case.grid) == 1.0:
         assert report.fallbacks
         return
@@ -85,7 +85,7 @@ def test_a_pattern_shapes_the_videos_part(pattern, case, pack, built):
 @pytest.mark.parametrize("pattern", CHOSEN)
 def test_blocks_are_chosen_for_the_videos_part(pattern, case, pack, built, monkeypatch):
     monkeypatch.setitem(PATTERNS, pattern, CHOSEN[pattern])
-    report = pack.nodes.host.reports.find(sample(shaped(pack, built(case.build), pattern).args[0], case))
+    report = pack.nodes.host.run_history.find(sample(shaped(pack, built(case.build), pattern).args[0], case))
     assert sum(row.calls for row in report.rows if row.used == f"{pattern} (blocks)") > 0 == len(report.fallbacks)
 
 
@@ -106,7 +106,7 @@ def test_the_extra_pass_weakens_the_videos_part(how, case, pack, built):
         return out if count["calls"] % 2 else v[:, :tokens] * (how == "values")
 
     out = sample(guided(pack, "stg", model, mode=how, blocks="1", audio=False), case)
-    report = pack.nodes.host.reports.find(out)
+    report = pack.nodes.host.run_history.find(out)
     assert not report.fallbacks and report.notes[0].startswith("Spatiotemporal guidance: 1 model call more.")
     plain, weak = sample(model, case), sample(by_hand(pack, model, change), case)
     alone = case.options.get("cfg", 1.0) == 1.0
@@ -121,7 +121,7 @@ def test_the_extra_pass_weakens_the_videos_part(how, case, pack, built):
 
 @pytest.mark.parametrize("case", HALVES.values(), ids=str)
 def test_maps_of_the_videos_part(case, pack, built):
-    maps, layout = pack.nodes.runs.map_run, pack.attention.core.layout
+    maps, layout = pack.nodes.runs.attention_maps, pack.attention.core.layout
     positive, latent = given(case)
     witness, calls = with_witness(built(case.build))
     query = pack.attention.inspect.maps.Query(80, 20, 1)
@@ -167,9 +167,9 @@ def test_a_part_that_cannot_be_told_stays_dense_with_the_reason(pack, built):
         return router(func, q.clone(), k, v, *args, **kwargs)
 
     patched.model_options["transformer_options"][SLOT] = copied
-    report = pack.nodes.host.reports.find(sample(patched, case))
+    report = pack.nodes.host.run_history.find(sample(patched, case))
     reasons = {reason for _, _, reason in report.fallbacks}
     assert reasons == {"self-attention in parts (60 x 120 tokens), which of 2 is not known"}
     once = HALVES["LTX-Video 0.9 guide of half strength"]
-    report = pack.nodes.host.reports.find(sample(patched, once))
+    report = pack.nodes.host.run_history.find(sample(patched, once))
     assert not report.fallbacks, "lengths that differ tell it alone"

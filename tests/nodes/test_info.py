@@ -25,7 +25,7 @@ def built(pack):
 
 
 def examined(pack, model, tokens=None):
-    family = pack.nodes.host.announce_sites.family_of(model)
+    family = pack.nodes.host.model_family.family_of(model)
     return pack.attention.inspect.info.examine(model.model.diffusion_model, family, tokens)
 
 
@@ -60,7 +60,7 @@ def test_weights_per_token_are_those_that_a_token_meets(name, pack, inference):
     case = PLAIN[name]
     model = case.build()
     network = model.model.diffusion_model
-    sites = list(pack.nodes.host.announce_sites.family_of(model).sites(network))
+    sites = list(pack.nodes.host.model_family.family_of(model).sites(network))
     names = {id(module): name for name, module in network.named_modules()}
     roots = {info._root(names[id(module)]) for module, role, _ in sites if role == SELF}
     more = multiplications(model, wider(case), roots) - multiplications(model, case, roots)
@@ -73,7 +73,7 @@ def test_weights_per_token_are_those_that_a_token_meets(name, pack, inference):
 
 
 def wider_grid(pack, model, case):
-    return pack.nodes.host.announce_sites.tokens_of_latent(model, case.latent()).grid
+    return pack.nodes.host.model_family.tokens_of_latent(model, case.latent()).grid
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -109,14 +109,14 @@ def test_the_node_without_a_latent(pack, tiny_ltxv, inference):
 
 
 def test_the_node_on_an_unknown_model(pack, tiny_ltxv, inference, monkeypatch):
-    monkeypatch.setattr(pack.nodes.host.announce_sites, "find", lambda name: None)
+    monkeypatch.setattr(pack.nodes.host.site_hooks, "find", lambda name: None)
     text, _ = node(pack, tiny_ltxv, {"samples": torch.zeros(1, 128, 5, 6, 7)})
     assert text.startswith("LTXVModel is no family this pack knows.")
 
 
 def test_the_node_on_a_model_out_of_reach(pack, tiny_ltxv, inference, monkeypatch):
     seedvr2 = pack.attention.families.find("NaDiT")
-    monkeypatch.setattr(pack.nodes.host.announce_sites, "find", lambda name: seedvr2)
+    monkeypatch.setattr(pack.nodes.host.site_hooks, "find", lambda name: seedvr2)
     text, _ = node(pack, tiny_ltxv)
     assert "is not supported: " in text
     backend = pack.nodes.backend.VideoAttentionBackend
@@ -131,7 +131,7 @@ def test_the_node_on_a_model_out_of_reach(pack, tiny_ltxv, inference, monkeypatc
 def test_every_family_has_heads_and_blocks(name, pack, inference):
     case = PLAIN[name]
     model = case.build()
-    found = examined(pack, model, pack.nodes.host.announce_sites.tokens_of_latent(model, case.latent()))
+    found = examined(pack, model, pack.nodes.host.model_family.tokens_of_latent(model, case.latent()))
     assert found.heads > 0 and found.head_dim > 0 and found.width > 1
     assert found.grid == case.grid
     assert found.roles and set(found.roles) >= set(case.calls)
@@ -143,7 +143,7 @@ def test_a_rule_says_so_exactly_when_it_covers_none_of_a_model(pack, inference, 
     """Beside the model's own sites, for every role and for blocks inside and outside."""
     case = plain()[name]
     network = case.build().model.diffusion_model
-    family = pack.nodes.host.announce_sites.family_of(SimpleNamespace(model=SimpleNamespace(diffusion_model=network)))
+    family = pack.nodes.host.model_family.family_of(SimpleNamespace(model=SimpleNamespace(diffusion_model=network)))
     rules, site = pack.attention.routing.rules, pack.attention.core.site
     sites = [site.AttentionSite(family.name, role, block) for role, block in family.roles_of(network)]
     for role in (rules.ALL_ROLES, *site.ROLES):
@@ -183,7 +183,7 @@ def test_a_model_without_image_tokens_has_no_role_for_them(pack, built):
 @pytest.mark.parametrize("variant", ["LTX-2", "LTX-2.3", "LTX-2.5"])
 def test_a_release_is_called_by_its_name(pack, built, variant):
     model = next(case.build for case in CASES if case.variant == variant)()
-    assert pack.nodes.host.install.status(model) == f"{variant}: blocks and grid known"
+    assert pack.nodes.host.model_rules.status(model) == f"{variant}: blocks and grid known"
     assert info.to_text(examined(pack, model)).startswith(f"{variant} (LTXAVModel)")
 
 

@@ -60,7 +60,7 @@ def test_where_the_router_is_no_operator(lab, plain, pack, compiled, monkeypatch
     if why == "old torch":
         monkeypatch.setattr(pack.attention.routing.compiled_op, "_operator", None)
     else:
-        monkeypatch.setattr(pack.nodes.host.announce_sites, "find", lambda name: None)
+        monkeypatch.setattr(pack.nodes.host.site_hooks, "find", lambda name: None)
     out = lab.sample(compiled(lab.backend(role="self")))
     assert lab.error(out, plain) <= 1e-4 and lab.calls_of(lab.report(out))["self", "sdpa"] == BLOCKS * STEPS
     assert broken_at()
@@ -79,11 +79,11 @@ def test_blocks_compiled_one_by_one_share_a_graph(lab, plain, compiled):
 def test_families_compiled(pack, inference, compiled, name):
     """Bit for bit what they give uncompiled, every call announced, and no graph more than without us."""
     case = PLAIN[name]
-    ours = pack.nodes.host.install.install(case.build(), pack.attention.routing.rules.Rule("sdpa"))
+    ours = pack.nodes.host.model_rules.add_rule(case.build(), pack.attention.routing.rules.Rule("sdpa"))
     rows, outputs = [], []
     for model in (ours, compiled(ours, fullgraph=True)):
         outputs.append(sample(model, case))
-        rows.append([(r.role, r.used, r.calls, r.blocks) for r in pack.nodes.host.reports.find(outputs[-1]).rows])
+        rows.append([(r.role, r.used, r.calls, r.blocks) for r in pack.nodes.host.run_history.find(outputs[-1]).rows])
     assert torch.equal(*outputs) and rows[0] == rows[1]
     assert graphs() == 1 and not broken_at()
 
@@ -91,9 +91,9 @@ def test_families_compiled(pack, inference, compiled, name):
 def test_a_guide_of_half_strength_compiled(pack, inference, compiled):
     """Several masked calls of one module, one after the other: each has its site, and what follows has its own."""
     case = next(case for case in CASES if str(case) == "LTX-Video 0.9 guide of half strength")
-    ours = pack.nodes.host.install.install(case.build(), pack.attention.routing.rules.Rule("sdpa"))
+    ours = pack.nodes.host.model_rules.add_rule(case.build(), pack.attention.routing.rules.Rule("sdpa"))
     want, got = sample(ours, case), sample(compiled(ours), case)
-    calls = {(row.role, row.used): row.calls for row in pack.nodes.host.reports.find(got).rows}
+    calls = {(row.role, row.used): row.calls for row in pack.nodes.host.run_history.find(got).rows}
     assert torch.equal(got, want) and sum(calls.values()) == sum(case.calls.values())
 
 

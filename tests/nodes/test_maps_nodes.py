@@ -52,7 +52,7 @@ def show(pack):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_maps_are_the_softmax_of_what_the_model_attends_with(name, pack, models):
-    case, maps, layout = BY_NAME[name], pack.nodes.runs.map_run, pack.attention.core.layout
+    case, maps, layout = BY_NAME[name], pack.nodes.runs.attention_maps, pack.attention.core.layout
     positive, latent = given(case)
     witness, calls = with_witness(models(case))
     query = pack.attention.inspect.maps.Query(80, 20, (case.grid or (1,))[0] - 1)
@@ -69,15 +69,14 @@ def test_maps_are_the_softmax_of_what_the_model_attends_with(name, pack, models)
         assert abs(view.weights.sum().item() - 1) <= 1e-5
         assert not view.shares or abs(sum(view.shares.values()) - 1) <= 1e-5
     blocks = {
-        block
-        for _, role, block in pack.nodes.host.announce_sites.family_of(patched).sites(patched.model.diffusion_model)
+        block for _, role, block in pack.nodes.host.model_family.family_of(patched).sites(patched.model.diffusion_model)
     }
     assert {view.site.block for view in watcher.views} <= blocks
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_model_gives_the_same_bits_and_keeps_nothing(name, pack, models):
-    case, maps = BY_NAME[name], pack.nodes.runs.map_run
+    case, maps = BY_NAME[name], pack.nodes.runs.attention_maps
     (positive, latent), model = given(case), models(case)
     before = dict(model.model_options.get("transformer_options", {}))
     patched, watcher = maps.install_maps(model, pack.attention.inspect.maps.Query())
@@ -138,8 +137,8 @@ def test_a_fast_kernel_has_the_same_maps_and_still_runs(lab, show):
     latent, model = {"samples": lab.sample()}, lab.backend(backend="sdpa")
     ours, plain = (show(m, lab.prompt[0], latent) for m in (model, lab.model))
     assert torch.allclose(ours["heat"], plain["heat"], atol=0.02)
-    patched, watcher = lab.pack.nodes.runs.map_run.install_maps(model, lab.pack.attention.inspect.maps.Query())
-    out = lab.pack.nodes.runs.map_run.evaluate(patched, lab.prompt[0], latent, 0.7, 0, True)
+    patched, watcher = lab.pack.nodes.runs.attention_maps.install_maps(model, lab.pack.attention.inspect.maps.Query())
+    out = lab.pack.nodes.runs.attention_maps.evaluate(patched, lab.prompt[0], latent, 0.7, 0, True)
     calls = lab.calls_of(lab.report(out))
     assert calls == {("self", "sdpa"): 2, ("cross", "sdpa"): 2} and len(watcher.views) == 4
 
@@ -149,8 +148,8 @@ def test_a_sparse_pattern_has_maps(lab):
     latent, query = {"samples": lab.sample()}, lab.pack.attention.inspect.maps.Query(80, 20, 1)
 
     def views(model):
-        patched, watcher = lab.pack.nodes.runs.map_run.install_maps(model, query)
-        out = lab.pack.nodes.runs.map_run.evaluate(patched, lab.prompt[0], latent, 0.7, 0, True)
+        patched, watcher = lab.pack.nodes.runs.attention_maps.install_maps(model, query)
+        out = lab.pack.nodes.runs.attention_maps.evaluate(patched, lab.prompt[0], latent, 0.7, 0, True)
         return watcher.views, lab.report(out)
 
     exact, _ = views(lab.model)
@@ -236,7 +235,7 @@ def test_a_model_without_placed_attention_says_so(models, show, pack, lab, monke
     for role in ("spatial", "temporal", "image"):
         assert f"No map of {role}-attention: this model folds frames or places into the batch" in found["report"]
     assert found["heat"].shape == (1, 64, 64, 3) and not found["shown"]
-    monkeypatch.setattr(pack.nodes.host.announce_sites, "family_of", lambda patcher: None)
+    monkeypatch.setattr(pack.nodes.host.site_hooks, "family_of", lambda patcher: None)
     report = show(lab.model, lab.prompt[0], {"samples": torch.zeros(1, 128, 2, 3, 4)})["report"]
     assert "nothing is known of this model's tokens" in report
 
@@ -244,6 +243,6 @@ def test_a_model_without_placed_attention_says_so(models, show, pack, lab, monke
 def test_every_noise_level_is_one_the_model_knows(models, pack):
     for name in ("LTX-Video 0.9", "Stable Diffusion 1.5", "Stable Video Diffusion", "Wan 2.1 T2V"):
         model = models(BY_NAME[name])
-        levels = [pack.nodes.runs.map_run.sigma_at(model, percent) for percent in (0.0, 0.3, 0.6, 1.0)]
+        levels = [pack.nodes.runs.attention_maps.sigma_at(model, percent) for percent in (0.0, 0.3, 0.6, 1.0)]
         assert levels == sorted(levels, reverse=True) and len(set(levels)) == 4
         assert all(math.isfinite(level) and 0 < level < 1000 for level in levels)

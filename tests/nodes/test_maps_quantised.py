@@ -17,7 +17,7 @@ def test_a_quantised_kernel_has_the_maps_of_what_it_is_given(lab, monkeypatch):
     """A stand-in that rounds q and k to INT8, as no such kernel runs on a CPU: the maps are of q and k before that."""
     registry, maps, layout = (
         lab.pack.attention.backends.registry,
-        lab.pack.nodes.runs.map_run,
+        lab.pack.nodes.runs.attention_maps,
         lab.pack.attention.core.layout,
     )
     registry.load_all()

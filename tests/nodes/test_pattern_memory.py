@@ -34,7 +34,7 @@ def test_a_cleared_model_frees_nothing(lab, pack):
     model = shaped(pack, lab.model, "spatial").args[0]
     lab.sample(model)
     assert planned(pack)
-    cleared = pack.nodes.host.install.clear(model)
+    cleared = pack.nodes.host.model_rules.clear(model)
     cleared = cleared[0] if isinstance(cleared, tuple) else cleared
     cleared.detach()
     assert planned(pack)

@@ -25,7 +25,7 @@ def built(pack):
 
 def masked(pack, model, pattern, case):
     """The MODEL with torch's attention under the pattern's own mask: what the engines must agree with."""
-    told = pack.nodes.host.announce_sites.with_sites(model)
+    told = pack.nodes.host.site_hooks.with_sites(model)
     relation = pack.attention.patterns.on(pattern, case.grid)
     locate = pack.attention.routing.step_context.locate
 
@@ -49,9 +49,9 @@ def masked(pack, model, pattern, case):
 def test_a_shaped_model_is_the_model_under_the_mask(name, pattern, pack, built, inference):
     case, model = PLAIN[name], built(name)
     patched = shaped(pack, model, pattern).args[0]
-    rule = pack.nodes.host.install.pattern_of(patched)
+    rule = pack.nodes.host.model_rules.pattern_of(patched)
     out = sample(patched, case, steps=2)
-    report = pack.nodes.host.reports.find(out)
+    report = pack.nodes.host.run_history.find(out)
     ran = {row.used for row in report.rows if row.role == "self"}
     truth = sample(masked(pack, model, rule, case), case, steps=2)
     density = pack.attention.patterns.density(rule, case.grid)
@@ -192,7 +192,7 @@ def test_blocks_of_an_unknown_model(pack):
 def test_time_in_units_of_the_user(name, unit, time, frames, pack, built, inference, monkeypatch):
     monkeypatch.setitem(PATTERNS, "temporal window", {"time": time})
     patched = shaped(pack, built(name), "temporal window", time_unit=unit, fps=24.0).args[0]
-    assert pack.nodes.host.install.pattern_of(patched).frames == frames
+    assert pack.nodes.host.model_rules.pattern_of(patched).frames == frames
 
 
 # --- strength --------------------------------------------------------------------------------------------------------

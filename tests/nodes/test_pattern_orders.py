@@ -47,7 +47,7 @@ def error(out, truth) -> float:
 def ran(pack, model, case, **more):
     """(output, whether tokens were moved)."""
     out = sample(model, case, steps=2, **more)
-    return out, any(MOVED.split("{}")[0] in note for note in pack.nodes.host.reports.find(out).notes)
+    return out, any(MOVED.split("{}")[0] in note for note in pack.nodes.host.run_history.find(out).notes)
 
 
 def hooks(model) -> int:
@@ -69,7 +69,7 @@ def test_moving_dense_and_moving_back_is_dense(case, order, pack, built, blocks,
 def test_once_is_what_each_call_gives(case, order, pack, built, blocks, inference, monkeypatch):
     model = built(case)
     once, moved = ran(pack, blocks(model, order), case)
-    monkeypatch.setattr(pack.nodes.host.orders, "TABLES", {})
+    monkeypatch.setattr(pack.nodes.host.token_order, "TABLES", {})
     each, still = ran(pack, blocks(model, order), case)
     assert (moved, still) == (True, False)
     effect = error(sample(model, case, steps=2), each)
@@ -116,5 +116,5 @@ def test_nothing_is_left_after_an_error(pack, built, blocks, inference):
     with pytest.raises(RuntimeError, match="stop here"):
         sample(patched, PLAIN)
     handle.remove()
-    assert hooks(model) == 0 and not hasattr(model.model.diffusion_model, pack.nodes.host.orders.HOOKS)
+    assert hooks(model) == 0 and not hasattr(model.model.diffusion_model, pack.nodes.host.token_order.HOOKS)
     assert all(torch.equal(a, b) for a, b in zip(parts(sample(model, PLAIN)), parts(before)))

@@ -37,7 +37,7 @@ def test_two_models_keep_their_own_plans(bench, lab, second, plain):
     other = bench.calibrate(second, custom_budget=10.0)
     assert len(bench.plans._MEASURED) == 2
     assert first["plan"].steps != other["plan"].steps
-    rules = lab.pack.nodes.host.install.rules_of
+    rules = lab.pack.nodes.host.model_rules.rules_of
     assert rules(first["model"]) == first["plan"].rules() and rules(other["model"]) == other["plan"].rules()
     assert lab.error(lab.sample(first["model"], seed=1), plain) == pytest.approx(first["plan"].realised, rel=1e-3)
     # What was measured on one is not taken for the other.
@@ -51,7 +51,7 @@ def test_a_model_that_is_not_as_loaded_is_refused(bench, lab):
 
 
 def test_a_model_that_nobody_knows_is_refused(bench, lab, monkeypatch):
-    monkeypatch.setattr(lab.pack.nodes.host.announce_sites, "find", lambda name: None)
+    monkeypatch.setattr(lab.pack.nodes.host.site_hooks, "find", lambda name: None)
     with pytest.raises(ValueError, match="its blocks are unknown to this pack"):
         bench.calibrate()
 
@@ -104,7 +104,7 @@ def test_a_plan_for_something_else_is_applied_where_it_fits(bench, lab, saved, t
     change(tmp_path, **other)
     model, _, info = load(bench, latent={"samples": latent})
     assert words in info and len(info.splitlines()) == 2
-    assert len(lab.pack.nodes.host.install.rules_of(model)) == applied
+    assert len(lab.pack.nodes.host.model_rules.rules_of(model)) == applied
 
 
 def test_a_kernel_that_is_not_here_stays_exact(bench, lab, plain, saved, tmp_path):
@@ -269,7 +269,7 @@ def verify(lab, model, vae=None, steps=4):
 def test_verify_compares_with_the_exact_model(lab, plain):
     spatial = lab.pack.attention.patterns.Spatial()
     rule = lab.pack.attention.plans.plan.Candidate(pattern=spatial).rule("self", (), 0.0, 1.0)
-    model = lab.pack.nodes.host.install.install_all(lab.model, [rule])
+    model = lab.pack.nodes.host.model_rules.add_rules(lab.model, [rule])
     found = verify(lab, model, lab.pack.nodes.demo.DemoVAE())
     assert torch.equal(found["exact"]["samples"], plain)
     assert torch.equal(found["planned"]["samples"], lab.sample(model, seed=1))

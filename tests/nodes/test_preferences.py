@@ -156,7 +156,7 @@ class Saved:
         self.model = self.case.build()
         self.kernel = Kernel(self.host.real)
         monkeypatch.setattr(Holder, "KNOWN", {"comfy_kitchen_int8": self.kernel.function, "comfy_kitchen_sol": None})
-        family = lab.pack.nodes.host.announce_sites.family_of(self.model)
+        family = lab.pack.nodes.host.model_family.family_of(self.model)
         self.host.furnish({module for module, *_ in family.sites(self.model.model.diffusion_model)})
         # As main.py does it: what is saved to output/loras is among the LoRAs.
         self.folder = f"{folder_paths.get_output_directory()}/loras"

@@ -226,11 +226,11 @@ def test_windows_of_a_real_run(pack, inference):
     from tiny import ltxv
 
     studio = Studio(pack, first(ltxv.CASES, "image to video"))
-    model = pack.nodes.host.install.install(studio.model, Rule("sdpa"))
+    model = pack.nodes.host.model_rules.add_rule(studio.model, Rule("sdpa"))
     node = pack.nodes.long_sampler.VideoAttentionLongSampler
     latent = {"samples": torch.zeros(1, 128, 7, 3, 4)}
     asked = {"method": "blend", "unit": "latent frames", "window": 3.0, "overlap": 1.0}
     out = node.execute(model, **studio.values(node, latent, steps=2, **asked)).args
     said = next(line for line in out[-1].splitlines() if "attention calls" in line)
     assert ", 3 windows of 3 x 3 x 4 and 4 x 3 x 4 tokens (time x height x width), 2 steps: " in said
-    assert pack.nodes.host.reports.find(out[0]["samples"]).windows == 3
+    assert pack.nodes.host.run_history.find(out[0]["samples"]).windows == 3

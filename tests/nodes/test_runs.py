@@ -15,7 +15,7 @@ CALLS = 4
 
 @pytest.fixture(autouse=True)
 def nothing_known(pack):
-    pack.nodes.host.reports._RUNS.clear()
+    pack.nodes.host.run_history._RUNS.clear()
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_the_table_is_what_runs(pack, lab, show):
     line = next(line for line in text.splitlines() if "reference" in line)
     first, last = (int(word) for word in line.split("steps ")[1].split(" (")[0].split(" to "))
     out = studio.sample(model=model, sigmas=sigmas, cfg=1.0)[0]
-    rows = {(row.role, row.used): row for row in pack.nodes.host.reports.find(out["samples"]).rows}
+    rows = {(row.role, row.used): row for row in pack.nodes.host.run_history.find(out["samples"]).rows}
     assert rows["self", "reference"].calls == last - first + 1 and rows["self", "reference"].blocks == {1}
 
 
@@ -116,7 +116,7 @@ def test_sigmas_are_the_samplers(pack, show):
 
 
 def test_a_model_of_no_known_family(pack, lab, show, monkeypatch):
-    monkeypatch.setattr(pack.nodes.host.announce_sites, "find", lambda name: None)
+    monkeypatch.setattr(pack.nodes.host.site_hooks, "find", lambda name: None)
     assert "Nothing is known" in show(lab.model)[2]
 
 
@@ -134,7 +134,7 @@ def test_percents_feed_a_backend(pack, lab, show, scheduler, first, last):
     steps = f"step {first} (" if first == last else f"steps {first} to {last} ("
     assert next(line for line in shown.splitlines() if "reference" in line).strip().startswith(steps)
     out = studio.sample(model=model, sigmas=sigmas, cfg=1.0)[0]
-    rows = {(row.role, row.used): row for row in pack.nodes.host.reports.find(out["samples"]).rows}
+    rows = {(row.role, row.used): row for row in pack.nodes.host.run_history.find(out["samples"]).rows}
     blocks = len(rows["self", "reference"].blocks)
     assert rows["self", "reference"].calls == (last - first + 1) * blocks
     assert (f"Steps {first} to {last}: start_percent" in text) == ((first, last) != (1, 10))

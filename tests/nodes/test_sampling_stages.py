@@ -194,7 +194,7 @@ def test_each_model_keeps_its_patches(pack, lab):
     studio = Studio(pack, CASES[0])
     high, low = lab.backend(studio.model, backend="sdpa"), lab.backend(studio.model, backend="reference")
     out = studio.two(high=high, low=low, switch_step=3)[0]
-    report = pack.nodes.host.reports.find(out["samples"])
+    report = pack.nodes.host.run_history.find(out["samples"])
     assert {row.used for row in report.rows} == {"reference"} and report.steps == 1
 
 

@@ -93,12 +93,12 @@ def test_model_sparse_attention_and_ours(pack, inference, name, ours_first):
     model, rule = case.build(), pack.attention.routing.rules.Rule("sdpa")
     truth = sample(model, case, steps=2)
     if ours_first:
-        model, took = sparse_attention(pack.nodes.host.install.install(model, rule))
+        model, took = sparse_attention(pack.nodes.host.model_rules.add_rule(model, rule))
     else:
         model, took = sparse_attention(model)
-        model = pack.nodes.host.install.install(model, rule)
+        model = pack.nodes.host.model_rules.add_rule(model, rule)
     out = sample(model, case, steps=2)
-    report = pack.nodes.host.reports.find(out)
+    report = pack.nodes.host.run_history.find(out)
     for ours, theirs in zip(parts(out), parts(truth), strict=True):
         assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
     calls = {role: 2 * count for role, count in case.calls.items()}
@@ -133,7 +133,7 @@ def test_a_sampler_that_hands_on_what_it_found_takes_nothing(lab, warned):
 
 def test_a_model_of_no_known_family_tells_the_steps(lab, pack, monkeypatch):
     """Its single calls cannot be told, only that none came."""
-    monkeypatch.setattr(pack.nodes.host.announce_sites, "find", lambda name: None)
+    monkeypatch.setattr(pack.nodes.host.site_hooks, "find", lambda name: None)
     sampler, _ = sampler_of_bleh((1, 3))
     report = lab.report(run_with(lab, lab.backend(role="self"), sampler))
     assert any(note.startswith("Attention was taken by ComfyUI-bleh in steps 1,3 of 4, ") for note in report.notes)
@@ -222,7 +222,7 @@ def test_a_pattern_that_another_pack_keeps_the_calls_from(pack, lab, blocks):
     shape = rules.Shape(pack.attention.patterns.Spatial())
     pattern = rules.Rule(role="self", blocks=rules.parse_blocks(blocks), shape=shape)
     between = video_span(
-        pack.nodes.host.install.install(lab.model, pattern),
+        pack.nodes.host.model_rules.add_rule(lab.model, pattern),
         lambda func, *args, **kwargs: func(*args, **kwargs),
         "OptOut",
     )
@@ -240,11 +240,11 @@ def test_a_sampler_that_is_known_to_pass_no_options(pack, inference):
 
     sampler = comfy.samplers.ksampler("ar_video", {"num_frame_per_block": 1})
     case = PLAIN["Wan causal"]
-    model = pack.nodes.host.install.install(case.build(), pack.attention.routing.rules.Rule("sdpa"))
+    model = pack.nodes.host.model_rules.add_rule(case.build(), pack.attention.routing.rules.Rule("sdpa"))
     latent, said = case.latent(), prompt(case, 1)
     noise, sigmas = comfy.sample.prepare_noise(latent, 1), torch.tensor([1.0, 0.5, 0.0])
     out = comfy.sample.sample_custom(model, noise, 1.0, sampler, sigmas, said, said, latent, disable_pbar=True, seed=1)
-    report = pack.nodes.host.reports.find(out)
+    report = pack.nodes.host.run_history.find(out)
     assert report.ruled == 0 and {row.used for row in report.rows} == {"the model's own code"}
     known, seen = report.notes
     assert known.startswith("Known to be out of reach: all calls under the sampler ar_video")
@@ -264,10 +264,10 @@ def test_blocks_whose_attention_is_swapped_by_a_block_patch(pack, inference, mon
     monkeypatch.setattr(DiTBlock, "forward", forward_of_block)
     case = PLAIN["MiniMax-H3"]
     truth = sample(case.build(), case, steps=2)
-    ours = pack.nodes.host.install.install(case.build(), pack.attention.routing.rules.Rule("sdpa"))
+    ours = pack.nodes.host.model_rules.add_rule(case.build(), pack.attention.routing.rules.Rule("sdpa"))
     model, took = block_attention(ours, blocks)
     out = sample(model, case, steps=2)
-    report = pack.nodes.host.reports.find(out)
+    report = pack.nodes.host.run_history.find(out)
     for mine, theirs in zip(parts(out), parts(truth), strict=True):
         assert (mine - theirs).norm() <= 1e-4 * theirs.norm()
     assert len(took) == 2 * len(blocks) and report.calls == 2 * BLOCKS and report.ruled == report.calls - len(took)

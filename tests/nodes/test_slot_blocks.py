@@ -51,9 +51,9 @@ def test_a_block_that_makes_its_calls_itself_is_known(pack, inference, names, ru
     rows = []
     for change in (lambda model: model, lambda model: tuned(model, names)):
         model = change(
-            pack.nodes.host.install.install(case.build(), pack.attention.routing.rules.Rule("reference", **rule))
+            pack.nodes.host.model_rules.add_rule(case.build(), pack.attention.routing.rules.Rule("reference", **rule))
         )
-        report = pack.nodes.host.reports.find(sample(model, case, seed=len(rows) + 31))
+        report = pack.nodes.host.run_history.find(sample(model, case, seed=len(rows) + 31))
         rows.append([(row.role, row.used, row.calls, row.blocks) for row in report.rows])
         assert not report.notes and not report.unplaced
     assert rows[0] == rows[1]
@@ -79,9 +79,11 @@ def test_a_guide_of_half_strength_in_such_a_block_stays_self_attention(pack, inf
     rows = []
     for change in (lambda model: model, tuned):
         model = change(
-            pack.nodes.host.install.install(case.build(), pack.attention.routing.rules.Rule("reference", role="self"))
+            pack.nodes.host.model_rules.add_rule(
+                case.build(), pack.attention.routing.rules.Rule("reference", role="self")
+            )
         )
-        report = pack.nodes.host.reports.find(sample(model, case, seed=len(rows) + 41))
+        report = pack.nodes.host.run_history.find(sample(model, case, seed=len(rows) + 41))
         rows.append([(row.role, row.used, row.calls, row.blocks) for row in report.rows])
     assert rows[0] == rows[1] and {role for role, *_ in rows[0]} == {"self", "cross"}
 
@@ -94,14 +96,14 @@ def test_calls_of_a_second_model_are_told_by_number(pack, inference):
     case = PLAIN["Wan"]
     spatial = pack.attention.patterns.spatial.Spatial()
     rule = pack.attention.routing.rules.Rule(shape=pack.attention.routing.rules.Shape(spatial))
-    guider = Guider_DualModel(pack.nodes.host.install.install(case.build(), rule), case.build())
+    guider = Guider_DualModel(pack.nodes.host.model_rules.add_rule(case.build(), rule), case.build())
     guider.set_conds(prompt(case, 1), prompt(case, 2))
     guider.set_cfg(3.0)
     latent = case.latent()
     noise = comfy.sample.prepare_noise(latent, 1)
     sigmas = torch.tensor([1.0, 0.6, 0.0])
     out = guider.sample(noise, latent, comfy.samplers.sampler_object("euler"), sigmas, disable_pbar=True, seed=1)
-    report = pack.nodes.host.reports.find(out)
+    report = pack.nodes.host.run_history.find(out)
     calls = 2 * case.calls["self"]
     assert sum(row.calls for row in report.rows if row.role == "self" and row.used.startswith("host")) == calls
     assert (

@@ -89,13 +89,13 @@ class Wire:
 
 @pytest.fixture
 def wire(pack, monkeypatch):
-    live, found = pack.nodes.host.live, Wire()
+    live, found = pack.nodes.host.live_report, Wire()
     monkeypatch.setattr(live.PromptServer, "instance", found, raising=False)
     return found
 
 
 def test_a_run_is_told_while_it_goes_on(lab, wire, monkeypatch):
-    monkeypatch.setattr(lab.pack.nodes.host.live, "APART", 0.0)
+    monkeypatch.setattr(lab.pack.nodes.host.live_report, "APART", 0.0)
     seen = []
     latent = lab.sample(lab.backend(), callback=lambda step, x0, x, total: seen.append((step, total)))
     assert seen == [(step, STEPS) for step in range(STEPS)]
@@ -109,7 +109,7 @@ def test_a_run_is_told_while_it_goes_on(lab, wire, monkeypatch):
 
 
 def test_messages_are_kept_apart_but_the_last(lab, wire, monkeypatch):
-    monkeypatch.setattr(lab.pack.nodes.host.live, "APART", 1000.0)
+    monkeypatch.setattr(lab.pack.nodes.host.live_report, "APART", 1000.0)
     lab.sample(lab.backend())
     assert [data["text"].split(",")[0] for _, data, _ in wire.sent] == ["Step 1 of 4", "Step 4 of 4"]
 

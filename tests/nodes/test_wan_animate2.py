@@ -31,12 +31,12 @@ def attention_modules(model):
 
 
 def ruled(pack, model, **rule):
-    return pack.nodes.host.install.install(model, pack.attention.routing.rules.Rule("sdpa", **rule))
+    return pack.nodes.host.model_rules.add_rule(model, pack.attention.routing.rules.Rule("sdpa", **rule))
 
 
 def rows(pack, latent):
     """(role, kernel) -> (calls, blocks)."""
-    return {(row.role, row.used): (row.calls, set(row.blocks)) for row in pack.nodes.host.reports.find(latent).rows}
+    return {(row.role, row.used): (row.calls, set(row.blocks)) for row in pack.nodes.host.run_history.find(latent).rows}
 
 
 def test_role_self_is_the_generation_and_nothing_else(pack, model, inference):
@@ -58,8 +58,7 @@ def test_the_pose_has_roles_of_its_own(pack, model, inference):
 def test_nothing_is_left_on_the_model(pack, model, inference, attention_modules):
     def clean():
         return not any(
-            {"forward_gen", "forward_pose", pack.nodes.host.announce_sites.TAG} & set(vars(m))
-            for m in attention_modules
+            {"forward_gen", "forward_pose", pack.nodes.host.site_hooks.TAG} & set(vars(m)) for m in attention_modules
         )
 
     sample(ruled(pack, model), DRIVEN)
@@ -121,7 +120,7 @@ def test_a_method_that_someone_kept_works_after_our_run(pack, model, inference, 
 
 def calls_of_the_pose(pack, model, case, **how):
     """(queries, number of keys) of the pose's calls to its prompt, and what came out."""
-    watched, _ = watch(pack.nodes.host.announce_sites.with_sites(model))
+    watched, _ = watch(pack.nodes.host.site_hooks.with_sites(model))
     found, options = [], watched.model_options["transformer_options"]
     slot = options["optimized_attention_override"]
 
@@ -164,7 +163,7 @@ def test_a_negative_prompt_is_not_for_the_pose(pack, model, inference, case, cfg
 @pytest.mark.parametrize("kind", ["stg", "pag", "enhance"])
 def test_what_needs_the_grid_says_that_frames_come_one_by_one(pack, model, inference, kind):
     out = sample(guided(pack, kind, model, blocks="1"), DRIVEN)
-    told = pack.attention.inspect.report.to_text(pack.nodes.host.reports.find(out))
+    told = pack.attention.inspect.report.to_text(pack.nodes.host.run_history.find(out))
     assert "self-attention in parts (12 x 48 tokens)" in told and torch.isfinite(out).all()
 
 

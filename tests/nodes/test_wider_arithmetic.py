@@ -64,7 +64,7 @@ def test_svd_is_shaped_in_its_usual_type(dtype, pack, inference):
     values |= {"min_tokens": 0, "start_percent": 0.0}
     on = node.execute(model, pattern={"pattern": "temporal window", "time": 1.0}, **values).args[0]
     out, plain = sample(on, case), sample(model, case)
-    report = pack.nodes.host.reports.find(out)
+    report = pack.nodes.host.run_history.find(out)
     shaped = sum(row.calls for row in report.rows if "temporal window" in row.used)
     assert shaped and torch.isfinite(out).all() and not torch.equal(out, plain)
     assert not any("exact" in reason for _, _, reason in report.fallbacks)

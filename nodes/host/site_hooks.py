@@ -8,18 +8,15 @@ from types import MethodType
 import torch
 from comfy.patcher_extension import CallbacksMP
 
-from ...attention.core.failures import named
 from ...attention.core.site import CALLER, SITE, AttentionSite, Caller, SiteTag
-from ...attention.core.tokens import Tokens
-from ...attention.families import find
 from ...attention.families.spec import Family
 from ...attention.inspect.info import heads_of
 from ...attention.inspect.watch import Watch
 from ...attention.routing import compiled_op
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.step_context import CONTEXT, IDLE
-from . import module_tags
-from .module_tags import TAG, options_of, position, tell
+from . import model_family, site_tags
+from .site_tags import TAG, options_of, position, tell
 
 KEY = "video_attention.sites"
 HOOKS = "_video_attention_hooks"
@@ -60,24 +57,11 @@ def with_sites(model):
     return told
 
 
-def family_of(patcher) -> Family | None:
-    """The family of a MODEL, None when it is no model this pack knows."""
-    return find(type(patcher.model.diffusion_model).__name__)
-
-
-def blocks_of(patcher, role: str) -> int | None:
-    """How many blocks of a MODEL make calls of that role; None for an unknown family."""
-    family = family_of(patcher)
-    if family is None or family.unsupported:
-        return None
-    return max((block for _, r, block in family.sites(patcher.model.diffusion_model) if r == role), default=-1) + 1
-
-
 def publish(patcher) -> None:
     """ON_PRE_RUN: hooks on the model and on every attention module that its family or the model's file names."""
     remove(patcher)
     model = patcher.model.diffusion_model
-    family = family_of(patcher)
+    family = model_family.family_of(patcher)
     if family is not None and family.unsupported:
         family = None
     known = () if family is None else family.sites(model)
@@ -96,7 +80,7 @@ def publish(patcher) -> None:
         hooks.append(module.register_forward_hook(fall_silent, with_kwargs=True))
         hooks += [told(module, name) for name in methods if hasattr(module, name)]
     blocks = [module for module, site in sites if site.block is not None]
-    between, more = module_tags.tag_blocks(model, blocks, len(sites), watch)
+    between, more = site_tags.tag_blocks(model, blocks, len(sites), watch)
     lay_out = _lay_out(family, (*(site for _, site in sites), *between), watch)
     hooks += [*more, model.register_forward_pre_hook(lay_out, with_kwargs=True)]
     setattr(model, HOOKS, hooks)
@@ -126,7 +110,7 @@ def remove(patcher) -> None:
         hook.remove()
     if hasattr(model, HOOKS):
         delattr(model, HOOKS)
-        module_tags.remove(model)
+        site_tags.remove(model)
 
 
 class Replaced:
@@ -218,7 +202,7 @@ def _lay_out(family: Family | None, sites: tuple[AttentionSite, ...] = (), watch
         options = kwargs.get(OPTIONS)
         if options is None or not args:
             return None
-        tokens = None if family is None else tokens_of(family, module, args[0], kwargs)
+        tokens = None if family is None else model_family.tokens_of(family, module, args[0], kwargs)
         context = options.get(CONTEXT, IDLE).but(tokens=tokens)
         if context.stats is not None and tokens is not None:
             context.stats.saw(tokens.grid, _window(options))
@@ -242,24 +226,3 @@ def _window(options) -> tuple[int, int] | None:
     """First and last latent frame of the context window that this model call is about."""
     frames = getattr(options.get("context_window"), "index_list", None)
     return (frames[0], frames[-1]) if frames else None
-
-
-def tokens_of(family: Family, model: torch.nn.Module, x, inputs) -> Tokens:
-    """The layout of one model call. Whatever a future host passes, a layout must not cost a render."""
-    try:
-        return family.tokens(model, x, inputs)
-    except Exception as error:
-        return Tokens(None, unknown=f"the input could not be read ({named(error)})")
-
-
-def tokens_of_latent(patcher, samples) -> Tokens | None:
-    """The layout that a MODEL would give to this latent, as far as it needs no prompt; None for an unknown family."""
-    family = family_of(patcher)
-    if family is None:
-        return None
-    parts = list(samples.unbind()) if getattr(samples, "is_nested", False) else samples
-    model = patcher.model.diffusion_model
-    if not isinstance(parts, list) and parts.ndim == 5 and patcher.model.latent_format.latent_dimensions == 2:
-        parts = parts.movedim(1, 2).flatten(0, 1)
-    frames = parts.shape[0] if not isinstance(parts, list) else 1
-    return tokens_of(family, model, parts, {"context": torch.empty(1, 0, 0), "num_video_frames": frames})

@@ -13,8 +13,8 @@ from ...attention.routing import compiled_op
 from ...attention.routing.router import Router
 from ...attention.routing.rules import Rule
 from ...attention.routing.step_context import CONTEXT
-from . import announce_sites, install, prompt_conds
-from .extra_pass import OPTIONS, detach, innermost, keep, unhook
+from . import model_rules, prompt_names, site_hooks
+from .guidance_pass import OPTIONS, detach, innermost, keep, unhook
 
 KEY = "video_attention.nag"
 # Keys in the host's transformer_options, between the guider and the model alone: {name of a positive prompt: Negative}
@@ -31,12 +31,12 @@ class Negative(Itself):
 
 def install_negative(model, rule: Rule, negative):
     """A clone of `model` with a NAG rule. negative: CONDITIONING, None for the sampler's own negative prompt."""
-    patched = install.install(model, rule)
+    patched = model_rules.add_rule(model, rule)
     detach(patched, KEY)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Prompt(negative))
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, publish_negative)
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, publish_names)
-    announce_sites.in_runs(patched, KEY, watch_prompt, unhook)
+    site_hooks.in_runs(patched, KEY, watch_prompt, unhook)
     return patched
 
 
@@ -58,11 +58,11 @@ def publish_negative(executor, x, timestep, model_options, seed=None):
     """PREDICT_NOISE wrapper: the prepared negative prompt of each positive one."""
     conds = getattr(executor.class_obj, "conds", {})
     options = model_options.get(OPTIONS, {})
-    prompt_conds.name_prompts(conds)
+    prompt_names.name_prompts(conds)
     found = {
-        name: _prepared(conds.get(KEY) or conds.get(prompt_conds.opposite(name, conds)))
+        name: _prepared(conds.get(KEY) or conds.get(prompt_names.opposite(name, conds)))
         for name in conds
-        if prompt_conds.is_positive(name)
+        if prompt_names.is_positive(name)
     }
     found = {name: negative for name, negative in found.items() if negative is not None}
     step = options.get(CONTEXT)
@@ -74,7 +74,7 @@ def publish_negative(executor, x, timestep, model_options, seed=None):
 
 
 def _nothing_to_guide(conds) -> str:
-    if any(map(prompt_conds.is_positive, conds)):
+    if any(map(prompt_names.is_positive, conds)):
         return f"{nag.NAME} had no negative prompt: connect one to its node."
     names = ", ".join(name for name in conds if name != KEY)
     return f"{nag.NAME} is off: none of this guider's prompts ({names}) is a positive one by its name."
@@ -93,7 +93,7 @@ def publish_names(executor, model, conds, x_in, timestep, model_options):
     """CALC_COND_BATCH wrapper: whose prompts these are. Names and no uuids: caches and windows give new ones."""
     options = model_options.get(OPTIONS, {})
     if NEGATIVES in options:
-        names = tuple(map(prompt_conds.name_of, conds))
+        names = tuple(map(prompt_names.name_of, conds))
         model_options = {**model_options, OPTIONS: {**options, NAMES: names}}
     return executor(model, conds, x_in, timestep, model_options)
 
@@ -125,7 +125,7 @@ def lengthen(module, args, kwargs):
 def _lengthened(kwargs: dict, negatives: dict, called: list) -> dict:
     """A model's inputs for prompts of these names, lengthened where one of them is to be guided."""
     options, context = kwargs[OPTIONS], kwargs.get("context")
-    step, router = options.get(CONTEXT), options.get(install.SLOT)
+    step, router = options.get(CONTEXT), options.get(model_rules.SLOT)
     positive = tuple(name in negatives for name in called)
     if step is None or context is None or not any(positive):
         return kwargs

@@ -13,7 +13,7 @@ from ...attention.backends import registry
 from ...attention.core.reference import relative_l2
 from ...attention.plans.probe import block_name
 from ...attention.routing.rules import Rule
-from ..host import announce_sites, install, reports
+from ..host import model_family, model_rules, run_history
 from ..host.latent import parts_of
 from . import sampling_job
 from .sampling_job import Job
@@ -38,16 +38,16 @@ class Sampling:
     def run(self, rules: tuple[Rule, ...], more: int = 0) -> tuple:
         """(final latent, Report) with these rules, every call timed. more: added to the job's seed."""
         job = self.job
-        model = install.install_all(job.model, (Rule(registry.HOST, timing=True), *rules))
+        model = model_rules.add_rules(job.model, (Rule(registry.HOST, timing=True), *rules))
         noise = sampling_job.noise_of(job.latent, job.seed + more) if more else job.noise
-        with reports.aside() as runs:
+        with run_history.aside() as runs:
             latent = sampling_job.run(replace(job, model=model, noise=noise, seed=job.seed + more), self._on_step)
         return latent, runs.report
 
     def probe(self, make: Callable) -> None:
         """Samples once while the Probe that make(override found) gives measures, unless it has nothing left to do."""
         job = self.job
-        model, probe = install.install_override(job.model, make)
+        model, probe = model_rules.install_override(job.model, make)
         if probe.done:
             return self.advance(job.steps)
         levels = [float(sigma) for sigma in job.sigmas[:-1]]
@@ -92,7 +92,7 @@ def _block_modules(model, blocks: set[int]) -> dict:
     root = model.model.diffusion_model
     names, modules = {id(m): name for name, m in root.named_modules()}, dict(root.named_modules())
     found = {}
-    for module, _, block in announce_sites.family_of(model).sites(root):
+    for module, _, block in model_family.family_of(model).sites(root):
         name = block_name(names[id(module)])
         if block in blocks and name:
             found[modules[name]] = block

@@ -7,8 +7,8 @@ import comfy.samplers
 import torch
 
 from ...attention.inspect.maps import Query, Watcher
-from ..host import announce_sites
-from ..host.install import SLOT
+from ..host import model_family, site_hooks
+from ..host.model_rules import SLOT
 from . import sampling_job
 
 
@@ -20,7 +20,7 @@ def install_maps(model, query: Query, heads: tuple = ()) -> tuple:
     patched = model.clone()
     options = patched.model_options.setdefault("transformer_options", {})
     options[SLOT] = watcher = Watcher(query, heads, options.get(SLOT))
-    announce_sites.attach(patched)
+    site_hooks.attach(patched)
     return patched, watcher
 
 
@@ -42,14 +42,14 @@ def check(model, latent: dict, query: Query, blocks: tuple) -> None:
     """ValueError with a sentence, before anything runs, for what cannot be shown. blocks: spans as in Rule."""
     if "context_handler" in model.model_options:
         raise ValueError("model: context windows show the clip in parts, which have no map; connect it without them.")
-    family = announce_sites.family_of(model)
+    family = model_family.family_of(model)
     known = {block for _, _, block in family.sites(model.model.diffusion_model)} if family else set()
     for first, last in blocks:
         if known and (first > max(known) or (last or first) > max(known)):
             raise ValueError(
                 f"blocks: {max(first, last or 0)} is not in this model, whose blocks are 0 to {max(known)}."
             )
-    tokens = announce_sites.tokens_of_latent(model, sampling_job.fitted(model, latent)["samples"])
+    tokens = model_family.tokens_of_latent(model, sampling_job.fitted(model, latent)["samples"])
     if tokens is not None and tokens.grid is not None:
         query.tokens(tokens.grid)
 

@@ -15,7 +15,7 @@ from ...attention.families.spec import Family
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.rules import Rule
 from ...attention.routing.step_context import CONTEXT
-from . import announce_sites, install, prompt_conds
+from . import model_family, model_rules, prompt_names, site_hooks
 
 HOOKS = "_video_attention_guidance"
 PASSES = "video_attention.passes"
@@ -26,7 +26,7 @@ HANDLER = "context_handler"
 
 def reachable(model, role: str) -> tuple[Family, int]:
     """The family of a MODEL and how many of its blocks make calls of that role. ValueError with a sentence if none."""
-    family = announce_sites.family_of(model)
+    family = model_family.family_of(model)
     name = type(model.model.diffusion_model).__name__
     if family is None:
         raise ValueError(
@@ -34,7 +34,7 @@ def reachable(model, role: str) -> tuple[Family, int]:
         )
     if family.unsupported:
         raise ValueError(f"model: {family.name} is not supported: {family.unsupported}. Bypass this node.")
-    blocks = max(announce_sites.blocks_of(model, covered) for covered in COVERS.get(role, (role,)))
+    blocks = max(model_family.blocks_of(model, covered) for covered in COVERS.get(role, (role,)))
     if not blocks:
         raise ValueError(f"model: {family.name} has no {role}-attention to guide. Bypass this node.")
     return family, blocks
@@ -78,10 +78,10 @@ class ExtraPass(Itself):
 
     def _holds(self, options) -> bool:
         """Whether this step is covered, and nobody cleared the rules since."""
-        if CONTEXT not in options or install.ROUTERS not in options:
+        if CONTEXT not in options or model_rules.ROUTERS not in options:
             return False
         context = options[CONTEXT]
-        routers = [r for r in options[install.ROUTERS].members if r not in context.off]
+        routers = [r for r in options[model_rules.ROUTERS].members if r not in context.off]
         pairs = ((rule, on) for router in routers for rule, on in zip(router.rules, context.active_of(router)))
         return any(on for rule, on in pairs if rule in self.rules)
 
@@ -114,7 +114,7 @@ class Asked(Itself):
             return outs
         # Guiders change these options, and others predictions, in place.
         self.model_options = {**own, OPTIONS: {**own.get(OPTIONS, {})}}
-        which = prompt_conds.most_positive(map(prompt_conds.name_of, conds))
+        which = prompt_names.most_positive(map(prompt_names.name_of, conds))
         if which is not None:
             self.model, self.cond, self.x, self.timestep = model, conds[which], x_in, timestep
             self.strong = outs[which].clone()
@@ -129,7 +129,7 @@ class Passes(Itself):
 
     def __call__(self, executor, x, timestep, model_options, seed=None):
         asked = Asked(model_options)
-        prompt_conds.name_prompts(getattr(executor.class_obj, "conds", {}))
+        prompt_names.name_prompts(getattr(executor.class_obj, "conds", {}))
         out = executor(x, timestep, {**model_options, HANDLER: asked}, seed)
         for extra in self.passes:
             out = extra.guided(out, asked)
@@ -151,7 +151,7 @@ def innermost(guider, kind: str, key: str) -> None:
 
 def install_pass(model, rules: tuple[Rule, ...], guide):
     """A clone of `model` with these rules and the pass that they are for."""
-    patched = install.install_all(model, rules)
+    patched = model_rules.add_rules(model, rules)
     passes = [each for found in patched.get_wrappers(WrappersMP.PREDICT_NOISE, PASSES) for each in found.passes]
     detach(patched, PASSES)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PASSES, passes_inside)
@@ -176,7 +176,7 @@ def detach(patcher, key: str) -> None:
     """Undoes the install of that key."""
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH):
         patcher.remove_wrappers_with_key(kind, key)
-    announce_sites.not_in_runs(patcher, key)
+    site_hooks.not_in_runs(patcher, key)
 
 
 def keep(model: torch.nn.Module, key: str, *handles) -> None:

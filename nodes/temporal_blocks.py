@@ -18,12 +18,12 @@ from ..attention.blocks.temporal import IN_BATCH
 from ..attention.core.site import SITE, TEMPORAL, AttentionSite
 from ..attention.routing import compiled_op, rules
 from ..attention.routing.step_context import CONTEXT, IDLE
-from .host import announce_sites, module_tags
+from .host import model_family, site_hooks, site_tags
 from .widgets import rule_inputs
 
 KEY = "video_attention.blocks"
 HOOKS = "_video_attention_block_hooks"
-OPTIONS = announce_sites.OPTIONS
+OPTIONS = site_hooks.OPTIONS
 TITLE = "Video Attention Temporal Blocks"
 
 FOLDER = "video_attention_blocks"
@@ -83,13 +83,13 @@ def add_blocks(model, path: Path, spans: tuple = (), strength: float = 1.0):
     graft = Graft(f"{KEY}.{len(grafts)}", chosen, strength)
     patched.set_additional_models(graft.key, [grafted])
     patched.set_attachments(KEY, (*grafts, graft))
-    announce_sites.in_runs(patched, KEY, publish, remove)
+    site_hooks.in_runs(patched, KEY, publish, remove)
     return patched, chosen
 
 
 def check_fit(model, config, name: str) -> None:
     """ValueError with one sentence unless blocks of this TemporalConfig fit the MODEL."""
-    network, family = model.model.diffusion_model, announce_sites.family_of(model)
+    network, family = model.model.diffusion_model, model_family.family_of(model)
     stream = streams.STREAMS.get(family.name) if family else None
     if stream is None:
         known = ", ".join(streams.STREAMS)
@@ -107,10 +107,10 @@ def check_fit(model, config, name: str) -> None:
 def publish(patcher) -> None:
     """ON_PRE_RUN: a hook that lays the tokens out, and one behind each chosen block."""
     remove(patcher)
-    network, family = patcher.model.diffusion_model, announce_sites.family_of(patcher)
+    network, family = patcher.model.diffusion_model, model_family.family_of(patcher)
     stream = streams.STREAMS[family.name]
     modules = stream.blocks(network)
-    handles = [network.register_forward_pre_hook(announce_sites._lay_out(family), with_kwargs=True)]
+    handles = [network.register_forward_pre_hook(site_hooks._lay_out(family), with_kwargs=True)]
     for graft in patcher.get_attachment(KEY):
         # A clone for another GPU has additional models of its own.
         (grafted,) = patcher.get_additional_models_with_key(graft.key)
@@ -132,7 +132,7 @@ def remove(patcher) -> None:
 
 
 def _behind(blocks: TemporalBlocks, graft: Graft, part: int, site: AttentionSite, module: torch.nn.Module):
-    position = module_tags.position(module.forward)
+    position = site_tags.position(module.forward)
 
     @compiled_op.eagerly
     def hook(module, args, kwargs, output):
@@ -221,7 +221,7 @@ class VideoAttentionTemporalBlocks(rule_inputs.Somewhere):
     @classmethod
     def execute(cls, model, blocks_name, strength=1.0, blocks="") -> io.NodeOutput:
         patched, chosen = add_blocks(model, find_file(blocks_name), rules.parse_blocks(blocks), strength)
-        text = f"{announce_sites.family_of(model).name}: temporal blocks behind blocks {_list(chosen)}"
+        text = f"{model_family.family_of(model).name}: temporal blocks behind blocks {_list(chosen)}"
         return io.NodeOutput(patched, ui=ui.PreviewText(text))
 
 

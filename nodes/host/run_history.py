@@ -13,9 +13,9 @@ from comfy_execution.utils import get_executing_context
 from ...attention.inspect.combined_report import total
 from ...attention.inspect.report import Report
 from ...attention.measure.fingerprint import SAME, Fingerprint
-from . import prompt_graph
+from . import workflow_graph
 from .latent import parts_of
-from .prompt_graph import Owner
+from .workflow_graph import Owner
 
 # How many executions of nodes are remembered, and how many runs of them: a long clip may take a run for each window.
 EXECUTIONS, MOST = 32, 1024
@@ -81,7 +81,7 @@ def remember(parts: list, report: Report, output: int | None = None) -> None:
     prints, context = tuple(map(Fingerprint, parts)), get_executing_context()
     more = {"output": output, **({"group": opened[0]} if opened else {})}
     if context is not None:
-        owners, display = prompt_graph.owners(context.prompt_id, context.node_id)
+        owners, display = workflow_graph.owners(context.prompt_id, context.node_id)
         more |= {"prompt": context.prompt_id, "owners": owners, "display": display, "index": context.list_index}
     with _LOCK:
         _RUNS.append(Run(report, prints, **more))

@@ -13,7 +13,7 @@ from comfy.model_management import InterruptProcessingException
 from ...attention.sampling import windows
 from ...attention.sampling.windows import Span
 from ..host.latent import NotFinite, parts_of
-from . import conditions, context_windows, sampling_job
+from . import context_windows, sampling_job, window_conds
 from .progress import Progress
 from .sampling_job import Job, whole
 
@@ -111,7 +111,7 @@ def _window(
     if span != (0, length.frames):
         mask = whole(_masks(job, samples, length, done))
         latent = {**job.latent, "samples": whole(samples), "noise_mask": mask}
-        job = context_windows.alone(replace(conditions.keeping(job), latent=latent), span, notes)
+        job = context_windows.alone(replace(window_conds.keeping(job), latent=latent), span, notes)
     name = f" of window {count + 1}" if progress.total > job.steps else ""
     made = sampling_job.run(job, progress.part(name, count * job.steps, span=(done, span[1])))
     seen = progress.seen.get("x0")

@@ -19,7 +19,7 @@ from ...attention.core.tokens import VideoSpan
 from ...attention.routing.compiled_op import OPTIONS, SLOT
 from ...attention.routing.router import Router
 from ...attention.routing.step_context import CONTEXT, IDLE
-from . import announce_sites
+from . import site_hooks
 
 KEY = "video_attention.orders"
 HOOKS, BLOCK_HOOKS = "_video_attention_order_hooks", "_video_attention_block_hooks"
@@ -29,12 +29,12 @@ TABLES = {"WanModel": ("freqs", 1)}
 
 def attach(patcher) -> None:
     """Lets `patcher` move tokens while it is sampled."""
-    announce_sites.in_runs(patcher, KEY, publish, remove)
+    site_hooks.in_runs(patcher, KEY, publish, remove)
 
 
 def detach(patcher) -> None:
     """Undoes attach."""
-    announce_sites.not_in_runs(patcher, KEY)
+    site_hooks.not_in_runs(patcher, KEY)
 
 
 def publish(patcher) -> None:

@@ -15,7 +15,7 @@ from ...attention.core.gpu import amd_of, capability_of
 from ...attention.inspect.info import examine
 from ...attention.routing.memory import is_efficient
 from ...attention.routing.rules import Rule
-from . import announce_sites
+from . import model_family
 
 # The host's name, of its own attention and in model_options; ours for what stood there before us.
 KEY, FOUND = "optimized_attention_memory_efficient", "vattn.memory_efficient"
@@ -49,7 +49,7 @@ def _put(options: dict, value: bool | None) -> None:
 
 def _usual_call(patcher) -> Geometry | None:
     """A self-attention call as this MODEL will make it, None for one of unknown heads."""
-    info = examine(patcher.model.diffusion_model, announce_sites.family_of(patcher), None)
+    info = examine(patcher.model.diffusion_model, model_family.family_of(patcher), None)
     if not info.heads:
         return None
     device = comfy.model_management.get_torch_device()

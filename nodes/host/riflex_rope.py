@@ -7,15 +7,15 @@ import torch
 from ...attention.core.identity import Itself
 from ...attention.guidance import riflex
 from ...attention.routing import compiled_op
-from . import announce_sites
-from .extra_pass import detach, keep, unhook
+from . import model_family, site_hooks
+from .guidance_pass import detach, keep, unhook
 
 KEY = "video_attention.riflex"
 
 
 def lengthening(model, frequency: int, trained_frames: int) -> tuple[int, int, str]:
     """(frequency, latent frames in training, a line about both) for the widgets, 0: as known. ValueError if refused."""
-    family = announce_sites.family_of(model)
+    family = model_family.family_of(model)
     name = type(model.model.diffusion_model).__name__ if family is None else family.name
     refused = riflex.refuses(name)
     if refused is not None:
@@ -59,7 +59,7 @@ def install_riflex(model, frequency: int, frames: int):
     """A clone of `model` whose clips of more than `frames` latent frames turn one frequency slower."""
     patched = model.clone()
     detach(patched, KEY)
-    announce_sites.in_runs(patched, KEY, Slowed(frequency, frames), unhook)
+    site_hooks.in_runs(patched, KEY, Slowed(frequency, frames), unhook)
     return patched
 
 
@@ -70,16 +70,16 @@ class Slowed(Itself):
         self.frequency, self.trained = frequency, trained
 
     def __call__(self, patcher) -> None:
-        model, family = patcher.model.diffusion_model, announce_sites.family_of(patcher)
+        model, family = patcher.model.diffusion_model, model_family.family_of(patcher)
         if hasattr(model, "_get_rotary_emb"):
             table = self._turned_table(model._get_rotary_emb)
-            keep(model, KEY, announce_sites.Replaced(model, "_get_rotary_emb", table))
+            keep(model, KEY, site_hooks.Replaced(model, "_get_rotary_emb", table))
             return
         length = [0]  # latent frames of the call that is running
 
         @compiled_op.eagerly
         def measure(module, args, kwargs):
-            tokens = announce_sites.tokens_of(family, module, args[0], kwargs) if args else None
+            tokens = model_family.tokens_of(family, module, args[0], kwargs) if args else None
             length[0] = tokens.grid[0] if tokens is not None and tokens.grid else 0
 
         def turn(module, args, out):

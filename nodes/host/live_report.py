@@ -9,7 +9,7 @@ from server import PromptServer
 
 from ...attention.inspect.timeline import live_text
 from ...attention.routing.run_stats import RunStats
-from . import prompt_graph
+from . import workflow_graph
 
 # What web/report.js listens to.
 EVENT = "video_attention.progress"
@@ -37,7 +37,7 @@ def _where() -> tuple[str | None, list[str]]:
     context = get_executing_context()
     if context is None:
         return None, []
-    return context.node_id, prompt_graph.readers(context.prompt_id, context.node_id)
+    return context.node_id, workflow_graph.readers(context.prompt_id, context.node_id)
 
 
 def _send(text: str, node: str | None, reports: list[str]) -> None:

@@ -20,9 +20,18 @@ from ...attention.routing.router import Router
 from ...attention.routing.rules import ERROR, Rule
 from ...attention.routing.run_stats import RunStats
 from ...attention.routing.step_context import CONTEXT, StepContext
-from . import announce_sites, interruption, live, memory, orders, reports, watch
+from . import (
+    bypass_watch,
+    interruption,
+    live_report,
+    memory_estimate,
+    model_family,
+    run_history,
+    site_hooks,
+    token_order,
+)
+from .bypass_watch import ROUTERS, Group, is_compiled
 from .latent import NotFinite
-from .watch import ROUTERS, Group, is_compiled
 
 try:
     from comfy.model_prefetch import pause_malloc_graph
@@ -35,12 +44,12 @@ KEY = "video_attention"
 fallback.let_through(InterruptProcessingException)
 
 
-def install(model, rule: Rule):
+def add_rule(model, rule: Rule):
     """A clone of the MODEL `model` with one rule more; the input stays as it was.
 
     ValueError when nothing of the model can be reached and the rule wants errors.
     """
-    family = announce_sites.family_of(model)
+    family = model_family.family_of(model)
     if rule.on_unsupported == ERROR and family is not None and family.unsupported:
         raise ValueError(f"model: {family.name} is not supported: {family.unsupported}. Bypass this node.")
     registry.load_all()
@@ -53,15 +62,15 @@ def install(model, rule: Rule):
     options.setdefault(CONTEXT, StepContext())
     options.setdefault(CALLER, Caller())
     options[ROUTERS] = options.get(ROUTERS, Group()).replaced(found, router)
-    memory.tell(patched, router.rules)
+    memory_estimate.tell(patched, router.rules)
     _attach(patched)
     return patched
 
 
-def install_all(model, rules):
+def add_rules(model, rules):
     """A clone of `model` with all these rules, the last one strongest; `model` itself without any."""
     for rule in rules:
-        model = install(model, rule)
+        model = add_rule(model, rule)
     return model
 
 
@@ -75,12 +84,12 @@ def clear(model):
     options = cleared.model_options.get("transformer_options", {})
     found, routers = options.get(SLOT), options.get(ROUTERS)
     _detach(cleared)
-    memory.forget(cleared)
+    memory_estimate.forget(cleared)
     compiled = is_compiled(cleared)
     if isinstance(found, Router) and compiled:
         options[SLOT] = Router((), found.previous, found.host)
         # It runs what the model's file names for a module, so it must know the module.
-        announce_sites.attach(cleared)
+        site_hooks.attach(cleared)
     elif isinstance(found, Router):
         _put_back(options, found.previous)
     if routers is not None and (compiled or SLOT in options):
@@ -106,7 +115,7 @@ def pattern_of(model):
 
 def status(model, rule: Rule | None = None) -> str:
     """One line about a MODEL for the node that patches it, or that this rule covers none of its calls."""
-    net, family = model.model.diffusion_model, announce_sites.family_of(model)
+    net, family = model.model.diffusion_model, model_family.family_of(model)
     return rule and info.idle(net, family, rule) or info.status(net, family)
 
 
@@ -121,7 +130,7 @@ def install_override(model, make) -> tuple:
     patched = model.clone()
     options = patched.model_options.setdefault("transformer_options", {})
     options[SLOT] = override = make(options.get(SLOT))
-    announce_sites.attach(patched)
+    site_hooks.attach(patched)
     return patched, override
 
 
@@ -135,17 +144,17 @@ def _attach(patcher) -> None:
     _detach(patcher)
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, count_run)
     patcher.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, publish_step)
-    patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, watch.look)
-    announce_sites.attach(patcher)
-    orders.attach(patcher)
+    patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, bypass_watch.look)
+    site_hooks.attach(patcher)
+    token_order.attach(patcher)
     interruption.attach(patcher)
 
 
 def _detach(patcher) -> None:
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL):
         patcher.remove_wrappers_with_key(kind, KEY)
-    announce_sites.detach(patcher)
-    orders.detach(patcher)
+    site_hooks.detach(patcher)
+    token_order.detach(patcher)
     interruption.detach(patcher)
 
 
@@ -159,28 +168,28 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     options[CONTEXT] = stats.context.but(off=options[CONTEXT].off)
     stats.at_start, stats.compiled = options.get(SLOT), is_compiled(guider.model_patcher)
     stats.patterned = tuple(rule for router in options[ROUTERS].members for rule in router.rules if rule.shape)
-    told = live.teller(stats, callback)
+    told = live_report.teller(stats, callback)
     try:
         samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *args, **kwargs)
     except (InterruptProcessingException, NotFinite):
         # Video Attention Long Sampler goes on with what there is of it.
         stats.notes.append("A run was stopped before its end.")
-        reports.remember([], summarise(stats))
+        run_history.remember([], summarise(stats))
         raise
     patcher = guider.model_patcher
-    stats.notes += watch.missing(stats, options, announce_sites.family_of(patcher), patcher.model.diffusion_model)
+    stats.notes += bypass_watch.missing(stats, options, model_family.family_of(patcher), patcher.model.diffusion_model)
     _note_what_is_hidden(stats, patcher)
     _note_what_is_not_finite(stats, samples)
     # Video and sound come as one tensor here.
     shapes = kwargs.get("latent_shapes") or ()
-    reports.remember(unpack_latents(samples, shapes) if len(shapes) > 1 else [samples], summarise(stats))
+    run_history.remember(unpack_latents(samples, shapes) if len(shapes) > 1 else [samples], summarise(stats))
     return samples
 
 
 def _note_what_is_hidden(stats: RunStats, model) -> None:
     """Calls of no announced module: the kernel that the model's file names for it, if it does, could not be run."""
     names = dict.fromkeys(
-        host_kernel.name_of(h.function) for h in announce_sites.holders(model).values() if h.function is not None
+        host_kernel.name_of(h.function) for h in site_hooks.holders(model).values() if h.function is not None
     )
     count = sum(decision.calls for _, decision in stats.whole() if decision.site in GUESSED.values())
     if names and count:
@@ -213,7 +222,7 @@ def publish_step(executor, x, timestep, model_options, seed=None):
     sigma = float(timestep.max())
     to_sigma = executor.class_obj.inner_model.model_sampling.percent_to_sigma
     sigmas = options.get("sample_sigmas", timestep).tolist()
-    active = tuple((r, tuple(_covers(rule, sigma, to_sigma, sigmas) for rule in r.rules)) for r in routers)
+    active = tuple((r, tuple(covers(rule, sigma, to_sigma, sigmas) for rule in r.rules)) for r in routers)
     options = {**options, CONTEXT: options[CONTEXT].but(active=active)}
     return _evaluate(stats, executor, x, timestep, {**model_options, "transformer_options": options}, seed)
 
@@ -222,7 +231,7 @@ def _evaluate(stats: RunStats | None, executor, *args):
     return executor(*args) if stats is None else evaluate(stats, lambda: executor(*args))
 
 
-def _covers(rule: Rule, sigma: float, to_sigma, sigmas) -> bool:
+def covers(rule: Rule, sigma: float, to_sigma, sigmas) -> bool:
     """Whether a rule covers the step at `sigma`. sigmas: (steps + 1) noise levels of the run."""
     if rule.spared != (0, 0) and rule.spares(sigma * (1 + 1e-4), sigmas):
         return False

@@ -1,0 +1,44 @@
+"""What is known of a MODEL by its family: its blocks, and how its tokens are laid out."""
+
+from __future__ import annotations
+
+import torch
+
+from ...attention.core.failures import named
+from ...attention.core.tokens import Tokens
+from ...attention.families import find
+from ...attention.families.spec import Family
+
+
+def family_of(patcher) -> Family | None:
+    """The family of a MODEL, None when it is no model this pack knows."""
+    return find(type(patcher.model.diffusion_model).__name__)
+
+
+def blocks_of(patcher, role: str) -> int | None:
+    """How many blocks of a MODEL make calls of that role; None for an unknown family."""
+    family = family_of(patcher)
+    if family is None or family.unsupported:
+        return None
+    return max((block for _, r, block in family.sites(patcher.model.diffusion_model) if r == role), default=-1) + 1
+
+
+def tokens_of(family: Family, model: torch.nn.Module, x, inputs) -> Tokens:
+    """The layout of one model call. Whatever a future host passes, a layout must not cost a render."""
+    try:
+        return family.tokens(model, x, inputs)
+    except Exception as error:
+        return Tokens(None, unknown=f"the input could not be read ({named(error)})")
+
+
+def tokens_of_latent(patcher, samples) -> Tokens | None:
+    """The layout that a MODEL would give to this latent, as far as it needs no prompt; None for an unknown family."""
+    family = family_of(patcher)
+    if family is None:
+        return None
+    parts = list(samples.unbind()) if getattr(samples, "is_nested", False) else samples
+    model = patcher.model.diffusion_model
+    if not isinstance(parts, list) and parts.ndim == 5 and patcher.model.latent_format.latent_dimensions == 2:
+        parts = parts.movedim(1, 2).flatten(0, 1)
+    frames = parts.shape[0] if not isinstance(parts, list) else 1
+    return tokens_of(family, model, parts, {"context": torch.empty(1, 0, 0), "num_video_frames": frames})
