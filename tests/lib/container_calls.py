@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from kitchen_library import Library
 from newer_host import HEADS, SLOT, Container, attention_exact, newer
-from test_backend_kitchen import Library
 
 from attention.backends import kitchen, registry
 from attention.backends.spec import Backend, Limits
