@@ -35,6 +35,7 @@ from attention import sparse
 from attention.backends import registry
 from attention.backends.triton import block_lists
 from attention.core.geometry import describe
+from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.tokens import BOTH, VideoSpan
 from attention.patterns import TopBlocks
@@ -142,7 +143,7 @@ def candidates(shape: Shape, q, k, v, densities) -> dict:
                 found[f"{name}, {what}", percent] = partial(ours, blocks=blocks)
                 found[f"{name}, {what} chosen in the call", percent] = ours
         other = sparse.prepare(TopBlocks(keep=percent), video_span, call, engine="comfy-kitchen sol_attn")
-        if not isinstance(other, str):
+        if not isinstance(other, Reason):
             found["comfy-kitchen sol_attn", percent] = other
     return found
 
@@ -270,7 +271,7 @@ def plan(options) -> str:
 
 def missing() -> str | None:
     found = kitchen.load("sol_attn")
-    return found if isinstance(found, str) else None
+    return found if isinstance(found, Reason) else None
 
 
 def floors(options) -> str:

@@ -29,6 +29,7 @@ from torch.utils.benchmark import timer as default_timer
 from attention import patterns, sparse
 from attention.core.geometry import describe
 from attention.core.operators import sdpa
+from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.tokens import BOTH, Span, VideoSpan
 from attention.patterns import blocks
@@ -107,7 +108,7 @@ def run(shape: Shape, device, dtype, options) -> tuple[list[dict], dict]:
             begin = time.perf_counter()
             call = describe(q, k, v)
             found = sparse.prepare(pattern, video_span, call, engine=engine, compile_on_cpu=options.compile_on_cpu)
-            if isinstance(found, str):
+            if isinstance(found, Reason):
                 refused[f"{title}, {engine}"] = found
                 continue
             out = found(q, k, v)

@@ -15,6 +15,7 @@ from comfy_api.latest import io, ui
 
 from ..attention.blocks import TemporalBlocks, streams, weights
 from ..attention.blocks.temporal import IN_BATCH
+from ..attention.core.reason import Reason
 from ..attention.core.site import SITE, TEMPORAL, AttentionSite
 from ..attention.routing import compiled_op, rules
 from ..attention.routing.step_context import CONTEXT, IDLE
@@ -155,7 +156,7 @@ def _behind(blocks: TemporalBlocks, graft: Graft, part: int, site: AttentionSite
 def _where(options: dict, frames: str, x, site: AttentionSite):
     """The video's place in x and the number of videos that share the batch; ValueError when it cannot be told."""
     video_span = streams.place_in_block(options.get(CONTEXT, IDLE).tokens, x.flatten(1, -2).shape[1])
-    if isinstance(video_span, str):
+    if isinstance(video_span, Reason):
         raise ValueError(
             f"{TITLE}: behind block {site.block} of {site.family} the video cannot be found: {video_span}."
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..core.reason import Reason
 from ..core.spot_check import Sample
 from ..core.timing import elapsed, end_span, start_span
 
@@ -81,7 +82,7 @@ def choose(
 def judge(name: str, run: Callable, sample: Sample, max_error: float) -> Trial:
     """What a candidate is worth before its speed: its error, or why it is out."""
     error = sample.judge(run)
-    if isinstance(error, str):
+    if isinstance(error, Reason):
         return Trial(name, reason=error)
     if not error <= max_error:
         return Trial(name, error=error, reason=f"error {error:.3g} is above {max_error:g}")

@@ -7,6 +7,7 @@ the packages' own functions are called.
 """
 
 from ..core.failures import brief
+from ..core.reason import Reason
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
@@ -67,7 +68,7 @@ FLASH_3 = Backend(
     "FlashAttention 3 for Hopper: exact.",
     _limits((9, 0), 256),
     load_3,
-    lambda call: None if call.capability == (9, 0) else "made for compute capability 9.0 alone",
+    lambda call: None if call.capability == (9, 0) else Reason("made for compute capability 9.0 alone"),
     besides="Hopper alone",
 )
 FLASH_4 = Backend(

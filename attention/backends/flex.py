@@ -4,6 +4,7 @@ import torch
 
 from ..core.failures import brief
 from ..core.geometry import Geometry
+from ..core.reason import Reason
 from ..core.recording import paused
 from .spec import FLOATS, MAX_BLOCKS, Backend, Limits, Unavailable
 
@@ -34,9 +35,9 @@ def load():
     return run
 
 
-def also_refuses(geometry: Geometry) -> str | None:
+def also_refuses(geometry: Geometry) -> Reason | None:
     if geometry.device == "cpu" and geometry.batch * geometry.heads * geometry.q_len * geometry.kv_len > CPU_MAX_SCORES:
-        return "would hold the whole score matrix on the CPU"
+        return Reason("would hold the whole score matrix on the CPU")
     return None
 
 

@@ -7,6 +7,7 @@ import torch
 from ..core.failures import brief
 from ..core.geometry import Geometry, describe
 from ..core.layout import to_mask
+from ..core.reason import Reason
 from . import TABLE
 from .spec import Backend, Kernel, Unavailable
 
@@ -15,7 +16,7 @@ HOST = "host default"
 UNSEEN = "Video Attention Benchmark has not seen it right here since ComfyUI started"
 
 _BY_NAME = {backend.name: backend for backend in TABLE}
-_LOADED: dict[str, Kernel | str] = {}
+_LOADED: dict[str, Kernel | Reason] = {}
 # Compiled kernel, see _compiled -> whether it was right whenever Video Attention Benchmark tried it.
 _SEEN: dict[tuple, bool] = {}
 
@@ -39,22 +40,22 @@ def load(name: str) -> Kernel:
         try:
             _LOADED[name] = get(name).load()
         except Unavailable as missing:
-            _LOADED[name] = str(missing)
+            _LOADED[name] = Reason(missing)
         except Exception as broken:  # whatever a package raises when it is touched: a refusal, never more
-            _LOADED[name] = f"{name} cannot be loaded ({brief(broken)})"
+            _LOADED[name] = Reason(f"{name} cannot be loaded ({brief(broken)})")
     kernel = _LOADED[name]
-    if isinstance(kernel, str):
+    if isinstance(kernel, Reason):
         raise Unavailable(kernel)
     return kernel
 
 
-def why_not(name: str, geometry: Geometry | None = None) -> str | None:
+def why_not(name: str, geometry: Geometry | None = None) -> Reason | None:
     """Why `name` cannot run `call` here (without a call: cannot run at all), or None."""
     backend = get(name)
     try:
         load(name)
     except Unavailable as missing:
-        return str(missing)
+        return Reason(missing)
     return backend.refuses(geometry) if geometry else None
 
 

@@ -11,6 +11,7 @@ from ..core.failures import brief
 from ..core.geometry import Geometry
 from ..core.gpu import capability_of
 from ..core.layout import dense_rows
+from ..core.reason import Reason
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable, nvidia_alone
 
 V1_HEAD_DIMS = (64, 96, 128)
@@ -72,25 +73,27 @@ def kernel_v2(sageattention):
     return run
 
 
-def also_refuses(geometry: Geometry) -> str | None:
+def also_refuses(geometry: Geometry) -> Reason | None:
     if major_version() == 1:
         return _v1_refuses(geometry)
     if geometry.amd is not None:
         return nvidia_alone(geometry)
     if geometry.capability not in V2_KERNELS:
-        return f"SageAttention 2 has no kernel for compute capability {geometry.capability}"
+        return Reason(f"SageAttention 2 has no kernel for compute capability {geometry.capability}")
     if geometry.capability >= (12, 0) and geometry.kv_len > BLACKWELL_MAX_KEYS:
-        return f"{geometry.kv_len} keys, noise above {BLACKWELL_MAX_KEYS} on this GPU"
+        return Reason(f"{geometry.kv_len} keys, noise above {BLACKWELL_MAX_KEYS} on this GPU")
     return None
 
 
-def _v1_refuses(geometry: Geometry) -> str | None:
+def _v1_refuses(geometry: Geometry) -> Reason | None:
     if geometry.head_dim not in V1_HEAD_DIMS:
-        return f"head size {geometry.head_dim}, SageAttention 1 takes 64, 96, 128"
+        return Reason(f"head size {geometry.head_dim}, SageAttention 1 takes 64, 96, 128")
     if geometry.kv_len % V1_KEY_MULTIPLE:
-        return f"key length {geometry.kv_len} is not a multiple of {V1_KEY_MULTIPLE}, which SageAttention 1 gets wrong"
+        return Reason(
+            f"key length {geometry.kv_len} is not a multiple of {V1_KEY_MULTIPLE}, which SageAttention 1 gets wrong"
+        )
     if geometry.capability is not None and geometry.capability >= (12, 0):
-        return "SageAttention 1 does not run on Blackwell"
+        return Reason("SageAttention 1 does not run on Blackwell")
     return None
 
 

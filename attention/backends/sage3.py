@@ -8,6 +8,7 @@ import torch
 from ..core.failures import brief
 from ..core.geometry import Geometry
 from ..core.layout import expand_kv
+from ..core.reason import Reason
 from .spec import DEFAULT, HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 # It keeps a float32 correction for every 128 queries and every key: 7 GB for 75600 tokens and 40 heads.
@@ -33,10 +34,10 @@ def load():
     return run
 
 
-def also_refuses(geometry: Geometry) -> str | None:
+def also_refuses(geometry: Geometry) -> Reason | None:
     scratch = geometry.batch * geometry.heads * (geometry.q_len / QUERY_BLOCK) * geometry.kv_len * 4
     if scratch > MAX_SCRATCH_BYTES:
-        return f"would need {scratch / 2**30:.1f} GiB of scratch memory"
+        return Reason(f"would need {scratch / 2**30:.1f} GiB of scratch memory")
     return None
 
 

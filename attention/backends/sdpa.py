@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from ..core.geometry import Geometry
 from ..core.layout import dense_rows, expand_kv
 from ..core.operators import sdpa
+from ..core.reason import Reason
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits
 
 # Attention over time at each place has batches of any size; ComfyUI splits them here too.
@@ -77,13 +78,13 @@ def aligned(mask, q, k):
     return mask.expand(q.shape[0], q.shape[1], q.shape[2], lk)
 
 
-def flash_refuses(geometry: Geometry) -> str | None:
+def flash_refuses(geometry: Geometry) -> Reason | None:
     if geometry.device == "cuda" and geometry.dtype not in HALVES:
-        return f"dtype {str(geometry.dtype).removeprefix('torch.')} on CUDA, takes float16, bfloat16"
+        return Reason(f"dtype {str(geometry.dtype).removeprefix('torch.')} on CUDA, takes float16, bfloat16")
     if geometry.device == "cuda" and geometry.mask != "none":
-        return f"{geometry.mask} mask on CUDA"
+        return Reason(f"{geometry.mask} mask on CUDA")
     if geometry.device == "cuda" and (geometry.head_dim > 256 or geometry.head_dim % 8):
-        return f"head size {geometry.head_dim} on CUDA, takes 8 to 256 in steps of 8"
+        return Reason(f"head size {geometry.head_dim} on CUDA, takes 8 to 256 in steps of 8")
     return None
 
 

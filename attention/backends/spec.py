@@ -9,6 +9,7 @@ import torch
 
 from ..core.failures import brief
 from ..core.geometry import MASKS, Geometry
+from ..core.reason import Reason
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 HALVES = (torch.float16, torch.bfloat16)
@@ -71,13 +72,13 @@ class Backend:
     summary: str
     limits: Limits
     load: Callable[[], Kernel]
-    also_refuses: Callable[[Geometry], str | None] | None = None
+    also_refuses: Callable[[Geometry], Reason | None] | None = None
     auto: bool = True
     promise: float = 0.0
     besides: str = ""
     scores: bool | None = False
 
-    def refuses(self, geometry: Geometry) -> str | None:
+    def refuses(self, geometry: Geometry) -> Reason | None:
         """Why this backend cannot run the call, in a few words, or None."""
         reason = _device_reason(self.limits, geometry) or _shape_reason(self.limits, geometry)
         if reason is None and self.also_refuses is not None:
@@ -85,56 +86,58 @@ class Backend:
         return reason
 
 
-def answer(refuses: Callable, *asked) -> str | None:
+def answer(refuses: Callable, *asked) -> Reason | None:
     """refuses(*asked), a reason or None; that it failed, where it did, for then nobody knows whether it would run."""
     try:
         return refuses(*asked)
     except Exception as broken:
-        return f"it cannot be asked ({brief(broken)})"
+        return Reason(f"it cannot be asked ({brief(broken)})")
 
 
-def _device_reason(limits: Limits, geometry: Geometry) -> str | None:
+def _device_reason(limits: Limits, geometry: Geometry) -> Reason | None:
     if limits.devices and geometry.device not in limits.devices:
-        return f"needs {' or '.join(limits.devices)}, the tensors are on {geometry.device}"
+        return Reason(f"needs {' or '.join(limits.devices)}, the tensors are on {geometry.device}")
     if geometry.amd is not None and limits.devices and not limits.amd:
         return nvidia_alone(geometry)
     if not limits.exact and (geometry.high_precision or not geometry.low_precision):
-        return "the model asks for exact attention here"
+        return Reason("the model asks for exact attention here")
     if geometry.capability is not None and geometry.capability < limits.min_capability:
         need, have = (".".join(map(str, c)) for c in (limits.min_capability, geometry.capability))
-        return f"needs compute capability {need}, this GPU has {have}"
+        return Reason(f"needs compute capability {need}, this GPU has {have}")
     if geometry.dtype not in limits.dtypes:
-        return f"dtype {_name(geometry.dtype)}, takes {', '.join(map(_name, limits.dtypes))}"
+        return Reason(f"dtype {_name(geometry.dtype)}, takes {', '.join(map(_name, limits.dtypes))}")
     if geometry.grad and not limits.grad:
-        return "no gradient"
+        return Reason("no gradient")
     return None
 
 
-def nvidia_alone(geometry: Geometry) -> str:
+def nvidia_alone(geometry: Geometry) -> Reason:
     """Why a kernel for NVIDIA refuses a call on an AMD GPU."""
-    return f"made for NVIDIA, this GPU is AMD's {geometry.amd}"
+    return Reason(f"made for NVIDIA, this GPU is AMD's {geometry.amd}")
 
 
-def _shape_reason(limits: Limits, geometry: Geometry) -> str | None:
+def _shape_reason(limits: Limits, geometry: Geometry) -> Reason | None:
     if 0 in (geometry.batch, geometry.heads, geometry.q_len, geometry.kv_len, geometry.head_dim):
-        return "empty tensors"
+        return Reason("empty tensors")
     if geometry.head_dim not in limits.head_dims or geometry.head_dim % limits.head_dim_multiple:
-        return f"head size {geometry.head_dim}, takes {head_dims_text(limits)}"
+        return Reason(f"head size {geometry.head_dim}, takes {head_dims_text(limits)}")
     if geometry.mask not in limits.masks:
-        return f"{geometry.mask} mask"
+        return Reason(f"{geometry.mask} mask")
     if geometry.kv_heads != geometry.heads and not limits.gqa:
-        return "grouped-query attention"
+        return Reason("grouped-query attention")
     if geometry.kv_len % limits.kv_multiple:
-        return f"key length {geometry.kv_len} is not a multiple of {limits.kv_multiple}"
+        return Reason(f"key length {geometry.kv_len} is not a multiple of {limits.kv_multiple}")
     if geometry.scale is not None and not _scales(limits.scale, geometry):
-        return f"scale {geometry.scale:g}, takes {'a positive one' if limits.scale == POSITIVE else limits.scale}"
+        return Reason(
+            f"scale {geometry.scale:g}, takes {'a positive one' if limits.scale == POSITIVE else limits.scale}"
+        )
     if limits.max_batch and geometry.batch > limits.max_batch:
-        return f"batch is {geometry.batch}, takes up to {limits.max_batch}"
+        return Reason(f"batch is {geometry.batch}, takes up to {limits.max_batch}")
     if limits.max_batch_heads and geometry.batch * geometry.heads > limits.max_batch_heads:
-        return f"batch x heads is {geometry.batch * geometry.heads}, takes up to {limits.max_batch_heads}"
+        return Reason(f"batch x heads is {geometry.batch * geometry.heads}, takes up to {limits.max_batch_heads}")
     scores = geometry.batch * geometry.heads * geometry.q_len * geometry.kv_len
     if limits.max_scores and scores > limits.max_scores:
-        return f"would hold {scores * 4 / 2**30:.1f} GiB of scores"
+        return Reason(f"would hold {scores * 4 / 2**30:.1f} GiB of scores")
     return None
 
 

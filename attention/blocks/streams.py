@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..core.reason import Reason
 from ..core.site import SELF
 from ..core.tokens import Span, Tokens, VideoSpan
 
@@ -52,19 +53,19 @@ STREAMS: Mapping[str, Stream] = {
 }
 
 
-def place_in_block(tokens: Tokens | None, length: int) -> VideoSpan | str:
+def place_in_block(tokens: Tokens | None, length: int) -> VideoSpan | Reason:
     """Where the video is among the `length` tokens that a block gives out, or why that cannot be told.
 
     Double-stream blocks give the prompt out apart from the video: then it stands without the prompt's spans.
     """
     if tokens is None:
-        return "nothing is known of this model's tokens"
+        return Reason("nothing is known of this model's tokens")
     whole = tokens.video_span(SELF, length, length)
-    if not isinstance(whole, str):
+    if not isinstance(whole, Reason):
         return whole
     apart = Tokens(tokens.grid, _without_prompt(tokens.prefix), _without_prompt(tokens.suffix), tokens.unknown)
     video_span = apart.video_span(SELF, length, length)
-    return whole if isinstance(video_span, str) else video_span
+    return whole if isinstance(video_span, Reason) else video_span
 
 
 def _without_prompt(spans: tuple[Span, ...]) -> tuple[Span, ...]:

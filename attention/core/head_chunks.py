@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import gcd
 
+from .reason import Reason
 from .site import AttentionSite
 
 # Spans of heads: (first, last), last None: to the end.
@@ -44,7 +45,7 @@ def pattern_of(pattern, first: int, heads: int, total: int):
     if not numbers:
         return pattern
     if total % len(numbers):
-        return f"{total} heads, the pattern is for {len(numbers)} groups of equal numbers of them"
+        return Reason(f"{total} heads, the pattern is for {len(numbers)} groups of equal numbers of them")
     own = [numbers[head * len(numbers) // total] for head in range(first, first + heads)]
     size = gcd(heads, *(index for index in range(1, heads) if own[index] != own[index - 1]))
     if size == heads:

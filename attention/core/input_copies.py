@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-WRITES = "it writes into its inputs"
+from .reason import Reason
+
+WRITES = Reason("it writes into its inputs")
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 

@@ -16,6 +16,7 @@ import torch
 
 from .failures import forget, lacks_memory, named
 from .input_copies import WRITES, Kept
+from .reason import Reason
 from .reference import scaled_dot_product_attention
 
 SAMPLED, MOST, FEWEST = 2048, 128, 3
@@ -51,7 +52,7 @@ class Sample:
         wrong = picked(out, self.rows).to(self.truth.dtype) - self.truth
         return worst(wrong, self.truth)
 
-    def judge(self, run: Callable) -> float | str:
+    def judge(self, run: Callable) -> float | Reason:
         """The error of what run() gives, or why it is out. Whatever it writes into its inputs is undone.
 
         Where memory is missing our copies go and it has another try.
@@ -60,7 +61,7 @@ class Sample:
             try:
                 found, short = self(run()), False
             except Exception as failure:
-                found, short = named(failure), lacks_memory(failure)
+                found, short = Reason(named(failure)), lacks_memory(failure)
                 forget(failure)
             if self.kept.undo():
                 return WRITES

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import prod
 
+from .reason import Reason
 from .site import AUDIO_SELF, AUDIO_VIDEO, CROSS, IMAGE, POSE_SELF, SELF, SPATIAL, TEMPORAL, TEXT, VIDEO_AUDIO
 
 Grid = tuple[int, int, int]
@@ -116,7 +117,7 @@ class Tokens:
             return keys and not queries
         return not queries and not keys and (role in SAME) == (q_len == kv_len)
 
-    def video_span(self, role: str, q_len: int, kv_len: int, begin: int | None = None) -> VideoSpan | str:
+    def video_span(self, role: str, q_len: int, kv_len: int, begin: int | None = None) -> VideoSpan | Reason:
         """Where the video is in a call of that role and those lengths, or why that cannot be told.
 
         begin: which token of a self-attention's sequence the first query is, where its queries are a part of it and
@@ -124,9 +125,9 @@ class Tokens:
         """
         side = SIDES.get(role)
         if side is None:
-            return "no video tokens"
+            return Reason("no video tokens")
         if self.grid is None:
-            return self.unknown or "no grid"
+            return Reason(self.unknown or "no grid")
         if side == BOTH and q_len != kv_len:
             return self._place_part(role, q_len, kv_len, begin)
         length = kv_len if side == KEYS else q_len
@@ -134,23 +135,23 @@ class Tokens:
             return self._place_folded(role, length, side)
         return self._place_in(length, side)
 
-    def _place_in(self, length: int, side: str) -> VideoSpan | str:
+    def _place_in(self, length: int, side: str) -> VideoSpan | Reason:
         spans = (*self.prefix, *self.suffix)
         rest = length - prod(self.grid) - sum(span.length or 0 for span in spans)
         open_ended = any(span.length is None for span in spans)
         if rest < 0 or (rest and not open_ended):
             t, y, x = self.grid
-            return f"{length} tokens do not fit the grid {t} x {y} x {x}"
+            return Reason(f"{length} tokens do not fit the grid {t} x {y} x {x}")
         before = tuple(Span(s.kind, rest if s.length is None else s.length) for s in self.prefix)
         after = tuple(Span(s.kind, rest if s.length is None else s.length) for s in self.suffix)
         return VideoSpan(self.grid, sum(span.length for span in before), side, before, after, self.order)
 
-    def _place_part(self, role: str, q_len: int, kv_len: int, begin: int | None) -> VideoSpan | str:
+    def _place_part(self, role: str, q_len: int, kv_len: int, begin: int | None) -> VideoSpan | Reason:
         """Some of the queries and all keys: the place among all, if it can be told which queries these are."""
-        what = f"self-attention in parts ({q_len} x {kv_len} tokens)"
+        what = Reason(f"self-attention in parts ({q_len} x {kv_len} tokens)")
         whole = self.video_span(role, kv_len, kv_len)
         # Beside a branch the other parts see keys of that too: all of them stay as they are.
-        if isinstance(whole, str) or q_len > kv_len or self.branch:
+        if isinstance(whole, Reason) or q_len > kv_len or self.branch:
             return what
         if begin is None:
             # Keys of something else may stand for a span of any length.
@@ -160,17 +161,17 @@ class Tokens:
             ends += accumulate((span.length for span in whole.after), initial=whole.stop)
             found = {a for a in ends for b in ends if b - a == q_len}
             if len(found) != 1:
-                return f"{what}, which of {len(found)} is not known" if found else what
+                return Reason(f"{what}, which of {len(found)} is not known") if found else what
             (begin,) = found
         return replace(whole, part=(begin, begin + q_len)) if begin + q_len <= kv_len else what
 
-    def _place_folded(self, role: str, length: int, side: str) -> VideoSpan | str:
+    def _place_folded(self, role: str, length: int, side: str) -> VideoSpan | Reason:
         """Other axes are folded into the batch: one frame, or one place over time, is the whole sequence."""
         grids = (self.grid, *self.levels)
         spatial = [(1, y, x) for _, y, x in grids if y * x == length and role != TEMPORAL]
         temporal = [(t, 1, 1) for t, _, _ in grids[:1] if t == length and role != SPATIAL]
         if spatial and temporal:
-            return f"{length} tokens may be a frame or a place over time"
+            return Reason(f"{length} tokens may be a frame or a place over time")
         if spatial or temporal:
             return VideoSpan((spatial or temporal)[0], 0, side)
-        return f"{length} tokens fit no level of the grid {' x '.join(map(str, self.grid))}"
+        return Reason(f"{length} tokens fit no level of the grid {' x '.join(map(str, self.grid))}")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from ..core.precision import narrow, wide
+from ..core.reason import Reason
 from ..core.site import AUDIO_CROSS, CROSS
 
 NAME = "Normalised attention guidance"
@@ -27,11 +28,11 @@ REFUSED = {
 }
 
 
-def refuses(family: str) -> str | None:
+def refuses(family: str) -> Reason | None:
     """Why a negative prompt cannot go behind the prompt of a family that attends to it apart, or None."""
     if family in FAMILIES:
         return None
-    return REFUSED.get(family, "it is not known whether its prompt's tokens stay apart on their way")
+    return Reason(REFUSED.get(family, "it is not known whether its prompt's tokens stay apart on their way"))
 
 
 class Doubled(NamedTuple):

@@ -11,6 +11,7 @@ from ..core.geometry import Geometry
 from ..core.identity import Itself
 from ..core.layout import expand_kv
 from ..core.operators import sdpa
+from ..core.reason import Reason
 from ..core.site import AUDIO_SELF, SPATIAL, TEMPORAL, AttentionSite
 from ..core.tokens import VideoSpan
 
@@ -34,7 +35,7 @@ class Perturbation(Itself):
     def label(self) -> str:
         return f"{self.name}: {'values as they are' if self.how == VALUES else 'nothing'}"
 
-    def kernel(self, site: AttentionSite, video_span: VideoSpan | str, geometry: Geometry) -> Callable | str:
+    def kernel(self, site: AttentionSite, video_span: VideoSpan | Reason, geometry: Geometry) -> Callable | Reason:
         """A backend's kernel for this call, or why it stays as it is. Text beside the video is attended as ever."""
         if isinstance(video_span, VideoSpan):
             video, (first, last) = video_span.queries, video_span.part or (0, geometry.q_len)
@@ -43,7 +44,7 @@ class Perturbation(Itself):
         else:
             return video_span
         if geometry.q_len != geometry.kv_len and not getattr(video_span, "part", None):
-            return f"self-attention in parts ({geometry.q_len} x {geometry.kv_len} tokens)"
+            return Reason(f"self-attention in parts ({geometry.q_len} x {geometry.kv_len} tokens)")
 
         def run(q, k, v, mask=None, scale=None):
             k, v = expand_kv(k, v, q.shape[1])

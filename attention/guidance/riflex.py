@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..core.reason import Reason
+
 NAME = "RIFLEx"
 WITHIN = 0.9
 
@@ -33,11 +35,11 @@ REFUSED = {
 REFUSED["LTX-2"] = REFUSED["LTXV"]
 
 
-def refuses(family: str) -> str | None:
+def refuses(family: str) -> Reason | None:
     """Why a family's clips cannot be lengthened so, or None."""
     if family in KNOWN:
         return None
-    return REFUSED.get(family, "it is not known which of its frequencies over time to slow down")
+    return Reason(REFUSED.get(family, "it is not known which of its frequencies over time to slow down"))
 
 
 def slowed(frames: int) -> float:

@@ -9,6 +9,7 @@ import torch
 
 from ..core.layout import expand_kv, to_heads
 from ..core.precision import finite_, wide
+from ..core.reason import Reason
 from ..core.tokens import BOTH, VideoSpan
 
 # What is held at once of q, k and the scores, (places x heads x T x (2 D + T)), in numbers.
@@ -32,10 +33,23 @@ class Strength:
         return q if self.temperature == 1.0 else finite_(q / self.temperature)
 
     def amplify(
-        self, out: torch.Tensor, q, k, heads: int, split_in: bool, split_out: bool, video_span: VideoSpan | str, scale
+        self,
+        out: torch.Tensor,
+        q,
+        k,
+        heads: int,
+        split_in: bool,
+        split_out: bool,
+        video_span: VideoSpan | Reason,
+        scale,
     ) -> torch.Tensor:
         """out: (B, L, H*D), or (B, H, L, D) with split_out. q, k as the host gave them, q already sharpened."""
-        if self.cross_frame == 0.0 or isinstance(video_span, str) or video_span.side != BOTH or video_span.grid[0] < 2:
+        if (
+            self.cross_frame == 0.0
+            or isinstance(video_span, Reason)
+            or video_span.side != BOTH
+            or video_span.grid[0] < 2
+        ):
             return out
         q, k, _ = to_heads(q, k, k, heads, split_in)
         k, _ = expand_kv(k, k, q.shape[1])

@@ -18,6 +18,7 @@ from ..core.grid import index_of
 from ..core.head_chunks import Chunks, spans_of
 from ..core.identity import Itself
 from ..core.layout import to_heads, to_mask
+from ..core.reason import Reason
 from ..core.recording import paused
 from ..core.site import CROSS, IMAGE, VIDEO_AUDIO, AttentionSite, site_of
 from ..core.timing import end_span, start_span
@@ -128,7 +129,7 @@ class Watcher(Itself):
             return
         if odd is None and 0 in (call.q_len, call.kv_len):
             odd = f"it has {call.q_len} queries and {call.kv_len} keys here"
-        reason = odd or (video_span if isinstance(video_span, str) else _folded(video_span, options))
+        reason = odd or (video_span if isinstance(video_span, Reason) else _folded(video_span, options))
         if reason is None:
             tokens = self.query.tokens(video_span.grid)
             inside = (tokens >= video_span.cut[0]) & (tokens < video_span.cut[1])
@@ -158,11 +159,11 @@ def first_positive(batch: int, options: Mapping) -> int | None:
     return parts.index(0) * (batch // len(parts)) if 0 in parts else None
 
 
-def _folded(video_span: VideoSpan, options: Mapping) -> str | None:
+def _folded(video_span: VideoSpan, options: Mapping) -> Reason | None:
     tokens = options[CONTEXT].tokens
     if video_span.grid in (tokens.grid, *tokens.levels):
         return None
-    return "this model folds frames or places into the batch, maps of that are not supported"
+    return Reason("this model folds frames or places into the batch, maps of that are not supported")
 
 
 def look(

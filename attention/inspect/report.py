@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ..backends.registry import HOST
+from ..core.reason import Reason
 from ..core.tokens import SIDES, Grid
 from ..routing.rules import format_blocks
 from ..routing.run_stats import Decision, RunStats
@@ -130,7 +131,7 @@ def summarise(stats: RunStats) -> Report:
         for name, reason in decision.passed_over.items():
             passed_over[name, reason] += decision.calls
         site, why = decision.site, decision.video_span
-        if site.family and site.role in SIDES and why and isinstance(why, str):
+        if site.family and site.role in SIDES and why and isinstance(why, Reason):
             unplaced[site.role, why] += decision.answered
     laps = laps_of(stats)
     notes = tuple(dict.fromkeys((*stats.costs(), *stats.notes)))

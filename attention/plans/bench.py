@@ -12,6 +12,7 @@ from ..backends.autotune import HOST_RUN, Trial, time_call, try_kernel
 from ..core.geometry import Geometry
 from ..core.identity import Itself
 from ..core.layout import to_heads, to_mask
+from ..core.reason import Reason
 from ..core.recording import paused
 from ..core.spot_check import Sample
 from ..core.tokens import VideoSpan
@@ -57,7 +58,7 @@ class Bench(Itself):
             self.trials[key] = _in_order((*self.trials[key], host_trial(incoming, sample_of(incoming, call))))
 
 
-def measure(incoming: Incoming, geometry: Geometry, video_span: VideoSpan | str) -> tuple[Trial, ...]:
+def measure(incoming: Incoming, geometry: Geometry, video_span: VideoSpan | Reason) -> tuple[Trial, ...]:
     """Every backend on one call: milliseconds, relative L2 error against float32, or why not.
 
     Kernels that `auto` waits for are noted in the registry as right or wrong.
@@ -93,7 +94,7 @@ def _in_order(trials) -> tuple[Trial, ...]:
     return tuple(sorted(trials, key=lambda trial: (trial.reason is not None, trial.seconds)))
 
 
-def witness(trial: Trial, incoming: Incoming, geometry: Geometry, video_span: VideoSpan | str) -> None:
+def witness(trial: Trial, incoming: Incoming, geometry: Geometry, video_span: VideoSpan | Reason) -> None:
     """Notes whether a kernel that `auto` waits for was right, alone and by lists. video_span: of the call."""
     promise = registry.get(trial.name).promise
     if not promise:

@@ -14,6 +14,7 @@ from ..backends.autotune import HOST_RUN, race
 from ..core.failures import named
 from ..core.identity import Itself
 from ..core.input_copies import WRITES, Kept
+from ..core.reason import Reason
 from ..core.recording import paused
 from ..routing.compiled_op import eagerly
 from ..routing.decide import Incoming, decide, inspect
@@ -106,7 +107,7 @@ class Probe(Itself):
         for candidate in (one for one in self.wanted[key] if one.fits(site.role)):
             self.check()
             run = runner(candidate.rule(site.role, (), 0.0, 1.0), incoming, options)
-            found[candidate.name] = judge(run, truth) if callable(run) else Trial(math.inf, reason=run)
+            found[candidate.name] = judge(run, truth) if not isinstance(run, Reason) else Trial(math.inf, reason=run)
             if kept.undo():
                 found[candidate.name] = Trial(math.inf, reason=WRITES)
             if found[candidate.name].reason is None:
@@ -130,7 +131,7 @@ class Probe(Itself):
             rule = candidate.rule(role, (), 0.0, 1.0)
             # The engine that takes head groups: others may choose blocks of their own.
             run = runner(replace(rule, shape=replace(rule.shape, engine=BLOCKS.name)), incoming, options)
-            errors = split_error(run, truth, groups) if callable(run) else ()
+            errors = split_error(run, truth, groups) if not isinstance(run, Reason) else ()
             if errors and all(map(math.isfinite, errors)):
                 found[candidate.pattern] = errors
         return found
@@ -182,14 +183,15 @@ class Probe(Itself):
             self._instead = None
 
 
-def runner(rule: Rule, incoming: Incoming, options) -> Callable | str:
+def runner(rule: Rule, incoming: Incoming, options) -> Callable | Reason:
     """A call by the rule in place of `incoming`, giving (B, H, L, D), or why it cannot run."""
     try:
         decision = decide(incoming, options, (rule,), (True,), registry.HOST, RunStats())
     except Exception as failure:
-        return named(failure)
+        return Reason(named(failure))
     if decision.kernel is None:
-        return decision.unshaped[1] if decision.unshaped else decision.reason or "no rule covers this call"
+        why = decision.unshaped[1] if decision.unshaped else decision.reason
+        return Reason(why or "no rule covers this call")
     return partial(incoming.run, decision.kernel)
 
 

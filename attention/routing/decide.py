@@ -13,6 +13,7 @@ from ..core.failures import brief, named
 from ..core.geometry import Geometry, describe
 from ..core.head_chunks import pattern_of
 from ..core.layout import begin_of, to_heads, to_mask
+from ..core.reason import Reason
 from ..core.site import GUESSED, SELF, AttentionSite, site_of
 from ..core.spot_check import Sample
 from ..core.tokens import BOTH, VideoSpan
@@ -84,9 +85,9 @@ def decide(
 ) -> Decision:
     """The Decision for a call: last rule that covers it, its backend, and why not, if not.
 
-    options: the host's, with the AttentionSite and the StepContext of the call. active: for each rule, whether
-    it covers this step.
-    host: what runs without us, by name. Raises UnsupportedAttention when the rule wants that instead of a fallback.
+    options: the host's, with the AttentionSite and the StepContext of the call. active: for each rule, whether it
+    covers this step. host: what runs without us, by name. Raises UnsupportedAttention when the rule wants that instead
+    of a fallback.
     """
     try:
         return _decide(incoming, options, rules, active, host, stats)
@@ -128,7 +129,7 @@ def _decide(
     decision = (
         shaped if isinstance(shaped, Decision) else _dense(incoming, covering, site, video_span, call, odd, host, stats)
     )
-    if isinstance(shaped, str):
+    if isinstance(shaped, Reason):
         decision.unshaped, decision.dense = (shape.shape.pattern.name, shaped), shaped
     if kept is not None:
         decision.unshaped = (weak.extra.name, kept)
@@ -141,9 +142,11 @@ def weakened(covering: list[Rule], extra) -> Rule | None:
     return None if extra is None else next((rule for rule in covering if rule.extra is extra), None)
 
 
-def shapable(video_span: VideoSpan | str) -> bool:
+def shapable(video_span: VideoSpan | Reason) -> bool:
     """False where it is known that no query is the video's: other tokens attend as ever, whatever the pattern."""
-    return isinstance(video_span, str) or video_span.side != BOTH or video_span.queries.start < video_span.queries.stop
+    if isinstance(video_span, Reason) or video_span.side != BOTH:
+        return True
+    return video_span.queries.start < video_span.queries.stop
 
 
 def winner(covering: list[Rule], kind: str) -> Rule | None:
@@ -152,20 +155,20 @@ def winner(covering: list[Rule], kind: str) -> Rule | None:
 
 
 def _shape(
-    incoming, rule: Rule, site, video_span: VideoSpan | str, call, odd, host: str, stats: RunStats
-) -> Decision | str:
+    incoming, rule: Rule, site, video_span: VideoSpan | Reason, call, odd, host: str, stats: RunStats
+) -> Decision | Reason:
     """The Decision of a call that runs by a pattern, or why it stays dense."""
-    reason, shape = odd or (video_span if isinstance(video_span, str) else None), rule.shape
+    reason, shape = odd or (video_span if isinstance(video_span, Reason) else None), rule.shape
     if reason is None and video_span.stop - video_span.start < shape.min_tokens:
-        reason = f"{video_span.stop - video_span.start} video tokens, fewer than min_tokens"
+        reason = Reason(f"{video_span.stop - video_span.start} video tokens, fewer than min_tokens")
     pattern = shape.pattern
     if reason is None and incoming.chunk is not None:
         pattern = pattern_of(pattern, incoming.chunk, incoming.heads, site.heads)
-        reason = pattern if isinstance(pattern, str) else None
+        reason = pattern if isinstance(pattern, Reason) else None
     found = reason or runners(
         pattern, video_span, call, block=site.block or 0, engine=shape.engine, order=video_span.order
     )
-    if isinstance(found, str):
+    if isinstance(found, Reason):
         if rule.on_unsupported == ERROR:
             raise UnsupportedAttention(sentence(shape.pattern.name, site, call, found, "pattern"))
         return found
@@ -228,11 +231,10 @@ def choose_auto(incoming: Incoming, decision: Decision, stats: RunStats) -> str:
     """The backend that `auto` gives this call, HOST_RUN for the host's own; the decision learns why."""
     accepted, reasons = registry.candidates(decision.geometry)
     decision.passed_over = reasons
-    rule = decision.rule
     if not accepted:
         decision.reason = "no backend accepts this call"
         return HOST_RUN
-    if rule.choice != MEASURE or decision.geometry.grad:
+    if decision.rule.choice != MEASURE or decision.geometry.grad:
         name, decision.passed_over = registry.pick(decision.geometry)
         return name
     try:
@@ -255,11 +257,12 @@ def _measure(incoming: Incoming, decision: Decision, accepted: list[str]) -> tup
     return choose(key, runs, incoming.run_host, make_sample, decision.rule.max_error)
 
 
-def inspect(incoming: Incoming, options: Mapping) -> tuple[AttentionSite, VideoSpan | str, Geometry | None, str | None]:
+def inspect(
+    incoming: Incoming, options: Mapping
+) -> tuple[AttentionSite, VideoSpan | Reason, Geometry | None, Reason | None]:
     """Site, place and geometry of a call and, when it is none that a kernel could take, why."""
     q, k, v, heads, split = incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in
-    odd = _odd_layout(incoming)
-    if odd is not None:
+    if (odd := _odd_layout(incoming)) is not None:
         return *locate(options, 0, 1), None, odd
     q, k, v = to_heads(q, k, v, heads, split)
     site, video_span = locate(options, q.shape[2], k.shape[2], begin_of(incoming.q, incoming.k, split))
@@ -268,22 +271,22 @@ def inspect(incoming: Incoming, options: Mapping) -> tuple[AttentionSite, VideoS
         low_precision=incoming.kw.get("low_precision_attention") is not False, precision=incoming.precision,
     )  # fmt: skip
     if k.shape[0] != q.shape[0] or k.shape[:3] != v.shape[:3] or not q.shape[-1] == k.shape[-1] == v.shape[-1]:
-        return site, video_span, call, "q, k and v of different batch or head size"
+        return site, video_span, call, Reason("q, k and v of different batch or head size")
     if not k.shape[1] or q.shape[1] % k.shape[1]:
-        return site, video_span, call, f"{q.shape[1]} heads over {k.shape[1]} key heads"
+        return site, video_span, call, Reason(f"{q.shape[1]} heads over {k.shape[1]} key heads")
     return site, video_span, call, None
 
 
-def _odd_layout(incoming: Incoming) -> str | None:
+def _odd_layout(incoming: Incoming) -> Reason | None:
     """Why the tensors cannot be read as heads at all, or None."""
     q, k, v, heads, split = incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in
     if not q.ndim == k.ndim == v.ndim == (4 if split else 3) or heads < 1 or (not split and q.shape[-1] % heads):
-        return f"tensors of {q.ndim} axes and {heads} heads"
+        return Reason(f"tensors of {q.ndim} axes and {heads} heads")
     head_dim = q.shape[-1] if split else q.shape[-1] // heads
     if not head_dim or (not split and (k.shape[-1] % head_dim or v.shape[-1] % head_dim)):
-        return f"k and v of {k.shape[-1]} and {v.shape[-1]} channels, head size {head_dim}"
+        return Reason(f"k and v of {k.shape[-1]} and {v.shape[-1]} channels, head size {head_dim}")
     if incoming.mask is not None and not 2 <= incoming.mask.ndim <= 4:
-        return f"mask of {incoming.mask.ndim} axes"
+        return Reason(f"mask of {incoming.mask.ndim} axes")
     return None
 
 

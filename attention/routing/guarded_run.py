@@ -13,6 +13,7 @@ import torch
 from ..core.failures import forget, lacks_memory, make_room, named
 from ..core.input_copies import WRITES, Kept
 from ..core.layout import to_heads, to_mask
+from ..core.reason import Reason
 from ..core.recording import paused
 from .decide import UnsupportedAttention, run_kernel, sentence
 from .rules import ERROR, GUARD_EVERY, GUARD_OFF
@@ -123,15 +124,15 @@ def _undone(kept: Kept | None) -> bool:
     return kept is not None and kept.undo()
 
 
-def _odd(out: torch.Tensor, device: torch.device, given) -> str | None:
+def _odd(out: torch.Tensor, device: torch.device, given) -> Reason | None:
     """Why an output cannot be handed on as the caller's own."""
     if out.device != device:
-        return f"output on {out.device}, the inputs are on {device}"
+        return Reason(f"output on {out.device}, the inputs are on {device}")
     if out.layout != torch.strided or any(n > 1 and not step for n, step in zip(out.shape, out.stride())):
-        return "its output is no tensor with memory for each number"
+        return Reason("its output is no tensor with memory for each number")
     taken = out.untyped_storage().data_ptr()
     if any(t is not None and t.untyped_storage().data_ptr() == taken for t in given):
-        return "its output shares memory with its inputs"
+        return Reason("its output shares memory with its inputs")
     return None
 
 

@@ -8,12 +8,15 @@ from collections import Counter
 from ..core.geometry import Geometry
 from ..core.head_chunks import Chunks
 from ..core.identity import Itself
+from ..core.reason import Reason
 from ..core.site import AttentionSite
 from ..core.timing import elapsed, joined
 from ..core.tokens import Grid, VideoSpan
 from .step_context import StepContext
 
 TAKEN = "taken"
+# Where the video is in a call that was never looked at.
+NOT_ASKED = Reason()
 
 
 class Known:
@@ -81,7 +84,7 @@ class Decision:
         rule,
         wanted: str | None,
         used: str,
-        video_span: VideoSpan | str = "",
+        video_span: VideoSpan | Reason = NOT_ASKED,
     ):
         self.site, self.geometry, self.rule, self.video_span = site, geometry, rule, video_span
         self.wanted, self.used, self.kernel = wanted, used, None

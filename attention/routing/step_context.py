@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..core.identity import Itself
+from ..core.reason import Reason
 from ..core.site import AttentionSite, guess, site_of
 from ..core.tokens import Tokens, VideoSpan
 
@@ -54,7 +55,7 @@ UNKNOWN = Tokens(None)
 
 def locate(
     options: Mapping, q_len: int, kv_len: int, begin: int | None = None
-) -> tuple[AttentionSite, VideoSpan | str]:
+) -> tuple[AttentionSite, VideoSpan | Reason]:
     """Site of a call with these options and lengths, and where in it the video is, or why that cannot be told.
 
     begin: as of Tokens.video_span.
@@ -69,7 +70,7 @@ def locate(
         likely = (tokens or UNKNOWN).likely(site.roles, q_len, kv_len)
         site = AttentionSite(site.family, likely, site.block, heads=site.heads)
     if tokens is None:
-        return site, "nothing is known of this model's tokens"
+        return site, Reason("nothing is known of this model's tokens")
     role = tokens.role(site.role, q_len, kv_len)
     if role != site.role:
         site = AttentionSite(site.family, role, site.block, heads=site.heads)

@@ -15,6 +15,7 @@ from ..core.geometry import Geometry
 from ..core.grid import CUBE, RASTER, order
 from ..core.layout import expand_kv
 from ..core.operators import sdpa
+from ..core.reason import Reason
 from ..core.recording import paused
 from ..core.tokens import BOTH, Grid, VideoSpan
 from ..patterns import flop_ratio, on, parts
@@ -138,16 +139,16 @@ def names() -> tuple[str, ...]:
     return tuple(engine.name for engine in TABLE)
 
 
-def prepare(pattern, video_span: VideoSpan, geometry: Geometry, **how) -> Runner | str:
+def prepare(pattern, video_span: VideoSpan, geometry: Geometry, **how) -> Runner | Reason:
     """The first of `runners`, or why there is none."""
     found = runners(pattern, video_span, geometry, **how)
-    return found if isinstance(found, str) else found[0]
+    return found if isinstance(found, Reason) else found[0]
 
 
 def runners(
     pattern, video_span: VideoSpan, geometry: Geometry, *, block: int = 0, engine: str = AUTO, order: str = RASTER,
     tile: Grid = CUBE, compile_on_cpu: bool = False,
-) -> tuple[Runner, ...] | str:  # fmt: skip
+) -> tuple[Runner, ...] | Reason:  # fmt: skip
     """The Runners for `pattern` in calls like `call`, one for each engine that accepts, best first, or why none does.
 
     block: index of the model's block, for patterns that alternate. engine: a name, or AUTO: any of TABLE. order, tile:
@@ -161,7 +162,7 @@ def runners(
     for weight, part in parts(pattern, block):
         task = Task(part, video_span, order, tile, compile_on_cpu)
         found = candidates(task, geometry, engine)
-        if isinstance(found, str):
+        if isinstance(found, Reason):
             return found
         accepted.append((weight, task, found))
     # A part that an engine refuses runs on the best of its own.
@@ -170,40 +171,40 @@ def runners(
     return tuple(dict.fromkeys(Runner(video_span, some) for some in made))
 
 
-def candidates(task: Task, geometry: Geometry, engine: str = AUTO) -> tuple[Engine, ...] | str:
+def candidates(task: Task, geometry: Geometry, engine: str = AUTO) -> tuple[Engine, ...] | Reason:
     """The engines that accept a task, best first, or why none does."""
     asked = [row for row in TABLE if engine == row.name or (engine == AUTO and open_to_auto(row, geometry))]
     if not asked:
-        return f"engine: {engine!r} is not known. Known: {', '.join(names())}"
+        return Reason(f"engine: {engine!r} is not known. Known: {', '.join(names())}")
     reasons = {row: row.fits(task, geometry) or answer(row.refuses, task, geometry) for row in asked}
     accepted = tuple(row for row, reason in reasons.items() if reason is None)
-    return accepted or "; ".join(f"{row.name}: {reason}" for row, reason in reasons.items())
+    return accepted or Reason("; ".join(f"{row.name}: {reason}" for row, reason in reasons.items()))
 
 
 def open_to_auto(row: Engine, geometry: Geometry) -> bool:
     return row.auto or registry.seen_right(row.name, geometry, by_lists=True)
 
 
-def refuses(pattern, video_span: VideoSpan, geometry: Geometry, block: int = 0) -> str | None:
+def refuses(pattern, video_span: VideoSpan, geometry: Geometry, block: int = 0) -> Reason | None:
     """Why no engine runs the pattern in such a call, or None."""
     first, last = video_span.part or (0, video_span.length)
     if video_span.side != BOTH or (video_span.part is None and geometry.q_len != geometry.kv_len):
-        return "patterns are for self-attention"
+        return Reason("patterns are for self-attention")
     if (geometry.q_len, geometry.kv_len) != (last - first, video_span.length):
-        return f"{geometry.q_len} tokens, the place has {last - first}"
+        return Reason(f"{geometry.q_len} tokens, the place has {last - first}")
     if video_span.queries.start == video_span.queries.stop:
-        return "no query is the video's"
+        return Reason("no query is the video's")
     if geometry.mask == "dense" and getattr(pattern, "tail", False):
-        return "dense mask: a block's mean stands for its tokens to all queries alike"
+        return Reason("dense mask: a block's mean stands for its tokens to all queries alike")
     if geometry.grad:
-        return "no gradient"
+        return Reason("no gradient")
     if 0 in (geometry.batch, geometry.heads, geometry.head_dim):
-        return "empty tensors"
+        return Reason("empty tensors")
     groups = len(getattr(pattern, "by_heads", ()))
     if groups and geometry.heads % groups:
-        return f"{geometry.heads} heads, the pattern is for {groups} groups of equal numbers of them"
+        return Reason(f"{geometry.heads} heads, the pattern is for {groups} groups of equal numbers of them")
     if all(dense(part, video_span.grid) for _, part in parts(pattern, block)):
-        return f"{pattern.name} attention of {' x '.join(map(str, video_span.grid))} tokens is dense"
+        return Reason(f"{pattern.name} attention of {' x '.join(map(str, video_span.grid))} tokens is dense")
     return None
 
 

@@ -12,6 +12,7 @@ import torch
 from ..backends.autotune import HOST_RUN, NOISE, Choice, Trial, race
 from ..core.geometry import Geometry
 from ..core.grid import RASTER, order
+from ..core.reason import Reason
 from ..core.spot_check import Sample
 from ..patterns import on
 from . import Runner
@@ -68,7 +69,7 @@ def judge(runners: dict[str, Runner], run: Callable, sample: Sample, fixed: bool
 
 def try_one(name: str, runner: Runner, run: Callable, sample: Sample) -> Trial:
     error = sample.judge(lambda: run(runner.kernel))
-    return Trial(name, reason=error) if isinstance(error, str) else Trial(name, error=error)
+    return Trial(name, reason=error) if isinstance(error, Reason) else Trial(name, error=error)
 
 
 def sample_of(q, k, v, runner: Runner, mask=None, scale: float | None = None) -> tuple[Sample, bool]:

@@ -10,6 +10,7 @@ import torch
 
 from ..core.geometry import Geometry
 from ..core.grid import CUBE, RASTER, order
+from ..core.reason import Reason
 from ..core.tokens import Grid, VideoSpan
 
 # Gathered keys, values and queries held at once: for a CPU's thread, whose cache they should fit, and for a GPU.
@@ -69,7 +70,7 @@ class Engine:
 
     name: str
     summary: str
-    refuses: Callable[[Task, Geometry], str | None]
+    refuses: Callable[[Task, Geometry], Reason | None]
     plan: Callable[[Task, torch.device, torch.dtype], object] = field(repr=False)
     run: Callable[..., torch.Tensor] = field(repr=False)
     auto: bool = True
@@ -79,14 +80,14 @@ class Engine:
     cuts: bool = False
     exact: bool = True
 
-    def fits(self, task: Task, geometry: Geometry) -> str | None:
+    def fits(self, task: Task, geometry: Geometry) -> Reason | None:
         """Why the engine runs no such call whatever the pattern, or None."""
         if geometry.mask != "none" and not self.masks:
-            return f"{geometry.mask} mask"
+            return Reason(f"{geometry.mask} mask")
         if not task.whole and not self.cuts:
-            return "a part of the video's queries"
+            return Reason("a part of the video's queries")
         if not self.exact and (geometry.high_precision or not geometry.low_precision):
-            return "the model asks for exact attention here"
+            return Reason("the model asks for exact attention here")
         return None
 
 

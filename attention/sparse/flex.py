@@ -15,6 +15,7 @@ from ..backends.spec import FLOATS
 from ..core.failures import brief
 from ..core.grid import TILE, order
 from ..core.interruption import ask
+from ..core.reason import Reason
 from ..patterns import on
 from .engine import Engine, Task
 
@@ -32,19 +33,19 @@ class Plan:
     mask: object
 
 
-def refuses(task: Task, call) -> str | None:
+def refuses(task: Task, call) -> Reason | None:
     if on(task.pattern, task.grid) is None:
-        return "the mask follows from the tensors"
+        return Reason("the mask follows from the tensors")
     if call.device != "cuda" and not (call.device == "cpu" and task.compile_on_cpu):
-        return f"compiles for CUDA, the tensors are on {call.device}"
+        return Reason(f"compiles for CUDA, the tensors are on {call.device}")
     if call.capability is not None and call.capability < (8, 0):
-        return "needs compute capability 8.0"
+        return Reason("needs compute capability 8.0")
     if call.dtype not in FLOATS[:3]:
-        return f"dtype {str(call.dtype).removeprefix('torch.')}, takes float16, bfloat16, float32"
+        return Reason(f"dtype {str(call.dtype).removeprefix('torch.')}, takes float16, bfloat16, float32")
     if call.head_dim < 16:
-        return f"head size {call.head_dim}, takes 16 and more"
+        return Reason(f"head size {call.head_dim}, takes 16 and more")
     found = compiled()
-    return found if isinstance(found, str) else None
+    return found if isinstance(found, Reason) else None
 
 
 @cache
@@ -55,7 +56,7 @@ def compiled():
 
         return torch.compile(flex_attention, dynamic=False)
     except Exception as error:  # the compiler imports Triton, and a broken one raises anything
-        return f"FlexAttention cannot be loaded ({brief(error)}); use torch 2.5 or later"
+        return Reason(f"FlexAttention cannot be loaded ({brief(error)}); use torch 2.5 or later")
 
 
 def plan(task: Task, device, dtype) -> Plan:

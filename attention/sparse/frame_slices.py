@@ -8,15 +8,16 @@ import torch
 
 from ..core.grid import RASTER
 from ..core.operators import sdpa
+from ..core.reason import Reason
 from ..patterns import on
 from .engine import Engine, Mask, Task, joined
 
 
-def refuses(task: Task, call) -> str | None:
+def refuses(task: Task, call) -> Reason | None:
     if task.order != RASTER:
-        return f"tokens in {task.order} order, takes raster"
+        return Reason(f"tokens in {task.order} order, takes raster")
     if slabs(task) is None:
-        return "windows are not whole frames in a row"
+        return Reason("windows are not whole frames in a row")
     return None
 
 

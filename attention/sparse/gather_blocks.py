@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ..core.grid import CUBE
 from ..core.operators import sdpa
+from ..core.reason import Reason
 from ..patterns.adaptive import AdaptiveBlocks
 from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, arrange, pool, select
 from .cached_blocks import at_once
@@ -24,8 +25,8 @@ class Plan:
     inverse: torch.Tensor | None
 
 
-def refuses(task: Task, call) -> str | None:
-    return None if isinstance(task.pattern, (TopBlocks, MassBlocks, AdaptiveBlocks)) else "the mask is fixed"
+def refuses(task: Task, call) -> Reason | None:
+    return None if isinstance(task.pattern, (TopBlocks, MassBlocks, AdaptiveBlocks)) else Reason("the mask is fixed")
 
 
 def plan(task: Task, device, dtype) -> Plan:

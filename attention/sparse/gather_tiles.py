@@ -13,6 +13,7 @@ import torch
 from ..core.grid import TILE, boxes, order, size_of
 from ..core.interruption import ask
 from ..core.operators import sdpa
+from ..core.reason import Reason
 from ..core.tokens import Grid
 from ..patterns import on
 from ..patterns.layout import Tile, seen_in, tile_of
@@ -68,8 +69,8 @@ class Plan:
     relation: object
 
 
-def refuses(task: Task, call) -> str | None:
-    return "the mask follows from the tensors" if on(task.pattern, task.grid) is None else None
+def refuses(task: Task, call) -> Reason | None:
+    return Reason("the mask follows from the tensors") if on(task.pattern, task.grid) is None else None
 
 
 def best_tile(relation) -> Grid:

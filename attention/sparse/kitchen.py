@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from ..backends.spec import HALVES, nvidia_alone
 from ..core.failures import brief
 from ..core.grid import RASTER
+from ..core.reason import Reason
 from ..patterns.adaptive import AdaptiveBlocks
 from ..patterns.blocks import TopBlocks, arrange
 from ..patterns.neighbourhood import Neighbourhood
@@ -32,36 +33,36 @@ def load(name: str):
 
         found = getattr(comfy_kitchen, name, None)
         if found is None:
-            return f"this comfy-kitchen has no {name}; update ComfyUI"
+            return Reason(f"this comfy-kitchen has no {name}; update ComfyUI")
         available = getattr(comfy_kitchen, f"{name}_is_available", None)
-        return found if available is None or available() else f"comfy-kitchen's {name} cannot run on this GPU"
+        return found if available is None or available() else Reason(f"comfy-kitchen's {name} cannot run on this GPU")
     except Exception as error:  # a build for another driver raises anything, at its import or when it is asked
-        return f"comfy-kitchen's {name} cannot be loaded ({brief(error)})"
+        return Reason(f"comfy-kitchen's {name} cannot be loaded ({brief(error)})")
 
 
-def missing(name: str, call) -> str | None:
+def missing(name: str, call) -> Reason | None:
     """What both kernels ask for."""
     found = load(name)
-    if isinstance(found, str):
+    if isinstance(found, Reason):
         return found
     if call.device != "cuda":
-        return f"needs cuda, the tensors are on {call.device}"
+        return Reason(f"needs cuda, the tensors are on {call.device}")
     if call.amd is not None:
         return nvidia_alone(call)
     if call.dtype not in HALVES:
-        return f"dtype {str(call.dtype).removeprefix('torch.')}, takes float16, bfloat16"
+        return Reason(f"dtype {str(call.dtype).removeprefix('torch.')}, takes float16, bfloat16")
     return None
 
 
-def na3d_refuses(task: Task, call) -> str | None:
+def na3d_refuses(task: Task, call) -> Reason | None:
     if not isinstance(task.pattern, Neighbourhood):
-        return "runs neighbourhood attention alone"
+        return Reason("runs neighbourhood attention alone")
     if task.order != RASTER:
-        return f"tokens in {task.order} order, takes raster"
+        return Reason(f"tokens in {task.order} order, takes raster")
     if task.sinks:
-        return "takes no tokens outside the video"
+        return Reason("takes no tokens outside the video")
     if call.head_dim % 16 or call.head_dim > 128:
-        return f"head size {call.head_dim}, takes 16 to 128 in steps of 16"
+        return Reason(f"head size {call.head_dim}, takes 16 to 128 in steps of 16")
     return missing("na3d", call)
 
 
@@ -84,17 +85,17 @@ class Plan:
     inverse: torch.Tensor
 
 
-def sol_refuses(task: Task, call) -> str | None:
+def sol_refuses(task: Task, call) -> Reason | None:
     if not isinstance(task.pattern, (TopBlocks, AdaptiveBlocks)):
-        return "runs top blocks and adaptive blocks alone"
+        return Reason("runs top blocks and adaptive blocks alone")
     if task.pattern.by_heads:
-        return "keeps one percentage for all heads"
+        return Reason("keeps one percentage for all heads")
     if isinstance(task.pattern, TopBlocks) and not 0 < task.pattern.keep < 100:
-        return f"keeps {task.pattern.keep:g} percent, takes more than 0 and less than 100"
+        return Reason(f"keeps {task.pattern.keep:g} percent, takes more than 0 and less than 100")
     if call.head_dim not in (64, HEAD_DIM):
-        return f"head size {call.head_dim}, takes 64, {HEAD_DIM}"
+        return Reason(f"head size {call.head_dim}, takes 64, {HEAD_DIM}")
     if call.capability is not None and call.capability < (8, 0):
-        return "needs compute capability 8.0"
+        return Reason("needs compute capability 8.0")
     return missing("sol_attn", call)
 
 

@@ -20,6 +20,7 @@ from ..backends.triton.block_lists import KEYS, QUERIES, Lists, judged, of_block
 from ..backends.triton.reorder import attend, prepared
 from ..core.grid import CUBE, RASTER, TILE, order
 from ..core.interruption import ask
+from ..core.reason import Reason
 from ..core.tokens import Grid
 from ..patterns import on
 from ..patterns.blocks import TopBlocks, arrange, choose
@@ -42,7 +43,7 @@ class Plan:
     lists: Lists | None
 
 
-def refuses(name: str, task: Task, call) -> str | None:
+def refuses(name: str, task: Task, call) -> Reason | None:
     return registry.why_not(name, call)
 
 

@@ -11,6 +11,7 @@ import torch
 from ..core.failures import forget
 from ..core.geometry import Geometry
 from ..core.input_copies import Kept
+from ..core.reason import Reason
 from ..core.tokens import VideoSpan
 from ..patterns import Neighbourhood, TopBlocks
 from . import Runner, runners
@@ -31,7 +32,7 @@ def worst_error(name: str, video_span: VideoSpan, geometry: Geometry, run: Calla
     for pattern in PATTERNS:
         ours = runners(pattern, video_span, geometry, engine=name, order=video_span.order)
         exact = runners(pattern, video_span, wide, order=video_span.order)
-        if isinstance(ours, str) or isinstance(exact, str):
+        if isinstance(ours, Reason) or isinstance(exact, Reason):
             return None
         errors.append(_error(ours[0], exact[0], run, tensors, geometry.scale))
     return max(errors)

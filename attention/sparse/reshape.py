@@ -6,16 +6,17 @@ import torch
 
 from ..core.grid import RASTER
 from ..core.operators import sdpa
+from ..core.reason import Reason
 from ..patterns.spatial import Spatial
 from ..patterns.temporal import Temporal
 from .engine import Engine, Task, joined
 
 
-def refuses(task: Task, call) -> str | None:
+def refuses(task: Task, call) -> Reason | None:
     if not isinstance(task.pattern, (Spatial, Temporal)):
-        return "folds spatial and temporal attention alone"
+        return Reason("folds spatial and temporal attention alone")
     if task.order != RASTER:
-        return f"tokens in {task.order} order, takes raster"
+        return Reason(f"tokens in {task.order} order, takes raster")
     return None
 
 

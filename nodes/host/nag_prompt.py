@@ -7,6 +7,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sampler_helpers import convert_cond
 
 from ...attention.core.identity import Itself
+from ...attention.core.reason import Reason
 from ...attention.families import find
 from ...attention.guidance import nag
 from ...attention.routing import compiled_op
@@ -155,15 +156,19 @@ def _wanted(router: Router, step) -> bool:
     return router not in step.off and any(on and rule.kind == "nag" for rule, on in active)
 
 
-def _refuses(told: list[Negative], context: torch.Tensor, router) -> str | None:
+def _refuses(told: list[Negative], context: torch.Tensor, router) -> Reason | None:
     if not isinstance(router, Router):
-        return "another node set its own attention behind it: place Video Attention's nodes last"
+        return Reason("another node set its own attention behind it: place Video Attention's nodes last")
     for each in told:
         if each.context.ndim != 3 or each.context.shape[-1] != context.shape[-1]:
-            return f"the negative prompt has the shape {tuple(each.context.shape)}, the prompt {tuple(context.shape)}"
+            return Reason(
+                f"the negative prompt has the shape {tuple(each.context.shape)}, the prompt {tuple(context.shape)}"
+            )
     lengths = {each.context.shape[1] for each in told}
     if len(lengths) > 1:
-        return f"prompts of one call have negative ones of different lengths: {', '.join(map(str, sorted(lengths)))}"
+        return Reason(
+            f"prompts of one call have negative ones of different lengths: {', '.join(map(str, sorted(lengths)))}"
+        )
     return None
 
 

@@ -9,6 +9,7 @@ from functools import partial
 import comfy.model_management
 
 from ...attention.backends.autotune import HOST_RUN
+from ...attention.core.reason import Reason
 from ...attention.inspect.timeline import skipped
 from ...attention.plans import calibrate, head_groups
 from ...attention.plans.calibrate import EXACT, Choice, Option, Unit
@@ -92,8 +93,8 @@ def measure(
     sampling.expect(sum(map(len, wanted.values())) + seeds - 1 + seeds)
     for unit, found in near.items():
         run = {option: _end(sampling, unit, measured.named[option.name], exact) for option in wanted[unit]}
-        good = [replace(option, error=end) for option, end in run.items() if not isinstance(end, str)]
-        bad = {option.name: end for option, end in run.items() if isinstance(end, str)}
+        good = [replace(option, error=end) for option, end in run.items() if not isinstance(end, Reason)]
+        bad = {option.name: end for option, end in run.items() if isinstance(end, Reason)}
         measured.dropped |= {f"{name} in {unit.text}": why for name, why in bad.items()}
         others = [option for option in found[1:] if option.name not in bad]
         measured.options[unit] = [found[0], *(good if ends == EACH else calibrate.scale(others, good))]
@@ -186,13 +187,14 @@ def _to_run(options: list[Option], ends: str) -> list[Option]:
     return found if ends == EACH else rough[len(rough) // 2 :][:1]
 
 
-def _end(sampling: Sampling, unit: Unit, candidate: Candidate, exact) -> float | str:
+def _end(sampling: Sampling, unit: Unit, candidate: Candidate, exact) -> float | Reason:
     """Relative L2 of the final latent with this candidate in this unit alone, or why it is out."""
 
-    def measure() -> float | str:
+    def measure() -> float | Reason:
         latent, report = sampling.run((candidate.rule(unit.role, (unit.blocks,), unit.start, unit.end),))
         reason, error = next((why for _, _, why in report.fallbacks), None), distance(latent, exact)
-        return reason or ("NaN or Inf in the latent" if error == math.inf else error)
+        reason = reason or ("NaN or Inf in the latent" if error == math.inf else None)
+        return Reason(reason) if reason else error
 
     return sampling.once((candidate.name, unit), measure)
 

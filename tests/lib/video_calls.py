@@ -7,6 +7,7 @@ import torch
 from attention import patterns as p
 from attention import sparse
 from attention.core.geometry import describe
+from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.tokens import BOTH, Span, VideoSpan
 from attention.patterns import blocks
@@ -71,7 +72,7 @@ def truth(pattern, video_span, q, k, v, scale=None, block=0):
 def compare(pattern, video_span, tensors, engine=sparse.AUTO, tolerance=TOLERANCE[torch.float32], **how):
     """The Runner, after its output was compared; the reason when it refuses."""
     runner = sparse.prepare(pattern, video_span, describe(*tensors), engine=engine, **how)
-    if isinstance(runner, str):
+    if isinstance(runner, Reason):
         return runner
     before = [t.clone() for t in tensors]
     out = runner(*tensors)

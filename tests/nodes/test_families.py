@@ -15,6 +15,7 @@ from tiny import CASES, seedvr2
 from tiny.case import sample, watch
 
 from attention import families
+from attention.core.reason import Reason
 from attention.core.site import AUDIO_VIDEO, CROSS, IMAGE, ROLES, SELF, SPATIAL, TEMPORAL
 from attention.core.tokens import BOTH, KEYS, QUERIES, SIDES, Span, Tokens, VideoSpan
 from attention.families.spec import Family, ceil_div
@@ -46,7 +47,7 @@ def test_a_length_that_does_not_fit_has_no_place(grid, prefix, suffix, error, ro
     spans = (*prefix, *suffix)
     length = prod(grid) + sum(span.length for span in spans) + error
     video_span = Tokens(grid, tuple(prefix), tuple(suffix)).video_span(role, *lengths_for(role, length))
-    assert isinstance(video_span, str) and "do not fit" in video_span
+    assert isinstance(video_span, Reason) and "do not fit" in video_span
 
 
 @given(GRIDS, SPANS, SPANS, st.integers(-30, 60), st.booleans())
@@ -56,7 +57,7 @@ def test_one_span_takes_what_remains(grid, prefix, suffix, rest, first):
     known = prod(grid) + sum(span.length for span in (*prefix, *suffix))
     video_span = Tokens(grid, *map(tuple, spans)).video_span(SELF, known + rest, known + rest)
     if rest < 0:
-        assert isinstance(video_span, str)
+        assert isinstance(video_span, Reason)
         return
     lengths = [span.length for span in (*video_span.before, *video_span.after)]
     assert video_span.start == sum(span.length for span in video_span.before)

@@ -18,6 +18,7 @@ from attention import sparse
 from attention.backends import TABLE, registry, sage
 from attention.core.geometry import Geometry, describe
 from attention.core.gpu import amd_of, capability_of
+from attention.core.reason import Reason
 from attention.core.tokens import BOTH, VideoSpan
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -94,7 +95,7 @@ def test_engines_for_nvidia_refuse_too(amd):
             if row.name.startswith("video attention"):
                 assert f"made for NVIDIA, this GPU is AMD's {amd}" in str(found)
             elif row.name.startswith("comfy-kitchen"):
-                assert isinstance(found, str)
+                assert isinstance(found, Reason)
         assert not isinstance(sparse.runners(pattern, video_span, call), str), "and the others run it"
 
 

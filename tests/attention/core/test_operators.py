@@ -21,6 +21,7 @@ from attention import patterns, sparse
 from attention.backends import registry
 from attention.core import operators
 from attention.core.geometry import describe
+from attention.core.reason import Reason
 from attention.core.site import SELF, AttentionSite
 from attention.core.tokens import BOTH, Span, VideoSpan
 from attention.guidance.perturb import Perturbation
@@ -105,7 +106,7 @@ def test_every_exact_engine_stays_exact(swapped, pattern, text, kv_heads):
         seen[..., text:, text:] = relation.mask_mod(0, 0, index[:, None], index[None, :])
     expected = truth.attention(q, k, v, seen)
     found = sparse.runners(pattern, video_span, describe(q, k, v))
-    assert not isinstance(found, str) and found
+    assert not isinstance(found, Reason) and found
     for runner in found:
         assert truth.excess(runner(q, k, v), expected) < 1, runner.label
 

@@ -11,6 +11,7 @@ from video_calls import draw, place_of
 from attention import patterns as p
 from attention import sparse
 from attention.core.geometry import describe
+from attention.core.reason import Reason
 from attention.core.reference import relative_l2
 from attention.inspect.draw_pattern import describe as in_words
 from attention.patterns import blocks
@@ -26,7 +27,7 @@ def kinds(number: float, **more):
 
 def run(pattern, tensors, video_span, engine="blocks"):
     runner = sparse.prepare(pattern, video_span, describe(*tensors, None), engine=engine)
-    assert not isinstance(runner, str), runner
+    assert not isinstance(runner, Reason), runner
     return runner(*tensors)
 
 

@@ -14,6 +14,7 @@ from attention import patterns as p
 from attention import sparse
 from attention.core.geometry import describe
 from attention.core.layout import begin_of
+from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.tokens import BOTH, Span, Tokens, VideoSpan
 from attention.patterns import blocks
@@ -86,7 +87,7 @@ def test_a_mask_of_the_host_beside_the_pattern(pattern, kind):
         wanted = wanted_of(pattern, video_span, q, k, v, mask)
         for engine in sparse.names():
             runner = sparse.prepare(pattern, video_span, describe(q, k, v, mask), engine=engine)
-            if isinstance(runner, str):
+            if isinstance(runner, Reason):
                 continue
             ran.add(engine)
             assert relative_l2(runner.kernel(q, k, v, mask=mask), wanted) < 1e-6, engine
@@ -107,7 +108,7 @@ def test_guides_of_part_strength(pattern, grid, before, guides, block):
         runner = sparse.prepare(pattern, part, call, block=block)
         if rows[0] >= video_span.stop:
             assert runner == "no query is the video's"
-        elif isinstance(runner, str):
+        elif isinstance(runner, Reason):
             assert runner.endswith("is dense")
         else:
             out = runner.kernel(q[:, :, slice(*rows)], k, v, mask=mask)
@@ -128,7 +129,7 @@ def test_any_part_of_the_queries(pattern, grid, before, after, order, data):
     video_span = place_of(grid, before, after)
     q, k, v = draw(video_span, batch=2)
     whole = sparse.prepare(pattern, video_span, describe(q, k, v), order=order)
-    if isinstance(whole, str):
+    if isinstance(whole, Reason):
         return
     if any(engine.chooses for _, _, engine in whole.parts):
         return  # from all queries: the test below
@@ -137,7 +138,7 @@ def test_any_part_of_the_queries(pattern, grid, before, after, order, data):
     for first, last in zip(ends, ends[1:]):
         part, some = replace(video_span, part=(first, last)), q[:, :, first:last]
         runner = sparse.prepare(pattern, part, describe(some, k, v), order=order)
-        if isinstance(runner, str):
+        if isinstance(runner, Reason):
             assert runner == "no query is the video's"
             assert last <= video_span.start or first >= video_span.stop
             continue
@@ -262,14 +263,14 @@ def test_a_part_by_its_length_alone():
         14,
     )
     assert tokens.video_span("self", 24, 43, 0).part == (0, 24), "what memory tells comes first"
-    assert isinstance(tokens.video_span("self", 11, 43, 33), str)
+    assert isinstance(tokens.video_span("self", 11, 43, 33), Reason)
     assert tokens.video_span("self", 43, 43).part is None
     open_ended = Tokens((2, 3, 4), suffix=(Span("text"),))
     assert open_ended.video_span("self", 24, 40) == "self-attention in parts (24 x 40 tokens)", (
         "keys of another sequence?"
     )
     assert open_ended.video_span("self", 24, 40, 0).part == (0, 24)
-    assert isinstance(tokens.video_span("spatial", 3, 12), str)
+    assert isinstance(tokens.video_span("spatial", 3, 12), Reason)
 
 
 def test_where_the_video_is_among_the_queries():
