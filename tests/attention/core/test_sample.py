@@ -183,11 +183,11 @@ def test_so_does_the_choice_of_an_engine(monkeypatch, entry, head):
         spoilt = lambda *a: spoil(row.run(*a), entry, head, factor=0.0)  # noqa: E731
         return type(row)(**{**{n: getattr(row, n) for n in row.__dataclass_fields__}, "run": spoilt})
 
-    first = sparse.TABLE.index(sparse.folded.FOLDED)
+    first = sparse.TABLE.index(sparse.reshape.FOLDED)
     table = [*sparse.TABLE]
     table[first] = broken(table[first])
     monkeypatch.setattr(sparse, "TABLE", tuple(table))
-    monkeypatch.setattr(sparse.choose, "_CHOSEN", {})
+    monkeypatch.setattr(sparse.autotune, "_CHOSEN", {})
     stats, given = RunStats(), tensors_of()
     options = {CONTEXT: stats.context.but(tokens=TOKENS), SITE: AttentionSite("LTXV", SELF, 0)}
     Router((Rule("", SELF, shape=Shape(patterns.Spatial())),))(slow_host, *given, HEADS, transformer_options=options)
