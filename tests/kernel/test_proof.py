@@ -21,6 +21,7 @@ from attention.backends import autotune, registry
 from attention.backends.spec import Limits
 from attention.core.geometry import describe
 from attention.core.layout import to_heads
+from attention.core.reason import Reason
 from attention.core.site import SITE, AttentionSite
 from attention.core.tokens import BOTH, Tokens, VideoSpan
 from attention.plans import bench
@@ -40,8 +41,8 @@ PLACE = VideoSpan(GRID, 0, BOTH)
 def nothing_seen(monkeypatch):
     monkeypatch.setattr(registry, "_SEEN", {})
     monkeypatch.setattr(autotune, "_CHOSEN", {})
-    monkeypatch.setattr(sparse.choose, "_CHOSEN", {})
-    monkeypatch.setitem(registry._LOADED, "flex", "not here: it is slow")
+    monkeypatch.setattr(sparse.autotune, "_CHOSEN", {})
+    monkeypatch.setitem(registry._LOADED, "flex", Reason("not here: it is slow"))
     sparse.planned.cache_clear()
     yield
     sparse.planned.cache_clear()
@@ -184,7 +185,7 @@ def test_the_next_run_chooses_anew(stand_in, monkeypatch):
     x = torch.randn(1, 640, HEADS * 16)
     site, rules = AttentionSite("", "self", 0), (Rule(), Rule("", role="self", shape=Shape(p.Spatial(), "auto")))
     monkeypatch.setattr(autotune, "race", lambda runs, device: dict.fromkeys(runs, 2.0) | wins(runs))
-    monkeypatch.setattr(sparse.choose, "race", lambda runs, device: dict.fromkeys(runs, 2.0) | wins(runs))
+    monkeypatch.setattr(sparse.autotune, "race", lambda runs, device: dict.fromkeys(runs, 2.0) | wins(runs))
 
     def wins(runs):
         return {name: 1.0 for name in runs if name == NAME}

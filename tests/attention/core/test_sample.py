@@ -208,7 +208,7 @@ def test_so_does_the_proof(entry, head):
 def test_the_pattern_s_truth_knows_the_scale():
     video_span, given = VideoSpan(GRID, 0, BOTH), draw(1, 2, 2, 256, 256, 16)
     runner = sparse.prepare(patterns.Spatial(), video_span, describe(*given))
-    made, fixed = sparse.choose.sample_of(*given, runner, None, 0.9)
+    made, fixed = sparse.autotune.sample_of(*given, runner, None, 0.9)
     assert fixed and made(runner(*given, 0.9)) < 1e-5 and made(runner(*given)) > 0.1
 
 

@@ -150,7 +150,7 @@ def spoil(monkeypatch):
             return replace(row, run=lambda video, *rest: change(video, row.run(video, *rest)))
 
         monkeypatch.setattr(sparse, "TABLE", tuple(map(broken, sparse.TABLE)))
-        monkeypatch.setattr(sparse.choose, "_CHOSEN", {})
+        monkeypatch.setattr(sparse.autotune, "_CHOSEN", {})
 
     return adds
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from attention.backends import registry
 from attention.backends.spec import Backend, Limits
+from attention.core.reason import Reason
 from attention.core.site import CROSS, SELF, SITE, AttentionSite
 from attention.inspect.report import summarise, to_text
 from attention.routing.router import Router
@@ -123,7 +124,7 @@ FAULTS = {
     "strided": None,  # answers with a view of a larger buffer
     "": None,
 }
-GONE = "faulty is not installed any more"
+GONE = Reason("faulty is not installed any more")
 
 
 class Faulty:
