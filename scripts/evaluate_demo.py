@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from attention.blocks import LTXConfig, LTXVideoTransformer, attend, attend_inside_frames
 from attention.demo import codec, prompt
+from attention.demo.transformer import LTXConfig, LTXVideoTransformer, attend, attend_inside_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIFT = 2.37

@@ -22,10 +22,10 @@ import evaluate_demo as demo
 from batches import GRID
 
 from attention import patterns, sparse
-from attention.blocks import attend
 from attention.core.geometry import describe
 from attention.core.tokens import BOTH, VideoSpan
 from attention.demo import codec, prompt
+from attention.demo.transformer import attend
 from attention.measure.frames import to_picture
 from attention.measure.temporal import find_motion, measure_unexplained
 

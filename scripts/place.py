@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from attention.blocks import LTXVideoTransformer
 from attention.demo import codec
+from attention.demo.transformer import LTXVideoTransformer
 
 Grid = tuple[int, int, int]
 # (block, head, axis of (t, y, x), step, first channel of the group, channels): the group holds unused latent channels,

@@ -25,8 +25,8 @@ import place
 from batches import GRID, Pool, make_batch
 from safetensors.torch import save_file
 
-from attention.blocks import LTXConfig, LTXVideoTransformer
 from attention.demo import codec
+from attention.demo.transformer import LTXConfig, LTXVideoTransformer
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAME_RATE = 25.0

@@ -24,9 +24,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 import evaluate_demo as demo
 from batches import GRID, Pool, make_batch
 
-from attention.blocks import attend, attend_inside_frames, weights
+from attention.blocks import weights
 from attention.blocks.temporal import TemporalBlocks, TemporalConfig
 from attention.demo import codec, prompt
+from attention.demo.transformer import attend, attend_inside_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAME_RATE = 25.0

@@ -1,5 +1,4 @@
-"""Attention blocks with weights, in plain torch: along the axes of a video, behind a model's blocks, and a whole
-LTX-style video transformer whose weights load into the host's own class."""
+"""Attention blocks with weights, in plain torch: along the axes of a video, and behind a model's blocks."""
 
 from .axes import (
     CrossAttention,
@@ -9,21 +8,16 @@ from .axes import (
     SpatioTemporalAttention,
     TemporalAttention,
 )
-from .ltx import LTXConfig, LTXVideoTransformer, attend, attend_inside_frames
 from .temporal import TemporalBlock, TemporalBlocks, TemporalConfig
 
 __all__ = [
     "CrossAttention",
     "Dims",
     "FactorisedAttention",
-    "LTXConfig",
-    "LTXVideoTransformer",
     "SpatialAttention",
     "SpatioTemporalAttention",
     "TemporalAttention",
     "TemporalBlock",
     "TemporalBlocks",
     "TemporalConfig",
-    "attend",
-    "attend_inside_frames",
 ]

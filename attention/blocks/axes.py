@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..backends import registry
@@ -66,34 +67,34 @@ class MultiHead(torch.nn.Module):
         grid: of L = S tokens that turn with their place; None: nothing turns.
         """
         q, k, v = self.to_q(x), self.to_k(source), self.to_v(source)
-        q, k, v = (t.unflatten(-1, (self.dims.heads, -1)) for t in (q, k, v))
+        q, k, v = (rearrange(t, "b l (h d) -> b l h d", h=self.dims.heads) for t in (q, k, v))
         q, k = self.q_norm(q), self.k_norm(k)
         if grid is not None:
             tables = axial_tables(grid, self.dims.pairs, self.dims.base, self.dims.head_dim, x.device)
             q, k = rotate(q, *tables), rotate(k, *tables)
         mask = None if mask is None else mask[:, None, None]
-        out = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)
-        return self.to_out(out.transpose(1, 2).flatten(2))
+        out = attend(*(rearrange(t, "b l h d -> b h l d") for t in (q, k, v)), mask)
+        return self.to_out(rearrange(out, "b h l d -> b l (h d)"))
 
 
 def into_frames(x: Tensor, grid: Grid) -> Tensor:
-    """(B, N, ...) to (B*T, Y*X, ...): every frame alone."""
-    return x.unflatten(1, (grid[0], -1)).flatten(0, 1)
+    """Cut (B, N, ...) into frames, each alone: returns (B*T, Y*X, ...)."""
+    return rearrange(x, "b (t place) ... -> (b t) place ...", t=grid[0])
 
 
 def out_of_frames(x: Tensor, grid: Grid) -> Tensor:
-    """Inverse of `into_frames`."""
-    return x.unflatten(0, (-1, grid[0])).flatten(1, 2)
+    """Undo `into_frames`."""
+    return rearrange(x, "(b t) place ... -> b (t place) ...", t=grid[0])
 
 
 def into_tracks(x: Tensor, grid: Grid) -> Tensor:
-    """(B, N, ...) to (B*Y*X, T, ...): every place alone, over time."""
-    return x.unflatten(1, (grid[0], -1)).transpose(1, 2).flatten(0, 1)
+    """Cut (B, N, ...) into places, each alone over time: returns (B*Y*X, T, ...)."""
+    return rearrange(x, "b (t place) ... -> (b place) t ...", t=grid[0])
 
 
 def out_of_tracks(x: Tensor, grid: Grid) -> Tensor:
-    """Inverse of `into_tracks`."""
-    return x.unflatten(0, (-1, grid[1] * grid[2])).transpose(1, 2).flatten(1, 2)
+    """Undo `into_tracks`."""
+    return rearrange(x, "(b place) t ... -> b (t place) ...", place=grid[1] * grid[2])
 
 
 class SpatialAttention(torch.nn.Module):

@@ -65,3 +65,11 @@ def axial_tables(grid: tuple[int, int, int], pairs: tuple[int, int, int], base: 
     angles = torch.cat([axis.reshape(-1, 1) * ladder for axis, ladder in zip(axes, ladders)], dim=-1)
     angles = torch.nn.functional.pad(angles, (0, head_dim // 2 - angles.shape[1]))[:, None]
     return angles.cos(), angles.sin()
+
+
+def timestep_features(timestep: Tensor, channels: int = 256) -> Tensor:
+    """Cosines then sines of geometrically spaced frequencies; timestep: (B,); returns (B, channels)."""
+    half = channels // 2
+    frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, device=timestep.device, dtype=torch.float32) / half)
+    angles = timestep.float()[:, None] * frequencies
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)

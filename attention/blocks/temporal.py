@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..backends import registry
 from ..core.tokens import Grid
 from .axes import Attend, Dims, TemporalAttention, check_grid
-from .ltx import timestep_features
+from .rope import timestep_features
 
 IN_GRID, IN_BATCH = "grid", "batch"
 

@@ -10,11 +10,15 @@ Shapes: B batch, F frames, H, W pixels, T = F/8, Y = H/32, X = W/32 latent grid.
 import math
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
 CHANNELS = 128
 BLOCK = (8, 32, 32)
+# Planes into blocks of f x h x w pixels, and back.
+CUT = "b (t f) (y h) (x w) -> b t y x (f h w)"
+JOINED = "b t y x (f h w) -> b (t f) (y h) (x w)"
 GREY = 0.5
 # How far a colour lies from grey in each plane, and how wide (pixels) an edge is inside the latent.
 DEPTH = 0.4
@@ -61,8 +65,8 @@ def _scales() -> Tensor:
 
 def _cosines(size: int, count: int) -> Tensor:
     """The `count` lowest cosines sampled at `size` points, mean square 1; returns (count, size)."""
-    order, video_span = torch.arange(count)[:, None], torch.arange(size)[None] + 0.5
-    return torch.cos(math.pi * order * video_span / size) * torch.where(order == 0, 1.0, math.sqrt(2.0))
+    order, at = torch.arange(count)[:, None], torch.arange(size)[None] + 0.5
+    return torch.cos(math.pi * order * at / size) * torch.where(order == 0, 1.0, math.sqrt(2.0))
 
 
 def _basis(block: tuple[int, int, int]) -> Tensor:
@@ -76,8 +80,8 @@ def encode_planes(planes: Tensor, block: tuple[int, int, int] = BLOCK) -> Tensor
 
     A smaller `block` encodes a clip drawn at a lower resolution into nearly the same numbers.
     """
-    t, y, x = (size // factor for size, factor in zip(planes.shape[1:], block))
-    blocks = planes.reshape(-1, t, block[0], y, block[1], x, block[2]).permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
+    frames, rows, columns = block
+    blocks = rearrange(planes, CUT, f=frames, h=rows, w=columns)
     basis = _basis(block).to(planes).flatten(1) * (_scales().to(planes) / math.prod(block))[:, None]
     return (blocks @ basis.T).movedim(-1, 1)
 
@@ -85,8 +89,8 @@ def encode_planes(planes: Tensor, block: tuple[int, int, int] = BLOCK) -> Tensor
 def decode_planes(coefficients: Tensor) -> Tensor:
     """Inverse of `encode_planes`; (B, 24, T, Y, X) to (B, F, H, W)."""
     basis = _basis(BLOCK).to(coefficients).flatten(1) / _scales().to(coefficients)[:, None]
-    blocks = (coefficients.movedim(1, -1) @ basis).unflatten(-1, BLOCK)
-    return blocks.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4).flatten(1, 2)
+    frames, rows, columns = BLOCK
+    return rearrange(coefficients.movedim(1, -1) @ basis, JOINED, f=frames, h=rows, w=columns)
 
 
 def encode(clip: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ import torch
 import train_temporal
 from batches import GRID
 
-from attention.blocks import attend, attend_inside_frames, weights
+from attention.blocks import weights
 from attention.demo import codec, prompt
+from attention.demo.transformer import attend, attend_inside_frames
 
 MODELS = host.ROOT / "models"
 BLOCKS = MODELS / "video_attention_blocks/video-attention-temporal.safetensors"

@@ -18,20 +18,20 @@ MAX_FILE, MAX_FUNCTION = 300, 40
 FLOORS = {
     "attention": (
         ("core",),
-        ("backends", "patterns", "families", "guidance", "sampling", "demo"),
+        ("backends", "patterns", "families", "guidance", "sampling"),
         ("sparse", "blocks"),
-        ("routing",),
+        ("routing", "demo"),
         ("inspect",),
         ("plans", "measure"),
     ),
     "nodes": (("host",), ("runs",), ("widgets",), ("",)),
 }
-# These know of no other room at all.
-APART = ("sampling", "demo")
+# It knows of no other room at all.
+APART = ("sampling",)
 
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "execution", "server"}
 # The standard library and what the host installs; kernel packages only inside functions (see test_imports_of_kernels).
-OUTSIDE = {"torch", "numpy", "PIL", "safetensors", *sys.stdlib_module_names}
+OUTSIDE = {"torch", "numpy", "PIL", "safetensors", "einops", *sys.stdlib_module_names}
 # Store scanners reject these and a pack that needs none of them cannot be made to run something by a workflow.
 FORBIDDEN = {
     "a subprocess": r"\bsubprocess\b|\bos\.(system|popen|exec\w*|spawn\w*)\b",

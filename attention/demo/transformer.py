@@ -6,16 +6,16 @@ Shapes: B batch, C latent channels, T/Y/X token grid, L = T*Y*X tokens, N prompt
 W = H*D width.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..blocks.rope import rotary_tables, rotate, timestep_features, token_positions
 from ..core.operators import sdpa
-from .rope import rotary_tables, rotate, token_positions
 
 Grid = tuple[int, int, int]
 SelfAttention = Callable[[Tensor, Tensor, Tensor, Grid], Tensor]
@@ -66,9 +66,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
 
 def attend_inside_frames(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
     """Softmax attention inside each of the T frames only. q, k, v: (B, H, L, D); returns (B, H, L, D)."""
-    frames = grid[0]
-    q, k, v = (x.unflatten(2, (frames, -1)).transpose(1, 2) for x in (q, k, v))
-    return sdpa(q, k, v).transpose(1, 2).flatten(2, 3)
+    q, k, v = (rearrange(x, "b h (t place) d -> b t h place d", t=grid[0]) for x in (q, k, v))
+    return rearrange(sdpa(q, k, v), "b t h place d -> b h (t place) d")
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -92,20 +91,19 @@ class Attention(torch.nn.Module):
     def project(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x: (B, L, W) asks, source: (B, S, W) answers; returns q, k, v of (B, L or S, H, D)."""
         q, k, v = self.q_norm(self.to_q(x)), self.k_norm(self.to_k(source)), self.to_v(source)
-        return tuple(z.unflatten(-1, (self.heads, -1)) for z in (q, k, v))
+        return tuple(rearrange(z, "b l (h d) -> b l h d", h=self.heads) for z in (q, k, v))
 
     def over_tokens(self, x: Tensor, tables: tuple[Tensor, Tensor], grid: Grid, attention: SelfAttention) -> Tensor:
         """Self-attention with rotary positions; x: (B, L, W); returns (B, L, W)."""
         q, k, v = self.project(x, x)
         q, k = rotate(q, *tables), rotate(k, *tables)
-        out = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), grid)
-        return self.to_out(out.transpose(1, 2).flatten(2))
+        out = attention(*(rearrange(z, "b l h d -> b h l d") for z in (q, k, v)), grid)
+        return self.to_out(rearrange(out, "b h l d -> b l (h d)"))
 
     def over_prompt(self, x: Tensor, prompt: Tensor, bias: Tensor | None) -> Tensor:
         """Cross-attention; x: (B, L, W), prompt: (B, N, W), bias: (B, 1, 1, N) or None; returns (B, L, W)."""
-        q, k, v = (z.transpose(1, 2) for z in self.project(x, prompt))
-        out = sdpa(q, k, v, attn_mask=bias)
-        return self.to_out(out.transpose(1, 2).flatten(2))
+        q, k, v = (rearrange(z, "b l h d -> b h l d") for z in self.project(x, prompt))
+        return self.to_out(rearrange(sdpa(q, k, v, attn_mask=bias), "b h l d -> b l (h d)"))
 
 
 class GELUProjection(torch.nn.Module):
@@ -161,14 +159,6 @@ class TwoLayers(torch.nn.Module):
         return self.linear_2(self.activation(self.linear_1(x)))
 
 
-def timestep_features(timestep: Tensor, channels: int = 256) -> Tensor:
-    """Cosines then sines of geometrically spaced frequencies; timestep: (B,); returns (B, channels)."""
-    half = channels // 2
-    frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, device=timestep.device, dtype=torch.float32) / half)
-    angles = timestep.float()[:, None] * frequencies
-    return torch.cat((angles.cos(), angles.sin()), dim=-1)
-
-
 class Modulation(torch.nn.Module):
     """AdaLN-single: one timestep embedding serves every block (arXiv:2310.00426, section 2.3)."""
 
@@ -212,7 +202,7 @@ class LTXVideoTransformer(torch.nn.Module):
 
     def embed(self, latent: Tensor, timestep: Tensor, context: Tensor):
         """Tokens (B, L, W), modulation (B, 1, 6, W), embedding (B, 1, W) and prompt (B, N, W)."""
-        x = self.patchify_proj(latent.flatten(2).transpose(1, 2))
+        x = self.patchify_proj(rearrange(latent, "b c t y x -> b (t y x) c"))
         modulation, embedding = self.adaln_single(timestep * self.config.timestep_scale_multiplier)
         return x, modulation, embedding, self.caption_projection(context)
 
@@ -220,7 +210,7 @@ class LTXVideoTransformer(torch.nn.Module):
         """Tokens (B, L, W) to a latent (B, C, T, Y, X)."""
         shift, scale = (self.scale_shift_table + embedding[:, :, None]).to(x.dtype).unbind(2)
         x = F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
-        return self.proj_out(x).transpose(1, 2).unflatten(2, grid)
+        return rearrange(self.proj_out(x), "b (t y x) c -> b c t y x", t=grid[0], y=grid[1])
 
     def forward(
         self,

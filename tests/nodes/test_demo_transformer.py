@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from attention.blocks import LTXConfig, LTXVideoTransformer, attend, attend_inside_frames
+from attention.demo.transformer import LTXConfig, LTXVideoTransformer, attend, attend_inside_frames
 
 CASES = [
     pytest.param(LTXConfig(num_layers=2), (2, 3, 4), id="demo-width"),
