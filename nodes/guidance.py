@@ -50,10 +50,10 @@ def _off(model, name: str) -> io.NodeOutput:
 
 
 def _weaken(model, name: str, how: str, blocks, start: float, end: float, audio: bool, usual, guide) -> io.NodeOutput:
-    """The output of a node that makes an extra pass. usual: (family, number of blocks) -> block to take for none."""
+    """The output of a node that makes an extra pass. usual: (row of the family, number of blocks) -> block for none."""
     spans = _checked(blocks, start, end)
     family, count = guidance_pass.reachable(model, SELF)
-    spans = spans or ((usual(family.name, count),) * 2,)
+    spans = spans or ((usual(family, count),) * 2,)
     if all(first >= count for first, _ in spans):
         raise ValueError(f"blocks: {blocks!r} names none of this model's blocks, which are 0-{count - 1}.")
     extra = perturb.Perturbation(name, how)
@@ -113,7 +113,10 @@ class VideoAttentionSpatiotemporalGuidance(rule_inputs.Somewhere):
         def guide(guided, strong, weak):
             return stg.guide(guided, strong, weak, scale, rescale)
 
-        return _weaken(model, stg.NAME, mode, blocks, start_percent, end_percent, audio, stg.usual_block, guide)
+        def usual(family, count):
+            return stg.usual_block(count, family.skipped_block)
+
+        return _weaken(model, stg.NAME, mode, blocks, start_percent, end_percent, audio, usual, guide)
 
 
 class VideoAttentionPerturbedAttentionGuidance(rule_inputs.Somewhere):
@@ -146,8 +149,11 @@ class VideoAttentionPerturbedAttentionGuidance(rule_inputs.Somewhere):
         def guide(guided, strong, weak):
             return pag.guide(guided, strong, weak, scale)
 
+        def usual(family, count):
+            return pag.usual_block(count)
+
         how = perturb.VALUES
-        return _weaken(model, pag.NAME, how, blocks, start_percent, end_percent, audio, pag.usual_block, guide)
+        return _weaken(model, pag.NAME, how, blocks, start_percent, end_percent, audio, usual, guide)
 
 
 class VideoAttentionNormalizedAttentionGuidance(rule_inputs.Somewhere):
@@ -196,9 +202,8 @@ class VideoAttentionNormalizedAttentionGuidance(rule_inputs.Somewhere):
             return _off(model, nag.NAME)
         spans = _checked(blocks, start_percent, end_percent)
         family, count = guidance_pass.reachable(model, CROSS)
-        refused = nag.refuses(family.name)
-        if refused:
-            raise ValueError(f"model: {nag.NAME} cannot guide {family.name}: {refused}. Bypass this node.")
+        if family.mixed_prompt is not None:
+            raise ValueError(f"model: {nag.NAME} cannot guide {family.name}: {family.mixed_prompt}. Bypass this node.")
         role = rules.ALL_ROLES if audio else CROSS
         rule = rules.Rule("", role, spans, start_percent, end_percent, nag=asked)
         text = (

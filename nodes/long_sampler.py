@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import comfy.samplers
 from comfy_api.latest import io, ui
 
+from ..attention.families.facts import TrainedClips
 from ..attention.inspect.report import headline
 from ..attention.sampling import lengths, seams, windows
 from .host import model_family, run_history
@@ -167,8 +168,7 @@ def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
         raise ValueError(
             f"window: this ComfyUI does not tell how long a latent frame is; 0.24 does. Give it in {FRAMES}."
         )
-    family = model_family.family_of(model)
-    known = lengths.trained(family and family.name, model.model.diffusion_model, video.shape[1])
+    known = model_family.row_of(model).clips(model.model.diffusion_model)
     window, overlap, said = _asked(asked, known, ratio)
     windows.check(window, overlap)
     frames = video.shape[2] - guides
@@ -180,7 +180,7 @@ def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
     return Length(frames, window, overlap, guides, said)
 
 
-def _asked(asked: _Asked, known: lengths.Trained, ratio: int | None) -> tuple[int, int, str]:
+def _asked(asked: _Asked, known: TrainedClips, ratio: int | None) -> tuple[int, int, str]:
     """Window and overlap in latent frames, and a sentence that says the window in pictures and seconds."""
     auto = not asked.window
     rate = asked.said or (known.rate if auto and known.pictures else asked.rate)
@@ -195,7 +195,7 @@ def _asked(asked: _Asked, known: lengths.Trained, ratio: int | None) -> tuple[in
     return window, overlap, _window_line(window, rate, known, ratio) if ratio else ""
 
 
-def _window_line(window: int, rate: float, known: lengths.Trained, ratio: int) -> str:
+def _window_line(window: int, rate: float, known: TrainedClips, ratio: int) -> str:
     """A window in pictures and seconds, beside what the model was trained for."""
     pictures, usual = lengths.pictures_of(window, ratio), round(known.count(rate))
     line = f"A window is {pictures} pictures, {pictures / rate:.2f} s at {rate:g} a second"

@@ -13,6 +13,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io, ui
 
+from ..attention import families
 from ..attention.blocks import TemporalBlocks, streams, weights
 from ..attention.blocks.temporal import IN_BATCH
 from ..attention.core.reason import Reason
@@ -90,12 +91,12 @@ def add_blocks(model, path: Path, spans: tuple = (), strength: float = 1.0):
 
 def check_fit(model, config, name: str) -> None:
     """ValueError with one sentence unless blocks of this TemporalConfig fit the MODEL."""
-    network, family = model.model.diffusion_model, model_family.family_of(model)
-    stream = streams.STREAMS.get(family.name) if family else None
-    if stream is None:
-        known = ", ".join(streams.STREAMS)
-        what = family.name if family else type(network).__name__
-        raise ValueError(f"model: no blocks can be added to {what}. They can to {known}.")
+    network, family = model.model.diffusion_model, model_family.row_of(model)
+    stream = family.stream
+    if isinstance(stream, Reason):
+        known = ", ".join(row.name for row in families.TABLE if not isinstance(row.stream, Reason))
+        what, why = family.name or type(network).__name__, family.unsupported or stream
+        raise ValueError(f"model: no blocks can be added to {what}. They can to {known}. {what}: {why}.")
     channels, count = stream.channels(network), len(stream.blocks(network))
     if config.family and config.family != family.name:
         raise ValueError(f"{name} was trained for {config.family}, this model is {family.name}.")
@@ -109,7 +110,7 @@ def publish(patcher) -> None:
     """ON_PRE_RUN: a hook that lays the tokens out, and one behind each chosen block."""
     remove(patcher)
     network, family = patcher.model.diffusion_model, model_family.family_of(patcher)
-    stream = streams.STREAMS[family.name]
+    stream = family.stream
     modules = stream.blocks(network)
     handles = [network.register_forward_pre_hook(site_hooks._lay_out(family), with_kwargs=True)]
     for graft in patcher.get_attachment(KEY):

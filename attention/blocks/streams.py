@@ -1,13 +1,9 @@
-"""Where the video's tokens pass between the blocks of a host's model, for the families that blocks can be added to.
+"""Where the video's tokens are in what a block of a host's model gives out, and how a change is added to them.
 
-Left out: U-Nets (SVD), whose blocks have several widths; models whose blocks do not take tokens in raster order alone
-(Cosmos 1, MiniMax-H3, SeedVR2) or get no options (Wan causal).
+Which families blocks can be added to, and between which of their blocks, is in the families' table (`Family.stream`).
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,40 +13,6 @@ from ..core.site import SELF
 from ..core.tokens import Span, Tokens, VideoSpan
 
 PROMPT = ("text", "byt5", "vision")
-
-
-@dataclass(frozen=True)
-class Stream:
-    """lists: the model's lists of blocks, in the order they run. width: where it keeps the channels of a token.
-
-    part: which part of a block's output has the video, where the output is a tuple.
-    """
-
-    lists: tuple[str, ...]
-    width: str
-    part: int = 0
-
-    def blocks(self, model: torch.nn.Module) -> list[torch.nn.Module]:
-        """The blocks of a loaded model, numbered as in its family."""
-        return [block for name in self.lists for block in getattr(model, name)]
-
-    def channels(self, model: torch.nn.Module) -> int:
-        """Channels of a video token."""
-        return getattr(model, self.width)
-
-
-STREAMS: Mapping[str, Stream] = {
-    "CogVideoX": Stream(("blocks",), "dim"),
-    "Cosmos Predict2": Stream(("blocks",), "model_channels"),
-    "Flux": Stream(("double_blocks", "single_blocks"), "hidden_size"),
-    "HunyuanVideo": Stream(("double_blocks", "single_blocks"), "hidden_size"),
-    "Kandinsky 5": Stream(("visual_transformer_blocks",), "model_dim"),
-    "LTX-2": Stream(("transformer_blocks",), "inner_dim"),
-    "LTXV": Stream(("transformer_blocks",), "inner_dim"),
-    "Mochi": Stream(("blocks",), "hidden_size_x"),
-    "Qwen-Image": Stream(("transformer_blocks",), "inner_dim", part=1),
-    "Wan": Stream(("blocks",), "dim"),
-}
 
 
 def place_in_block(tokens: Tokens | None, length: int) -> VideoSpan | Reason:

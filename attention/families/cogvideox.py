@@ -2,6 +2,7 @@
 
 from ..core.site import SELF
 from ..core.tokens import Span, Tokens
+from .facts import BlockStream, TimeRotary, TrainedClips
 from .spec import Family, Variant, ceil_div
 
 
@@ -18,6 +19,30 @@ def tokens(model, x, inputs):
     return Tokens(tuple(map(ceil_div, x.shape[2:], patch)), prefix=(Span("text", inputs["context"].shape[1]),))
 
 
+CLIPS, CLIPS_OF_1_5 = TrainedClips(49, 8.0), TrainedClips(81, 16.0)
+
+
+def is_1_5(model) -> bool:
+    return bool(getattr(model, "patch_size_t", None))
+
+
+def clips(model):
+    return CLIPS_OF_1_5 if is_1_5(model) else CLIPS
+
+
+def learned_positions(model):
+    """1.0's image to video has positions of one length beside the rotary ones."""
+    return bool(getattr(getattr(model, "patch_embed", None), "use_learned_positional_embeddings", False))
+
+
+# The intrinsic frequency is the authors' of RIFLEx.
+ROTARY = TimeRotary(
+    frequency=2,
+    clips=clips,
+    count=lambda model: model.attention_head_dim // 4 // 2,
+    table="_get_rotary_emb",
+    patch=lambda model: model.patch_size_t or 1,
+)
 COGVIDEOX = Family(
     name="CogVideoX",
     models=("CogVideoXTransformer3DModel",),
@@ -31,4 +56,8 @@ COGVIDEOX = Family(
     ),
     sites=sites,
     tokens=tokens,
+    clips=clips,
+    learned_positions=learned_positions,
+    stream=BlockStream(("blocks",), "dim"),
+    rotary=ROTARY,
 )

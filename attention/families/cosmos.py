@@ -4,8 +4,10 @@ Each block attends over all tokens, then to the text. Tokens are patches of patc
 patch_spatial latent pixels.
 """
 
+from ..core.reason import Reason
 from ..core.site import CROSS, SELF
 from ..core.tokens import Tokens
+from .facts import BlockStream, TrainedClips, always
 from .spec import Family, Variant, ceil_div
 
 
@@ -41,6 +43,10 @@ COSMOS = Family(
     ),
     sites=sites_of_1,
     tokens=tokens,
+    scheduler="karras",
+    clips=always(TrainedClips(121, 24.0, ratio=8)),
+    stream=Reason("its blocks take the tokens with axes, not in raster order alone"),
+    mixed_prompt=None,
 )
 COSMOS_PREDICT2 = Family(
     name="Cosmos Predict2",
@@ -53,4 +59,8 @@ COSMOS_PREDICT2 = Family(
     sites=sites_of_2,
     tokens=tokens,
     unreachable=("Anima's adapter of the text",),
+    scheduler="karras",
+    clips=always(TrainedClips(93, 16.0)),
+    stream=BlockStream(("blocks",), "model_channels"),
+    mixed_prompt=None,
 )

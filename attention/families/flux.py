@@ -5,6 +5,7 @@ from math import prod
 
 from ..core.site import SELF
 from ..core.tokens import Span, Tokens
+from .facts import BlockStream
 from .spec import Family, Variant, ceil_div
 
 
@@ -39,4 +40,6 @@ FLUX = Family(
     sites=sites,
     tokens=tokens,
     unreachable=("ControlNets",),
+    beside="txt",
+    stream=BlockStream(("double_blocks", "single_blocks"), "hidden_size"),
 )

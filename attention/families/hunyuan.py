@@ -5,6 +5,7 @@ from math import prod
 
 from ..core.site import SELF, TEXT
 from ..core.tokens import Span, Tokens
+from .facts import BlockStream, TimeRotary, TrainedClips, frequencies_of_embedder
 from .spec import Family, Variant, ceil_div
 
 
@@ -43,6 +44,20 @@ def _prompt(model, inputs) -> tuple[Span, ...]:
     return spans if vision is None else (Span("vision", vision.shape[1]), *spans)
 
 
+CLIPS, CLIPS_OF_1_5 = TrainedClips(129, 24.0), TrainedClips(121, 24.0)
+
+
+def clips(model):
+    """1.5 is told by the channels of its latent."""
+    return CLIPS_OF_1_5 if model.out_channels == 32 else CLIPS
+
+
+def start_mask(names):
+    return "HunyuanVideo15" in names
+
+
+# The intrinsic frequency is the authors' of RIFLEx.
+ROTARY = TimeRotary(frequency=4, clips=clips, count=frequencies_of_embedder("pe_embedder"), embedder="pe_embedder")
 ROLES = (TEXT, SELF)
 HUNYUAN = Family(
     name="HunyuanVideo",
@@ -59,4 +74,9 @@ HUNYUAN = Family(
     ),
     sites=sites,
     tokens=tokens,
+    beside="txt",
+    clips=clips,
+    start_mask=start_mask,
+    stream=BlockStream(("double_blocks", "single_blocks"), "hidden_size"),
+    rotary=ROTARY,
 )

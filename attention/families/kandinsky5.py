@@ -1,7 +1,9 @@
 """Kandinsky 5 (https://arxiv.org/abs/2511.14993): text blocks; visual blocks attend to all tokens, then to the text."""
 
+from ..core.reason import Reason
 from ..core.site import CROSS, SELF, TEXT
 from ..core.tokens import Tokens
+from .facts import BlockStream, TrainedClips, always
 from .spec import Family, Variant, ceil_div
 
 
@@ -34,4 +36,8 @@ KANDINSKY5 = Family(
     ),
     sites=sites,
     tokens=tokens,
+    clips=always(TrainedClips(121, 24.0)),
+    start_mask=lambda names: "Kandinsky5" in names,
+    stream=BlockStream(("visual_transformer_blocks",), "model_dim"),
+    mixed_prompt=Reason("its prompt's tokens attend to one another on their way"),
 )

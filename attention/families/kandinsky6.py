@@ -6,6 +6,7 @@ between video and audio the host's options, the other does not.
 
 from math import prod
 
+from ..core.reason import Reason
 from ..core.site import AUDIO_CROSS, AUDIO_SELF, AUDIO_VIDEO, CROSS, SELF, TEXT, VIDEO_AUDIO
 from ..core.tokens import Span, Tokens
 from .spec import Family, Variant, ceil_div
@@ -53,4 +54,6 @@ KANDINSKY6 = Family(
     sites=sites,
     tokens=tokens,
     unreachable=("attention between video and audio, in ComfyUIs that hand it no options",),
+    beside="audio",
+    mixed_prompt=Reason("its prompt's tokens attend to one another on their way"),
 )

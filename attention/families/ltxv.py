@@ -5,8 +5,11 @@ Each block attends over all video tokens, then to the text; LTX-2 does the same 
 
 from math import prod
 
+from ..core.reason import Reason
 from ..core.site import AUDIO_CROSS, AUDIO_SELF, AUDIO_VIDEO, CROSS, SELF, VIDEO_AUDIO
 from ..core.tokens import Span, Tokens
+from .conditions import Refused
+from .facts import BlockStream, TrainedClips, always
 from .spec import Family, Variant
 
 # In the order of the calls. The host names the last two by the flow of information, roles put the queries first.
@@ -70,12 +73,23 @@ def release(model):
     return "LTX-2.3" if getattr(model, "cross_attention_adaln", False) else None
 
 
+# Any length and rate.
+CLIPS = TrainedClips(None, 24.0, ratio=8)
+STREAM = BlockStream(("transformer_blocks",), "inner_dim")
+ROTARY = Reason("its frequencies over time differ from head to head, so that there is no single one to slow down")
+KEYFRAMES = {"generated_keyframes": Refused("its generated keyframes are places of the whole clip's latent")}
 LTXV = Family(
     name="LTXV",
     models=("LTXVModel",),
     variants=(Variant("LTX-Video 0.9", (SELF, CROSS)),),
     sites=sites,
     tokens=tokens,
+    scheduler="ltxv",
+    clips=always(CLIPS),
+    stream=STREAM,
+    rotary=ROTARY,
+    mixed_prompt=None,
+    skipped_block=19,
 )
 LTX2 = Family(
     name="LTX-2",
@@ -85,4 +99,12 @@ LTX2 = Family(
     tokens=tokens,
     called=release,
     unreachable=("the connectors that prepare the prompt, run once before sampling",),
+    beside="audio",
+    scheduler="ltxv",
+    clips=always(CLIPS),
+    conditions=lambda class_name: KEYFRAMES,
+    stream=STREAM,
+    rotary=ROTARY,
+    mixed_prompt=None,
+    skipped_block=29,
 )

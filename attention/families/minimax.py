@@ -3,8 +3,11 @@
 The order of the packed sequence is the host's own (comfy/ldm/minimax/model.py, PackedLayout): the video comes last.
 """
 
+from ..core.reason import Reason
 from ..core.site import SELF
 from ..core.tokens import Span, Tokens
+from .conditions import Packed
+from .facts import TrainedClips, always
 from .spec import Family, Variant, ceil_div
 
 
@@ -27,6 +30,7 @@ def tokens(model, x, inputs):
     return Tokens(grid, prefix=(text, *references, Span("audio", audio.shape[-2] * audio.shape[-1])))
 
 
+PAYLOAD = {"minimax_payload": Packed(("layout", "keyframes", "refs"))}
 MINIMAX = Family(
     name="MiniMax-H3",
     models=("MiniMaxH3Model",),
@@ -37,4 +41,7 @@ MINIMAX = Family(
         "Fun-ControlNet's tower (newer ComfyUIs hand it no override)",
         "the refiner of the prompt, run once before sampling",
     ),
+    clips=always(TrainedClips(124, 24.0)),
+    conditions=lambda class_name: PAYLOAD,
+    stream=Reason("its blocks take text, sound and video packed into one sequence"),
 )

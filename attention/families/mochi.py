@@ -1,7 +1,9 @@
 """Mochi 1 (https://github.com/genmoai/mochi): each block attends over the video's tokens and then the prompt's."""
 
+from ..core.reason import Reason
 from ..core.site import SELF
 from ..core.tokens import Span, Tokens
+from .facts import BlockStream, TrainedClips, always
 from .spec import Family, Variant
 
 # What the model takes when no attention mask tells how many tokens of the prompt are real.
@@ -30,4 +32,8 @@ MOCHI = Family(
     sites=sites,
     tokens=tokens,
     unreachable=("pooling of the prompt",),
+    beside="_y$",
+    clips=always(TrainedClips(163, 30.0, ratio=6)),
+    stream=BlockStream(("blocks",), "hidden_size_x"),
+    rotary=Reason("its frequencies are learned and mix time and place"),
 )

@@ -5,6 +5,7 @@ from math import prod
 
 from ..core.site import SELF
 from ..core.tokens import Span, Tokens
+from .facts import BlockStream
 from .spec import Family, Variant, ceil_div
 
 
@@ -37,4 +38,6 @@ QWEN_IMAGE = Family(
     sites=sites,
     tokens=tokens,
     unreachable=("ControlNets",),
+    beside="txt|^add_|_add_",
+    stream=BlockStream(("transformer_blocks",), "inner_dim", part=1),
 )

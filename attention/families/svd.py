@@ -7,6 +7,7 @@ spatial as well, for every level of the U-Net has a grid of its own.
 
 from itertools import zip_longest
 
+from ..core.reason import Reason
 from ..core.site import CROSS, IMAGE, SPATIAL, TEMPORAL
 from ..core.tokens import Tokens
 from .spec import Family, Variant, ceil_div
@@ -62,4 +63,8 @@ SVD = Family(
     sites=sites,
     tokens=tokens,
     unreachable=("ControlNets", "attention that another node replaces"),
+    scheduler="karras",
+    stream=Reason("its levels have tokens of several widths"),
+    rotary=Reason("it knows frames by a learned embedding"),
+    mixed_prompt=Reason("it takes an image for its prompt, no text"),
 )

@@ -8,8 +8,13 @@ What stands around the video in the sequence differs by model; frames that a ref
 from dataclasses import replace
 from math import prod
 
+import torch
+
+from ..core.reason import Reason
 from ..core.site import CROSS, IMAGE, POSE_CROSS, POSE_SELF, SELF, VIDEO_AUDIO
 from ..core.tokens import Span, Tokens
+from .conditions import Frames
+from .facts import BlockStream, TimeRotary, TrainedClips, frequencies_of_embedder
 from .spec import Family, Variant, ceil_div
 
 # Which inputs become tokens before and after the video, in their order.
@@ -101,6 +106,73 @@ def _keys(model, inputs) -> tuple[tuple[str, int], ...]:
     return () if length == context.shape[1] else ((IMAGE, length),)
 
 
+CLIPS, CLIPS_OF_5B = TrainedClips(81, 16.0), TrainedClips(121, 24.0)
+CLIPS_IN = {
+    "HumoWanModel": TrainedClips(97, 25.0),
+    "WanModel_S2V": TrainedClips(77, 16.0),
+    "AnimateWanModel": TrainedClips(77, 30.0),
+    "WanDancerModel": TrainedClips(149, 30.0),
+}
+CONDITIONS_IN = {
+    # (1, layers, dim, 4 for each latent frame).
+    "WanModel_S2V": {"audio_embed": Frames(3, per=4)},
+    # Frame 0 is the reference, the pose begins behind it and may end before the clip.
+    "AnimateWanModel": {"pose_latents": Frames(per=1, offset=1)},
+    "WanAnimate2Model": {"pose_latents": Frames(per=1, offset=1)},
+}
+# Their first latent frame is the reference image.
+REFERENCE_FIRST = ("AnimateWanModel", "WanAnimate2Model")
+
+
+def pretrained(model):
+    """The clips of the model that others were trained from; 2.2 5B is told by the channels of its latent."""
+    return CLIPS_OF_5B if model.out_dim == 48 else CLIPS
+
+
+def clips(model):
+    return CLIPS_IN.get(type(model).__name__) or pretrained(model)
+
+
+def conditions(class_name):
+    return CONDITIONS_IN.get(class_name, {})
+
+
+def references(model, options):
+    """The reference image of Animate, or those that VACE has in its control video."""
+    if type(model).__name__ in REFERENCE_FIRST:
+        return 1
+    controls = options.get("vace_frames") or []
+    masks = options.get("vace_mask") or [None] * len(controls)
+    return max((reference_frames(*pair) for pair in zip(controls, masks, strict=False)), default=0)
+
+
+def reference_frames(frames: torch.Tensor, mask: torch.Tensor | None) -> int:
+    """Count the latent frames at the begin of VACE's control that are references and no frames of the clip.
+
+    A reference's second half, what is to be changed, is blank: one number a channel. A start image's is an encoded grey
+    picture, never quite even.
+
+    frames: (B, 32, T, Y, X), the control.
+    mask: (B, 64, T, Y, X), 0 where the picture is given; without one nothing is a reference.
+    """
+    if mask is None or mask.shape[2] != frames.shape[2]:
+        return 0
+    given = mask.amax(dim=(0, 1, 3, 4)) == 0
+    half = frames[:, frames.shape[1] // 2 :]
+    blank = (half.amax(dim=(3, 4)) - half.amin(dim=(3, 4))).amax(dim=(0, 1)) == 0
+    found = (given & blank).tolist()
+    return found.index(False) if False in found else 0
+
+
+def start_mask(names):
+    """SCAIL-2 is told by the mask which frames it had before, on purpose."""
+    return "WAN21" in names and "WAN21_SCAIL2" not in names
+
+
+# The intrinsic frequency as Wan's users found it.
+ROTARY = TimeRotary(
+    frequency=6, clips=pretrained, count=frequencies_of_embedder("rope_embedder"), embedder="rope_embedder"
+)
 TEXT_ONLY = (SELF, CROSS)
 WITH_IMAGE = (SELF, CROSS, IMAGE)
 WAN = Family(
@@ -148,6 +220,14 @@ WAN = Family(
         "MultiTalk and InfiniteTalk: audio attention",
         "Uni3C: its control net",
     ),
+    beside="audio",
+    clips=clips,
+    conditions=conditions,
+    references=references,
+    start_mask=start_mask,
+    stream=BlockStream(("blocks",), "dim"),
+    rotary=ROTARY,
+    mixed_prompt=None,
 )
 WAN_CAUSAL = Family(
     name="Wan causal",
@@ -157,6 +237,9 @@ WAN_CAUSAL = Family(
     tokens=tokens,
     apart=apart,
     unreachable=("all calls under the sampler ar_video, which hands the blocks no options",),
+    clips=clips,
+    stream=Reason("the sampler ar_video hands its blocks no options"),
+    mixed_prompt=None,
 )
 WAN_ANIMATE_2 = Family(
     name="Wan-Animate-2",
@@ -167,4 +250,9 @@ WAN_ANIMATE_2 = Family(
     apart=apart_beside_pose,
     methods=("forward_gen", "forward_pose"),
     follows=("context_pose",),
+    clips=clips,
+    conditions=conditions,
+    references=references,
+    stream=Reason("ComfyUI calls its blocks in ways that no hook of them sees"),
+    mixed_prompt=None,
 )

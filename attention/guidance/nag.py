@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 
 from ..core.precision import narrow, wide
-from ..core.reason import Reason
 from ..core.site import AUDIO_CROSS, CROSS
 
 NAME = "Normalised attention guidance"
@@ -20,19 +19,6 @@ IN_PARTS = "another node runs attention to the prompt in parts of the batch, who
 # Numbers that are held in float32 at once.
 PIECE = 1 << 24
 ROLES = (CROSS, AUDIO_CROSS)
-# Families that do nothing to the prompt's tokens that mixes them before the blocks attend to them.
-FAMILIES = ("LTXV", "LTX-2", "Wan", "Wan-Animate-2", "Wan causal", "Cosmos", "Cosmos Predict2")
-REFUSED = {
-    **dict.fromkeys(("Kandinsky 5", "Kandinsky 6"), "its prompt's tokens attend to one another on their way"),
-    "SVD": "it takes an image for its prompt, no text",
-}
-
-
-def refuses(family: str) -> Reason | None:
-    """Why a negative prompt cannot go behind the prompt of a family that attends to it apart, or None."""
-    if family in FAMILIES:
-        return None
-    return Reason(REFUSED.get(family, "it is not known whether its prompt's tokens stay apart on their way"))
 
 
 class Doubled(NamedTuple):

@@ -13,8 +13,8 @@ from ..core.precision import narrow, wide
 NAME = "Perturbed attention guidance"
 
 
-def usual_block(family: str, blocks: int) -> int:
-    """The block to perturb when the user names none: the middle one, as the paper chooses in a U-Net."""
+def usual_block(blocks: int) -> int:
+    """Return the block to perturb when the user names none: the middle one of `blocks`, as in the paper's U-Net."""
     return blocks // 2
 
 

@@ -7,39 +7,11 @@ repeat. Slowed down so that the longer clip stays within nine tenths of its peri
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 
-from ..core.reason import Reason
-
 NAME = "RIFLEx"
 WITHIN = 0.9
-
-
-@dataclass(frozen=True)
-class Known:
-    """frequency: the intrinsic one's number, 1 is the fastest. frames: latent tokens along time in training."""
-
-    frequency: int
-    frames: int
-
-
-# By the family's name. Frequencies as the authors give them, those of Wan as its users found them.
-KNOWN = {"HunyuanVideo": Known(4, 33), "Wan": Known(6, 21), "CogVideoX": Known(2, 13)}
-REFUSED = {
-    "LTXV": "its frequencies over time differ from head to head, so that there is no single one to slow down",
-    "Mochi": "its frequencies are learned and mix time and place",
-    "SVD": "it knows frames by a learned embedding",
-}
-REFUSED["LTX-2"] = REFUSED["LTXV"]
-
-
-def refuses(family: str) -> Reason | None:
-    """Why a family's clips cannot be lengthened so, or None."""
-    if family in KNOWN:
-        return None
-    return Reason(REFUSED.get(family, "it is not known which of its frequencies over time to slow down"))
 
 
 def slowed(frames: int) -> float:

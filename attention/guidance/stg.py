@@ -11,14 +11,15 @@ import torch
 from ..core.precision import narrow, wide
 
 NAME = "Spatiotemporal guidance"
-# Blocks in the authors' and the models' own settings; by the name of the family.
-USUAL = {"LTXV": 19, "LTX-2": 29}
 
 
-def usual_block(family: str, blocks: int) -> int:
-    """The block to perturb when the user names none: the known one, else one two thirds down."""
-    known = USUAL.get(family, blocks)
-    return known if known < blocks else blocks * 2 // 3
+def usual_block(blocks: int, known: int | None = None) -> int:
+    """Return the block to perturb when the user names none: the known one, else one two thirds down.
+
+    blocks: how many the model has.
+    known: the one in the authors' or the model's own settings, None where there is none.
+    """
+    return known if known is not None and known < blocks else blocks * 2 // 3
 
 
 def guide(guided, strong, weak, scale: float, rescale: float = 0.0) -> torch.Tensor:

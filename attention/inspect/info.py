@@ -13,13 +13,6 @@ from ..core.tokens import Grid, Tokens
 from ..families.spec import Family
 from ..routing.rules import Rule, format_blocks
 
-# Parts of names of weights that the video's tokens do not pass: other streams, and what is computed once for a step.
-ELSEWHERE = re.compile(
-    r"audio|txt|text|context|^add_|_add_|_y$|modulation|adaln|adaLN|(^|_)mod(_|$)|_mod|time|emb|^norm|face|vace"
-)
-# Names of projections that, in cross-attention, see the other side's tokens.
-KEYS_VALUES = re.compile(r"^(to_)?(k|v|kv|key|value)(_.*)?$")
-
 
 @dataclass(frozen=True)
 class Info:
@@ -70,7 +63,7 @@ def examine(model: torch.nn.Module, family: Family | None, tokens: Tokens | None
     video = [(module, block) for module, role, block in sites if role in (SELF, SPATIAL)]
     heads, head_dim = heads_of(video[0][0]) if video else (0, 0)
     channels = heads * head_dim
-    weights = weights_per_token(model, sites)
+    weights = weights_per_token(model, family)
     return Info(
         name, family.name_of(model),
         roles=tuple(dict.fromkeys(role for role, _ in family.roles_of(model))),
@@ -93,8 +86,9 @@ def heads_of(module: torch.nn.Module) -> tuple[int, int]:
     return heads, size
 
 
-def weights_per_token(model: torch.nn.Module, sites) -> int:
-    """Linear weights that one video token meets in an average block with self-attention."""
+def weights_per_token(model: torch.nn.Module, family: Family) -> int:
+    """Count the linear weights that one video token meets in an average block with self-attention."""
+    sites = list(family.sites(model))
     names = {id(module): name for name, module in model.named_modules()}
     looking = tuple(f"{names[id(module)]}." for module, role, _ in sites if role in (CROSS, VIDEO_AUDIO))
     looked_at = tuple(f"{names[id(module)]}." for module, role, _ in sites if role == AUDIO_VIDEO)
@@ -105,11 +99,11 @@ def weights_per_token(model: torch.nn.Module, sites) -> int:
         if root not in roots or weight is None or weight.ndim != 2:
             continue
         if name.startswith(looking):
-            passed = not KEYS_VALUES.search(name.rpartition(".")[2])
+            passed = not re.search(family.keys_values, name.rpartition(".")[2])
         elif name.startswith(looked_at):
-            passed = KEYS_VALUES.search(name.rpartition(".")[2])
+            passed = re.search(family.keys_values, name.rpartition(".")[2])
         else:
-            passed = not any(ELSEWHERE.search(part) for part in name.removeprefix(root).split("."))
+            passed = not any(map(family.is_beside, name.removeprefix(root).split(".")))
         total += weight.numel() if passed else 0
     return total // max(1, len(roots))
 

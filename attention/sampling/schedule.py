@@ -7,14 +7,8 @@ from collections.abc import Callable
 
 import torch
 
-AUTO, LTXV, SIMPLE = "auto", "ltxv", "simple"
-# What ComfyUI's own templates use, by the name of our family; every other one of theirs has `simple`.
-USUAL = {"LTXV": LTXV, "LTX-2": LTXV, "Cosmos": "karras", "Cosmos Predict2": "karras", "SVD": "karras"}
-
-
-def usual(family: str | None) -> str:
-    """The scheduler that a family is usually sampled with; `simple` for an unknown one."""
-    return USUAL.get(family, SIMPLE)
+# What a model's row of the families' table says; LTX-Video's own, which is no scheduler of the host's list.
+AUTO, LTXV = "auto", "ltxv"
 
 
 def all_steps(steps: int, denoise: float) -> int:

@@ -7,12 +7,17 @@ import torch
 from ...attention.core.failures import named
 from ...attention.core.tokens import Tokens
 from ...attention.families import find
-from ...attention.families.spec import Family
+from ...attention.families.spec import UNKNOWN, Family
 
 
 def family_of(patcher) -> Family | None:
     """The family of a MODEL, None when it is no model this pack knows."""
     return find(type(patcher.model.diffusion_model).__name__)
+
+
+def row_of(patcher) -> Family:
+    """Return the row of a MODEL's family; one that knows nothing for a model this pack does not know."""
+    return family_of(patcher) or UNKNOWN
 
 
 def blocks_of(patcher, role: str) -> int | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 from ...attention.core.identity import Itself
+from ...attention.core.reason import Reason
+from ...attention.families.spec import ceil_div
 from ...attention.guidance import riflex
 from ...attention.routing import compiled_op
 from . import model_family, site_hooks
@@ -14,45 +16,26 @@ KEY = "video_attention.riflex"
 
 
 def lengthening(model, frequency: int, trained_frames: int) -> tuple[int, int, str]:
-    """(frequency, latent frames in training, a line about both) for the widgets, 0: as known. ValueError if refused."""
-    family = model_family.family_of(model)
-    name = type(model.model.diffusion_model).__name__ if family is None else family.name
-    refused = riflex.refuses(name)
-    if refused is not None:
-        raise ValueError(f"model: {riflex.NAME} cannot lengthen the clips of {name}: {refused}. Bypass this node.")
-    known = riflex.KNOWN[name]
+    """Work out what RIFLEx does to a MODEL.
+
+    frequency: the widget's number of the frequency to slow down; 0: the one known for the family.
+    trained_frames: the widget's pictures of the clips in training; 0: as known.
+    Returns the frequency, the tokens along time in training and a line about both. ValueError with one sentence where
+    the family's row refuses or the frequency is none of the model's.
+    """
+    row, network = model_family.row_of(model), model.model.diffusion_model
+    name, rotary = row.name or type(network).__name__, row.rotary
+    if isinstance(rotary, Reason):
+        raise ValueError(f"model: {riflex.NAME} cannot lengthen the clips of {name}: {rotary}. Bypass this node.")
+    known, patch = rotary.clips(network), rotary.patch(network)
     ratio = getattr(model.model.latent_format, "temporal_downscale_ratio", 1)
-    patch = _patch_of(model.model.diffusion_model)
-    frames = -(-((trained_frames - 1) // ratio + 1) // patch) if trained_frames else _trained(model, known.frames)
-    chosen = frequency or known.frequency
-    available = _frequencies(model.model.diffusion_model)
+    trained = (trained_frames - 1) // ratio + 1 if trained_frames else known.latent_frames
+    frames, chosen, available = ceil_div(trained, patch), frequency or rotary.frequency, rotary.count(network)
     if chosen > available:
         raise ValueError(f"frequency: {chosen} is more than the {available} that {name} has over time.")
     about = ((frames * patch) - 1) * ratio + 1
     text = f"{riflex.NAME}: frequency {chosen} of {available}, in clips of more than {about} frames. No extra cost."
     return chosen, frames, text
-
-
-def _patch_of(model) -> int:
-    """Latent frames in one token."""
-    if hasattr(model, "patch_size_t"):
-        return model.patch_size_t or 1
-    return model.patch_size[0] if len(model.patch_size) == 3 else 1
-
-
-def _trained(model, frames: int) -> int:
-    """Tokens over time in training: the family's, or those of its later models, told by what sets these apart."""
-    inner = model.model.diffusion_model
-    if getattr(inner, "in_dim", None) == 48 or getattr(inner, "vision_in", None) is not None:
-        return 31  # Wan 2.2 5B and HunyuanVideo 1.5: 121 frames
-    return 11 if getattr(inner, "patch_size_t", None) else frames  # CogVideoX 1.5: 81 frames
-
-
-def _frequencies(model) -> int:
-    """How many frequencies over time a model turns its queries by."""
-    if hasattr(model, "_get_rotary_emb"):
-        return model.attention_head_dim // 4 // 2
-    return embedder_of(model).axes_dim[0] // 2
 
 
 def install_riflex(model, frequency: int, frames: int):
@@ -71,9 +54,10 @@ class Slowed(Itself):
 
     def __call__(self, patcher) -> None:
         model, family = patcher.model.diffusion_model, model_family.family_of(patcher)
-        if hasattr(model, "_get_rotary_emb"):
-            table = self._turned_table(model._get_rotary_emb)
-            keep(model, KEY, site_hooks.Replaced(model, "_get_rotary_emb", table))
+        rotary = family.rotary
+        if rotary.table:
+            table = self._turned_table(getattr(model, rotary.table))
+            keep(model, KEY, site_hooks.Replaced(model, rotary.table, table))
             return
         length = [0]  # latent frames of the call that is running
 
@@ -89,10 +73,10 @@ class Slowed(Itself):
             return riflex.turn(out, args[0][..., 0].unsqueeze(1), self.frequency, length[0])
 
         measuring = model.register_forward_pre_hook(measure, with_kwargs=True)
-        keep(model, KEY, measuring, embedder_of(model).register_forward_hook(turn))
+        keep(model, KEY, measuring, getattr(model, rotary.embedder).register_forward_hook(turn))
 
     def _turned_table(self, original):
-        """CogVideoX's tables (T*Y*X, F) of cosines and sines, time's frequencies first, T in the outer loop."""
+        """The model's tables (T*Y*X, F) of cosines and sines, time's frequencies first, T in the outer loop."""
 
         @compiled_op.eagerly
         def table(h, w, t, device):
@@ -105,8 +89,3 @@ class Slowed(Itself):
             return cos, sin
 
         return table
-
-
-def embedder_of(model) -> torch.nn.Module:
-    """What turns positions into rotations, time first."""
-    return model.rope_embedder if hasattr(model, "rope_embedder") else model.pe_embedder

@@ -15,6 +15,7 @@ from comfy.patcher_extension import WrappersMP, add_callback
 
 from ...attention.sampling import windows
 from ...attention.sampling.windows import Span
+from ..host import model_family
 from . import window_conds
 from .progress import Progress
 from .sampling_job import Job
@@ -79,11 +80,12 @@ def _handler(cut, fuse, length: int, overlap: int, free_noise: bool):
 def _install(model, handler, notes: list):
     if "context_handler" in model.model_options:
         raise ValueError("model: it has context windows of its own; connect it without them.")
-    cutter = window_conds.cutter(type(model.model.diffusion_model).__name__, notes)
+    row, network = model_family.row_of(model), model.model.diffusion_model
+    cutter = window_conds.cutter(row, type(network).__name__, notes)
     add_callback(host.IndexListCallbacks.RESIZE_COND_ITEM, cutter, handler.callbacks)
-    # The host puts the frame before it in front of each later window. Positions that are learned for one length, as in
-    # CogVideoX 1.0's image to video, have none for a frame more.
-    if getattr(getattr(model.model.diffusion_model, "patch_embed", None), "use_learned_positional_embeddings", False):
+    # The host puts the frame before it in front of each later window. Positions that are learned for one length have
+    # none for a frame more.
+    if row.learned_positions(network):
         handler.causal_window_fix = False
     windowed = model.clone()
     windowed.model_options["context_handler"] = handler

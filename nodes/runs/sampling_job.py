@@ -93,8 +93,8 @@ def _kinds(shapes: list[tuple]) -> str:
 
 def sigmas_of(model, sampler: str, scheduler: str, steps: int, denoise: float, latent: dict) -> tuple:
     """Noise levels, (steps + 1,), and a line that says where they come from. sampler: its name."""
-    family = model_family.family_of(model)
-    name = schedule.usual(family and family.name) if scheduler == schedule.AUTO else scheduler
+    row = model_family.row_of(model)
+    name = row.scheduler if scheduler == schedule.AUTO else scheduler
     if denoise <= 0.0:
         sigmas = torch.empty(0)
     elif name == schedule.LTXV:
@@ -104,7 +104,7 @@ def sigmas_of(model, sampler: str, scheduler: str, steps: int, denoise: float, l
         sigmas = LTXVScheduler.execute(length, latent=latent, **settings).args[0][-(steps + 1) :]
     else:
         sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler, name, denoise).sigmas
-    why = f", usual for {family.name if family else 'unknown models'}" if scheduler == schedule.AUTO else ""
+    why = f", usual for {row.name or 'unknown models'}" if scheduler == schedule.AUTO else ""
     return sigmas, f"Scheduler: {name}{why}{_shift(model, name, latent)}; {levels(sigmas)}."
 
 

@@ -1,4 +1,4 @@
-"""A prompt's conditions in windows: each cut as attention/sampling/conditions.py says, with an identity of its own."""
+"""A prompt's conditions in windows: each cut as the model's family says, with an identity of its own."""
 
 from __future__ import annotations
 
@@ -8,44 +8,39 @@ from dataclasses import replace
 import comfy.sampler_helpers
 import torch
 
-from ...attention.sampling import conditions
+from ...attention import families
+from ...attention.families import conditions
+from ...attention.families.spec import Family, cut_of
+from ..host import model_family
 from ..host.latent import parts_of
 from .sampling_job import Job
 
 # In place of a condition that a window does not have; the dict cannot lose a key while the host walks over it.
 GONE = object()
-# Models that read the noise mask as one of a start image, unless the prompt has one: what this pack keeps is none.
-MASKED = ("WAN21", "HunyuanVideo15", "Kandinsky5")
-# Here frames that are kept are told so on purpose.
-HISTORY = ("WAN21_SCAIL2",)
 
 
 def lead(job: Job) -> int:
     """Latent frames in front of the clip that are references, and belong into every window."""
-    if type(job.model.model.diffusion_model).__name__ in conditions.REFERENCE_FIRST:
-        return 1
-    found = [0]
-    for _, options in job.positive:
-        controls = options.get("vace_frames") or []
-        masks = options.get("vace_mask") or [None] * len(controls)
-        found += [conditions.reference_frames(*pair) for pair in zip(controls, masks, strict=False)]
-    return max(found)
+    row, network = model_family.row_of(job.model), job.model.model.diffusion_model
+    prompts = [options for _, options in job.positive] or [{}]
+    return max(row.references(network, options) for options in prompts)
 
 
-def cutter(model: str, notes: list):
-    """The host's callback for a condition in a window; None leaves it to the host. model: the diffusion model's class.
+def cutter(row: Family, class_name: str, notes: list):
+    """The host's callback for a condition in a window; None leaves it to the host.
 
-    A condition that stands in no table, and may be one of frames, gets a sentence in `notes`.
+    row, class_name: of the diffusion model.
+    notes: gets a sentence about a condition that stands in no table and may be one of frames.
     """
 
     def cut(key, value, window, x, *_):
         frames, total = _frames(window), x.shape[2] if x.ndim == 5 else 0
-        how = conditions.cut_of(model, key)
+        how = cut_of(row, class_name, key)
         if how is None:
             _tell(key, value, total, notes)
         if how in (None, conditions.HOST) or not total or not hasattr(value, "cond"):
             return None
-        found = how.of(value.cond, frames, total)
+        found = how.cut(value.cond, frames, total)
         if found is value.cond:
             return value
         return GONE if found is None else value._copy_with(found)
@@ -86,8 +81,8 @@ def of_window(conds, window):
 def keeping(job: Job) -> Job:
     """`job` for a noise mask of this pack's own: models that would read it as the mask of a start image get the mask
     that was there, or one that gives nothing."""
-    names = [kind.__name__ for kind in type(job.model.model).__mro__]
-    if not any(name in MASKED for name in names) or any(name in HISTORY for name in names):
+    names = tuple(kind.__name__ for kind in type(job.model.model).__mro__)
+    if not any(row.start_mask(names) for row in families.TABLE):
         return job
     video, mask = parts_of(job.latent["samples"])[0], job.latent.get("noise_mask")
     shape = (video.shape[0], 1, *video.shape[2:])

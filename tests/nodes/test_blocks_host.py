@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 
 import pytest
 import torch
 from tiny import CASES, plain
 from tiny.case import Case, parts, sample, watch
 
+from attention import families
 from attention.blocks import TemporalBlocks, TemporalConfig, weights
+from attention.families.facts import BlockStream
 
 PLAIN = plain()
-FAMILIES = ("CogVideoX", "Cosmos Predict2", "Flux", "HunyuanVideo", "Kandinsky 5", "LTX-2", "LTXV", "Mochi",
-            "Qwen-Image", "Wan")  # fmt: skip
+# Every row of the table that tells where its video passes between its blocks.
+FAMILIES = tuple(family.name for family in families.TABLE if isinstance(family.stream, BlockStream))
 in_depth = pytest.mark.parametrize("case", (PLAIN["LTXV"], PLAIN["Wan"]), ids=str)
 
 
@@ -30,7 +33,7 @@ def make(pack, tmp_path):
 
     def write(model, trained=True, name="blocks.safetensors", **changes):
         network, family = model.model.diffusion_model, pack.nodes.host.model_family.family_of(model)
-        stream = pack.attention.blocks.streams.STREAMS[family.name]
+        stream = family.stream
         count = len(stream.blocks(network))
         config = TemporalConfig(family.name, stream.channels(network), 2, 8, 16, tuple(range(count)))
         torch.manual_seed(0)
@@ -68,8 +71,16 @@ def test_untrained_blocks_change_no_bit_and_trained_ones_do(family, pack, infere
         assert same(sample(model, case), before), "the input MODEL was changed"
 
 
-def test_all_families_with_streams_are_tested(pack):
-    assert set(pack.attention.blocks.streams.STREAMS) == set(FAMILIES)
+@pytest.mark.parametrize(
+    "family", [f for f in families.TABLE if f.name not in FAMILIES and f.name in PLAIN], ids=lambda f: f.name
+)
+def test_other_families_refuse_in_the_words_of_their_row(family, pack, inference, built):
+    name, why = family.name, family.unsupported or family.stream
+    why = re.escape(f"no blocks can be added to {name}. They can to {', '.join(FAMILIES)}. {name}: {why}.")
+    with pytest.raises(ValueError, match=why):
+        pack.nodes.temporal_blocks.check_fit(
+            built(PLAIN[family.name].build), TemporalConfig("", 8, 2, 8, 16, (0,)), "blocks.safetensors"
+        )
 
 
 @pytest.mark.parametrize(
@@ -232,7 +243,7 @@ def test_families_without_streams_are_refused(name, says, pack, inference, built
 def test_a_model_of_no_known_family_is_refused(pack, inference, built, make, monkeypatch):
     model = built(PLAIN["Wan"].build)
     path = make(model)
-    monkeypatch.setattr(pack.nodes.host.site_hooks, "family_of", lambda patcher: None)
+    monkeypatch.setattr(pack.nodes.host.model_family, "family_of", lambda patcher: None)
     with pytest.raises(ValueError, match="^model: no blocks can be added to WanModel"):
         pack.nodes.temporal_blocks.add_blocks(model, path)
 

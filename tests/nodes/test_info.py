@@ -60,14 +60,15 @@ def test_weights_per_token_are_those_that_a_token_meets(name, pack, inference):
     case = PLAIN[name]
     model = case.build()
     network = model.model.diffusion_model
-    sites = list(pack.nodes.host.model_family.family_of(model).sites(network))
+    family = pack.nodes.host.model_family.family_of(model)
+    sites = list(family.sites(network))
     names = {id(module): name for name, module in network.named_modules()}
     roots = {info._root(names[id(module)]) for module, role, _ in sites if role == SELF}
     more = multiplications(model, wider(case), roots) - multiplications(model, case, roots)
     tokens = math.prod(case.grid) * 2
     if case.grid[2] * 3 != wider_grid(pack, model, wider(case))[2]:
         pytest.skip("the tiny latent is padded: three times as wide is not three times the tokens")
-    assert pack.attention.inspect.info.weights_per_token(network, sites) == pytest.approx(
+    assert pack.attention.inspect.info.weights_per_token(network, family) == pytest.approx(
         more / tokens / len(roots), rel=0.01
     )
 
@@ -109,14 +110,14 @@ def test_the_node_without_a_latent(pack, tiny_ltxv, inference):
 
 
 def test_the_node_on_an_unknown_model(pack, tiny_ltxv, inference, monkeypatch):
-    monkeypatch.setattr(pack.nodes.host.site_hooks, "find", lambda name: None)
+    monkeypatch.setattr(pack.nodes.host.model_family, "find", lambda name: None)
     text, _ = node(pack, tiny_ltxv, {"samples": torch.zeros(1, 128, 5, 6, 7)})
     assert text.startswith("LTXVModel is no family this pack knows.")
 
 
 def test_the_node_on_a_model_out_of_reach(pack, tiny_ltxv, inference, monkeypatch):
     seedvr2 = pack.attention.families.find("NaDiT")
-    monkeypatch.setattr(pack.nodes.host.site_hooks, "find", lambda name: seedvr2)
+    monkeypatch.setattr(pack.nodes.host.model_family, "find", lambda name: seedvr2)
     text, _ = node(pack, tiny_ltxv)
     assert "is not supported: " in text
     backend = pack.nodes.backend.VideoAttentionBackend

@@ -60,7 +60,7 @@ def test_where_the_router_is_no_operator(lab, plain, pack, compiled, monkeypatch
     if why == "old torch":
         monkeypatch.setattr(pack.attention.routing.compiled_op, "_operator", None)
     else:
-        monkeypatch.setattr(pack.nodes.host.site_hooks, "find", lambda name: None)
+        monkeypatch.setattr(pack.nodes.host.model_family, "find", lambda name: None)
     out = lab.sample(compiled(lab.backend(role="self")))
     assert lab.error(out, plain) <= 1e-4 and lab.calls_of(lab.report(out))["self", "sdpa"] == BLOCKS * STEPS
     assert broken_at()

@@ -235,7 +235,7 @@ def test_a_model_without_placed_attention_says_so(models, show, pack, lab, monke
     for role in ("spatial", "temporal", "image"):
         assert f"No map of {role}-attention: this model folds frames or places into the batch" in found["report"]
     assert found["heat"].shape == (1, 64, 64, 3) and not found["shown"]
-    monkeypatch.setattr(pack.nodes.host.site_hooks, "family_of", lambda patcher: None)
+    monkeypatch.setattr(pack.nodes.host.model_family, "family_of", lambda patcher: None)
     report = show(lab.model, lab.prompt[0], {"samples": torch.zeros(1, 128, 2, 3, 4)})["report"]
     assert "nothing is known of this model's tokens" in report
 

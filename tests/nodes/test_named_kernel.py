@@ -30,7 +30,7 @@ class Named:
         self.modules = modules(network) if modules else found + self.others(network, found)
         self.host.furnish(self.modules, self.kernel.function)
         if not known:
-            monkeypatch.setattr(lab.pack.nodes.host.site_hooks, "find", lambda name: None)
+            monkeypatch.setattr(lab.pack.nodes.host.model_family, "find", lambda name: None)
 
     @staticmethod
     def others(network, found):

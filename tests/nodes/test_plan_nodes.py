@@ -51,7 +51,7 @@ def test_a_model_that_is_not_as_loaded_is_refused(bench, lab):
 
 
 def test_a_model_that_nobody_knows_is_refused(bench, lab, monkeypatch):
-    monkeypatch.setattr(lab.pack.nodes.host.site_hooks, "find", lambda name: None)
+    monkeypatch.setattr(lab.pack.nodes.host.model_family, "find", lambda name: None)
     with pytest.raises(ValueError, match="its blocks are unknown to this pack"):
         bench.calibrate()
 

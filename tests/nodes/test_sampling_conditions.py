@@ -216,11 +216,11 @@ def test_every_condition_of_the_host_has_a_row(pack, comfy_host):
     """Every key that a video model of this host can be given; none is left to chance."""
     import comfy.model_base
 
-    cut_of, find = pack.attention.sampling.conditions.cut_of, pack.attention.families.find
+    cut_of, find = pack.attention.families.spec.cut_of, pack.attention.families.find
     known = conditions_of(Path(comfy.model_base.__file__).read_text(encoding="utf-8"))
     known = {(key, model) for key, model in known if find(model)}
     assert len(known) > 60
-    assert not {(key, model) for key, model in known if cut_of(model, key) is None}
+    assert not {(key, model) for key, model in known if cut_of(find(model), model, key) is None}
 
 
 def test_a_condition_that_nobody_knows_is_told(pack, inference, monkeypatch):

@@ -116,7 +116,7 @@ def test_sigmas_are_the_samplers(pack, show):
 
 
 def test_a_model_of_no_known_family(pack, lab, show, monkeypatch):
-    monkeypatch.setattr(pack.nodes.host.site_hooks, "find", lambda name: None)
+    monkeypatch.setattr(pack.nodes.host.model_family, "find", lambda name: None)
     assert "Nothing is known" in show(lab.model)[2]
 
 

@@ -133,7 +133,7 @@ def test_a_sampler_that_hands_on_what_it_found_takes_nothing(lab, warned):
 
 def test_a_model_of_no_known_family_tells_the_steps(lab, pack, monkeypatch):
     """Its single calls cannot be told, only that none came."""
-    monkeypatch.setattr(pack.nodes.host.site_hooks, "find", lambda name: None)
+    monkeypatch.setattr(pack.nodes.host.model_family, "find", lambda name: None)
     sampler, _ = sampler_of_bleh((1, 3))
     report = lab.report(run_with(lab, lab.backend(role="self"), sampler))
     assert any(note.startswith("Attention was taken by ComfyUI-bleh in steps 1,3 of 4, ") for note in report.notes)

@@ -9,7 +9,6 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from attention.families import TABLE
 from attention.sampling import schedule, seams, windows
 
 FRAMES, LENGTHS, OVERLAPS = st.integers(1, 200), st.integers(1, 60), st.integers(0, 59)
@@ -138,11 +137,6 @@ def test_the_switch_of_two_experts():
 
 def test_part_of_a_schedule():
     assert schedule.all_steps(20, 1.0) == 20 and schedule.all_steps(20, 0.5) == 40 and schedule.all_steps(10, 0.3) == 33
-
-
-def test_usual_schedulers_are_of_known_families():
-    assert set(schedule.USUAL) <= {family.name for family in TABLE}
-    assert schedule.usual("LTX-2") == "ltxv" and schedule.usual("Wan") == schedule.usual(None) == "simple"
 
 
 def flow(shift):

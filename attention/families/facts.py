@@ -1,0 +1,92 @@
+"""What a row of the table may tell of its models beside where they attend: the types of its optional fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class TrainedClips:
+    """The clips that a model was trained with.
+
+    pictures: how many in a clip; None for a model of any frame rate, which knows a time.
+    rate: pictures a second.
+    seconds: how long a clip was, where `pictures` is None.
+    ratio: pictures in one latent frame; the first latent frame has one.
+    """
+
+    pictures: int | None
+    rate: float
+    seconds: float = 5.0
+    ratio: int = 4
+
+    @property
+    def latent_frames(self) -> int:
+        """Latent frames of a clip of `pictures`."""
+        return (self.pictures - 1) // self.ratio + 1
+
+    def count(self, rate: float) -> float:
+        """Return the pictures of a trained clip that is shown at `rate` pictures a second."""
+        return self.pictures or self.seconds * rate
+
+
+@dataclass(frozen=True)
+class BlockStream:
+    """Where the video's tokens pass between the blocks of a model.
+
+    lists: the attributes of the model that are its lists of blocks, in the order in which they run.
+    width: the attribute of the model that is the number of channels of a video token.
+    part: which entry of a block's output has the video, where the output is a tuple.
+    """
+
+    lists: tuple[str, ...]
+    width: str
+    part: int = 0
+
+    def blocks(self, model: torch.nn.Module) -> list[torch.nn.Module]:
+        """Return the blocks of a loaded model, numbered as the family's `sites` number them."""
+        return [block for name in self.lists for block in getattr(model, name)]
+
+    def channels(self, model: torch.nn.Module) -> int:
+        """Return the channels of a video token."""
+        return getattr(model, self.width)
+
+
+@dataclass(frozen=True)
+class TimeRotary:
+    """How a model turns queries and keys by their frame, and what is known of its frequencies over time.
+
+    frequency: number of the intrinsic frequency, the one whose period is near the length at which clips begin to
+        repeat (RIFLEx, https://arxiv.org/abs/2502.15894); 1 is the fastest.
+    clips: model -> the clips that its positions were learned with. Training that goes on with clips of another length
+        leaves the frequencies as they are.
+    count: model -> how many frequencies turn with the frame.
+    embedder: the attribute of the model that is a module: positions (B, L, axes), time first, to rotations
+        (B, 1, L, F, 2, 2), time's frequencies first. "" where there is none.
+    table: the attribute of the model that is a method: (height, width, frames, device) in tokens to cosines and sines
+        (frames * height * width, F), time's frequencies first. "" where there is none.
+    patch: model -> latent frames in one token.
+    """
+
+    frequency: int
+    clips: Callable[[torch.nn.Module], TrainedClips]
+    count: Callable[[torch.nn.Module], int]
+    embedder: str = ""
+    table: str = ""
+    patch: Callable[[torch.nn.Module], int] = lambda model: 1
+
+
+def frequencies_of_embedder(name: str) -> Callable[[torch.nn.Module], int]:
+    """Return a `count` for an embedder that keeps its rotated channels of each axis as `axes_dim`.
+
+    name: the attribute of the model that is the embedder.
+    """
+    return lambda model: getattr(model, name).axes_dim[0] // 2
+
+
+def always(value) -> Callable[[torch.nn.Module], object]:
+    """Return a function of a model that gives `value` for every one."""
+    return lambda model: value
