@@ -28,10 +28,10 @@ from torch.utils.benchmark import timer as default_timer
 
 from attention import patterns, sparse
 from attention.core.geometry import describe
-from attention.core.operators import sdpa
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.tokens import BOTH, Span, VideoSpan
+from attention.core.torch_sdpa import sdpa
 from attention.patterns import blocks
 
 from .attention import machine

@@ -1,7 +1,7 @@
 """How `auto` chooses: it times the candidates on the first real q, k, v of a geometry, once, and keeps the fastest.
 
-A candidate must stay within a relative L2 error of float32 attention on a sample of queries of every batch entry and
-head, see sample.py, must leave its inputs as they are, and must beat the host's own attention by more than noise: so
+A candidate must stay within a relative L2 error of float32 attention on some queries of every batch entry and head (see
+core/spot_check.py), must leave its inputs as they are, and must beat the host's own attention by more than noise: so
 `auto` is never a loss.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..core.reason import Reason
-from ..core.spot_check import Sample
+from ..core.spot_check import SpotCheck
 from ..core.timing import elapsed, end_span, start_span
 
 HOST_RUN = "host"
@@ -28,7 +28,7 @@ NOISE = 0.03
 
 
 @dataclass(frozen=True)
-class Trial:
+class KernelTrial:
     """One candidate: median seconds of a call, relative L2 error, or the reason why it is out.
 
     host: of HOST_RUN, the function's name. named: whether the model's file names it.
@@ -43,63 +43,63 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Choice:
+class AutotuneResult:
     """winner: a backend or HOST_RUN. spent: seconds that the choice itself took."""
 
     winner: str
-    trials: tuple[Trial, ...]
+    trials: tuple[KernelTrial, ...]
     spent: float
 
 
-_CHOSEN: dict[tuple, Choice] = {}
+_CHOSEN: dict[tuple, AutotuneResult] = {}
 
 
-def choose(
-    key: tuple, runs: dict[str, Callable], host: Callable, make_sample: Callable, max_error: float
-) -> tuple[Choice, bool]:
-    """The Choice for a geometry, and whether it was made just now rather than remembered.
+def fastest_backend(
+    key: tuple, runs: dict[str, Callable], host: Callable, make_spot_check: Callable, max_error: float
+) -> tuple[AutotuneResult, bool]:
+    """The AutotuneResult for a geometry, and whether it was made just now rather than remembered.
 
     key: GPU, geometry and whatever else the timing depends on. runs: backend -> a call of it, giving (B, H, L, D).
-    host: the host's own attention. make_sample: gives a Sample, asked for only when the geometry is new.
+    host: the host's own attention. make_spot_check: gives a SpotCheck, asked for only when the geometry is new.
     """
     key = (*key, tuple(runs), max_error)
     if key in _CHOSEN:
         return _CHOSEN[key], False
     begin = time.perf_counter()
-    sample = make_sample()
-    trials = {name: judge(name, run, sample, max_error) for name, run in runs.items()}
-    sample.kept = None  # no less room for the timing than in the calls that follow
+    spot_check = make_spot_check()
+    trials = {name: check_error(name, run, spot_check, max_error) for name, run in runs.items()}
+    spot_check.kept = None  # no less room for the timing than in the calls that follow
     fit = {name: runs[name] for name, trial in trials.items() if trial.reason is None}
-    seconds = race({HOST_RUN: host, **fit}, sample.device)
+    seconds = time_in_turns({HOST_RUN: host, **fit}, spot_check.device)
     trials |= {name: _timed(trials[name], seconds[name]) for name in fit}
     best = min(fit, key=seconds.get, default=HOST_RUN)
     winner = best if seconds[best] < seconds[HOST_RUN] * (1 - NOISE) else HOST_RUN
-    trials = (Trial(HOST_RUN, seconds[HOST_RUN]), *trials.values())
-    _CHOSEN[key] = Choice(winner, trials, time.perf_counter() - begin)
+    trials = (KernelTrial(HOST_RUN, seconds[HOST_RUN]), *trials.values())
+    _CHOSEN[key] = AutotuneResult(winner, trials, time.perf_counter() - begin)
     return _CHOSEN[key], True
 
 
-def judge(name: str, run: Callable, sample: Sample, max_error: float) -> Trial:
+def check_error(name: str, run: Callable, spot_check: SpotCheck, max_error: float) -> KernelTrial:
     """What a candidate is worth before its speed: its error, or why it is out."""
-    error = sample.judge(run)
+    error = spot_check.error_of_run(run)
     if isinstance(error, Reason):
-        return Trial(name, reason=error)
+        return KernelTrial(name, reason=error)
     if not error <= max_error:
-        return Trial(name, error=error, reason=f"error {error:.3g} is above {max_error:g}")
-    return Trial(name, error=error)
+        return KernelTrial(name, error=error, reason=f"error {error:.3g} is above {max_error:g}")
+    return KernelTrial(name, error=error)
 
 
-def try_kernel(name: str, run: Callable, sample: Sample, max_error: float) -> Trial:
-    """The whole Trial of one candidate alone."""
-    trial = judge(name, run, sample, max_error)
-    return trial if trial.reason else _timed(trial, time_call(run, sample.device))
+def try_kernel(name: str, run: Callable, spot_check: SpotCheck, max_error: float) -> KernelTrial:
+    """The whole KernelTrial of one candidate alone."""
+    trial = check_error(name, run, spot_check, max_error)
+    return trial if trial.reason else _timed(trial, time_call(run, spot_check.device))
 
 
-def _timed(trial: Trial, seconds: float) -> Trial:
+def _timed(trial: KernelTrial, seconds: float) -> KernelTrial:
     return replace(trial, seconds=seconds) if seconds < math.inf else replace(trial, reason="it fails on and off")
 
 
-def race(runs: dict[str, Callable], device: torch.device) -> dict[str, float]:
+def time_in_turns(runs: dict[str, Callable], device: torch.device) -> dict[str, float]:
     """Median seconds of a call of each, taken in turns: what else the machine does then slows all of them alike.
 
     Infinity for one that raises.
@@ -120,7 +120,7 @@ def race(runs: dict[str, Callable], device: torch.device) -> dict[str, float]:
 
 def time_call(run: Callable, device: torch.device) -> float:
     """Median seconds of a call, after one that does not count."""
-    return race({"": run}, device)[""]
+    return time_in_turns({"": run}, device)[""]
 
 
 def _once(run: Callable, device: torch.device) -> float:

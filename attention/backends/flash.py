@@ -6,7 +6,7 @@ the dispatcher for the whole process: every other model and thread would get the
 the packages' own functions are called.
 """
 
-from ..core.failures import brief
+from ..core.error_handling import error_message
 from ..core.reason import Reason
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
@@ -15,7 +15,9 @@ def load_2():
     try:
         from flash_attn import flash_attn_func
     except Exception as error:  # a build for another torch raises OSError or ImportError
-        raise Unavailable(f"FlashAttention 2 cannot be imported ({brief(error)}); `pip install flash-attn`") from error
+        raise Unavailable(
+            f"FlashAttention 2 cannot be imported ({error_message(error)}); `pip install flash-attn`"
+        ) from error
     return kernel(flash_attn_func)
 
 
@@ -24,7 +26,8 @@ def load_3():
         from flash_attn_interface import flash_attn_func
     except Exception as error:
         raise Unavailable(
-            f"FlashAttention 3 cannot be imported ({brief(error)}); build it from the hopper folder of its repository"
+            f"FlashAttention 3 cannot be imported ({error_message(error)}); "
+            "build it from the hopper folder of its repository"
         ) from error
     return kernel(flash_attn_func)
 
@@ -34,7 +37,7 @@ def load_4():
         from flash_attn.cute import flash_attn_func
     except Exception as error:
         raise Unavailable(
-            f"FlashAttention 4 cannot be imported ({brief(error)}); `pip install flash-attn-4`"
+            f"FlashAttention 4 cannot be imported ({error_message(error)}); `pip install flash-attn-4`"
         ) from error
     return kernel(flash_attn_func)
 

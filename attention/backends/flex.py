@@ -2,10 +2,10 @@
 
 import torch
 
-from ..core.failures import brief
+from ..core.allocation_record import record_paused
+from ..core.error_handling import error_message
 from ..core.geometry import Geometry
 from ..core.reason import Reason
-from ..core.recording import paused
 from .spec import FLOATS, MAX_BLOCKS, Backend, Limits, Unavailable
 
 CPU_MAX_SCORES = 2**31
@@ -19,7 +19,7 @@ def load():
 
         compiled = torch.compile(flex_attention, dynamic=False)
     except Exception as error:  # the compiler imports Triton, and a broken one raises anything
-        raise Unavailable(f"FlexAttention cannot be loaded ({brief(error)}); use torch 2.5 or later") from error
+        raise Unavailable(f"FlexAttention cannot be loaded ({error_message(error)}); use torch 2.5 or later") from error
 
     def run(q, k, v, mask=None, scale=None):
         attend = compiled if q.device.type == "cuda" else flex_attention
@@ -27,7 +27,7 @@ def load():
         shapes = (q.shape, k.shape, q.dtype, q.device, scale)
         if shapes not in COMPILED_FOR:
             # What compiling tries out is no part of a step.
-            with paused():
+            with record_paused():
                 attend(q, k, v, **how)
             COMPILED_FOR.add(shapes)
         return attend(q, k, v, **how)

@@ -6,7 +6,7 @@ Q K^T and P V both run in INT8 after a block-Hadamard rotation; the softmax stay
 
 import torch
 
-from ..core.failures import brief
+from ..core.error_handling import error_message
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
@@ -14,7 +14,7 @@ def load_int8():
     try:
         import comfy_kitchen
     except Exception as error:  # a build for another driver raises anything from ImportError to RuntimeError
-        raise Unavailable(f"comfy-kitchen cannot be imported ({brief(error)}); update ComfyUI") from error
+        raise Unavailable(f"comfy-kitchen cannot be imported ({error_message(error)}); update ComfyUI") from error
     # ComfyUI 0.30 pins 0.2.26, which has no attention at all: ask, never assume.
     if not hasattr(comfy_kitchen, "int8_attention"):
         raise Unavailable(

@@ -6,7 +6,7 @@ measures it.
 
 from functools import partial
 
-from ..core.failures import brief
+from ..core.error_handling import error_message
 from .spec import HALVES, MAX_BLOCKS, POSITIVE, Backend, Limits, Unavailable
 
 # What torch 2.7.1 brings. Triton 3.3.0 does not compile for an RTX 50, and 3.2 ends the whole process there
@@ -26,7 +26,7 @@ def load(**how):
             compiled()
     except Exception as error:  # a broken Triton raises anything from ImportError to OSError
         raise Unavailable(
-            f"Triton cannot be imported ({brief(error)}); `pip install triton`, on Windows triton-windows"
+            f"Triton cannot be imported ({error_message(error)}); `pip install triton`, on Windows triton-windows"
         ) from error
     if too_old:
         raise Unavailable(

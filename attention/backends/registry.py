@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from ..core.failures import brief
+from ..core.error_handling import error_message
 from ..core.geometry import Geometry, describe
-from ..core.layout import to_mask
 from ..core.reason import Reason
+from ..core.tensor_layout import to_mask
 from . import TABLE
 from .spec import Backend, Kernel, Unavailable
 
@@ -42,7 +42,7 @@ def load(name: str) -> Kernel:
         except Unavailable as missing:
             _LOADED[name] = Reason(missing)
         except Exception as broken:  # whatever a package raises when it is touched: a refusal, never more
-            _LOADED[name] = Reason(f"{name} cannot be loaded ({brief(broken)})")
+            _LOADED[name] = Reason(f"{name} cannot be loaded ({error_message(broken)})")
     kernel = _LOADED[name]
     if isinstance(kernel, Reason):
         raise Unavailable(kernel)

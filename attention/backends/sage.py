@@ -7,11 +7,11 @@ wrong, so each has its own refusals here instead of a hope that `sageattn` check
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from ..core.failures import brief
+from ..core.error_handling import error_message
 from ..core.geometry import Geometry
 from ..core.gpu import capability_of
-from ..core.layout import dense_rows
 from ..core.reason import Reason
+from ..core.tensor_layout import dense_rows
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable, nvidia_alone
 
 V1_HEAD_DIMS = (64, 96, 128)
@@ -47,7 +47,7 @@ def load():
     try:
         import sageattention
     except Exception as error:  # a broken build raises anything from ImportError to OSError
-        raise Unavailable(f"SageAttention cannot be imported ({brief(error)})") from error
+        raise Unavailable(f"SageAttention cannot be imported ({error_message(error)})") from error
     return kernel_v1(sageattention.sageattn) if major_version() == 1 else kernel_v2(sageattention)
 
 

@@ -5,10 +5,10 @@ Its authors advise against it in the first and last steps: use it with a second 
 
 import torch
 
-from ..core.failures import brief
+from ..core.error_handling import error_message
 from ..core.geometry import Geometry
-from ..core.layout import expand_kv
 from ..core.reason import Reason
+from ..core.tensor_layout import expand_kv
 from .spec import DEFAULT, HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 # It keeps a float32 correction for every 128 queries and every key: 7 GB for 75600 tokens and 40 heads.
@@ -21,7 +21,7 @@ def load():
         from sageattn3 import sageattn3_blackwell
     except Exception as error:  # a broken build raises anything from ImportError to OSError
         raise Unavailable(
-            f"SageAttention 3 cannot be imported ({brief(error)}); build sageattn3 from source"
+            f"SageAttention 3 cannot be imported ({error_message(error)}); build sageattn3 from source"
         ) from error
 
     def run(q, k, v, mask=None, scale=None):

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from ..core.geometry import Geometry
-from ..core.layout import dense_rows, expand_kv
-from ..core.operators import sdpa
 from ..core.reason import Reason
+from ..core.tensor_layout import dense_rows, expand_kv
+from ..core.torch_sdpa import sdpa
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits
 
 # Attention over time at each place has batches of any size; ComfyUI splits them here too.

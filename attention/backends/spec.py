@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..core.failures import brief
+from ..core.error_handling import error_message
 from ..core.geometry import MASKS, Geometry
 from ..core.reason import Reason
 
@@ -91,7 +91,7 @@ def answer(refuses: Callable, *asked) -> Reason | None:
     try:
         return refuses(*asked)
     except Exception as broken:
-        return Reason(f"it cannot be asked ({brief(broken)})")
+        return Reason(f"it cannot be asked ({error_message(broken)})")
 
 
 def _device_reason(limits: Limits, geometry: Geometry) -> Reason | None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..core.failures import brief
+from ..core.error_handling import error_message
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
@@ -11,7 +11,7 @@ def load():
         from xformers.ops import memory_efficient_attention
     except Exception as error:  # a build for another torch raises OSError or ImportError
         raise Unavailable(
-            f"xFormers cannot be imported ({brief(error)}); `pip install xformers` for your torch"
+            f"xFormers cannot be imported ({error_message(error)}); `pip install xformers` for your torch"
         ) from error
 
     def run(q, k, v, mask=None, scale=None):

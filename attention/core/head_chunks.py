@@ -12,7 +12,7 @@ from .site import AttentionSite
 Spans = tuple[tuple[int, int | None], ...]
 
 
-class Chunks:
+class HeadChunks:
     """Counts the heads of each module's calls, which come in their order. Source: MiniMax H3 Low VRAM Attention of
     KJNodes, which gives the first calls one head more where the number does not divide."""
 

@@ -1,7 +1,7 @@
 """Objects that are compared by who they are, and stay themselves when others copy the host's options."""
 
 
-class Itself:
+class KeepsIdentity:
     """A copy of it is the object itself, deep copies too.
 
     Packs that speed up sampling copy a model's options with copy.deepcopy, as a whole or in each step. What is told

@@ -10,7 +10,7 @@ WRITES = Reason("it writes into its inputs")
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-class Kept:
+class InputCopies:
     """Copies of a call's q, k, v and mask, made before a kernel runs on them.
 
     Costs as much memory as they take, until it is gone, and two passes over them. Where the device has no room the

@@ -15,12 +15,12 @@ def _nothing() -> None:
 _check: Callable[[], None] = _nothing
 
 
-def asks(check: Callable[[], None] = _nothing) -> None:
+def set_interrupt_check(check: Callable[[], None] = _nothing) -> None:
     """From now on `ask` calls `check`, which raises where the work is to stop; without one it does nothing."""
     global _check
     _check = check
 
 
-def ask() -> None:
+def check_interrupt() -> None:
     """Goes on, or raises what `check` raises. Leaves nothing half made behind: what is asked for next is made anew."""
     _check()

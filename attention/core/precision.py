@@ -8,17 +8,17 @@ from __future__ import annotations
 import torch
 
 
-def wide(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def upcast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The tensors in float32, or as they are where they are wider."""
     return tuple(t.to(torch.promote_types(t.dtype, torch.float32)) for t in tensors)
 
 
-def narrow(t: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def downcast(t: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """t in `dtype`."""
-    return finite_(t.to(dtype)) if t.dtype != dtype else t
+    return clamp_finite_(t.to(dtype)) if t.dtype != dtype else t
 
 
-def finite_(t: torch.Tensor) -> torch.Tensor:
+def clamp_finite_(t: torch.Tensor) -> torch.Tensor:
     """t itself, without infinities where it is float16; NaN stays NaN."""
     if t.dtype == torch.float16:
         t.clamp_(-65504.0, 65504.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from .layout import expand_kv
+from .tensor_layout import expand_kv
 
 
 def scaled_dot_product_attention(q, k, v, mask=None, scale: float | None = None) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .identity import Itself
+from .identity import KeepsIdentity
 
 # Key of an AttentionSite in the host's transformer_options. Dots keep it apart from names that models take as keyword
 # arguments.
@@ -30,7 +30,7 @@ COVERS = {SELF: (SELF, SPATIAL, TEMPORAL), CROSS: (CROSS, IMAGE)}
 
 
 @dataclass(frozen=True, eq=False)
-class AttentionSite(Itself):
+class AttentionSite(KeepsIdentity):
     """One attention module of a model. Compared by identity: a site is made once, when the model loads.
 
     family: "Wan", or "" when the model is not one we know.
@@ -50,7 +50,7 @@ class AttentionSite(Itself):
     heads: int = 0
 
 
-class SiteTag(Itself):
+class SiteTag(KeepsIdentity):
     """What a module that makes attention calls carries: its site, and which positional argument its options are.
 
     number: the site's place among the model's, as a tensor: torch.compile would make a graph for each number. watch:
@@ -66,7 +66,7 @@ class SiteTag(Itself):
         self.inside: tuple[SiteTag, ...] = ()
 
 
-class Caller(Itself):
+class Caller(KeepsIdentity):
     """Which SiteTag is calling, for code that torch.compile traced. One for each model evaluation, so for one thread.
 
     A traced hook may not copy the options to add a site: the graph would look each of today's keys up, KeyError once

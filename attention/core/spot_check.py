@@ -5,7 +5,7 @@ looked at, each at queries of its own: both ends of the sequence, and others spr
 
 What it costs: SAMPLED queries in all, at least FEWEST for each entry and head, against all keys, once for a geometry.
 That is SAMPLED / (B * H * Lq) of one attention in float32: 0.03 % of Wan's 75,600 tokens, 40 heads and two prompts.
-Memory: CHUNK numbers, or the keys and values of one head in float32, and copies of q, k and v; see Kept.
+Memory: CHUNK numbers, or the keys and values of one head in float32, and copies of q, k and v; see InputCopies.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from .failures import forget, lacks_memory, named
-from .input_copies import WRITES, Kept
+from .error_handling import error_text, free_frames, is_out_of_memory
+from .input_copies import WRITES, InputCopies
 from .reason import Reason
 from .reference import scaled_dot_product_attention
 
@@ -26,7 +26,7 @@ PARTS = 64
 GOLDEN = 0.618034
 
 
-class Sample:
+class SpotCheck:
     """Some queries of a call and what attention gives for them.
 
     q: (B, H, Lq, D), k, v: (B, Hkv, Lk, D). mask: the host's, (1|B, 1|H, 1|Lq, Lk) or None. seen(rows): what else each
@@ -35,7 +35,7 @@ class Sample:
     """
 
     def __init__(self, q, k, v, mask=None, scale: float | None = None, seen=((1.0, None),), first=0, last=None):
-        self.device, self.kept = q.device, Kept(q, k, v, mask)
+        self.device, self.kept = q.device, InputCopies(q, k, v, mask)
         self.rows = first + spread(*q.shape[:2], (q.shape[2] if last is None else last) - first, q.device)
         wide = torch.promote_types(q.dtype, torch.float32)
         self.truth = torch.zeros(*self.rows.shape, q.shape[3], dtype=wide, device=q.device)
@@ -52,7 +52,7 @@ class Sample:
         wrong = picked(out, self.rows).to(self.truth.dtype) - self.truth
         return worst(wrong, self.truth)
 
-    def judge(self, run: Callable) -> float | Reason:
+    def error_of_run(self, run: Callable) -> float | Reason:
         """The error of what run() gives, or why it is out. Whatever it writes into its inputs is undone.
 
         Where memory is missing our copies go and it has another try.
@@ -61,8 +61,8 @@ class Sample:
             try:
                 found, short = self(run()), False
             except Exception as failure:
-                found, short = Reason(named(failure)), lacks_memory(failure)
-                forget(failure)
+                found, short = Reason(error_text(failure)), is_out_of_memory(failure)
+                free_frames(failure)
             if self.kept.undo():
                 return WRITES
             if last or not short:

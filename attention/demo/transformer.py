@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..blocks.rope import rotary_tables, rotate, timestep_features, token_positions
-from ..core.operators import sdpa
+from ..core.torch_sdpa import sdpa
 
 Grid = tuple[int, int, int]
 SelfAttention = Callable[[Tensor, Tensor, Tensor, Grid], Tensor]

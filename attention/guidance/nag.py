@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..core.precision import narrow, wide
+from ..core.precision import downcast, upcast
 from ..core.site import AUDIO_CROSS, CROSS
 
 NAME = "Normalised attention guidance"
@@ -61,7 +61,7 @@ class Nag:
         step = max(1, PIECE * positive.shape[axis] // max(1, positive.numel()))
         parts = (t.split(step, axis) for t in (out, positive, negative))
         for into, own, other in zip(*parts, strict=True):
-            into.copy_(narrow(self._guided(*wide(own, other)), out.dtype))
+            into.copy_(downcast(self._guided(*upcast(own, other)), out.dtype))
         return out
 
     def _guided(self, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:

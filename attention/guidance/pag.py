@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from ..core.precision import narrow, wide
+from ..core.precision import downcast, upcast
 
 NAME = "Perturbed attention guidance"
 
@@ -20,5 +20,5 @@ def usual_block(blocks: int) -> int:
 
 def guide(guided, strong, weak, scale: float) -> torch.Tensor:
     """All (B, ...): what guidance made so far, the model's own prediction, and the perturbed model's."""
-    dtype, (guided, strong, weak) = guided.dtype, wide(guided, strong, weak)
-    return narrow(guided + scale * (strong - weak), dtype)
+    dtype, (guided, strong, weak) = guided.dtype, upcast(guided, strong, weak)
+    return downcast(guided + scale * (strong - weak), dtype)

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import torch
 
 from ..core.geometry import Geometry
-from ..core.identity import Itself
-from ..core.layout import expand_kv
-from ..core.operators import sdpa
+from ..core.identity import KeepsIdentity
 from ..core.reason import Reason
 from ..core.site import AUDIO_SELF, SPATIAL, TEMPORAL, AttentionSite
+from ..core.tensor_layout import expand_kv
 from ..core.tokens import VideoSpan
+from ..core.torch_sdpa import sdpa
 
 VALUES, SKIP = "values", "skip"
 HOWS = (VALUES, SKIP)
 
 
 @dataclass(frozen=True, eq=False)
-class Perturbation(Itself):
+class Perturbation(KeepsIdentity):
     """What one guidance does to the calls it names while its extra pass runs.
 
     name: as the report calls it. how: VALUES: every token keeps its own value (an identity in the place of the

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from ..core.precision import narrow, wide
+from ..core.precision import downcast, upcast
 
 NAME = "Spatiotemporal guidance"
 
@@ -27,10 +27,10 @@ def guide(guided, strong, weak, scale: float, rescale: float = 0.0) -> torch.Ten
 
     rescale: 0 to 1, how far each clip's standard deviation is brought back to that of `strong`.
     """
-    dtype, (guided, strong, weak) = guided.dtype, wide(guided, strong, weak)
+    dtype, (guided, strong, weak) = guided.dtype, upcast(guided, strong, weak)
     out = guided + scale * (strong - weak)
     if rescale != 0.0:
         axes = tuple(range(1, out.ndim))
         factor = strong.std(dim=axes, keepdim=True) / out.std(dim=axes, keepdim=True).clamp(min=1e-12)
         out = out * (rescale * factor + 1.0 - rescale)
-    return narrow(out, dtype)
+    return downcast(out, dtype)

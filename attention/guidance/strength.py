@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..core.layout import expand_kv, to_heads
-from ..core.precision import finite_, wide
+from ..core.precision import clamp_finite_, upcast
 from ..core.reason import Reason
+from ..core.tensor_layout import expand_kv, to_heads
 from ..core.tokens import BOTH, VideoSpan
 
 # What is held at once of q, k and the scores, (places x heads x T x (2 D + T)), in numbers.
@@ -30,7 +30,7 @@ class Strength:
 
     def sharpen(self, q: torch.Tensor) -> torch.Tensor:
         """q over the temperature: the same as dividing every score by it, for any kernel."""
-        return q if self.temperature == 1.0 else finite_(q / self.temperature)
+        return q if self.temperature == 1.0 else clamp_finite_(q / self.temperature)
 
     def amplify(
         self,
@@ -61,7 +61,7 @@ class Strength:
         out = out.clone()
         tokens = out[:, :, video] if split_out else out[:, video]
         # In 16 bit times float32: rounded once.
-        finite_(tokens.mul_(gain))
+        clamp_finite_(tokens.mul_(gain))
         return out
 
 
@@ -87,7 +87,7 @@ def cross_frame_intensity(q, k, grid, scale: float | None = None) -> torch.Tenso
     q, k = (t.unflatten(2, (frames, places)).transpose(2, 3) for t in (q, k))
     diagonal = torch.zeros(q.shape[0], dtype=torch.float32, device=q.device)
     for begin in range(0, places, step):
-        some_q, some_k = wide(q[:, :, begin : begin + step], k[:, :, begin : begin + step])
+        some_q, some_k = upcast(q[:, :, begin : begin + step], k[:, :, begin : begin + step])
         own = (some_q @ some_k.transpose(-2, -1) * scale).softmax(-1).diagonal(dim1=-2, dim2=-1)
         diagonal += own.sum(dim=(1, 2, 3))
     rows = q.shape[1] * places * frames

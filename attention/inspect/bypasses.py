@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..core.owner import OTHER, chained, is_ours, owner, set_by_host
+from ..core.function_owner import OTHER, chained, is_ours, owner_of, set_by_host
 from ..core.tokens import BOTH, SIDES
 from ..routing.router import Router
 from ..routing.rules import format_blocks
@@ -118,8 +118,8 @@ def _unreached(router: Router, routers: tuple[Router, ...]) -> str:
     above = next((each for each in between if passes_on_to(each, router)), None)
     rules = ", ".join(dict.fromkeys(rule.label for rule in router.rules))
     if above is not None:
-        return f"Without effect in this run: {rules}; {owner(above)} and what was set behind it took every call."
-    who = next((owner(each) for each in between if not passes_on_to(each)), "another node")
+        return f"Without effect in this run: {rules}; {owner_of(above)} and what was set behind it took every call."
+    who = next((owner_of(each) for each in between if not passes_on_to(each)), "another node")
     return f"Without effect in this run: {rules}; {who} was set behind and passes nothing on. Place {who} first."
 
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..backends.autotune import HOST_RUN
 from ..backends.registry import HOST, names
-from ..core.owner import OTHER
+from ..core.function_owner import OTHER
 from ..core.site import SELF
 from .report import Report, fallback_lines, headline, passed_over_line
 from .timeline import Lap, pace

@@ -14,13 +14,13 @@ from math import prod
 import torch
 import torch.nn.functional as F
 
+from ..core.allocation_record import record_paused
 from ..core.grid import index_of
-from ..core.head_chunks import Chunks, spans_of
-from ..core.identity import Itself
-from ..core.layout import to_heads, to_mask
+from ..core.head_chunks import HeadChunks, spans_of
+from ..core.identity import KeepsIdentity
 from ..core.reason import Reason
-from ..core.recording import paused
 from ..core.site import CROSS, IMAGE, VIDEO_AUDIO, AttentionSite, site_of
+from ..core.tensor_layout import to_heads, to_mask
 from ..core.timing import end_span, start_span
 from ..core.tokens import BOTH, KEYS, SIDES, Grid, VideoSpan
 from ..routing.compiled_op import eagerly
@@ -95,7 +95,7 @@ class View:
         return self.weights[self.video_span.start : self.video_span.stop].view(self.video_span.grid)
 
 
-class Watcher(Itself):
+class Watcher(KeepsIdentity):
     """An attention override that looks at every call and changes none.
 
     query: whose view. heads: spans (first, last or None), whose mean is taken; empty for all. previous: the override
@@ -105,7 +105,7 @@ class Watcher(Itself):
 
     def __init__(self, query: Query, heads: tuple = (), previous=None):
         self.query, self.heads, self.previous = query, heads, previous
-        self._chunks = Chunks()
+        self._chunks = HeadChunks()
         self.views: list[View] = []
         self.left_out: dict[str, str] = {}
         self._look_eagerly = eagerly(self._look)
@@ -120,7 +120,7 @@ class Watcher(Itself):
             skip_output_reshape=skip_output_reshape, **kw,
         )  # fmt: skip
 
-    @paused()
+    @record_paused()
     def _look(self, incoming: Incoming) -> None:
         options = incoming.kw.get("transformer_options") or {}
         site, video_span, call, odd = inspect(incoming, options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..core.owner import owner, patched_by
+from ..core.function_owner import owner_of, patched_by
 from ..core.site import AttentionSite, Caller, SiteTag
 from ..routing.compiled_op import SLOT
 from ..routing.run_stats import RunStats
@@ -73,13 +73,13 @@ class Watch:
             self.stats.take(who, how, site if site.role else None)
 
     def _taker(self, module: object, override: Callable | None, instead) -> tuple[str | None, str]:
-        changed = patched_by(module) if instead is None else owner(instead)
+        changed = patched_by(module) if instead is None else owner_of(instead)
         if instead is not None:
             return changed, bypasses.MODULE
         if override is None:
             return patched_by(self.model) or bypasses.NOBODY, bypasses.BARE
         if bypasses.foreign(override):
-            return owner(override), bypasses.how(override, self.stats.at_start)
+            return owner_of(override), bypasses.how(override, self.stats.at_start)
         if changed is not None:
             return changed, bypasses.MODULE
         return (bypasses.NOBODY, bypasses.UNKNOWN) if isinstance(override, bypasses.Router) else (None, "")

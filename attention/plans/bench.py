@@ -8,13 +8,13 @@ import torch
 
 from .. import sparse
 from ..backends import registry
-from ..backends.autotune import HOST_RUN, Trial, time_call, try_kernel
+from ..backends.autotune import HOST_RUN, KernelTrial, time_call, try_kernel
+from ..core.allocation_record import record_paused
 from ..core.geometry import Geometry
-from ..core.identity import Itself
-from ..core.layout import to_heads, to_mask
+from ..core.identity import KeepsIdentity
 from ..core.reason import Reason
-from ..core.recording import paused
-from ..core.spot_check import Sample
+from ..core.spot_check import SpotCheck
+from ..core.tensor_layout import to_heads, to_mask
 from ..core.tokens import VideoSpan
 from ..routing.compiled_op import eagerly
 from ..routing.decide import Incoming, inspect
@@ -23,7 +23,7 @@ from ..routing.host_kernel import NAMED, following, host_function, name_of, own_
 from ..sparse.proof import worst_error
 
 
-class Bench(Itself):
+class Bench(KeepsIdentity):
     """An attention override that measures and changes nothing: the host's own result is what the model gets.
 
     previous: the override found in the slot, or None. trials: (role, Geometry) -> trials, fastest first, refusals last.
@@ -31,7 +31,7 @@ class Bench(Itself):
 
     def __init__(self, previous=None):
         self.previous = previous
-        self.trials: dict[tuple[str, Geometry], tuple[Trial, ...]] = {}
+        self.trials: dict[tuple[str, Geometry], tuple[KernelTrial, ...]] = {}
         self._try_eagerly = eagerly(self._try)
 
     def __call__(
@@ -45,7 +45,7 @@ class Bench(Itself):
             skip_output_reshape=skip_output_reshape, **kw,
         )  # fmt: skip
 
-    @paused()
+    @record_paused()
     def _try(self, incoming: Incoming) -> None:
         site, video_span, call, odd = inspect(incoming, incoming.kw.get("transformer_options") or {})
         if odd is not None:
@@ -58,7 +58,7 @@ class Bench(Itself):
             self.trials[key] = _in_order((*self.trials[key], host_trial(incoming, sample_of(incoming, call))))
 
 
-def measure(incoming: Incoming, geometry: Geometry, video_span: VideoSpan | Reason) -> tuple[Trial, ...]:
+def measure(incoming: Incoming, geometry: Geometry, video_span: VideoSpan | Reason) -> tuple[KernelTrial, ...]:
     """Every backend on one call: milliseconds, relative L2 error against float32, or why not.
 
     Kernels that `auto` waits for are noted in the registry as right or wrong.
@@ -72,29 +72,29 @@ def measure(incoming: Incoming, geometry: Geometry, video_span: VideoSpan | Reas
             trials.append(try_kernel(name, lambda kernel=kernel: incoming.run(kernel), sample, math.inf))
             witness(trials[-1], incoming, geometry, video_span)
         else:
-            trials.append(Trial(name, reason=reason))
+            trials.append(KernelTrial(name, reason=reason))
     return _in_order(trials)
 
 
-def sample_of(incoming: Incoming, geometry: Geometry) -> Sample:
+def sample_of(incoming: Incoming, geometry: Geometry) -> SpotCheck:
     """What outputs of this call are compared with."""
     q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
-    return Sample(q, k, v, to_mask(incoming.mask, q.dtype), geometry.scale)
+    return SpotCheck(q, k, v, to_mask(incoming.mask, q.dtype), geometry.scale)
 
 
-def host_trial(incoming: Incoming, sample: Sample) -> Trial:
+def host_trial(incoming: Incoming, sample: SpotCheck) -> KernelTrial:
     """The host's own attention, or what the model's file names instead, on one call."""
     error = sample(in_heads(incoming.run_host(), incoming.heads))
     seconds = time_call(incoming.run_host, incoming.q.device)
     named = own_function(incoming.kw) is incoming.func
-    return Trial(HOST_RUN, seconds, error, host=name_of(incoming.func), named=named)
+    return KernelTrial(HOST_RUN, seconds, error, host=name_of(incoming.func), named=named)
 
 
-def _in_order(trials) -> tuple[Trial, ...]:
+def _in_order(trials) -> tuple[KernelTrial, ...]:
     return tuple(sorted(trials, key=lambda trial: (trial.reason is not None, trial.seconds)))
 
 
-def witness(trial: Trial, incoming: Incoming, geometry: Geometry, video_span: VideoSpan | Reason) -> None:
+def witness(trial: KernelTrial, incoming: Incoming, geometry: Geometry, video_span: VideoSpan | Reason) -> None:
     """Notes whether a kernel that `auto` waits for was right, alone and by lists. video_span: of the call."""
     promise = registry.get(trial.name).promise
     if not promise:
@@ -108,7 +108,7 @@ def witness(trial: Trial, incoming: Incoming, geometry: Geometry, video_span: Vi
             registry.note(trial.name, geometry, error <= limit, by_lists=True)
 
 
-def to_text(trials: dict[tuple[str, Geometry], tuple[Trial, ...]]) -> str:
+def to_text(trials: dict[tuple[str, Geometry], tuple[KernelTrial, ...]]) -> str:
     """One Markdown table for each geometry."""
     lines = []
     for (role, call), rows in trials.items():
@@ -123,7 +123,7 @@ def to_text(trials: dict[tuple[str, Geometry], tuple[Trial, ...]]) -> str:
     return "\n".join(lines) or none
 
 
-def auto_lines(geometry: Geometry, rows: tuple[Trial, ...]) -> list[str]:
+def auto_lines(geometry: Geometry, rows: tuple[KernelTrial, ...]) -> list[str]:
     """What `auto` makes of the kernels that it waits for, of those that ran."""
     said = []
     for row in rows:
@@ -139,10 +139,10 @@ def auto_lines(geometry: Geometry, rows: tuple[Trial, ...]) -> list[str]:
     return [*said, ""] if said else []
 
 
-def _shown(row: Trial) -> str:
+def _shown(row: KernelTrial) -> str:
     host = f"ComfyUI ({row.host}, {NAMED})" if row.named else "ComfyUI"
     return host if row.name == HOST_RUN else row.name
 
 
-def _figures(row: Trial, base: float) -> str:
+def _figures(row: KernelTrial, base: float) -> str:
     return f"{row.seconds * 1e3:.3f} | {base / row.seconds:.2f}x | {row.error:.1e}"

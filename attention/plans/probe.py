@@ -10,12 +10,12 @@ from functools import partial
 import torch
 
 from ..backends import registry
-from ..backends.autotune import HOST_RUN, race
-from ..core.failures import named
-from ..core.identity import Itself
-from ..core.input_copies import WRITES, Kept
+from ..backends.autotune import HOST_RUN, time_in_turns
+from ..core.allocation_record import record_paused
+from ..core.error_handling import error_text
+from ..core.identity import KeepsIdentity
+from ..core.input_copies import WRITES, InputCopies
 from ..core.reason import Reason
-from ..core.recording import paused
 from ..routing.compiled_op import eagerly
 from ..routing.decide import Incoming, decide, inspect
 from ..routing.fallback import in_heads
@@ -43,7 +43,7 @@ class Trial:
     reason: str | None = None
 
 
-class Probe(Itself):
+class Probe(KeepsIdentity):
     """An attention override that tries candidates and answers with the host's own attention.
 
     wanted: (role, block, step) -> Candidates to try there. step: the one that runs now, None for unknown: set by
@@ -96,14 +96,14 @@ class Probe(Itself):
             skip_reshape=split_in, skip_output_reshape=split_out, **kw,
         )  # fmt: skip
 
-    @paused()
+    @record_paused()
     def _try(self, incoming: Incoming, options) -> None:
         site, *_ = inspect(incoming, options)
         key = (site.role, site.block, self.step)
         if key not in self.wanted or key in self.trials:
             return
         truth = in_heads(incoming.run_host(), incoming.heads)
-        kept, found, runs = Kept(incoming.q, incoming.k, incoming.v, incoming.mask), {}, {}
+        kept, found, runs = InputCopies(incoming.q, incoming.k, incoming.v, incoming.mask), {}, {}
         for candidate in (one for one in self.wanted[key] if one.fits(site.role)):
             self.check()
             run = runner(candidate.rule(site.role, (), 0.0, 1.0), incoming, options)
@@ -117,7 +117,7 @@ class Probe(Itself):
             self.shares[key] = self._share(site.role, incoming, options, truth)
         del truth, kept
         self.check()
-        seconds = race({HOST_RUN: incoming.run_host, **runs}, incoming.q.device)
+        seconds = time_in_turns({HOST_RUN: incoming.run_host, **runs}, incoming.q.device)
         found |= {name: _timed(found[name], seconds[name]) for name in runs}
         self.trials[key] = {HOST_RUN: Trial(seconds[HOST_RUN]), **found}
 
@@ -151,14 +151,14 @@ class Probe(Itself):
         at = [video_span for video_span in self.wanted if video_span[1:] == now] if self._instead is None else []
         return [video_span[0] for video_span in at if not _is_complete(self.trials.get(video_span, {}))]
 
-    @paused()
+    @record_paused()
     def _keep(self, block: int, kept: list, module, args, kwargs):
         kept.clear()
         if self._roles(block):
             # Blocks add to their input in place.
             kept.append((_copied(args), _copied(kwargs)))
 
-    @paused()
+    @record_paused()
     def _run_again(self, block: int, kept: list, module, args, output):
         if not kept:
             return
@@ -188,7 +188,7 @@ def runner(rule: Rule, incoming: Incoming, options) -> Callable | Reason:
     try:
         decision = decide(incoming, options, (rule,), (True,), registry.HOST, RunStats())
     except Exception as failure:
-        return Reason(named(failure))
+        return Reason(error_text(failure))
     if decision.kernel is None:
         why = decision.unshaped[1] if decision.unshaped else decision.reason
         return Reason(why or "no rule covers this call")
@@ -200,7 +200,7 @@ def judge(run: Callable, truth: torch.Tensor) -> Trial:
     try:
         out = run()
     except Exception as failure:
-        return Trial(math.inf, reason=named(failure))
+        return Trial(math.inf, reason=error_text(failure))
     error = distance([out], [truth])
     return Trial(math.inf, error) if math.isfinite(error) else Trial(math.inf, reason="NaN or Inf in the output")
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 
 from ..backends import registry
-from ..backends.autotune import HOST_RUN, Choice, choose
-from ..core.failures import brief, named
+from ..backends.autotune import HOST_RUN, AutotuneResult, fastest_backend
+from ..core.error_handling import error_message, error_text
 from ..core.geometry import Geometry, describe
 from ..core.head_chunks import pattern_of
-from ..core.layout import begin_of, to_heads, to_mask
 from ..core.reason import Reason
 from ..core.site import GUESSED, SELF, AttentionSite, site_of
-from ..core.spot_check import Sample
+from ..core.spot_check import SpotCheck
+from ..core.tensor_layout import first_query_of, to_heads, to_mask
 from ..core.tokens import BOTH, VideoSpan
 from ..guidance.strength import combined
 from ..sparse import AUTO, Runner, runners
@@ -94,7 +94,7 @@ def decide(
     except UnsupportedAttention:
         raise
     except Exception as error:  # deciding must not cost a render either
-        return _undecided(f"it could not be decided ({named(error)})", options, rules, active, host, stats)
+        return _undecided(f"it could not be decided ({error_text(error)})", options, rules, active, host, stats)
 
 
 def _undecided(reason: str, options, rules, active, host: str, stats: RunStats) -> Decision:
@@ -201,7 +201,7 @@ def choose_engine(incoming: Incoming, decision: Decision, found: tuple[Runner, .
             key, found, incoming.run, incoming.run_host, tensors, rule.max_error, decision.geometry.scale
         )
     except Exception as error:  # a choice must not cost a render
-        stats.notes.append(f"auto could not measure the engines ({brief(error)}) and went by table order.")
+        stats.notes.append(f"auto could not measure the engines ({error_message(error)}) and went by table order.")
         return found[0]
     if fresh:
         stats.choosing += decision.choice.spent
@@ -240,21 +240,21 @@ def choose_auto(incoming: Incoming, decision: Decision, stats: RunStats) -> str:
     try:
         decision.choice, fresh = _measure(incoming, decision, accepted)
     except Exception as error:  # out of memory in the sample, say: a choice must not cost a render
-        stats.notes.append(f"auto could not measure ({named(error)}) and went by table order.")
+        stats.notes.append(f"auto could not measure ({error_text(error)}) and went by table order.")
         return accepted[0]
     if fresh:
         stats.choosing += decision.choice.spent
     return decision.choice.winner
 
 
-def _measure(incoming: Incoming, decision: Decision, accepted: list[str]) -> tuple[Choice, bool]:
-    def make_sample() -> Sample:
+def _measure(incoming: Incoming, decision: Decision, accepted: list[str]) -> tuple[AutotuneResult, bool]:
+    def make_spot_check() -> SpotCheck:
         q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
-        return Sample(q, k, v, to_mask(incoming.mask, q.dtype), decision.geometry.scale)
+        return SpotCheck(q, k, v, to_mask(incoming.mask, q.dtype), decision.geometry.scale)
 
     runs = {name: lambda name=name: incoming.run(registry.load(name)) for name in accepted}
     key = (str(incoming.q.device), decision.geometry, name_of(incoming.func), incoming.split_in)
-    return choose(key, runs, incoming.run_host, make_sample, decision.rule.max_error)
+    return fastest_backend(key, runs, incoming.run_host, make_spot_check, decision.rule.max_error)
 
 
 def inspect(
@@ -265,7 +265,7 @@ def inspect(
     if (odd := _odd_layout(incoming)) is not None:
         return *locate(options, 0, 1), None, odd
     q, k, v = to_heads(q, k, v, heads, split)
-    site, video_span = locate(options, q.shape[2], k.shape[2], begin_of(incoming.q, incoming.k, split))
+    site, video_span = locate(options, q.shape[2], k.shape[2], first_query_of(incoming.q, incoming.k, split))
     call = describe(
         q, k, v, to_mask(incoming.mask, q.dtype), scale=incoming.kw.get("scale"),
         low_precision=incoming.kw.get("low_precision_attention") is not False, precision=incoming.precision,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from ..core.failures import forget, named
-from ..core.layout import to_heads
-from ..core.owner import owner
+from ..core.error_handling import error_text, free_frames
+from ..core.function_owner import owner_of
 from ..core.site import CALLER
+from ..core.tensor_layout import to_heads
 from .decide import UnsupportedAttention
 from .guarded_run import InputsLost
 from .run_stats import Decision
@@ -60,8 +60,8 @@ def answer_below(attention, args, kw, decision: Decision | None, previous, host,
         except Exception as error:
             if isinstance(error, tuple(_PASSING)) or not _whole(args):
                 raise
-            decision.lost = owner(previous), named(error)
-            forget(error)
+            decision.lost = owner_of(previous), error_text(error)
+            free_frames(error)
         finally:
             if caller is not None:
                 caller.above = above

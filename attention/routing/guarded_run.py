@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ..core.failures import forget, lacks_memory, make_room, named
-from ..core.input_copies import WRITES, Kept
-from ..core.layout import to_heads, to_mask
+from ..core.allocation_record import record_paused
+from ..core.error_handling import error_text, free_cached_memory, free_frames, is_out_of_memory
+from ..core.input_copies import WRITES, InputCopies
 from ..core.reason import Reason
-from ..core.recording import paused
+from ..core.tensor_layout import to_heads, to_mask
 from .decide import UnsupportedAttention, run_kernel, sentence
 from .rules import ERROR, GUARD_EVERY, GUARD_OFF
 from .run_stats import Decision, RunStats
@@ -39,8 +39,8 @@ def evaluate(stats: RunStats, run: Callable):
     try:
         return run()
     except InputsLost as lost:
-        known.notes.append(f"An evaluation of the model was made again: {named(lost)}.")
-        forget(lost)
+        known.notes.append(f"An evaluation of the model was made again: {error_text(lost)}.")
+        free_frames(lost)
     finally:
         known.lets_go = None if known.lets_go else False
     return run()
@@ -58,11 +58,11 @@ class Failure:
 
 def failed(decision: Decision, error: Exception) -> Failure:
     """What an exception says, its frames freed; UnsupportedAttention where the rule wants errors."""
-    reason = named(error)
+    reason = error_text(error)
     if decision.rule.on_unsupported == ERROR:
         raise refused(decision, reason) from error
-    memory = lacks_memory(error)
-    forget(error)
+    memory = is_out_of_memory(error)
+    free_frames(error)
     return Failure(reason, memory)
 
 
@@ -78,7 +78,9 @@ def attempt(decision: Decision, inputs, scale) -> torch.Tensor | Failure:
         return failed(decision, error)
 
 
-def again(decision: Decision, failure: Failure, inputs, scale, kept: Kept | None = None) -> torch.Tensor | Failure:
+def again(
+    decision: Decision, failure: Failure, inputs, scale, kept: InputCopies | None = None
+) -> torch.Tensor | Failure:
     """A second attempt where memory was missing, once for a kernel and geometry in a run: with the first one's scratch
     gone, our copies away and what torch's allocator holds back given to kernels that allocate by themselves."""
     name = decision.used, decision.geometry
@@ -87,7 +89,7 @@ def again(decision: Decision, failure: Failure, inputs, scale, kept: Kept | None
     decision.known.short.add(name)
     if kept is not None:
         kept.shelve()
-    make_room(inputs[0].device)
+    free_cached_memory(inputs[0].device)
     return attempt(decision, inputs, scale)
 
 
@@ -99,8 +101,8 @@ def first(decision: Decision, inputs, scale) -> torch.Tensor | Failure:
     """
     name, q = (decision.used, decision.geometry), inputs[0]
     proven = name in decision.known.proven
-    with paused():
-        kept = None if proven else Kept(*inputs[:3], inputs[4])
+    with record_paused():
+        kept = None if proven else InputCopies(*inputs[:3], inputs[4])
     out = attempt(decision, inputs, scale)
     wrote = _undone(kept)
     if isinstance(out, Failure) and not wrote:
@@ -118,8 +120,8 @@ def first(decision: Decision, inputs, scale) -> torch.Tensor | Failure:
     return out if decision.rule.guard == GUARD_OFF else _finite(decision, out, inputs)
 
 
-@paused()
-def _undone(kept: Kept | None) -> bool:
+@record_paused()
+def _undone(kept: InputCopies | None) -> bool:
     """Whether the kernel wrote into its inputs; they are as they were."""
     return kept is not None and kept.undo()
 
@@ -136,7 +138,7 @@ def _odd(out: torch.Tensor, device: torch.device, given) -> Reason | None:
     return None
 
 
-@paused()
+@record_paused()
 def _finite(decision: Decision, out: torch.Tensor, inputs) -> torch.Tensor | Failure:
     """`out` where it is finite, or is not for no fault of the kernel's."""
     if torch.isfinite(out).all():
@@ -185,8 +187,8 @@ def insist(run: Callable, failure: Failure, device: torch.device) -> torch.Tenso
     try:
         return run()
     except Exception as error:
-        if not (failure.memory and lacks_memory(error)):
+        if not (failure.memory and is_out_of_memory(error)):
             raise
-        forget(error)
-    make_room(device)
+        free_frames(error)
+    free_cached_memory(device)
     return run()

@@ -6,11 +6,11 @@ from functools import partial
 
 import torch
 
-from ..core.identity import Itself
-from ..core.layout import begin_of, from_heads, to_heads, to_mask
-from ..core.owner import owner
-from ..core.recording import paused
+from ..core.allocation_record import record_paused
+from ..core.function_owner import owner_of
+from ..core.identity import KeepsIdentity
 from ..core.site import CALLER, SELF, site_of
+from ..core.tensor_layout import first_query_of, from_heads, to_heads, to_mask
 from ..core.timing import end_span, start_span
 from ..guidance import nag
 from . import compiled_op
@@ -25,7 +25,7 @@ from .step_context import CONTEXT, IDLE, locate
 _NOTHING: dict = {}
 
 
-class Router(Itself):
+class Router(KeepsIdentity):
     """Routes every attention call of one model to the backend that its rules name.
 
     rules: the last one that covers a call wins. previous: the override found in the slot, called for everything that
@@ -144,7 +144,7 @@ class Router(Itself):
             mask is not None and (mask.shape, mask.dtype), precision, split_in, kw.get("scale"),
             kw.get("low_precision_attention"),
             torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad),
-            q.shape != k.shape and site is not None and site.role == SELF and begin_of(q, k, split_in),
+            q.shape != k.shape and site is not None and site.role == SELF and first_query_of(q, k, split_in),
             chunk,
         )  # fmt: skip
         decision = stats.decisions.get(key)
@@ -152,7 +152,7 @@ class Router(Itself):
             host = host_function(func, self.previous, kw)
             incoming = Incoming(host, q, k, v, heads, mask, precision, split_in, kw, chunk)
             active = context.active_of(self)
-            with paused():
+            with record_paused():
                 decision = decide(incoming, options, self.rules, active, self._next_name(func, kw), stats)
             stats.decisions[key] = decision
         if chunk is not None:
@@ -276,4 +276,4 @@ class Router(Itself):
     def _next_name(self, func, kw) -> str:
         if self.previous is None:
             return host_name(func, own_function(kw))
-        return owner(self.previous)
+        return owner_of(self.previous)

@@ -6,8 +6,8 @@ import time
 from collections import Counter
 
 from ..core.geometry import Geometry
-from ..core.head_chunks import Chunks
-from ..core.identity import Itself
+from ..core.head_chunks import HeadChunks
+from ..core.identity import KeepsIdentity
 from ..core.reason import Reason
 from ..core.site import AttentionSite
 from ..core.timing import elapsed, joined
@@ -129,7 +129,7 @@ class Taken:
         self.decisions: dict[AttentionSite, Decision] = {}
 
 
-class RunStats(Itself):
+class RunStats(KeepsIdentity):
     """The decisions of one run. Keys carry the device, so no two GPU threads ever write one decision.
 
     grids: of the video's tokens, in the order in which they were met. windows: first and last frame of each context
@@ -150,7 +150,7 @@ class RunStats(Itself):
         self.windows: dict[tuple[int, int], None] = {}
         self.patterned: tuple = ()
         self.decisions: dict[tuple, Decision] = {}
-        self.chunks, self._first = Chunks(), {}
+        self.chunks, self._first = HeadChunks(), {}
         self.known = Known()
         self.notes = self.known.notes
         self.choosing = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..core.identity import Itself
+from ..core.identity import KeepsIdentity
 from ..core.reason import Reason
 from ..core.site import AttentionSite, guess, site_of
 from ..core.tokens import Tokens, VideoSpan
@@ -13,7 +13,7 @@ from ..core.tokens import Tokens, VideoSpan
 CONTEXT = "vattn.moment"
 
 
-class StepContext(Itself):
+class StepContext(KeepsIdentity):
     """One kind of model evaluation. Compared by identity, and the same object for the same values: see `but`.
 
     stats: what counts this run, None outside of one. active: pairs of a router and, for each of its rules, whether it

@@ -11,13 +11,13 @@ import torch
 
 from ..backends import registry
 from ..backends.spec import answer
+from ..core.allocation_record import record_paused
 from ..core.geometry import Geometry
 from ..core.grid import CUBE, RASTER, order
-from ..core.layout import expand_kv
-from ..core.operators import sdpa
 from ..core.reason import Reason
-from ..core.recording import paused
+from ..core.tensor_layout import expand_kv
 from ..core.tokens import BOTH, Grid, VideoSpan
+from ..core.torch_sdpa import sdpa
 from ..patterns import flop_ratio, on, parts
 from ..patterns.blocks import split_heads
 from . import flex, frame_slices, gather_blocks, gather_tiles, kitchen, own_triton, reshape
@@ -101,7 +101,7 @@ class Runner:
             plan = planned(engine, task, video[0].device, video[0].dtype)
             held = (self.hold,) if engine.chooses else ()
             # A mass of attention is in more blocks at some steps than at others: so much memory is taken.
-            with paused() if getattr(task.pattern, "varies", False) else nullcontext():
+            with record_paused() if getattr(task.pattern, "varies", False) else nullcontext():
                 one = engine.run(video, sinks, scale, plan, *held, *(() if mask is None else (mask,)))
             one = one if weight == 1.0 else one * weight
             out = one if out is None else out + one
@@ -124,7 +124,7 @@ def dense_rest(q, k, v, scale: float | None, mask=None) -> torch.Tensor:
 @lru_cache(maxsize=16)
 def planned(engine: Engine, task: Task, device: torch.device, dtype: torch.dtype):
     """What `engine.run` needs, made once for a task on a device."""
-    with paused():
+    with record_paused():
         return engine.plan(task, device, dtype)
 
 

@@ -9,23 +9,23 @@ from functools import partial
 
 import torch
 
-from ..backends.autotune import HOST_RUN, NOISE, Choice, Trial, race
+from ..backends.autotune import HOST_RUN, NOISE, AutotuneResult, KernelTrial, time_in_turns
 from ..core.geometry import Geometry
 from ..core.grid import RASTER, order
 from ..core.reason import Reason
-from ..core.spot_check import Sample
+from ..core.spot_check import SpotCheck
 from ..patterns import on
 from . import Runner
 from .engine import Task
 from .gather_blocks import BLOCKS
 
-_CHOSEN: dict[tuple, Choice] = {}
+_CHOSEN: dict[tuple, AutotuneResult] = {}
 
 
 def fastest(
     key: tuple, runners: tuple[Runner, ...], run: Callable, host: Callable, tensors: Callable, max_error: float,
     scale: float | None = None,
-) -> tuple[Runner, Choice, bool]:  # fmt: skip
+) -> tuple[Runner, AutotuneResult, bool]:  # fmt: skip
     """The Runner for a geometry, the trials behind it, and whether they were made just now rather than remembered.
 
     key: device, geometry and whatever else the timing depends on. runners: best first by the table. run(kernel): calls
@@ -44,15 +44,19 @@ def fastest(
     fit = {name: lambda name=name: run(named[name].kernel) for name, trial in trials.items() if trial.reason is None}
     if not fit:
         raise ValueError("; ".join(f"{trial.name}: {trial.reason}" for trial in trials.values()))
-    seconds = race({HOST_RUN: host, **fit}, sample.device)
+    seconds = time_in_turns({HOST_RUN: host, **fit}, sample.device)
     best = min(seconds[name] for name in fit)
     winner = next(name for name in fit if seconds[name] <= best * (1 + NOISE))
-    timed = (Trial(name, seconds.get(name, 0.0), trial.error, trial.reason) for name, trial in trials.items())
-    _CHOSEN[key] = Choice(winner, (Trial(HOST_RUN, seconds[HOST_RUN]), *timed), time.perf_counter() - begin)
+    timed = (KernelTrial(name, seconds.get(name, 0.0), trial.error, trial.reason) for name, trial in trials.items())
+    _CHOSEN[key] = AutotuneResult(
+        winner, (KernelTrial(HOST_RUN, seconds[HOST_RUN]), *timed), time.perf_counter() - begin
+    )
     return named[winner], _CHOSEN[key], True
 
 
-def judge(runners: dict[str, Runner], run: Callable, sample: Sample, fixed: bool, max_error: float) -> dict[str, Trial]:
+def judge(
+    runners: dict[str, Runner], run: Callable, sample: SpotCheck, fixed: bool, max_error: float
+) -> dict[str, KernelTrial]:
     """What each engine is worth before its speed: its error, or why it is out.
 
     Where the mask follows from the tensors each engine may choose blocks of its own: the error is then against dense
@@ -63,22 +67,22 @@ def judge(runners: dict[str, Runner], run: Callable, sample: Sample, fixed: bool
     limit = max_error if fixed or exact is None or exact.reason else exact.error + max_error
     for name, trial in trials.items():
         if trial.reason is None and not trial.error <= limit:
-            trials[name] = Trial(name, error=trial.error, reason=f"error {trial.error:.3g} is above {limit:.3g}")
+            trials[name] = KernelTrial(name, error=trial.error, reason=f"error {trial.error:.3g} is above {limit:.3g}")
     return trials
 
 
-def try_one(name: str, runner: Runner, run: Callable, sample: Sample) -> Trial:
-    error = sample.judge(lambda: run(runner.kernel))
-    return Trial(name, reason=error) if isinstance(error, Reason) else Trial(name, error=error)
+def try_one(name: str, runner: Runner, run: Callable, sample: SpotCheck) -> KernelTrial:
+    error = sample.error_of_run(lambda: run(runner.kernel))
+    return KernelTrial(name, reason=error) if isinstance(error, Reason) else KernelTrial(name, error=error)
 
 
-def sample_of(q, k, v, runner: Runner, mask=None, scale: float | None = None) -> tuple[Sample, bool]:
-    """The Sample of the video's queries under the pattern's mask, and whether that is known: else it is dense."""
+def sample_of(q, k, v, runner: Runner, mask=None, scale: float | None = None) -> tuple[SpotCheck, bool]:
+    """The SpotCheck of the video's queries under the pattern's mask, and whether that is known: else it is dense."""
     video_span, device = runner.video_span, q.device
     fixed = all(on(task.pattern, task.grid) is not None for _, task, _ in runner.parts)
     seen = tuple((weight, partial(sees, task, device, k.shape[2])) for weight, task, _ in runner.parts)
     queries = video_span.queries
-    return Sample(q, k, v, mask, scale, seen if fixed else ((1.0, None),), queries.start, queries.stop), fixed
+    return SpotCheck(q, k, v, mask, scale, seen if fixed else ((1.0, None),), queries.start, queries.stop), fixed
 
 
 def sees(task: Task, device, length: int, rows: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..core.recording import paused
+from ..core.allocation_record import record_paused
 
 
 def at_once(make: Callable):
@@ -33,7 +33,7 @@ class Held:
         self.now, self.call = now, self.call + 1 if now == self.now else 0
         since, chosen = self.kept.get(self.call, (0, None))
         if not since or now - since >= self.refresh:
-            with paused():
+            with record_paused():
                 chosen = make()
             self.kept[self.call] = now, chosen
         return chosen

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from ..backends.spec import FLOATS
-from ..core.failures import brief
+from ..core.error_handling import error_message
 from ..core.grid import TILE, order
-from ..core.interruption import ask
+from ..core.interruption import check_interrupt
 from ..core.reason import Reason
 from ..patterns import on
 from .engine import Engine, Task
@@ -56,7 +56,7 @@ def compiled():
 
         return torch.compile(flex_attention, dynamic=False)
     except Exception as error:  # the compiler imports Triton, and a broken one raises anything
-        return Reason(f"FlexAttention cannot be loaded ({brief(error)}); use torch 2.5 or later")
+        return Reason(f"FlexAttention cannot be loaded ({error_message(error)}); use torch 2.5 or later")
 
 
 def plan(task: Task, device, dtype) -> Plan:
@@ -77,7 +77,7 @@ def block_mask(mask_mod, q_len: int, kv_len: int, device):
 
     key, partial, full = torch.arange(kv_len, device=device), [], []
     for start in range(0, q_len, BLOCK):
-        ask()
+        check_interrupt()
         query = torch.arange(start, min(start + BLOCK, q_len), device=device)
         seen = mask_mod(0, 0, query[:, None], key[None, :])
         some = filled(seen, False).any(2).any(0)

@@ -7,8 +7,8 @@ from itertools import groupby
 import torch
 
 from ..core.grid import RASTER
-from ..core.operators import sdpa
 from ..core.reason import Reason
+from ..core.torch_sdpa import sdpa
 from ..patterns import on
 from .engine import Engine, Mask, Task, joined
 

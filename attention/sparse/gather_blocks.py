@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from ..core.grid import CUBE
-from ..core.operators import sdpa
 from ..core.reason import Reason
+from ..core.torch_sdpa import sdpa
 from ..patterns.adaptive import AdaptiveBlocks
 from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, arrange, pool, select
 from .cached_blocks import at_once

@@ -11,10 +11,10 @@ from math import gcd, prod
 import torch
 
 from ..core.grid import TILE, boxes, order, size_of
-from ..core.interruption import ask
-from ..core.operators import sdpa
+from ..core.interruption import check_interrupt
 from ..core.reason import Reason
 from ..core.tokens import Grid
+from ..core.torch_sdpa import sdpa
 from ..patterns import on
 from ..patterns.layout import Tile, seen_in, tile_of
 from .engine import Engine, Mask, Task, joined, scratch_bytes
@@ -87,7 +87,7 @@ def best_tile(relation) -> Grid:
 
 def estimate(relation, tile: Grid) -> float:
     """Keys for each query, times the cost of a pair, over some boxes of the grid."""
-    ask()
+    check_interrupt()
     cut = boxes(relation.grid, tile)
     some = cut[:: max(1, len(cut) // SAMPLED_BOXES)]
     cost = 0.0
@@ -105,7 +105,7 @@ def layout(pattern, grid: Grid) -> Layout:
     best, known, masks, tiles = best_tile(relation), {}, {}, []
     kept = mask_bytes(relation, best) <= MASK_BYTES
     for box in boxes(grid, best):
-        ask()
+        check_interrupt()
         tile = tile_of(relation, box, known, masks=kept)
         tiles.append(keep(replace(tile, keys=tile.keys.int()), masks))
     runs = {tile: shortest_run(tiles, order(grid, TILE, tile)[1]) for tile in (grid, best, *relation.steps)}
@@ -120,7 +120,7 @@ def mask_bytes(relation, tile: Grid) -> int:
     """At most so much is kept of masks, in float32, where boxes that see alike share theirs."""
     sizes = {}
     for box in boxes(relation.grid, tile):
-        ask()
+        check_interrupt()
         reach, full = relation.reach(box)
         if not full:
             sizes[relation.signature(box)] = size_of(box) * sum(map(size_of, reach))
@@ -131,7 +131,7 @@ def shortest_run(tiles: list[Tile], back: torch.Tensor) -> int:
     """The most tokens that every tile's keys can be gathered by, in the order that `back` leads to."""
     run = 0
     for tile in tiles:
-        ask()
+        check_interrupt()
         run = gcd(run, *edges(back[tile.keys.long()].sort().values))
         if run < SHORTEST_RUN:
             break
@@ -182,7 +182,7 @@ def part_of(task: Task, tiles: Iterable[Tile]) -> Iterator[Tile]:
 
 
 def group(task: Task, found: Layout, tiles: list[Tile], back, device, dtype) -> Group:
-    ask()
+    check_interrupt()
     queries, keys = (torch.stack([getattr(t, name) for t in tiles]).long() for name in ("queries", "keys"))
     units = back[keys][:, :: found.run] // found.run if found.run > 1 else task.positions(keys)
     bias, made, raster, seen = None, (), None, tiles[0].seen

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from ..backends.spec import HALVES, nvidia_alone
-from ..core.failures import brief
+from ..core.error_handling import error_message
 from ..core.grid import RASTER
 from ..core.reason import Reason
 from ..patterns.adaptive import AdaptiveBlocks
@@ -37,7 +37,7 @@ def load(name: str):
         available = getattr(comfy_kitchen, f"{name}_is_available", None)
         return found if available is None or available() else Reason(f"comfy-kitchen's {name} cannot run on this GPU")
     except Exception as error:  # a build for another driver raises anything, at its import or when it is asked
-        return Reason(f"comfy-kitchen's {name} cannot be loaded ({brief(error)})")
+        return Reason(f"comfy-kitchen's {name} cannot be loaded ({error_message(error)})")
 
 
 def missing(name: str, call) -> Reason | None:

@@ -19,7 +19,7 @@ from ..backends import registry
 from ..backends.triton.block_lists import KEYS, QUERIES, Lists, judged, of_blocks, of_mask, tiles_of
 from ..backends.triton.reorder import attend, prepared
 from ..core.grid import CUBE, RASTER, TILE, order
-from ..core.interruption import ask
+from ..core.interruption import check_interrupt
 from ..core.reason import Reason
 from ..core.tokens import Grid
 from ..patterns import on
@@ -88,7 +88,7 @@ def with_sinks(relation, to: torch.Tensor, sinks: int):
     tokens, start = len(to), filled(sinks)
 
     def seen(query, key):
-        ask()
+        check_interrupt()
         video = relation.mask_mod(0, 0, to[query], to[(key - start).clamp(min=0)])
         return torch.where(key < start, key < sinks, video)
 

@@ -8,9 +8,9 @@ from math import inf
 
 import torch
 
-from ..core.failures import forget
+from ..core.error_handling import free_frames
 from ..core.geometry import Geometry
-from ..core.input_copies import Kept
+from ..core.input_copies import InputCopies
 from ..core.reason import Reason
 from ..core.tokens import VideoSpan
 from ..patterns import Neighbourhood, TopBlocks
@@ -39,11 +39,11 @@ def worst_error(name: str, video_span: VideoSpan, geometry: Geometry, run: Calla
 
 
 def _error(ours: Runner, exact: Runner, run: Callable, tensors, scale: float | None) -> float:
-    kept = Kept(*tensors)
+    kept = InputCopies(*tensors)
     try:
         error = _compared(run(ours.kernel), exact, tensors, scale)
     except Exception as failure:
-        forget(failure)
+        free_frames(failure)
         error = inf
     return error if error < inf and not kept.undo() else inf
 

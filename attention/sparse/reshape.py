@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from ..core.grid import RASTER
-from ..core.operators import sdpa
 from ..core.reason import Reason
+from ..core.torch_sdpa import sdpa
 from ..patterns.spatial import Spatial
 from ..patterns.temporal import Temporal
 from .engine import Engine, Task, joined

@@ -9,8 +9,8 @@ from comfy.patcher_extension import WrappersMP
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ...attention.core.identity import Itself
-from ...attention.core.owner import owner, patched_by
+from ...attention.core.function_owner import owner_of, patched_by
+from ...attention.core.identity import KeepsIdentity
 from ...attention.core.site import CALLER, Caller
 from ...attention.families.spec import Family
 from ...attention.inspect import bypasses
@@ -28,7 +28,7 @@ POSITION = 5
 COMPILED = "torch.compile"
 
 
-class Group(Itself):
+class Group(KeepsIdentity):
     """Some routers, and the ids of the nodes that made them. Not a tuple or a set: torch.compile takes those apart and
     ties its graph to their members."""
 
@@ -59,7 +59,7 @@ def look(executor, *args, **kwargs):
     override = options.get(SLOT)
     # Where hooks see each module, they have told already.
     if not caller.routed and bypasses.foreign(override) and (stats.compiled or not caller.live):
-        stats.take(owner(override), bypasses.how(override, stats.at_start))
+        stats.take(owner_of(override), bypasses.how(override, stats.at_start))
     if stats.taken and not stats.told:
         _tell(stats, options[ROUTERS].nodes)
     return out

@@ -9,7 +9,7 @@ import comfy.utils
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...attention.core.identity import Itself
+from ...attention.core.identity import KeepsIdentity
 from ...attention.core.site import COVERS
 from ...attention.families.spec import Family
 from ...attention.routing.compiled_op import OPTIONS
@@ -40,7 +40,7 @@ def reachable(model, role: str) -> tuple[Family, int]:
     return family, blocks
 
 
-class ExtraPass(Itself):
+class ExtraPass(KeepsIdentity):
     """One more prediction of the positive prompt, by the model as rules weaken it.
 
     rules: all with one Perturbation. guide: (guided, strong, weak) -> guided, of tensors (B, ...).
@@ -86,7 +86,7 @@ class ExtraPass(Itself):
         return any(on for rule, on in pairs if rule in self.rules)
 
 
-class Asked(Itself):
+class Asked(KeepsIdentity):
     """The model's own prediction of the positive prompt in one step, and with what it was asked for.
 
     It stands where the host looks for context windows, since every call of the model passes there whole: above
@@ -121,7 +121,7 @@ class Asked(Itself):
         return outs
 
 
-class Passes(Itself):
+class Passes(KeepsIdentity):
     """PREDICT_NOISE wrapper: all extra passes of a model, one after the other, behind the guider's own work."""
 
     def __init__(self, *passes: ExtraPass):

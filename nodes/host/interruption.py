@@ -22,7 +22,7 @@ def check() -> None:
         raise RuntimeError("interrupted")
 
 
-interruption.asks(check)
+interruption.set_interrupt_check(check)
 
 
 def attach(patcher) -> None:

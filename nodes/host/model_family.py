@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...attention.core.failures import named
+from ...attention.core.error_handling import error_text
 from ...attention.core.tokens import Tokens
 from ...attention.families import find
 from ...attention.families.spec import UNKNOWN, Family
@@ -33,7 +33,7 @@ def tokens_of(family: Family, model: torch.nn.Module, x, inputs) -> Tokens:
     try:
         return family.tokens(model, x, inputs)
     except Exception as error:
-        return Tokens(None, unknown=f"the input could not be read ({named(error)})")
+        return Tokens(None, unknown=f"the input could not be read ({error_text(error)})")
 
 
 def tokens_of_latent(patcher, samples) -> Tokens | None:

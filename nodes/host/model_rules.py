@@ -8,7 +8,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy.utils import unpack_latents
 
 from ...attention.backends import registry
-from ...attention.core import recording
+from ...attention.core import allocation_record
 from ...attention.core.site import CALLER, GUESSED, Caller
 from ...attention.inspect import info
 from ...attention.inspect.report import summarise
@@ -38,7 +38,7 @@ try:
 except ImportError:  # hosts before 0.34 record nothing
     pass
 else:
-    recording.pause_by(pause_malloc_graph)
+    allocation_record.set_pause(pause_malloc_graph)
 
 KEY = "video_attention"
 fallback.let_through(InterruptProcessingException)

@@ -6,7 +6,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.sampler_helpers import convert_cond
 
-from ...attention.core.identity import Itself
+from ...attention.core.identity import KeepsIdentity
 from ...attention.core.reason import Reason
 from ...attention.families import find
 from ...attention.guidance import nag
@@ -23,7 +23,7 @@ KEY = "video_attention.nag"
 NEGATIVES, NAMES = "vattn.negatives", "vattn.names"
 
 
-class Negative(Itself):
+class Negative(KeepsIdentity):
     """What goes behind a prompt. context: (1 or B, L, C); mask: (1 or B, L) or None."""
 
     def __init__(self, context: torch.Tensor, mask: torch.Tensor | None):
@@ -41,7 +41,7 @@ def install_negative(model, rule: Rule, negative):
     return patched
 
 
-class _Prompt(Itself):
+class _Prompt(KeepsIdentity):
     """OUTER_SAMPLE wrapper: the host prepares one prompt more for the model, unless it is None."""
 
     def __init__(self, negative):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...attention.core.identity import Itself
+from ...attention.core.identity import KeepsIdentity
 from ...attention.core.reason import Reason
 from ...attention.families.spec import ceil_div
 from ...attention.guidance import riflex
@@ -46,7 +46,7 @@ def install_riflex(model, frequency: int, frames: int):
     return patched
 
 
-class Slowed(Itself):
+class Slowed(KeepsIdentity):
     """ON_PRE_RUN: the family's embedder of positions gives what RIFLEx makes of it."""
 
     def __init__(self, frequency: int, trained: int):

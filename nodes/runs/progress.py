@@ -14,7 +14,7 @@ from comfy_execution.utils import get_executing_context
 from PIL import features
 from server import PromptServer
 
-from ...attention.core.failures import named
+from ...attention.core.error_handling import error_text
 from ...attention.sampling import frames, pace
 from ..host.latent import NotFinite, parts_of
 
@@ -87,7 +87,7 @@ class Safely:
             raise
         except Exception as error:  # a previewer may raise anything
             if self.error is None:
-                logging.warning("Video Attention goes on without %s: %s", self.what, named(error))
+                logging.warning("Video Attention goes on without %s: %s", self.what, error_text(error))
             self.error = error
             return None
 

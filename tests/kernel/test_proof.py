@@ -20,9 +20,9 @@ from attention import sparse
 from attention.backends import autotune, registry
 from attention.backends.spec import Limits
 from attention.core.geometry import describe
-from attention.core.layout import to_heads
 from attention.core.reason import Reason
 from attention.core.site import SITE, AttentionSite
+from attention.core.tensor_layout import to_heads
 from attention.core.tokens import BOTH, Tokens, VideoSpan
 from attention.plans import bench
 from attention.routing.decide import Incoming, inspect
@@ -184,8 +184,8 @@ def test_the_next_run_chooses_anew(stand_in, monkeypatch):
     stand_in()
     x = torch.randn(1, 640, HEADS * 16)
     site, rules = AttentionSite("", "self", 0), (Rule(), Rule("", role="self", shape=Shape(p.Spatial(), "auto")))
-    monkeypatch.setattr(autotune, "race", lambda runs, device: dict.fromkeys(runs, 2.0) | wins(runs))
-    monkeypatch.setattr(sparse.autotune, "race", lambda runs, device: dict.fromkeys(runs, 2.0) | wins(runs))
+    monkeypatch.setattr(autotune, "time_in_turns", lambda runs, device: dict.fromkeys(runs, 2.0) | wins(runs))
+    monkeypatch.setattr(sparse.autotune, "time_in_turns", lambda runs, device: dict.fromkeys(runs, 2.0) | wins(runs))
 
     def wins(runs):
         return {name: 1.0 for name in runs if name == NAME}

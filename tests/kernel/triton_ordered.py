@@ -19,8 +19,8 @@ from triton_in_interpreter import mean_of as block_mean
 
 from attention.backends.triton import block_lists, quantize, reorder
 from attention.backends.triton.launch import attention
-from attention.core.layout import dense_rows
 from attention.core.reference import relative_l2, scaled_dot_product_attention
+from attention.core.tensor_layout import dense_rows
 from attention.patterns import MassBlocks, TopBlocks
 from attention.patterns.blocks import choose, pool, select
 from attention.sparse import own_triton as engine

@@ -73,7 +73,7 @@ def tails():
     for (pattern, before), variant in zip(TAILS, ("int8", "half", "half")):
         video_span = place_of((3, 8, 17), before)
         tensors = draw(video_span, heads=4, kv_heads=2, dim=64, dtype=torch.float16)
-        wanted = runner(pattern, video_span, sparse.blocks.BLOCKS)(*(t.double() for t in tensors))
+        wanted = runner(pattern, video_span, sparse.gather_blocks.BLOCKS)(*(t.double() for t in tensors))
         yield result(f"{variant}: {pattern}", runner(pattern, video_span, ENGINES[variant]), tensors, wanted)
 
 

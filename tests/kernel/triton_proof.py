@@ -16,8 +16,8 @@ from triton_in_interpreter import round_to_float8
 
 from attention.backends import autotune, registry
 from attention.core.geometry import describe
-from attention.core.layout import from_heads, to_heads
 from attention.core.site import SITE, AttentionSite
+from attention.core.tensor_layout import from_heads, to_heads
 from attention.core.tokens import Tokens
 from attention.plans import bench
 from attention.routing.run_stats import RunStats

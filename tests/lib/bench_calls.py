@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from attention.core.layout import from_heads, to_heads
+from attention.core.tensor_layout import from_heads, to_heads
 
 SDPA = torch.nn.functional.scaled_dot_product_attention
 

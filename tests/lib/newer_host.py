@@ -12,7 +12,7 @@ import functools
 
 import torch
 
-from attention.core.layout import from_heads, to_heads
+from attention.core.tensor_layout import from_heads, to_heads
 
 SDPA = torch.nn.functional.scaled_dot_product_attention
 HEADS, SLOT = 3, "optimized_attention_override"

@@ -8,7 +8,7 @@ from tiny import CASES
 from tiny.case import build, parts, sample
 from tiny.minimax import CONFIG, latents
 
-from attention.core.head_chunks import Chunks, pattern_of, spans_of
+from attention.core.head_chunks import HeadChunks, pattern_of, spans_of
 from attention.core.site import SELF, AttentionSite
 from attention.patterns.blocks import MassBlocks, TopBlocks, split_heads
 
@@ -32,7 +32,7 @@ def case():
 
 
 def test_heads_are_counted_in_their_order():
-    site, chunks = AttentionSite("", SELF, 0, heads=7), Chunks()
+    site, chunks = AttentionSite("", SELF, 0, heads=7), HeadChunks()
     assert (
         chunks.of(site, 7) is None and chunks.of(AttentionSite("", SELF, 0), 3) is None and chunks.of(None, 3) is None
     )
@@ -121,7 +121,7 @@ def test_every_family_s_modules_have_as_many_heads_as_they_are_said_to(pack, inf
     """Or a whole call would be taken for a part of one."""
     seen = []
     monkeypatch.setattr(
-        pack.attention.core.head_chunks.Chunks, "of", lambda self, site, heads, asked: seen.append((site, heads))
+        pack.attention.core.head_chunks.HeadChunks, "of", lambda self, site, heads, asked: seen.append((site, heads))
     )
     for each in {each.variant: each for each in CASES if not each.name}.values():
         sample(pack.nodes.host.model_rules.add_rule(each.build(), pack.attention.routing.rules.Rule("sdpa")), each)

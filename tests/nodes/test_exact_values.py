@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attention.backends.autotune import Choice, Trial
+from attention.backends.autotune import AutotuneResult, KernelTrial
 from attention.core.geometry import Geometry
 from attention.core.site import AttentionSite
 from attention.demo import codec, prompt
@@ -90,8 +90,12 @@ def test_the_pace_of_laps():
 def test_the_line_of_what_auto_measured():
     call = Geometry(1, 8, 8, 512, 300, 64, torch.float32, "cpu")
     decision = Decision(AttentionSite("", "self", 0), call, None, "auto", "sdpa")
-    trials = (Trial("host", 0.009), Trial("wrong", 0.001, 0.5, "error 0.5 is above 0.02"), Trial("sdpa", 0.00812, 3e-7))
-    decision.choice = Choice("sdpa", trials, 0.1)
+    trials = (
+        KernelTrial("host", 0.009),
+        KernelTrial("wrong", 0.001, 0.5, "error 0.5 is above 0.02"),
+        KernelTrial("sdpa", 0.00812, 3e-7),
+    )
+    decision.choice = AutotuneResult("sdpa", trials, 0.1)
     assert _trials(decision) == (
         "self 512x300: sdpa 8.12 ms error 3e-07, host 9.00 ms, wrong error 0.5 is above 0.02 -> sdpa"
     )

@@ -13,8 +13,8 @@ import torch
 from tiny import CASES
 from tiny.case import SLOT, parts, sample, watch
 
-from attention.core.layout import begin_of
 from attention.core.site import SELF, SPATIAL, TEMPORAL
+from attention.core.tensor_layout import first_query_of
 from attention.families.spec import ceil_div
 
 PLACED = [case for case in CASES if case.grid is not None]
@@ -45,7 +45,7 @@ def first_queries(pack, inference, built, monkeypatch):
         found = []
 
         def look(func, q, k, *args, **kwargs):
-            begin = begin_of(q, k, kwargs.get("skip_reshape", False))
+            begin = first_query_of(q, k, kwargs.get("skip_reshape", False))
             site, video_span = locate(kwargs["transformer_options"], q.shape[-2], k.shape[-2], begin)
             whole = found and sum(part.shape[-2] for part, _ in found) == getattr(found[0][1], "length", 0)
             if not whole and site.role == role and not isinstance(video_span, str) and (not found or video_span.part):

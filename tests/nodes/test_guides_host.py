@@ -121,7 +121,7 @@ def test_the_extra_pass_weakens_the_videos_part(how, case, pack, built):
 
 @pytest.mark.parametrize("case", HALVES.values(), ids=str)
 def test_maps_of_the_videos_part(case, pack, built):
-    maps, layout = pack.nodes.runs.attention_maps, pack.attention.core.layout
+    maps, layout = pack.nodes.runs.attention_maps, pack.attention.core.tensor_layout
     positive, latent = given(case)
     witness, calls = with_witness(built(case.build))
     query = pack.attention.inspect.maps.Query(80, 20, 1)
@@ -148,7 +148,7 @@ def test_ties_between_frames_are_of_the_video(case, pack, built):
         heads = run.keywords["heads"]
         split = [
             layout[:, :, : math.prod(case.grid)]
-            for layout in pack.attention.core.layout.to_heads(q, k, v, heads, False)
+            for layout in pack.attention.core.tensor_layout.to_heads(q, k, v, heads, False)
         ]
         amount = strength.cross_frame_intensity(split[0], split[1], case.grid, None)
         return run(q, k, v, mask=mask) * (amount * (case.grid[0] + 500.0)).clamp(min=1.0)[:, None, None]

@@ -52,7 +52,7 @@ def show(pack):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_maps_are_the_softmax_of_what_the_model_attends_with(name, pack, models):
-    case, maps, layout = BY_NAME[name], pack.nodes.runs.attention_maps, pack.attention.core.layout
+    case, maps, layout = BY_NAME[name], pack.nodes.runs.attention_maps, pack.attention.core.tensor_layout
     positive, latent = given(case)
     witness, calls = with_witness(models(case))
     query = pack.attention.inspect.maps.Query(80, 20, (case.grid or (1,))[0] - 1)

@@ -18,7 +18,7 @@ def test_a_quantised_kernel_has_the_maps_of_what_it_is_given(lab, monkeypatch):
     registry, maps, layout = (
         lab.pack.attention.backends.registry,
         lab.pack.nodes.runs.attention_maps,
-        lab.pack.attention.core.layout,
+        lab.pack.attention.core.tensor_layout,
     )
     registry.load_all()
     exact, given = registry.load("sdpa math"), []

@@ -15,7 +15,7 @@ def host(pack):
 
 def planned(pack) -> int:
     sparse = pack.attention.sparse
-    return sum(one.cache_info().currsize for one in (sparse.planned, sparse.tiles.layout))
+    return sum(one.cache_info().currsize for one in (sparse.planned, sparse.gather_tiles.layout))
 
 
 def test_plans_go_with_the_model(lab, pack, host):
@@ -45,9 +45,9 @@ def test_the_hosts_interrupt_stops_a_plan(lab, pack, host):
     model = shaped(pack, shaped(pack, lab.model, "spatial").args[0], "temporal", combine="union").args[0]
     host.interrupt_current_processing(True)
     with pytest.raises(host.InterruptProcessingException):
-        pack.attention.core.interruption.ask()
+        pack.attention.core.interruption.check_interrupt()
     host.interrupt_current_processing(False)
-    pack.attention.core.interruption.ask()
+    pack.attention.core.interruption.check_interrupt()
 
     real, asked = pack.nodes.host.interruption.check, []
 
@@ -57,12 +57,12 @@ def test_the_hosts_interrupt_stops_a_plan(lab, pack, host):
         asked.append(None)
         real()
 
-    pack.attention.core.interruption.asks(interrupted)
+    pack.attention.core.interruption.set_interrupt_check(interrupted)
     try:
         with pytest.raises(host.InterruptProcessingException):
             lab.sample(model)
     finally:
-        pack.attention.core.interruption.asks(real)
+        pack.attention.core.interruption.set_interrupt_check(real)
         host.interrupt_current_processing(False)
     assert len(asked) == 1
     assert lab.counted(model)["self", "union (tiles)"] == 8

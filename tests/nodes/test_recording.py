@@ -17,7 +17,7 @@ FAMILIES = ("LTX-2", "MiniMax-H3")
 def recorded(pack, model, case, **more) -> Recorder:
     recorder = Recorder()
     with pytest.MonkeyPatch.context() as patch, recorder.recording(model.model.diffusion_model):
-        patch.setattr(pack.attention.core.recording, "_pause", recorder.pause)
+        patch.setattr(pack.attention.core.allocation_record, "_pause", recorder.pause)
         prompted(model, case, prompt(case, 1), steps=STEPS, **more)
     assert recorder.traces and all(len(traces) >= STEPS for traces in recorder.traces.values())
     return recorder
@@ -107,7 +107,7 @@ def test_nodes_that_measure_leave_nothing_behind(pack, inference, bare, kind, mo
     given |= {"negative": prompt(case, 2), "steps": 2, "sampler_name": "euler", "scheduler_name": "simple", "cfg": 1.0}
     inputs = {i.id: getattr(i, "default", None) for i in node.GET_SCHEMA().inputs if not i.optional}
     values = {name: given.get(name, value) for name, value in inputs.items()}
-    monkeypatch.setattr(pack.attention.core.recording, "_pause", recorder.pause)
+    monkeypatch.setattr(pack.attention.core.allocation_record, "_pause", recorder.pause)
     if kind == "Verify":
         values["model"] = backend(pack, model, "sdpa math")
     with recorder.recording(model.model.diffusion_model):

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 
 from ...core.gpu import capability_of
-from ...core.layout import dense_rows
+from ...core.tensor_layout import dense_rows
 from . import block_lists
 from .block_lists import Lists
 from .device import compiled

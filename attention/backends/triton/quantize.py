@@ -9,7 +9,7 @@ from math import sqrt
 import torch
 import torch.nn.functional as F
 
-from ...core.recording import paused
+from ...core.allocation_record import record_paused
 from .block_lists import KEYS
 from .device import compiled
 from .tiling import padded
@@ -22,7 +22,7 @@ ROWS = 64
 @lru_cache(maxsize=16)
 def hadamard(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Sylvester's matrix of 1 and -1, (size, size), size a power of two; over sqrt(size) it is a rotation."""
-    with paused():
+    with record_paused():
         matrix = torch.ones(1, 1)
         while len(matrix) < size:
             matrix = torch.cat([torch.cat([matrix, matrix], dim=1), torch.cat([matrix, -matrix], dim=1)])

@@ -11,7 +11,7 @@ import truth
 
 from attention.backends import registry, sage, sdpa
 from attention.core.geometry import Geometry, describe
-from attention.core.layout import from_heads, to_mask
+from attention.core.tensor_layout import from_heads, to_mask
 from attention.routing.router import Router
 from attention.routing.rules import IN_ORDER, Rule
 from attention.routing.run_stats import RunStats

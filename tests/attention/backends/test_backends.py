@@ -14,8 +14,8 @@ import truth
 
 from attention.backends import registry
 from attention.core.geometry import describe
-from attention.core.layout import from_heads, to_heads, to_mask
 from attention.core.reference import relative_l2
+from attention.core.tensor_layout import from_heads, to_heads, to_mask
 from attention.routing.router import Router
 from attention.routing.rules import ERROR, Rule
 from attention.routing.run_stats import RunStats

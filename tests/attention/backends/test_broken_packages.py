@@ -23,7 +23,7 @@ from source import ROOT, name_of, shipped, tree
 from attention import patterns, sparse
 from attention.backends import flash, flex, kitchen, own_triton, registry, sage, sage3, spec, xformers
 from attention.backends.triton import launch
-from attention.core.failures import brief, named
+from attention.core.error_handling import error_message, error_text
 from attention.core.geometry import Geometry
 from attention.core.site import SELF, SITE, AttentionSite
 from attention.core.tokens import Tokens
@@ -109,7 +109,7 @@ WHERE = {"import": raises_at_import, "attribute": raises_at_attributes}
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_that_raises_is_refused(monkeypatch, package, where, kind):
     WHERE[where](monkeypatch, package, kind("broken build"))
-    word = brief(kind("broken build"))
+    word = error_message(kind("broken build"))
     loads = PACKAGES[package]
     rows = [row for row in registry.TABLE if getattr(row.load, "func", row.load) in loads]
     assert rows, "else this shows nothing"
@@ -135,20 +135,20 @@ def test_an_engine_s_package_that_raises_is_refused(monkeypatch, where, kind):
         found = dict.fromkeys(names, print) | {f"{name}_is_available": asked for name in names}
         monkeypatch.setitem(sys.modules, "comfy_kitchen", types.SimpleNamespace(**found))
     missing = where == "attribute" and kind is AttributeError
-    assert missing or brief(error) in registry.why_not("comfy-kitchen int8", CALL)
+    assert missing or error_message(error) in registry.why_not("comfy-kitchen int8", CALL)
     raises_at_import(monkeypatch, "torch.nn.attention.flex_attention", error)
     x, stats = torch.randn(1, 256, 32), RunStats()
     for pattern in (patterns.Neighbourhood(1, 50.0, 50.0), patterns.TopBlocks(20.0)):
         task = sparse.Task(pattern, Tokens((4, 8, 8)).video_span(SELF, 256, 256))
         for row in sparse.TABLE[:2]:
             refusal = row.refuses(task, replace(CALL, head_dim=64))
-            assert "alone" in refusal or missing or brief(error) in refusal
+            assert "alone" in refusal or missing or error_message(error) in refusal
         context = stats.context.but(tokens=Tokens((4, 8, 8)))
         rule = Rule("", SELF, shape=Shape(pattern), max_error=1.0)
         Router((rule,))(host, x, x, x, 2, transformer_options={CONTEXT: context, SITE: AttentionSite("LTXV", SELF, 0)})
     assert not summarise(stats).fallbacks, "the other engines run it"
     refusal = flex_engine.refuses(sparse.Task(patterns.Spatial(), Tokens((4, 8, 8)).video_span(SELF, 256, 256)), CALL)
-    assert brief(error) in refusal
+    assert error_message(error) in refusal
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -182,7 +182,7 @@ def test_whoever_is_asked_may_raise(monkeypatch, where, kind, choice):
     assert torch.equal(out, host(x, x, x, 2))
     report = summarise(stats)
     ((_, name, reason),) = report.fallbacks
-    assert name == wanted and brief(error) in reason and reason in to_text(report)
+    assert name == wanted and error_message(error) in reason and reason in to_text(report)
     with pytest.raises(UnsupportedAttention):
         Router((replace(rule, on_unsupported=ERROR),))(host, x, x, x, 2, transformer_options=options)
 
@@ -260,6 +260,6 @@ def test_only_opaque_asks_torch_for_its_compiler():
 
 
 def test_words_for_what_has_none():
-    assert named(Speechless()) == brief(Speechless()) == "Speechless"
-    assert named(ValueError("\n two \n lines")) == "ValueError: two" and named(KeyError()) == "KeyError"
-    assert len(named(ValueError("x" * 10**6))) < 400
+    assert error_text(Speechless()) == error_message(Speechless()) == "Speechless"
+    assert error_text(ValueError("\n two \n lines")) == "ValueError: two" and error_text(KeyError()) == "KeyError"
+    assert len(error_text(ValueError("x" * 10**6))) < 400

@@ -7,7 +7,7 @@ import torch
 from kernels_made import SDPA, broken, exact, greedy, wrong
 
 from attention.backends import autotune, registry
-from attention.core.layout import from_heads, to_heads
+from attention.core.tensor_layout import from_heads, to_heads
 from attention.inspect import report
 from attention.routing.router import Router
 from attention.routing.rules import IN_ORDER, MEASURE, Rule
@@ -123,7 +123,7 @@ def test_a_busy_moment_slows_all_alike(monkeypatch):
     """The later half of the calls takes ten times as long: one kernel after the other, the faster would lose."""
     monkeypatch.setattr(autotune, "_once", lambda run, device: run())
     load = iter([1.0] * autotune.REPEATS + [10.0] * 99)
-    seconds = autotune.race({"slow": lambda: 0.002 * next(load), "fast": lambda: 0.001 * next(load)}, None)
+    seconds = autotune.time_in_turns({"slow": lambda: 0.002 * next(load), "fast": lambda: 0.001 * next(load)}, None)
     assert seconds["fast"] < seconds["slow"]
 
 

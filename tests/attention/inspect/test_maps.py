@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from watched_calls import GRID, JOINT, LENGTH, TEXT, draw, host, options
 
-from attention.core.layout import expand_kv, to_mask
 from attention.core.reference import softmax
 from attention.core.site import SELF, SPATIAL, AttentionSite
+from attention.core.tensor_layout import expand_kv, to_mask
 from attention.core.tokens import BOTH, Span, Tokens, VideoSpan
 from attention.inspect import maps as maps_module
 from attention.inspect.map_views import gather

@@ -9,7 +9,7 @@ import torch
 from counted_runs import HOST, add, bar_lengths, call, make_tally, pixels
 
 from attention.backends import registry
-from attention.backends.autotune import Choice, Trial
+from attention.backends.autotune import AutotuneResult, KernelTrial
 from attention.core.site import CROSS, SELF
 from attention.core.timing import elapsed, end_span, start_span
 from attention.inspect import draw_report
@@ -92,10 +92,10 @@ def test_a_stopwatch_on_the_cpu():
 
 def test_what_auto_did():
     stats = make_tally()
-    out = Trial("sage", error=0.28, reason="error 0.28 is above 0.02")
-    trials = (Trial("host", 0.0021), Trial("sdpa", 0.001, 3e-7), out)
+    out = KernelTrial("sage", error=0.28, reason="error 0.28 is above 0.02")
+    trials = (KernelTrial("host", 0.0021), KernelTrial("sdpa", 0.001, 3e-7), out)
     add(
-        stats, SELF, 0, "sdpa", 10, wanted="auto", choice=Choice("sdpa", trials, 0.5),
+        stats, SELF, 0, "sdpa", 10, wanted="auto", choice=AutotuneResult("sdpa", trials, 0.5),
         passed_over={"sage 3 fp4": "needs cuda", "sdpa cudnn": "needs cuda", "xformers": "is missing"},
     )  # fmt: skip
     stats.choosing = 0.5

@@ -39,7 +39,7 @@ def nothing_planned():
     sparse.forget_plans()
     yield
     sparse.forget_plans()
-    interruption.asks()
+    interruption.set_interrupt_check()
 
 
 class Work(TorchDispatchMode):
@@ -102,11 +102,11 @@ def test_a_plan_is_stopped_and_made_anew(pattern, after):
     video_span = place_of(LARGE, 3)
     tensors = draw(video_span, heads=1, kv_heads=1)
     runner = sparse.prepare(pattern, video_span, describe(*tensors), engine="tiles")
-    interruption.asks(check)
+    interruption.set_interrupt_check(check)
     with pytest.raises(Stop):
         runner(*tensors)
     assert len(asked) == after + 1
-    interruption.asks()
+    interruption.set_interrupt_check()
     compare(pattern, video_span, tensors, "tiles")
 
 

@@ -14,7 +14,7 @@ from faulty_kernels import draw, exactly, only, run
 from host_calls import host
 
 from attention import patterns, sparse
-from attention.core.input_copies import Kept
+from attention.core.input_copies import InputCopies
 from attention.core.site import SELF, AttentionSite
 from attention.inspect.report import summarise
 from attention.routing import guarded_run
@@ -90,7 +90,7 @@ def test_tensors_that_are_one_row_many_times():
     row = torch.randn(1, 2, 1, 8)
     k = row.expand(3, 2, 5, 8)
     before = k.clone()
-    kept = Kept(k, k, k)
+    kept = InputCopies(k, k, k)
     row.add_(1)
     assert kept.undo() and torch.equal(k, before) and not kept.undo()
 
@@ -103,7 +103,7 @@ def test_kept_inputs_come_back_bit_by_bit(dtype, inference):
         q[0, 0, 0, 0], q[0, 0, 0, 1] = float("nan"), -0.0
         before = q.clone()
         for shelved in (False, True):
-            kept = Kept(q, q[:, :1], q.transpose(1, 2), torch.rand(1, 1, 1, 4) < 0.5)
+            kept = InputCopies(q, q[:, :1], q.transpose(1, 2), torch.rand(1, 1, 1, 4) < 0.5)
             if shelved:
                 kept.shelve()
             assert not kept.undo()
@@ -113,7 +113,7 @@ def test_kept_inputs_come_back_bit_by_bit(dtype, inference):
 
 def test_looked_at_once_for_a_geometry(add, monkeypatch):
     made = []
-    monkeypatch.setattr(guarded_run, "Kept", lambda *given: made.append(1) or Kept(*given))
+    monkeypatch.setattr(guarded_run, "InputCopies", lambda *given: made.append(1) or InputCopies(*given))
     add(lambda q, k, v, mask=None, scale=None: exactly(q, k, v))
     stats = RunStats()
     for block in range(3):

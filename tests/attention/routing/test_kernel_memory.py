@@ -9,7 +9,7 @@ import torch
 from faulty_kernels import draw, exactly, only, run
 from host_calls import host
 
-from attention.core.input_copies import Kept
+from attention.core.input_copies import InputCopies
 from attention.core.site import SELF, AttentionSite
 from attention.routing import guarded_run
 from attention.routing.rules import GUARD_OFF, Rule
@@ -51,7 +51,7 @@ class Hungry:
 def test_what_failed_is_gone_before_anything_else_runs(add, monkeypatch, times, later):
     kernel, rooms = add(Hungry(times)), []
     tensors, stats, rule = draw(), RunStats(), Rule("test", guard=GUARD_OFF)
-    monkeypatch.setattr(guarded_run, "make_room", lambda device: rooms.append(kernel.alive))
+    monkeypatch.setattr(guarded_run, "free_cached_memory", lambda device: rooms.append(kernel.alive))
     if later:  # not in the first call of the geometry, which is looked at
         kernel.times = 0
         run(tensors, rule, stats)
@@ -80,7 +80,7 @@ def test_the_copies_that_were_ours_do_not_cost_the_kernel(add, monkeypatch):
     """A kernel that had room without them has it again at the second attempt."""
     taken = []
 
-    class Counted(Kept):
+    class Counted(InputCopies):
         def __init__(self, *given):
             super().__init__(*given)
             taken.append(self)
@@ -95,7 +95,7 @@ def test_the_copies_that_were_ours_do_not_cost_the_kernel(add, monkeypatch):
         return exactly(q, k, v)
 
     add(kernel)
-    monkeypatch.setattr(guarded_run, "Kept", Counted)
+    monkeypatch.setattr(guarded_run, "InputCopies", Counted)
     stats = RunStats()
     run(draw(), stats=stats)
     assert (only(stats).used, only(stats).fell_back) == ("test", 0)

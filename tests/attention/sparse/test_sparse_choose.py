@@ -31,7 +31,9 @@ def ask(pattern, tensors, engines=None, max_error=0.02, seconds=None, monkeypatc
     found = sparse.runners(pattern, video_span, describe(*tensors), order=video_span.order)
     found = tuple(engines(found)) if engines else found
     if seconds is not None:
-        monkeypatch.setattr(autotune, "race", lambda runs, device: {name: seconds.get(name, 9.0) for name in runs})
+        monkeypatch.setattr(
+            autotune, "time_in_turns", lambda runs, device: {name: seconds.get(name, 9.0) for name in runs}
+        )
     return autotune.fastest(("key",), found, lambda kernel: kernel(*tensors), lambda: None, lambda: tensors, max_error)
 
 

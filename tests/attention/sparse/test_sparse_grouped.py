@@ -16,8 +16,8 @@ from video_calls import draw, place_of, truth
 from attention import patterns as p
 from attention import sparse
 from attention.core.geometry import describe
-from attention.core.layout import expand_kv
 from attention.core.reference import relative_l2
+from attention.core.tensor_layout import expand_kv
 from attention.patterns.blocks import KEYS, QUERIES, choose, pool, select
 from attention.sparse import Runner, Task
 from attention.sparse.gather_blocks import BLOCKS

@@ -97,4 +97,4 @@ def test_the_choice_of_an_engine_tries_it_on_all_its_heads():
     tensors = draw(place_of(GRID), heads=4, kv_heads=2)
     runner = sparse.prepare(p.TopBlocks(20, by_heads=(20, 10)), place_of(GRID), describe(*tensors, None))
     sample, fixed = autotune.sample_of(*tensors, runner)
-    assert not fixed and sample.rows.shape[:2] == (1, 4) and sample.judge(lambda: runner(*tensors)) > 0
+    assert not fixed and sample.rows.shape[:2] == (1, 4) and sample.error_of_run(lambda: runner(*tensors)) > 0

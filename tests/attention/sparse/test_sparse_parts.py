@@ -13,9 +13,9 @@ from video_calls import PATTERNS, TOLERANCE, draw, place_of
 from attention import patterns as p
 from attention import sparse
 from attention.core.geometry import describe
-from attention.core.layout import begin_of
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
+from attention.core.tensor_layout import first_query_of
 from attention.core.tokens import BOTH, Span, Tokens, VideoSpan
 from attention.patterns import blocks
 
@@ -243,10 +243,12 @@ def test_memory_tells_where_a_slice_begins(make):
     k = whole.new_zeros(whole.shape)
     for first, last in ((0, 10), (10, 20), (20, 30), (7, 30), (0, 1), (29, 30)):
         q = whole[:, :, first:last] if split else whole[:, first:last]
-        assert begin_of(q, k, split) in ((first,) if make != "tokens first" else (first, None))
-        assert begin_of(q.clone(memory_format=torch.contiguous_format), k, split) is None, "a copy stands by itself"
-    assert begin_of(whole, k, split) is None
-    assert begin_of(torch.randn(5, 6), torch.randn(5, 6), split) is None
+        assert first_query_of(q, k, split) in ((first,) if make != "tokens first" else (first, None))
+        assert first_query_of(q.clone(memory_format=torch.contiguous_format), k, split) is None, (
+            "a copy stands by itself"
+        )
+    assert first_query_of(whole, k, split) is None
+    assert first_query_of(torch.randn(5, 6), torch.randn(5, 6), split) is None
 
 
 def test_a_part_by_its_length_alone():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from attention.core.layout import begin_of
+from attention.core.tensor_layout import first_query_of
 
 SLOT = "optimized_attention_override"
 
@@ -94,7 +94,7 @@ def sample(model, case: Case, **more):
 @dataclass
 class Seen:
     """One attention call as an override sees it. q_len, kv_len: tokens; options: the host's transformer_options; begin:
-    of its queries, as layout.begin_of has it."""
+    of its queries, as tensor_layout.first_query_of has it."""
 
     q_len: int
     kv_len: int
@@ -109,7 +109,7 @@ def watch(model) -> tuple[object, list[Seen]]:
     previous = options.get(SLOT)
 
     def look(func, q, k, *args, **kwargs):
-        begin = begin_of(q, k, kwargs.get("skip_reshape", False))
+        begin = first_query_of(q, k, kwargs.get("skip_reshape", False))
         seen.append(Seen(q.shape[-2], k.shape[-2], kwargs["transformer_options"], begin))
         return previous(func, q, k, *args, **kwargs) if previous else func(q, k, *args, **kwargs)
 

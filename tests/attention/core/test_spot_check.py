@@ -19,7 +19,7 @@ from attention.core import spot_check
 from attention.core.geometry import describe
 from attention.core.input_copies import WRITES
 from attention.core.site import SELF, SITE, AttentionSite
-from attention.core.spot_check import Sample, spread
+from attention.core.spot_check import SpotCheck, spread
 from attention.core.tokens import BOTH, Tokens, VideoSpan
 from attention.plans import bench, probe
 from attention.plans.plan import Candidate
@@ -53,7 +53,7 @@ def test_the_truth_is_float64_s(monkeypatch, chunk, heads, kv, mask):
     if given is not None and given.dtype == torch.bool:
         given[..., 0] = True
     expected = truth.attention(q, k, v, given, 0.3).out
-    made = Sample(q, k, v, given, 0.3)
+    made = SpotCheck(q, k, v, given, 0.3)
     torch.testing.assert_close(made.truth, spot_check.picked(expected, made.rows).float())
     assert made(expected.float()) < 1e-6
 
@@ -102,29 +102,29 @@ def test_the_error_is_that_of_the_worst_entry(entry, head, small):
     right = truth.attention(q, k, v).out.float()
     wrong = spoil(right.clone(), entry, head)
     real = ((wrong - right)[entry].norm() / right[entry].norm()).item()
-    assert Sample(q, k, v)(wrong) == pytest.approx(real, rel=0.15) and Sample(q, k, v)(right) < 1e-5
+    assert SpotCheck(q, k, v)(wrong) == pytest.approx(real, rel=0.15) and SpotCheck(q, k, v)(right) < 1e-5
     nan = wrong.clone()
     nan[entry, head, -1, 0] = float("nan")
-    assert Sample(q, k, v)(nan) != Sample(q, k, v)(nan)
+    assert SpotCheck(q, k, v)(nan) != SpotCheck(q, k, v)(nan)
 
 
 @pytest.mark.parametrize("rows", [slice(0, 1), slice(-1, None)])
 def test_either_end_alone_is_seen(rows):
     q, k, v = draw(2, 4, 4, 3000, 16)
     right = truth.attention(q, k, v).out.float()
-    assert Sample(q, k, v)(spoil(right.clone(), 1, 3, rows, 9.0)) > 10 * Sample(q, k, v)(right)
+    assert SpotCheck(q, k, v)(spoil(right.clone(), 1, 3, rows, 9.0)) > 10 * SpotCheck(q, k, v)(right)
 
 
 def test_many_entries_are_told_in_parts():
     q, k, v = draw(200, 2, 2, 5, 5)
     right = truth.attention(q, k, v).out.float()
-    assert Sample(q, k, v)(right) < 1e-5 and Sample(q, k, v)(spoil(right.clone(), 171, 1, factor=0)) > 0.2
+    assert SpotCheck(q, k, v)(right) < 1e-5 and SpotCheck(q, k, v)(spoil(right.clone(), 171, 1, factor=0)) > 0.2
 
 
 def test_no_norm_no_division():
     q, k, v = draw()
     v.zero_()
-    assert Sample(q, k, v)(torch.zeros_like(q)) == 0.0 and Sample(q, k, v)(torch.ones_like(q)) > 1
+    assert SpotCheck(q, k, v)(torch.zeros_like(q)) == 0.0 and SpotCheck(q, k, v)(torch.ones_like(q)) > 1
 
 
 # --- whoever asks ----------------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def test_a_kernel_that_writes_on_all_heads_alone_is_undone(only_test, monkeypatc
 
 def test_out_of_memory_beside_our_copies_is_tried_without_them():
     q, k, v = draw()
-    made, tries = Sample(q, k, v), []
+    made, tries = SpotCheck(q, k, v), []
 
     def run():
         tries.append(1)
@@ -247,5 +247,5 @@ def test_out_of_memory_beside_our_copies_is_tried_without_them():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return exact(q, k, v).float()
 
-    assert made.judge(run) < 1e-5 and len(tries) == 2
-    assert "no image" in made.judge(lambda: (_ for _ in ()).throw(RuntimeError("no image")))
+    assert made.error_of_run(run) < 1e-5 and len(tries) == 2
+    assert "no image" in made.error_of_run(lambda: (_ for _ in ()).throw(RuntimeError("no image")))

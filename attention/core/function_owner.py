@@ -24,7 +24,7 @@ FUNCTIONS = (FunctionType, MethodType, functools.partial)
 HERE = str(Path(__file__).resolve().parents[2])
 
 
-def owner(attention: Callable) -> str:
+def owner_of(attention: Callable) -> str:
     """The pack that an attention function comes from, `ComfyUI's <node>`, or `other override (<its name>)`.
 
     The first that tells: the function's own module or file, those of what it wraps, and for a function that ComfyUI

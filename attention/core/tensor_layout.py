@@ -17,7 +17,7 @@ def to_heads(q, k, v, heads: int, split: bool):
     return tuple(t.unflatten(-1, (t.shape[-1] // head_dim, head_dim)).transpose(1, 2) for t in (q, k, v))
 
 
-def begin_of(q, k, split: bool) -> int | None:
+def first_query_of(q, k, split: bool) -> int | None:
     """Which token of the sequence of `k` the first query is, where q is a part of it: a slice of the memory that holds
     all of its queries. None where both have equal lengths, and where memory does not tell: a copy stands by itself.
 

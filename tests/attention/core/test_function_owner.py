@@ -6,7 +6,7 @@ import functools
 
 import pytest
 
-from attention.core.owner import chained, owner, set_by_host
+from attention.core.function_owner import chained, owner_of, set_by_host
 from attention.routing.router import Router
 from attention.routing.rules import Rule
 
@@ -49,13 +49,13 @@ MODULES = (
 
 @pytest.mark.parametrize(("module", "name"), MODULES)
 def test_a_module_tells_the_pack(module, name):
-    assert owner(make(module)) == owner(functools.partial(make(module), 1)) == name
-    assert owner(functools.partial(functools.partial(make(module)), previous=make("elsewhere"))) == name
+    assert owner_of(make(module)) == owner_of(functools.partial(make(module), 1)) == name
+    assert owner_of(functools.partial(functools.partial(make(module)), previous=make("elsewhere"))) == name
 
 
 def test_an_object_and_its_method_are_told_by_their_class(monkeypatch):
     monkeypatch.setattr(Callable, "__module__", MODULES[0][0])
-    assert owner(Callable()) == "ComfyUI-KJNodes"
+    assert owner_of(Callable()) == "ComfyUI-KJNodes"
 
 
 def test_functools_wraps_gives_the_module_of_what_it_wraps():
@@ -64,7 +64,7 @@ def test_functools_wraps_gives_the_module_of_what_it_wraps():
     space: dict = {}
     exec(compile(source, "/u/custom_nodes/some-pack/attn.py", "exec"), space)
     dressed = functools.wraps(make("comfy.ldm.modules.attention"))(space["dressed"])
-    assert owner(dressed) == "some-pack"
+    assert owner_of(dressed) == "some-pack"
 
 
 def host_sets(attention):
@@ -83,14 +83,14 @@ def host_sets(attention):
 def test_what_the_host_s_own_method_sets():
     """A pack that calls it brings its own function: then it is the pack's."""
     own = host_sets(make("comfy.ldm.modules.attention"))
-    assert owner(own) == "ComfyUI's Model Attention Backend" and set_by_host(own)
-    assert owner(host_sets(make("/u/custom_nodes/H3-loader.attn"))) == "H3-loader"
+    assert owner_of(own) == "ComfyUI's Model Attention Backend" and set_by_host(own)
+    assert owner_of(host_sets(make("/u/custom_nodes/H3-loader.attn"))) == "H3-loader"
     assert not set_by_host(make("comfy.model_patcher"))
 
 
 def test_without_a_pack_it_is_called_by_its_name():
-    assert owner(make("somewhere")) == "other override (make.<locals>.attention_override)"
-    assert owner(Callable()) == "other override (Callable)"
+    assert owner_of(make("somewhere")) == "other override (make.<locals>.attention_override)"
+    assert owner_of(Callable()) == "other override (Callable)"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from source import name_of, shipped, sources, tree
 from attention import blocks as models
 from attention import patterns, sparse
 from attention.backends import registry
-from attention.core import operators
+from attention.core import torch_sdpa
 from attention.core.geometry import describe
 from attention.core.reason import Reason
 from attention.core.site import SELF, AttentionSite
@@ -42,8 +42,8 @@ def swapped(monkeypatch):
 
 
 def test_torch_s_own_whoever_came_first(swapped):
-    assert operators.sdpa is OWN and getattr(torch.nn.functional, NAME) is not OWN
-    spec = importlib.util.spec_from_file_location("imported_later", operators.__file__)
+    assert torch_sdpa.sdpa is OWN and getattr(torch.nn.functional, NAME) is not OWN
+    spec = importlib.util.spec_from_file_location("imported_later", torch_sdpa.__file__)
     later = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(later)
     assert later.sdpa is OWN
@@ -59,7 +59,7 @@ def test_nothing_calls_what_can_be_exchanged():
             if named or (there and NAME in {alias.name for alias in node.names}):
                 found.append(f"{name_of(path)}:{node.lineno}")
     assert not found
-    assert name_of(Path(operators.__file__).resolve()) in {name_of(path) for path in shipped()}
+    assert name_of(Path(torch_sdpa.__file__).resolve()) in {name_of(path) for path in shipped()}
 
 
 @pytest.mark.parametrize("name", ON_CPU)

@@ -1,8 +1,8 @@
 """Allocations past the host's record.
 
 Newer hosts record what a model's blocks allocate in one step and replay it in others ("Comfy Compiler", ComfyUI 0.34).
-What outlives its block, or comes in some steps only, must be allocated while the decision is paused: else it breaks the
-record, or lies in memory that the host gives away. nodes/ hands over how to pause; without a host there is no record.
+What outlives its block, or comes in some steps only, must be allocated while the record is paused: else it breaks it,
+or lies in memory that the host gives away. nodes/ hands over how to pause; without a host there is no record.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _pause: Callable[[], AbstractContextManager] = nullcontext
 _here = threading.local()
 
 
-def pause_by(pause: Callable[[], AbstractContextManager]) -> None:
+def set_pause(pause: Callable[[], AbstractContextManager]) -> None:
     """Takes the host's context manager that pauses its record."""
     global _pause
     _pause = pause
 
 
 @contextmanager
-def paused():
+def record_paused():
     """A context for allocations that are kept or that do not come in every step."""
     # Once for each thread: the end of an inner pause would end the outer one.
     if getattr(_here, "paused", False):

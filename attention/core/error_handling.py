@@ -20,18 +20,18 @@ def text_of(error: BaseException) -> str:
     return lines[0].strip()[:LONGEST] if lines else ""
 
 
-def brief(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """The text alone, the class where there is none: for sentences that say what was tried."""
     return text_of(error) or type(error).__name__
 
 
-def named(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """`RuntimeError: no kernel image`."""
     text = text_of(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def lacks_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was the reason."""
     if isinstance(error, (MemoryError, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))):
         return True
@@ -39,7 +39,7 @@ def lacks_memory(error: BaseException) -> bool:
     return any(words in text for words in NO_MEMORY)
 
 
-def forget(error: BaseException) -> None:
+def free_frames(error: BaseException) -> None:
     """Lets go of what the frames hold through which an exception came: the scratch of a failed kernel, gigabytes.
 
     Else they live as long as the exception, or as the next collection of garbage where a frame keeps the exception.
@@ -56,7 +56,7 @@ def forget(error: BaseException) -> None:
             waiting += others
 
 
-def make_room(device: torch.device) -> None:
+def free_cached_memory(device: torch.device) -> None:
     """Gives the driver what torch's allocator keeps for later: kernels that allocate by themselves cannot use that."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
