@@ -6,6 +6,7 @@ the model behind one another as one prompt; attention to them is split where the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,6 +72,34 @@ class Nag:
         ratio = guided.abs().sum(axes, keepdim=True) / before
         guided = guided * (self.tau / ratio.clamp(min=self.tau))
         return self.alpha * guided + (1.0 - self.alpha) * positive
+
+
+def attend_apart(call, pair: Doubled, nag: Nag | None, attend: Callable, stats) -> torch.Tensor:
+    """Attend to a prompt and to the negative one behind it as two calls, and guide the first by the second.
+
+    call: an open AttentionCall of routing, whose keys are the tokens of both.
+    pair: how the prompt was lengthened.
+    nag: of the rule that covers the call; None where none does, and then only the first prompt is attended to.
+    attend: answers one call, as the host wants it.
+    stats: RunStats, which learn what was spent and what was left as it is.
+    """
+    axis = 2 if call.split_in else 1
+
+    def to_prompt(start: int, length: int, keep: Callable) -> torch.Tensor:
+        k, v = (keep(t.narrow(axis, start, length)) for t in (call.k, call.v))
+        mask = keep(part(call.mask, slice(start, start + length), pair.length))
+        return attend(call.but(q=keep(call.q), k=k, v=v, mask=mask))
+
+    out = to_prompt(0, pair.first, lambda t: t)
+    if nag is None or nag.idle:
+        return out
+    batch, positive = call.q.shape[0], pair.positive
+    if not pair.knows(batch):
+        stats.leave(NAME, "attention call", IN_PARTS)
+        return out
+    other = to_prompt(pair.first, pair.second, lambda t: rows(t, positive, batch))
+    stats.spend(NAME, "attention call")
+    return replace_rows(out, nag.guide(rows(out, positive, batch), other), positive)
 
 
 def part(mask: torch.Tensor | None, keys: slice, length: int) -> torch.Tensor | None:

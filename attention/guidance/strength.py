@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 
 from ..core.precision import clamp_finite_, upcast
 from ..core.reason import Reason
-from ..core.tensor_layout import expand_kv, to_heads
+from ..core.tensor_layout import expand_kv
 from ..core.tokens import BOTH, VideoSpan
 
 # What is held at once of q, k and the scores, (places x heads x T x (2 D + T)), in numbers.
@@ -32,34 +32,37 @@ class Strength:
         """q over the temperature: the same as dividing every score by it, for any kernel."""
         return q if self.temperature == 1.0 else clamp_finite_(q / self.temperature)
 
-    def amplify(
-        self,
-        out: torch.Tensor,
-        q,
-        k,
-        heads: int,
-        split_in: bool,
-        split_out: bool,
-        video_span: VideoSpan | Reason,
-        scale,
-    ) -> torch.Tensor:
-        """out: (B, L, H*D), or (B, H, L, D) with split_out. q, k as the host gave them, q already sharpened."""
-        if (
-            self.cross_frame == 0.0
-            or isinstance(video_span, Reason)
-            or video_span.side != BOTH
-            or video_span.grid[0] < 2
-        ):
+    def attend(self, run: Callable, video_span: VideoSpan | Reason, call) -> torch.Tensor:
+        """Answer a call with sharper or flatter attention and stronger ties between frames.
+
+        run: answers one call, as the host wants it.
+        video_span: of the call, or why it is not known.
+        call: an AttentionCall of routing.
+        """
+        call = call.open()
+        call = call.but(q=self.sharpen(call.q))
+        return self.amplify(run(call), video_span, call)
+
+    def amplify(self, out: torch.Tensor, video_span: VideoSpan | Reason, call) -> torch.Tensor:
+        """Strengthen the ties between frames in what a call gave.
+
+        out: (B, L, H*D), or (B, H, L, D) with the call's split_out.
+        video_span: of the call, or why it is not known.
+        call: open, its q already sharpened.
+        """
+        if self.cross_frame == 0.0 or isinstance(video_span, Reason) or video_span.side != BOTH:
             return out
-        q, k, _ = to_heads(q, k, k, heads, split_in)
+        if video_span.grid[0] < 2:
+            return out
+        q, k, _ = call.to_heads()
         k, _ = expand_kv(k, k, q.shape[1])
         video, keys = video_span.queries, slice(video_span.start, video_span.stop)
         if video.stop - video.start < keys.stop - keys.start:
             return out
-        amount = cross_frame_intensity(q[:, :, video], k[:, :, keys], video_span.grid, scale)
+        amount = cross_frame_intensity(q[:, :, video], k[:, :, keys], video_span.grid, call.kw.get("scale"))
         gain = (amount * (video_span.grid[0] + self.cross_frame)).clamp(min=1.0).view(-1, *[1] * (out.ndim - 1))
         out = out.clone()
-        tokens = out[:, :, video] if split_out else out[:, video]
+        tokens = out[:, :, video] if call.split_out else out[:, video]
         # In 16 bit times float32: rounded once.
         clamp_finite_(tokens.mul_(gain))
         return out

@@ -17,15 +17,13 @@ import torch.nn.functional as F
 from ..core.allocation_record import record_paused
 from ..core.grid import index_of
 from ..core.head_chunks import HeadChunks, spans_of
-from ..core.identity import KeepsIdentity
 from ..core.reason import Reason
 from ..core.site import CROSS, IMAGE, VIDEO_AUDIO, AttentionSite, site_of
-from ..core.tensor_layout import to_heads, to_mask
+from ..core.tensor_layout import to_mask
 from ..core.timing import end_span, start_span
 from ..core.tokens import BOTH, KEYS, SIDES, Grid, VideoSpan
-from ..routing.compiled_op import eagerly
-from ..routing.decide import Incoming, inspect
-from ..routing.host_kernel import following
+from ..routing.attention_call import AttentionCall, Override
+from ..routing.decide import inspect
 from ..routing.step_context import CONTEXT
 
 # Parts of a self-attention's weights; spans of other tokens follow under their own kinds.
@@ -77,7 +75,7 @@ class View:
 
     weights: (L,) on the CPU, mean over queries and heads, sums to 1. shares: part -> sum of weights, for
     self-attention; empty for roles with keys of another kind. queries, heads: how many were averaged.
-    numbers: of the largest buffer. span: see tally.elapsed.
+    numbers: of the largest buffer. span: see timing.elapsed.
     """
 
     site: AttentionSite
@@ -95,41 +93,36 @@ class View:
         return self.weights[self.video_span.start : self.video_span.stop].view(self.video_span.grid)
 
 
-class Watcher(KeepsIdentity):
-    """An attention override that looks at every call and changes none.
+class Watcher(Override):
+    """Looks at every call and changes none.
 
-    query: whose view. heads: spans (first, last or None), whose mean is taken; empty for all. previous: the override
-    found in the slot, or None.
+    query: whose view.
+    heads: spans (first, last or None), whose mean is taken; empty for all.
+    previous: the override found in the slot, or None.
     views: one for each call whose queries are video tokens. left_out: role -> why its calls have no view.
     """
 
     def __init__(self, query: Query, heads: tuple = (), previous=None):
-        self.query, self.heads, self.previous = query, heads, previous
+        super().__init__(previous)
+        self.query, self.heads = query, heads
         self._chunks = HeadChunks()
         self.views: list[View] = []
         self.left_out: dict[str, str] = {}
-        self._look_eagerly = eagerly(self._look)
 
-    def __call__(
-        self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
-    ):
-        """The override contract of comfy.ldm.modules.attention.wrap_attn."""
-        self._look_eagerly(Incoming(func, q, k, v, heads, mask, attn_precision, skip_reshape, kw))
-        return following(func, self.previous, kw)(
-            q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=skip_reshape,
-            skip_output_reshape=skip_output_reshape, **kw,
-        )  # fmt: skip
+    def answer(self, call: AttentionCall) -> torch.Tensor:
+        """Look at a call, and answer as without us."""
+        self._look(call)
+        return self.next(call)
 
     @record_paused()
-    def _look(self, incoming: Incoming) -> None:
-        options = incoming.kw.get("transformer_options") or {}
-        site, video_span, call, odd = inspect(incoming, options)
-        row = first_positive(incoming.q.shape[0], options)
+    def _look(self, call: AttentionCall) -> None:
+        site, video_span, geometry, malformed = inspect(call)
+        row = first_positive(call.q.shape[0], call.options)
         if row is None or SIDES.get(site.role, KEYS) == KEYS:
             return
-        if odd is None and 0 in (call.q_len, call.kv_len):
-            odd = f"it has {call.q_len} queries and {call.kv_len} keys here"
-        reason = odd or (video_span if isinstance(video_span, Reason) else _folded(video_span, options))
+        if malformed is None and 0 in (geometry.q_len, geometry.kv_len):
+            malformed = f"it has {geometry.q_len} queries and {geometry.kv_len} keys here"
+        reason = malformed or (video_span if isinstance(video_span, Reason) else _folded(video_span, call.options))
         if reason is None:
             tokens = self.query.tokens(video_span.grid)
             inside = (tokens >= video_span.cut[0]) & (tokens < video_span.cut[1])
@@ -137,12 +130,12 @@ class Watcher(KeepsIdentity):
                 return  # another call has them
             reason = None if inside.all() else "the chosen tokens are spread over several calls"
         if reason is None:
-            heads, chunk = self.heads, self._chunks.of(site_of(options), incoming.heads)
+            heads, chunk = self.heads, self._chunks.of(site_of(call.options), call.heads)
             if heads and chunk is not None:
-                heads = spans_of(heads, chunk, incoming.heads, site.heads)
+                heads = spans_of(heads, chunk, call.heads, site.heads)
                 if not heads:
                     return  # another call has them
-            view = look(incoming, site, video_span, row, tokens, heads)
+            view = look(call, site, video_span, row, tokens, heads)
             if torch.isfinite(view.weights).all():
                 self.views.append(view)
                 return
@@ -167,22 +160,22 @@ def _folded(video_span: VideoSpan, options: Mapping) -> Reason | None:
 
 
 def look(
-    incoming: Incoming, site: AttentionSite, video_span: VideoSpan, row: int, tokens: torch.Tensor, heads: tuple = ()
+    call: AttentionCall, site: AttentionSite, video_span: VideoSpan, row: int, tokens: torch.Tensor, heads: tuple = ()
 ) -> View:
     """The View of batch row `row` from `tokens`: (Q,), indices in the place's grid.
 
     heads: spans as in Watcher; ValueError for a head that the call lacks.
     """
-    begin = start_span(incoming.q.device)
-    q, k, _ = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
+    begin = start_span(call.q.device)
+    q, k, _ = call.to_heads()
     chosen = _chosen(heads, q.shape[1], site.role)
     tokens = tokens.to(q.device)
     rows = video_span.queries.start + tokens - video_span.cut[0]
-    mask = _rows_of(incoming.mask, row, rows, chosen)
+    mask = _rows_of(call.mask, row, rows, chosen)
     group = q.shape[1] // k.shape[1]
     q, k = q[row], k[row]
     q, k = (q, k) if chosen is None else (q[chosen], k[[head // group for head in chosen]])
-    scale = q.shape[-1] ** -0.5 if incoming.kw.get("scale") is None else incoming.kw["scale"]
+    scale = q.shape[-1] ** -0.5 if call.kw.get("scale") is None else call.kw["scale"]
     q = q[:, rows].float() * scale
     size = max(64, TILE_NUMBERS // (q.shape[0] * max(q.shape[1:])))
     weights, shares = survey(tiles(q, k, mask, size), k.shape[1], video_span, tokens)

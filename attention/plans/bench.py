@@ -11,90 +11,80 @@ from ..backends import registry
 from ..backends.autotune import HOST_RUN, KernelTrial, time_call, try_kernel
 from ..core.allocation_record import record_paused
 from ..core.geometry import Geometry
-from ..core.identity import KeepsIdentity
 from ..core.reason import Reason
 from ..core.spot_check import SpotCheck
-from ..core.tensor_layout import to_heads, to_mask
 from ..core.tokens import VideoSpan
-from ..routing.compiled_op import eagerly
-from ..routing.decide import Incoming, inspect
-from ..routing.fallback import in_heads
-from ..routing.host_kernel import NAMED, following, host_function, name_of, own_function
+from ..routing.attention_call import AttentionCall, Override
+from ..routing.decide import inspect
+from ..routing.host_kernel import NAMED, host_function, name_of, own_function
 from ..sparse.proof import worst_error
 
 
-class Bench(KeepsIdentity):
-    """An attention override that measures and changes nothing: the host's own result is what the model gets.
+class Bench(Override):
+    """Measures every call and changes none: the host's own result is what the model gets.
 
-    previous: the override found in the slot, or None. trials: (role, Geometry) -> trials, fastest first, refusals last.
+    previous: the override found in the slot, or None.
+    trials: (role, Geometry) -> trials, fastest first, refusals last.
     """
 
     def __init__(self, previous=None):
-        self.previous = previous
+        super().__init__(previous)
         self.trials: dict[tuple[str, Geometry], tuple[KernelTrial, ...]] = {}
-        self._try_eagerly = eagerly(self._try)
 
-    def __call__(
-        self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
-    ):
-        """The override contract of comfy.ldm.modules.attention.wrap_attn."""
-        host = host_function(func, self.previous, kw)
-        self._try_eagerly(Incoming(host, q, k, v, heads, mask, attn_precision, skip_reshape, kw))
-        return following(func, self.previous, kw)(
-            q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=skip_reshape,
-            skip_output_reshape=skip_output_reshape, **kw,
-        )  # fmt: skip
+    def answer(self, call: AttentionCall) -> torch.Tensor:
+        """Try every backend on a call of a geometry that is new, and answer as without us."""
+        self._try(call.but(func=host_function(call.func, self.previous, call.options)))
+        return self.next(call)
 
     @record_paused()
-    def _try(self, incoming: Incoming) -> None:
-        site, video_span, call, odd = inspect(incoming, incoming.kw.get("transformer_options") or {})
-        if odd is not None:
+    def _try(self, call: AttentionCall) -> None:
+        site, video_span, geometry, malformed = inspect(call)
+        if malformed is not None:
             return
-        key, name = (site.role, call), name_of(incoming.func)
+        key, name = (site.role, geometry), name_of(call.func)
         if key not in self.trials:
-            self.trials[key] = measure(incoming, call, video_span)
+            self.trials[key] = measure(call, geometry, video_span)
         elif name not in (trial.host for trial in self.trials[key]):
             # Blocks of one role and shape, of which the model's file names another function for some.
-            self.trials[key] = _in_order((*self.trials[key], host_trial(incoming, sample_of(incoming, call))))
+            self.trials[key] = _in_order((*self.trials[key], host_trial(call, sample_of(call, geometry))))
 
 
-def measure(incoming: Incoming, geometry: Geometry, video_span: VideoSpan | Reason) -> tuple[KernelTrial, ...]:
+def measure(call: AttentionCall, geometry: Geometry, video_span: VideoSpan | Reason) -> tuple[KernelTrial, ...]:
     """Every backend on one call: milliseconds, relative L2 error against float32, or why not.
 
     Kernels that `auto` waits for are noted in the registry as right or wrong.
     """
-    sample = sample_of(incoming, geometry)
-    trials = [host_trial(incoming, sample)]
+    sample = sample_of(call, geometry)
+    trials = [host_trial(call, sample)]
     for name in registry.names():
         reason = registry.why_not(name, geometry)
         if reason is None:
             kernel = registry.load(name)
-            trials.append(try_kernel(name, lambda kernel=kernel: incoming.run(kernel), sample, math.inf))
-            witness(trials[-1], incoming, geometry, video_span)
+            trials.append(try_kernel(name, lambda kernel=kernel: call.run(kernel), sample, math.inf))
+            witness(trials[-1], call, geometry, video_span)
         else:
             trials.append(KernelTrial(name, reason=reason))
     return _in_order(trials)
 
 
-def sample_of(incoming: Incoming, geometry: Geometry) -> SpotCheck:
+def sample_of(call: AttentionCall, geometry: Geometry) -> SpotCheck:
     """What outputs of this call are compared with."""
-    q, k, v = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
-    return SpotCheck(q, k, v, to_mask(incoming.mask, q.dtype), geometry.scale)
+    return SpotCheck(*call.to_heads(), call.to_mask(), geometry.scale)
 
 
-def host_trial(incoming: Incoming, sample: SpotCheck) -> KernelTrial:
+def host_trial(call: AttentionCall, sample: SpotCheck) -> KernelTrial:
     """The host's own attention, or what the model's file names instead, on one call."""
-    error = sample(in_heads(incoming.run_host(), incoming.heads))
-    seconds = time_call(incoming.run_host, incoming.q.device)
-    named = own_function(incoming.kw) is incoming.func
-    return KernelTrial(HOST_RUN, seconds, error, host=name_of(incoming.func), named=named)
+    error = sample(call.run_host())
+    seconds = time_call(call.run_host, call.q.device)
+    named = own_function(call.options) is call.func
+    return KernelTrial(HOST_RUN, seconds, error, host=name_of(call.func), named=named)
 
 
 def _in_order(trials) -> tuple[KernelTrial, ...]:
     return tuple(sorted(trials, key=lambda trial: (trial.reason is not None, trial.seconds)))
 
 
-def witness(trial: KernelTrial, incoming: Incoming, geometry: Geometry, video_span: VideoSpan | Reason) -> None:
+def witness(trial: KernelTrial, call: AttentionCall, geometry: Geometry, video_span: VideoSpan | Reason) -> None:
     """Notes whether a kernel that `auto` waits for was right, alone and by lists. video_span: of the call."""
     promise = registry.get(trial.name).promise
     if not promise:
@@ -102,8 +92,7 @@ def witness(trial: KernelTrial, incoming: Incoming, geometry: Geometry, video_sp
     limit = promise + torch.finfo(geometry.dtype).eps / 2
     registry.note(trial.name, geometry, trial.reason is None and trial.error <= limit)
     if registry.seen_right(trial.name, geometry) and trial.name in sparse.names() and isinstance(video_span, VideoSpan):
-        tensors = to_heads(incoming.q, incoming.k, incoming.v, incoming.heads, incoming.split_in)
-        error = worst_error(trial.name, video_span, geometry, incoming.run, tensors)
+        error = worst_error(trial.name, video_span, geometry, call.run, call.to_heads())
         if error is not None:
             registry.note(trial.name, geometry, error <= limit, by_lists=True)
 

@@ -13,12 +13,10 @@ from ..backends import registry
 from ..backends.autotune import HOST_RUN, time_in_turns
 from ..core.allocation_record import record_paused
 from ..core.error_handling import error_text
-from ..core.identity import KeepsIdentity
 from ..core.input_copies import WRITES, InputCopies
 from ..core.reason import Reason
-from ..routing.compiled_op import eagerly
-from ..routing.decide import Incoming, decide, inspect
-from ..routing.fallback import in_heads
+from ..routing.attention_call import AttentionCall, Override
+from ..routing.decide import decide, inspect
 from ..routing.host_kernel import following
 from ..routing.router import Router
 from ..routing.rules import Rule
@@ -43,8 +41,8 @@ class Trial:
     reason: str | None = None
 
 
-class Probe(KeepsIdentity):
-    """An attention override that tries candidates and answers with the host's own attention.
+class Probe(Override):
+    """Tries candidates on a model's calls and answers as without us.
 
     wanted: (role, block, step) -> Candidates to try there. step: the one that runs now, None for unknown: set by
     whoever knows. trials: (role, block, step) -> {name: Trial}, HOST_RUN for the host's own; what is in there is not
@@ -65,72 +63,61 @@ class Probe(KeepsIdentity):
         levels: tuple = (),
         shares: dict | None = None,
     ):
+        super().__init__(previous)
         self.wanted, self.steps = wanted, frozenset(step for _, _, step in wanted)
-        self.trials, self.previous, self.check = trials, previous, check
+        self.trials, self.check = trials, check
         self.levels, self.shares = levels, {} if shares is None else shares
         self.step: int | None = None
         self._instead: Router | None = None
-        self._answer_eagerly = eagerly(self._answer)
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to measure."""
         return all(_is_complete(self.trials.get(video_span, {})) for video_span in self.wanted)
 
-    def __call__(
-        self, func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False, **kw
-    ):
-        """The override contract of comfy.ldm.modules.attention.wrap_attn."""
-        args = (q, k, v, heads, mask, attn_precision, skip_reshape, skip_output_reshape)
-        return self._answer_eagerly(func, args, kw)
-
-    def _answer(self, func, args, kw):
-        run = following(func, self.previous, kw)
+    def answer(self, call: AttentionCall) -> torch.Tensor:
+        """Try the candidates on a call where that is wanted, and answer as without us."""
         if self._instead is not None:
-            return self._instead(func, *args, **kw)
+            return self._instead.answer(call)
         if self.step in self.steps:
-            self._try(Incoming(run, *args[:7], kw), kw.get("transformer_options") or {})
-        q, k, v, heads, mask, precision, split_in, split_out = args
-        return run(
-            q, k, v, heads, mask=mask, attn_precision=precision,
-            skip_reshape=split_in, skip_output_reshape=split_out, **kw,
-        )  # fmt: skip
+            self._try(call.but(func=following(call.func, self.previous, call.options)))
+        return self.next(call)
 
     @record_paused()
-    def _try(self, incoming: Incoming, options) -> None:
-        site, *_ = inspect(incoming, options)
+    def _try(self, call: AttentionCall) -> None:
+        site = inspect(call).site
         key = (site.role, site.block, self.step)
         if key not in self.wanted or key in self.trials:
             return
-        truth = in_heads(incoming.run_host(), incoming.heads)
-        kept, found, runs = InputCopies(incoming.q, incoming.k, incoming.v, incoming.mask), {}, {}
+        truth = call.run_host()
+        kept, found, runs = InputCopies(call.q, call.k, call.v, call.mask), {}, {}
         for candidate in (one for one in self.wanted[key] if one.fits(site.role)):
             self.check()
-            run = runner(candidate.rule(site.role, (), 0.0, 1.0), incoming, options)
+            run = runner(candidate.rule(site.role, (), 0.0, 1.0), call)
             found[candidate.name] = judge(run, truth) if not isinstance(run, Reason) else Trial(math.inf, reason=run)
             if kept.undo():
                 found[candidate.name] = Trial(math.inf, reason=WRITES)
             if found[candidate.name].reason is None:
                 runs[candidate.name] = run
-        if incoming.heads >= site.heads:
+        if call.heads >= site.heads:
             # Of a part of the heads nothing is learned of their groups.
-            self.shares[key] = self._share(site.role, incoming, options, truth)
+            self.shares[key] = self._share(site.role, call, truth)
         del truth, kept
         self.check()
-        seconds = time_in_turns({HOST_RUN: incoming.run_host, **runs}, incoming.q.device)
+        seconds = time_in_turns({HOST_RUN: call.run_host, **runs}, call.q.device)
         found |= {name: _timed(found[name], seconds[name]) for name in runs}
         self.trials[key] = {HOST_RUN: Trial(seconds[HOST_RUN]), **found}
 
-    def _share(self, role: str, incoming: Incoming, options, truth: torch.Tensor) -> dict:
+    def _share(self, role: str, call: AttentionCall, truth: torch.Tensor) -> dict:
         """{pattern: squared error of each head group} of the levels that run. truth: (B, H, L, D)."""
-        found, groups = {}, head_groups.count(incoming.heads)
+        found, groups = {}, head_groups.count(call.heads)
         for candidate in (Candidate(pattern=pattern) for pattern in self.levels):
             if not candidate.fits(role):
                 continue
             self.check()
             rule = candidate.rule(role, (), 0.0, 1.0)
             # The engine that takes head groups: others may choose blocks of their own.
-            run = runner(replace(rule, shape=replace(rule.shape, engine=BLOCKS.name)), incoming, options)
+            run = runner(replace(rule, shape=replace(rule.shape, engine=BLOCKS.name)), call)
             errors = split_error(run, truth, groups) if not isinstance(run, Reason) else ()
             if errors and all(map(math.isfinite, errors)):
                 found[candidate.pattern] = errors
@@ -183,16 +170,16 @@ class Probe(KeepsIdentity):
             self._instead = None
 
 
-def runner(rule: Rule, incoming: Incoming, options) -> Callable | Reason:
-    """A call by the rule in place of `incoming`, giving (B, H, L, D), or why it cannot run."""
+def runner(rule: Rule, call: AttentionCall) -> Callable | Reason:
+    """Give what runs `call` by the rule, (B, H, L, D), or say why nothing can."""
     try:
-        decision = decide(incoming, options, (rule,), (True,), registry.HOST, RunStats())
+        decision = decide(call, (rule,), (True,), registry.HOST, RunStats())
     except Exception as failure:
         return Reason(error_text(failure))
     if decision.kernel is None:
         why = decision.unshaped[1] if decision.unshaped else decision.reason
         return Reason(why or "no rule covers this call")
-    return partial(incoming.run, decision.kernel)
+    return partial(call.run, decision.kernel)
 
 
 def judge(run: Callable, truth: torch.Tensor) -> Trial:

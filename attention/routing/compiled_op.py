@@ -71,26 +71,29 @@ def name_of(function: Callable) -> str:
     return name
 
 
-def is_opaque(router, func, q, k, v, kw) -> bool:
-    """Whether the operator can stand for this call: asked while torch.compile traces.
+def can_trace(router, call) -> bool:
+    """Tell whether the operator can stand for an AttentionCall: asked while torch.compile traces.
 
     Not below another override, nor above one: those read what is in the options of this very call.
     """
-    options = kw.get(OPTIONS)
-    if _operator is None or options is None or router.previous is not None or options.get(SLOT) is not router:
+    options = call.options
+    if _operator is None or router.previous is not None or options.get(SLOT) is not router:
         return False
     caller = options.get(CALLER)
-    if caller is None or not caller.live or not hasattr(func, "__qualname__") or any(n not in KNOWN for n in kw):
+    if caller is None or not caller.live or not hasattr(call.func, "__qualname__"):
         return False
-    return not (torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad))
+    if any(name not in KNOWN for name in call.kw):
+        return False
+    return not (torch.is_grad_enabled() and (call.q.requires_grad or call.k.requires_grad or call.v.requires_grad))
 
 
-def route(func, q, k, v, heads, mask, precision, split_in, split_out, kw) -> Tensor:
-    """The operator's call for one attention call that `is_opaque`."""
-    tag = kw[OPTIONS][CALLER].tag
+def route(call) -> Tensor:
+    """Ask the operator in place of a router, for an AttentionCall of which `can_trace` is true."""
+    tag = call.options[CALLER].tag
     return _operator(
-        q, k, v, mask, NOBODY if tag is None else tag.number, name_of(func), heads, precision, split_in, split_out,
-        kw.get("scale"), kw.get("low_precision_attention"), kw.get("enable_gqa"),
+        call.q, call.k, call.v, call.mask, NOBODY if tag is None else tag.number, name_of(call.func), call.heads,
+        call.precision, call.split_in, call.split_out, call.kw.get("scale"), call.kw.get("low_precision_attention"),
+        call.kw.get("enable_gqa"),
     )  # fmt: skip
 
 
@@ -110,7 +113,7 @@ def _run(
     )  # fmt: skip
     override = options.get(SLOT)
     if override is None:
-        out = host_function(func, None, named)(q, k, v, heads, **named)
+        out = host_function(func, None, options)(q, k, v, heads, **named)
     else:
         out = override(func, q, k, v, heads, **named)
     # What a graph was told: q's dtype, dense, and no view of what it gave.

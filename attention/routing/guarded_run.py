@@ -14,16 +14,13 @@ from ..core.allocation_record import record_paused
 from ..core.error_handling import error_text, free_cached_memory, free_frames, is_out_of_memory
 from ..core.input_copies import WRITES, InputCopies
 from ..core.reason import Reason
-from ..core.tensor_layout import to_heads, to_mask
-from .decide import UnsupportedAttention, run_kernel, sentence
+from .attention_call import AttentionCall
+from .decide import sentence
+from .errors import InputsLost, UnsupportedAttention
 from .rules import ERROR, GUARD_EVERY, GUARD_OFF
 from .run_stats import Decision, RunStats
 
 NOT_FINITE = "NaN or Inf in the output"
-
-
-class InputsLost(RuntimeError):
-    """A kernel failed after it had let go of q, k and v: nobody can repeat this call, but the evaluation can be."""
 
 
 def evaluate(stats: RunStats, run: Callable):
@@ -70,54 +67,55 @@ def refused(decision: Decision, reason: str) -> UnsupportedAttention:
     return UnsupportedAttention(sentence(decision.used, decision.site, decision.geometry, reason))
 
 
-def attempt(decision: Decision, inputs, scale) -> torch.Tensor | Failure:
-    """The decision's kernel on (q, k, v, heads, mask, precision, split_in): (B, H, Lq, D)."""
+def attempt(decision: Decision, call: AttentionCall) -> torch.Tensor | Failure:
+    """Run the decision's kernel: (B, H, Lq, D)."""
     try:
-        return run_kernel(decision.kernel, *inputs, scale)
+        return call.run(decision.kernel)
     except Exception as error:
         return failed(decision, error)
 
 
 def again(
-    decision: Decision, failure: Failure, inputs, scale, kept: InputCopies | None = None
+    decision: Decision, failure: Failure, call: AttentionCall, kept: InputCopies | None = None
 ) -> torch.Tensor | Failure:
-    """A second attempt where memory was missing, once for a kernel and geometry in a run: with the first one's scratch
-    gone, our copies away and what torch's allocator holds back given to kernels that allocate by themselves."""
+    """Attempt a call a second time where memory was missing, once for a kernel and geometry in a run: with the first
+    one's scratch gone, our copies away and what torch's allocator holds back given to kernels that allocate by
+    themselves."""
     name = decision.used, decision.geometry
     if not failure.memory or name in decision.known.short:
         return failure
     decision.known.short.add(name)
     if kept is not None:
         kept.shelve()
-    free_cached_memory(inputs[0].device)
-    return attempt(decision, inputs, scale)
+    free_cached_memory(call.q.device)
+    return attempt(decision, call)
 
 
-def first(decision: Decision, inputs, scale) -> torch.Tensor | Failure:
-    """A call that is looked at: the first of a site and geometry, and every one under that guard.
+def first(decision: Decision, call: AttentionCall) -> torch.Tensor | Failure:
+    """Run a call that is looked at: the first of a site and geometry, and every one under that guard.
 
     Once for each kernel and geometry in a run: whether it changes q, k, v or the mask (they are put back), and whether
     its output is a tensor of its own. Then, unless the guard is off: NaN and Inf.
     """
-    name, q = (decision.used, decision.geometry), inputs[0]
+    name, given = (decision.used, decision.geometry), (call.q, call.k, call.v, call.mask)
     proven = name in decision.known.proven
     with record_paused():
-        kept = None if proven else InputCopies(*inputs[:3], inputs[4])
-    out = attempt(decision, inputs, scale)
+        kept = None if proven else InputCopies(*given)
+    out = attempt(decision, call)
     wrote = _undone(kept)
     if isinstance(out, Failure) and not wrote:
-        out = again(decision, out, inputs, scale, kept)
+        out = again(decision, out, call, kept)
         wrote = _undone(kept)
     if wrote:
         return Failure(f"{out.reason}; {WRITES}" if isinstance(out, Failure) else WRITES)
     if isinstance(out, Failure):
         return out
-    odd = None if proven else _odd(out, q.device, (*inputs[:3], inputs[4]))
-    if odd is not None:
-        return Failure(odd)
+    malformed = None if proven else _malformed(out, given)
+    if malformed is not None:
+        return Failure(malformed)
     decision.known.proven.add(name)
     decision.guard = decision.rule.guard == GUARD_EVERY
-    return out if decision.rule.guard == GUARD_OFF else _finite(decision, out, inputs)
+    return out if decision.rule.guard == GUARD_OFF else _finite(decision, out, call)
 
 
 @record_paused()
@@ -126,8 +124,9 @@ def _undone(kept: InputCopies | None) -> bool:
     return kept is not None and kept.undo()
 
 
-def _odd(out: torch.Tensor, device: torch.device, given) -> Reason | None:
-    """Why an output cannot be handed on as the caller's own."""
+def _malformed(out: torch.Tensor, given: tuple) -> Reason | None:
+    """Say why an output cannot be handed on as the caller's own. given: (q, k, v, mask)."""
+    device = given[0].device
     if out.device != device:
         return Reason(f"output on {out.device}, the inputs are on {device}")
     if out.layout != torch.strided or any(n > 1 and not step for n, step in zip(out.shape, out.stride())):
@@ -139,21 +138,19 @@ def _odd(out: torch.Tensor, device: torch.device, given) -> Reason | None:
 
 
 @record_paused()
-def _finite(decision: Decision, out: torch.Tensor, inputs) -> torch.Tensor | Failure:
-    """`out` where it is finite, or is not for no fault of the kernel's."""
+def _finite(decision: Decision, out: torch.Tensor, call: AttentionCall) -> torch.Tensor | Failure:
+    """Give `out` back where it is finite, or is not for no fault of the kernel's."""
     if torch.isfinite(out).all():
         return out
-    if not explained(out, inputs):
+    if not explained(out, call):
         return Failure(NOT_FINITE, holes=_holes(out))
     keep(decision)
     return out
 
 
-def explained(out: torch.Tensor, inputs) -> bool:
-    """Whether all that is not finite in out: (B, H, Lq, D) comes from a query, a key, a value or a mask that is not."""
-    q, k, v, heads, mask, _, split = inputs
-    mask = to_mask(mask, q.dtype)
-    q, k, v = to_heads(q, k, v, heads, split)
+def explained(out: torch.Tensor, call: AttentionCall) -> bool:
+    """Tell whether all that is not finite in out: (B, H, Lq, D) comes from q, k, v or a mask that is not."""
+    (q, k, v), mask = call.to_heads(), call.to_mask()
     keys = ~(torch.isfinite(k).all(-1) & torch.isfinite(v).all(-1)).all(-1)
     given = ~torch.isfinite(q).all(-1) | keys.repeat_interleave(q.shape[1] // k.shape[1], dim=1)[..., None]
     if mask is not None and mask.dtype != torch.bool:
@@ -172,9 +169,9 @@ def keep(decision: Decision) -> None:
         decision.known.notes.append(note)
 
 
-def is_shared(failure: Failure, own: torch.Tensor, heads: int, split: bool) -> bool:
-    """Whether the host's own output, as the host gives it, is no more finite than the kernel's was."""
-    own = own if split else own.unflatten(-1, (heads, -1)).transpose(1, 2)
+def is_shared(failure: Failure, own: torch.Tensor, call: AttentionCall) -> bool:
+    """Tell whether the host's own output, as the host gives it, is no more finite than the kernel's was."""
+    own = own if call.split_out else own.unflatten(-1, (call.heads, -1)).transpose(1, 2)
     return not (failure.holes & ~_holes(own)).any()
 
 

@@ -8,36 +8,40 @@ ComfyAttention in comfy/ldm/modules/attention.py, Comfy-Org/ComfyUI@05080f60, an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from ..backends import registry
 from ..core.site import site_of
 
 NAMED = "named by the model's file"
-_NOTHING: dict = {}
 
 
-def own_function(kw) -> Callable | None:
-    """The function that the model's file names for the module that makes this call, None where it names none.
+def own_function(options: Mapping) -> Callable | None:
+    """Find the function that the model's file names for the module that makes a call, None where it names none.
 
-    kw: the call's keyword arguments, with the AttentionSite in its options.
+    options: the call's transformer_options, with its AttentionSite.
     """
-    site = site_of(kw.get("transformer_options") or _NOTHING)
+    site = site_of(options)
     return None if site is None or site.own is None else site.own.function
 
 
-def host_function(func: Callable, previous, kw) -> Callable:
-    """What ComfyUI would run with its slot empty. func: the function that the model called.
+def host_function(func: Callable, previous, options: Mapping) -> Callable:
+    """Find what ComfyUI would run with its slot empty.
 
-    Above another override it is `func`, as that one would get it without us.
+    func: the function that the model called.
+    previous: the override below us, or None. With one it is `func`, as that one would get it without us.
+    options: as in own_function.
     """
-    return func if previous is not None else own_function(kw) or func
+    return func if previous is not None else own_function(options) or func
 
 
-def following(func: Callable, previous, kw) -> Callable:
-    """What runs a call that nothing of ours takes: the override found in the slot, or the host's own."""
-    return partial(previous, func) if previous is not None else own_function(kw) or func
+def following(func: Callable, previous, options: Mapping) -> Callable:
+    """Find what runs a call that nothing of ours takes: the override found in the slot, or the host's own.
+
+    func, previous, options: as in host_function.
+    """
+    return partial(previous, func) if previous is not None else own_function(options) or func
 
 
 def name_of(function) -> str:

@@ -98,6 +98,19 @@ class Rule:
         return block is not None and any(lo <= block and (hi is None or block <= hi) for lo, hi in self.blocks)
 
 
+def covering(rules: Sequence[Rule], active: Sequence[bool], site: AttentionSite) -> list[Rule]:
+    """Find the rules that are about a call from `site`, in their order.
+
+    active: for each of `rules`, whether it covers this step.
+    """
+    return [rule for rule, on in zip(rules, active) if on and rule.covers(site)]
+
+
+def winner(covers: Sequence[Rule], kind: str) -> Rule | None:
+    """Find the last rule of a kind among those that cover a call. kind: as Rule.kind has it."""
+    return next((rule for rule in reversed(covers) if rule.kind == kind), None)
+
+
 def check(backend: str, role: str, blocks: str, start: float, end: float) -> str | None:
     """One sentence about the first widget that cannot be right, or None."""
     if backend not in CHOICES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from ..core.geometry import Geometry
 from ..core.head_chunks import HeadChunks
@@ -46,6 +47,7 @@ class Decision:
     choice: what `auto` measured, None when it did not. unshaped: the pattern or guidance that the user's rule names and
     why the call stays as it is. dense: the same of a pattern alone. strength: what is done to the call
     whatever runs it.
+    run: of the router, all that it does to each such call, put together once: an AttentionCall -> what the host gets.
     below: how many of `calls` went through another pack's override to a router of ours below it, whose Decision counts
     them. guard: whether the next call is looked at, as the first always is. lost: the override below us that raised,
     and what it said; without: calls that the host's own attention made in its place. whole: of a call with some of its
@@ -67,6 +69,7 @@ class Decision:
         "video_span",
         "reason",
         "rule",
+        "run",
         "site",
         "spans",
         "strength",
@@ -102,6 +105,7 @@ class Decision:
         self.unshaped: tuple[str, str] | None = None
         self.dense: str | None = None
         self.strength = None
+        self.run: Callable | None = None
 
     @property
     def answered(self) -> int:

@@ -25,7 +25,8 @@ from attention.core.site import SITE, AttentionSite
 from attention.core.tensor_layout import to_heads
 from attention.core.tokens import BOTH, Tokens, VideoSpan
 from attention.plans import bench
-from attention.routing.decide import Incoming, inspect
+from attention.routing.attention_call import AttentionCall
+from attention.routing.decide import inspect
 from attention.routing.router import Router
 from attention.routing.rules import Rule, Shape
 from attention.routing.run_stats import RunStats
@@ -229,8 +230,8 @@ def test_calibrate_tries_it_once_it_is_seen_right(pack, monkeypatch):
 def test_the_place_of_the_benchmark_is_the_call_s():
     options = {SITE: AttentionSite("", "self", 0), CONTEXT: StepContext(RunStats(), tokens=Tokens(GRID))}
     x = torch.randn(1, 640, HEADS * 16)
-    _, video_span, call, odd = inspect(Incoming(host, x, x, x, HEADS, None, None, False, {}), options)
-    assert odd is None and (video_span.grid, video_span.start) == (GRID, 0)
+    _, video_span, call, malformed = inspect(AttentionCall(host, x, x, x, HEADS, kw={"transformer_options": options}))
+    assert malformed is None and (video_span.grid, video_span.start) == (GRID, 0)
     assert call == replace(call_of(), kv_heads=HEADS) and to_heads(x, x, x, HEADS, False)[0].shape == (1, 2, 640, 16)
 
 

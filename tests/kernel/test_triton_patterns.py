@@ -19,7 +19,8 @@ from attention.core.geometry import describe
 from attention.core.site import SITE, AttentionSite
 from attention.core.tokens import Tokens
 from attention.patterns.blocks import select
-from attention.routing.decide import Incoming, decide
+from attention.routing.attention_call import AttentionCall
+from attention.routing.decide import decide
 from attention.routing.rules import Rule, Shape
 from attention.routing.run_stats import RunStats
 from attention.routing.step_context import CONTEXT, StepContext
@@ -83,7 +84,8 @@ def test_a_render_on_the_cpu_goes_on_and_says_why(name):
     q, k, v = draw(video_span, dim=64, dtype=torch.float16)
     rule = Rule("", shape=Shape(p.Radial(step=1), name))
     options = {SITE: AttentionSite("", "self", 0), CONTEXT: StepContext(RunStats(), tokens=Tokens(video_span.grid))}
-    decision = decide(Incoming(None, q, k, v, 2, None, None, True, {}), options, (rule,), (True,), "host", RunStats())
+    call = AttentionCall(None, q, k, v, 2, split_in=True, kw={"transformer_options": options})
+    decision = decide(call, (rule,), (True,), "host", RunStats())
     reason = registry.why_not(name) or "needs cuda, the tensors are on cpu"
     assert decision.unshaped == ("radial", f"{name}: {reason}") and decision.kernel is None
 

@@ -86,7 +86,7 @@ def test_too_few_tokens_stay_dense_and_are_counted(lab, pack):
     report = lab.report(lab.sample(shaped(pack, lab.model, "spatial", min_tokens=25).args[0]))
     assert report.fallbacks == {("self", "spatial", "24 video tokens, fewer than min_tokens"): 8}
     with pytest.raises(
-        pack.attention.routing.decide.UnsupportedAttention, match="^pattern: 'spatial' cannot run the self-"
+        pack.attention.routing.errors.UnsupportedAttention, match="^pattern: 'spatial' cannot run the self-"
     ):
         lab.sample(shaped(pack, lab.model, "spatial", min_tokens=25, on_unsupported="error").args[0])
 

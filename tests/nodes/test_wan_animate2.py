@@ -143,12 +143,12 @@ def test_a_negative_prompt_is_not_for_the_pose(pack, model, inference, case, cfg
     router = pack.attention.routing.router.Router
     find = router._find
 
-    def looking(self, func, args, kw):
-        q, k = args[0], args[1]
-        site, _ = pack.attention.routing.step_context.locate(kw["transformer_options"], q.shape[1], k.shape[1])
+    def looking(self, call, context):
+        q, k = call.q, call.k
+        site, _ = pack.attention.routing.step_context.locate(call.options, q.shape[1], k.shape[1])
         if site.role == "pose cross":
             seen.append((q.clone(), k.shape[1]))
-        return find(self, func, args, kw)
+        return find(self, call, context)
 
     router._find = looking
     try:

@@ -13,7 +13,7 @@ from attention import sparse
 from attention.core.geometry import describe
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2
-from attention.routing.decide import run_kernel
+from attention.routing.attention_call import AttentionCall
 
 PATTERNS = [p.Neighbourhood(3, 50, 50), p.Spatial(), p.TemporalWindow(1)]
 EXACT = [engine.name for engine in sparse.TABLE if engine.exact]
@@ -32,7 +32,7 @@ def test_exact_engines_compute_in_it(pattern, dtype):
     wide = [t.double() for t in tensors]
     truth = sparse.runners(pattern, video_span, describe(*wide))[0](*wide)
     for runner in runners:
-        out = run_kernel(runner.kernel, *tensors, tensors[0].shape[1], None, torch.float32, True, None)
+        out = AttentionCall(None, *tensors, tensors[0].shape[1], None, torch.float32, True).run(runner.kernel)
         assert out.dtype == dtype and relative_l2(out, truth) < 2 * torch.finfo(dtype).eps
 
 

@@ -29,7 +29,7 @@ from attention.core.site import SELF, SITE, AttentionSite
 from attention.core.tokens import Tokens
 from attention.inspect.report import summarise, to_text
 from attention.routing import compiled_op
-from attention.routing.decide import UnsupportedAttention
+from attention.routing.errors import UnsupportedAttention
 from attention.routing.router import Router
 from attention.routing.rules import ERROR, Rule, Shape
 from attention.routing.run_stats import RunStats

@@ -9,6 +9,7 @@ from attention.core.reference import relative_l2
 from attention.core.tokens import BOTH, VideoSpan
 from attention.guidance import nag, pag, stg
 from attention.guidance.strength import Strength, cross_frame_intensity
+from attention.routing.attention_call import AttentionCall
 
 # Half a unit in the last place, and what inputs rounded to 16 bit are off by themselves does not count.
 ROUNDING = {torch.float16: 2**-11, torch.bfloat16: 2**-8, torch.float32: 2**-22}
@@ -67,7 +68,7 @@ def test_ties_between_frames(dtype, size):
     assert torch.allclose(cross_frame_intensity(q, k, grid).double(), truth, atol=1e-5)
     out = noise((2, 30, 192), 2, dtype, 1000.0)
     strength, video_span = Strength(cross_frame=300.0), VideoSpan(grid, 0, BOTH)
-    got = strength.amplify(out, q, k, 3, True, False, video_span, None)
+    got = strength.amplify(out, video_span, AttentionCall(None, q, k, k, 3, split_in=True))
     exact = out.double() * (truth * (5 + 300.0)).clamp(min=1.0).view(-1, 1, 1)
     assert relative_l2(got, nearest(exact, dtype)) < 2 * ROUNDING[dtype] + 1e-5
 

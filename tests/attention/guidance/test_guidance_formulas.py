@@ -13,6 +13,7 @@ from attention.core.tokens import BOTH, VideoSpan
 from attention.guidance import TABLE, find, nag, pag, perturb, riflex, stg
 from attention.guidance.strength import Strength, combined
 from attention.inspect.schedule import tabulate
+from attention.routing.attention_call import AttentionCall
 from attention.routing.rules import Rule
 from attention.routing.run_stats import RunStats
 from attention.routing.step_context import StepContext
@@ -144,7 +145,7 @@ def test_enhance_a_video_as_published():
                     if a != b:
                         total, count = total + attended[a, b], count + 1
     gain = max(1.0, float(total / count) * (3 + weight))
-    got = Strength(cross_frame=weight).amplify(out, q, k, 2, True, False, video_span, None)
+    got = Strength(cross_frame=weight).amplify(out, video_span, AttentionCall(None, q, k, k, 2, split_in=True))
     assert gain > 1.5
     assert torch.allclose(got[:, 1:13], out[:, 1:13] * gain, atol=1e-5)
     assert torch.equal(got[:, [0, 13]], out[:, [0, 13]])

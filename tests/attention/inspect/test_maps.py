@@ -18,7 +18,7 @@ from attention.core.tokens import BOTH, Span, Tokens, VideoSpan
 from attention.inspect import maps as maps_module
 from attention.inspect.map_views import gather
 from attention.inspect.maps import ELSEWHERE, MOST_QUERIES, SAME_FRAME, SAME_PLACE, Query, Watcher, look, tiles
-from attention.routing.decide import Incoming
+from attention.routing.attention_call import AttentionCall
 
 GRIDS = st.tuples(*[st.integers(1, 5)] * 3)
 
@@ -56,7 +56,7 @@ def test_a_view_is_the_rows_of_the_softmax(name, kv_heads, split, heads, monkeyp
     flat = (q, k) if split else (t.transpose(1, 2).flatten(2) for t in (q, k))
     q, k = flat
     view = look(
-        Incoming(host, q, k, k, 4, mask, None, split, {"scale": 0.7}),
+        AttentionCall(host, q, k, k, 4, mask, split_in=split, kw={"scale": 0.7}),
         AttentionSite("", SELF, 0),
         video_span,
         1,
@@ -119,7 +119,7 @@ def test_memory_is_that_of_a_tile(monkeypatch):
     video_span = VideoSpan(grid, 0, BOTH)
     with Largest() as largest:
         view = look(
-            Incoming(host, q, q, q, heads, None, None, True, {}), AttentionSite("", SELF, 0), video_span, 0, tokens
+            AttentionCall(host, q, q, q, heads, split_in=True), AttentionSite("", SELF, 0), video_span, 0, tokens
         )
     assert view.queries == MOST_QUERIES
     # An eighth of what the queries' rows alone would take, 1/128 of the whole matrix.

@@ -8,7 +8,7 @@ from newer_host import HEADS, Container, attention_exact, newer
 
 from attention.inspect.report import summarise, to_text
 from attention.routing import fallback
-from attention.routing.decide import UnsupportedAttention
+from attention.routing.errors import UnsupportedAttention
 from attention.routing.router import Router
 from attention.routing.rules import Rule
 from attention.routing.run_stats import RunStats

@@ -7,7 +7,7 @@ import torch
 from container_calls import call, counted, decision_of, draw, make
 from newer_host import HEADS, Recording, attention_exact
 
-from attention.routing.decide import UnsupportedAttention
+from attention.routing.errors import UnsupportedAttention
 from attention.routing.guarded_run import evaluate
 from attention.routing.rules import ERROR
 from attention.routing.run_stats import RunStats

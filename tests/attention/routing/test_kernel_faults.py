@@ -18,7 +18,7 @@ from attention.core.input_copies import InputCopies
 from attention.core.site import SELF, AttentionSite
 from attention.inspect.report import summarise
 from attention.routing import guarded_run
-from attention.routing.decide import UnsupportedAttention
+from attention.routing.errors import UnsupportedAttention
 from attention.routing.guarded_run import WRITES
 from attention.routing.rules import ERROR, GUARD_EVERY, GUARD_OFF, GUARDS, IN_ORDER, MEASURE, Rule, Shape
 from attention.routing.run_stats import RunStats

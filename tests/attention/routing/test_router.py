@@ -12,7 +12,7 @@ from attention.backends.spec import Backend, Limits, Unavailable
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.site import CROSS, SELF, SITE, AttentionSite
 from attention.inspect.report import summarise
-from attention.routing.decide import UnsupportedAttention
+from attention.routing.errors import UnsupportedAttention
 from attention.routing.router import Router
 from attention.routing.rules import ERROR, Rule
 from attention.routing.run_stats import RunStats

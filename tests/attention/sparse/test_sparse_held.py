@@ -12,7 +12,8 @@ from attention import sparse
 from attention.core.geometry import describe
 from attention.core.site import SITE, AttentionSite
 from attention.core.tokens import Span, Tokens
-from attention.routing.decide import Incoming, decide
+from attention.routing.attention_call import AttentionCall
+from attention.routing.decide import decide
 from attention.routing.rules import Rule, Shape
 from attention.routing.run_stats import RunStats
 from attention.routing.step_context import CONTEXT, StepContext
@@ -64,8 +65,8 @@ def sampled(stats, tensors, steps, refresh=2):
     tokens = Tokens(GRID, (Span("text", 3),))
     rule = Rule("", shape=Shape(p.TopBlocks(30, refresh=refresh), "blocks"))
     options = {SITE: AttentionSite("", "self", 0), CONTEXT: StepContext(stats, tokens=tokens)}
-    incoming = Incoming(None, *tensors[0], 2, None, None, True, {})
-    decision = decide(incoming, options, (rule,), (True,), "host", stats)
+    call = AttentionCall(None, *tensors[0], 2, split_in=True, kw={"transformer_options": options})
+    decision = decide(call, (rule,), (True,), "host", stats)
     assert decision.kernel is not None, decision.unshaped
     outputs = []
     for step in range(steps):
