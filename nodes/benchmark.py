@@ -3,8 +3,8 @@
 import comfy.sample
 from comfy_api.latest import io, ui
 
-from ..attention.inspect.draw_report import draw_trials
 from ..attention.plans.bench import to_text
+from ..attention.plans.draw_bench import draw_trials
 from .host import model_rules
 from .runs import sampling_job
 from .widgets import image_output, sampler_inputs

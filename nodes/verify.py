@@ -14,7 +14,8 @@ from ..attention.backends import registry
 from ..attention.inspect.timeline import skipped
 from ..attention.measure.compare import compare_clips
 from ..attention.measure.frames import Unmeasurable
-from ..attention.plans.verify import Verified, draw_verified, to_text
+from ..attention.plans.draw_verify import draw_verified
+from ..attention.plans.verify import Verified, to_text
 from ..attention.routing.rules import Rule
 from .host import model_rules, run_history
 from .host.latent import parts_of

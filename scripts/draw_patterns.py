@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from attention import patterns
+from attention.core.canvas import PAPER
 from attention.inspect.draw_pattern import draw_pattern
-from attention.inspect.draw_report import PAPER
 
 # 81 frames of 640 x 448 pixels in Wan.
 GRID = (21, 28, 40)

@@ -8,11 +8,31 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from ..core.canvas import (
+    BLUE,
+    BROWN,
+    INK,
+    LEAF,
+    MARGIN,
+    NEUTRAL,
+    PALE,
+    PAPER,
+    PLUM,
+    RED,
+    TEAL,
+    VIOLET,
+    WELL,
+    WIDTH,
+    YELLOW,
+    Canvas,
+    Colour,
+    legend_height,
+    length,
+)  # fmt: skip
 from ..core.grid import coordinates
 from ..routing.rules import format_blocks
-from .draw_report import COLOURS, HOST_COLOUR, INK, PALE, PAPER
 from .map_views import Maps, Spread, percent
 from .maps import ELSEWHERE, SAME_FRAME, SAME_PLACE, Query
 
@@ -20,10 +40,11 @@ from .maps import ELSEWHERE, SAME_FRAME, SAME_PLACE, Query
 RAMP = ((6, 4, 24), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
 # Share of the tokens that are brighter than the scale: one token that looks at itself would leave all others dark.
 OVER = 0.005
-LEAST_SIDE, FOOT = 512, 44
-WIDTH, MARGIN, LEFT, WELL = 960, 28, 128, (232, 233, 236)
-PARTS = {SAME_FRAME: COLOURS[0], SAME_PLACE: COLOURS[4], ELSEWHERE: HOST_COLOUR, "text": COLOURS[1]}
-OTHERS = (COLOURS[3], COLOURS[5], COLOURS[6], COLOURS[8], COLOURS[11])
+# Pixels: the longer side of a map at least, the foot below it, the scale in that at least.
+LEAST_SIDE, FOOT, LEAST_BAR = 512, 44, 60
+LEFT, WHITE, BLACK = 128, (255, 255, 255), (0, 0, 0)
+PARTS = {SAME_FRAME: BLUE, SAME_PLACE: TEAL, ELSEWHERE: NEUTRAL, "text": YELLOW}
+OTHERS = (RED, PLUM, LEAF, VIOLET, BROWN)
 
 
 def top_of(heat: torch.Tensor) -> float:
@@ -41,8 +62,9 @@ def paint(levels: torch.Tensor) -> torch.Tensor:
 
 
 def draw_heat(maps: Maps, query: Query, images: torch.Tensor | None = None) -> torch.Tensor:
-    """One picture for each frame of the grid, (T, H, W, 3) in 0 to 1, with the query marked and a scale below.
+    """Draw one picture for each frame of the grid, with the query marked and a scale below: (T, H, W, 3) in 0 to 1.
 
+    query: whose view it is.
     images: (F, H, W, C) in 0 to 1, frames of the same clip; each map lies over the one in the middle of its time.
     """
     frames, size, top = maps.grid[0], _size(maps.grid, images), top_of(maps.heat)
@@ -54,9 +76,10 @@ def draw_heat(maps: Maps, query: Query, images: torch.Tensor | None = None) -> t
         pixels = paint(level) if images is None else _over(_middle(images, frame, frames, size), level)
         picture = Image.new("RGB", (size[1], size[0] + FOOT), INK)
         picture.paste(_to_image(pixels), (0, 0))
-        _mark(picture, maps, query, frame, size)
-        _scale(picture, f"frame {frame} of 0-{frames - 1}", top, images is not None)
-        pictures.append(torch.from_numpy(np.array(picture)))
+        canvas = Canvas.over(picture)
+        _mark(canvas, maps, query, frame, size)
+        _scale(canvas, f"frame {frame} of 0-{frames - 1}", top, images is not None)
+        pictures.append(torch.from_numpy(np.array(canvas.picture())))
     return torch.stack(pictures).float() / 255
 
 
@@ -85,156 +108,139 @@ def _over(picture: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
     return torch.lerp(0.85 * grey, paint(level), 0.95 * ((level - 0.2) / 0.5).clamp(0, 1)[..., None])
 
 
-def _mark(picture: Image.Image, maps: Maps, query: Query, frame: int, size: tuple[int, int]) -> None:
+def _mark(canvas: Canvas, maps: Maps, query: Query, frame: int, size: tuple[int, int]) -> None:
     """The query: a ring around its token, a thin one at the same place of other frames; of a mask the outline."""
     t, y, x = coordinates(maps.grid, maps.queries)
     if query.mask is not None:
         marked = np.zeros(maps.grid[1:], bool)
         marked[y[t == frame], x[t == frame]] = True
-        return _outline(ImageDraw.Draw(picture), marked, size)
+        return _outline(canvas, marked, size)
     cell = size[0] / maps.grid[1], size[1] / maps.grid[2]
-    down, across, here = (y.item() + 0.5) * cell[0], (x.item() + 0.5) * cell[1], frame == t.item()
-    pen, radius = ImageDraw.Draw(picture), max(10, min(cell) / 3)
-    for grown, colour, thick in ((1.5, (0, 0, 0), 6 if here else 4), (0, (255, 255, 255), 3 if here else 1)):
-        r = radius + grown
-        pen.ellipse((across - r, down - r, across + r, down + r), outline=colour, width=thick)
+    middle, here = ((x.item() + 0.5) * cell[1], (y.item() + 0.5) * cell[0]), frame == t.item()
+    radius = max(10, min(cell) / 3)
+    # White on black: one of them is seen on any ground.
+    canvas.ring(middle, radius + 1.5, BLACK, 6 if here else 4)
+    canvas.ring(middle, radius, WHITE, 3 if here else 1)
 
 
-def _outline(pen: ImageDraw.ImageDraw, marked: np.ndarray, size: tuple[int, int]) -> None:
+def _outline(canvas: Canvas, marked: np.ndarray, size: tuple[int, int]) -> None:
     """Lines between marked cells and others."""
     (rows, columns), padded = marked.shape, np.pad(marked, 1)
     for y, x in np.argwhere(marked):
-        top, bottom = y * size[0] / rows, (y + 1) * size[0] / rows - 1
-        left, right = x * size[1] / columns, (x + 1) * size[1] / columns - 1
+        top, bottom = y * size[0] / rows, (y + 1) * size[0] / rows
+        left, right = x * size[1] / columns, (x + 1) * size[1] / columns
         around = padded[y, x + 1], padded[y + 2, x + 1], padded[y + 1, x], padded[y + 1, x + 2]
-        edges = (top, top), (bottom, bottom), (left, left), (right, right)
-        for side, (other, (one, two)) in enumerate(zip(around, edges)):
+        edges = (left, top, right, top + 2), (left, bottom - 2, right, bottom), (left, top, left + 2, bottom)
+        for other, edge in zip(around, (*edges, (right - 2, top, right, bottom))):
             if not other:
-                pen.line((left, one, right, two) if side < 2 else (one, top, two, bottom), (255, 255, 255), 2)
+                canvas.box(edge, WHITE)
 
 
-def _scale(picture: Image.Image, title: str, top: float, over: bool) -> None:
+def _scale(canvas: Canvas, title: str, top: float, over: bool) -> None:
     """The colours' meaning in the foot: 0 to `top` of the attention on one token."""
-    width, y = picture.width, picture.height - FOOT
-    pen, words = ImageDraw.Draw(picture), f"{percent(top)} or more on a token"
-    pen.text((12, y + 22), title, fill=PAPER, font=_font(15), anchor="lm")
-    pen.text((width - 12, y + 22), words, fill=PAPER, font=_font(15), anchor="rm")
-    right = width - 22 - round(pen.textlength(words, _font(15)))
-    left = 40 + round(pen.textlength(title, _font(15)))
+    (width, height), words = canvas.size, f"{percent(top)} or more on a token"
+    left, right, y, size = 40 + round(length(title, 15)), width - 22 - round(length(words, 15)), height - FOOT + 22, 15
+    if right - left < LEAST_BAR:
+        # A narrow picture: the bar beside the title, its words in a second row.
+        left, right, y, size = 40 + round(length(title, 12)), width - 12, height - FOOT + 13, 12
+        canvas.text((width - 12, y + 19), words, PAPER, size, "rm")
+    else:
+        canvas.text((width - 12, y), words, PAPER, size, "rm")
     levels = torch.linspace(0, 1, max(2, right - left - 14)).expand(14, -1)
     bar = _over(torch.full((*levels.shape, 3), 0.5), levels) if over else paint(levels)
-    pen.text((left, y + 22), "0", fill=PAPER, font=_font(15), anchor="rm")
-    picture.paste(_to_image(bar), (left + 8, y + 15))
+    canvas.text((12, y), title, PAPER, size, "lm")
+    canvas.text((left, y), "0", PAPER, size, "rm")
+    canvas.paste(_to_image(bar), (left + 8, y - 7))
 
 
-def _font(size: int):
-    return ImageFont.load_default(size)
-
-
-def _colours(parts: Sequence[str]) -> dict[str, tuple]:
+def _colours(parts: Sequence[str]) -> dict[str, Colour]:
     others = [part for part in parts if part not in PARTS]
-    return PARTS | {part: OTHERS[index % len(OTHERS)] for index, part in enumerate(others)}
+    return {part: PARTS[part] if part in PARTS else OTHERS[others.index(part) % len(OTHERS)] for part in parts}
 
 
 def draw_shares(maps: Maps) -> Image.Image:
-    """RGB picture: a bar for each block, cut into the shares of its self-attention; the mean and an even one below."""
+    """Draw a bar for each block, cut into the shares of its self-attention; the mean and an even one below. RGB."""
     parts = list(dict.fromkeys(part for shares in (*maps.shares.values(), maps.even) for part in shares))
     rows = [(f"block {block}", shares, block in maps.chosen) for block, shares in maps.shares.items()]
     ends = [(f"mean of {format_blocks(maps.chosen)}", maps.mean, True), ("if even", maps.even, True)]
-    step = 28 if len(rows) <= 24 else 18
-    picture = Image.new("RGB", (WIDTH, 132 + step * len(rows) + 28 * 2 + 56), PAPER)
-    pen, colours = ImageDraw.Draw(picture), _colours(parts)
-    pen.text((MARGIN, 22), "Where the query looks: self-attention by block", INK, font=_font(24))
-    pen.text((MARGIN, 58), "dark names: blocks in the heat map", PALE, font=_font(15))
-    _legend(pen, parts, colours)
-    y = 132
+    left = max(LEFT, MARGIN + 16 + round(max(length(name, 14) for name, *_ in ends)))
+    room, step, colours = WIDTH - MARGIN - left, 28 if len(rows) <= 24 else 18, _colours(parts)
+    head = 108 + legend_height(parts, room, size=15)
+    canvas = Canvas(WIDTH, head + step * len(rows) + 28 * 2 + 56)
+    canvas.title("Where the query looks: self-attention by block", ("dark names: blocks in the heat map",))
+    canvas.legend((left, 94), colours, room, size=15)
+    y = head
     for row in rows:
-        _bar(pen, row, y, step - 6, colours)
+        _bar(canvas, row, (left, y), step - 6, colours)
         y += step
     y += 14
     for row in ends:
-        _bar(pen, row, y, 22, colours)
+        _bar(canvas, row, (left, y), 22, colours)
         y += 28
     for tenth in range(0, 101, 25):
-        at = LEFT + (WIDTH - MARGIN - LEFT) * tenth / 100
-        pen.text((at, y + 6), f"{tenth} %", PALE, font=_font(13), anchor="ma" if tenth < 100 else "ra")
-    return picture
+        canvas.text((left + room * tenth / 100, y + 6), f"{tenth} %", PALE, 13, "ma" if tenth < 100 else "ra")
+    return canvas.picture()
 
 
-def _legend(pen: ImageDraw.ImageDraw, parts: Sequence[str], colours: dict) -> None:
-    x = LEFT
-    for part in parts:
-        pen.rounded_rectangle((x, 94, x + 16, 110), 3, fill=colours[part])
-        pen.text((x + 24, 102), part, INK, font=_font(15), anchor="lm")
-        x += 48 + pen.textlength(part, _font(15))
-
-
-def _bar(pen: ImageDraw.ImageDraw, row: tuple, y: float, height: int, colours: dict) -> None:
-    name, shares, strong = row
-    pen.text((LEFT - 12, y + height / 2), name, INK if strong else PALE, font=_font(14), anchor="rm")
-    pen.rectangle((LEFT, y, WIDTH - MARGIN, y + height), fill=WELL)
-    x = float(LEFT)
+def _bar(canvas: Canvas, row: tuple, corner: tuple[int, int], height: int, colours: dict) -> None:
+    (name, shares, strong), (left, y) = row, corner
+    right, x = WIDTH - MARGIN, float(left)
+    canvas.text((left - 12, y + height / 2), name, INK if strong else PALE, 14, "rm")
+    canvas.box((left, y, right, y + height), WELL)
     for part, share in shares.items():
-        wide = share * (WIDTH - MARGIN - LEFT)
-        if wide >= 0.5:
-            pen.rectangle((round(x), y, max(round(x), round(x + wide) - 1), y + height), fill=colours[part])
+        wide = share * (right - left)
+        canvas.box((x, y, x + wide, y + height), colours[part])
         if wide > 48 and height > 14:
             dark = sum(colours[part]) < 400
-            words = f"{100 * share:.0f} %"
-            pen.text((x + wide / 2, y + height / 2), words, PAPER if dark else INK, font=_font(13), anchor="mm")
+            canvas.text((x + wide / 2, y + height / 2), f"{100 * share:.0f} %", PAPER if dark else INK, 13, "mm")
         x += wide
 
 
 def draw_spreads(spreads: Sequence[Spread]) -> Image.Image:
-    """RGB picture: for each kind of other tokens what every one receives, and below it each block by itself."""
-    heights = [_height(spread) for spread in spreads]
-    picture = Image.new("RGB", (WIDTH, max(160, 72 + sum(heights))), PAPER)
-    pen = ImageDraw.Draw(picture)
-    pen.text((MARGIN, 22), "What other tokens receive from the query", INK, font=_font(24))
+    """Draw for each kind of other tokens what every one receives, and below it each block by itself. RGB."""
+    heights = [44 + 112 + _row_height(spread) * len(spread.blocks) + 60 for spread in spreads]
+    canvas = Canvas(WIDTH, max(160, 72 + sum(heights)))
+    canvas.title("What other tokens receive from the query")
     if not spreads:
-        pen.text((MARGIN, 80), "The query saw no tokens but the video's.", PALE, font=_font(15))
+        canvas.text((MARGIN, 80), "The query saw no tokens but the video's.", PALE)
     y = 72
     for spread, height in zip(spreads, heights):
-        _tokens(picture, pen, spread, y)
+        _tokens(canvas, spread, y)
         y += height
-    return picture
-
-
-def _height(spread: Spread) -> int:
-    return 44 + 112 + _row_height(spread) * len(spread.blocks) + 60
+    return canvas.picture()
 
 
 def _row_height(spread: Spread) -> int:
     return max(4, min(16, 320 // len(spread.blocks)))
 
 
-def _tokens(picture: Image.Image, pen: ImageDraw.ImageDraw, spread: Spread, y: int) -> None:
+def _tokens(canvas: Canvas, spread: Spread, y: int) -> None:
     mean, count, room = spread.mean, len(spread.mean), WIDTH - MARGIN - LEFT
     whole = "each row sums to 100 %" if spread.role != "self" else f"{percent(mean.sum().item())} together"
     title = f"{spread.kind}, {count} tokens, read by {spread.role}-attention; {whole}"
-    pen.text((MARGIN, y + 8), title, INK, font=_font(16))
+    canvas.text((MARGIN, y + 8), title, INK, 16)
     y += 44
     top, columns = max(mean.max().item(), 1e-12), _columns(mean, room)
-    pen.rectangle((LEFT, y, LEFT + room - 1, y + 96), fill=WELL)
+    canvas.box((LEFT, y, LEFT + room, y + 96), WELL)
     for x, value in enumerate(columns):
         if 4 * count <= room and x * count // room != (x + 1) * count // room:
             continue  # a gap between tokens
-        pen.line((LEFT + x, y + 96 - round(96 * value / top), LEFT + x, y + 96), fill=PARTS["text"])
-    pen.text((LEFT - 12, y), percent(top), PALE, font=_font(13), anchor="ra")
-    pen.text((LEFT - 12, y + 96), "mean", INK, font=_font(14), anchor="rs")
+        canvas.box((LEFT + x, y + 96 - 96 * value / top, LEFT + x + 1, y + 96), PARTS["text"])
+    canvas.text((LEFT - 12, y), percent(top), PALE, 13, "ra")
+    canvas.text((LEFT - 12, y + 96), "mean", INK, 14, "rs")
     y += 108
     row = _row_height(spread)
     levels = (spread.weights / spread.weights.max().clamp(min=1e-12)).sqrt()
     rows = torch.stack([torch.tensor(_columns(level, room)) for level in levels])
-    picture.paste(_to_image(paint(rows)).resize((room, row * len(rows)), Image.Resampling.NEAREST), (LEFT, y))
+    canvas.paste(_to_image(paint(rows)).resize((room, row * len(rows)), Image.Resampling.NEAREST), (LEFT, y))
     every = max(1, math.ceil(15 / row))
     for index, block in enumerate(spread.blocks):
         if index % every == 0:
             at = LEFT - 12, y + row * index + row / 2
-            pen.text(at, f"block {block}", INK if spread.chosen[index] else PALE, font=_font(12), anchor="rm")
+            canvas.text(at, f"block {block}", INK if spread.chosen[index] else PALE, 12, "rm")
     y += row * len(rows) + 6
     for index in range(0, count, max(1, math.ceil(count / 16))):
-        pen.text((LEFT + (index + 0.5) * room / count, y), str(index), PALE, font=_font(12), anchor="ma")
+        canvas.text((LEFT + (index + 0.5) * room / count, y), str(index), PALE, 12, "ma")
 
 
 def _columns(values: torch.Tensor, room: int) -> list[float]:

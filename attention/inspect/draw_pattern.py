@@ -5,39 +5,39 @@ from __future__ import annotations
 from math import prod
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from ..core.canvas import BLUE, INK, MARGIN, NEUTRAL, PALE, RED, WIDTH, Canvas
 from ..core.grid import index_of
 from ..core.tokens import Grid
 from ..patterns import density, flop_ratio, on, parts
-from .draw_report import HOST_COLOUR, INK, PALE, PAPER, _font
 
 # Shown when no latent says which grid it will be; 97 frames of 768 x 448 in LTX.
 EXAMPLE = (13, 14, 24)
-SEEN, UNSEEN, HERE = (29, 105, 150), (226, 228, 232), (204, 80, 62)
-MASK_SIDE, FRAMES_SHOWN = 240, 12
+SEEN, UNSEEN, HERE = BLUE, (226, 228, 232), RED
+MASK_SIDE, FRAMES_SHOWN, PER_ROW = 240, 12, 4
 
 
-def draw_pattern(pattern, grid: Grid | None, others: int = 0, width: int = 960) -> tuple[Image.Image, str]:
-    """RGB picture and text of a pattern on a token grid; without a grid on an example, and the text says so.
+def draw_pattern(pattern, grid: Grid | None, others: int = 0, width: int = WIDTH) -> tuple[Image.Image, str]:
+    """Draw a pattern on a token grid: RGB picture and text.
 
+    grid: frames, rows and columns of tokens; None: an example, and the text says so.
     others: tokens around the video, which see all and are seen by all.
+    width: of the picture, in pixels.
     """
     lines = describe(pattern, grid, others)
     grid = grid or EXAMPLE
-    relations = [(weight, on(part, grid), part) for weight, part in _all_parts(pattern)]
-    fixed = [(weight, relation, part) for weight, relation, part in relations if relation is not None]
-    rows = len(fixed)
-    picture = Image.new("RGB", (width, 52 + 22 * len(lines) + rows * (MASK_SIDE + 60) + 16), PAPER)
-    canvas = ImageDraw.Draw(picture)
-    canvas.text((28, 18), f"Pattern: {pattern.name}", INK, font=_font(24))
+    fixed = [(part.name, relation) for part in _all_parts(pattern) if (relation := on(part, grid)) is not None]
+    canvas = Canvas(width, 52 + 22 * len(lines) + len(fixed) * (MASK_SIDE + 60) + 16)
+    canvas.text((MARGIN, 18), f"Pattern: {pattern.name}", INK, 24)
     y = 54
     for line in lines:
-        canvas.text((28, y), line, PALE, font=_font(15))
+        canvas.text((MARGIN, y), line, PALE, 15)
         y += 22
-    for _, relation, part in fixed:
-        y = _row(picture, canvas, relation, part.name, grid, y + 8, width)
-    return picture, "\n".join(lines)
+    for name, relation in fixed:
+        _row(canvas, relation, name, grid, y + 8)
+        y += MASK_SIDE + 52
+    return canvas.picture(), "\n".join(lines)
 
 
 def describe(pattern, grid: Grid | None, others: int = 0) -> list[str]:
@@ -59,20 +59,19 @@ def describe(pattern, grid: Grid | None, others: int = 0) -> list[str]:
     return [*lines, f"Density: {seen:.1%} of the video's (query, key) pairs; {flops:.1%} of the FLOPs; {gain}"]
 
 
-def _all_parts(pattern) -> tuple:
+def _all_parts(pattern) -> list:
     """What even and odd blocks run, each once."""
-    return tuple(dict.fromkeys((*parts(pattern, 0), *parts(pattern, 1))))
+    return list(dict.fromkeys(part for _, part in (*parts(pattern, 0), *parts(pattern, 1))))
 
 
-def _row(picture, canvas, relation, name: str, grid: Grid, y: int, width: int) -> int:
-    query = tuple(length // 2 for length in grid)
-    canvas.text((28, y), f"{name}: its mask", INK, font=_font(14))
-    canvas.text((MASK_SIDE + 64, y), "what the marked token sees", INK, font=_font(14))
-    mask = mask_picture(relation, grid).resize((MASK_SIDE, MASK_SIDE), Image.Resampling.NEAREST)
-    picture.paste(mask, (28, y + 24))
-    canvas.rectangle((27, y + 23, 28 + MASK_SIDE, y + 24 + MASK_SIDE), outline=HOST_COLOUR)
-    _frames(picture, canvas, relation, grid, query, (MASK_SIDE + 64, y + 24), width)
-    return y + MASK_SIDE + 44
+def _row(canvas: Canvas, relation, name: str, grid: Grid, y: int) -> None:
+    """One part of a pattern: its mask, and beside it what the token in the middle sees."""
+    left, top = MARGIN, y + 24
+    canvas.text((left, y), f"{name}: its mask", INK, 14)
+    canvas.text((MASK_SIDE + 64, y), "what the marked token sees", INK, 14)
+    canvas.box((left - 1, top - 1, left + MASK_SIDE + 1, top + MASK_SIDE + 1), NEUTRAL)
+    canvas.paste(mask_picture(relation, grid).resize((MASK_SIDE, MASK_SIDE), Image.Resampling.NEAREST), (left, top))
+    _frames(canvas, relation, grid, (MASK_SIDE + 64, top))
 
 
 def mask_picture(relation, grid: Grid) -> Image.Image:
@@ -82,24 +81,26 @@ def mask_picture(relation, grid: Grid) -> Image.Image:
     return _colour(relation.mask_mod(0, 0, at[:, None], at[None, :]).expand(len(at), len(at)))
 
 
-def _frames(picture, canvas, relation, grid: Grid, query, corner, width: int) -> None:
-    """Small pictures of the frames around the query's own, in rows."""
+def _frames(canvas: Canvas, relation, grid: Grid, corner: tuple[int, int]) -> None:
+    """Small pictures of the frames around that of the token in the middle, in rows, the token marked."""
     frames, rows, columns = grid
+    query = tuple(length // 2 for length in grid)
     chosen = sorted(range(frames), key=lambda t: abs(t - query[0]))[:FRAMES_SHOWN]
-    per_row = 4
-    room = (width - corner[0] - 28) // per_row - 10
+    room = (canvas.size[0] - corner[0] - MARGIN) // PER_ROW - 10
     scale = min(room / columns, (MASK_SIDE / 3 - 20) / rows)
     size = (max(1, int(columns * scale)), max(1, int(rows * scale)))
     q = torch.tensor(index_of(grid, *query))
-    for video_span, t in enumerate(sorted(chosen)):
+    for number, t in enumerate(sorted(chosen)):
         keys = torch.arange(rows * columns) + t * rows * columns
         seen = relation.mask_mod(0, 0, q, keys).expand(rows * columns).view(rows, columns)
-        x, y = corner[0] + video_span % per_row * (room + 10), corner[1] + video_span // per_row * (MASK_SIDE // 3)
-        picture.paste(_colour(seen).resize(size, Image.Resampling.NEAREST), (x, y))
-        canvas.text((x, y + size[1] + 2), f"frame {t}", PALE, font=_font(11))
+        x, y = corner[0] + number % PER_ROW * (room + 10), corner[1] + number // PER_ROW * (MASK_SIDE // 3)
+        frame = _colour(seen).resize(size, Image.Resampling.NEAREST)
         if t == query[0]:
-            px, py = x + (query[2] + 0.5) * scale, y + (query[1] + 0.5) * scale
-            canvas.ellipse((px - 4, py - 4, px + 4, py + 4), fill=HERE)
+            mark = Canvas.over(frame)
+            mark.dot(((query[2] + 0.5) * scale, (query[1] + 0.5) * scale), 4.5, HERE)
+            frame = mark.picture()
+        canvas.paste(frame, (x, y))
+        canvas.text((x, y + size[1] + 2), f"frame {t}", PALE, 11)
 
 
 def _colour(seen: torch.Tensor) -> Image.Image:

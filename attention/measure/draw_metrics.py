@@ -3,102 +3,92 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
-from ..inspect.draw_report import COLOURS, INK, PALE, PAPER
+from ..core.canvas import (
+    BLUE,
+    GREEN,
+    INK,
+    MARGIN,
+    PALE,
+    PAPER,
+    PLUM,
+    RED,
+    VIOLET,
+    WIDTH,
+    Canvas,
+    Colour,
+    length,
+    mix,
+    wrap,
+)  # fmt: skip
 from .frames import to_picture
 from .series import Series, number
 
-# Drawn larger and reduced: Pillow's lines have steps otherwise.
-FINE = 3
-WIDTH, HEAD, PANEL, FOOT, MARGIN = 960, 96, 124, 44, 28
+HEAD, PANEL, FOOT = 96, 124, 44
 LEFT, RIGHT, PLOT = 330, WIDTH - 72, 92
 FRAME, WELL = (214, 216, 222), (241, 242, 243)
 # Dark enough for figures, far apart for neighbours.
-CURVES = tuple(COLOURS[index] for index in (0, 3, 2, 5, 8))
+CURVES = (BLUE, RED, GREEN, PLUM, VIOLET)
 # Decibels that stand for equal frames in a chart.
 EQUAL_DB = 100.0
 
 
 def draw_series(title: str, subtitle: str, series: Sequence[Series], notes: Sequence[str] = ()) -> Image.Image:
-    """RGB picture: a panel for each series with the figure of the clip, the curve over the frames, the worst frame."""
-    lines = [part for note in notes for part in textwrap.wrap(note, 118)]
-    height = HEAD + PANEL * len(series) + FOOT + 24 * len(lines)
-    picture = Image.new("RGB", (WIDTH * FINE, height * FINE), PAPER)
-    pen = _Pen(ImageDraw.Draw(picture))
-    pen.text((MARGIN, 22), title, INK, 24)
-    pen.text((MARGIN, 58), subtitle, PALE, 15)
+    """Draw a panel for each series: the figure of the clip, the curve over the frames, the worst frame. RGB.
+
+    title, subtitle: a line each.
+    series: drawn from top to bottom, at least one.
+    notes: sentences below the panels.
+    """
+    lines = [part for note in notes for part in wrap(note, 14, WIDTH - 2 * MARGIN)]
+    canvas = Canvas(WIDTH, HEAD + PANEL * len(series) + FOOT + 24 * len(lines))
+    canvas.title(title, (subtitle,))
     for index, one in enumerate(series):
-        _panel(pen, one, HEAD + PANEL * index, CURVES[index % len(CURVES)])
+        _panel(canvas, one, HEAD + PANEL * index, CURVES[index % len(CURVES)])
     y = HEAD + PANEL * len(series)
-    _frame_numbers(pen, max(len(one.values) for one in series), y - PANEL + PLOT + 6)
+    _frame_numbers(canvas, max(len(one.values) for one in series), y - PANEL + PLOT + 6)
     for line in lines:
-        pen.text((MARGIN, y + 8), line, INK, 14)
+        canvas.text((MARGIN, y + 8), line, INK, 14)
         y += 24
-    return picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
+    return canvas.picture()
 
 
-class _Pen:
-    """Draws on a canvas FINE times as large in the coordinates of the finished picture."""
-
-    def __init__(self, canvas: ImageDraw.ImageDraw):
-        self.canvas = canvas
-
-    def text(self, at, text: str, colour, size: int, anchor: str = "la") -> None:
-        font = ImageFont.load_default(size * FINE)
-        self.canvas.text([FINE * x for x in at], text, fill=colour, font=font, anchor=anchor)
-
-    def box(self, corners, fill, radius: float = 4) -> None:
-        self.canvas.rounded_rectangle([FINE * x for x in corners], radius * FINE, fill=fill)
-
-    def line(self, points, colour, width: float) -> None:
-        scaled = [(FINE * x, FINE * y) for x, y in points]
-        self.canvas.line(scaled, fill=colour, width=round(width * FINE), joint="curve")
-
-    def area(self, points, colour) -> None:
-        self.canvas.polygon([(FINE * x, FINE * y) for x, y in points], fill=colour)
-
-    def dot(self, at, colour, radius: float) -> None:
-        x, y = at
-        self.canvas.ellipse([FINE * v for v in (x - radius, y - radius, x + radius, y + radius)], fill=colour)
-
-
-def _panel(pen: _Pen, one: Series, top: int, colour) -> None:
-    pen.text((MARGIN, top + 2), one.name, INK, 17)
-    pen.text((MARGIN, top + 62), one.unit, PALE, 13)
-    pen.box((LEFT, top, RIGHT, top + PLOT), WELL)
+def _panel(canvas: Canvas, one: Series, top: int, colour: Colour) -> None:
+    canvas.text((MARGIN, top + 2), one.name, INK, 17)
+    canvas.text((MARGIN, top + 62), one.unit, PALE, 13)
+    canvas.box((LEFT, top, RIGHT, top + PLOT), WELL, 4)
     if one.worst is None:
-        pen.text((MARGIN, top + 30), number(one.mean), PALE, 20)
+        canvas.text((MARGIN, top + 30), number(one.mean), PALE, 20)
         return
-    pen.text((MARGIN, top + 26), number(one.mean), colour, 26)
+    canvas.text((MARGIN, top + 26), number(one.mean), colour, 26)
     low, high = _range(one)
     for level in (low, high):
         y = _height(level, low, high, top)
-        pen.line([(LEFT, y), (RIGHT, y)], FRAME, 0.7)
-        pen.text((RIGHT + 8, y), "equal" if level == EQUAL_DB else number(level), PALE, 12, "lm")
+        canvas.line([(LEFT, y), (RIGHT, y)], FRAME, 0.7)
+        canvas.text((RIGHT + 8, y), "equal" if level == EQUAL_DB else number(level), PALE, 12, "lm")
     for run in _runs(one.values):
         points = [(_column(n, len(one.values)), _height(one.values[n], low, high, top)) for n in run]
-        pen.area([(points[0][0], top + PLOT), *points, (points[-1][0], top + PLOT)], _faint(colour))
-        pen.line(points, colour, 2)
+        canvas.area([(points[0][0], top + PLOT), *points, (points[-1][0], top + PLOT)], mix(colour, WELL, 0.16))
+        canvas.line(points, colour, 2)
         if len(points) == 1:
-            pen.dot(points[0], colour, 2.5)
-    _mark_worst(pen, one, (low, high), top)
+            canvas.dot(points[0], 2.5, colour)
+    _mark_worst(canvas, one, (low, high), top)
 
 
-def _mark_worst(pen: _Pen, one: Series, bounds: tuple[float, float], top: int) -> None:
+def _mark_worst(canvas: Canvas, one: Series, bounds: tuple[float, float], top: int) -> None:
     """A ring at the worst frame, if one is worse than the others."""
     if len({value for value in one.values if not math.isnan(value)}) < 2:
         return
     frame, value = one.worst
     at = _column(frame, len(one.values)), _height(value, *bounds, top)
-    pen.dot(at, INK, 4.5)
-    pen.dot(at, PAPER, 2.5)
-    pen.text((MARGIN, top + 80), f"worst {number(value)} at frame {frame}", PALE, 13)
+    canvas.dot(at, 4.5, INK)
+    canvas.dot(at, 2.5, PAPER)
+    canvas.text((MARGIN, top + 80), f"worst {number(value)} at frame {frame}", PALE, 13)
 
 
 def _range(one: Series) -> tuple[float, float]:
@@ -135,29 +125,30 @@ def _runs(values: Sequence[float]) -> list[list[int]]:
     return runs
 
 
-def _frame_numbers(pen: _Pen, count: int, y: float) -> None:
-    pen.text((LEFT - 10, y), "frame", PALE, 12, "ra")
+def _frame_numbers(canvas: Canvas, count: int, y: float) -> None:
+    canvas.text((LEFT - 10, y), "frame", PALE, 12, "ra")
     step = next(step for size in range(9) for step in (10**size, 2 * 10**size, 5 * 10**size) if count / step <= 12)
     for frame in range(0, count, step):
-        pen.text((_column(frame, count), y), str(frame), PALE, 12, "ma")
-
-
-def _faint(colour) -> tuple[int, ...]:
-    return tuple(round(0.16 * part + 0.84 * ground) for part, ground in zip(colour, WELL))
+        canvas.text((_column(frame, count), y), str(frame), PALE, 12, "ma")
 
 
 def draw_pair(reference: Tensor, images: Tensor, index: int) -> Image.Image:
-    """RGB picture: frame `index` of two clips (T, H, W, C) side by side, and their difference made visible."""
+    """Draw a frame of two clips side by side, and their difference made visible. RGB.
+
+    reference, images: clips (T, H, W, C) of one size, RGB in 0..1.
+    index: of the frame.
+    """
     first, second = (to_picture(clip, index, "cpu")[0].movedim(0, -1) for clip in (reference, images))
     away = (first - second).abs()
     gain = 1.0 / max(away.max().item(), 1e-6)
     height, width = away.shape[:2]
     names = f"reference, frame {index}", "the other", f"difference x {gain:.3g}" if away.any() else "no difference"
-    picture = Image.new("RGB", (3 * width + 4 * 8, height + 40), PAPER)
-    canvas = ImageDraw.Draw(picture)
-    for video_span, (name, part) in enumerate(zip(names, (first, second, away * gain))):
-        left = 8 + video_span * (width + 8)
+    # Small frames stand as far apart as their names need.
+    column = max(width, *(math.ceil(length(name, 15)) for name in names))
+    canvas = Canvas(3 * column + 4 * 8, height + 40)
+    for index, (name, part) in enumerate(zip(names, (first, second, away * gain))):
+        left = 8 + index * (column + 8)
         pixels = (part.clamp(0, 1) * 255).round().byte().numpy()
-        picture.paste(Image.fromarray(np.ascontiguousarray(pixels)), (left, 32))
-        canvas.text((left, 8), name, INK, font=ImageFont.load_default(15))
-    return picture
+        canvas.paste(Image.fromarray(np.ascontiguousarray(pixels)), (left, 32))
+        canvas.text((left, 8), name)
+    return canvas.picture()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from math import log10
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from ..inspect.draw_report import COLOURS, HOST_COLOUR, INK, PALE, PAPER, _font
+from ..core.canvas import INK, MARGIN, NEUTRAL, PALE, WIDTH, Canvas, Colour, legend_height
+from ..inspect.kernel_colours import colours_of
 from .calibrate import EXACT, Choice
 from .plan import Plan
 
-TOP, ROOM = 96, 24
+TOP = 96
 # A panel: its own size, and its axes inside of it.
 PANEL, AXES = (304, 190), (40, 28, 292, 164)
 PANELS = 24
@@ -48,29 +49,30 @@ def _left_out(dropped: dict[str, str]) -> list[str]:
     return [f"  {', '.join(what)}: {reason}" for reason, what in by_reason.items()]
 
 
-def draw_plan(measured, choice: Choice, width: int = 960) -> Image.Image:
-    """RGB picture: a panel for each part of the model, its options as dots, error to the right, time upwards.
+def draw_plan(measured, choice: Choice, width: int = WIDTH) -> Image.Image:
+    """Draw a panel for each part of the model, its options as dots, error to the right, time upwards. RGB.
 
     A line joins those that no other beats; a ring marks the chosen one. The parts that take the most time, PANELS of
     them at most, in the model's order.
+
+    measured: has `options`, part -> Options.
+    width: of the picture, in pixels.
     """
     heavy = sorted(measured.options, key=lambda unit: -measured.options[unit][0].seconds)[:PANELS]
     shown = [unit for unit in measured.options if unit in heavy]
     names = list(dict.fromkeys(option.name for unit in shown for option in measured.options[unit]))
+    known, room = colours_of(names, {EXACT}), width - 2 * MARGIN
+    colours = {name: known[name] for name in names}
     columns = max(1, width // PANEL[0])
     body = TOP + PANEL[1] * -(-len(shown) // columns)
-    picture = Image.new("RGB", (width, body + 12 + ROOM * len(names)), PAPER)
-    canvas = ImageDraw.Draw(picture)
-    canvas.text((28, 20), "Error and time of every choice", INK, font=_font(22))
-    canvas.text((28, 54), _caption(measured, choice, len(shown)), PALE, font=_font(14))
+    canvas = Canvas(width, body + 12 + legend_height(names, room, 1))
+    canvas.text((MARGIN, 20), "Error and time of every choice", INK, 22)
+    canvas.text((MARGIN, 54), _caption(measured, choice, len(shown)), PALE, 14)
     for index, unit in enumerate(shown):
         corner = 16 + PANEL[0] * (index % columns), TOP + PANEL[1] * (index // columns)
-        _panel(canvas, corner, unit, measured.options[unit], choice.chosen[unit], names)
-    for row, name in enumerate(names):
-        y = body + 4 + ROOM * row
-        _dot(canvas, (34, y + 9), _colour(names, name), 6)
-        canvas.text((50, y), name, INK, font=_font(14))
-    return picture
+        _panel(canvas, corner, unit, measured.options[unit], choice.chosen[unit], colours)
+    canvas.legend((MARGIN, body + 4), colours, room, 1)
+    return canvas.picture()
 
 
 def _caption(measured, choice: Choice, shown: int) -> str:
@@ -82,24 +84,23 @@ def _caption(measured, choice: Choice, shown: int) -> str:
     )
 
 
-def _panel(canvas, corner, unit, options, chosen, names: list[str]) -> None:
+def _panel(canvas: Canvas, corner, unit, options, chosen, colours: dict[str, Colour]) -> None:
     left, top, right, bottom = (corner[i % 2] + AXES[i] for i in range(4))
-    canvas.text((left, top - 6), unit.text, INK, font=_font(13), anchor="ls")
+    canvas.text((left, top - 6), unit.text, INK, 13, "ls")
     for power in range(round(log10(SMALLEST)), round(log10(LARGEST)) + 1):
         x = left + (right - left) * _across(10.0**power)
-        canvas.line((x, top, x, bottom), fill=GRID)
-        canvas.text((x, bottom + 3), f"1e{power}" if power else "1", PALE, font=_font(10), anchor="ma")
+        canvas.box((x, top, x + 1, bottom), GRID)
+        canvas.text((x, bottom + 3), f"1e{power}" if power else "1", PALE, 10, "ma")
     for share in (0.0, 0.5, 1.0):
         y = bottom - (bottom - top) * share / 1.1
-        canvas.line((left, y, right, y), fill=GRID)
-        canvas.text((left - 5, y), f"{share:.0%}", PALE, font=_font(10), anchor="rm")
+        canvas.box((left, y, right, y + 1), GRID)
+        canvas.text((left - 8, y if share else y - 4), f"{share:.0%}", PALE, 10, "rm")
     exact = options[0].seconds
     at = {o: (left + (right - left) * _across(o.error), bottom - (bottom - top) * _share(o, exact)) for o in options}
-    canvas.line([at[option] for option in best(options)], fill=HOST_COLOUR, width=1)
+    canvas.line([at[option] for option in best(options)], NEUTRAL, 1)
     for option in options:
-        _dot(canvas, at[option], _colour(names, option.name), 4)
-    x, y = at[chosen]
-    canvas.ellipse((x - 8, y - 8, x + 8, y + 8), outline=INK, width=2)
+        canvas.dot(at[option], 4.5, colours[option.name])
+    canvas.ring(at[chosen], 8.5, INK, 2)
 
 
 def best(options) -> list:
@@ -117,11 +118,3 @@ def _across(error: float) -> float:
 
 def _share(option, exact: float) -> float:
     return min(1.0, (option.seconds / exact if exact else 1.0) / 1.1)
-
-
-def _dot(canvas, at, colour, radius: int) -> None:
-    canvas.ellipse((at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius), fill=colour)
-
-
-def _colour(names: list[str], name: str):
-    return HOST_COLOUR if name == EXACT else COLOURS[names.index(name) % len(COLOURS)]

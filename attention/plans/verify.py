@@ -1,17 +1,10 @@
-"""How far a sampling is from the exact one, beside the noise floor: in words and as a picture."""
+"""How far a sampling is from the exact one, beside the noise floor, in words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from PIL import Image, ImageDraw
-
-from ..inspect.draw_report import COLOURS, HOST_COLOUR, INK, PALE, PAPER, _font
-
-LEFT, RIGHT, ROW = 28, 932, 74
-SMALLEST = 1e-7
 
 
 @dataclass(frozen=True)
@@ -55,31 +48,3 @@ def headline(rows: Sequence[Verified]) -> str:
 
 def _or_dash(value: float, digits: int = 2) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def draw_verified(rows: Sequence[Verified], width: int = 960) -> Image.Image:
-    """RGB picture: a bar for each sampling, its error long on a logarithmic scale from 1e-7 to 1."""
-    picture = Image.new("RGB", (width, 120 + ROW * len(rows)), PAPER)
-    canvas = ImageDraw.Draw(picture)
-    canvas.text((LEFT, 22), "Distance from exact attention", INK, font=_font(24))
-    canvas.text((LEFT, 58), "relative L2 of the final latent, logarithmic", PALE, font=_font(14))
-    bottom = 88 + ROW * len(rows)
-    for power in range(round(math.log10(SMALLEST)), 1):
-        x = _x(10.0**power)
-        canvas.line((x, 88, x, bottom), fill=(230, 231, 235))
-        canvas.text((x, bottom + 4), f"1e{power}" if power else "1", PALE, font=_font(13), anchor="ma")
-    for index, row in enumerate(rows):
-        y = 88 + ROW * index
-        canvas.text((LEFT, y + 6), f"{row.name}: {row.error:.2e}{_frames(row)}", INK, font=_font(16))
-        colour = HOST_COLOUR if index else COLOURS[0]
-        canvas.rectangle((LEFT, y + 34, max(LEFT + 2, _x(row.error)), y + 58), fill=colour)
-    return picture
-
-
-def _frames(row: Verified) -> str:
-    return "" if math.isnan(row.psnr) else f", PSNR {row.psnr:.1f} dB, SSIM {row.ssim:.4f}"
-
-
-def _x(error: float) -> float:
-    share = math.log10(max(error, SMALLEST) / SMALLEST) / -math.log10(SMALLEST) if math.isfinite(error) else 1.0
-    return LEFT + (RIGHT - LEFT) * min(1.0, share)

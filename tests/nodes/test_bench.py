@@ -1,11 +1,15 @@
 """The benchmark of a model's real calls: every backend is there, the numbers are real, and nothing is changed."""
 
+import numpy as np
 import torch
 from bench_calls import SDPA, host
 
 from attention.backends import registry
-from attention.inspect.draw_report import draw_trials
+from attention.backends.autotune import Trial
+from attention.core.canvas import MARGIN, NEUTRAL, length
+from attention.core.geometry import describe
 from attention.plans import bench
+from attention.plans.draw_bench import draw_trials
 from benchmarks import attention as command
 from benchmarks import dispatch
 from benchmarks.shapes import Shape
@@ -25,6 +29,14 @@ def test_every_backend_is_timed_or_says_why_not():
     table = bench.to_text(override.trials)
     assert "1.00x" in table and "needs cuda" in table
     assert draw_trials(override.trials).height > 300
+
+
+def test_no_bar_hides_a_name():
+    x = torch.zeros(1, 2, 8, 16)
+    trial = Trial("host", 0.003, host="attention_of_a_module_with_a_very_long_name", named=True)
+    picture = np.asarray(draw_trials({("self", describe(x, x, x)): (trial,)}))
+    bar = np.nonzero((picture == NEUTRAL).all(-1))[1]
+    assert bar.min() > MARGIN + length(f"{trial.host} (file)", 15) and np.ptp(bar) > 100
 
 
 def test_a_wrong_kernel_shows_its_error(monkeypatch):

@@ -201,7 +201,7 @@ def test_what_looks_and_measures_changes_nothing(lab, named):
     assert torch.equal(it.run(model)[1], plain)
     text = lab.pack.attention.plans.bench.to_text(bench.trials)
     assert text.count("| ComfyUI (comfy_kitchen_int8, named by the model's file) |") == 2
-    lab.pack.attention.inspect.draw_report.draw_trials(bench.trials)
+    lab.pack.attention.plans.draw_bench.draw_trials(bench.trials)
 
 
 def test_benchmark_times_each_function_of_one_role(lab, named):

@@ -10,6 +10,7 @@ import torch
 from counted_runs import HOST, add, call, make_tally
 from stepped_runs import run
 
+from attention.core.canvas import PAPER
 from attention.core.site import CROSS, SELF, SPATIAL, AttentionSite
 from attention.inspect import draw_report
 from attention.inspect.combined_report import total
@@ -195,7 +196,7 @@ def test_a_long_headline_stays_inside_the_picture():
     add(stats, CROSS, 0, HOST, 80, of=call(512, 77), reason="broken", fell_back=80)
     picture = draw_report.draw_report(summarise(stats))
     margin = picture.crop((picture.width - 8, 0, picture.width, picture.height))
-    assert margin.getcolors() == [(margin.width * margin.height, draw_report.PAPER)]
+    assert margin.getcolors() == [(margin.width * margin.height, PAPER)]
 
 
 def test_calls_that_another_pack_took_are_told_by_its_name():

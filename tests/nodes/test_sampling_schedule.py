@@ -9,9 +9,10 @@ from studio import Studio
 from tiny import wan
 
 from attention.backends.registry import HOST
+from attention.core.canvas import NEUTRAL
 from attention.guidance.strength import Strength
-from attention.inspect.draw_report import COLOURS, HOST_COLOUR
 from attention.inspect.draw_schedule import CHOSEN, draw_schedule
+from attention.inspect.kernel_colours import colours_of
 from attention.inspect.schedule import Table, tabulate, to_text
 from attention.routing.rules import Rule, Shape
 
@@ -64,8 +65,8 @@ def test_text():
 def test_picture_shows_each_cell():
     table = table_of(Rule("sage", role="self"), active=[(False,), (True,), (True,), (False,)])
     pixels = np.asarray(draw_schedule(table))
-    sage = (pixels == COLOURS[table.labels.index("sage")]).all(-1)
-    host = (pixels == HOST_COLOUR).all(-1)
+    sage = (pixels == colours_of(["sage"])["sage"]).all(-1)
+    host = (pixels == NEUTRAL).all(-1)
     # The legend's squares begin at 28; panels are right of 96 and 836 wide, two of four steps by half of the blocks.
     cells = np.s_[:, 96:]
     assert sage[cells].sum() / (sage[cells].sum() + host[cells].sum()) == pytest.approx(0.25, abs=0.02)

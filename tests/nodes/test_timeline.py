@@ -10,6 +10,7 @@ from stepped_runs import STEPS, run
 
 from attention.core.site import CROSS, SELF
 from attention.inspect import draw_report
+from attention.inspect.kernel_colours import colours_of
 from attention.inspect.report import summarise, to_text
 from attention.inspect.timeline import laps_of, live_text, pace
 from attention.routing.run_stats import RunStats
@@ -72,7 +73,7 @@ def test_picture():
     )
     assert pixels(timed, draw_report.STEP_COLOUR) < pixels(plain, draw_report.STEP_COLOUR)
     steps = plain.crop((0, plain.height - draw_report.TIMELINE, plain.width, plain.height))
-    sdpa, pattern = (draw_report._colour(used, SELF) for used in ("sdpa", "spatial (folded)"))
+    sdpa, pattern = colours_of(("sdpa", "spatial (folded)")).values()
     once, thrice = bar_lengths(steps, (sdpa, pattern))
     assert once == pytest.approx(123, abs=3) and thrice == pytest.approx(3 * 123, abs=6)
 

@@ -9,10 +9,12 @@ import torch
 from counted_runs import HOST, add, bar_lengths, call, make_tally, pixels
 
 from attention.backends import registry
+from attention.core.canvas import NEUTRAL, PAPER
 from attention.backends.autotune import AutotuneResult, KernelTrial
 from attention.core.site import CROSS, SELF
 from attention.core.timing import elapsed, end_span, start_span
 from attention.inspect import draw_report
+from attention.inspect.kernel_colours import colours_of
 from attention.inspect.report import headline, summarise, to_text
 from attention.routing.run_stats import RunStats
 
@@ -129,19 +131,19 @@ def test_picture_shows_the_shares():
     add(stats, CROSS, 0, HOST, 25, reason="broken", fell_back=25)
     picture = draw_report.draw_report(summarise(stats), width=956)
     assert picture.mode == "RGB" and picture.width == 956
-    sdpa = draw_report.COLOURS[registry.names().index("sdpa") % len(draw_report.COLOURS)]
-    lengths = bar_lengths(picture, (sdpa, draw_report.HOST_COLOUR))
+    sdpa = colours_of(["sdpa"])["sdpa"]
+    lengths = bar_lengths(picture, (sdpa, NEUTRAL))
     assert lengths == pytest.approx([675, 225], abs=2)
-    assert pixels(picture, sdpa) > 2 * pixels(picture, draw_report.HOST_COLOUR) > 0
+    assert pixels(picture, sdpa) > 2 * pixels(picture, NEUTRAL) > 0
 
 
 def test_picture_shows_time_when_timed():
     stats = RunStats()
     add(stats, SELF, 0, "sdpa", 10, seconds=[0.9])
     add(stats, CROSS, 0, HOST, 90, seconds=[0.1])
-    sdpa = draw_report.COLOURS[registry.names().index("sdpa") % len(draw_report.COLOURS)]
+    sdpa = colours_of(["sdpa"])["sdpa"]
     picture = draw_report.draw_report(summarise(stats), width=1056)
-    assert bar_lengths(picture, (sdpa, draw_report.HOST_COLOUR)) == pytest.approx([900, 100], abs=2)
+    assert bar_lengths(picture, (sdpa, NEUTRAL)) == pytest.approx([900, 100], abs=2)
 
 
 def test_picture_grows_with_its_rows():
@@ -157,7 +159,7 @@ def test_picture_grows_with_its_rows():
 
 def test_picture_of_an_empty_run():
     picture = draw_report.draw_report(summarise(RunStats()))
-    assert picture.mode == "RGB" and pixels(picture, draw_report.PAPER) < picture.width * picture.height
+    assert picture.mode == "RGB" and pixels(picture, PAPER) < picture.width * picture.height
 
 
 @pytest.mark.parametrize(
@@ -167,11 +169,7 @@ def test_picture_of_an_empty_run():
 def test_every_bar_has_its_colour(used):
     stats = RunStats()
     add(stats, SELF, 0, used, 1)
-    colour = (
-        draw_report.COLOURS[registry.names().index(used) % len(draw_report.COLOURS)]
-        if used in registry.names()
-        else draw_report.HOST_COLOUR
-    )
+    colour = colours_of([used])[used] if used in registry.names() else NEUTRAL
     assert pixels(draw_report.draw_report(summarise(stats)), colour) > 5000
 
 
@@ -180,4 +178,4 @@ def test_long_reasons_stay_inside_the_picture():
     add(stats, SELF, 0, HOST, 1, reason="a very long reason " * 20, fell_back=1)
     picture = draw_report.draw_report(summarise(stats))
     margin = picture.crop((picture.width - 8, 60, picture.width, picture.height))
-    assert margin.getcolors() == [(margin.width * margin.height, draw_report.PAPER)]
+    assert margin.getcolors() == [(margin.width * margin.height, PAPER)]

@@ -10,7 +10,7 @@ import torch
 from watched_calls import GRID, JOINT, LENGTH, draw, host, options
 
 from attention.core.site import CROSS, SELF, VIDEO_AUDIO
-from attention.inspect.draw_maps import LEAST_SIDE, RAMP, draw_heat, draw_shares, draw_spreads, paint
+from attention.inspect.draw_maps import FOOT, LEAST_SIDE, RAMP, draw_heat, draw_shares, draw_spreads, paint
 from attention.inspect.map_views import gather, to_text
 from attention.inspect.maps import SAME_FRAME, Query, Watcher, survey, uniform
 
@@ -67,6 +67,17 @@ def test_frames_of_the_clip_lie_under_the_heat(watched):
     assert dark.shape == (600 + 44, 600, 3)
     seen = [frame[300, 300, 0].item() for frame in (dark, *rest)]
     assert seen == pytest.approx([0.85 * picture / 8 for picture in (1, 4, 7)], abs=0.01)
+
+
+def test_the_scale_of_a_narrow_picture_says_all_in_two_rows(watched):
+    """Title and words of the scale share a row where both fit beside it, else nothing lies over anything."""
+    maps = gather(watched.views, watched.query)
+    narrow = replace(maps, heat=torch.rand(3, 24, 12), queries=torch.tensor([40]))
+    wide, tall = (draw_heat(one, watched.query)[0] for one in (maps, narrow))
+    assert tall.shape[1] < 300 < wide.shape[1]
+    # The foot's ground between two rows of text: only in the narrow one.
+    free = [(frame[-FOOT:] == frame[-1, 0]).all(-1) for frame in (wide, tall)]
+    assert not free[0][FOOT // 2, :60].all() and free[1][FOOT // 2, :60].all()
 
 
 def test_charts_show_every_block_and_token(watched):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from clips_made import make_still, noise
 
+from attention.core.canvas import length
 from attention.measure import compare, draw_metrics
 from attention.measure.frames import Unmeasurable
 from attention.measure.series import Series, number, to_table
@@ -115,9 +116,11 @@ def test_a_chart_grows_with_what_it_says():
 
 
 def test_a_pair_shows_both_and_their_difference():
-    first, second = torch.full((2, 30, 40, 3), 0.2), torch.full((2, 30, 40, 3), 0.4)
+    first, second = torch.full((2, 30, 160, 3), 0.2), torch.full((2, 30, 160, 3), 0.4)
     picture = np.asarray(draw_metrics.draw_pair(first, second, 1))
-    middles = [picture[50, 8 + 48 * place + 20].tolist() for place in range(3)]
+    middles = [picture[50, 8 + 168 * place + 80].tolist() for place in range(3)]
     assert middles == [[51] * 3, [102] * 3, [255] * 3]
     same = np.asarray(draw_metrics.draw_pair(first, first, 0))
-    assert same[50, 124].tolist() == [0, 0, 0]
+    assert same[50, 8 + 168 * 2 + 80].tolist() == [0, 0, 0]
+    # Frames narrower than their names: those stand beside each other still.
+    assert draw_metrics.draw_pair(first[:, :, :8], second[:, :, :8], 1).width > 3 * length("reference, frame 1", 15)

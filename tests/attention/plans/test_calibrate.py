@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attention.core.canvas import BLUE
 from attention.plans import calibrate
 from attention.plans.calibrate import EXACT, Choice, Option, Unit, choose, front, hull, predict, scale
 from attention.plans.draw_plan import PANELS, best, draw_plan, to_text
+from attention.plans.draw_verify import draw_verified
 from attention.plans.plan import Plan
-from attention.plans.verify import Verified, draw_verified, headline
+from attention.plans.verify import Verified, headline
 from attention.plans.verify import to_text as verified_to_text
 
 BLOCKS = Unit("self", (0, 3), 0.0, 0.5)
@@ -191,5 +193,5 @@ def test_a_verification_in_words_and_bars():
     assert "| planned | 2.00e-02 | 31.25 | 0.9700 | 1.50 |" in text
     assert "| exact, sdpa | 1.00e-03 | - | - | 2.50 |" in text and text.endswith("Scheduler: simple.")
     far, near = (draw_verified([Verified("planned", error, "", 1.0)]) for error in (math.inf, 0.0))
-    blue = [(np.asarray(picture) == (29, 105, 150)).all(-1).sum() for picture in (far, near)]
+    blue = [(np.asarray(picture) == BLUE).all(-1).sum() for picture in (far, near)]
     assert blue[0] > 100 * blue[1] > 0

@@ -1,0 +1,29 @@
+"""Which colour a kernel has: the same in every picture, and in one picture no two names share one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from ..backends.registry import names
+from ..core.canvas import CATEGORIES, NEUTRAL, PAPER, Colour, mix
+
+
+def colours_of(used: Iterable[str], neutral: Collection[str] = ()) -> dict[str, Colour]:
+    """Give everything that stands in one picture its colour.
+
+    used: names as the picture has them. A backend has the colour of its place in the table; whatever else there is, a
+        pattern with its engine first of all, takes those that no backend has, then those of backends that are not in
+        this picture. Beyond as many names as there are colours they begin again.
+    neutral: names in grey, as the host's own attention.
+    """
+    used, table = list(dict.fromkeys(used)), names()
+    own = {name: CATEGORIES[table.index(name) % len(CATEGORIES)] for name in used if name in table}
+    free = [*CATEGORIES[len(table) :], *reversed(CATEGORIES[: len(table)])]
+    free = [colour for colour in free if colour not in own.values()] or list(CATEGORIES)
+    others = [name for name in used if name not in own and name not in neutral]
+    return dict.fromkeys(neutral, NEUTRAL) | own | {name: free[index % len(free)] for index, name in enumerate(others)}
+
+
+def lighter(colour: Colour) -> Colour:
+    """The same kernel in another role than self-attention."""
+    return mix(colour, PAPER, 0.6)
