@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from attention.backends.triton.tiling import cut, padded
+from attention.backends.triton.tiling import padded, tiling_for
 
 EXPONENTIALS_PER_CLOCK, INSTRUCTIONS_PER_CLOCK = 16, 4
 
@@ -79,33 +79,33 @@ class Floor:
 
 
 def floor(
-    gpu: Gpu, heads: int, queries: int, keys: int, head_dim: int, *, quantised: bool, float8: bool = False,
+    gpu: Gpu, heads: int, queries: int, keys: int, head_dim: int, *, quantized: bool, float8: bool = False,
     density: float = 1.0,
 ) -> Floor:  # fmt: skip
     """The Floor of one call of batch 1, with as many key heads as heads and 16-bit tensors."""
     pairs, size = heads * queries * keys * density, padded(head_dim)
     products = 2 * pairs * size
-    for_values = gpu.float8 if float8 else gpu.half_sums if quantised else gpu.half
-    tensor = products / (gpu.int8 if quantised else gpu.half) + products / for_values
+    for_values = gpu.float8 if float8 else gpu.half_sums if quantized else gpu.half
+    tensor = products / (gpu.int8 if quantized else gpu.half) + products / for_values
     moved = 2 * heads * head_dim * (2 * queries + 2 * keys)
-    if quantised:
+    if quantized:
         moved += 2 * heads * size * (queries + keys)
     if float8:
         moved += 2 * heads * size * keys
-    elif quantised and gpu.half_sums > gpu.half:
+    elif quantized and gpu.half_sums > gpu.half:
         moved += 4 * heads * head_dim * keys
     clocks = gpu.multiprocessors * gpu.clock
     exponentials = pairs / (EXPONENTIALS_PER_CLOCK * clocks)
-    instructions = pairs * per_pair(gpu, size, quantised, float8) / (INSTRUCTIONS_PER_CLOCK * clocks)
+    instructions = pairs * per_pair(gpu, size, quantized, float8) / (INSTRUCTIONS_PER_CLOCK * clocks)
     return Floor(*(amount / 1e9 for amount in (tensor, exponentials, instructions, moved / gpu.bandwidth)))
 
 
-def per_pair(gpu: Gpu, size: int, quantised: bool, float8: bool) -> float:
+def per_pair(gpu: Gpu, size: int, quantized: bool, float8: bool) -> float:
     """Instructions of a warp for each (query, key) pair in the long loop of a dense call."""
-    kind = f"int8{' and float8' * float8}" if quantised else "float16"
+    kind = f"int8{' and float8' * float8}" if quantized else "float16"
     row = compiled()[f"sm_{gpu.architecture}, dense, {kind}, head size {size}"]
-    one = cut(divmod(gpu.architecture, 10), quantised, size, bias=False, listed=False)
-    return row["loop"] * row["warps"] / (one.m * one.n)
+    tiling = tiling_for(divmod(gpu.architecture, 10), quantized, size, bias=False, listed=False)
+    return row["loop"] * row["warps"] / (tiling.m * tiling.n)
 
 
 @cache

@@ -53,9 +53,9 @@ from .shapes import Shape
 GRIDS = {6144: (16, 16, 24), 13376: (16, 22, 38), 32640: (16, 34, 60), 75600: (21, 45, 80), 111600: (31, 45, 80)}
 DENSITIES = (50, 25, 15, 10)
 OURS = {
-    "video attention int8": {"quantised": True},
-    "video attention 16 bit": {"quantised": False},
-    "video attention float8": {"quantised": True, "float8": True},
+    "video attention int8": {"quantized": True},
+    "video attention 16 bit": {"quantized": False},
+    "video attention float8": {"quantized": True, "float8": True},
 }
 NOT_MEASURED = "Not measured on a GPU."
 DTYPE = torch.bfloat16
@@ -153,10 +153,10 @@ def rivals() -> list[str]:
     return [name for name in registry.names() if name not in ("sdpa math", "reference", "flex")]
 
 
-def chosen(shape: Shape, q, k, percent: int, means: bool) -> block_lists.Lists:
+def chosen(shape: Shape, q, k, percent: int, means: bool) -> block_lists.BlockLists:
     """Lists of the best `percent` of blocks of tokens in the pattern's order."""
     pattern, to = TopBlocks(keep=percent), turned(shape, percent, q.device)[0]
-    return block_lists.of_blocks(select(pattern, q[:, :, to], k[:, :, to]), shape.tokens, pooled=means)
+    return block_lists.of_blocks(select(pattern, q[:, :, to], k[:, :, to]), shape.tokens, means=means)
 
 
 @cache

@@ -36,13 +36,13 @@ from attention.backends.triton.block_lists import KEYS
 from attention.backends.triton.device import compiled
 from attention.backends.triton.launch import triton_version
 from attention.backends.triton.quantize import ROWS, WARPS
-from attention.backends.triton.tiling import MEANS, cut, edge_stages, padded
+from attention.backends.triton.tiling import MEANS, edge_stages, padded, tiling_for
 
 TABLE = ROOT / "benchmarks" / "compiled.json"
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
 WITH_FLOAT8 = (89, 90, 100, 120)
-WITH_HALVES = (86, 89, 120)
+WITH_FP16_ACCUMULATE = (86, 89, 120)
 # KiB of shared memory that one program may have: NVIDIA, CUDA C++ Programming Guide, table "Technical Specifications".
 SHARED_KIB = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 HEAD_DIMS = (64, 128)
@@ -51,9 +51,9 @@ MOST_WAITS = 2
 # Which optional tensors of `attend` a way to call it has.
 FEATURES = {
     "bias": ("BIAS",),
-    "listed": ("LIST", "COUNT", "CHOICE"),
+    "listed": ("LIST", "COUNT", "MASK_INDEX"),
     "masks": ("MASKS",),
-    "means": ("LEFT", "K_POOL", "K_POOL_SCALE", "V_POOL", "POOL_BIAS"),
+    "means": ("BY_MEAN", "K_POOL", "K_POOL_SCALE", "V_POOL", "POOL_BIAS"),
 }
 WAYS = {
     "dense": (),
@@ -66,28 +66,31 @@ WAYS = {
 # The ways that take most registers.
 FULLEST = ("dense", "lists, masks", "lists, masks, means")
 # What prepares the tensors: the function, whether for INT8 scores, and what is fixed besides the head size; a size that
-# is left open is that of the kernel's tiles. The ways in order read through an index and write means: ordered.py.
+# is left open is that of the kernel's tiles. The ways in order read through an index and write means: reorder.py.
 AS_IT_STANDS, IN_ORDER = {"ORDER": None, "POOL": None}, {"ROWS": KEYS}
 PREPARING = {
-    "quantise": ("quantise", True, {**AS_IT_STANDS, "ROWS": ROWS, "EACH_ROW": False}),
-    "pool": ("pool", False, {"BIAS": None, "N": None}),
-    "quantise queries in order": ("quantise", True, {"MEAN": None, "ROWS": ROWS, "EACH_ROW": True}),
-    "quantise keys in order": ("quantise", True, {**IN_ORDER, "EACH_ROW": False}),
-    "quantise keys in order, not rotated": ("quantise", True, {**IN_ORDER, "HADAMARD": None, "EACH_ROW": False}),
-    "move in order": ("move", False, {**IN_ORDER, "SCALE": None}),
+    "quantise": ("quantize", True, {**AS_IT_STANDS, "ROWS": ROWS, "EACH_ROW": False}),
+    "pool": ("pool_kv", False, {"BIAS": None, "N": None}),
+    "quantise queries in order": ("quantize", True, {"MEAN": None, "ROWS": ROWS, "EACH_ROW": True}),
+    "quantise keys in order": ("quantize", True, {**IN_ORDER, "EACH_ROW": False}),
+    "quantise keys in order, not rotated": ("quantize", True, {**IN_ORDER, "HADAMARD": None, "EACH_ROW": False}),
+    "move in order": ("reorder_rows", False, {**IN_ORDER, "SCALE": None}),
 }
 # Values whose sums are float16.
-FOR_HALVES = {"scale": ("move", False, {**AS_IT_STANDS, "ROWS": None}), "scale in order": ("move", False, IN_ORDER)}
-FOR_FLOAT8 = {
-    "turn": ("turn", False, {**AS_IT_STANDS, "ROWS": None}),
-    "turn in order": ("turn", False, IN_ORDER),
+FOR_FP16_ACCUMULATE = {
+    "scale": ("reorder_rows", False, {**AS_IT_STANDS, "ROWS": None}),
+    "scale in order": ("reorder_rows", False, IN_ORDER),
 }
-PREPARED = PREPARING | FOR_FLOAT8 | FOR_HALVES
+FOR_FLOAT8 = {
+    "turn": ("transpose_v", False, {**AS_IT_STANDS, "ROWS": None}),
+    "turn in order": ("transpose_v", False, IN_ORDER),
+}
+PREPARED = PREPARING | FOR_FLOAT8 | FOR_FP16_ACCUMULATE
 SCALES = ("Q_SCALE", "K_SCALE", "K_POOL_SCALE")
 POINTERS = {
-    **dict.fromkeys(("LIST", "COUNT", "CHOICE"), "*i32"),
+    **dict.fromkeys(("LIST", "COUNT", "MASK_INDEX"), "*i32"),
     **dict.fromkeys((*SCALES, "V_SCALE", "BIAS", "POOL_BIAS", "SCALE", "MEAN", "MASS"), "*fp32"),
-    **{"MASKS": "*i32", "ORDER": "*i32", "LEFT": "*u8", "scale": "fp32", "factor": "fp32"},
+    **{"MASKS": "*i32", "ORDER": "*i32", "BY_MEAN": "*u8", "scale": "fp32", "factor": "fp32"},
 }
 # Tensor-core products of integers and of halves (legacy, Hopper's, Blackwell's), conversions that would slow each
 # score, and the exponentials.
@@ -115,20 +118,20 @@ class Target:
 
     architecture: int
     way: str
-    quantised: bool
+    quantized: bool
     head_dim: int
     dtype: str = "fp16"
     float8: bool = False
 
     @property
-    def sums_halves(self) -> bool:
+    def accumulates_fp16(self) -> bool:
         """Whether the kernel's values are float16 over a scale."""
-        return self.way in WAYS and self.quantised and not self.float8 and self.architecture in WITH_HALVES
+        return self.way in WAYS and self.quantized and not self.float8 and self.architecture in WITH_FP16_ACCUMULATE
 
     @property
     def name(self) -> str:
         values = "float8" if self.float8 else {"fp16": "float16", "bf16": "bfloat16"}[self.dtype]
-        kind = values if not self.quantised else "int8" if values == "float16" else f"int8 and {values}"
+        kind = values if not self.quantized else "int8" if values == "float16" else f"int8 and {values}"
         return f"sm_{self.architecture}, {self.way}, {kind}, head size {self.head_dim}"
 
 
@@ -137,7 +140,7 @@ def targets() -> list[Target]:
     every = [Target(a, way, q, d) for a in ARCHITECTURES for way in WAYS for q in (True, False) for d in HEAD_DIMS]
     every += [Target(a, way, q, d) for a in ARCHITECTURES for way, (_, q, _) in PREPARING.items() for d in HEAD_DIMS]
     every += [Target(a, way, False, d) for a in WITH_FLOAT8 for way in FOR_FLOAT8 for d in HEAD_DIMS]
-    every += [Target(a, way, False, d) for a in WITH_HALVES for way in FOR_HALVES for d in HEAD_DIMS]
+    every += [Target(a, way, False, d) for a in WITH_FP16_ACCUMULATE for way in FOR_FP16_ACCUMULATE for d in HEAD_DIMS]
     small = [Target(a, way, True, d, "bf16", True) for a in WITH_FLOAT8 for way in FULLEST for d in HEAD_DIMS]
     filled = [Target(a, "dense", q, 96) for a in ARCHITECTURES for q in (True, False)]
     scarce = [Target(a, way, q, 128, "bf16") for a in (90, 120) for way in FULLEST for q in (True, False)]
@@ -168,19 +171,20 @@ def source(target: Target) -> tuple[ASTSource, dict]:
     capability, size = divmod(target.architecture, 10), padded(target.head_dim)
     features = WAYS.get(target.way, ())
     how = {"bias": "bias" in features, "listed": "listed" in features, "float8": target.float8}
-    one = cut(capability, target.quantised, target.head_dim, triton=triton_version(), **how)
+    tile = tiling_for(capability, target.quantized, target.head_dim, triton=triton_version(), **how)
     fixed, options, function = {"D": target.head_dim, "PADDED": size}, {"num_warps": WARPS}, "attend"
     if target.way in WAYS:
-        fixed |= {"M": one.m, "N": one.n, "MEANS": MEANS, "STAGES": one.stages, "QUANTISED": target.quantised}
-        edges = edge_stages(one, target.quantised, **{name: name in features for name in ("listed", "masks", "means")})
-        fixed |= {"TURNED": target.float8, "HALVES": one.halves, "LATE": one.late, "EDGES": edges}
-        options = {"num_warps": one.warps, "num_stages": one.stages}
+        fixed |= {"M": tile.m, "N": tile.n, "MEANS": MEANS, "STAGES": tile.stages, "QUANTIZED": target.quantized}
+        edges = edge_stages(tile, target.quantized, **{name: name in features for name in ("listed", "masks", "means")})
+        fixed |= {"TRANSPOSED_V": target.float8, "FP16_ACCUMULATE": tile.fp16_accumulate}
+        fixed |= {"PIPELINED_PV": tile.pipelined_pv, "EDGE_STAGES": edges}
+        options = {"num_warps": tile.warps, "num_stages": tile.stages}
         absent = [name for feature in FEATURES if feature not in features for name in FEATURES[feature]]
-        scaled = target.float8 or one.halves
-        fixed |= dict.fromkeys([*absent, *(() if target.quantised else SCALES), *(() if scaled else ("V_SCALE",))])
+        scaled = target.float8 or tile.fp16_accumulate
+        fixed |= dict.fromkeys([*absent, *(() if target.quantized else SCALES), *(() if scaled else ("V_SCALE",))])
     else:
         function, _, more = PREPARED[target.way]
-        fixed |= {name: one.n if name in ("N", "ROWS") and value is None else value for name, value in more.items()}
+        fixed |= {name: tile.n if name in ("N", "ROWS") and value is None else value for name, value in more.items()}
     function = compiled()[function]
     names = function.arg_names
     signature = {name: "constexpr" if name in fixed else type_of(name, target) for name in names}
@@ -198,12 +202,12 @@ def type_of(name: str, target: Target) -> str:
         return "i32"
     if (name == "V" and target.float8) or (name == "OUT" and target.way in FOR_FLOAT8):
         return "*fp8e4nv"
-    if name == "POOL" and target.way not in FOR_FLOAT8 | FOR_HALVES:
+    if name == "POOL" and target.way not in FOR_FLOAT8 | FOR_FP16_ACCUMULATE:
         return "*fp32"
-    if (name == "V" and target.sums_halves) or (name == "OUT" and target.way in FOR_HALVES):
+    if (name == "V" and target.accumulates_fp16) or (name == "OUT" and target.way in FOR_FP16_ACCUMULATE):
         return "*fp16"
     in_int8 = ("Q", "K", "K_POOL") if target.way in WAYS else ("OUT",)
-    return "*i8" if target.quantised and name in in_int8 else f"*{target.dtype}"
+    return "*i8" if target.quantized and name in in_int8 else f"*{target.dtype}"
 
 
 def measure(target: Target) -> dict:

@@ -46,7 +46,7 @@ def _row(name: str, summary: str, promise: float, since: tuple[int, int] = (8, 0
         scale=POSITIVE,
         min_capability=since,
         max_batch=MAX_BLOCKS,
-        exact=not how["quantised"],
+        exact=not how["quantized"],
         grad=False,
         useful_from=1024,
     )
@@ -58,14 +58,14 @@ INT8 = _row(
     "video attention int8",
     "This pack's own Triton kernel: INT8 scores, key masks.",
     promise=0.02,
-    quantised=True,
+    quantized=True,
 )
-HALF = _row("video attention 16 bit", "The same kernel with 16-bit scores: exact.", promise=2e-3, quantised=False)
+HALF = _row("video attention 16 bit", "The same kernel with 16-bit scores: exact.", promise=2e-3, quantized=False)
 FLOAT8 = _row(
     "video attention float8",
     "The same kernel with INT8 scores and values in float8: coarser.",
     promise=0.04,
     since=(8, 9),
-    quantised=True,
+    quantized=True,
     float8=True,
 )

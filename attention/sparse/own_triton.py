@@ -16,8 +16,8 @@ from math import ceil
 import torch
 
 from ..backends import registry
-from ..backends.triton.block_lists import KEYS, QUERIES, Lists, judged, of_blocks, of_mask, tiles_of
-from ..backends.triton.reorder import attend, prepared
+from ..backends.triton.block_lists import KEYS, QUERIES, BlockLists, classify_tiles, of_blocks, of_mask, tiles_of_row
+from ..backends.triton.reorder import attend, prepare
 from ..core.grid import CUBE, RASTER, TILE, order
 from ..core.interruption import check_interrupt
 from ..core.reason import Reason
@@ -40,7 +40,7 @@ class Plan:
     pattern: object
     permutation: torch.Tensor | None
     inverse: torch.Tensor | None
-    lists: Lists | None
+    lists: BlockLists | None
 
 
 def refuses(name: str, task: Task, call) -> Reason | None:
@@ -78,7 +78,7 @@ def cost(relation, to: torch.Tensor) -> float:
     seen, tokens, _ = with_sinks(relation, to, 0)
     rows, total = ceil(tokens / QUERIES), 0.0
     for row in range(0, rows, ceil(rows / SAMPLED_ROWS)):
-        every, some = judged(tiles_of(seen, row, tokens, tokens, to.device), tokens)
+        every, some = classify_tiles(tiles_of_row(seen, row, tokens, tokens, to.device), tokens)
         total += float(every.sum() + PARTIAL * some.sum())
     return total
 
@@ -102,16 +102,16 @@ def filled(sinks: int) -> int:
 
 def run(video, sinks, scale, plan: Plan, hold=at_once, **how) -> torch.Tensor:
     q, chooses, number = video[0], plan.lists is None, sinks[0].shape[2]
-    tail = plan.pattern.tail if chooses else plan.lists.left is not None
-    ready, means = prepared(*video, sinks, plan.permutation, scale, chooses=chooses, tail=tail, **how)
+    tail = plan.pattern.tail if chooses else plan.lists.by_mean is not None
+    inputs, means = prepare(*video, sinks, plan.permutation, scale, selects=chooses, tail=tail, **how)
     lists = plan.lists
     if chooses:
         lists = hold(lambda: chosen(plan.pattern, choose(plan.pattern, *means), q.shape[2], number))
-    out = attend(ready, q, lists)
+    out = attend(inputs, q, lists)
     return out if plan.inverse is None else out.index_select(2, plan.inverse)
 
 
-def chosen(pattern, kept: torch.Tensor, tokens: int, sinks: int) -> Lists:
+def chosen(pattern, kept: torch.Tensor, tokens: int, sinks: int) -> BlockLists:
     """The Lists of the blocks that a pattern chose: as patterns.blocks.select gives them."""
     most = None
     if isinstance(pattern, TopBlocks):
@@ -121,19 +121,19 @@ def chosen(pattern, kept: torch.Tensor, tokens: int, sinks: int) -> Lists:
 
 def _row(name: str, summary: str, **how) -> Engine:
     summary = f"{summary} `auto` takes it once Video Attention Benchmark has seen it right."
-    how, exact = partial(run, **how), not how["quantised"]
+    how, exact = partial(run, **how), not how["quantized"]
     return Engine(name, summary, partial(refuses, name), plan, how, auto=False, chooses=True, grouped=True, exact=exact)
 
 
 INT8 = _row(
     "video attention int8",
     "This pack's own Triton kernel with INT8 scores. Any pattern. Approximate.",
-    quantised=True,
+    quantized=True,
 )
-HALF = _row("video attention 16 bit", "The same kernel with 16-bit scores. Any pattern. Exact.", quantised=False)
+HALF = _row("video attention 16 bit", "The same kernel with 16-bit scores. Any pattern. Exact.", quantized=False)
 FLOAT8 = _row(
     "video attention float8",
     "The same kernel with INT8 scores and values in float8. Any pattern. Coarser.",
-    quantised=True,
+    quantized=True,
     float8=True,
 )

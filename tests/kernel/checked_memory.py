@@ -21,9 +21,12 @@ from triton.runtime import interpreter
 
 # What each function writes; all else it may only read.
 WRITES = {
-    "attend": {"OUT"}, "quantise": {"OUT", "SCALE", "POOL"}, "move": {"OUT", "POOL"}, "turn": {"OUT", "POOL"},
-    "pool": {"K_POOL", "V_POOL", "MASS"},
-}  # fmt: skip
+    "attend": {"OUT"},
+    "quantize": {"OUT", "SCALE", "POOL"},
+    "reorder_rows": {"OUT", "POOL"},
+    "transpose_v": {"OUT", "POOL"},
+    "pool_kv": {"K_POOL", "V_POOL", "MASS"},
+}
 # Bits of one tensor's range of addresses: 16 TiB, with the tensor in the middle.
 RANGE = 44
 BUILDER = interpreter.InterpreterBuilder

@@ -45,7 +45,7 @@ def test_the_table_is_of_these_sources():
 @pytest.mark.parametrize(
     ("module", "words", "code"),
     [
-        (kernels.device, ("Adds blocks of N keys", "Takes more keys"), ("2.0**120", "2.0**99")),
+        (kernels.device, ("Add blocks of N keys", "Takes more keys"), ("2.0**120", "2.0**99")),
         (kernels.transforms, ("the sum is float32", "sums are float32"), ("/ 127.0", "/ 126.0")),
     ],
     ids=["device", "copies"],
@@ -88,7 +88,7 @@ def test_tensor_cores_do_the_products(name):
     products = {90: ("IGMMA", "HGMMA", "QGMMA"), 100: ("UTCIMMA", "UTCHMMA", "UTCQMMA")}
     integer, half, eight = products.get(target.architecture, ("IMMA", "HMMA", "QMMA"))
     assert row.get(eight if target.float8 else half)
-    assert bool(row.get(integer)) is target.quantised and bool(row.get(eight)) is target.float8
+    assert bool(row.get(integer)) is target.quantized and bool(row.get(eight)) is target.float8
     assert row.get("I2F", 0) + row.get("I2FP", 0) < 10
 
 
@@ -96,23 +96,23 @@ def starts(in_keys: int, values: tuple, alone: tuple) -> list:
     """(kernel, programs) of tests/kernel/triton_launches.py's calls. in_keys: programs for the keys of a dense call.
     values: of INT8 calls' values where they become float16; alone: of a call of one token."""
     whole, chosen = (
-        [("pool", 24), ("quantise", 48), ("quantise", 24), ("quantise", 4)],
-        [("quantise", 8), ("quantise", 4)],
+        [("pool_kv", 24), ("quantize", 48), ("quantize", 24), ("quantize", 4)],
+        [("quantize", 8), ("quantize", 4)],
     )
-    moved, last = [("move", 4), ("move", 8)], ("attend", 24)
+    moved, last = [("reorder_rows", 4), ("reorder_rows", 8)], ("attend", 24)
     # 200 queries of 2 x 6 heads in blocks of 128, copied in blocks of 64; 333 keys of 2 x 2 heads, 6 blocks of 64.
     return [
-        [("quantise", 48), ("quantise", in_keys), *values, last],
+        [("quantize", 48), ("quantize", in_keys), *values, last],
         [last],
-        [("quantise", 48), ("quantise", 24), *values, last],
+        [("quantize", 48), ("quantize", 24), *values, last],
         [*whole, *values, last],
         [last],
-        [("quantise", 2), ("quantise", 1), *alone, ("attend", 1)],
-        [*whole, ("turn", 24), last],
+        [("quantize", 2), ("quantize", 1), *alone, ("attend", 1)],
+        [*whole, ("transpose_v", 24), last],
         # The engine's: q; 70 keys in front, 200 in order; 6 means; the values.
-        [*chosen, ("quantise", 8), ("quantise", 2), *moved, ("attend", 4)],
-        [("move", 8), *moved, *moved, ("attend", 4)],
-        [*chosen, ("quantise", 8), ("quantise", 2), ("turn", 4), ("turn", 8), ("attend", 4)],
+        [*chosen, ("quantize", 8), ("quantize", 2), *moved, ("attend", 4)],
+        [("reorder_rows", 8), *moved, *moved, ("attend", 4)],
+        [*chosen, ("quantize", 8), ("quantize", 2), ("transpose_v", 4), ("transpose_v", 8), ("attend", 4)],
     ]
 
 
@@ -124,7 +124,7 @@ def starts(in_keys: int, values: tuple, alone: tuple) -> list:
         (
             ("8", "9"),
             ".f16.f16.f16.f16",
-            starts(24, (("move", 24),), (("move", 1),)),
+            starts(24, (("reorder_rows", 24),), (("reorder_rows", 1),)),
             (True, False, True, True, False, True, False, True, False, False),
         ),
     ],

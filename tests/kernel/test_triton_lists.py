@@ -27,7 +27,7 @@ NAMES = ("video attention int8", "video attention 16 bit", "video attention floa
 HOPPER = Geometry(1, 32, 32, 6144, 6144, 128, torch.bfloat16, "cuda", capability=(9, 0))
 
 
-def seen_by(blocks: block_lists.Lists, q_len: int) -> torch.Tensor:
+def seen_by(blocks: block_lists.BlockLists, q_len: int) -> torch.Tensor:
     """What the lists let every query see, as the kernel reads them: (batch, heads, Lq, Lk) bool."""
     batch, heads, rows, _ = blocks.index.shape
     columns = -(-blocks.kv_len // block_lists.KEYS)
@@ -38,7 +38,7 @@ def seen_by(blocks: block_lists.Lists, q_len: int) -> torch.Tensor:
             column, mask = int(blocks.index[b, h, row, i]), blocks.masks
             tile = True
             if i >= whole and mask is not None:
-                words = mask[blocks.choice[b, h, row, i]].repeat_interleave(32, dim=1)
+                words = mask[blocks.mask_index[b, h, row, i]].repeat_interleave(32, dim=1)
                 tile = ((words >> torch.arange(block_lists.KEYS) % 32) & 1).bool()
             top, left = row * block_lists.QUERIES, column * block_lists.KEYS
             seen[b, h, top : top + block_lists.QUERIES, left : left + block_lists.KEYS] = tile
@@ -95,20 +95,20 @@ def test_lists_of_chosen_blocks():
     kept = select(TopBlocks(keep=40), q, k)
     assert (QUERIES, KEYS) == (block_lists.QUERIES, block_lists.KEYS)
     truth = kept.repeat_interleave(QUERIES, 2)[:, :, :300].repeat_interleave(KEYS, 3)[..., :300]
-    made = block_lists.of_blocks(kept, 300, pooled=True)
+    made = block_lists.of_blocks(kept, 300, means=True)
     assert torch.equal(seen_by(made, 300), truth)
-    assert torch.equal(made.left.bool(), ~kept) and made.masks is None
-    assert block_lists.of_blocks(kept, 300).left is None
+    assert torch.equal(made.by_mean.bool(), ~kept) and made.masks is None
+    assert block_lists.of_blocks(kept, 300).by_mean is None
 
 
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("capability", [(8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1)])
 def test_every_gpu_has_a_cut(capability, listed):
-    for quantised in (True, False):
+    for quantized in (True, False):
         for head_dim in (8, 64, 72, 128):
-            one = tiling.cut(capability, quantised, head_dim, bias=False, listed=listed)
+            one = tiling.tiling_for(capability, quantized, head_dim, bias=False, listed=listed)
             assert not listed or (one.m, one.n) == (block_lists.QUERIES, block_lists.KEYS)
-    assert tiling.cut((8, 9), True, 128, bias=False, listed=listed) == tiling.cut(
+    assert tiling.tiling_for((8, 9), True, 128, bias=False, listed=listed) == tiling.tiling_for(
         (8, 6), True, 128, bias=False, listed=listed
     )
 
@@ -141,7 +141,7 @@ def test_only_the_16_bit_variant_is_exact():
 
 def test_without_triton_the_backend_says_so():
     code = (
-        "import sys; sys.modules['triton'] = None; from attention import registry;"
+        "import sys; sys.modules['triton'] = None; from attention.backends import registry;"
         f"print([registry.why_not(name) for name in {NAMES!r}])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -153,33 +153,35 @@ def test_a_triton_that_is_too_old(monkeypatch, version):
     monkeypatch.setattr(launch, "triton_version", launch.triton_version.__wrapped__)
     monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__=version))
     with pytest.raises(Unavailable, match=re.escape(f"Triton {version} is too old; 3.3.1 or newer is needed")):
-        own_triton.load(quantised=True)
+        own_triton.load(quantized=True)
 
 
 @pytest.mark.parametrize("version", ["3.3.1", "3.3.1.post19", "3.4.0", "3.10.0", "4.0.0"])
 def test_a_triton_that_is_new_enough(monkeypatch, version):
     monkeypatch.setattr(launch, "triton_version", launch.triton_version.__wrapped__)
     monkeypatch.setattr(pytest.importorskip("triton"), "__version__", version)
-    assert own_triton.load(quantised=True).keywords == {"quantised": True}
+    assert own_triton.load(quantized=True).keywords == {"quantized": True}
 
 
 def test_before_triton_3_5():
     """Entries took no stages of their own, and the tiles of 5 stages fit no GPU of sm_86, 89 and 120; float8 was not
     summed in float16 on sm_89."""
-    for capability, quantised, head_dim in tiling.CUTS:
+    for capability, quantized, head_dim in tiling.TILINGS:
         new, old = (
             {
-                how: tiling.cut(capability, quantised, head_dim, bias=False, triton=triton, **dict.fromkeys(how, True))
+                how: tiling.tiling_for(
+                    capability, quantized, head_dim, bias=False, triton=triton, **dict.fromkeys(how, True)
+                )
                 for how in (("listed",), ("listed", "float8"))
             }
             for triton in ((3, 5), (3, 4, 9))
         )
         lists, float8 = new
         assert (new[lists].stages, old[lists].stages) == (5, 3) and old[lists] == replace(new[lists], stages=3)
-        assert old[float8] == replace(old[lists], halves=0) and new[float8] == new[lists]
+        assert old[float8] == replace(old[lists], fp16_accumulate=0) and new[float8] == new[lists]
         dense = {"bias": False, "listed": False}
-        assert tiling.cut(capability, quantised, head_dim, **dense, triton=(3, 4)) == tiling.cut(
-            capability, quantised, head_dim, **dense
+        assert tiling.tiling_for(capability, quantized, head_dim, **dense, triton=(3, 4)) == tiling.tiling_for(
+            capability, quantized, head_dim, **dense
         )
 
 
@@ -227,27 +229,27 @@ def test_errors(change, message):
     named = {name: torch.zeros(change.get(name, shape)) for name, shape in shapes.items()}
     rest = {name: value for name, value in change.items() if name not in shapes}
     with pytest.raises(ValueError, match=message):
-        launch.attention(**named, **rest, quantised=True)
+        launch.attention(**named, **rest, quantized=True)
 
 
 def test_the_floors_are_the_peaks():
     """A 16-bit kernel's floor is the peak of halves; INT8 gains what its products gain; a head of 64 not."""
     h200 = GPUS["H200 SXM"]
     size = (40, 75600, 75600, 128)
-    half, int8 = (floor(h200, *size, quantised=quantised) for quantised in (False, True))
+    half, int8 = (floor(h200, *size, quantized=quantized) for quantized in (False, True))
     assert tops(*size, half.ms) == pytest.approx(h200.half)
     assert int8.ms / half.ms == pytest.approx((1 + h200.half / h200.int8) / 2) and int8.bound == "tensor"
-    assert floor(h200, *size, quantised=True, density=0.25).tensor == pytest.approx(int8.tensor / 4)
-    small = floor(h200, 40, 75600, 75600, 64, quantised=True)
+    assert floor(h200, *size, quantized=True, density=0.25).tensor == pytest.approx(int8.tensor / 4)
+    small = floor(h200, 40, 75600, 75600, 64, quantized=True)
     assert small.tensor < small.exponentials < small.instructions == small.ms and small.bound == "instructions"
-    assert floor(h200, 40, 1, 75600, 128, quantised=False).bound == "memory"
-    eight = floor(h200, *size, quantised=True, float8=True)
+    assert floor(h200, 40, 1, 75600, 128, quantized=False).bound == "memory"
+    eight = floor(h200, *size, quantized=True, float8=True)
     assert eight.tensor / int8.tensor == pytest.approx(2 / 3) and eight.memory > int8.memory
     # GeForce: scores four times as fast as float32 sums of halves, weights twice.
-    geforce = [floor(GPUS["RTX 4090"], *size, quantised=quantised).tensor for quantised in (False, True)]
+    geforce = [floor(GPUS["RTX 4090"], *size, quantized=quantized).tensor for quantized in (False, True)]
     assert geforce[1] / geforce[0] == pytest.approx((1 / 4 + 1 / 2) / 2, rel=1e-3)
     # Every resource but the bytes is of the pairs of tokens, and none of them is forgotten.
-    quarter, whole = (floor(h200, 40, 75600, n, 128, quantised=True) for n in (75600 // 4, 75600))
+    quarter, whole = (floor(h200, 40, 75600, n, 128, quantized=True) for n in (75600 // 4, 75600))
     assert whole.instructions == pytest.approx(4 * quarter.instructions) and int8.exponentials < int8.instructions
     # Wan 720p, 40 heads: 3.1 GB for q, k, v and the output, 0.65 ms.
     assert half.memory == pytest.approx(0.645, abs=0.01)

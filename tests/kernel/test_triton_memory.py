@@ -58,21 +58,23 @@ def some(*shape: int) -> torch.Tensor:
     return torch.zeros(*shape, 8, device="meta")
 
 
-ONE = tiling.cut((8, 0), True, 8, bias=False, listed=True)
+ONE = tiling.tiling_for((8, 0), True, 8, bias=False, listed=True)
 ALL = torch.ones(1, 1, 1, 2, dtype=torch.bool)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda q: launch.attention(q, q, q, torch.zeros(3, 1, 1, 100), quantised=True), "mask"),
-        (lambda q: launch.attention(q, q, q, torch.zeros(1, 2, 1, 100), quantised=True), "mask"),
+        (lambda q: launch.attention(q, q, q, torch.zeros(3, 1, 1, 100), quantized=True), "mask"),
+        (lambda q: launch.attention(q, q, q, torch.zeros(1, 2, 1, 100), quantized=True), "mask"),
         (lambda q: launch.check(some(2, 4, (1 << 23) + 1), q, q, None, 1.0), "takes up to 8388608 tokens"),
-        (lambda q: reorder.prepared(q, q, q, (q, q), torch.arange(99), None, quantised=True), "an order of 99 tokens"),
-        (lambda q: reorder.prepared(q, q, q, (q[:1], q[:1]), None, None, quantised=True), "in front of k"),
-        (lambda q: reorder.prepared(q, q, q, (q, q[:, :, 1:]), None, None, quantised=True), "in front of k"),
+        (lambda q: reorder.prepare(q, q, q, (q, q), torch.arange(99), None, quantized=True), "an order of 99 tokens"),
+        (lambda q: reorder.prepare(q, q, q, (q[:1], q[:1]), None, None, quantized=True), "in front of k"),
+        (lambda q: reorder.prepare(q, q, q, (q, q[:, :, 1:]), None, None, quantized=True), "in front of k"),
         (
-            lambda q: reorder.attend(launch.Ready(ONE, 1.0, (99, 100, 8), q, q, q), q, block_lists.of_blocks(ALL, 100)),
+            lambda q: reorder.attend(
+                launch.KernelInputs(ONE, 1.0, (99, 100, 8), q, q, q), q, block_lists.of_blocks(ALL, 100)
+            ),
             "not what was prepared",
         ),
         (lambda q: block_lists.of_blocks(ALL, 129), "2 blocks of keys, 129 keys have 3"),
@@ -91,6 +93,6 @@ def test_lists_count_no_more_than_they_hold():
 @pytest.mark.parametrize("tokens", [1, 2])
 def test_tokens_that_stand_too_far_apart_are_copied(tokens):
     far = torch.zeros(tokens, 1 << 21, 8, device="meta").transpose(0, 1)[:, None]
-    assert far.stride(2) == 1 << 24 and launch.near_rows(far)[0].stride(2) == 8
+    assert far.stride(2) == 1 << 24 and launch.with_near_rows(far)[0].stride(2) == 8
     near = torch.zeros(tokens, 1 << 20, 8, device="meta").transpose(0, 1)[:, None]
-    assert launch.near_rows(near)[0] is near
+    assert launch.with_near_rows(near)[0] is near

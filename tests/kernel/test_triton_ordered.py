@@ -22,7 +22,7 @@ def test_read_through_an_index_is_reordered_first(results):
 
 
 def test_outputs(results):
-    assert sum("float16 sums" in name or "late" in name for name in results["errors"]) == 10
+    assert sum("float16 sums" in name or "pipelined" in name for name in results["errors"]) == 10
     assert {name: error for name, error in results["errors"].items() if not error < bound_of(name)} == {}
 
 
@@ -44,5 +44,5 @@ def test_blocks_of_queries_are_joined(tokens):
     halves = pool(x, reorder.ROWS)[0]
     halves = torch.cat([halves, torch.full((1, 2, 1, 8), torch.nan)], dim=2)  # what lies behind the tokens
     whole, lengths = pool(x, reorder.QUERIES)
-    torch.testing.assert_close(reorder.joined(halves, tokens), whole)
-    assert reorder.sizes_of(tokens, reorder.QUERIES, x.device).equal(lengths)
+    torch.testing.assert_close(reorder.merge_means(halves, tokens), whole)
+    assert reorder.block_sizes(tokens, reorder.QUERIES, x.device).equal(lengths)

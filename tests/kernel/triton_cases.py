@@ -7,17 +7,17 @@ INT8, HALF = 0.02, 2e-3
 # Weights and values of 4 significant bits: 0.026 from each of them where values are independent, and that is the worst.
 FLOAT8 = 0.04
 OLDEST = (8, 0)
-# How to call the kernel, and the GPU whose cut it takes: 8.6 sums halves in float16, 9.0 adds values a step late and
+# How to call the kernel, and the GPU whose tiling it takes: 8.6 sums values in float16, 9.0 adds them a step later and
 # has other tiles.
 VARIANTS = {
-    "int8": ({"quantised": True}, OLDEST),
-    "half": ({"quantised": False}, OLDEST),
-    "int8, float16 sums": ({"quantised": True}, (8, 6)),
-    "int8, late": ({"quantised": True}, (9, 0)),
-    "half, late": ({"quantised": False}, (9, 0)),
-    "float8": ({"quantised": True, "float8": True}, OLDEST),
-    "float8, float16 sums": ({"quantised": True, "float8": True}, (8, 9)),
-    "float8, late": ({"quantised": True, "float8": True}, (9, 0)),
+    "int8": ({"quantized": True}, OLDEST),
+    "half": ({"quantized": False}, OLDEST),
+    "int8, float16 sums": ({"quantized": True}, (8, 6)),
+    "int8, pipelined": ({"quantized": True}, (9, 0)),
+    "half, pipelined": ({"quantized": False}, (9, 0)),
+    "float8": ({"quantized": True, "float8": True}, OLDEST),
+    "float8, float16 sums": ({"quantized": True, "float8": True}, (8, 9)),
+    "float8, pipelined": ({"quantized": True, "float8": True}, (9, 0)),
 }
 BASE = {
     "batch": 1,
@@ -82,7 +82,7 @@ def name_of(case: dict) -> str:
 
 def variants_of(case: dict) -> list[str]:
     """Names of the VARIANTS that a case of BASE is tried with."""
-    return [name for name in VARIANTS if case["float8"] or not name.startswith(("float8", "half, late"))]
+    return [name for name in VARIANTS if case["float8"] or not name.startswith(("float8", "half, pipelined"))]
 
 
 def bound_of(variant: str) -> float:

@@ -28,7 +28,7 @@ WIDE = "tl.cast(program % blocks, tl.int64)"
 def guards(node):
     """(name, new expression) of what the node guards an address with: missing, and one element too far."""
     source = ast.unparse(node)
-    if not isinstance(node, ast.Geometry):
+    if not isinstance(node, ast.Call):
         if isinstance(node, ast.If) and source.startswith("if stop > start:"):
             yield "for any length", source.replace("stop > start", "True", 1)
         if isinstance(node, ast.Assign) and source.startswith("inside = ") and " < " in source:
@@ -48,8 +48,8 @@ def guards(node):
         yield "one too far", f"tl.minimum(row, {given[1]} + 1)"
     if named == "tl.maximum" and given[1] == "start":
         yield "no start", given[0]
-    if named == "rows" and given[-1] in ("True", "not WHOLE", "RAGGED"):
-        yield "not ragged", f"rows({', '.join(given[:-1])}, False)"
+    if named == "load_rows" and given[-1] in ("True", "not FULL", "RAGGED"):
+        yield "not ragged", f"load_rows({', '.join(given[:-1])}, False)"
     if source == WIDE:
         yield "32 bits", given[0]
 

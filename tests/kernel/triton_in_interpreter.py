@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def cut_as(capability: tuple[int, int]):
+def tiled_as(capability: tuple[int, int]):
     """Calls are cut as on a GPU of that capability."""
     before, launch.INTERPRETED = launch.INTERPRETED, capability
     try:
@@ -104,22 +104,22 @@ def blocks_of(kind: str | None, case: dict, mask):
     seen = kept.repeat_interleave(block_lists.QUERIES, 2)[:, :, :q_len].repeat_interleave(block_lists.KEYS, 3)[
         ..., :kv_len
     ]
-    pooled = kind.startswith("means")
-    left = ~kept.repeat_interleave(block_lists.QUERIES, 2)[:, :, :q_len] if pooled else None
-    return block_lists.of_blocks(kept, kv_len, pooled), seen, left, mask
+    means = kind.startswith("means")
+    by_mean = ~kept.repeat_interleave(block_lists.QUERIES, 2)[:, :, :q_len] if means else None
+    return block_lists.of_blocks(kept, kv_len, means), seen, by_mean, mask
 
 
-def truth_of(q, k, v, mask, scale, seen, left):
+def truth_of(q, k, v, mask, scale, seen, by_mean):
     """Float64: keys under `seen` and `mask`, and one mean key and value for each block that `left` names."""
     q, k, v = q.double(), k.double(), v.double()
     bias = torch.zeros(1, 1, 1, k.shape[2], dtype=torch.float64)
     if mask is not None:
         bias = bias.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else mask.double()
-    if left is not None:
+    if by_mean is not None:
         k_mean, v_mean, mass = zip(*(mean_of(k, v, bias, at) for at in range(0, k.shape[2], block_lists.KEYS)))
         bias = torch.cat([bias.expand(k.shape[0], 1, 1, -1), torch.stack(mass, -1)], dim=-1)
         k, v = torch.cat([k, torch.stack(k_mean, 2)], dim=2), torch.cat([v, torch.stack(v_mean, 2)], dim=2)
-        seen = torch.cat([seen, left], dim=-1)
+        seen = torch.cat([seen, by_mean], dim=-1)
     if seen is not None:
         bias = bias.masked_fill(~seen, -torch.inf)
     return scaled_dot_product_attention(q, k, v, bias, scale)
@@ -139,14 +139,14 @@ def run(case: dict) -> dict:
     torch.manual_seed(0)
     q, k, v, scale = tensors(case)
     mask = mask_of(case["mask"], case["batch"], case["heads"], case["kv_len"], q.dtype)
-    blocks, seen, left, mask = blocks_of(case["blocks"], case, mask)
+    blocks, seen, by_mean, mask = blocks_of(case["blocks"], case, mask)
     inputs = [t for t in (q, k, v, mask) if t is not None]
     before = [t.clone() for t in inputs]
-    truth = truth_of(q, k, v, mask, scale, seen, left)
+    truth = truth_of(q, k, v, mask, scale, seen, by_mean)
     results = {"shape": list(q.shape), "zero_rows": (truth == 0).all(-1).sum().item()}
     for name in variants_of(case):
         how, capability = VARIANTS[name]
-        with cut_as(capability):
+        with tiled_as(capability):
             out = attention(q, k, v, mask, scale, blocks=blocks, **how)
         results[name] = {
             "error": relative_l2(out, truth),
@@ -166,11 +166,11 @@ def extras() -> dict:
     """What is asked of one call alone."""
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 2, 130, 64).half() for _ in range(3))
-    first, second = (attention(q, k, v, quantised=True) for _ in range(2))
-    compiled = torch.compile(lambda *t: attention(*t, quantised=True), fullgraph=True, backend="aot_eager")
+    first, second = (attention(q, k, v, quantized=True) for _ in range(2))
+    compiled = torch.compile(lambda *t: attention(*t, quantized=True), fullgraph=True, backend="aot_eager")
     checks = torch.library.opcheck(block_attention, (q, k, v, None, 0.125, True, False, True, *(None,) * 5))
     huge = [q * 60, k * 60, v * 1000]  # scores up to 1e4: no INT8 kernel can tell near ties apart
-    in_int8 = attention(*huge, quantised=True)
+    in_int8 = attention(*huge, quantized=True)
     return {
         "same": torch.equal(first, second),
         "compiled": torch.equal(compiled(q, k, v), first),
@@ -178,7 +178,7 @@ def extras() -> dict:
         "huge_int8_finite": in_int8.isfinite().all().item(),
         "huge_int8_over_largest_v": (in_int8.abs().max() / huge[2].abs().max()).item(),
         "huge_half": relative_l2(
-            attention(*huge, quantised=False), scaled_dot_product_attention(*(t.double() for t in huge))
+            attention(*huge, quantized=False), scaled_dot_product_attention(*(t.double() for t in huge))
         ),
         "means": means_against_nothing(),
         "float8_of_neighbours": float8_of_neighbours(),
@@ -191,8 +191,8 @@ def second_import(q, k, v, first) -> list[bool]:
     """Whether both copies answer alike after the pack is imported again under another name, as ComfyUI does."""
     spec = importlib.util.spec_from_file_location("other-name", ROOT / "attention" / "__init__.py")
     sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    other = importlib.import_module("other-name.triton.launch").attention
-    return [torch.equal(one(q, k, v, quantised=True), first) for one in (other, attention)]
+    other = importlib.import_module("other-name.backends.triton.launch").attention
+    return [torch.equal(one(q, k, v, quantized=True), first) for one in (other, attention)]
 
 
 def means_against_nothing() -> list[float]:
@@ -208,8 +208,8 @@ def means_against_nothing() -> list[float]:
     q, k, v = (t.half() for t in (q, k, v))
     truth = scaled_dot_product_attention(q.double(), k.double(), v.double())
     kept = torch.arange(8)[None, None, None] % 2 == 0
-    blocks = [block_lists.of_blocks(kept, 512, pooled) for pooled in (False, True)]
-    return [relative_l2(attention(q, k, v, quantised=False, blocks=one), truth) for one in blocks]
+    blocks = [block_lists.of_blocks(kept, 512, means) for means in (False, True)]
+    return [relative_l2(attention(q, k, v, quantized=False, blocks=one), truth) for one in blocks]
 
 
 def with_largest_values(name: str) -> float:
@@ -220,7 +220,7 @@ def with_largest_values(name: str) -> float:
     v[..., ::2] *= -1
     q, k, v = (t.half() for t in (q, k, v))
     how, capability = VARIANTS[name]
-    with cut_as(capability):
+    with tiled_as(capability):
         out = attention(q, k, v, **how)
     return relative_l2(out, scaled_dot_product_attention(q.double(), k.double(), v.double()))
 
@@ -233,7 +233,7 @@ def float8_of_neighbours() -> float:
     v = torch.randn(1, 2, 12, 64).repeat_interleave(32, 2) + 0.5 * torch.randn(1, 2, 384, 64)
     q, k, v = (t.half() for t in (q, k, v))
     truth = scaled_dot_product_attention(q.double(), k.double(), v.double())
-    return relative_l2(attention(q, k, v, quantised=True, float8=True), truth)
+    return relative_l2(attention(q, k, v, quantized=True, float8=True), truth)
 
 
 def round_to_float8(convert):

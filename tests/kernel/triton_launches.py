@@ -54,7 +54,7 @@ def calls():
     q = torch.randn(2, 200, 6 * 64).bfloat16().unflatten(-1, (6, 64)).transpose(1, 2)
     k, v = (torch.randn(2, 2, 333, 64).bfloat16() for _ in "kv")
     kept = torch.ones(2, 6, 2, 6, dtype=torch.bool).tril()
-    means = block_lists.of_blocks(kept, 333, pooled=True)
+    means = block_lists.of_blocks(kept, 333, means=True)
     band = block_lists.of_mask(lambda i, j: (i - j).abs() < 90, 200, 333, q.device)
     yield q, k, v, None, None, True, False
     yield q, k, v, None, None, False, False
@@ -68,21 +68,21 @@ def calls():
 def in_order():
     """Calls of the engine for patterns: q, k, v of 200 tokens behind 70 others, and how."""
     plan = engine.Plan(TopBlocks(keep=50, tail=True), torch.randperm(200).int(), torch.arange(200), None)
-    for how in ({"quantised": True}, {"quantised": False}, {"quantised": True, "float8": True}):
+    for how in ({"quantized": True}, {"quantized": False}, {"quantized": True, "float8": True}):
         q, k, v, *front = (torch.randn(1, 2, n, 64).bfloat16() for n in (200, 200, 200, 70, 70))
         yield (q, k, v), front, None, plan, how
 
 
 def main() -> None:
     driver.set_active(Driver())
-    launches, cut = [], launch.cut
+    launches, tiling_for = [], launch.tiling_for
     noted = {name: Kernel(function, launches) for name, function in device.compiled().items()}
     launch.compiled = quantize.compiled = lambda: noted
-    reorder.cut_for = lambda q, *rest, **named: cut(CAPABILITY, *rest, q.shape[-1], **named)
-    launch.cut = lambda capability, *rest, **named: cut(CAPABILITY, *rest, **named)
+    reorder.tiling_of = lambda q, *rest, **named: tiling_for(CAPABILITY, *rest, q.shape[-1], **named)
+    launch.tiling_for = lambda capability, *rest, **named: tiling_for(CAPABILITY, *rest, **named)
     results = []
-    for q, k, v, mask, blocks, quantised, float8 in calls():
-        launch.attention(q, k, v, mask, quantised=quantised, float8=float8, blocks=blocks)
+    for q, k, v, mask, blocks, quantized, float8 in calls():
+        launch.attention(q, k, v, mask, quantized=quantized, float8=float8, blocks=blocks)
         results.append(launches.copy())
         launches.clear()
     for *call, how in in_order():

@@ -16,7 +16,7 @@ from functools import partial
 import checked_memory
 import torch
 from triton.runtime import interpreter
-from triton_in_interpreter import band, cut_as, mask_of, round_to_float8, stored
+from triton_in_interpreter import band, mask_of, round_to_float8, stored, tiled_as
 
 from attention.backends.triton import block_lists, device, launch, reorder, tiling, transforms
 
@@ -26,7 +26,7 @@ STORAGES = ("own", "heads last", "at the end", "all in one", "expanded")
 MASKS = (None, "bool", "each head", "additive", "hidden row")
 # Tokens and tokens in front.
 IN_FRONT = ((1, 0), (2, 1), (63, 64), (65, 65), (129, 63), (193, 0), (127, 129), (64, 2))
-HOW = {"int8": {"quantised": True}, "half": {"quantised": False}, "float8": {"quantised": True, "float8": True}}
+HOW = {"int8": {"quantized": True}, "half": {"quantized": False}, "float8": {"quantized": True, "float8": True}}
 
 
 def drawn(batch: int, heads: int, length: int, dim: int, storage: str):
@@ -79,17 +79,17 @@ def in_order(number: int, how: dict) -> None:
     kept = torch.rand(2, 2, -(-tokens // block_lists.QUERIES), -(-tokens // block_lists.KEYS)) < 0.5
     tail, blocks = number % 2 == 0, -(-front // block_lists.KEYS) * block_lists.KEYS
     order = torch.randperm(tokens).int() if number % 4 else None
-    ready, _ = reorder.prepared(q, k, v, ahead, order, None, **how, chooses=number % 3 > 0, tail=tail)
+    ready, _ = reorder.prepare(q, k, v, ahead, order, None, **how, selects=number % 3 > 0, tail=tail)
     reorder.attend(ready, q, block_lists.of_blocks(kept, blocks + tokens, tail, front))
 
 
 CALLS = [(kind, number) for kind, count in ((dense, 10), (listed, 14), (in_order, 12)) for number in range(count)]
 
 
-def alike(since, kind, dim: int, quantised: bool) -> str:
+def alike(since, kind, dim: int, quantized: bool) -> str:
     """How calls are cut, as far as the interpreter can tell."""
     ways = ({"bias": bias, "listed": kind is not dense} for bias in (False, True))
-    return repr([replace(tiling.cut(since, quantised, dim, **way), warps=0, stages=0) for way in ways])
+    return repr([replace(tiling.tiling_for(since, quantized, dim, **way), warps=0, stages=0) for way in ways])
 
 
 def calls(every: bool = False):
@@ -97,8 +97,8 @@ def calls(every: bool = False):
     for kind, number in CALLS:
         for name, how in HOW.items():
             ways = {}
-            for since in sorted({since for since, *_ in tiling.CUTS}):
-                ways.setdefault(alike(since, kind, HEADS[number % len(HEADS)], how["quantised"]), since)
+            for since in sorted({since for since, *_ in tiling.TILINGS}):
+                ways.setdefault(alike(since, kind, HEADS[number % len(HEADS)], how["quantized"]), since)
             ways = list(ways.values())
             for since in ways if every else [ways[number % len(ways)]]:
                 yield f"{kind.__name__} {number}, {name}, {since}", since, partial(kind, number, how)
@@ -108,7 +108,7 @@ def failure(since, call) -> str | None:
     """What the checks say of one call; None: nothing."""
     torch.manual_seed(0)
     try:
-        with cut_as(since):
+        with tiled_as(since):
             call()
     except AssertionError as error:
         return str(error)
@@ -120,7 +120,7 @@ def lines() -> list[str]:
     found = []
     for module in (device, transforms):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
-            if isinstance(node, ast.Geometry) and ast.unparse(node.func) in ("tl.load", "tl.store"):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("tl.load", "tl.store"):
                 found.append(f"{module.__name__.rpartition('.')[2]}.py:{node.lineno}")
     return sorted(set(found))
 
@@ -146,7 +146,7 @@ def huge(size, mask: int, how: dict) -> None:
     """A dense call. mask: its heads."""
     q, k, v = video(*size)
     bias = launch.bias_of(claimed(q.shape[0], mask, 1, k.shape[2])) if mask else None
-    launch.run(q, k, v, bias, 0.1, how["quantised"], how.get("float8", False), True, *(None,) * 5)
+    launch.run(q, k, v, bias, 0.1, how["quantized"], how.get("float8", False), True, *(None,) * 5)
 
 
 def huge_lists(size, front: int, how: dict) -> None:
@@ -156,18 +156,18 @@ def huge_lists(size, front: int, how: dict) -> None:
     ahead, masks = -(-front // block_lists.KEYS), 60000
     rows, tiles = -(-tokens // block_lists.QUERIES), ahead - (-tokens // block_lists.KEYS)
     tables = [claimed(batch, heads, rows, width, **integers) for width in (tiles, 2, tiles)]
-    made = block_lists.Lists(*tables, ahead * block_lists.KEYS + tokens,
+    made = block_lists.BlockLists(*tables, ahead * block_lists.KEYS + tokens,
                              claimed(masks, block_lists.QUERIES, 2, **integers),
                        claimed(batch, heads, rows, tiles, dtype=torch.uint8))  # fmt: skip
     checked_memory.STATE.values = {
-        "LIST": (tiles - 1,), "CHOICE": (masks - 1,), "LEFT": (1,), "ORDER": (0, tokens - 1),
+        "LIST": (tiles - 1,), "MASK_INDEX": (masks - 1,), "BY_MEAN": (1,), "ORDER": (0, tokens - 1),
         "COUNT": (0 if tokens % block_lists.KEYS else tiles // 2, tiles),
     }  # fmt: skip
     if not front:
-        return launch.run(q, k, v, None, 0.1, how["quantised"], how.get("float8", False), True, *made.tensors)
+        return launch.run(q, k, v, None, 0.1, how["quantized"], how.get("float8", False), True, *made.tensors)
     order = claimed(tokens, **integers) if front % block_lists.KEYS else None
     ahead = claimed(batch, kv_heads, front, dim), claimed(batch, kv_heads, front, dim)
-    ready, _ = reorder.prepared(q, k, v, ahead, order, None, **how, chooses=True, tail=True)
+    ready, _ = reorder.prepare(q, k, v, ahead, order, None, **how, selects=True, tail=True)
     reorder.attend(ready, q, made)
 
 

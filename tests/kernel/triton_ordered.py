@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime import interpreter
 from triton_cases import OLDEST, VARIANTS
-from triton_in_interpreter import cut_as, round_to_float8, stored
 from triton_in_interpreter import mean_of as block_mean
+from triton_in_interpreter import round_to_float8, stored, tiled_as
 
 from attention.backends.triton import block_lists, quantize, reorder
 from attention.backends.triton.launch import attention
@@ -59,19 +59,25 @@ def copies(size) -> dict[str, bool]:
     ahead = -(-front_k.shape[2] // BLOCK)
     none, front_k, front_v = front_k.shape[2] == 0, *(None if t.shape[2] == 0 else t for t in (front_k, front_v))
     shift = quantize.mean_of(k)
-    same = {"queries": equal(quantize.queries(q, 0.3, 128, order, pooled=True),
-                             quantize.queries(moved_q, 0.3, 128, pooled=True))}  # fmt: skip
-    made, video = quantize.keys(k, shift, BLOCK, order, front_k, pooled=True), quantize.keys(moved_k, shift, BLOCK)
+    same = {"queries": equal(quantize.quantize_queries(q, 0.3, 128, order, pooled=True),
+                             quantize.quantize_queries(moved_q, 0.3, 128, pooled=True))}  # fmt: skip
+    made, video = (
+        quantize.quantize_keys(k, shift, BLOCK, order, front_k, pooled=True),
+        quantize.quantize_keys(moved_k, shift, BLOCK),
+    )
     same["keys"] = torch.equal(made[0][:, :, ahead * BLOCK :], video[0]) and made[1][..., ahead:].equal(video[1])
-    first = (made[0][:, :, :0], made[1][..., :0]) if none else quantize.keys(front_k, shift, BLOCK)[:2]
+    first = (made[0][:, :, :0], made[1][..., :0]) if none else quantize.quantize_keys(front_k, shift, BLOCK)[:2]
     same["keys in front"] = equal((made[0][:, :, : ahead * BLOCK], made[1][..., :ahead]), first)
     both = moved_v if none else whole(moved_v, front_v)
-    plain, means = quantize.moved(v, BLOCK, order, front_v, torch.float32)
+    plain, means = quantize.reorder_rows(v, BLOCK, order, front_v, torch.float32)
     same["values"] = plain[:, :, : both.shape[2]].equal(both) and not plain[:, :, both.shape[2] :].any()
     same["means of values"] = means[:, :, ahead:].allclose(pool(moved_v.float(), BLOCK)[0], atol=1e-6)
-    for dtype, halves in ((torch.float8_e4m3fn, False), (torch.float8_e4m3fn, True), (torch.float16, True)):
-        made = quantize.values(v, BLOCK, dtype, order, front_v, halves=halves, pooled=True)
-        first, name = quantize.values(both, BLOCK, dtype, halves=halves), f"{dtype}, {halves}"
+    for dtype, fp16_accumulate in ((torch.float8_e4m3fn, False), (torch.float8_e4m3fn, True), (torch.float16, True)):
+        made = quantize.scale_values(v, BLOCK, dtype, order, front_v, fp16_accumulate=fp16_accumulate, pooled=True)
+        first, name = (
+            quantize.scale_values(both, BLOCK, dtype, fp16_accumulate=fp16_accumulate),
+            f"{dtype}, {fp16_accumulate}",
+        )
         same[f"values in {name}"] = equal((made[0].float(), made[1]), widened(first))
         means = pool(moved_v.float() / made[1][:, :, None, : v.shape[-1]], BLOCK)[0]
         same[f"means of values in {name}"] = made[2][:, :, ahead:].float().allclose(means, rtol=2e-3)
@@ -95,11 +101,11 @@ def choices(size) -> dict[str, bool]:
     repeated = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
     same, patterns = {}, (TopBlocks(keep=40), MassBlocks(mass=60))
     wanted = [select(one, q.index_select(2, order), repeated.index_select(2, order), 0.2) for one in patterns]
-    for quantised, rotated in ((True, True), (True, False), (False, True)):
-        ready, means = reorder.prepared(
-            q, k, v, front, order, 0.2, quantised=quantised, rotated=rotated, chooses=True, tail=True
+    for quantized, rotated in ((True, True), (True, False), (False, True)):
+        ready, means = reorder.prepare(
+            q, k, v, front, order, 0.2, quantized=quantized, rotated=rotated, selects=True, tail=True
         )
-        same[f"choice, {quantised}, {rotated}, {size}"] = equal([choose(one, *means) for one in patterns], wanted)
+        same[f"choice, {quantized}, {rotated}, {size}"] = equal([choose(one, *means) for one in patterns], wanted)
     return same
 
 
@@ -125,7 +131,7 @@ def truth_of(q, k, v, front, order, kept, tail: bool):
 def ways_of(size) -> dict:
     """VARIANTS: all of them for the first size, those of the oldest GPU for the others; and without rotation."""
     ways = {name: way for name, way in VARIANTS.items() if size == SIZES[0] or way[1] == OLDEST}
-    return {**ways, "int8, not rotated": ({"quantised": True, "rotated": False}, OLDEST)}
+    return {**ways, "int8, not rotated": ({"quantized": True, "rotated": False}, OLDEST)}
 
 
 def outputs(size) -> dict[str, float]:
@@ -138,8 +144,8 @@ def outputs(size) -> dict[str, float]:
         for tail in (False, True):
             made = block_lists.of_blocks(kept, engine.filled(front[0].shape[2]) + q.shape[2], tail, front[0].shape[2])
             before = [t.clone() for t in (q, k, v, *front)]
-            with cut_as(capability):
-                ready, none = reorder.prepared(q, k, v, front, order, None, **how, tail=tail)
+            with tiled_as(capability):
+                ready, none = reorder.prepare(q, k, v, front, order, None, **how, tail=tail)
                 out = reorder.attend(ready, q, made)
             error = relative_l2(out, truth_of(q, k, v, front, order, kept, tail))
             assert none is None and equal(before, (q, k, v, *front))
@@ -180,7 +186,7 @@ def measured() -> bool:
     q, k, v = draw(1, 2, 2, 240, 1, 64, "own")[:3]
     blocks = kernel.chosen(shape, q, k, 40, True)
     ours = [
-        kernel.by_lists(q, k, v, shape=shape, percent=40, means=True, blocks=b, quantised=True) for b in (blocks, None)
+        kernel.by_lists(q, k, v, shape=shape, percent=40, means=True, blocks=b, quantized=True) for b in (blocks, None)
     ]
     return torch.equal(*ours) and relative_l2(ours[0], scaled_dot_product_attention(q, k, v)) < 0.5
 
@@ -193,7 +199,7 @@ def rotation() -> dict[str, float]:
         t[..., :4] *= 6
     q, k, v = (t.half() for t in (q, k, v))
     truth = scaled_dot_product_attention(q.double(), k.double(), v.double())
-    return {str(on): relative_l2(attention(q, k, v, quantised=True, rotated=on), truth) for on in (True, False)}
+    return {str(on): relative_l2(attention(q, k, v, quantized=True, rotated=on), truth) for on in (True, False)}
 
 
 if __name__ == "__main__":
@@ -201,7 +207,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     held = {name: one for size in SIZES for part in (copies, choices) for name, one in part(size).items()}
     errors = {name: one for size in SIZES[:3] for name, one in outputs(size).items()}
-    both = [copied(quantised=quantised) for quantised in (True, False)]
+    both = [copied(quantized=quantized) for quantized in (True, False)]
     json.dump(
         {"held": held, "errors": errors, "copied": both, "rotation": rotation(), "measured": measured()}, sys.stdout
     )
