@@ -15,7 +15,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import tokenize
@@ -27,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import triton
+from machine_code import is_a, long_loop, operations, tool
 from processes import follow
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -39,7 +39,6 @@ from attention.backends.triton.quantize import ROWS, WARPS
 from attention.backends.triton.tiling import MEANS, edge_stages, padded, tiling_for
 
 TABLE = ROOT / "benchmarks" / "compiled.json"
-TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
 WITH_FLOAT8 = (89, 90, 100, 120)
 WITH_FP16_ACCUMULATE = (86, 89, 120)
@@ -234,30 +233,6 @@ def measure(target: Target) -> dict:
         "shared_kib": round(kernel.metadata.shared / 1024, 1),
         **{name: count for name, count in counts.items() if count},
     }
-
-
-def operations(assembly: str) -> list[str]:
-    """The instructions' names, `MUFU.EX2` for instance, in order."""
-    return re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", assembly, re.MULTILINE)
-
-
-def is_a(name: str, operation: str) -> bool:
-    return operation == name or operation.startswith(f"{name}.")
-
-
-def long_loop(assembly: str) -> str:
-    """The last loop with an exponential: that over whole blocks. Empty where there is none."""
-    labels, found = {}, ""
-    for match in re.finditer(r"^(\.L\w+):|\bBRA\S*\s.*?`\((\.L\w+)\)", assembly, re.MULTILINE):
-        if match[1]:
-            labels[match[1]] = match.end()
-        elif match[2] in labels and "MUFU.EX2" in assembly[labels[match[2]] : match.start()]:
-            found = assembly[labels[match[2]] : match.start()]
-    return found
-
-
-def tool(name: str, *arguments) -> str:
-    return subprocess.run([TOOLS / name, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def faults(target: Target, row: dict) -> list[str]:

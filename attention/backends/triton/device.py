@@ -120,7 +120,7 @@ def accumulate_pv(acc, rescale, weights, V, first, length, v_l, D: tl.constexpr,
 
     weights: (M, N), of V's dtype. FP16_ACCUMULATE: the sum over these N keys is made in float16.
     """
-    if TRANSPOSED_V:
+    if TRANSPOSED_V:  # products of 8 bits read keys in a row
         v = tl.trans(load_rows(V + first, 0, v_l, PADDED, N, N, PADDED, False))
     else:
         v = load_rows(V, first, v_l, length, D, PADDED, N, RAGGED)
@@ -136,10 +136,9 @@ def attend_blocks(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, MASK_I
                   FP16_ACCUMULATE: tl.constexpr, PIPELINED_PV: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
     """Add blocks of N keys, those numbered start to stop, or so listed, to the running softmax.
 
-    peak, total: (M,), row maxima and sums; acc: (M, PADDED), the weighted values. FULL: every query sees every key of
-    these blocks, and none is ragged. TRANSPOSED_V: the values lie as (PADDED, whole blocks of keys): products of 8 bits
-    read keys in a row. PIPELINED_PV: a block's values are added one step later, while the next block is weighed:
-    FlashAttention 3 (Shah et al., https://arxiv.org/abs/2407.08608), section 3.2.
+    peak, total: (M,), row maxima and sums; acc: (M, PADDED), weighted values. FULL: all queries see all keys of these
+    blocks. TRANSPOSED_V: values lie as (PADDED, whole blocks of keys). PIPELINED_PV: a block's values are added while
+    the next one is weighed: FlashAttention 3 (Shah et al., https://arxiv.org/abs/2407.08608), section 3.2.
     """
     if PIPELINED_PV:
         weights, rescale = tl.zeros((M, N), tl.float32).to(V.dtype.element_ty), tl.full((M,), 1.0, tl.float32)
