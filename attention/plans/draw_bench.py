@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ..backends.autotune import HOST_RUN, Trial
+from ..backends.autotune import HOST_RUN, KernelTrial
 from ..core.canvas import INK, MARGIN, PALE, WIDTH, Canvas, length
 from ..inspect.kernel_colours import colours_of
 
@@ -16,7 +16,7 @@ NAMES, FIGURES = 220, 260
 def draw_trials(trials: dict, width: int = WIDTH) -> Image.Image:
     """Draw a bar for each kernel and geometry, as long as its speed beside ComfyUI's own. RGB.
 
-    trials: (role, Geometry) -> Trials, as Bench has them; those that were refused are left out.
+    trials: (role, Geometry) -> KernelTrials, as Bench has them; those that were refused are left out.
     width: of the picture, in pixels.
     """
     ran = {key: [trial for trial in found if trial.reason is None] for key, found in trials.items()}
@@ -32,7 +32,7 @@ def draw_trials(trials: dict, width: int = WIDTH) -> Image.Image:
     return canvas.picture()
 
 
-def _speeds(canvas: Canvas, found: Sequence[Trial], left: int, y: int) -> None:
+def _speeds(canvas: Canvas, found: Sequence[KernelTrial], left: int, y: int) -> None:
     base = next(trial.seconds for trial in found if trial.name == HOST_RUN)
     fastest = max(base / trial.seconds for trial in found)
     colours = colours_of((trial.name for trial in found), {HOST_RUN})
@@ -46,7 +46,7 @@ def _speeds(canvas: Canvas, found: Sequence[Trial], left: int, y: int) -> None:
         y += 30
 
 
-def _name(trial: Trial) -> str:
+def _name(trial: KernelTrial) -> str:
     if trial.name != HOST_RUN:
         return trial.name
     return f"{trial.host} (file)" if trial.named else "ComfyUI's own"

@@ -5,7 +5,7 @@ import torch
 from bench_calls import SDPA, host
 
 from attention.backends import registry
-from attention.backends.autotune import Trial
+from attention.backends.autotune import KernelTrial
 from attention.core.canvas import MARGIN, NEUTRAL, length
 from attention.core.geometry import describe
 from attention.plans import bench
@@ -33,7 +33,7 @@ def test_every_backend_is_timed_or_says_why_not():
 
 def test_no_bar_hides_a_name():
     x = torch.zeros(1, 2, 8, 16)
-    trial = Trial("host", 0.003, host="attention_of_a_module_with_a_very_long_name", named=True)
+    trial = KernelTrial("host", 0.003, host="attention_of_a_module_with_a_very_long_name", named=True)
     picture = np.asarray(draw_trials({("self", describe(x, x, x)): (trial,)}))
     bar = np.nonzero((picture == NEUTRAL).all(-1))[1]
     assert bar.min() > MARGIN + length(f"{trial.host} (file)", 15) and np.ptp(bar) > 100

@@ -9,8 +9,8 @@ import torch
 from counted_runs import HOST, add, bar_lengths, call, make_tally, pixels
 
 from attention.backends import registry
-from attention.core.canvas import NEUTRAL, PAPER
 from attention.backends.autotune import AutotuneResult, KernelTrial
+from attention.core.canvas import NEUTRAL, PAPER
 from attention.core.site import CROSS, SELF
 from attention.core.timing import elapsed, end_span, start_span
 from attention.inspect import draw_report
