@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sys
 
+import pattern_truth
 import torch
-from video_calls import LARGE, PATTERNS, draw, place_of, truth
+from video_calls import LARGE, PATTERNS, draw, place_of
 
 from attention import patterns as p
 from attention import sparse
@@ -52,7 +53,7 @@ def fixed_and_chosen():
         video_span = place_of(*GRIDS[index % len(GRIDS)])
         tensors = draw(video_span, heads=2, kv_heads=1, dim=64, dtype=torch.float16, split=index % 2 > 0)
         block = index % 2
-        wanted = truth(pattern, video_span, *tensors, block=block)
+        wanted = pattern_truth.attention(pattern, video_span, *tensors, block=block)
         for variant, engine in list(ENGINES.items())[index % 2 :]:
             yield result(f"{variant}: {pattern}", runner(pattern, video_span, engine, block=block), tensors, wanted)
 
@@ -64,7 +65,8 @@ def other_orders():
         q, k, v = draw(video_span, dim=64, dtype=torch.float16)
         to = grid.order(video_span.grid, ORDER, TILE)[0] + video_span.start
         move = torch.cat([torch.arange(video_span.start), to])
-        moved, wanted = [t[:, :, move] for t in (q, k, v)], truth(pattern, video_span, q, k, v)[:, :, move]
+        moved = [t[:, :, move] for t in (q, k, v)]
+        wanted = pattern_truth.attention(pattern, video_span, q, k, v)[:, :, move]
         yield result(f"half: {pattern}, {ORDER}", runner(pattern, video_span, HALF, ORDER), moved, wanted)
 
 
@@ -82,7 +84,8 @@ def large():
     video_span = place_of(LARGE, 5)
     tensors = draw(video_span, heads=1, kv_heads=1, dim=64, dtype=torch.float16)
     pattern = p.Temporal()
-    yield result("half: large", runner(pattern, video_span, HALF), tensors, truth(pattern, video_span, *tensors))
+    wanted = pattern_truth.attention(pattern, video_span, *tensors)
+    yield result("half: large", runner(pattern, video_span, HALF), tensors, wanted)
 
 
 def again() -> bool:

@@ -10,7 +10,10 @@ from dataclasses import MISSING, fields
 from random import Random
 from typing import Literal, get_args, get_origin, get_type_hints
 
+from hypothesis import strategies as st
+
 from attention import patterns as p
+from attention import sparse
 from attention.core.grid import ORDERS
 from attention.core.tokens import Grid
 
@@ -59,6 +62,24 @@ def default(row):
 def defaults() -> tuple:
     """Every row of the table with its defaults."""
     return tuple(default(row) for row in p.TABLE)
+
+
+def any_of(rows):
+    """Hypothesis: a pattern of any of these rows, with values for its fields."""
+    return st.builds(drawn, st.sampled_from(rows), st.randoms(use_true_random=False))
+
+
+def without_tail(grids) -> tuple:
+    """EDGES without a tail, and of every row that has none of them the first drawn one that no grid makes dense."""
+    edges = tuple(edge for edge in EDGES if not getattr(edge, "tail", False))
+    others = [row for row in p.TABLE if not any(isinstance(edge, row) for edge in edges)]
+    return (*edges, *(_first(row, grids) for row in others))
+
+
+def _first(row, grids):
+    tries = (drawn(row, Random(seed)) for seed in range(100))
+    bare = (one for one in tries if not getattr(one, "tail", False))
+    return next(one for one in bare if not any(sparse.dense(one, grid) for grid in grids))
 
 
 def drawn(row, random: Random, depth: int = 2):

@@ -2,11 +2,12 @@
 
 from math import log2, prod
 
+import pattern_rows
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pattern_masks import FIXED, GRIDS, SIMPLE, SOME, dense
+from pattern_masks import FIXED, GRIDS, SOME, dense
 
 from attention import patterns as p
 from attention.core.grid import boxes, coordinates
@@ -27,46 +28,53 @@ def around(i, size, length):
     return range(start, start + size)
 
 
-def written_out(pattern, grid):
-    """The mask from the words of each pattern, one pair at a time."""
-    frames, rows, columns = grid
-
-    def share(percent, length):
-        return min(length, max(1, round(length * percent / 100)))
-
-    def sees(q, k):
-        (t, y, x), (s, row, column) = q, k
-        if isinstance(pattern, p.Spatial):
-            return t == s
-        if isinstance(pattern, p.Temporal):
-            return (y, x) == (row, column)
-        if isinstance(pattern, p.TemporalWindow):
-            return s in around(t, pattern.frames, frames)
-        if isinstance(pattern, p.Neighbourhood):
-            sizes = (pattern.frames, share(pattern.height, rows), share(pattern.width, columns))
-            return all(b in around(a, size, n) for a, b, size, n in zip(q, k, sizes, grid))
-        if isinstance(pattern, p.SlidingTile):
-            sizes = (min(frames, pattern.frames), share(pattern.height, rows), share(pattern.width, columns))
-            return all(
-                b // step in around(a // step, n if size == n else max(1, round(size / step)), -(-n // step))
-                for a, b, size, step, n in zip(q, k, sizes, pattern.tile, grid)
-            )
-        each, far = min(rows, -(-pattern.step // columns)), abs(t - s)
-        steps = -(-rows // each)
-        if far == 0 or (s == 0 and pattern.first_frame):
-            return True
-        size = steps * pattern.keep / 100 / 2 ** int(log2(max(1, far // pattern.frames)))
-        if size < 1:
-            return far % -(-1 // size) == 0 and y // each == row // each
-        return row // each in around(y // each, round(size), steps)
-
-    return torch.tensor([[sees(q, k) for k in places(grid)] for q in places(grid)])
+def share(percent, length):
+    return min(length, max(1, round(length * percent / 100)))
 
 
-@settings(max_examples=60)
-@given(SIMPLE, st.tuples(*[st.integers(1, 5)] * 3))
+def in_window(pattern, grid, q, k):
+    sizes = (pattern.frames, share(pattern.height, grid[1]), share(pattern.width, grid[2]))
+    return all(b in around(a, size, n) for a, b, size, n in zip(q, k, sizes, grid))
+
+
+def in_tiles(pattern, grid, q, k):
+    sizes = (min(grid[0], pattern.frames), share(pattern.height, grid[1]), share(pattern.width, grid[2]))
+    return all(
+        b // step in around(a // step, n if size == n else max(1, round(size / step)), -(-n // step))
+        for a, b, size, step, n in zip(q, k, sizes, pattern.tile, grid)
+    )
+
+
+def in_band(pattern, grid, q, k):
+    (t, y, _), (s, row, _), (_, rows, columns) = q, k, grid
+    each, far = min(rows, -(-pattern.step // columns)), abs(t - s)
+    steps = -(-rows // each)
+    if far == 0 or (s == 0 and pattern.first_frame):
+        return True
+    size = steps * pattern.keep / 100 / 2 ** int(log2(max(1, far // pattern.frames)))
+    if size < 1:
+        # A band never gets thinner than a step in one of a million frames: with 0 percent too.
+        return far % -(-1 // max(size, 1e-9)) == 0 and y // each == row // each
+    return row // each in around(y // each, round(size), steps)
+
+
+# What each pattern says of itself, for one query and one key, (t, y, x) both.
+WORDS = {
+    p.Spatial: lambda pattern, grid, q, k: q[0] == k[0],
+    p.Temporal: lambda pattern, grid, q, k: q[1:] == k[1:],
+    p.TemporalWindow: lambda pattern, grid, q, k: k[0] in around(q[0], pattern.frames, grid[0]),
+    p.Neighbourhood: in_window,
+    p.SlidingTile: in_tiles,
+    p.Radial: in_band,
+}
+
+
+@settings(max_examples=80)
+@given(pattern_rows.any_of(tuple(WORDS)), st.tuples(*[st.integers(1, 5)] * 3))
 def test_masks_follow_their_words(pattern, grid):
-    assert dense(pattern, grid).equal(written_out(pattern, grid))
+    sees = WORDS[type(pattern)]
+    pairs = [[sees(pattern, grid, q, k) for k in places(grid)] for q in places(grid)]
+    assert dense(pattern, grid).equal(torch.tensor(pairs))
 
 
 @settings(max_examples=150)
@@ -194,9 +202,10 @@ def test_a_block_mask_is_symmetric_under_its_order(grid, order):
     assert seen.diagonal(dim1=2, dim2=3).all()
 
 
-def test_table_is_complete():
-    assert len({pattern.name for pattern in p.TABLE}) == len(p.TABLE) == 12
-    made = [pattern((p.Spatial(),)) if pattern in (p.Union, p.Intersection) else pattern() for pattern in p.TABLE]
-    for pattern in made:
-        assert hash(pattern) == hash(type(pattern)(*pattern.__dict__.values()))
+def test_rows_are_told_apart_and_are_keys():
+    """By name; equal ones are one key of what is kept; and a mask is fixed or chosen, never both."""
+    assert len({row.name for row in p.TABLE}) == len(p.TABLE)
+    for pattern in pattern_rows.defaults():
+        again = type(pattern)(*pattern.__dict__.values())
+        assert again == pattern and hash(again) == hash(pattern)
         assert hasattr(pattern, "on") != hasattr(pattern, "chosen")

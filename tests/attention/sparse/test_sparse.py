@@ -3,12 +3,13 @@
 from dataclasses import replace
 from math import prod
 
+import pattern_truth
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
-from video_calls import LARGE, PATTERNS, TOLERANCE, compare, draw, place_of, truth
+from video_calls import LARGE, PATTERNS, TOLERANCE, compare, draw, place_of
 
 from attention import patterns as p
 from attention import sparse
@@ -73,7 +74,7 @@ def test_dtypes_scale_and_grouped_heads(pattern, dtype):
     video_span = place_of((5, 6, 7), 3, 2)
     tensors = draw(video_span, heads=4, dtype=dtype, split=False)
     runner = compare(pattern, video_span, tensors, tolerance=TOLERANCE[dtype])
-    wanted = truth(pattern, video_span, *tensors, scale=0.5)
+    wanted = pattern_truth.attention(pattern, video_span, *tensors, scale=0.5)
     assert relative_l2(runner(*tensors, scale=0.5), wanted) <= 2 * TOLERANCE[dtype]
 
 

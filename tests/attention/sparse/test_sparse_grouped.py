@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pattern_truth
 import pytest
 import torch
 import torch.nn.functional as F
-from video_calls import draw, place_of, truth
+from video_calls import draw, place_of
 
 from attention import patterns as p
 from attention import sparse
@@ -60,7 +61,7 @@ def test_no_copy_for_an_engine_that_takes_groups(pattern, copies):
     assert {t.shape[1] for t in (*given, *sinks)} == {KV_HEADS} and copies == []
     assert relative_l2(out, runner(pattern, BLOCKS)(q, *expand_kv(k, v, HEADS))) < 1e-6
     if not pattern.tail:
-        assert relative_l2(out, truth(pattern, PLACE, q, k, v)) < 1e-6
+        assert relative_l2(out, pattern_truth.attention(pattern, PLACE, q, k, v)) < 1e-6
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
@@ -75,7 +76,7 @@ def test_one_engine_of_two_that_takes_no_groups(copies):
     run, (q, k, v) = Grouped(), draw(PLACE, heads=HEADS, kv_heads=KV_HEADS)
     one, other = (Task(pattern, PLACE) for pattern in PATTERNS[::2])
     both = Runner(PLACE, ((0.5, one, replace(BLOCKS, run=run, grouped=True)), (0.5, other, BLOCKS)))
-    wanted = 0.5 * truth(PATTERNS[0], PLACE, q, k, v) + 0.5 * truth(PATTERNS[2], PLACE, q, k, v)
+    wanted = sum(0.5 * pattern_truth.attention(pattern, PLACE, q, k, v) for pattern in PATTERNS[::2])
     assert relative_l2(both(q, k, v), wanted) < 1e-6 and len(copies) == 1
 
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
+from engines_here import Sol, na3d
 
 from attention import patterns as p
 from attention import sparse
@@ -36,35 +36,6 @@ def draw(video_span, dim, length=0):
 
 def on_gpu(tensors):
     return replace(describe(*tensors), device="cuda", dtype=torch.bfloat16, capability=(9, 0))
-
-
-def na3d(q, k, v, kernel_size, is_causal=None, scale=None):
-    """Stand-in, (B, T, H, W, NH, HD): as NATTEN, from its own definition."""
-    grid = tuple(q.shape[1:4])
-    assert all(1 <= size <= length for size, length in zip(kernel_size, grid)) and q.is_contiguous()
-    index = torch.arange(prod(grid))
-    seen = torch.ones(prod(grid), prod(grid), dtype=torch.bool)
-    for axis, (size, length) in enumerate(zip(kernel_size, grid)):
-        at = index // prod(grid[axis + 1 :]) % length
-        start = (at - size // 2).clamp(0, length - size)
-        seen &= (at[None] >= start[:, None]) & (at[None] < start[:, None] + size)
-    flat = (t.flatten(1, 3).transpose(1, 2) for t in (q, k, v))
-    return scaled_dot_product_attention(*flat, seen, scale).transpose(1, 2).unflatten(1, grid)
-
-
-class Sol:
-    """Stand-in, (B, T, H, 128): keeps all blocks, so that the result is dense attention with the key bias."""
-
-    def __call__(
-        self, q, k, v, tau=1.0, scale=None, sink_blocks=None, sink_q=None, key_bias=None, topk_ratio=0.0, tail=True
-    ):
-        assert q.shape == k.shape == v.shape and q.shape[3] == 128
-        assert all(t.stride(-1) == 1 and t.stride(1) % 8 == 0 for t in (q, k, v)) and 0 <= topk_ratio < 1
-        self.sinks, self.bias, self.keep, self.tau = sink_blocks, key_bias, topk_ratio, tau
-        if key_bias is not None:
-            assert not key_bias[..., sink_blocks[1] * 64 :].any(), "a bias outside the sinks"
-        heads = (t.transpose(1, 2) for t in (q, k, v))
-        return F.scaled_dot_product_attention(*heads, key_bias, scale=scale).transpose(1, 2)
 
 
 @pytest.fixture
