@@ -22,6 +22,7 @@ from attention import patterns as p
 from attention import sparse
 from attention.core import grid as g
 from attention.core.geometry import describe
+from attention.core.reason import Reason
 from attention.core.reference import relative_l2
 from attention.core.tokens import BOTH, Span, VideoSpan
 
@@ -122,7 +123,7 @@ def tried(pattern, grid, call: Call) -> dict[str, str | None]:
         how = {"engine": engine.name, "block": call.block, "order": call.order, "tile": g.CUBE}
         with way.here():
             runner = sparse.prepare(pattern, span, way.told(describe(q, k, v, mask, scale=call.scale)), **how)
-            if isinstance(runner, str):
+            if isinstance(runner, Reason):
                 assert runner.strip(), f"{engine.name} refuses without a reason"
                 found[engine.name] = runner
                 continue
@@ -165,7 +166,7 @@ def test_defaults_and_edges(pattern):
         span = Call(before=before).video_span(grid)
         whole = torch.empty(1, 2, span.length, 16)
         runner = sparse.prepare(pattern, span, describe(whole, whole, whole))
-        assert not isinstance(runner, str) or (runner.endswith("is dense") and grid[0] < 20), runner
+        assert not isinstance(runner, Reason) or (runner.endswith("is dense") and grid[0] < 20), runner
 
 
 @pytest.mark.parametrize("engine", sparse.names())
