@@ -7,7 +7,7 @@ from ..attention.inspect.draw_schedule import draw_schedule
 from ..attention.inspect.schedule import tabulate, to_text
 from ..attention.routing import host_kernel
 from ..attention.sampling import schedule
-from .host import model_family, model_rules, site_hooks
+from .host import counted_runs, model_family, model_rules, site_hooks
 from .runs import sampling_job
 from .widgets import image_output, sampler_inputs
 
@@ -106,7 +106,7 @@ def _table(model, sigmas: torch.Tensor):
     }
     rules = model_rules.rules_of(model)
     to_sigma = model.get_model_object("model_sampling").percent_to_sigma
-    active = [tuple(model_rules.covers(rule, sigma, to_sigma, levels) for rule in rules) for sigma in levels[:-1]]
+    active = [tuple(counted_runs.covers(rule, sigma, to_sigma, levels) for rule in rules) for sigma in levels[:-1]]
     return tabulate(((role, block) for _, role, block in sites), rules, active, levels, hosts)
 
 

@@ -1,4 +1,4 @@
-"""Guidance at the host: an extra pass after CFG, and hooks on a model that live as long as one sampling run."""
+"""Guidance that needs another prediction, as STG and PAG do: an extra pass of the model after CFG."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from ...attention.families.spec import Family
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.rules import Rule
 from ...attention.routing.step_context import CONTEXT
-from . import model_family, model_rules, prompt_names, site_hooks
+from . import hooks, model_family, model_rules, prompt_names
 
-HOOKS = "_video_attention_guidance"
 PASSES = "video_attention.passes"
 UNASKED = "the guider asked for no prompt that is positive by its name"
 # The host's key of context windows, in a model's options.
@@ -138,24 +137,19 @@ class Passes(KeepsIdentity):
 
 def passes_inside(executor, *args, **kwargs):
     """OUTER_SAMPLE wrapper: other wrappers of a step, LazyCache's say, see the prediction with the extra passes."""
-    innermost(executor.class_obj, WrappersMP.PREDICT_NOISE, PASSES)
+    hooks.move_innermost(executor.class_obj, WrappersMP.PREDICT_NOISE, PASSES)
     return executor(*args, **kwargs)
-
-
-def innermost(guider, kind: str, key: str) -> None:
-    """In the run that a guider begins, the wrapper `key` stands inside all others of that kind."""
-    # The run's own copy of the model's wrappers; a later one stands further inside.
-    wrappers = guider.model_options[OPTIONS]["wrappers"][kind]
-    wrappers[key] = wrappers.pop(key)
 
 
 def install_pass(model, rules: tuple[Rule, ...], guide):
     """A clone of `model` with these rules and the pass that they are for."""
     patched = model_rules.add_rules(model, rules)
     passes = [each for found in patched.get_wrappers(WrappersMP.PREDICT_NOISE, PASSES) for each in found.passes]
-    detach(patched, PASSES)
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PASSES, passes_inside)
-    patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, PASSES, Passes(*passes, ExtraPass(rules, guide)))
+    wrappers = {
+        WrappersMP.OUTER_SAMPLE: passes_inside,
+        WrappersMP.PREDICT_NOISE: Passes(*passes, ExtraPass(rules, guide)),
+    }
+    hooks.wrap(patched, PASSES, wrappers)
     return patched
 
 
@@ -170,25 +164,3 @@ def _shapes(cond):
 
 def _unpack(latent: torch.Tensor, shapes):
     return [latent] if shapes is None else comfy.utils.unpack_latents(latent, shapes)
-
-
-def detach(patcher, key: str) -> None:
-    """Undoes the install of that key."""
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH):
-        patcher.remove_wrappers_with_key(kind, key)
-    site_hooks.not_in_runs(patcher, key)
-
-
-def keep(model: torch.nn.Module, key: str, *handles) -> None:
-    """Remembers what to remove, instead of what a run left that was never cleaned up."""
-    kept = vars(model).setdefault(HOOKS, {})
-    for stale in kept.pop(key, ()):
-        stale.remove()
-    kept[key] = handles
-
-
-def unhook(patcher) -> None:
-    """ON_CLEANUP, after errors and interrupts too; also twice."""
-    for handles in vars(patcher.model.diffusion_model).pop(HOOKS, {}).values():
-        for handle in handles:
-            handle.remove()

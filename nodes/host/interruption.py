@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import comfy.model_management as host
-from comfy.patcher_extension import CallbacksMP
 
 from ...attention import sparse
 from ...attention.core import interruption
-from . import token_order
+from . import hooks, token_order
 
 KEY = "video_attention.plans"
 
@@ -27,13 +26,12 @@ interruption.set_interrupt_check(check)
 
 def attach(patcher) -> None:
     """Lets what was planned for patterns go when `patcher` is unloaded."""
-    detach(patcher)
-    patcher.add_callback_with_key(CallbacksMP.ON_DETACH, KEY, free)
+    hooks.when_unloaded(patcher, KEY, free)
 
 
 def detach(patcher) -> None:
     """Undoes attach."""
-    patcher.remove_callbacks_with_key(CallbacksMP.ON_DETACH, KEY)
+    hooks.take_off(patcher, KEY)
 
 
 def free(patcher, *_) -> None:

@@ -11,11 +11,12 @@ from ...attention.core.reason import Reason
 from ...attention.families import find
 from ...attention.guidance import nag
 from ...attention.routing import compiled_op
+from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.router import Router
 from ...attention.routing.rules import Rule
 from ...attention.routing.step_context import CONTEXT
-from . import model_rules, prompt_names, site_hooks
-from .guidance_pass import OPTIONS, detach, innermost, keep, unhook
+from . import hooks, model_rules, prompt_names
+from .hooks import Handle
 
 KEY = "video_attention.nag"
 # Keys in the host's transformer_options, between the guider and the model alone: {name of a positive prompt: Negative}
@@ -33,11 +34,13 @@ class Negative(KeepsIdentity):
 def install_negative(model, rule: Rule, negative):
     """A clone of `model` with a NAG rule. negative: CONDITIONING, None for the sampler's own negative prompt."""
     patched = model_rules.add_rule(model, rule)
-    detach(patched, KEY)
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Prompt(negative))
-    patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, publish_negative)
-    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, publish_names)
-    site_hooks.in_runs(patched, KEY, watch_prompt, unhook)
+    wrappers = {
+        WrappersMP.OUTER_SAMPLE: _Prompt(negative),
+        WrappersMP.PREDICT_NOISE: publish_negative,
+        WrappersMP.CALC_COND_BATCH: publish_names,
+    }
+    hooks.wrap(patched, KEY, wrappers)
+    hooks.during_runs(patched, KEY, watch_prompt)
     return patched
 
 
@@ -51,7 +54,7 @@ class _Prompt(KeepsIdentity):
         if self.negative is not None:
             executor.class_obj.conds[KEY] = convert_cond(self.negative)
         # Inside what may call the model for one prompt after the other.
-        innermost(executor.class_obj, WrappersMP.CALC_COND_BATCH, KEY)
+        hooks.move_innermost(executor.class_obj, WrappersMP.CALC_COND_BATCH, KEY)
         return executor(*args, **kwargs)
 
 
@@ -99,10 +102,9 @@ def publish_names(executor, model, conds, x_in, timestep, model_options):
     return executor(model, conds, x_in, timestep, model_options)
 
 
-def watch_prompt(patcher) -> None:
-    """ON_PRE_RUN: the model's prompt is lengthened while it runs. Before the sites' hook, which keeps the options."""
-    model = patcher.model.diffusion_model
-    keep(model, KEY, model.register_forward_pre_hook(lengthen, with_kwargs=True, prepend=True))
+def watch_prompt(patcher) -> tuple[Handle, ...]:
+    """Hooks a model, whose prompt grows while it runs, before the hook of the sites, which keeps the options."""
+    return (hooks.hook_before(patcher.model.diffusion_model, lengthen, first=True),)
 
 
 @compiled_op.eagerly

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from ...attention.core.identity import KeepsIdentity
@@ -9,8 +11,8 @@ from ...attention.core.reason import Reason
 from ...attention.families.spec import ceil_div
 from ...attention.guidance import riflex
 from ...attention.routing import compiled_op
-from . import model_family, site_hooks
-from .guidance_pass import detach, keep, unhook
+from . import hooks, model_family
+from .hooks import Handle
 
 KEY = "video_attention.riflex"
 
@@ -41,23 +43,22 @@ def lengthening(model, frequency: int, trained_frames: int) -> tuple[int, int, s
 def install_riflex(model, frequency: int, frames: int):
     """A clone of `model` whose clips of more than `frames` latent frames turn one frequency slower."""
     patched = model.clone()
-    detach(patched, KEY)
-    site_hooks.in_runs(patched, KEY, Slowed(frequency, frames), unhook)
+    hooks.during_runs(patched, KEY, Slowed(frequency, frames))
     return patched
 
 
 class Slowed(KeepsIdentity):
-    """ON_PRE_RUN: the family's embedder of positions gives what RIFLEx makes of it."""
+    """Lets the family's embedder of positions give what RIFLEx makes of it, during a run."""
 
     def __init__(self, frequency: int, trained: int):
         self.frequency, self.trained = frequency, trained
 
-    def __call__(self, patcher) -> None:
+    def __call__(self, patcher) -> Iterator[Handle]:
         model, family = patcher.model.diffusion_model, model_family.family_of(patcher)
         rotary = family.rotary
         if rotary.table:
             table = self._turned_table(getattr(model, rotary.table))
-            keep(model, KEY, site_hooks.Replaced(model, rotary.table, table))
+            yield hooks.replace_method(model, rotary.table, table)
             return
         length = [0]  # latent frames of the call that is running
 
@@ -66,14 +67,14 @@ class Slowed(KeepsIdentity):
             tokens = model_family.tokens_of(family, module, args[0], kwargs) if args else None
             length[0] = tokens.grid[0] if tokens is not None and tokens.grid else 0
 
-        def turn(module, args, out):
+        def turn(module, args, kwargs, out):
             if length[0] <= self.trained:
                 return None
             # (B, 1, L, F, 2, 2) from (B, L, axes)
             return riflex.turn(out, args[0][..., 0].unsqueeze(1), self.frequency, length[0])
 
-        measuring = model.register_forward_pre_hook(measure, with_kwargs=True)
-        keep(model, KEY, measuring, getattr(model, rotary.embedder).register_forward_hook(turn))
+        yield hooks.hook_before(model, measure)
+        yield hooks.hook_behind(getattr(model, rotary.embedder), turn)
 
     def _turned_table(self, original):
         """The model's tables (T*Y*X, F) of cosines and sines, time's frequencies first, T in the outer loop."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from types import MethodType
 
 import torch
-from comfy.patcher_extension import CallbacksMP
 
 from ...attention.core.site import CALLER, SITE, AttentionSite, Caller, SiteTag
 from ...attention.families.spec import Family
@@ -15,51 +15,29 @@ from ...attention.inspect.watch import Watch
 from ...attention.routing import compiled_op
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.step_context import CONTEXT, IDLE
-from . import model_family, site_tags
+from . import hooks, model_family, site_tags
+from .hooks import Handle
 from .site_tags import TAG, options_of, position, tell
 
 KEY = "video_attention.sites"
-HOOKS = "_video_attention_hooks"
 # Newer hosts keep in it the function that a model's file names for the module around it.
 OWN = "comfy_attention"
 
 
 def attach(patcher) -> None:
-    """Lets `patcher` publish while it is sampled.
-
-    Not by injections: a clone of an injected model believes that it is injected too, and never is.
-    """
-    in_runs(patcher, KEY, publish, remove)
+    """Lets the attention calls of a MODEL tell where they come from while it is sampled."""
+    hooks.during_runs(patcher, KEY, publish)
 
 
 def detach(patcher) -> None:
     """Undoes attach."""
-    not_in_runs(patcher, KEY)
+    hooks.take_off(patcher, KEY)
 
 
-def in_runs(patcher, key: str, begin, end) -> None:
-    """Calls `begin(patcher)` before each sampling run and `end(patcher)` after it, instead of what `key` had."""
-    not_in_runs(patcher, key)
-    patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, key, begin)
-    patcher.add_callback_with_key(CallbacksMP.ON_CLEANUP, key, end)
-
-
-def not_in_runs(patcher, key: str) -> None:
-    """Undoes in_runs."""
-    for kind in (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP):
-        patcher.remove_callbacks_with_key(kind, key)
-
-
-def with_sites(model):
-    """A clone of the MODEL `model` whose attention calls are announced, and nothing else changed."""
-    told = model.clone()
-    attach(told)
-    return told
-
-
-def publish(patcher) -> None:
-    """ON_PRE_RUN: hooks on the model and on every attention module that its family or the model's file names."""
-    remove(patcher)
+def publish(patcher) -> Iterator[Handle]:
+    """Hooks the model, every attention module that its family or the model's file names, and the blocks around them."""
+    compiled_op.begin(None)
+    yield Handle(lambda: compiled_op.begin(None))
     model = patcher.model.diffusion_model
     family = model_family.family_of(patcher)
     if family is not None and family.unsupported:
@@ -73,17 +51,19 @@ def publish(patcher) -> None:
     sites += [(module, AttentionSite("", "", None, own)) for module, own in owners(model) if module not in reached]
     if family is None and not sites:
         return
-    watch, hooks = Watch(model), []
+    watch = Watch(model)
+    yield Handle(lambda: site_tags.remove(model))
     for number, (module, site) in enumerate(sites):
         setattr(module, TAG, SiteTag(site, position(module.forward), torch.tensor(number), watch))
-        hooks.append(module.register_forward_pre_hook(announce, with_kwargs=True))
-        hooks.append(module.register_forward_hook(fall_silent, with_kwargs=True))
-        hooks += [told(module, name) for name in methods if hasattr(module, name)]
+        yield hooks.hook_before(module, announce)
+        yield hooks.hook_behind(module, fall_silent)
+        for name in methods:
+            if hasattr(module, name):
+                yield announced_method(module, name)
     blocks = [module for module, site in sites if site.block is not None]
-    between, more = site_tags.tag_blocks(model, blocks, len(sites), watch)
-    lay_out = _lay_out(family, (*(site for _, site in sites), *between), watch)
-    hooks += [*more, model.register_forward_pre_hook(lay_out, with_kwargs=True)]
-    setattr(model, HOOKS, hooks)
+    between, handles = site_tags.tag_blocks(model, blocks, len(sites), watch)
+    yield from handles
+    yield lay_out(model, family, (*(site for _, site in sites), *between), watch)
 
 
 def owners(model: torch.nn.Module) -> list[tuple[torch.nn.Module, object]]:
@@ -102,39 +82,14 @@ def holders(patcher) -> dict[torch.nn.Module, object]:
     return found
 
 
-def remove(patcher) -> None:
-    """ON_CLEANUP, after errors and interrupts too: undoes publish, also twice."""
-    compiled_op.begin(None)
-    model = patcher.model.diffusion_model
-    for hook in getattr(model, HOOKS, ()):
-        hook.remove()
-    if hasattr(model, HOOKS):
-        delattr(model, HOOKS)
-        site_tags.remove(model)
-
-
-class Replaced:
-    """A method of one module that something else answers for; `remove` as hooks have it."""
-
-    def __init__(self, module: torch.nn.Module, name: str, answer):
-        self.module, self.name, self.answer = module, name, answer
-        self.found = vars(module).get(name)
-        setattr(module, name, answer)
-
-    def remove(self) -> None:
-        # Who replaced it again after us may have kept ours and keeps it: it only tells.
-        if vars(self.module).get(self.name) is self.answer:
-            delattr(self.module, self.name)
-            if self.found is not None:
-                setattr(self.module, self.name, self.found)
-
-
-def told(module: torch.nn.Module, name: str) -> Replaced:
-    """A method that the host calls directly, where no hook of the module hears of it: announced like the module."""
+def announced_method(module: torch.nn.Module, name: str) -> Handle:
+    """Announces a method that the host calls directly, where no hook of the module hears of it, like the module."""
     found = vars(module).get(name)
     if found is None:
-        return Replaced(module, name, MethodType(_telling(getattr(type(module), name)), module))
-    return Replaced(module, name, MethodType(_around(lambda module, *a, **kw: found(*a, **kw), found), module))
+        answer = _telling(getattr(type(module), name))
+    else:
+        answer = _around(lambda module, *a, **kw: found(*a, **kw), found)
+    return hooks.replace_method(module, name, MethodType(answer, module))
 
 
 @functools.lru_cache(maxsize=32)
@@ -196,7 +151,15 @@ def _silenced(module, tag: SiteTag, where: int | None, args, kwargs) -> None:
         tag.watch.leave(tag, module, options)
 
 
-def _lay_out(family: Family | None, sites: tuple[AttentionSite, ...] = (), watch: Watch | None = None):
+def lay_out(
+    model: torch.nn.Module, family: Family | None, sites: tuple[AttentionSite, ...] = (), watch: Watch | None = None
+) -> Handle:
+    """Hooks a diffusion model: the options of each of its calls say how the call's tokens are laid out.
+
+    sites: all that its calls may come from, in the order of the tags' numbers.
+    watch: what is told of each call's beginning.
+    """
+
     @compiled_op.eagerly
     def hook(module, args, kwargs):
         options = kwargs.get(OPTIONS)
@@ -219,7 +182,7 @@ def _lay_out(family: Family | None, sites: tuple[AttentionSite, ...] = (), watch
             compiled_op.begin(options, sites)
         return args, {**kwargs, OPTIONS: options}
 
-    return hook
+    return hooks.hook_before(model, hook)
 
 
 def _window(options) -> tuple[int, int] | None:

@@ -11,6 +11,8 @@ import torch
 from ...attention.core.site import CALLER, AttentionSite, SiteTag
 from ...attention.inspect.watch import Watch
 from ...attention.routing.compiled_op import OPTIONS
+from . import hooks
+from .hooks import Handle
 
 TAG, BLOCK = "_video_attention_tag", "_video_attention_block"
 
@@ -43,7 +45,7 @@ def remove(model: torch.nn.Module) -> None:
 
 def tag_blocks(
     model: torch.nn.Module, tagged: Iterable[torch.nn.Module], first: int, watch: Watch
-) -> tuple[list, list]:
+) -> tuple[list[AttentionSite], list[Handle]]:
     """Tags the blocks around these tagged modules: (the sites of calls that no module announces, hooks to remove).
 
     first: the number of the first of these sites. A block that makes its calls itself is tagged as a module.
@@ -55,16 +57,15 @@ def tag_blocks(
         root = _root(name)
         if root and root != name:
             blocks.setdefault(root, []).append(getattr(module, TAG))
-    sites, hooks = [], []
+    sites, handles = [], []
     for root, tags in blocks.items():
         block = model.get_submodule(root)
         found = _between(tags, first + len(sites), watch)
         found[0].position, found[0].inside = position(block.forward), tuple(tags)
         setattr(block, BLOCK, found[0])
         sites += [tag.site for tag in found]
-        hooks.append(block.register_forward_pre_hook(enter, with_kwargs=True))
-        hooks.append(block.register_forward_hook(leave, with_kwargs=True))
-    return sites, hooks
+        handles += [hooks.hook_before(block, enter), hooks.hook_behind(block, leave)]
+    return sites, handles
 
 
 def _between(tags: list[SiteTag], first: int, watch: Watch) -> list[SiteTag]:

@@ -8,6 +8,7 @@ tables, and VACE, S2V, Animate and others add to tokens by their number: there t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 
@@ -19,44 +20,34 @@ from ...attention.core.tokens import VideoSpan
 from ...attention.routing.compiled_op import OPTIONS, SLOT
 from ...attention.routing.router import Router
 from ...attention.routing.step_context import CONTEXT, IDLE
-from . import site_hooks
+from . import hooks, temporal_grafts
+from .hooks import Handle
 
 KEY = "video_attention.orders"
-HOOKS, BLOCK_HOOKS = "_video_attention_order_hooks", "_video_attention_block_hooks"
 # Class of the diffusion model -> the blocks' argument that holds the tables of positions, and its axis of tokens.
 TABLES = {"WanModel": ("freqs", 1)}
 
 
 def attach(patcher) -> None:
     """Lets `patcher` move tokens while it is sampled."""
-    site_hooks.in_runs(patcher, KEY, publish, remove)
+    hooks.during_runs(patcher, KEY, publish)
 
 
 def detach(patcher) -> None:
     """Undoes attach."""
-    site_hooks.not_in_runs(patcher, KEY)
+    hooks.take_off(patcher, KEY)
 
 
-def publish(patcher) -> None:
-    """ON_PRE_RUN: hooks on the blocks of a model whose tokens can be moved, if a pattern wants them moved."""
-    remove(patcher)
+def publish(patcher) -> Iterator[Handle]:
+    """Hooks the blocks of a model whose tokens can be moved, if a pattern wants them moved."""
     model = patcher.model.diffusion_model
     router = patcher.model_options.get(OPTIONS, {}).get(SLOT)
     if type(model).__name__ not in TABLES or not isinstance(router, Router) or not _orders(router.rules):
         return
     mover = Mover(*TABLES[type(model).__name__], model)
-    hooks = [block.register_forward_pre_hook(mover.before, with_kwargs=True) for block in model.blocks]
-    hooks.append(model.blocks[-1].register_forward_hook(mover.behind))
-    setattr(model, HOOKS, hooks)
-
-
-def remove(patcher) -> None:
-    """ON_CLEANUP, after errors and interrupts too: undoes publish, also twice."""
-    model = patcher.model.diffusion_model
-    for hook in getattr(model, HOOKS, ()):
-        hook.remove()
-    if hasattr(model, HOOKS):
-        delattr(model, HOOKS)
+    for block in model.blocks:
+        yield hooks.hook_before(block, mover.before)
+    yield hooks.hook_behind(model.blocks[-1], mover.behind)
 
 
 class Mover:
@@ -85,7 +76,7 @@ class Mover:
         options = {**kwargs[OPTIONS], CONTEXT: self.context}
         return args, {**kwargs, self.table: self.known[1], OPTIONS: options}
 
-    def behind(self, module, args, output):
+    def behind(self, module, args, kwargs, output):
         """Hook behind the last block."""
         if self.back is None:
             return None
@@ -105,7 +96,7 @@ class Mover:
             return None
         # Who else looks at tokens by their number: other overrides, patches, blocks of ours, a time for each frame.
         others = router.previous, options.get("patches"), options.get("patches_replace", {}).get("dit")
-        if any(others) or getattr(self.model, BLOCK_HOOKS, ()):
+        if any(others) or hooks.is_on(self.model, temporal_grafts.KEY):
             return None
         # Blocks compiled one by one do not ask: see `before`.
         if any(hasattr(block, "_orig_mod") for block in self.model.blocks):

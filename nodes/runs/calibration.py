@@ -16,7 +16,7 @@ from ...attention.plans.calibrate import EXACT, Choice, Option, Unit
 from ...attention.plans.plan import Candidate, Step
 from ...attention.plans.probe import Probe
 from ...attention.routing.rules import Rule
-from ..host import model_rules
+from ..host import counted_runs
 from ..host.latent import parts_of
 from .repeated_sampling import Sampling, distance
 from .sampling_job import Job
@@ -55,7 +55,7 @@ def steps_in(job: Job, unit: Unit) -> list[int]:
     """The steps that a rule for this part of the sampling covers."""
     rule, levels = Rule(start=unit.start, end=unit.end), job.sigmas.tolist()
     to_sigma = job.model.get_model_object("model_sampling").percent_to_sigma
-    return [i for i, sigma in enumerate(levels[:-1]) if model_rules.covers(rule, sigma, to_sigma, levels)]
+    return [i for i, sigma in enumerate(levels[:-1]) if counted_runs.covers(rule, sigma, to_sigma, levels)]
 
 
 def blocks_of(report, unit: Unit) -> dict[int, int]:

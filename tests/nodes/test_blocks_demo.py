@@ -63,7 +63,9 @@ def test_the_nodes_give_what_the_training_saw(pack, inference, student, noise):
     rules, spatial = pack.attention.routing.rules, pack.attention.patterns.spatial.Spatial()
     model = comfy.sd.load_diffusion_model(str(MODELS / "diffusion_models/video-attention-demo.safetensors"))
     rule = rules.Rule("", "self", shape=rules.Shape(spatial, min_tokens=64))
-    model, chosen = pack.nodes.temporal_blocks.add_blocks(pack.nodes.host.model_rules.add_rule(model, rule), BLOCKS)
+    model, chosen = pack.nodes.host.temporal_grafts.add_blocks(
+        pack.nodes.host.model_rules.add_rule(model, rule), BLOCKS
+    )
     assert chosen == (0, 1, 2, 3, 4)
     seen = {}
 

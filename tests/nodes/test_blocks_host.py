@@ -63,7 +63,7 @@ def test_untrained_blocks_change_no_bit_and_trained_ones_do(family, pack, infere
     model = built(case.build)
     before = sample(model, case)
     for trained in (False, True):
-        patched, _ = pack.nodes.temporal_blocks.add_blocks(model, make(model, trained))
+        patched, _ = pack.nodes.host.temporal_grafts.add_blocks(model, make(model, trained))
         after = sample(patched, case)
         assert same(after, before) is not trained
         assert all(torch.isfinite(part).all() for part in parts(after))
@@ -92,7 +92,7 @@ def test_every_input_is_placed_or_refused(case: Case, pack, inference, built, ma
     family = pack.nodes.host.model_family.family_of(model)
     if family.name not in FAMILIES:
         return
-    patched, _ = pack.nodes.temporal_blocks.add_blocks(model, make(model, trained=False))
+    patched, _ = pack.nodes.host.temporal_grafts.add_blocks(model, make(model, trained=False))
     # Where the whole clip has no grid, not where one kind of call has none.
     if case.unplaced and any(words in case.unplaced for words in ("fit the grid", "between the frames")):
         with pytest.raises(ValueError, match=case.unplaced):
@@ -107,7 +107,7 @@ def test_every_input_is_placed_or_refused(case: Case, pack, inference, built, ma
 
 @in_depth
 def test_strength_and_blocks(case, pack, inference, built, make):
-    model, add = built(case.build), pack.nodes.temporal_blocks.add_blocks
+    model, add = built(case.build), pack.nodes.host.temporal_grafts.add_blocks
     path, before = make(model), sample(model, case)
     assert same(sample(add(model, path, strength=0.0)[0], case), before)
     first, chosen = add(model, path, ((0, 0),))
@@ -122,7 +122,7 @@ def test_strength_and_blocks(case, pack, inference, built, make):
 @in_depth
 def test_two_nodes_in_a_row(case, pack, inference, built, make):
     """One node per half gives what one node gives; neither clone hears of the other."""
-    model, add = built(case.build), pack.nodes.temporal_blocks.add_blocks
+    model, add = built(case.build), pack.nodes.host.temporal_grafts.add_blocks
     path = make(model)
     first, _ = add(model, path, ((0, 0),))
     alone = sample(first, case)
@@ -136,7 +136,7 @@ def test_nothing_stays_after_errors(case, pack, inference, built, make):
     import comfy.model_management
 
     model = built(case.build)
-    patched, _ = pack.nodes.temporal_blocks.add_blocks(model, make(model))
+    patched, _ = pack.nodes.host.temporal_grafts.add_blocks(model, make(model))
     before = sample(patched, case)
 
     def stop(*_):
@@ -144,7 +144,7 @@ def test_nothing_stays_after_errors(case, pack, inference, built, make):
 
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         sample(patched, case, steps=2, callback=stop)
-    assert hooks(model) == 0 and not hasattr(model.model.diffusion_model, pack.nodes.temporal_blocks.HOOKS)
+    assert hooks(model) == 0 and not hasattr(model.model.diffusion_model, pack.nodes.host.hooks.ATTRIBUTE)
     comfy.model_management.unload_all_models()
     assert same(sample(patched.clone(), case), before)
 
@@ -153,7 +153,7 @@ def test_nothing_stays_after_errors(case, pack, inference, built, make):
 @pytest.mark.parametrize("order", ["backend first", "blocks first"])
 def test_backend_and_report_reach_the_blocks(case, order, pack, inference, built, make):
     model, rule = built(case.build), pack.attention.routing.rules.Rule("sdpa math", role="temporal")
-    path, add, install = make(model), pack.nodes.temporal_blocks.add_blocks, pack.nodes.host.model_rules.add_rule
+    path, add, install = make(model), pack.nodes.host.temporal_grafts.add_blocks, pack.nodes.host.model_rules.add_rule
     both = add(install(model, rule), path)[0] if order == "backend first" else install(add(model, path)[0], rule)
     out = sample(both, case)
     rows = {(row.role, row.used): row.calls for row in pack.nodes.host.run_history.find(out).rows}
@@ -168,7 +168,7 @@ def test_backend_and_report_reach_the_blocks(case, order, pack, inference, built
 @in_depth
 def test_every_call_of_the_blocks_is_announced(case, pack, inference, built, make):
     model = built(case.build)
-    watched, seen = watch(pack.nodes.temporal_blocks.add_blocks(model, make(model))[0])
+    watched, seen = watch(pack.nodes.host.temporal_grafts.add_blocks(model, make(model))[0])
     sample(watched, case)
     calls = [call for call in seen if "vattn.site" in call.options]
     told = [pack.attention.routing.step_context.locate(call.options, call.q_len, call.kv_len) for call in calls]
@@ -182,7 +182,7 @@ def test_an_image_model_gets_frames_as_its_batch(pack, inference, built, make):
     case = PLAIN["Flux"]
     model = built(case.build)
     clip = dataclasses.replace(case, latent=lambda: case.latent().repeat(3, 1, 1, 1))
-    patched, _ = pack.nodes.temporal_blocks.add_blocks(model, make(model, frames="batch"))
+    patched, _ = pack.nodes.host.temporal_grafts.add_blocks(model, make(model, frames="batch"))
     conditional, both = sample(patched, clip, cfg=1.0), sample(patched, clip, cfg=1.0 + 1e-6)
     assert conditional.shape[0] == 3 and not same(conditional, sample(model, clip))
     assert (both - conditional).norm() <= 1e-4 * conditional.norm(), "the negative prompt leaks into the positive one"
@@ -191,7 +191,7 @@ def test_an_image_model_gets_frames_as_its_batch(pack, inference, built, make):
 
 def test_frames_in_the_batch_need_images(pack, inference, built, make):
     model = built(PLAIN["Wan"].build)
-    patched, _ = pack.nodes.temporal_blocks.add_blocks(model, make(model, frames="batch"))
+    patched, _ = pack.nodes.host.temporal_grafts.add_blocks(model, make(model, frames="batch"))
     with pytest.raises(ValueError, match="a batch of 1 videos of 3 frames"):
         sample(patched, PLAIN["Wan"])
     assert hooks(model) == 0
@@ -202,7 +202,7 @@ def test_a_clone_for_another_gpu_has_blocks_of_its_own(pack, inference, make):
     case = PLAIN["Wan"]
     model = case.build()
     model.cached_patcher_init = (case.build, ())
-    patched, _ = pack.nodes.temporal_blocks.add_blocks(model, make(model))
+    patched, _ = pack.nodes.host.temporal_grafts.add_blocks(model, make(model))
     alone = sample(patched, case, cfg=3.0)
     second = patched.deepclone_multigpu(torch.device("cpu", 0))
     second.is_multigpu_base_clone = True
@@ -229,7 +229,7 @@ def test_a_clone_for_another_gpu_has_blocks_of_its_own(pack, inference, make):
 def test_blocks_of_another_model_are_refused(changes, says, pack, inference, built, make):
     model = built(PLAIN["Wan"].build)
     with pytest.raises(ValueError) as error:
-        pack.nodes.temporal_blocks.add_blocks(model, make(model, name="b.safetensors", **changes))
+        pack.nodes.host.temporal_grafts.add_blocks(model, make(model, name="b.safetensors", **changes))
     assert str(error.value) == says
 
 
@@ -237,7 +237,7 @@ def test_blocks_of_another_model_are_refused(changes, says, pack, inference, bui
 def test_families_without_streams_are_refused(name, says, pack, inference, built, make):
     path = make(built(PLAIN["Wan"].build))
     with pytest.raises(ValueError, match=f"^model: no blocks can be {says}"):
-        pack.nodes.temporal_blocks.add_blocks(built(PLAIN[name].build), path)
+        pack.nodes.host.temporal_grafts.add_blocks(built(PLAIN[name].build), path)
 
 
 def test_a_model_of_no_known_family_is_refused(pack, inference, built, make, monkeypatch):
@@ -245,7 +245,7 @@ def test_a_model_of_no_known_family_is_refused(pack, inference, built, make, mon
     path = make(model)
     monkeypatch.setattr(pack.nodes.host.model_family, "family_of", lambda patcher: None)
     with pytest.raises(ValueError, match="^model: no blocks can be added to WanModel"):
-        pack.nodes.temporal_blocks.add_blocks(model, path)
+        pack.nodes.host.temporal_grafts.add_blocks(model, path)
 
 
 def test_other_files_are_refused(pack, inference, built, tmp_path):
@@ -256,25 +256,25 @@ def test_other_files_are_refused(pack, inference, built, tmp_path):
     model, path = built(PLAIN["Wan"].build), tmp_path / "c.safetensors"
     path.write_bytes(b"not weights")
     with pytest.raises(ValueError, match="^c.safetensors is no safetensors file: "):
-        pack.nodes.temporal_blocks.add_blocks(model, path)
+        pack.nodes.host.temporal_grafts.add_blocks(model, path)
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="^c.safetensors holds no attention blocks: "):
-        pack.nodes.temporal_blocks.add_blocks(model, path)
+        pack.nodes.host.temporal_grafts.add_blocks(model, path)
     weights.save(CrossAttention(Dims(8, 1, 8)), path)
     with pytest.raises(ValueError, match="^c.safetensors holds CrossAttention, not the temporal blocks of a model.$"):
-        pack.nodes.temporal_blocks.add_blocks(model, path)
+        pack.nodes.host.temporal_grafts.add_blocks(model, path)
 
 
 def test_the_node_finds_files_by_name(pack, inference, built, make, monkeypatch):
     import folder_paths
 
     model, node = built(PLAIN["Wan"].build), pack.nodes.temporal_blocks
-    path = make(model)
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, node.FOLDER, ([str(path.parent)], set()))
-    assert path.name in node.list_files()
+    path, grafts = make(model), pack.nodes.host.temporal_grafts
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, grafts.FOLDER, ([str(path.parent)], set()))
+    assert path.name in grafts.list_files()
     out = node.VideoAttentionTemporalBlocks.execute(model, path.name, blocks="0-")
     assert sample(out.args[0], PLAIN["Wan"]).isfinite().all()
     with pytest.raises(FileNotFoundError, match="no file 'gone.safetensors' in models/video_attention_blocks"):
-        node.find_file("gone.safetensors")
+        grafts.find_file("gone.safetensors")
     assert node.VideoAttentionTemporalBlocks.validate_inputs("0-1") is True
     assert "'x'" in node.VideoAttentionTemporalBlocks.validate_inputs("x")

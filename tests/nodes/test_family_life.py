@@ -88,7 +88,9 @@ def nothing_is_left(pack, network) -> bool:
     sites = pack.nodes.host.site_hooks
     hooked = any(m._forward_pre_hooks or m._forward_hooks or hasattr(m, sites.TAG) for m in network.modules())
     return (
-        not hooked and not hasattr(network, sites.HOOKS) and pack.attention.routing.compiled_op._RUNNING.options is None
+        not hooked
+        and not hasattr(network, pack.nodes.host.hooks.ATTRIBUTE)
+        and pack.attention.routing.compiled_op._RUNNING.options is None
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from guiding import PLAIN, error, guided, prompted, run, same
 from tiny.case import SLOT, parts, prompt, sample
 
-HOOKS = "_video_attention_guidance"
+HOOKS = "_video_attention_hooks"
 
 
 @pytest.fixture(scope="module")

@@ -116,5 +116,5 @@ def test_nothing_is_left_after_an_error(pack, built, blocks, inference):
     with pytest.raises(RuntimeError, match="stop here"):
         sample(patched, PLAIN)
     handle.remove()
-    assert hooks(model) == 0 and not hasattr(model.model.diffusion_model, pack.nodes.host.token_order.HOOKS)
+    assert hooks(model) == 0 and not hasattr(model.model.diffusion_model, pack.nodes.host.hooks.ATTRIBUTE)
     assert all(torch.equal(a, b) for a, b in zip(parts(sample(model, PLAIN)), parts(before)))
