@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import CASES, seedvr2
-from tiny.case import sample, watch
+from tiny.case import sample, watch, with_sites
 
 from attention import families
 from attention.core.reason import Reason
@@ -162,7 +162,7 @@ def test_every_case_belongs_to_a_variant():
 def test_no_call_of_an_unsupported_family_comes_through(pack, inference):
     model = seedvr2.CASE.build()
     family = pack.nodes.host.model_family.family_of(model)
-    watched, seen = watch(pack.nodes.host.site_hooks.with_sites(model))
+    watched, seen = watch(with_sites(pack, model))
     assert family.unsupported and torch.isfinite(sample(watched, seedvr2.CASE)).all()
     assert not seen
     assert list(family.sites(model.model.diffusion_model)) == []
@@ -208,9 +208,9 @@ def models(pack):
 @given(data=st.data())
 def test_whatever_a_model_is_given_gets_a_layout_or_a_reason(name, models, pack, data):
     """Only what has the axes of a latent can have a grid; anything else is told apart before more is read of it."""
-    model, sites = models[name], pack.nodes.host.site_hooks
+    model, known = models[name], pack.nodes.host.model_family
     x = data.draw(GARBAGE, label="x")
-    tokens = sites.tokens_of(pack.attention.families.find(name), model, x, Inputs(data))
+    tokens = known.tokens_of(pack.attention.families.find(name), model, x, Inputs(data))
     video = x[0] if isinstance(x, list) and x else x
     if getattr(video, "ndim", 0) not in (4, 5):
         assert tokens.grid is None

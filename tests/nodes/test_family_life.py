@@ -8,7 +8,7 @@ import random
 import pytest
 import torch
 from tiny import plain
-from tiny.case import sample, watch
+from tiny.case import sample, watch, with_sites
 
 PLAIN = plain()
 SOME = [PLAIN[name] for name in ("LTXV", "Wan", "HunyuanVideo", "Cosmos", "CogVideoX")]
@@ -107,7 +107,7 @@ def test_no_hook_is_left_after_anything(pack, inference, built, seed):
 def test_two_models_in_turn(pack, inference):
     """One patched, one not, of one family: neither hears of the other."""
     case = PLAIN["Wan"]
-    patched, other = pack.nodes.host.site_hooks.with_sites(case.build()), case.build()
+    patched, other = with_sites(pack, case.build()), case.build()
     for _ in range(2):
         for model, told in ((patched, True), (other, False)):
             watched, seen = watch(model)
@@ -122,10 +122,10 @@ def test_cond_and_uncond_apart(case, pack, inference, monkeypatch):
     import comfy.model_base
 
     model = case.build()
-    once, seen_once = watch(pack.nodes.host.site_hooks.with_sites(model))
+    once, seen_once = watch(with_sites(pack, model))
     sample(once, case)
     monkeypatch.setattr(comfy.model_base.BaseModel, "memory_required", lambda *args, **kwargs: 1 << 60)
-    apart, seen_apart = watch(pack.nodes.host.site_hooks.with_sites(model))
+    apart, seen_apart = watch(with_sites(pack, model))
     sample(apart, case, cfg=3.0)
     locate = pack.attention.routing.step_context.locate
     roles = lambda seen: [locate(c.options, c.q_len, c.kv_len)[0].role for c in seen]  # noqa: E731

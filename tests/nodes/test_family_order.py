@@ -11,7 +11,7 @@ import pytest
 import tiny.case
 import torch
 from tiny import CASES
-from tiny.case import SLOT, parts, sample, watch
+from tiny.case import SLOT, parts, sample, watch, with_sites
 
 from attention.core.site import SELF, SPATIAL, TEMPORAL
 from attention.core.tensor_layout import first_query_of
@@ -57,7 +57,7 @@ def first_queries(pack, inference, built, monkeypatch):
             noise(parts(made))
             return made
 
-        watched = pack.nodes.host.site_hooks.with_sites(built(case.build))
+        watched = with_sites(pack, built(case.build))
         watched.model_options["transformer_options"][SLOT] = look
         with monkeypatch.context() as patch:
             patch.setattr(comfy.sample, "prepare_noise", noisy)
@@ -231,7 +231,7 @@ def test_a_unet_folds_its_frames_into_the_batch(case, first_queries, first_block
 @pytest.mark.parametrize("case", UNETS, ids=str)
 def test_every_level_of_a_unet_has_its_grid(case, pack, inference, built):
     """The host itself tells the shape (frames, channels, Y, X) of what a transformer reads."""
-    watched, seen = watch(pack.nodes.host.site_hooks.with_sites(built(case.build)))
+    watched, seen = watch(with_sites(pack, built(case.build)))
     sample(watched, case)
     located = [
         (call, *pack.attention.routing.step_context.locate(call.options, call.q_len, call.kv_len)) for call in seen

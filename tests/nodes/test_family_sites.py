@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 from tiny import CASES
-from tiny.case import parts, sample, watch
+from tiny.case import parts, sample, watch, with_sites
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def announced(pack, models, inference):
 
     def look(case):
         model = models(case)
-        watched, seen = watch(pack.nodes.host.site_hooks.with_sites(model))
+        watched, seen = watch(with_sites(pack, model))
         out = sample(watched, case)
         locate = pack.attention.routing.step_context.locate
         return [(call, *locate(call.options, call.q_len, call.kv_len, call.begin)) for call in seen], out

@@ -10,7 +10,7 @@ import pytest
 import torch
 from guiding import MODULES, NODES, OFF, PLAIN, error, guided, prompted, run, same, weaken_modules
 from tiny import CASES
-from tiny.case import SLOT, parts, prompt, sample
+from tiny.case import SLOT, parts, prompt, sample, with_sites
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def watched(model):
 @pytest.mark.parametrize("name", ["LTX-2", "Wan", "HunyuanVideo"])
 def test_only_the_named_calls_change(name, pack, built, inference):
     case = PLAIN[name]
-    before, plain_calls = watched(pack.nodes.host.site_hooks.with_sites(built(name)))
+    before, plain_calls = watched(with_sites(pack, built(name)))
     sample(before, case)
     looked, calls = watched(built(name))
     sample(guided(pack, "stg", looked, blocks="1"), case)

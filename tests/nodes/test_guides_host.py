@@ -11,7 +11,7 @@ import torch
 from guiding import guided
 from shaping import PATTERNS, error, shaped
 from tiny import CASES
-from tiny.case import SLOT, parts, sample
+from tiny.case import SLOT, parts, sample, with_sites
 from witness import given, row_of, with_witness
 
 HALVES = {str(case): case for case in CASES if "half strength" in case.name}
@@ -34,7 +34,7 @@ def by_hand(pack, model, change):
     Told by the mask, not by memory: the host gives the guides' queries a mask with a row for each, the video's one for
     all.
     """
-    told = pack.nodes.host.site_hooks.with_sites(model)
+    told = with_sites(pack, model)
     site_of = pack.attention.core.site.site_of
 
     def attend(func, q, k, v, heads, mask=None, **kwargs):

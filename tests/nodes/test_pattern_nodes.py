@@ -8,7 +8,7 @@ import pytest
 import torch
 from shaping import PATTERNS, error, shaped, strengthened
 from tiny import plain
-from tiny.case import sample
+from tiny.case import sample, with_sites
 
 SLOT = "optimized_attention_override"
 PLAIN = plain()
@@ -25,7 +25,7 @@ def built(pack):
 
 def masked(pack, model, pattern, case):
     """The MODEL with torch's attention under the pattern's own mask: what the engines must agree with."""
-    told = pack.nodes.host.site_hooks.with_sites(model)
+    told = with_sites(pack, model)
     relation = pack.attention.patterns.on(pattern, case.grid)
     locate = pack.attention.routing.step_context.locate
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from compiling import broken_at, graphs
 from guiding import error, guided, run, same
-from tiny.case import sample, watch
+from tiny.case import sample, watch, with_sites
 from tiny.wan_animate2 import CASES, FRAMES
 
 STILL, DRIVEN, OWN_PROMPT, _ = CASES
@@ -120,7 +120,7 @@ def test_a_method_that_someone_kept_works_after_our_run(pack, model, inference, 
 
 def calls_of_the_pose(pack, model, case, **how):
     """(queries, number of keys) of the pose's calls to its prompt, and what came out."""
-    watched, _ = watch(pack.nodes.host.site_hooks.with_sites(model))
+    watched, _ = watch(with_sites(pack, model))
     found, options = [], watched.model_options["transformer_options"]
     slot = options["optimized_attention_override"]
 

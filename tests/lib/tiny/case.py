@@ -102,6 +102,13 @@ class Seen:
     begin: int | None = None
 
 
+def with_sites(pack, model):
+    """A clone of a MODEL whose attention calls tell where they come from, and nothing else is changed."""
+    told = model.clone()
+    pack.nodes.host.site_hooks.attach(told)
+    return told
+
+
 def watch(model) -> tuple[object, list[Seen]]:
     """A clone whose attention calls are written down and passed on."""
     watched, seen = model.clone(), []
