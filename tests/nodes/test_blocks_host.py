@@ -78,7 +78,7 @@ def test_other_families_refuse_in_the_words_of_their_row(family, pack, inference
     name, why = family.name, family.unsupported or family.stream
     why = re.escape(f"no blocks can be added to {name}. They can to {', '.join(FAMILIES)}. {name}: {why}.")
     with pytest.raises(ValueError, match=why):
-        pack.nodes.temporal_blocks.check_fit(
+        pack.nodes.host.temporal_grafts.check_fit(
             built(PLAIN[family.name].build), TemporalConfig("", 8, 2, 8, 16, (0,)), "blocks.safetensors"
         )
 

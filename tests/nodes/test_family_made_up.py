@@ -95,7 +95,7 @@ def test_what_a_row_refuses_is_said_in_its_words(pack, known, built, which, tmp_
     assert f"cannot guide {NAME}: {row.mixed_prompt}. Bypass this node." in refusal(pack, "nag", built())
     assert f"cannot lengthen the clips of {NAME}: {row.rotary}. Bypass this node." in refusal(pack, "riflex", built())
     with pytest.raises(ValueError, match=f"no blocks can be added to {NAME}. They can to Cog.* {NAME}: {row.stream}."):
-        pack.nodes.temporal_blocks.add_blocks(built(), blocks_file(tmp_path))
+        pack.nodes.host.temporal_grafts.add_blocks(built(), blocks_file(tmp_path))
     words = (row.mixed_prompt, row.rotary, row.stream)
     assert all("not known" in said if which == BARE else "of its own" in said for said in words)
 
@@ -121,7 +121,7 @@ def blocks_file(folder):
 
 def test_blocks_are_added_between_its_own(pack, known, built, tmp_path):
     known(FULL)
-    patched, chosen = pack.nodes.temporal_blocks.add_blocks(built(), blocks_file(tmp_path))
+    patched, chosen = pack.nodes.host.temporal_grafts.add_blocks(built(), blocks_file(tmp_path))
     assert chosen == (0, 3) and not same(sample(patched, CASE), sample(built(), CASE))
 
 
