@@ -23,8 +23,12 @@ SSIM_WINDOW = 11
 class Comparison:
     """What `compare_clips` found.
 
+    title: of the clips, a line.
     psnr: decibels beside a peak of 1, infinite for equal frames; of the clip: from the mean squared error over all
-    frames. ssim: -1 to 1, 1 for equal frames. worst: the frame with the lowest SSIM. equal: whether all pixels are.
+        frames.
+    ssim: -1 to 1, 1 for equal frames.
+    worst: the frame with the lowest SSIM.
+    equal: whether all pixels are.
     """
 
     title: str
@@ -40,8 +44,11 @@ def compare_clips(
     device: torch.device | str = "cpu",
     advance: Callable[[], object] = lambda: None,
 ) -> Comparison:
-    """reference, images: (T, H, W, C) of one size, RGB in 0..1; read frame by frame. advance: called after each.
+    """Measure how far a clip is from a reference, frame by frame.
 
+    reference, images: (T, H, W, C) of one size, RGB, 0 to 1.
+    device: where to measure.
+    advance: called after each frame.
     Raises `Unmeasurable` when sizes or lengths differ, and for NaN or Inf.
     """
     for clip in (reference, images):
@@ -69,12 +76,12 @@ def compare_clips(
 
 
 def to_psnr(error: float) -> float:
-    """Decibels of a mean squared error beside a peak of 1."""
+    """Turn a mean squared error beside a peak of 1 into decibels."""
     return -10 * math.log10(error) if error > 0 else math.inf
 
 
 def measure_ssim(first: Tensor, second: Tensor) -> float:
-    """Mean SSIM of two pictures (1, 3, H, W); on frames smaller than the window, with a smaller one."""
+    """Compute the mean SSIM of two pictures (1, 3, H, W); on frames smaller than the window, with a smaller one."""
     from kornia.metrics import ssim  # ComfyUI requires it, but calls it not essential
 
     side = min(first.shape[2:])
@@ -84,9 +91,11 @@ def measure_ssim(first: Tensor, second: Tensor) -> float:
 
 
 def wipe(reference: Tensor, images: Tensor, index: int, split: float) -> Tensor:
-    """Picture (1, H, W, 3) of frame `index`: the reference left of `split`, 0 to 1 of the width, the other right of it.
+    """Make a picture of one frame, the reference on its left and the other clip on its right: (1, H, W, 3).
 
-    A white line with dark edges parts them.
+    reference, images: (T, H, W, C) of one size.
+    index: of the frame.
+    split: where they meet, 0 to 1 of the width; a white line with dark edges parts them.
     """
     left, right = (to_picture(clip, index, "cpu") for clip in (reference, images))
     width = left.shape[3]
@@ -99,6 +108,6 @@ def wipe(reference: Tensor, images: Tensor, index: int, split: float) -> Tensor:
 
 
 def to_text(found: Comparison) -> str:
-    """Title, table and the worst frame."""
+    """Write down title, table and the worst frame."""
     last = "All pixels are equal." if found.equal else f"Worst frame: {found.worst}, the one with the lowest SSIM."
     return "\n\n".join((found.title, to_table((found.psnr, found.ssim)), last))

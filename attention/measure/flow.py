@@ -26,10 +26,10 @@ BETTER = 0.9
 
 
 def estimate_flow(first: Tensor, second: Tensor) -> Tensor:
-    """(1, 2, H, W): where each pixel p of `first` is found in `second`, so that second(p + flow(p)) is like first(p).
+    """Find each pixel p of `first` in `second`: (1, 2, H, W), so that second(p + flow(p)) is like first(p).
 
-    first, second: luma (1, 1, H, W) in 0..1. Both are brought to zero mean and unit contrast around every pixel, so a
-    change of brightness is not taken for motion. A flat place gets the motion of its surroundings.
+    first, second: luma, (1, 1, H, W), 0 to 1. Both are brought to zero mean and unit contrast around every pixel, so a
+        change of brightness is not taken for motion. A flat place gets the motion of its surroundings.
     """
     size, longest = first.shape[2:], max(first.shape[2:])
     small = [max(1, round(side * min(1.0, WORKING_SIZE / longest))) for side in size]
@@ -45,35 +45,38 @@ def estimate_flow(first: Tensor, second: Tensor) -> Tensor:
 
 
 def resize_flow(flow: Tensor, size) -> Tensor:
-    """A flow (1, 2, h, w) at another `size` (rows, columns), its lengths scaled with it."""
+    """Resize a flow (1, 2, h, w) to another `size` (rows, columns), its lengths with it."""
     rows, columns = (new / old for new, old in zip(size, flow.shape[2:]))
     if rows == columns == 1:
         return flow
     return F.interpolate(flow, tuple(size), mode="bilinear") * flow.new_tensor([columns, rows])[:, None, None]
 
 
-def places(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Column and row (1, H, W) that each pixel points at."""
+def targets(flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the column and the row, (1, H, W), that each pixel points at."""
     rows, columns = (torch.arange(n, device=flow.device, dtype=flow.dtype) for n in flow.shape[2:])
     return columns + flow[:, 0], rows[:, None] + flow[:, 1]
 
 
 def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear", beyond: str = "border") -> Tensor:
-    """picture (1, C, H, W) read at p + flow(p). mode, and what there is beyond the frame: see `grid_sample`."""
-    grid = torch.stack(places(flow), -1)
+    """Read a picture (1, C, H, W) at p + flow(p).
+
+    mode, beyond: interpolation, and what there is beyond the frame: see torch's `grid_sample`.
+    """
+    grid = torch.stack(targets(flow), -1)
     size = grid.new_tensor([picture.shape[3], picture.shape[2]])
     return F.grid_sample(picture, (2 * grid + 1) / size - 1, mode, beyond, align_corners=False)
 
 
 def find_matched(forward: Tensor, backward: Tensor) -> Tensor:
-    """(1, 1, H, W) bool: pixels that stay in the frame and that `backward` leads home again."""
+    """Mark the pixels that stay in the frame and that `backward` leads home again: bool (1, 1, H, W)."""
     home = warp(backward, forward)
     miss, length = (forward + home).square().sum(1), forward.square().sum(1) + home.square().sum(1)
     return _inside(forward) & (miss <= 0.01 * length + 0.5)[:, None]
 
 
 def _inside(flow: Tensor) -> Tensor:
-    columns, rows = places(flow)
+    columns, rows = targets(flow)
     height, width = flow.shape[2:]
     # Half a thousandth of a pixel: rounding shall not put a still border outside.
     near = 5e-4

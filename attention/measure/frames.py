@@ -11,7 +11,7 @@ class Unmeasurable(ValueError):
 
 
 def to_picture(frames: Tensor, index: int, device) -> Tensor:
-    """Frame `index` as (1, 3, H, W) float32 on `device`; `Unmeasurable` if it holds NaN or Inf."""
+    """Take one frame as (1, 3, H, W), float32, on `device`. Raises `Unmeasurable` if it holds NaN or Inf."""
     frame = frames[index].to(device, torch.float32).movedim(-1, 0)[None]
     if not torch.isfinite(frame).all():
         raise Unmeasurable(f"Frame {index} holds NaN or Inf, so there is nothing to measure.")
@@ -19,17 +19,17 @@ def to_picture(frames: Tensor, index: int, device) -> Tensor:
 
 
 def check_shape(frames: Tensor) -> None:
-    """`Unmeasurable` unless `frames` is (T, H, W, C) with at least one of each."""
+    """Raise `Unmeasurable` unless `frames` is (T, H, W, C) with at least one of each."""
     if frames.ndim != 4 or 0 in frames.shape:
         raise Unmeasurable(f"Frames of shape {tuple(frames.shape)} are no clip: (frames, rows, columns, colours) is.")
 
 
 def describe_size(frames: Tensor) -> str:
-    """For example "81 frames of 832 x 480", width first."""
+    """Say how many frames of which size, width first: `81 frames of 832 x 480`."""
     count, height, width = frames.shape[:3]
     return f"{count} frame{'s' * (count != 1)} of {width} x {height}"
 
 
 def to_luma(picture: Tensor) -> Tensor:
-    """Luma (1, 1, H, W) of a picture (1, 3, H, W): the weights of ITU-R BT.709 on the values as they are."""
+    """Compute luma (1, 1, H, W) of a picture (1, 3, H, W): the weights of ITU-R BT.709 on the values as they are."""
     return (picture * picture.new_tensor([0.2126, 0.7152, 0.0722])[:, None, None]).sum(1, keepdim=True)

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Series:
-    """values: one figure for each frame, NaN where there is none. unit: for the reader.
+    """One measure of a clip over its frames.
 
-    lowest_is_worst: which end is the bad one. overall: the figure of the whole clip, where that is not the mean.
+    name, unit: for the reader.
+    values: one figure for each frame, NaN where there is none.
+    lowest_is_worst: which end is the bad one.
+    overall: the figure of the whole clip, where that is not the mean.
     """
 
     name: str
@@ -37,12 +40,12 @@ class Series:
 
 
 def number(value: float) -> str:
-    """Four digits, or what there is instead of a number."""
+    """Write a number with four digits, or what there is instead of one."""
     return "not measured" if math.isnan(value) else f"{value:.4g}"
 
 
 def to_table(series: Sequence[Series]) -> str:
-    """Aligned columns: name, figure of the clip, worst frame, unit."""
+    """Write aligned columns: name, figure of the clip, worst frame, unit."""
     rows = [("measure", "clip", "worst frame", "unit")]
     for one in series:
         worst = f"{number(one.worst[1])} at {one.worst[0]}" if one.worst else "-"

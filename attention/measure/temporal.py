@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import region as regions
+from . import tracked_region
 from .flow import estimate_flow, find_matched, warp
 from .frames import check_shape, describe_size, to_luma, to_picture
 from .series import Series, to_table
@@ -27,14 +27,17 @@ CUT = 0.3
 
 @dataclass(frozen=True)
 class ClipMetrics:
-    """What `measure_clip` found: a figure for each frame, NaN where there is none.
+    """What `measure_clip` found: a figure for each frame, NaN where there is none. Less is better, but of sharpness.
 
-    flicker: mean absolute difference of luma that motion leaves unexplained, 0 to 1. warp_error: mean squared
-    difference of RGB that motion leaves unexplained, 0 to 1. Both over the pixels that have a match, written down at
-    the later frame. acceleration: mean length of the second difference of the flow, in pixels per frame squared, at
-    the last of three frames. drift: one minus the cosine of the region's features and those in frame 0; built-in
-    features 0 to 1, others 0 to 2. sharpness: variance of the Laplacian of luma, 0 to 16, more is sharper. Of all the
-    others less is better. notes: sentences about what could not be measured, and why.
+    title: of the clip, a line.
+    flicker: mean absolute difference of luma that motion leaves unexplained, 0 to 1; over the pixels that have a
+        match, written down at the later frame.
+    warp_error: mean squared difference of RGB that motion leaves unexplained, 0 to 1; over the same pixels.
+    acceleration: mean length of the second difference of the flow, in pixels per frame squared, at the last of three
+        frames.
+    drift: one minus the cosine of the region's features and those in frame 0; built-in features 0 to 1, others 0 to 2.
+    sharpness: variance of the Laplacian of luma, 0 to 16, more is sharper.
+    notes: sentences about what could not be measured, and why.
     """
 
     title: str
@@ -52,9 +55,11 @@ class ClipMetrics:
 
 @dataclass(frozen=True)
 class Motion:
-    """Between a frame and the next: flows (1, 2, H, W) in pixels and the pixels (1, 1, H, W) that have a match.
+    """How pixels move between a frame and the next.
 
-    At a cut nothing moves and every pixel counts: the whole difference is unexplained.
+    forward, backward: flows, (1, 2, H, W), in pixels.
+    matched: the pixels that have a match, bool (1, 1, H, W).
+    cut: whether no motion explains the change; then nothing moves and every pixel counts.
     """
 
     forward: Tensor
@@ -66,28 +71,32 @@ class Motion:
 def measure_clip(
     frames: Tensor,
     mask: Tensor | None = None,
-    encode: regions.Encoder | None = None,
+    encode: tracked_region.Encoder | None = None,
     device: torch.device | str = "cpu",
     advance: Callable[[], object] = lambda: None,
 ) -> ClipMetrics:
-    """All measures of a clip, frame after frame, on `device`.
+    """Measure a clip in every way, frame after frame.
 
-    frames: (T, H, W, C), RGB in 0..1. mask: (T or 1, h, w) in 0..1, the region whose identity is followed: one for each
-    frame, or the first frame's, which then moves with the flow; None or an empty one: the whole frame. encode: features
-    of a picture (1, h, w, 3) to use instead of the built-in ones. advance: called after every frame.
+    frames: (T, H, W, C), RGB, 0 to 1.
+    mask: (T or 1, h, w), 0 to 1, the region whose identity is followed: one for each frame, or the first frame's, which
+        then moves with the flow; None or an empty one: the whole frame.
+    encode: features of a picture (1, h, w, 3) to use instead of the built-in ones.
+    device: where to measure.
+    advance: called after every frame.
 
     One frame has only a sharpness, two have no acceleration: those are NaN, with a note.
     Raises `Unmeasurable` for frames that are no clip, or hold NaN or Inf.
     """
     check_shape(frames)
-    masks, notes = regions.prepare_masks(mask, frames)
+    masks, notes = tracked_region.prepare_masks(mask, frames)
     before = motion = None
-    track = regions.Track()
+    track = tracked_region.Track()
     rows, motions = [], []
     for index in range(len(frames)):
         now, earlier = to_picture(frames, index, device), motion
         motion = None if before is None else find_motion(before, now)
-        track = regions.look(regions.video_span(track, masks, index, motion, now), now, encode or regions.look_of)
+        track = tracked_region.locate(track, masks, index, motion, now)
+        track = tracked_region.measure_drift(track, now, encode or tracked_region.features_of)
         unexplained = (math.nan, math.nan) if motion is None else measure_unexplained(before, now, motion)
         rows.append((*unexplained, measure_acceleration(earlier, motion), track.drift, measure_sharpness(now)))
         motions += [] if motion is None else [_describe(motion)]
@@ -97,7 +106,10 @@ def measure_clip(
 
 
 def find_motion(before: Tensor, now: Tensor) -> Motion:
-    """before, now: pictures (1, 3, H, W) of neighbouring frames."""
+    """Find how two neighbouring frames moved.
+
+    before, now: their pictures, (1, 3, H, W).
+    """
     forward, backward = estimate_flow(to_luma(before), to_luma(now)), estimate_flow(to_luma(now), to_luma(before))
     matched = find_matched(forward, backward)
     if matched.float().mean() >= CUT:
@@ -106,14 +118,14 @@ def find_motion(before: Tensor, now: Tensor) -> Motion:
 
 
 def measure_unexplained(before: Tensor, now: Tensor, motion: Motion) -> tuple[float, float]:
-    """Flicker and warping error between two pictures (1, 3, H, W)."""
+    """Measure flicker and warping error between two pictures (1, 3, H, W)."""
     rest = (warp(now, motion.forward, "bicubic") - before).movedim(1, -1)[motion.matched[:, 0]]  # (pixels, 3)
     luma = to_luma(rest.T[None, :, :, None])
     return luma.abs().mean().item(), rest.square().mean().item()
 
 
 def measure_acceleration(earlier: Motion | None, motion: Motion | None) -> float:
-    """Mean change of the flow along the way of each pixel; NaN without two motions in one shot."""
+    """Average the change of the flow along the way of each pixel; NaN without two motions in one shot."""
     if earlier is None or motion is None or earlier.cut or motion.cut:
         return math.nan
     change = warp(motion.forward, earlier.forward) - earlier.forward
@@ -121,7 +133,7 @@ def measure_acceleration(earlier: Motion | None, motion: Motion | None) -> float
 
 
 def measure_sharpness(picture: Tensor) -> float:
-    """Variance of the Laplacian, (4 centre - up - down - left - right), of the luma of (1, 3, H, W)."""
+    """Compute the variance of the Laplacian, 4 centre - up - down - left - right, of the luma of (1, 3, H, W)."""
     luma = to_luma(picture)
     wide = F.pad(luma, (1, 1, 1, 1), mode="replicate")
     around = wide[..., :-2, 1:-1] + wide[..., 2:, 1:-1] + wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:]
@@ -174,5 +186,5 @@ def _gone(drift: tuple[float, ...]) -> list[str]:
 
 
 def to_text(metrics: ClipMetrics) -> str:
-    """Title, table and notes."""
+    """Write down title, table and notes."""
     return "\n\n".join(filter(None, (metrics.title, to_table(metrics.series), "\n".join(metrics.notes))))

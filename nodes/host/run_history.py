@@ -12,7 +12,7 @@ from comfy_execution.utils import get_executing_context
 
 from ...attention.inspect.combined_report import total
 from ...attention.inspect.report import Report
-from ...attention.measure.fingerprint import SAME, Fingerprint
+from ...attention.measure.latent_fingerprint import SAME, LatentFingerprint
 from . import workflow_graph
 from .latent import parts_of
 from .workflow_graph import Owner
@@ -23,7 +23,7 @@ EXECUTIONS, MOST = 32, 1024
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One sampling run. report: what it did; parts: the Fingerprint of each part of its latent.
+    """One sampling run. report: what it did; parts: the LatentFingerprint of each part of its latent.
 
     prompt: the id of the prompt. owners: the node that made it, then the nodes that this one was expanded from; none
     outside of a prompt. display: the node on which the page shows it. index: which of a list's entries the node worked
@@ -31,7 +31,7 @@ class Run:
     """
 
     report: Report
-    parts: tuple[Fingerprint, ...]
+    parts: tuple[LatentFingerprint, ...]
     prompt: str | None = None
     owners: tuple[Owner, ...] = ()
     display: str | None = None
@@ -78,7 +78,7 @@ def remember(parts: list, report: Report, output: int | None = None) -> None:
         gathered.append(report)
         if gathered.private:
             return
-    prints, context = tuple(map(Fingerprint, parts)), get_executing_context()
+    prints, context = tuple(map(LatentFingerprint, parts)), get_executing_context()
     more = {"output": output, **({"group": opened[0]} if opened else {})}
     if context is not None:
         owners, display = workflow_graph.owners(context.prompt_id, context.node_id)

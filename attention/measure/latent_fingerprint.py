@@ -15,7 +15,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 SAME = 0.01
 
 
-class Fingerprint:
+class LatentFingerprint:
     """What is kept of one tensor: its shape, and 2 * PIECES numbers for each of DTYPES."""
 
     def __init__(self, tensor: torch.Tensor):
@@ -23,7 +23,7 @@ class Fingerprint:
         self.digests = {dtype: digest(tensor.detach().to(dtype)) for dtype in DTYPES}
 
     def apart(self, tensor: torch.Tensor) -> float:
-        """Relative L2 between this and `tensor`, by their digests; infinite for another shape."""
+        """Estimate the relative L2 between this and `tensor` by their digests; infinite for another shape."""
         if tuple(tensor.shape) != self.shape:
             return float("inf")
         known = self.digests.get(tensor.dtype, self.digests[torch.float32])
@@ -31,7 +31,9 @@ class Fingerprint:
 
 
 def digest(tensor: torch.Tensor) -> torch.Tensor:
-    """(2 * PIECES,) float64: sums with random signs over pieces of `tensor`, then how much of each is NaN or Inf.
+    """Sum `tensor` with random signs over pieces of it, then count how much of each is NaN or Inf.
+
+    Returns (2 * PIECES,), float64.
 
     Every value counts: where a mask keeps most of a clip, two runs differ in the rest alone.
     """

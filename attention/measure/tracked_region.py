@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .flow import places, warp
+from .flow import targets, warp
 from .frames import Unmeasurable, to_luma
 
 COLOUR_BINS, COLOUR_SIZE, SIFT_SIZE = 6, 48, 41
@@ -31,10 +31,13 @@ Encoder = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Track:
-    """A region (1, 1, H, W) in the present frame; its pixels, and features (D,), where it was first seen; its drift.
+    """Where a region is in the present frame, and how far its look is from that where it was first seen.
 
+    region: in the present frame, (1, 1, H, W).
     scale, offset: pixel p of the first frame, (column, row), is now at scale * p + offset (2,).
-    drift: NaN in that frame and wherever next to nothing of the region is left.
+    pixels: of the region where it was first seen.
+    first: features of it there, (D,).
+    drift: see `distance`; NaN in that frame and wherever next to nothing of the region is left.
     """
 
     region: Tensor | None = None
@@ -46,7 +49,13 @@ class Track:
 
 
 def prepare_masks(mask: Tensor | None, frames: Tensor) -> tuple[Tensor | None, list[str]]:
-    """Masks (T or 1, h, w), None for the whole frame, and what to tell about them."""
+    """Check what a user marked.
+
+    mask: (T or 1, h, w) or (h, w), 0 to 1, or None.
+    frames: the clip, (T, H, W, C).
+    Returns masks (T or 1, h, w), None for the whole frame, and sentences about what was made of them.
+    Raises `Unmeasurable` for NaN and Inf.
+    """
     if mask is None:
         return None, []
     masks = mask[None] if mask.ndim == 2 else mask
@@ -60,8 +69,14 @@ def prepare_masks(mask: Tensor | None, frames: Tensor) -> tuple[Tensor | None, l
     return masks, notes
 
 
-def video_span(track: Track, masks: Tensor | None, index: int, motion, picture: Tensor) -> Track:
-    """The track with the region of frame `index`. masks: see `prepare_masks`; motion: the `Motion` to this frame."""
+def locate(track: Track, masks: Tensor | None, index: int, motion, picture: Tensor) -> Track:
+    """Find the region in a frame.
+
+    track: as it was in the frame before.
+    masks: see `prepare_masks`.
+    index, picture: of this frame.
+    motion: the `Motion` to this frame, None for the first.
+    """
     if masks is None:
         return replace(track, region=torch.ones_like(picture[:, :1]))
     given = masks[index % len(masks)][None, None].to(picture)
@@ -69,19 +84,22 @@ def video_span(track: Track, masks: Tensor | None, index: int, motion, picture: 
     if len(masks) > 1 or motion is None:
         return replace(track, region=given, offset=picture.new_zeros(2))
     track = follow(track, motion)
-    here = torch.stack(places(torch.zeros_like(motion.forward)), 1)
+    here = torch.stack(targets(torch.zeros_like(motion.forward)), 1)
     back = (here - track.offset[:, None, None]) / track.scale - here
     return replace(track, region=warp(given, back, beyond="zeros"))
 
 
 def follow(track: Track, motion) -> Track:
-    """Moved by the median of the flow inside the region, grown by its least squares divergence; region left behind."""
+    """Move a track by the median of the flow inside its region, grow it by the flow's least squares divergence.
+
+    The region itself stays behind: `locate` draws it anew from the first.
+    """
     inside = (track.region > 0.5) & motion.matched
     if not inside.any():
         return track
     flow, here = (
         motion.forward[0][:, inside[0, 0]],
-        torch.cat(places(torch.zeros_like(motion.forward)))[:, inside[0, 0]],
+        torch.cat(targets(torch.zeros_like(motion.forward)))[:, inside[0, 0]],
     )
     centre, move = here.mean(1), flow.median(1).values
     arms = here - centre[:, None]
@@ -90,8 +108,11 @@ def follow(track: Track, motion) -> Track:
     return replace(track, scale=track.scale * (1 + grow.item()), offset=offset)
 
 
-def look(track: Track, picture: Tensor, encode: Encoder) -> Track:
-    """The track with the drift of the region where it is now. encode: see `look_of`."""
+def measure_drift(track: Track, picture: Tensor, encode: Encoder) -> Track:
+    """Compare the region's look in this frame with that in the first.
+
+    encode: gives features, see `features_of`.
+    """
     pixels = int((track.region > 0.5).sum())
     if pixels == 0 or pixels < LEAST_SHARE * track.pixels:
         return replace(track, drift=math.nan)
@@ -102,7 +123,7 @@ def look(track: Track, picture: Tensor, encode: Encoder) -> Track:
 
 
 def cut_out(picture: Tensor, region: Tensor) -> Tensor:
-    """The bounding box (1, 3, h, w) of a region that is not lost; around the region its mean colour."""
+    """Cut out the bounding box of a region that is not lost, (1, 3, h, w); around the region it has its mean colour."""
     inside = region > 0.5
     rows, columns = (inside[0, 0].any(dim).nonzero() for dim in (1, 0))
     box = (..., slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
@@ -111,8 +132,8 @@ def cut_out(picture: Tensor, region: Tensor) -> Tensor:
     return torch.lerp(mean, picture[box], weight)
 
 
-def look_of(box: Tensor) -> Tensor:
-    """Features (D,) of a picture (1, h, w, 3), of length 1 and nowhere negative."""
+def features_of(box: Tensor) -> Tensor:
+    """Describe a picture (1, h, w, 3) by features (D,), of length 1 and nowhere negative."""
     from kornia.feature import SIFTDescriptor  # ComfyUI requires it, but calls it not essential
 
     box = box.movedim(-1, 1)
@@ -125,7 +146,7 @@ def look_of(box: Tensor) -> Tensor:
 
 
 def distance(first: Tensor, now: Tensor) -> float:
-    """One minus the cosine of two features (D,): 0 the same, 1 nothing in common."""
+    """Compute one minus the cosine of two features (D,): 0 the same, 1 nothing in common."""
     return 1.0 - F.cosine_similarity(first.cpu().double(), now.cpu().double(), dim=0).clamp(-1, 1).item()
 
 
