@@ -1,26 +1,33 @@
-"""Runs patterns on our Triton kernel on the CPU: `TRITON_INTERPRET=1 python triton_patterns.py`.
+"""Runs patterns on our Triton kernel on the CPU: `echo 0 | TRITON_INTERPRET=1 python triton_patterns.py`.
 
-Writes one result for each case to stdout as JSON, and whether a second run gives the same. A process of its own; see
-triton_in_interpreter.py.
+Reads a seed, which draws a pattern of every row of the table and a call for it. Writes one result for each case to
+stdout as JSON, and whether a second run gives the same. A process of its own; see triton_in_interpreter.py.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from itertools import cycle
+from random import Random
 
+import pattern_rows
 import pattern_truth
 import torch
+from triton.runtime import interpreter
+from triton_in_interpreter import round_to_float8
 from video_calls import LARGE, PATTERNS, draw, place_of
 
 from attention import patterns as p
 from attention import sparse
 from attention.core import grid
 from attention.core.reference import relative_l2
-from attention.sparse import Runner, Task
+from attention.sparse import Runner, Task, own_triton
 from attention.sparse.own_triton import HALF, INT8
 
-ENGINES = {"int8": INT8, "half": HALF}
+# Every engine that is this kernel; those that round coarsely take turns beside the one that does not.
+ENGINES = tuple(engine for engine in sparse.TABLE if engine.plan is own_triton.plan)
+COARSE = tuple(engine for engine in ENGINES if not engine.exact)
 # Ragged grids of several blocks, sinks that do and do not fill a block, one frame, one row.
 GRIDS = (((5, 7, 9), 0, 0), ((3, 8, 10), 4, 0), ((2, 10, 10), 70, 5), ((1, 11, 13), 0, 3), ((4, 1, 37), 64, 0))
 ORDER, TILE = "tile", (2, 3, 2)
@@ -37,25 +44,48 @@ def runner(pattern, video_span, engine, order="raster", block=0):
     return Runner(video_span, tuple((weight, task, engine) for weight, task in tasks))
 
 
-def result(name: str, run, tensors, wanted) -> dict:
+def result(engine, pattern, video_span, tensors, wanted, block=0, order="raster") -> dict:
     """Our kernel takes grouped heads: who repeats keys for it fails here."""
+    run = runner(pattern, video_span, engine, order, block)
     before, expand = [t.clone() for t in tensors], sparse.expand_kv
     sparse.expand_kv = None
     out = run(*tensors)
     sparse.expand_kv = expand
     unchanged = all(map(torch.equal, before, tensors))
-    return {"name": name, "error": relative_l2(out, wanted), "unchanged": unchanged}
+    where = f"{video_span.grid} from {video_span.start}, q {list(tensors[0].shape)}, k {list(tensors[1].shape)}"
+    return {
+        "engine": engine.name,
+        "row": pattern.name,
+        "what": f"{pattern}, {order} order, {where}, block {block}",
+        "error": relative_l2(out, wanted),
+        "unchanged": unchanged,
+    }
 
 
 def fixed_and_chosen():
-    """Every pattern against the reference with its mask; the grids in turn, INT8 on every other pattern."""
+    """Every pattern against the reference with its mask; the grids in turn, a coarse engine on every other pattern."""
+    coarse = cycle(COARSE)
     for index, pattern in enumerate(PATTERNS):
         video_span = place_of(*GRIDS[index % len(GRIDS)])
         tensors = draw(video_span, heads=2, kv_heads=1, dim=64, dtype=torch.float16, split=index % 2 > 0)
         block = index % 2
         wanted = pattern_truth.attention(pattern, video_span, *tensors, block=block)
-        for variant, engine in list(ENGINES.items())[index % 2 :]:
-            yield result(f"{variant}: {pattern}", runner(pattern, video_span, engine, block=block), tensors, wanted)
+        for engine in (HALF, next(coarse))[: 1 + index % 2]:
+            yield result(engine, pattern, video_span, tensors, wanted, block)
+
+
+def drawn(seed: int):
+    """A pattern of every row and a call that nobody chose."""
+    random, coarse = Random(seed), cycle(COARSE)
+    for row in p.TABLE:
+        pattern, block = pattern_rows.drawn(row, random), random.randint(0, 1)
+        grid = random.choice([grid for grid, *_ in GRIDS])
+        video_span = place_of(grid, random.choice((0, 3, 64, 70)), random.choice((0, 5)))
+        heads, dim = random.choice(((2, 2), (2, 1), (4, 2))), random.choice((16, 40, 64, 128))
+        tensors = draw(video_span, *heads, dim, dtype=torch.float16, seed=random.randint(0, 99))
+        wanted = pattern_truth.attention(pattern, video_span, *tensors, block=block)
+        for engine in (HALF, next(coarse)):
+            yield result(engine, pattern, video_span, tensors, wanted, block)
 
 
 def other_orders():
@@ -67,16 +97,15 @@ def other_orders():
         move = torch.cat([torch.arange(video_span.start), to])
         moved = [t[:, :, move] for t in (q, k, v)]
         wanted = pattern_truth.attention(pattern, video_span, q, k, v)[:, :, move]
-        yield result(f"half: {pattern}, {ORDER}", runner(pattern, video_span, HALF, ORDER), moved, wanted)
+        yield result(HALF, pattern, video_span, moved, wanted, order=ORDER)
 
 
 def tails():
-    """Blocks that are left out and count by their means: against the engine that any device has, in float64."""
-    for (pattern, before), variant in zip(TAILS, ("int8", "half", "half")):
+    """Blocks that are left out and count by their means."""
+    for (pattern, before), engine in zip(TAILS, (INT8, HALF, HALF)):
         video_span = place_of((3, 8, 17), before)
         tensors = draw(video_span, heads=4, kv_heads=2, dim=64, dtype=torch.float16)
-        wanted = runner(pattern, video_span, sparse.gather_blocks.BLOCKS)(*(t.double() for t in tensors))
-        yield result(f"{variant}: {pattern}", runner(pattern, video_span, ENGINES[variant]), tensors, wanted)
+        yield result(engine, pattern, video_span, tensors, pattern_truth.attention(pattern, video_span, *tensors))
 
 
 def large():
@@ -85,7 +114,7 @@ def large():
     tensors = draw(video_span, heads=1, kv_heads=1, dim=64, dtype=torch.float16)
     pattern = p.Temporal()
     wanted = pattern_truth.attention(pattern, video_span, *tensors)
-    yield result("half: large", runner(pattern, video_span, HALF), tensors, wanted)
+    yield result(HALF, pattern, video_span, tensors, wanted)
 
 
 def again() -> bool:
@@ -97,5 +126,6 @@ def again() -> bool:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    cases = [*fixed_and_chosen(), *other_orders(), *tails(), *large()]
+    interpreter._convert_float = round_to_float8(interpreter._convert_float)
+    cases = [*fixed_and_chosen(), *drawn(json.load(sys.stdin)), *other_orders(), *tails(), *large()]
     json.dump({"cases": cases, "again": again()}, sys.stdout)
