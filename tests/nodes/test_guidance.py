@@ -12,6 +12,8 @@ from guiding import MODULES, NODES, OFF, PLAIN, error, guided, prompted, run, sa
 from tiny import CASES
 from tiny.case import SLOT, parts, prompt, sample, with_sites
 
+from attention.families import TABLE
+
 
 @pytest.fixture(scope="module")
 def built(pack):
@@ -186,13 +188,8 @@ def test_cleared_it_is_the_model_as_it_came(kind, pack, built, inference):
 
 # --- NAG -------------------------------------------------------------------------------------------------------------
 
-TEXT_FAMILIES = ("LTXV", "LTX-2", "Wan", "Wan causal", "Cosmos", "Cosmos Predict2")
-
-
-def of_family(name):
-    from attention.families import TABLE
-
-    return {variant.name for family in TABLE if family.name == name for variant in family.variants}
+# Of every family whose row lets a negative prompt go behind the prompt.
+TEXT_VARIANTS = {variant.name for row in TABLE if row.mixed_prompt is None for variant in row.variants}
 
 
 def with_rule(pack, model, negative=None, role="all", blocks=(), **settings):
@@ -201,7 +198,7 @@ def with_rule(pack, model, negative=None, role="all", blocks=(), **settings):
     return pack.nodes.host.nag_prompt.install_negative(model, rule, negative)
 
 
-CASES_WITH_TEXT = [c for name in TEXT_FAMILIES for c in CASES if c.variant in of_family(name)]
+CASES_WITH_TEXT = [case for case in CASES if case.variant in TEXT_VARIANTS]
 
 
 @pytest.mark.parametrize("case", CASES_WITH_TEXT, ids=str)

@@ -1,0 +1,117 @@
+"""Every row of the table on the tiny model of its family: consumers follow what it says, or refuse in its words."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import pytest
+import torch
+from guiding import DEFAULTS, NODES, OFF, PLAIN, guided, run, same
+from tiny.case import sample
+
+from attention import guidance
+from attention.core.reason import Reason
+from attention.core.site import CROSS, SELF
+from attention.families import TABLE
+
+ROWS = pytest.mark.parametrize("row", [row for row in TABLE if row.name in PLAIN], ids=lambda row: row.name)
+
+
+@pytest.fixture(scope="module")
+def built(pack):
+    return functools.cache(lambda name: PLAIN[name].build())
+
+
+def refusal(pack, kind, model) -> str:
+    with pytest.raises(ValueError) as told:
+        run(pack, kind, model)
+    return str(told.value)
+
+
+def roles(row, model) -> list[str]:
+    return [role for role, _ in row.roles_of(model.model.diffusion_model)]
+
+
+@ROWS
+def test_a_negative_prompt_goes_behind_the_prompt_or_the_row_says_why_not(row, pack, built, inference):
+    model, case = built(row.name), PLAIN[row.name]
+    if CROSS not in roles(row, model):
+        assert f"{row.name} has no cross-attention to guide" in refusal(pack, "nag", model) or row.mixed_prompt
+    elif row.mixed_prompt is not None:
+        assert f"cannot guide {row.name}: {row.mixed_prompt}. Bypass" in refusal(pack, "nag", model)
+    else:
+        assert not same(sample(guided(pack, "nag", model), case), sample(model, case))
+
+
+@ROWS
+def test_longer_clips_turn_slower_or_the_row_says_why_not(row, pack, built, inference):
+    model, case = built(row.name), PLAIN[row.name]
+    if isinstance(row.rotary, Reason):
+        said = f"cannot lengthen the clips of {row.name}: {row.rotary}. Bypass"
+        assert said in refusal(pack, "riflex", model)
+        return
+    network = model.model.diffusion_model
+    text = run(pack, "riflex", model, frequency=1, trained_frames=0)[1]
+    assert f"frequency 1 of {row.rotary.count(network)}" in text
+    assert f"clips of more than {row.rotary.clips(network).pictures} frames" in text
+    changed = not same(sample(guided(pack, "riflex", model), case), sample(model, case))
+    assert changed == (case.grid[0] > 1)
+
+
+@ROWS
+def test_the_weakened_block_is_the_one_that_the_row_names(row, pack, built, inference):
+    model = built(row.name)
+    if SELF not in roles(row, model):
+        return
+    blocks = max(block for role, block in row.roles_of(model.model.diffusion_model) if role == SELF) + 1
+    taken = int(re.search(r"block (\d+) of 0-", run(pack, "stg", model)[1])[1])
+    fits = row.skipped_block is not None and row.skipped_block < blocks
+    assert taken == (row.skipped_block if fits else blocks * 2 // 3)
+
+
+@ROWS
+def test_auto_takes_the_scheduler_of_the_row(row, pack, built, inference):
+    latent = {"samples": PLAIN[row.name].latent()}
+    sigmas, line = pack.nodes.runs.sampling_job.sigmas_of(built(row.name), "euler", "auto", 3, 1.0, latent)
+    assert f"Scheduler: {row.scheduler}, usual for {row.name}" in line and len(sigmas) == 4
+    named, _ = pack.nodes.runs.sampling_job.sigmas_of(built(row.name), "euler", row.scheduler, 3, 1.0, latent)
+    assert torch.equal(sigmas, named)
+
+
+@ROWS
+def test_trained_clips_are_told_in_the_host_s_latent_frames(row, pack, built, inference):
+    model = built(row.name)
+    clips, format = row.clips(model.model.diffusion_model), model.model.latent_format
+    assert clips.rate > 0 and (clips.pictures or 1) >= 1
+    told = getattr(format, "temporal_downscale_ratio", 1)
+    if clips.pictures and told > 1:
+        assert clips.ratio == told
+        assert clips.latent_frames == pack.attention.sampling.lengths.latent_frames(clips.pictures, told) or (
+            (clips.pictures - 1) % told
+        ), "a clip of whole latent frames"
+
+
+def test_every_row_of_guidance_has_a_node_and_tests(pack, built, inference):
+    """Switched off, a node names the guidance that it is for."""
+    assert set(NODES) == set(DEFAULTS) == set(OFF)
+    assert set(NODES.values()) == {node.GET_SCHEMA().node_id for node in pack.nodes.guidance.NODES}
+    texts = [run(pack, kind, built("Wan"), enabled=False)[1] for kind in NODES]
+    assert sorted(text.partition(" is off")[0] for text in texts) == sorted(row.name for row in guidance.TABLE)
+
+
+def test_later_models_of_a_family_are_told_by_their_latent(pack, inference):
+    """Wan 2.2 5B has latents of 48 channels; Wan 2.1 Fun Control takes as many, three times 16, and has 16."""
+    from tiny import hunyuan, wan
+
+    pictures = {}
+    for case in (*wan.CASES, *hunyuan.CASES):
+        if case.variant not in pictures:
+            model = case.build()
+            row = pack.nodes.host.model_family.family_of(model)
+            rotary = row.rotary
+            if not isinstance(rotary, pack.attention.core.reason.Reason):
+                clips = rotary.clips(model.model.diffusion_model)
+                pictures[case.variant] = clips.pictures, case.latent().shape[1]
+    assert pictures["Wan 2.1 Fun Control"] == (81, 16) and pictures["Wan 2.2 TI2V 5B"] == (121, 48)
+    assert all(found == 121 for found, channels in pictures.values() if channels in (32, 48))
