@@ -190,8 +190,8 @@ def _asked(asked: _Asked, known: TrainedClips, ratio: int | None) -> tuple[int, 
         window = round(asked.window)
     else:
         # The first latent frame of these codecs is one picture.
-        window = 1 + windows.of_seconds(asked.window - 1 / rate, rate, ratio)
-    overlap = round(asked.overlap) if asked.unit == FRAMES else windows.of_seconds(asked.overlap, rate, ratio)
+        window = 1 + windows.frames_of_seconds(asked.window - 1 / rate, rate, ratio)
+    overlap = round(asked.overlap) if asked.unit == FRAMES else windows.frames_of_seconds(asked.overlap, rate, ratio)
     return window, overlap, _window_line(window, rate, known, ratio) if ratio else ""
 
 
@@ -212,7 +212,7 @@ def _seams(result: Result) -> list:
     parts = parts_of(result.samples)
     found = [seams.seams(parts[0][:, :, : result.done], list(result.joints))]
     for sound in parts[1:]:
-        at = [[windows.scaled(edge, result.done, sound.shape[2]) for edge in joint] for joint in result.joints]
+        at = [[windows.in_other_stream(edge, result.done, sound.shape[2]) for edge in joint] for joint in result.joints]
         found.append(seams.seams(sound, [(first, max(first + 1, end)) for first, end in at]))
     return found
 

@@ -90,7 +90,7 @@ def _choose(model, sigmas: torch.Tensor, first_step: int, last_step: int) -> tup
     if not chosen[0] <= chosen[1]:
         raise ValueError(f"first_step: {first_step} is after last_step, {last_step}, or after all {steps} steps.")
     to_sigma = model.get_model_object("model_sampling").percent_to_sigma
-    percents = schedule.percents_of(sigmas.tolist(), *chosen, to_sigma)
+    percents = schedule.percent_range(sigmas.tolist(), *chosen, to_sigma)
     which = f"Steps {first_step} to {chosen[1] + 1}"
     return chosen, percents, f"{which}: start_percent {percents[0]:.4g}, end_percent {percents[1]:.4g}.\n"
 

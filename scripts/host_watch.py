@@ -170,7 +170,7 @@ def used_keys(files: list[Path]) -> dict[str, set[str]]:
             owner = key = None
             if isinstance(node, ast.Subscript):
                 owner, key = node.value, node.slice
-            if isinstance(node, ast.Geometry) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
                 owner, key = node.func.value, node.args[0] if node.args else None
             known = (chain(owner) or [""])[-1]
             if known in DICTIONARIES and isinstance(key, ast.Constant) and isinstance(key.value, str):
@@ -213,7 +213,7 @@ def family_rows(old: str, new: str) -> Iterator[tuple]:
     from attention.families import TABLE
 
     for family in TABLE:
-        for kind, names in (("class ", family.models), ("def ", family.methods)):
+        for kind, names in (("class ", family.models), ("def ", family.forward_methods)):
             for name in names:
                 held = ["found" if f"{kind}{name}(" in text else None for text in (old, new)]
                 yield "family", f"{kind}{name}", held[0], held[1], family.name

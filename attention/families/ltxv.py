@@ -66,7 +66,7 @@ def _kept(appended: int, entries) -> int:
     return sum(prod(entry.get("latent_shape") or (entry["pre_filter_count"],)) for entry in entries)
 
 
-def release(model):
+def release_name(model):
     """LTX-2.5 marks keyframes with an embedding of their own; LTX-2.3 brought adaptive norms before the text."""
     if getattr(model, "keyframes_abs_pos_embedding", None) is not None:
         return "LTX-2.5"
@@ -97,7 +97,7 @@ LTX2 = Family(
     variants=tuple(Variant(name, tuple(ATTENTION.values())) for name in ("LTX-2", "LTX-2.3", "LTX-2.5")),
     sites=sites,
     tokens=tokens,
-    called=release,
+    release_name=release_name,
     unreachable=("the connectors that prepare the prompt, run once before sampling",),
     beside="audio",
     scheduler="ltxv",

@@ -47,11 +47,11 @@ class Family:
         `transformer_options` and makes the call; blocks count on where a model has several lists of them.
     tokens: (model, x, inputs) -> Tokens of one model call. x: the model's first argument, after concatenation; inputs:
         its other arguments by name ("context", "transformer_options" ...), as the host's apply_model gives them.
-    apart: model -> announced role to those that such a call may turn out to have by its numbers of queries and keys,
-        as Tokens.role tells them.
-    called: model -> the name that users have for it, where it is not the family's.
-    methods: of those modules, what the host calls in their place, so that no hook of the module runs.
-    follows: other arguments that are the prompt where they are not given.
+    roles_by_length: model -> announced role to those that such a call may turn out to have by its numbers of queries
+        and keys, as Tokens.role tells them.
+    release_name: model -> the name that users have for it, where it is not the family's.
+    forward_methods: of those modules, what the host calls in their place, so that no hook of the module runs.
+    prompt_aliases: other arguments that are the prompt where they are not given.
     unreachable: what the host's override never sees, a short clause each.
     unsupported: why nothing at all can be reached, None when something can.
 
@@ -79,10 +79,10 @@ class Family:
     variants: tuple[Variant, ...] = ()
     sites: Callable[[torch.nn.Module], Iterator[tuple[torch.nn.Module, str, int]]] = lambda model: iter(())
     tokens: Callable[[torch.nn.Module, object, Mapping], Tokens] = lambda model, x, inputs: Tokens(None)
-    apart: Callable[[torch.nn.Module], Mapping[str, tuple[str, ...]]] = lambda model: {}
-    called: Callable[[torch.nn.Module], str | None] = lambda model: None
-    methods: tuple[str, ...] = ()
-    follows: tuple[str, ...] = ()
+    roles_by_length: Callable[[torch.nn.Module], Mapping[str, tuple[str, ...]]] = lambda model: {}
+    release_name: Callable[[torch.nn.Module], str | None] = lambda model: None
+    forward_methods: tuple[str, ...] = ()
+    prompt_aliases: tuple[str, ...] = ()
     unreachable: tuple[str, ...] = ()
     unsupported: str | None = None
 
@@ -101,14 +101,14 @@ class Family:
 
     def roles_of(self, model: torch.nn.Module) -> Iterator[tuple[str, int]]:
         """Yield (role, block) of every kind of call that the modules of a loaded model may make."""
-        more = self.apart(model)
+        more = self.roles_by_length(model)
         for _, announced, block in self.sites(model):
             for role in (announced, *more.get(announced, ())):
                 yield role, block
 
     def name_of(self, model: torch.nn.Module) -> str:
         """Return the name that users have for a loaded model."""
-        return self.called(model) or self.name
+        return self.release_name(model) or self.name
 
     def is_beside(self, part: str) -> bool:
         """Tell whether a part of a weight's name says that no video token meets that weight in a block."""

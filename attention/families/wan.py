@@ -50,12 +50,12 @@ def tokens(model, x, inputs):
     return Tokens(_patches(model, x), prefix=prefix, suffix=suffix, keys=_keys(model, inputs))
 
 
-def apart(model):
+def roles_by_length(model):
     return {} if model.img_emb is None else {CROSS: (IMAGE,)}
 
 
-def apart_beside_pose(model):
-    return {SELF: (POSE_SELF,), CROSS: (*apart(model).get(CROSS, ()), POSE_CROSS)}
+def roles_beside_pose(model):
+    return {SELF: (POSE_SELF,), CROSS: (*roles_by_length(model).get(CROSS, ()), POSE_CROSS)}
 
 
 def tokens_beside_pose(model, x, inputs):
@@ -212,7 +212,7 @@ WAN = Family(
     ),
     sites=sites,
     tokens=tokens,
-    apart=apart,
+    roles_by_length=roles_by_length,
     unreachable=(
         "S2V: audio injector",
         "Animate: face adapter",
@@ -235,7 +235,7 @@ WAN_CAUSAL = Family(
     variants=(Variant("Wan 2.1 causal", TEXT_ONLY),),
     sites=sites,
     tokens=tokens,
-    apart=apart,
+    roles_by_length=roles_by_length,
     unreachable=("all calls under the sampler ar_video, which hands the blocks no options",),
     clips=clips,
     stream=Reason("the sampler ar_video hands its blocks no options"),
@@ -247,9 +247,9 @@ WAN_ANIMATE_2 = Family(
     variants=(Variant("Wan-Animate-2", (*WITH_IMAGE, POSE_SELF, POSE_CROSS)),),
     sites=sites,
     tokens=tokens_beside_pose,
-    apart=apart_beside_pose,
-    methods=("forward_gen", "forward_pose"),
-    follows=("context_pose",),
+    roles_by_length=roles_beside_pose,
+    forward_methods=("forward_gen", "forward_pose"),
+    prompt_aliases=("context_pose",),
     clips=clips,
     conditions=conditions,
     references=references,

@@ -11,30 +11,38 @@ import torch
 AUTO, LTXV = "auto", "ltxv"
 
 
-def all_steps(steps: int, denoise: float) -> int:
-    """How long a schedule is of which `steps` steps are the last part `denoise`, more than 0 and at most 1."""
+def full_length(steps: int, denoise: float) -> int:
+    """Return the steps of the whole schedule of which `steps` are the last part.
+
+    denoise: that part, more than 0 and at most 1.
+    """
     return steps if denoise > 0.9999 else int(steps / denoise)
 
 
-def shift_of(tokens: int, base: float, most: float) -> float:
-    """LTX-Video's shift for a clip of `tokens`: `base` at 1024, `most` at 4096, a line through both."""
+def ltxv_shift(tokens: int, base: float, most: float) -> float:
+    """Return LTX-Video's shift for a clip of `tokens`: `base` at 1024, `most` at 4096, a line through both."""
     return base + (most - base) * (tokens - 1024) / (4096 - 1024)
 
 
 def switch_step(sigmas: torch.Tensor, boundary: float) -> int:
-    """How many steps begin at or above the noise level `boundary`: those of the first of two experts.
+    """Count the steps that begin at or above a noise level: those of the first of two experts.
 
-    sigmas: (steps + 1,), falling. As Wan 2.2 does it, arXiv:2503.20314 and github.com/Wan-Video/Wan2.2, whose boundary
-    is a timestep of 1000: its 875 is 0.875 here.
+    As Wan 2.2 does it, arXiv:2503.20314 and github.com/Wan-Video/Wan2.2.
+
+    sigmas: (steps + 1,), falling.
+    boundary: the noise level. Wan's is a timestep of 1000: its 875 is 0.875 here.
     """
     return int((sigmas[:-1] >= boundary).sum())
 
 
-def percents_of(sigmas: list[float], first: int, last: int, to_sigma: Callable) -> tuple[float, float]:
-    """The part of the sampling, 0 to 1 as ComfyUI counts it, that covers the steps `first` to `last` and no other.
+def percent_range(sigmas: list[float], first: int, last: int, to_sigma: Callable) -> tuple[float, float]:
+    """Return the part of the sampling, 0 to 1 as ComfyUI counts it, that covers some steps and no other.
 
-    sigmas: (steps + 1,), falling. first, last: from 0, both meant. to_sigma: the model's percent_to_sigma. Bounds lie
-    between two steps, so that no rounding moves them. ValueError where two steps have one noise level.
+    Bounds lie between two steps, so that no rounding moves them. ValueError where two steps have one noise level.
+
+    sigmas: (steps + 1,), falling.
+    first, last: the steps, from 0, both covered.
+    to_sigma: the model's percent_to_sigma.
     """
     steps = len(sigmas) - 1
     bounds = [0.0 if first == 0 else _between(sigmas, first, to_sigma)]
@@ -43,7 +51,7 @@ def percents_of(sigmas: list[float], first: int, last: int, to_sigma: Callable) 
 
 
 def _between(sigmas: list[float], step: int, to_sigma: Callable) -> float:
-    """A percent after the begin of the step before `step` and before its own."""
+    """Find a percent that is after the begin of the step before `step` and before that of `step`."""
     before, after = sigmas[step - 1], sigmas[step]
     if not after < before * (1 - 1e-3):
         raise ValueError(

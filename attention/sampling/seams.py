@@ -12,24 +12,31 @@ from .windows import Span
 
 @dataclass(frozen=True)
 class Seam:
-    """frame: the first frame of the joint. ratio: its largest change over the ordinary one; about 1 is no seam."""
+    """How visible one joint is.
+
+    frame: the first frame of the joint.
+    ratio: its largest change over the ordinary one; about 1 is no seam.
+    """
 
     frame: int
     ratio: float
 
 
 def changes(latent: torch.Tensor) -> torch.Tensor:
-    """(C, T - 1) root mean square of the difference of neighbouring frames of `latent`, (B, C, T, ...)."""
+    """Return the root mean square (C, T - 1) of the difference of neighbouring frames of `latent`, (B, C, T, ...)."""
     step = latent[:, :, 1:].float() - latent[:, :, :-1].float()
     return step.pow(2).mean(dim=[d for d in range(step.ndim) if d not in (1, 2)]).sqrt()
 
 
 def seams(latent: torch.Tensor, joints: list[Span]) -> tuple[Seam, ...]:
-    """A Seam for each joint of `latent`, (B, C, T, ...).
+    """Measure every joint of a latent.
 
-    joints: (first, end), the frames whose step from the frame before counts. A channel's change counts in parts of its
-    own median, so that channels of much noise do not hide the others; a step counts as the channel that changes most.
-    Medians are of the steps outside of joints, or of all when there is no other.
+    A channel's change counts in parts of its own median, so that channels of much noise do not hide the others; a step
+    counts as the channel that changes most. Medians are of the steps outside of joints, or of all when there is no
+    other.
+
+    latent: (B, C, T, ...).
+    joints: (first, end), the frames whose step from the frame before counts.
     """
     change = changes(latent)
     if not joints or not change.shape[1]:
@@ -45,12 +52,12 @@ def seams(latent: torch.Tensor, joints: list[Span]) -> tuple[Seam, ...]:
 
 
 def worst(found: tuple[Seam, ...]) -> float:
-    """The largest ratio, 0 without a joint."""
+    """Return the largest ratio, 0 without a joint."""
     return max((seam.ratio for seam in found), default=0.0)
 
 
 def to_text(found: tuple[Seam, ...]) -> str:
-    """`at 12: 1.04, at 24: 0.97`, the frames of the latent."""
+    """Write seams as `at 12: 1.04, at 24: 0.97`, by frames of the latent."""
     return ", ".join(f"at {seam.frame}: {seam.ratio:.2f}" for seam in found)
 
 

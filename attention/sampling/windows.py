@@ -12,10 +12,12 @@ import torch
 Span = tuple[int, int]
 
 
-def plan(frames: int, length: int, overlap: int) -> list[Span]:
-    """Windows of `length` frames, evenly spread, neighbours sharing `overlap` frames at least.
+def split(frames: int, length: int, overlap: int) -> list[Span]:
+    """Cut a clip into windows, evenly spread.
 
-    One window of all frames when they fit. ValueError unless 0 <= overlap < length.
+    frames: of the clip.
+    length: frames of each window; one window of all frames where they fit.
+    overlap: frames that neighbours share at least. ValueError unless 0 <= overlap < length.
     """
     check(length, overlap)
     if frames <= length:
@@ -25,44 +27,49 @@ def plan(frames: int, length: int, overlap: int) -> list[Span]:
     return [(start, start + length) for start in starts]
 
 
-def following(done: int, frames: int, length: int, overlap: int) -> Span:
-    """The window that goes on after `done` finished frames and sees the last `overlap` of them at least.
+def next_span(done: int, frames: int, length: int, overlap: int) -> Span:
+    """Return the window that goes on after `done` finished frames of `frames`.
 
-    It is as long as `length` where the clip allows: the last one reaches back.
+    length: of the window, where the clip has as many; the last one reaches back.
+    overlap: finished frames that it sees at least.
     """
     check(length, overlap)
     first = max(0, min(done - overlap, frames - length))
     return first, min(first + length, frames)
 
 
-def count(frames: int, length: int, overlap: int, done: int = 0) -> int:
-    """How many windows `following` makes of the frames after `done`."""
+def count_spans(frames: int, length: int, overlap: int, done: int = 0) -> int:
+    """Count the windows that `next_span` makes of the frames after `done`."""
     found = 0
     while done < frames:
-        done = following(done, frames, length, overlap)[1]
+        done = next_span(done, frames, length, overlap)[1]
         found += 1
     return found
 
 
 def check(length: int, overlap: int) -> None:
+    """Raise ValueError unless windows of `length` frames can share `overlap` of them and still go on."""
     if not 0 <= overlap < length:
         raise ValueError(f"overlap: {overlap} latent frames must be fewer than the window's {length}.")
 
 
-def smaller(length: int, overlap: int) -> int | None:
-    """The next window to try when memory ran out: three quarters; None when it is as small as `overlap` allows."""
+def shrink(length: int, overlap: int) -> int | None:
+    """Return the next length to try when memory ran out: three quarters; None where `overlap` allows no smaller one."""
     return max(overlap + 1, length * 3 // 4) if length > overlap + 1 else None
 
 
 def joints(spans: list[Span]) -> list[Span]:
-    """Between neighbours: the frames whose step from the frame before is not within one window alone."""
+    """Return, for each pair of neighbours, the frames whose step from the frame before is not within one window."""
     return [(after[0], before[1] + 1) for before, after in pairwise(spans)]
 
 
-def ramp(length: int, overlap: int, first: bool, last: bool) -> torch.Tensor:
-    """(length,) weights of a window: rising over its first `overlap` frames and falling over its last ones.
+def blend_weights(length: int, overlap: int, first: bool, last: bool) -> torch.Tensor:
+    """Return the weights (length,) of a window: they rise over its first frames and fall over its last ones.
 
-    They are above 0 and meant to be divided by their sum over all windows. first, last: nothing overlaps there.
+    All are above 0 and meant to be divided by their sum over all windows.
+
+    overlap: frames over which they rise and fall.
+    first, last: whether no window is before or behind it.
     """
     up = (torch.arange(length, dtype=torch.float32) + 1) / (overlap + 1)
     weights = torch.ones(length)
@@ -71,24 +78,31 @@ def ramp(length: int, overlap: int, first: bool, last: bool) -> torch.Tensor:
     return weights if last else torch.minimum(weights, up.flip(0))
 
 
-def with_lead(span: Span, lead: int) -> list[int]:
-    """The frames of a window. lead: that many frames at the begin of the clip, references, are in front of each one."""
-    return [*range(min(lead, span[0])), *range(*span)]
+def with_references(span: Span, references: int) -> list[int]:
+    """Return the frames of a window, with those at the begin of the clip that are references in front of them.
+
+    references: how many these are.
+    """
+    return [*range(min(references, span[0])), *range(*span)]
 
 
-def ramp_behind(frames: list[int], total: int, overlap: int) -> torch.Tensor:
-    """As `ramp` for a window of these frames of `total`; references in front of it count nothing."""
+def blend_weights_of(frames: list[int], total: int, overlap: int) -> torch.Tensor:
+    """Return `blend_weights` for a window of these frames of `total`; references in front of it weigh nothing."""
     lead = next((i for i, (one, after) in enumerate(pairwise(frames), 1) if after != one + 1), 0)
     body = frames[lead:]
-    weights = ramp(len(body), overlap, body[0] == 0, body[-1] == total - 1)
+    weights = blend_weights(len(body), overlap, body[0] == 0, body[-1] == total - 1)
     return torch.cat([torch.zeros(lead), weights])
 
 
-def scaled(frames: int, total: int, other: int) -> int:
-    """Frame `frames` of a stream of `total` in the time of another stream of `other` frames, sound for example."""
-    return min(other, round(frames * other / total))
+def in_other_stream(frame: int, total: int, other: int) -> int:
+    """Return where a frame of a stream of `total` is in another one of `other` frames, sound for example."""
+    return min(other, round(frame * other / total))
 
 
-def of_seconds(seconds: float, rate: float, ratio: int) -> int:
-    """Latent frames that last `seconds`. rate: pictures a second; ratio: pictures that one latent frame holds."""
+def frames_of_seconds(seconds: float, rate: float, ratio: int) -> int:
+    """Return the latent frames that last `seconds`.
+
+    rate: pictures a second.
+    ratio: pictures that one latent frame holds.
+    """
     return max(0, round(seconds * rate / ratio))

@@ -120,8 +120,8 @@ def lengthen(module, args, kwargs):
     made, context = _lengthened({**kwargs, OPTIONS: plain}, negatives, called), kwargs.get("context")
     if made.get("context") is not context:
         # What would take the prompt for want of its own goes on with what it would have taken.
-        follows = find(type(module).__name__).follows
-        made |= {name: context for name in follows if kwargs.get(name) is None}
+        aliases = find(type(module).__name__).prompt_aliases
+        made |= {name: context for name in aliases if kwargs.get(name) is None}
     return args, made
 
 

@@ -47,7 +47,7 @@ def publish(patcher) -> Iterator[Handle]:
         (module, AttentionSite(family.name, role, block, getattr(module, OWN, None), heads=heads_of(module)[0]))
         for module, role, block in known
     ]
-    reached, methods = {module for module, _ in sites}, () if family is None else family.methods
+    reached, methods = {module for module, _ in sites}, () if family is None else family.forward_methods
     sites += [(module, AttentionSite("", "", None, own)) for module, own in owners(model) if module not in reached]
     if family is None and not sites:
         return

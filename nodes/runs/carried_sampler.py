@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import comfy.samplers
 import torch
 
-from ...attention.sampling.aside import ENDED, Aside
+from ...attention.sampling.side_thread import ENDED, SideThread
 from . import sampling_job
 
 HOOKS = "sampler_post_cfg_function"
@@ -74,7 +74,7 @@ class Carried:
             called, function = _Called(model, guide, ask), self._sampler.sampler_function
             return function(called, x, whole, extra_args=given, callback=ask, disable=disable, **options), whole[-1]
 
-        self._work = Aside(work)
+        self._work = SideThread(work)
         return self._serve(lambda asked: model(asked.latent, asked.sigma, **asked.args), sigmas, callback, True)
 
     def _second(self, model, x, sigmas, extra_args=None, callback=None, disable=None, **options):

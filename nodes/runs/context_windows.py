@@ -34,13 +34,13 @@ def blended(job: Job, length: int, overlap: int, free_noise: bool, notes: list) 
     lead = window_conds.lead(job)
 
     def cut(frames, handler, options):
-        spans = windows.plan(frames, handler.context_length, handler.context_overlap)
-        return [windows.with_lead(span, lead) for span in spans]
+        spans = windows.split(frames, handler.context_length, handler.context_overlap)
+        return [windows.with_references(span, lead) for span in spans]
 
     # ComfyUI before 0.26 names no overlap: it has one for all.
     def weigh(size, *, full_length, idxs, context_overlap=None, **more):
         overlapping = handler.context_overlap if context_overlap is None else context_overlap
-        return windows.ramp_behind(list(idxs), full_length, overlapping)
+        return windows.blend_weights_of(list(idxs), full_length, overlapping)
 
     handler = _handler(cut, host.ContextFuseMethod("ramp", weigh), length, overlap, free_noise)
     model = _install(job.model, handler, notes)
@@ -52,7 +52,8 @@ def blended(job: Job, length: int, overlap: int, free_noise: bool, notes: list) 
 def alone(job: Job, span: Span, notes: list) -> Job:
     """`job` with the frames of `span` evaluated; all others are predicted as zeros, and mean nothing after it."""
     fuse = host.get_matching_fuse_method(host.ContextFuseMethods.RELATIVE)
-    handler = _handler(lambda *_: [windows.with_lead(span, window_conds.lead(job))], fuse, span[1] - span[0], 0, False)
+    frames = windows.with_references(span, window_conds.lead(job))
+    handler = _handler(lambda *_: [frames], fuse, span[1] - span[0], 0, False)
     return replace(job, model=_install(job.model, handler, notes))
 
 
@@ -115,7 +116,7 @@ def _shrink(handler, notes: list):
                 return executor(*args, **kwargs)
             except Exception as error:
                 before = handler.context_length
-                after = windows.smaller(before, handler.context_overlap)
+                after = windows.shrink(before, handler.context_overlap)
                 if after is None or not is_oom(error):
                     raise
             comfy.model_management.soft_empty_cache()
@@ -134,7 +135,7 @@ def show_windows(handler, frames: int, progress: Progress, per_step: int) -> Non
     told = [0]
 
     def show(handler, model, x, conds, timestep, options, window, *_):
-        count = len(windows.plan(frames, handler.context_length, handler.context_overlap))
+        count = len(windows.split(frames, handler.context_length, handler.context_overlap))
         value = int(per_step * (handler._step + window / count))
         if value > max(told[0], per_step * handler._step):
             told[0] = value

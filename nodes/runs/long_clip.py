@@ -51,7 +51,7 @@ def blend(job: Job, length: Length, free_noise: bool, keep: bool) -> Result:
     notes: list[str] = []
     free_noise = free_noise and length.frames > length.window
     windowed, handler = context_windows.blended(job, length.window, length.overlap, free_noise, notes)
-    per_step = len(windows.plan(length.frames, length.window, length.overlap))
+    per_step = len(windows.split(length.frames, length.window, length.overlap))
     progress = Progress(job.model, job.steps * per_step)
     context_windows.show_windows(handler, length.frames, progress, per_step)
     try:
@@ -64,7 +64,7 @@ def blend(job: Job, length: Length, free_noise: bool, keep: bool) -> Result:
         notes.append(f"{why}: this is the prediction of the last step that was finished.")
     seen = progress.seen.get("x0")
     clean = samples if seen is None else sampling_job.denoised(job.model, seen, samples)
-    spans = windows.plan(length.frames, handler.context_length, handler.context_overlap)
+    spans = windows.split(length.frames, handler.context_length, handler.context_overlap)
     return Result(samples, clean, length.frames, tuple(windows.joints(spans)), tuple(notes))
 
 
@@ -73,20 +73,20 @@ def extend(job: Job, length: Length, keep: bool) -> Result:
 
     Stopped early, it gives the windows that are finished if `keep` and there is one.
     """
-    progress = Progress(job.model, job.steps * windows.count(length.frames, length.window, length.overlap))
+    progress = Progress(job.model, job.steps * windows.count_spans(length.frames, length.window, length.overlap))
     samples, clean = (_copies(job.latent["samples"]) for _ in range(2))
     size, done, joints, notes, count = length.window, 0, [], [], 0
     while done < length.frames:
-        span = windows.following(done, length.frames, size, length.overlap)
+        span = windows.next_span(done, length.frames, size, length.overlap)
         try:
             made = _window(job, replace(length, window=size), span, done, samples, progress, count, notes)
         except BaseException as error:
-            smaller = windows.smaller(min(size, length.frames), length.overlap)
+            smaller = windows.shrink(min(size, length.frames), length.overlap)
             if smaller and context_windows.is_oom(error):
                 comfy.model_management.soft_empty_cache()
                 notes.append(context_windows.shrunk(size, smaller))
                 size = smaller
-                progress.total = job.steps * (count + windows.count(length.frames, size, length.overlap, done))
+                progress.total = job.steps * (count + windows.count_spans(length.frames, size, length.overlap, done))
                 continue
             why = _why_stopped(error)
             if why is None or not keep or not done:
@@ -128,7 +128,7 @@ def _masks(job: Job, samples: list, length: Length, done: int) -> list[torch.Ten
         )
         mask, total = mask.clone(), _stream(samples, length, i)
         # Negative values mean tokens that LTX leaves out, which stay out.
-        mask[:, :, : windows.scaled(done, length.frames, total)].clamp_(max=0.0)
+        mask[:, :, : windows.in_other_stream(done, length.frames, total)].clamp_(max=0.0)
         made.append(mask)
     return made
 
@@ -144,7 +144,7 @@ def _take(kept: list, new: list, length: Length, done: int, end: int) -> None:
         if (done, end) == (0, length.frames):
             into.copy_(part)
             continue
-        first, last = (windows.scaled(at, length.frames, _stream(kept, length, i)) for at in (done, end))
+        first, last = (windows.in_other_stream(at, length.frames, _stream(kept, length, i)) for at in (done, end))
         into[:, :, first:last] = part[:, :, first:last]
 
 
@@ -153,7 +153,8 @@ def _cut(parts: list, length: Length, done: int) -> list:
     found = []
     for i, part in enumerate(parts):
         total = _stream(parts, length, i)
-        found.append(torch.cat([part[:, :, : windows.scaled(done, length.frames, total)], part[:, :, total:]], dim=2))
+        end = windows.in_other_stream(done, length.frames, total)
+        found.append(torch.cat([part[:, :, :end], part[:, :, total:]], dim=2))
     return found
 
 

@@ -15,7 +15,7 @@ from PIL import features
 from server import PromptServer
 
 from ...attention.core.error_handling import error_text
-from ...attention.sampling import frames, pace
+from ...attention.sampling import preview_frames, time_left
 from ..host.latent import NotFinite, parts_of
 
 # Pictures in a preview, and the part of the time that previews may take.
@@ -29,7 +29,7 @@ class Progress:
 
     def __init__(self, model, total: int):
         self.total, self.seen = total, {}
-        self._bar, self._previews, self._pace = Bar(total), Previews(model), pace.Pace()
+        self._bar, self._previews, self._time_left = Bar(total), Previews(model), time_left.TimeLeft()
         self._told = 0.0
 
     def part(self, name: str = "", first: int = 0, size: int = 1, span: tuple | None = None):
@@ -52,11 +52,11 @@ class Progress:
         """The bar to `value`, and a line: `doing` and how long it still takes."""
         self._bar.to(value, self.total, preview)
         now = time.perf_counter()
-        self._pace.mark(value, now)
+        self._time_left.mark(value, now)
         if now - self._told < APART and value < self.total:
             return
-        self._told, left = now, self._pace.left(self.total)
-        say(doing if left is None or value >= self.total else f"{doing}, {pace.to_text(left)} left")
+        self._told, left = now, self._time_left.seconds(self.total)
+        say(doing if left is None or value >= self.total else f"{doing}, {time_left.to_text(left)} left")
 
 
 class Bar:
@@ -125,7 +125,7 @@ class Previews:
         make = self._previewer.decode_latent_to_preview_image
         if self._own or video.ndim != 5:
             return make("JPEG", video.clone())
-        at = frames.spread(*(span or (0, video.shape[2])), PICTURES)
+        at = preview_frames.pick_evenly(*(span or (0, video.shape[2])), PICTURES)
         made = [make("JPEG", video[:, :, t : t + 1].clone()) for t in at]
         # None: another pack shows the picture itself.
         shown = [each for each in made if each is not None]
@@ -142,8 +142,8 @@ def _together(pictures: list, edge: int) -> tuple:
     )
     if page and features.check("webp"):
         # Fully sized here: the host would resize the first picture alone.
-        return "WEBP", frames.moving(pictures, edge), None
-    return "JPEG", frames.sheet(pictures, edge), None
+        return "WEBP", preview_frames.animation(pictures, edge), None
+    return "JPEG", preview_frames.contact_sheet(pictures, edge), None
 
 
 def say(text: str) -> None:

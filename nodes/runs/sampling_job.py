@@ -98,7 +98,7 @@ def sigmas_of(model, sampler: str, scheduler: str, steps: int, denoise: float, l
     if denoise <= 0.0:
         sigmas = torch.empty(0)
     elif name == schedule.LTXV:
-        length = schedule.all_steps(steps, denoise)
+        length = schedule.full_length(steps, denoise)
         # The host's stretch divides by how far the last level is from 1: not at all when it is the first one too.
         settings = LTXV_SETTINGS | {"stretch": length > 1}
         sigmas = LTXVScheduler.execute(length, latent=latent, **settings).args[0][-(steps + 1) :]
@@ -113,7 +113,7 @@ def _shift(model, scheduler: str, latent: dict | None) -> str:
     if scheduler == schedule.LTXV:
         # Without a latent LTXVScheduler takes 4096 tokens.
         tokens = 4096 if latent is None else math.prod(parts_of(latent["samples"])[0].shape[2:])
-        shift = schedule.shift_of(tokens, LTXV_SETTINGS["base_shift"], LTXV_SETTINGS["max_shift"])
+        shift = schedule.ltxv_shift(tokens, LTXV_SETTINGS["base_shift"], LTXV_SETTINGS["max_shift"])
         return f", shift {shift:.3g} for {tokens} tokens"
     shift = getattr(model.get_model_object("model_sampling"), "shift", None)
     if shift is None:

@@ -14,7 +14,7 @@ from comfy_extras.nodes_hunyuan import HunyuanVideo15LatentUpscaleWithModel
 from comfy_extras.nodes_lt_upsampler import LTXVLatentUpsampler
 
 from ...attention.inspect.report import Report, headline
-from ...attention.sampling import pace
+from ...attention.sampling import time_left
 from ..host import run_history
 from ..host.latent import parts_of
 from . import sampling_job
@@ -62,7 +62,7 @@ def stage_line(name: str, steps: int, report: Report | None, seconds: float) -> 
     """What a stage took, and the first line of its own Report; None without a node of ours on its model."""
     ran = f" {headline(report)}" if report is not None else ""
     name = name[:1].upper() + name[1:]
-    return f"{name}: {steps} step{'' if steps == 1 else 's'} in {pace.to_text(seconds)}.{ran}"
+    return f"{name}: {steps} step{'' if steps == 1 else 's'} in {time_left.to_text(seconds)}.{ran}"
 
 
 def switched(high: Job, low: Job) -> tuple:

@@ -22,8 +22,10 @@ from attention.families.spec import Family
 
 FULL, BARE, REFUSING = range(3)
 # Fields of a row that say where its model attends, not what others make of it.
-WHERE = {"name", "models", "variants", "sites", "tokens", "apart", "called", "methods", "follows", "unreachable",
-         "unsupported"}  # fmt: skip
+WHERE = {
+    "name", "models", "variants", "sites", "tokens", "roles_by_length", "release_name", "forward_methods",
+    "prompt_aliases", "unreachable", "unsupported",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

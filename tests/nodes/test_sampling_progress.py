@@ -14,7 +14,7 @@ from studio import bar as bar
 from studio import previews as previews
 from tiny import case as tiny_case
 
-from attention.sampling import frames, pace
+from attention.sampling import preview_frames, time_left
 
 SID = "page"
 
@@ -87,24 +87,24 @@ def test_nobody_is_told_without_a_page(pack, inference, progress, monkeypatch):
 
 
 def test_seconds_left():
-    marks = pace.Pace()
-    assert marks.left(10) is None
+    marks = time_left.TimeLeft()
+    assert marks.seconds(10) is None
     marks.mark(1, 100.0)
-    assert marks.left(10) is None, "the first step loads the model"
+    assert marks.seconds(10) is None, "the first step loads the model"
     marks.mark(2, 102.0)
-    assert marks.left(10) == pytest.approx(16.0)
+    assert marks.seconds(10) == pytest.approx(16.0)
     for value in range(3, 20):
         marks.mark(value, 200.0 + value)
-    assert marks.left(20) == pytest.approx(1.0), "an earlier stage of another pace is forgotten"
+    assert marks.seconds(20) == pytest.approx(1.0), "an earlier stage of another pace is forgotten"
     marks.mark(25, 230.0)
-    assert marks.left(20) == 0.0
+    assert marks.seconds(20) == 0.0
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.04, "0.0 s"), (9.4, "9.4 s"), (59.4, "59 s"), (200, "3 min 20 s"), (3720, "1 h 2 min")]
 )
 def test_seconds_as_text(seconds, text):
-    assert pace.to_text(seconds) == text
+    assert time_left.to_text(seconds) == text
 
 
 # --- previews --------------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def opened(preview) -> Image.Image:
     """What ComfyUI's server sends of a preview, opened again."""
     kind, image, edge = preview
     if edge is not None:
-        image = frames.contained(image, edge)
+        image = preview_frames.fit(image, edge)
     sent = io.BytesIO()
     image.save(sent, format=kind, quality=95, compress_level=1)
     return Image.open(sent)
@@ -181,7 +181,7 @@ def test_another_packs_previewer_gets_the_whole_clip(pack, inference, progress, 
 
 @given(st.integers(0, 20), st.integers(1, 100), st.integers(2, 20))
 def test_frames_are_spread(first, count, most):
-    at = frames.spread(first, first + count, most)
+    at = preview_frames.pick_evenly(first, first + count, most)
     assert at[0] == first and at[-1] == first + count - 1 and len(at) == min(count, most)
     steps = {b - a for a, b in zip(at, at[1:], strict=False)}
     assert not steps or max(steps) - min(steps) <= 1 and min(steps) >= 1
@@ -190,6 +190,6 @@ def test_frames_are_spread(first, count, most):
 @given(st.integers(1, 12), st.integers(1, 40), st.integers(1, 40))
 def test_a_sheet_holds_every_picture(count, width, height):
     shades = [Image.new("RGB", (width, height), (20 * i + 10,) * 3) for i in range(count)]
-    made = frames.sheet(shades, 512)
+    made = preview_frames.contact_sheet(shades, 512)
     assert max(made.size) <= 512
     assert {colour[0] for _, colour in made.getcolors(maxcolors=1 << 20)} >= {20 * i + 10 for i in range(count)}

@@ -17,7 +17,7 @@ FRAMES, LENGTHS, OVERLAPS = st.integers(1, 200), st.integers(1, 60), st.integers
 @given(FRAMES, LENGTHS, OVERLAPS)
 def test_windows_cover_and_share(frames, length, overlap):
     assume(overlap < length)
-    spans = windows.plan(frames, length, overlap)
+    spans = windows.split(frames, length, overlap)
     assert spans[0][0] == 0 and spans[-1][1] == frames
     assert {end - first for first, end in spans} == {min(length, frames)}
     shared = [before[1] - after[0] for before, after in zip(spans, spans[1:], strict=False)]
@@ -28,7 +28,7 @@ def test_windows_cover_and_share(frames, length, overlap):
 @given(FRAMES, LENGTHS, OVERLAPS)
 def test_no_fewer_windows_would_do(frames, length, overlap):
     assume(overlap < length < frames)
-    count = len(windows.plan(frames, length, overlap))
+    count = len(windows.split(frames, length, overlap))
     assert (count - 1) * length - (count - 2) * overlap < frames <= count * length - (count - 1) * overlap
 
 
@@ -37,46 +37,46 @@ def test_extension_goes_on_and_ends(frames, length, overlap):
     assume(overlap < length)
     done, made = 0, 0
     while done < frames:
-        first, end = windows.following(done, frames, length, overlap)
+        first, end = windows.next_span(done, frames, length, overlap)
         assert end > done and end - first == min(length, frames) and (done == 0 or first <= max(0, done - overlap))
         done, made = end, made + 1
-    assert made == windows.count(frames, length, overlap) == len(windows.plan(frames, length, overlap))
+    assert made == windows.count_spans(frames, length, overlap) == len(windows.split(frames, length, overlap))
 
 
 @given(LENGTHS, OVERLAPS, st.booleans(), st.booleans())
 def test_weights_rise_and_fall(length, overlap, first, last):
     assume(overlap < length)
-    weights = windows.ramp(length, overlap, first, last)
+    weights = windows.blend_weights(length, overlap, first, last)
     assert weights.shape == (length,) and weights.min() > 0 and weights.max() <= 1
-    assert torch.equal(weights, windows.ramp(length, overlap, last, first).flip(0))
+    assert torch.equal(weights, windows.blend_weights(length, overlap, last, first).flip(0))
     assert not (first and last) or torch.equal(weights, torch.ones(length))
 
 
 def test_neighbours_pass_from_one_to_the_other():
-    fall, rise = windows.ramp(6, 3, True, False)[3:], windows.ramp(6, 3, False, True)[:3]
+    fall, rise = windows.blend_weights(6, 3, True, False)[3:], windows.blend_weights(6, 3, False, True)[:3]
     assert rise.tolist() == pytest.approx([0.25, 0.5, 0.75]) and (fall + rise).tolist() == pytest.approx([1, 1, 1])
 
 
 @pytest.mark.parametrize(("length", "overlap"), [(4, 4), (4, 5), (4, -1), (0, 0)])
 def test_an_overlap_that_cannot_be(length, overlap):
     with pytest.raises(ValueError, match="must be fewer than the window"):
-        windows.plan(10, length, overlap)
+        windows.split(10, length, overlap)
     with pytest.raises(ValueError, match="must be fewer than the window"):
-        windows.following(0, 10, length, overlap)
+        windows.next_span(0, 10, length, overlap)
 
 
 @given(LENGTHS, OVERLAPS)
 def test_smaller_windows_come_to_an_end(length, overlap):
     assume(overlap < length)
-    while (after := windows.smaller(length, overlap)) is not None:
+    while (after := windows.shrink(length, overlap)) is not None:
         assert overlap < after < length
         length = after
     assert length == overlap + 1
 
 
 def test_time_of_another_stream():
-    assert [windows.scaled(at, 10, 25) for at in (0, 4, 10)] == [0, 10, 25]
-    assert windows.of_seconds(2.0, 24.0, 8) == 6
+    assert [windows.in_other_stream(at, 10, 25) for at in (0, 4, 10)] == [0, 10, 25]
+    assert windows.frames_of_seconds(2.0, 24.0, 8) == 6
 
 
 # --- seams -----------------------------------------------------------------------------------------------------------
@@ -112,8 +112,8 @@ def test_noisy_channels_hide_no_jump():
 
 
 def test_joints_of_a_plan():
-    assert windows.joints(windows.plan(9, 6, 3)) == [(3, 7)]
-    assert windows.joints(windows.plan(8, 4, 0)) == [(4, 5)]
+    assert windows.joints(windows.split(9, 6, 3)) == [(3, 7)]
+    assert windows.joints(windows.split(8, 4, 0)) == [(4, 5)]
     assert windows.joints([(0, 8)]) == []
 
 
@@ -136,7 +136,7 @@ def test_the_switch_of_two_experts():
 
 
 def test_part_of_a_schedule():
-    assert schedule.all_steps(20, 1.0) == 20 and schedule.all_steps(20, 0.5) == 40 and schedule.all_steps(10, 0.3) == 33
+    assert [schedule.full_length(20, part) for part in (1.0, 0.5)] == [20, 40] and schedule.full_length(10, 0.3) == 33
 
 
 def flow(shift):
@@ -150,15 +150,15 @@ def test_percents_cover_the_steps_they_stand_for(shift, steps, data):
     sigmas = [to_sigma(i / steps) for i in range(steps + 1)]
     first = data.draw(st.integers(0, steps - 1))
     last = data.draw(st.integers(first, steps - 1))
-    start, end = schedule.percents_of(sigmas, first, last, to_sigma)
+    start, end = schedule.percent_range(sigmas, first, last, to_sigma)
     covered = [i for i in range(steps) if to_sigma(end) < sigmas[i] <= (to_sigma(start) if start else 2.0)]
     assert covered == list(range(first, last + 1)) and 0.0 <= start < end <= 1.0
 
 
 def test_no_percent_between_equal_steps():
     with pytest.raises(ValueError, match="steps 2 and 3 begin at 0.5 and 0.5, too near"):
-        schedule.percents_of([1.0, 0.5, 0.5, 0.0], 2, 2, flow(1.0))
+        schedule.percent_range([1.0, 0.5, 0.5, 0.0], 2, 2, flow(1.0))
 
 
 def test_shift_of_ltx():
-    assert [schedule.shift_of(n, 0.95, 2.05) for n in (1024, 4096)] == [pytest.approx(0.95), pytest.approx(2.05)]
+    assert [schedule.ltxv_shift(n, 0.95, 2.05) for n in (1024, 4096)] == [pytest.approx(0.95), pytest.approx(2.05)]

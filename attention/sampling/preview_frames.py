@@ -8,22 +8,28 @@ from PIL import Image, ImageOps
 MILLISECONDS, QUALITY = 120, {"quality": 70, "method": 0}
 
 
-def spread(first: int, end: int, most: int) -> list[int]:
-    """At most `most` of the frames `first` to `end`, evenly, the first and the last among them."""
+def pick_evenly(first: int, end: int, most: int) -> list[int]:
+    """Pick at most `most` of the frames `first` to `end` (not included), evenly, the first and the last among them."""
     count = end - first
     if count <= most:
         return list(range(first, end))
     return [first + round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
-def contained(picture: Image.Image, edge: int) -> Image.Image:
-    """`picture` as large as fits a square of `edge` pixels."""
+def fit(picture: Image.Image, edge: int) -> Image.Image:
+    """Resize a picture to be as large as fits a square of `edge` pixels."""
     return ImageOps.contain(picture, (edge, edge), Image.Resampling.BILINEAR)
 
 
-def moving(pictures: list[Image.Image], edge: int) -> Image.Image:
-    """The first picture, which saves itself as an animation of them all where the format can move (WEBP, GIF)."""
-    first, *rest = (contained(picture, edge) for picture in pictures)
+def animation(pictures: list[Image.Image], edge: int) -> Image.Image:
+    """Return the first picture, resized, which saves itself as an animation of them all.
+
+    Only where the format can move (WEBP, GIF): the host saves what a previewer gives by its `save`.
+
+    pictures: all of one size.
+    edge: pixels of the square that they fit.
+    """
+    first, *rest = (fit(picture, edge) for picture in pictures)
     save = first.save
 
     def save_all(to, format=None, **options):
@@ -35,8 +41,8 @@ def moving(pictures: list[Image.Image], edge: int) -> Image.Image:
     return first
 
 
-def sheet(pictures: list[Image.Image], edge: int) -> Image.Image:
-    """The pictures in rows, in reading order, as large as fits a square of `edge` pixels."""
+def contact_sheet(pictures: list[Image.Image], edge: int) -> Image.Image:
+    """Return the pictures in rows, in reading order, as large as fits a square of `edge` pixels."""
     columns = max(1, round((len(pictures) * pictures[0].height / pictures[0].width) ** 0.5))
     columns = min(len(pictures), columns)
     rows = -(-len(pictures) // columns)

@@ -8,17 +8,18 @@ from collections import deque
 MARKS = 9
 
 
-class Pace:
-    """Values of a bar and the seconds at which it came to them."""
+class TimeLeft:
+    """Estimates the seconds until a bar is full, from its last values and when it came to them."""
 
     def __init__(self):
         self._marks: deque[tuple[float, float]] = deque(maxlen=MARKS)
 
     def mark(self, value: float, now: float) -> None:
+        """Note that the bar came to `value` at `now`, in seconds."""
         self._marks.append((value, now))
 
-    def left(self, total: float) -> float | None:
-        """Seconds until the bar is at `total`, None before two marks: the first step also loads the model."""
+    def seconds(self, total: float) -> float | None:
+        """Return the seconds until the bar is at `total`; None before two marks: the first step loads the model."""
         if len(self._marks) < 2 or self._marks[-1][0] <= self._marks[0][0]:
             return None
         (begin, before), (value, now) = self._marks[0], self._marks[-1]
@@ -26,7 +27,7 @@ class Pace:
 
 
 def to_text(seconds: float) -> str:
-    """`0.4 s`, `18 s`, `3 min 20 s`, `1 h 2 min`."""
+    """Write seconds as `0.4 s`, `18 s`, `3 min 20 s` or `1 h 2 min`."""
     whole = round(seconds)
     if whole < 10:
         return f"{seconds:.1f} s"

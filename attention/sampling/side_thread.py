@@ -13,17 +13,20 @@ import torch
 ENDED = object()
 
 
-class GivenUp(BaseException):
+class Abandoned(BaseException):
     """Raised inside a function whose questions nobody will answer any more."""
 
 
-class Aside:
-    """Runs function(ask) in a thread of its own, but only while its caller waits in `question`.
+class SideThread:
+    """Runs a function in a thread of its own, but only while its caller waits in `question`.
 
-    What the function asks with ask(x) is what `question` gives, and what `answer` is given is what it gets: so one
-    function can be served first inside of one run and then inside of another. A context: at its end a function that
-    still waits ends there too. Inference mode, gradients, context variables and the stream of a CUDA device are as
-    where it was made. result: what the function gave.
+    What the function asks with ask(x) is what `question` returns, and what `answer` is given is what it gets: so one
+    function can be served first inside of one run and then inside of another. Use it as a context: at its end a
+    function that still waits ends too. Inference mode, gradients, context variables and the stream of a CUDA device are
+    as where it was made.
+
+    function: takes `ask`.
+    result: what the function returned.
     """
 
     def __init__(self, function: Callable):
@@ -42,18 +45,18 @@ class Aside:
         return self
 
     def __exit__(self, *error) -> None:
-        self._answers.put((None, GivenUp()))
+        self._answers.put((None, Abandoned()))
         self._thread.join()
 
     def question(self):
-        """What the function asks next, or ENDED; raises what the function raised."""
+        """Wait for what the function asks next; ENDED after it returned. Raises what the function raised."""
         asked, error = self._asked.get()
         if error is not None:
             raise error
         return asked
 
     def answer(self, value) -> None:
-        """What the last question is answered with. Call `question` next."""
+        """Answer the last question. Call `question` next."""
         self._answers.put((value, None))
 
     def _outcome(self, function: Callable) -> tuple:
@@ -72,5 +75,5 @@ class Aside:
 
 
 def _stream():
-    """A context with the CUDA stream of this thread."""
+    """Return a context with the CUDA stream of this thread."""
     return torch.cuda.stream(torch.cuda.current_stream()) if torch.cuda.is_initialized() else contextlib.nullcontext()
