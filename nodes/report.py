@@ -7,7 +7,7 @@ import torch
 from comfy_api.latest import io, ui
 from comfy_execution.utils import get_executing_context
 
-from ..attention.inspect.combined_report import total
+from ..attention.inspect.combined_report import combine
 from ..attention.inspect.draw_report import draw_report
 from ..attention.inspect.report import Report, to_text
 from .host import run_history, workflow_graph
@@ -88,7 +88,7 @@ def _of_prompt(prompt: str, graph: workflow_graph.Graph, reader: str, samples) -
     # Behind a switch: the one that gave this very latent.
     exact = [pair for pair in trail.found if run_history.gave(pair[1], samples)]
     found = exact if len(exact) == 1 else trail.found
-    report = total([run.report for _, runs in found for run in run_history.of_entry(runs, samples)])
+    report = combine([run.report for _, runs in found for run in run_history.of_entry(runs, samples)])
     whose = []
     if trail.between or len(found) > 1:
         whose = [f"Of {' and '.join(graph.title(node) for node, _ in found)}."]

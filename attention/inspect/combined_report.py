@@ -10,8 +10,8 @@ from .report import Report, Row
 from .shaping import Shaping
 
 
-def total(reports: Sequence[Report]) -> Report | None:
-    """One Report of all of them, in the order in which they ran; None without any."""
+def combine(reports: Sequence[Report]) -> Report | None:
+    """Sum up Reports, in the order in which they ran, as one; None without any."""
     if len(reports) < 2:
         return reports[0] if reports else None
     laps = [lap for report in reports for lap in report.laps]

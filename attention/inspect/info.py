@@ -16,10 +16,17 @@ from ..routing.rules import Rule, format_blocks
 
 @dataclass(frozen=True)
 class Info:
-    """heads, head_dim: of the video's self-attention, 0 when unknown. blocks: how many make it. roles: those reached.
+    """What is known of a model before it runs.
 
-    width: weights that each video token meets in a block, divided by twice the channels: KERNELS' c in
-    share = N / (N + c * channels). grid, tokens: of the latent asked about; why: the reason when there is no grid.
+    model, family: class of the diffusion model, name of its family, empty for one that this pack does not know.
+    roles: of attention, those that this pack reaches.
+    blocks: that have self-attention of the video.
+    heads, head_dim: of that, 0 when unknown.
+    width: c in share = N / (N + c * channels): weights that each video token meets in a block, over 2 * channels ** 2.
+    grid: of the latent asked about, (frames, rows, columns) of tokens.
+    why: there is no grid.
+    unreachable: kinds of attention that this pack does not reach.
+    unsupported: why this family cannot be worked on, None where it can.
     named: a sentence about the kernels that the model's file names.
     """
 
@@ -53,7 +60,11 @@ class Info:
 
 
 def examine(model: torch.nn.Module, family: Family | None, tokens: Tokens | None) -> Info:
-    """The Info of a diffusion model. tokens: layout of the latent asked about, None without one."""
+    """Look at a diffusion model.
+
+    family: None for one that this pack does not know.
+    tokens: layout of the latent asked about, None without one.
+    """
     name = type(model).__name__
     if family is None:
         return Info(name, "")
@@ -77,7 +88,7 @@ def examine(model: torch.nn.Module, family: Family | None, tokens: Tokens | None
 
 
 def heads_of(module: torch.nn.Module) -> tuple[int, int]:
-    """(heads, head size) by the attribute names that the host's attention modules and blocks use, zeros if none."""
+    """Find (heads, head size) by the attribute names that the host's modules and blocks use; zeros if none."""
     attributes = vars(module)
     heads = next((attributes[n] for n in ("heads", "num_heads", "n_heads") if attributes.get(n)), 0)
     size = next((attributes[n] for n in ("head_dim", "dim_head") if attributes.get(n)), 0)
@@ -116,12 +127,16 @@ def _root(name: str) -> str:
 
 
 def step_speedup(share: float, attention: float) -> float:
-    """How much faster a step gets when attention gets `attention` times as fast (Amdahl); inf for free attention."""
+    """Compute how much faster a step gets when its attention does (Amdahl's law).
+
+    share: of the step's time that is attention, 0 to 1.
+    attention: how many times as fast it gets; inf: it is free.
+    """
     return 1.0 / (1.0 - share + share / attention)
 
 
 def status(model: torch.nn.Module, family: Family | None) -> str:
-    """One line to show on a node that patches this diffusion model."""
+    """Say in one line, for a node that patches this diffusion model, what is known of it."""
     name = type(model).__name__
     if family is None:
         return f"{name}: not a family this pack knows, blocks and grid unknown"
@@ -148,7 +163,7 @@ def idle(model: torch.nn.Module, family: Family | None, rule: Rule) -> str | Non
 
 
 def to_text(info: Info) -> str:
-    """A few lines that fit a node."""
+    """Write an Info down in a few lines that fit a node."""
     if not info.family:
         unknown = (
             f"{info.model} is no family this pack knows. Backends work: calls with as many queries as keys count as "

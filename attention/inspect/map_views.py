@@ -20,10 +20,14 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Spread:
-    """What the tokens of one kind receive. role: of the attention that reads them.
+    """What the tokens of one kind receive from the queries.
 
-    blocks: with such tokens; chosen: which of them count. weights: (blocks, tokens), means over the queries: of
-    cross-attention each row sums to 1, of self-attention to the share of this kind.
+    kind: of tokens: text, image, audio or what else is in the sequence.
+    role: of the attention that reads them.
+    blocks: that have such tokens.
+    chosen: which of those blocks count.
+    weights: (blocks, tokens), means over the queries: of cross-attention each row sums to 1, of self-attention to the
+        share of this kind.
     """
 
     kind: str
@@ -40,10 +44,15 @@ class Spread:
 
 @dataclass(frozen=True)
 class Maps:
-    """heat: (T, Y, X), what each token of the video receives in the mean of the chosen blocks.
+    """What many views of one model evaluation say together.
 
-    queries: raster indices in the heat's grid. shares: block -> part -> share, of self-attention, every block; mean:
-    over those in `chosen`; even: of attention that looks at everything alike. spreads: the other tokens.
+    heat: (T, Y, X), what each token of the video receives in the mean of the chosen blocks.
+    queries: raster indices in the heat's grid, (Q,).
+    shares: block -> part -> share of its self-attention, of every block.
+    chosen: the blocks that count.
+    mean: part -> share, over those.
+    even: the same of attention that looks at everything alike.
+    spreads: what the other tokens receive.
     """
 
     heat: torch.Tensor
@@ -60,7 +69,12 @@ class Maps:
 
 
 def gather(views: Sequence[View], query: Query, blocks: tuple = ()) -> Maps | None:
-    """The views summed up. blocks: spans as in Rule, empty for all; None when no chosen block has self-attention."""
+    """Sum up views of one model evaluation; None when no chosen block has self-attention.
+
+    views: of all its calls.
+    query: whose they are.
+    blocks: those that count, spans as in Rule; empty: all.
+    """
     rule = Rule(blocks=blocks)
     own = [view for view in views if view.video_span.side == BOTH]
     counted = [view for view in own if rule.covers(view.site)]
@@ -118,17 +132,22 @@ def _spreads(views: Sequence[View], rule: Rule):
 
 
 def percent(share: float) -> str:
-    """`12.3 %`, with two figures at least."""
+    """Write a share as `12.3 %`, with two figures at least."""
     return f"{100 * share:.1f} %" if share >= 0.01 else f"{100 * share:.2g} %"
 
 
 def place_name(grid: Grid, index: int) -> str:
-    """`frame 3, row 4, column 0` of a raster index."""
+    """Say where a raster index is: `frame 3, row 4, column 0`."""
     return "frame {}, row {}, column {}".format(*map(int, coordinates(grid, index)))
 
 
 def to_text(maps: Maps, views: Sequence[View], left_out: dict[str, str], heads: str = "") -> str:
-    """Words: whose view, where it is brightest, a table of shares by block, the prompt's tokens, the cost."""
+    """Write down whose view it is, where it is brightest, shares by block, the prompt's tokens, the cost.
+
+    views: that the maps are of.
+    left_out: role -> why its calls have no view.
+    heads: as the user wrote them; empty: all.
+    """
     frames, rows, columns = maps.grid
     first = place_name(maps.grid, int(maps.queries[0]))
     count = len(maps.queries)

@@ -14,24 +14,27 @@ SAVES = 0.95
 
 
 def count(heads: int) -> int:
-    """Into how many groups of equal numbers so many heads are divided: MOST_GROUPS or the next fewer that fits."""
+    """Count the groups of equal size into which heads are divided: MOST_GROUPS or the next fewer that fits."""
     return next(groups for groups in range(MOST_GROUPS, 0, -1) if heads % groups == 0)
 
 
 def levels(patterns) -> tuple[TopBlocks, ...]:
-    """What to measure for each group of heads before `assign`: every TopBlocks of one number, and it at all LEVELS."""
+    """List what to measure for each group of heads before `assign`: TopBlocks of one number, each at all LEVELS too."""
     uniform = [pattern for pattern in patterns if isinstance(pattern, TopBlocks) and not pattern.by_heads]
     return tuple(dict.fromkeys(replace(p, keep=number) for p in uniform for number in (p.keep, *LEVELS)))
 
 
 def assign(pattern: TopBlocks, measured: list[dict]) -> TopBlocks | None:
-    """`pattern` with a number for each group of heads.
+    """Give a pattern a number for each group of heads.
+
+    pattern: TopBlocks of one number.
+    measured: for each call one {TopBlocks of one number: squared error of each group, over the squared norm of the
+        whole output}; of these the mean counts.
 
     Each of G groups gets the smallest number measured at which its squared error is at most 1 / G of the squared error
     that `pattern` makes with its one number; all blocks where none is small enough. So together they make no more.
-    measured: for each call one {TopBlocks of one number: squared error of each group, over the squared norm of the
-    whole output}; of these the mean counts. None where `pattern` was not measured or makes no error, or where its
-    groups would not see less than SAVES of what it sees.
+    None where `pattern` was not measured or makes no error, or where its groups would not see less than SAVES of what
+    it sees.
     """
     known = [one for one in levels([pattern]) if measured and all(one in call for call in measured)]
     errors = {
@@ -50,7 +53,7 @@ def assign(pattern: TopBlocks, measured: list[dict]) -> TopBlocks | None:
 
 
 def best(patterns, measured: list[dict]) -> TopBlocks | None:
-    """Of what `assign` makes of all these patterns, what sees least beside the one it was made of."""
+    """Choose, of what `assign` makes of these patterns, what sees least beside the one it was made of."""
     uniform = [pattern for pattern in patterns if isinstance(pattern, TopBlocks) and not pattern.by_heads]
     made = [(_sees(found) / pattern.keep, found) for pattern in uniform if (found := assign(pattern, measured))]
     return min(made, key=lambda one: one[0], default=(1.0, None))[1]

@@ -28,14 +28,18 @@ class BadPlan(ValueError):
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a unit may run on. backend: one of rules.CHOICES, or pattern: one of patterns.TABLE."""
+    """What a part of the model may run on.
+
+    backend: one of rules.CHOICES, or empty.
+    pattern: one of patterns.TABLE, or None; never both.
+    """
 
     backend: str = ""
     pattern: object | None = None
 
     @property
     def name(self) -> str:
-        """`sage` or `sliding tile (frames 12, height 50, width 50)`."""
+        """Names it: `sage` or `sliding tile (frames 12, height 50, width 50)`."""
         if self.pattern is None:
             return self.backend
         # Flags, tiles and the like that are as always say nothing.
@@ -48,11 +52,14 @@ class Candidate:
         return value != field.default or (type(value) in (int, float) and field.name not in ("step", "refresh"))
 
     def fits(self, role: str) -> bool:
-        """Whether it can do anything for calls of this role: patterns are about the video's own tokens."""
+        """Says whether it can do anything for calls of this role: patterns are about the video's own tokens."""
         return self.pattern is None or role in COVERS[SELF]
 
     def rule(self, role: str, blocks, start: float, end: float, **more) -> Rule:
-        """The rule that puts this candidate there."""
+        """Makes the rule that puts this candidate somewhere.
+
+        role, blocks, start, end, more: see Rule.
+        """
         shape = None if self.pattern is None else Shape(self.pattern)
         return Rule(self.backend, role, tuple(blocks), start, end, shape=shape, **more)
 
@@ -65,10 +72,14 @@ def _plain(value) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """One rule of a plan, and what was measured for it.
+    """One rule of a plan, and what was measured for it. A plan's file lists them as "steps".
 
-    error: relative L2 of the final latent with this rule alone; local, effect: of one call's output, and of the output
-    of the block around it, None if not measured. seconds, exact_seconds: of its calls in one sampling.
+    candidate: what runs.
+    role, blocks: where: a role in blocks (first, last).
+    start, end: when: 0 to 1 of the noise schedule.
+    error: relative L2 of the final latent with this rule alone.
+    local, effect: relative L2 of one call's output, and of the output of the block around it; None if not measured.
+    seconds, exact_seconds: of its calls in one sampling, with the candidate and with the host's own attention.
     """
 
     candidate: Candidate
@@ -88,11 +99,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """model: class of the diffusion model; fingerprint: digest of its structure, not of its weights; blocks, heads,
-    head_dim: of its self-attention. device: the GPU's name. tokens: of the latent it was calibrated on. sampling: how.
+    """Which kernel or pattern runs where in one model, and what that was measured to cost.
 
-    budget, error: relative L2 of the final latent, allowed and predicted; realised: with the calibrating prompt and
-    seed. exact_seconds, seconds: of the attention that was decided about, in one sampling. versions: of the software.
+    model: class of the diffusion model.
+    fingerprint: digest of its structure, not of its weights.
+    blocks, heads, head_dim: of its self-attention.
+    device: the GPU's name.
+    tokens: of the latent it was calibrated on.
+    sampling: how was sampled, in words.
+    budget, error: relative L2 of the final latent, allowed and predicted.
+    realised: the same, measured with the calibrating prompt and seed.
+    exact_seconds, seconds: of the attention that was decided about, in one sampling, before and with the plan.
+    versions: of the software, (name, version).
+    steps: its rules.
     """
 
     model: str
@@ -115,8 +134,11 @@ class Plan:
         return tuple(step.rule() for step in self.steps)
 
     def fitting(self, other: Plan) -> tuple[Plan, list[str]]:
-        """What of this plan can be applied to the model that `other`, one without steps, describes, and a sentence for
-        each way in which it is not the one at hand."""
+        """Keeps what of this plan can be applied to another model.
+
+        other: a plan without rules that describes that model.
+        Returns the plan, and a sentence for each way in which the models are not the same.
+        """
         if self.model != other.model:
             return replace(self, steps=()), [f"The plan is for {self.model}, this is {other.model}: not applied."]
         kept, said = tuple(step for step in self.steps if step.blocks[0] < other.blocks), []
@@ -142,7 +164,7 @@ def _size(plan: Plan) -> str:
 
 
 def to_json(plan: Plan) -> str:
-    """The plan as a file."""
+    """Write a plan as a file's text."""
     fields = {f.name: getattr(plan, f.name) for f in dataclasses.fields(plan) if f.name not in ("steps", "versions")}
     steps = [
         {
@@ -161,7 +183,7 @@ def _pattern_to_dict(pattern) -> dict | None:
 
 
 def from_json(text: str) -> Plan:
-    """The plan in a file's text. BadPlan with a sentence for anything that is not exactly one: nothing is guessed."""
+    """Read a plan from a file's text. Raises BadPlan, with a sentence, for all that is not exactly one."""
     if len(text) > MAX_BYTES:
         raise BadPlan(f"plan: {len(text)} characters, more than the {MAX_BYTES} that a plan may have.")
     try:

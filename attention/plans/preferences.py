@@ -28,18 +28,19 @@ NAMES = {"comfy-kitchen int8": "comfy_kitchen_int8"}
 BACKENDS = {name: backend for backend, name in NAMES.items()}
 # The host's name of adaptive blocks, with their tau.
 SOL = "comfy_kitchen_sol"
-# (name of a module, role, block).
-Places = Iterable[tuple[str, str, int]]
+# Of attention modules: (name, role, block).
+Modules = Iterable[tuple[str, str, int]]
 
 
-def entries_of(plan: Plan, places: Places) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """{key: entry} of a LoRA's file with what a file can say of a plan, and a sentence for each thing that it cannot.
+def entries_of(plan: Plan, modules: Modules) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Write a plan as far as a file can say it.
 
-    places: the attention modules of the plan's model.
+    modules: the attention modules of the plan's model.
+    Returns {key: entry} of a LoRA's file, and a sentence for each thing that a file cannot say.
     """
     chosen: dict[str, list] = {}
     left: dict[tuple[str, str], list[int]] = {}
-    for name, role, block in places:
+    for name, role, block in modules:
         choices, reason = _choices_for(plan, AttentionSite("", role, block))
         chosen.setdefault(name, []).append(choices)
         if reason:
@@ -53,7 +54,7 @@ def entries_of(plan: Plan, places: Places) -> tuple[dict[str, torch.Tensor], lis
 
 
 def _choices_for(plan: Plan, site: AttentionSite) -> tuple[list[dict], str]:
-    """(What the plan puts there as an entry has it, and why a file cannot say it)."""
+    """What the plan puts there as an entry has it, and why a file cannot say it, one of them empty."""
     steps = {step.rule(): step for step in plan.steps if step.rule().covers(site)}
     shapes = _deciding([rule for rule in steps if rule.kind == "shape"])
     dense = _deciding([rule for rule in steps if rule.kind == ""])
@@ -85,25 +86,28 @@ def _deciding(rules: list[Rule]) -> list[Rule]:
     return rules[always[-1] :] if always else rules
 
 
-def plan_of(blank: Plan, entries: Mapping[str, torch.Tensor], places: Places) -> tuple[Plan, list[str]]:
-    """The plan that the entries of a file make, and a sentence for each thing that they say and it does not.
+def plan_of(blank: Plan, entries: Mapping[str, torch.Tensor], modules: Modules) -> tuple[Plan, list[str]]:
+    """Read a plan from the entries of a file. Nothing in it was measured: errors and times are 0.
 
-    blank: a plan without steps for the model; entries, places: as in entries_of, keys with any of PREFIXES. Nothing in
-    it was measured: errors and times are 0. BadPlan for a file without entries, or with one that is none.
+    blank: a plan without rules for the model.
+    entries: {key: entry}, keys with any of PREFIXES.
+    modules: as in `entries_of`.
+    Returns the plan, and a sentence for each thing that the entries say and it does not.
+    Raises BadPlan for a file without entries, or with one that is none.
     """
     named = {_module_of(key): decode(key, tensor) for key, tensor in entries.items() if key.endswith(SUFFIX)}
     if not named or len(named) > MAX_STEPS:
         raise BadPlan(f"plan: the file has {len(named)} entries {SUFFIX}, not 1 to {MAX_STEPS}.")
     found: dict[tuple[str, Candidate], set[int]] = {}
-    odd: dict[str, int] = {}
-    here = list(places)
+    gone: dict[str, int] = {}
+    here = list(modules)
     for name, role, block in here:
         candidates, unknown = _candidates_of(named.get(name, []), role)
         for candidate in candidates:
             found.setdefault((role, candidate), set()).add(block)
         for word in unknown:
-            odd[word] = odd.get(word, 0) + 1
-    said = [f"{word} in {n} places: this pack has no kernel that is the same, left out." for word, n in odd.items()]
+            gone[word] = gone.get(word, 0) + 1
+    said = [f"{word} in {n} places: this pack has no kernel that is the same, left out." for word, n in gone.items()]
     lost = len(named.keys() - {name for name, _, _ in here})
     if lost:
         said.append(f"{lost} of {len(named)} entries are for modules that this pack does not find in this model.")
@@ -121,7 +125,7 @@ def _module_of(key: str) -> str:
 
 
 def _candidates_of(choices: list[dict], role: str) -> tuple[list[Candidate], list[str]]:
-    """(What this pack has of the choices, up to the first that any GPU may be able to run, and what it does not have).
+    """What this pack has of the choices, up to the first that any GPU may be able to run, and what it does not have.
 
     A pattern is no obstacle to the kernel after it, which runs where the pattern cannot: so it is in the host.
     """
@@ -147,12 +151,12 @@ def _spans(blocks: list[int]) -> list[tuple[int, int]]:
 
 
 def encode(choices: list[dict]) -> torch.Tensor:
-    """An entry: (bytes,) of uint8."""
+    """Write the choices of an entry as (bytes,) of uint8."""
     return torch.tensor(list(json.dumps(choices).encode("utf-8")), dtype=torch.uint8)
 
 
 def decode(key: str, entry: torch.Tensor) -> list[dict]:
-    """The choices in an entry. BadPlan for anything else; nothing is guessed."""
+    """Read the choices of an entry. Raises BadPlan for anything else: nothing is guessed."""
     if entry.dtype != torch.uint8 or entry.ndim != 1 or not 0 < len(entry) <= MAX_BYTES:
         raise BadPlan(f"plan: {key[:100]} is not a short text.")
     try:

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verified:
-    """One sampling. error: relative L2 of its latent against the exact one. ran: kernels. seconds: of its steps.
+    """One sampling, compared with the exact one.
 
+    error: relative L2 of its latent.
+    ran: kernels, in words.
+    seconds: of its steps.
     psnr, ssim: of the decoded frames, NaN where none were.
     """
 
@@ -23,7 +26,12 @@ class Verified:
 
 
 def to_text(rows: Sequence[Verified], seconds: float, line: str) -> str:
-    """A table and what it means. rows: planned, then the floor if there is one. seconds: of the exact sampling."""
+    """Write a table and what it means.
+
+    rows: planned, then the noise floor if there is one.
+    seconds: of the exact sampling.
+    line: how was sampled.
+    """
     lines = [headline(rows), "", "| sampling | relative L2 of the latent | PSNR | SSIM | seconds |"]
     lines += ["| --- | --- | --- | --- | --- |", f"| exact | 0 | inf | 1 | {seconds:.2f} |"]
     lines += [
@@ -34,7 +42,7 @@ def to_text(rows: Sequence[Verified], seconds: float, line: str) -> str:
 
 
 def headline(rows: Sequence[Verified]) -> str:
-    """One sentence."""
+    """Say in one sentence how far the planned latent is from the exact one."""
     planned, *floor = rows
     if not math.isfinite(planned.error):
         return "The planned or the exact latent holds NaN or Inf: nothing can be compared."

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from comfy_execution.utils import get_executing_context
 
-from ...attention.inspect.combined_report import total
+from ...attention.inspect.combined_report import combine
 from ...attention.inspect.report import Report
 from ...attention.measure.latent_fingerprint import SAME, LatentFingerprint
 from . import workflow_graph
@@ -59,7 +59,7 @@ class Gathered(list):
     @property
     def report(self) -> Report | None:
         """All of them summed up; None without any."""
-        return total(self)
+        return combine(self)
 
 
 _RUNS: deque[Run] = deque(maxlen=MOST)
@@ -142,7 +142,7 @@ def find(samples) -> Report | None:
     error, found = min(apart, key=lambda pair: pair[0], default=(SAME, None))
     if found is None or not error < SAME:
         return None
-    return total([run.report for run in runs if _execution(run) == _execution(found) and run.index == found.index])
+    return combine([run.report for run in runs if _execution(run) == _execution(found) and run.index == found.index])
 
 
 def of_node(prompt: str | None, graph, node: str, output: int) -> list[Run]:

@@ -13,7 +13,7 @@ from stepped_runs import run
 from attention.core.canvas import PAPER
 from attention.core.site import CROSS, SELF, SPATIAL, AttentionSite
 from attention.inspect import draw_report
-from attention.inspect.combined_report import total
+from attention.inspect.combined_report import combine
 from attention.inspect.report import headline, summarise, to_text
 from attention.inspect.shaping import shaping_of
 from attention.routing.router import Router
@@ -100,7 +100,7 @@ def test_notes_that_count_alike_in_several_runs_say_so():
         stats.spend("Spatiotemporal guidance", "model call")
     for stats in tallies:
         stats.notes += ["4 of 120 attention calls were taken.", "A run was stopped before its end."]
-    both = total([summarise(stats) for stats in tallies])
+    both = combine([summarise(stats) for stats in tallies])
     lines = [
         "Spatiotemporal guidance: 1 model call more. In 2 of 3 runs.",
         "4 of 120 attention calls were taken. In each of 3 runs.",
@@ -163,7 +163,7 @@ def test_several_runs_are_summed_up():
     dense(tallies[2], 4, "no grid")
     tallies[2].notes.append("A note.")
     reports = [summarise(stats) for stats in tallies]
-    both, data = total(reports), total(reports).as_dict()
+    both, data = combine(reports), combine(reports).as_dict()
     assert both.calls == sum(report.calls for report in reports) and both.ruled == sum(r.ruled for r in reports)
     assert both.seconds == pytest.approx(sum(report.seconds for report in reports))
     assert both.fallbacks == reports[0].fallbacks + reports[1].fallbacks + reports[2].fallbacks
@@ -180,14 +180,14 @@ def test_several_runs_are_summed_up():
 def test_summing_up_does_not_depend_on_how_it_is_bracketed(order):
     reports = [summarise(stats) for stats in (make_tally(True), run(True), make_tally())]
     one, two, three = (reports[i] for i in order)
-    assert total([total([one, two]), three]) == total([one, two, three]) == total([one, total([two, three])])
-    assert total([one]) is one and total([]) is None
+    assert combine([combine([one, two]), three]) == combine([one, two, three]) == combine([one, combine([two, three])])
+    assert combine([one]) is one and combine([]) is None
 
 
 def test_summing_up_leaves_the_reports_as_they_are():
     reports = [summarise(make_tally()), summarise(make_tally())]
     before = [report.as_dict() for report in reports]
-    assert total(reports).calls == 640 and [report.as_dict() for report in reports] == before
+    assert combine(reports).calls == 640 and [report.as_dict() for report in reports] == before
 
 
 def test_a_long_headline_stays_inside_the_picture():
