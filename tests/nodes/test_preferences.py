@@ -167,7 +167,7 @@ class Saved:
 
     def ours(self, one):
         """Of the pack as ComfyUI imported it."""
-        kind = self.lab.pack.attention.plan
+        kind = self.lab.pack.attention.plans.plan
         return kind.Step(kind.Candidate(one.candidate.backend), *list(vars(one).values())[1:])
 
     def count(self, model):
