@@ -45,7 +45,7 @@ class Graft:
 
 def list_files() -> list[str]:
     """Files of models/video_attention_blocks, the pack's own among them."""
-    return [name for name in folder_paths.get_filenamelisted(FOLDER) if name.endswith(".safetensors")]
+    return [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(".safetensors")]
 
 
 def find_file(name: str) -> Path:
