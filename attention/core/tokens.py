@@ -77,7 +77,6 @@ class Tokens:
     levels: the grids of a U-Net's coarser levels.
     keys: (role, number of keys) for calls that one module makes with several kinds of keys.
     branch: (role, role there, number of queries): the same modules run another sequence too, told by its length.
-    order: as of VideoSpan.
     """
 
     grid: Grid | None
@@ -87,7 +86,6 @@ class Tokens:
     levels: tuple[Grid, ...] = ()
     keys: tuple[tuple[str, int], ...] = ()
     branch: tuple[tuple[str, str, int], ...] = ()
-    order: str = "raster"
 
     def role(self, role: str, q_len: int, kv_len: int) -> str:
         """`role` as announced, or the one that the numbers of queries and keys tell."""
@@ -144,7 +142,7 @@ class Tokens:
             return Reason(f"{length} tokens do not fit the grid {t} x {y} x {x}")
         before = tuple(Span(s.kind, rest if s.length is None else s.length) for s in self.prefix)
         after = tuple(Span(s.kind, rest if s.length is None else s.length) for s in self.suffix)
-        return VideoSpan(self.grid, sum(span.length for span in before), side, before, after, self.order)
+        return VideoSpan(self.grid, sum(span.length for span in before), side, before, after)
 
     def _place_part(self, role: str, q_len: int, kv_len: int, begin: int | None) -> VideoSpan | Reason:
         """Some of the queries and all keys: the place among all, if it can be told which queries these are."""

@@ -6,7 +6,7 @@ import comfy.model_management as host
 
 from ...attention import sparse
 from ...attention.core import interruption
-from . import hooks, token_order
+from . import hooks
 
 KEY = "video_attention.plans"
 
@@ -40,4 +40,3 @@ def free(patcher, *_) -> None:
     The plans of a model that stays are freed too: they are shared by geometry, and made again in seconds.
     """
     sparse.forget_plans()
-    token_order.forget()

@@ -14,7 +14,7 @@ from ...attention.routing.compiled_op import SLOT
 from ...attention.routing.router import Router
 from ...attention.routing.rules import ERROR, Rule
 from ...attention.routing.step_context import CONTEXT, StepContext
-from . import bypass_watch, counted_runs, hooks, interruption, memory_estimate, model_family, site_hooks, token_order
+from . import bypass_watch, counted_runs, hooks, interruption, memory_estimate, model_family, site_hooks
 from .bypass_watch import ROUTERS, Group, is_compiled
 
 try:
@@ -131,12 +131,10 @@ def _attach(patcher) -> None:
     }
     hooks.wrap(patcher, KEY, wrappers)
     site_hooks.attach(patcher)
-    token_order.attach(patcher)
     interruption.attach(patcher)
 
 
 def _detach(patcher) -> None:
     hooks.take_off(patcher, KEY)
     site_hooks.detach(patcher)
-    token_order.detach(patcher)
     interruption.detach(patcher)

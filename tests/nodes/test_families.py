@@ -128,7 +128,7 @@ def test_what_was_only_read_is_no_family(pack):
 
 def test_the_readme_names_every_model_that_a_stand_in_plays(models):
     """Its sentence on stand-ins, and no other name: what is not said to be one is in ComfyUI's own class."""
-    said = STOOD_IN.search((Path(__file__).parents[1] / "README.md").read_text()).group(0)
+    said = STOOD_IN.search((Path(__file__).parents[2] / "README.md").read_text()).group(0)
     played = {name for name, model in models.items() if not type(model).__module__.startswith("comfy.")}
     assert played <= {"WanAnimate2Model", "Kandinsky6NativeAVDiT"}
     for name in played:
