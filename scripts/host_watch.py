@@ -188,7 +188,7 @@ def split(source: Source, whole: tuple[str, ...]) -> tuple[str, tuple[str, ...]]
 
 def rows(pack: Path, now: Source, before: Source | None) -> Iterator[tuple[str, str, str | None, str | None, str]]:
     """(kind, name, what it was, what it is, who uses it); None: it is not there."""
-    files = [*sorted((pack / "nodes").glob("*.py")), pack / "__init__.py"]
+    files = [*sorted((pack / "nodes").rglob("*.py")), pack / "__init__.py"]
     for whole, users in sorted(used_names(files).items()):
         was = None if before is None else before.find(*split(before, whole))
         yield "name", ".".join(whole), was, now.find(*split(now, whole)), ", ".join(sorted(users))

@@ -113,4 +113,4 @@ def test_the_pinned_host_has_what_this_pack_uses():
     }  # fmt: skip
     assert known <= found.keys() and all(found[name] for name in known)
     missing = {name for name, now in found.items() if now is None and "." in name}
-    assert missing <= guarded(sorted((host_watch.host.ROOT / "nodes").glob("*.py")))
+    assert missing <= guarded(sorted((host_watch.host.ROOT / "nodes").rglob("*.py")))
