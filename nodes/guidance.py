@@ -58,7 +58,7 @@ def _weaken(model, name: str, how: str, blocks, start: float, end: float, audio:
         raise ValueError(f"blocks: {blocks!r} names none of this model's blocks, which are 0-{count - 1}.")
     extra = perturb.Perturbation(name, how)
     roles = (SELF, AUDIO_SELF) if audio else (SELF,)
-    made = tuple(rules.Rule("", role, spans, start, end, extra=extra) for role in roles)
+    made = tuple(rules.Rule("", role, spans, start, end, perturbation=extra) for role in roles)
     weak = ",".join(f"{a}" if a == b else f"{a}-{'' if b is None else b}" for a, b in spans)
     text = f"{model_rules.status(model)}\n{name}: block {weak} of 0-{count - 1}. {PASS_COST}"
     return io.NodeOutput(guidance_pass.install_pass(model, made, guide), ui=ui.PreviewText(text))

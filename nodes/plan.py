@@ -83,7 +83,7 @@ def _bar():
 
 
 def calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: int, ends: str, seeds: int) -> tuple:
-    """(Plan, Measured, Choice) for a budget of relative L2 of the final latent."""
+    """(Plan, Measured, PlanChoice) for a budget of relative L2 of the final latent."""
     measured = calibration.measure(sampling, plans.candidates(kind), groups, parts, ends, seeds)
     choice, errors = calibration.settle(sampling, measured, budget)
     plan = replace(

@@ -22,7 +22,7 @@ PIECE = 1 << 24
 ROLES = (CROSS, AUDIO_CROSS)
 
 
-class Doubled(NamedTuple):
+class PromptPair(NamedTuple):
     """How the prompt of one model call was lengthened. first, second: tokens of the prompt that belongs there and of
     the negative one behind it. positive: for each prompt of the batch, whether it is a positive one. batch: rows of the
     model call, the same number for each prompt."""
@@ -74,7 +74,7 @@ class Nag:
         return self.alpha * guided + (1.0 - self.alpha) * positive
 
 
-def attend_apart(call, pair: Doubled, nag: Nag | None, attend: Callable, stats) -> torch.Tensor:
+def attend_apart(call, pair: PromptPair, nag: Nag | None, attend: Callable, stats) -> torch.Tensor:
     """Attend to a prompt and to the negative one behind it as two calls, and guide the first by the second.
 
     call: an open AttentionCall of routing, whose keys are the tokens of both.

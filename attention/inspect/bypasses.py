@@ -10,7 +10,7 @@ from ..core.function_owner import OTHER, chained, is_ours, owner_of, set_by_host
 from ..core.tokens import BOTH, SIDES
 from ..routing.router import Router
 from ..routing.rules import format_blocks
-from ..routing.run_stats import TAKEN, RunStats, Taken
+from ..routing.run_stats import BYPASSED, Bypass, RunStats
 
 OURS = "Video Attention's nodes"
 ON_TOP, REPLACED, REPLACED_BY_HOST, STEPS = "on top", "replaced", "replaced by the host", "in these steps"
@@ -44,33 +44,33 @@ def foreign(override) -> bool:
 def sentences(stats: RunStats) -> tuple[str, ...]:
     """One for each who and how, most calls first, by what was counted so far."""
     total: Counter = Counter()
-    for _, decision in stats.whole():
+    for _, decision in stats.counted():
         total[decision.site.role] += decision.answered
-    found = sorted(stats.taken.values(), key=lambda taken: -sum(r.calls for r in taken.decisions.values()))
-    return tuple(_taken(taken, total, stats) for taken in found)
+    found = sorted(stats.bypasses.values(), key=lambda bypass: -sum(one.calls for one in bypass.decisions.values()))
+    return tuple(_sentence(bypass, total, stats) for bypass in found)
 
 
 def all_by_nobody(stats: RunStats) -> bool:
     """Whether the model's own code made every call, without the options, and no other node had a part in it."""
-    return set(stats.taken) == {(NOBODY, BARE)} and all(key[0] == TAKEN for key in stats.decisions)
+    return set(stats.bypasses) == {(NOBODY, BARE)} and all(key[0] == BYPASSED for key in stats.decisions)
 
 
-def _taken(taken: Taken, total: Counter, stats: RunStats) -> str:
+def _sentence(bypass: Bypass, total: Counter, stats: RunStats) -> str:
     roles: Counter = Counter()
-    for decision in tuple(taken.decisions.values()):
+    for decision in tuple(bypass.decisions.values()):
         roles[decision.site.role] += decision.calls
     calls, one = sum(roles.values()), sum(roles.values()) == 1
     verb = "was" if one or not calls else "were"
-    blocks = format_blocks({site.block for site in taken.decisions if site.block is not None})
-    where = f" in blocks {blocks}" if blocks and taken.how in (MODULE, BARE, UNKNOWN) else ""
-    when = _steps(taken, stats) if len(taken.steps) < len(stats.marks) else ""
-    who = f"an{taken.who}" if taken.who.startswith(OTHER) else taken.who
-    return f"{_calls(roles, total)} {verb} taken by {who}{where}{when}, {HOWS[taken.how]}."
+    blocks = format_blocks({site.block for site in bypass.decisions if site.block is not None})
+    where = f" in blocks {blocks}" if blocks and bypass.how in (MODULE, BARE, UNKNOWN) else ""
+    when = _steps(bypass, stats) if len(bypass.steps) < len(stats.marks) else ""
+    who = f"an{bypass.who}" if bypass.who.startswith(OTHER) else bypass.who
+    return f"{_calls(roles, total)} {verb} taken by {who}{where}{when}, {HOWS[bypass.how]}."
 
 
-def _steps(taken: Taken, stats: RunStats) -> str:
-    several = "s" if len(taken.steps) > 1 else ""
-    return f" in step{several} {format_blocks(taken.steps)} of {len(stats.marks)}"
+def _steps(bypass: Bypass, stats: RunStats) -> str:
+    several = "s" if len(bypass.steps) > 1 else ""
+    return f" in step{several} {format_blocks(bypass.steps)} of {len(stats.marks)}"
 
 
 def _calls(roles: Counter, total: Counter) -> str:
@@ -89,9 +89,9 @@ def untold(stats: RunStats, known: bool) -> tuple[str, ...]:
     """How many calls some rules left alone since nothing tells whose these calls are. known: the model's family is."""
     rules: dict[str, None] = {}
     calls = 0
-    for key, decision in stats.whole():
+    for key, decision in stats.counted():
         site = decision.site
-        if key[0] == TAKEN or site.block is not None or not decision.answered:
+        if key[0] == BYPASSED or site.block is not None or not decision.answered:
             continue
         left = [r for r in key[0].rules if (r.blocks or (known and r.kind)) and replace(r, blocks=()).covers(site)]
         left = [r for r in left if r.shape is None or SIDES.get(site.role) == BOTH]
@@ -108,7 +108,7 @@ def unreached(stats: RunStats, top: Router, routers: tuple[Router, ...]) -> tupl
 
     top: the router in the slot. routers: all of the model's that were not cleared.
     """
-    asked = {key[0] for key in stats.decisions if key[0] != TAKEN}
+    asked = {key[0] for key in stats.decisions if key[0] != BYPASSED}
     idle = [router for router in routers if router is not top and router.rules and router not in asked]
     return tuple(_unreached(router, routers) for router in idle)
 

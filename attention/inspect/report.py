@@ -120,7 +120,7 @@ def summarise(stats: RunStats) -> Report:
     fallbacks: Counter = Counter()
     passed_over: Counter = Counter()
     unplaced: Counter = Counter()
-    ruled, decisions = 0, [decision for _, decision in stats.whole()]
+    ruled, decisions = 0, [decision for _, decision in stats.counted()]
     for decision in decisions:
         if decision.answered:
             _add(rows.setdefault((decision.site.role, decision.used), Row(decision.site.role, decision.used)), decision)

@@ -53,12 +53,14 @@ def tabulate(
 
 def _label(site: AttentionSite, rules: tuple[Rule, ...], active: tuple[bool, ...], host: str) -> str:
     covering = [rule for rule, on in zip(rules, active, strict=True) if on and rule.covers(site)]
-    shape, strength, backend, extra, nag = (winner(covering, k) for k in ("shape", "strength", "", "extra", "nag"))
+    shape, strength, backend, perturbed, nag = (
+        winner(covering, k) for k in ("shape", "strength", "", "perturbation", "nag")
+    )
     name = shape.shape.pattern.name if shape else backend.backend if backend else HOST
     name = host if name == HOST else name
     more = (
         "strength" if strength else "",
-        extra.extra.name if extra else "",
+        perturbed.perturbation.name if perturbed else "",
         NAG if nag and site.role in NAG_ROLES else "",
     )
     return " + ".join(filter(None, (name, *more)))

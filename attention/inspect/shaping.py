@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ..core.site import SELF, SPATIAL, TEMPORAL
-from ..routing.run_stats import TAKEN, Decision, RunStats
+from ..routing.run_stats import BYPASSED, Decision, RunStats
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def shaping_of(stats: RunStats) -> Shaping | None:
     """The Shaping of a run; None without any pattern."""
     shaped = covered = seen = 0
     reasons: Counter = Counter()
-    for key, decision in stats.whole():
+    for key, decision in stats.counted():
         own = decision.site.role in (SELF, SPATIAL, TEMPORAL)
         seen += decision.answered if own else 0
         by_rule = decision.rule is not None and decision.rule.shape is not None
@@ -64,7 +64,7 @@ def shaping_of(stats: RunStats) -> Shaping | None:
 
 def _taker(key: tuple, decision: Decision) -> str | None:
     """Who ran the calls of a Decision that no router with a pattern was asked for; None where one was."""
-    if key[0] == TAKEN:
+    if key[0] == BYPASSED:
         return decision.used
     # The pattern's node stands before another pack's override, and this router behind that.
     router = key[0]

@@ -69,7 +69,7 @@ def live_text(stats: RunStats, total: int) -> str:
     lines = [f"Step {done} of {total}, {each:.2f} s each, {max(0, total - done) * each:.0f} s left."]
     rows: dict[tuple[str, str], int] = {}
     reasons: dict[tuple[str, str, str], int] = {}
-    for _, decision in stats.whole():
+    for _, decision in stats.counted():
         row = decision.site.role, decision.used
         if decision.answered:
             rows[row] = rows.get(row, 0) + decision.answered

@@ -70,7 +70,7 @@ class Watch:
             self._known[key] = *self._taker(module, override, instead), override
         who, how, _ = self._known[key]
         if who is not None:
-            self.stats.take(who, how, site if site.role else None)
+            self.stats.add_bypass(who, how, site if site.role else None)
 
     def _taker(self, module: object, override: Callable | None, instead) -> tuple[str | None, str]:
         changed = patched_by(module) if instead is None else owner_of(instead)

@@ -51,7 +51,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Choice:
+class PlanChoice:
     """chosen: unit -> Option. error: predicted, seconds: of all units. bound: seconds that no choice within the budget
     can be below, by the same prediction."""
 
@@ -69,7 +69,7 @@ def predict(errors, factor: float = 1.0) -> float:
     return factor * sqrt(sum(error * error for error in errors))
 
 
-def choose(options: dict[Unit, list[Option]], budget: float, factor: float = 1.0) -> Choice:
+def choose_plan(options: dict[Unit, list[Option]], budget: float, factor: float = 1.0) -> PlanChoice:
     """A cheap option for each unit, the predicted error of all within `budget`. Every unit needs its EXACT of error 0.
 
     A multiple-choice knapsack over squared errors, solved greedily: moves along each unit's convex hull, the most
@@ -97,7 +97,7 @@ def choose(options: dict[Unit, list[Option]], budget: float, factor: float = 1.0
             seconds -= at[unit].seconds - high.seconds
             at[unit], room = high, room - cost
     error = predict((option.error for option in at.values()), factor)
-    return Choice(at, error, seconds, min(bound, seconds))
+    return PlanChoice(at, error, seconds, min(bound, seconds))
 
 
 def _moves(hulls: dict[Unit, list[Option]]) -> list[tuple[Option, Option, Unit]]:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ..core.canvas import INK, MARGIN, NEUTRAL, PALE, WIDTH, Canvas, Colour, legend_height
 from ..inspect.kernel_colours import colours_of
-from .calibrate import EXACT, Choice
+from .calibrate import EXACT, PlanChoice
 from .plan import Plan
 
 TOP = 96
@@ -20,7 +20,7 @@ GRID = (236, 237, 240)
 SMALLEST, LARGEST = 1e-5, 1.0
 
 
-def to_text(plan: Plan, measured, choice: Choice) -> str:
+def to_text(plan: Plan, measured, choice: PlanChoice) -> str:
     """What was chosen and what it costs, in a few lines. measured: has `options` and `dropped`."""
     faster = f"{plan.exact_seconds / plan.seconds:.2f}x as fast" if plan.seconds else "free"
     lines = [
@@ -49,7 +49,7 @@ def _left_out(dropped: dict[str, str]) -> list[str]:
     return [f"  {', '.join(what)}: {reason}" for reason, what in by_reason.items()]
 
 
-def draw_plan(measured, choice: Choice, width: int = WIDTH) -> Image.Image:
+def draw_plan(measured, choice: PlanChoice, width: int = WIDTH) -> Image.Image:
     """Draw a panel for each part of the model, its options as dots, error to the right, time upwards. RGB.
 
     A line joins those that no other beats; a ring marks the chosen one. The parts that take the most time, PANELS of
@@ -75,7 +75,7 @@ def draw_plan(measured, choice: Choice, width: int = WIDTH) -> Image.Image:
     return canvas.picture()
 
 
-def _caption(measured, choice: Choice, shown: int) -> str:
+def _caption(measured, choice: PlanChoice, shown: int) -> str:
     exact = sum(found[0].seconds for found in measured.options.values())
     cut = f"; the {shown} parts that take the most time" if shown < len(measured.options) else ""
     return (

@@ -29,10 +29,13 @@ CHUNK = 1 << 24
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One candidate at one call: median seconds, relative L2 of the call's output and of its block's, or why it is out.
+class CandidateTrial:
+    """Says what one candidate did at one call.
 
-    effect: None where the block cannot be run again.
+    seconds: median of a call.
+    error: relative L2 of the call's output against the host's.
+    effect: the same of its block's output, None where the block cannot be run again.
+    reason: why the candidate is out, None where it is not.
     """
 
     seconds: float
@@ -44,11 +47,15 @@ class Trial:
 class Probe(Override):
     """Tries candidates on a model's calls and answers as without us.
 
-    wanted: (role, block, step) -> Candidates to try there. step: the one that runs now, None for unknown: set by
-    whoever knows. trials: (role, block, step) -> {name: Trial}, HOST_RUN for the host's own; what is in there is not
-    measured again. previous: the override found in the slot. check: called before each measurement, may raise to stop.
-    levels: patterns of which each head group's error alone is measured, into shares: (role, block, step) -> {pattern:
-    squared error of each group, over the squared norm of the whole output}.
+    wanted: (role, block, step) -> Candidates to try there.
+    trials: (role, block, step) -> {name: CandidateTrial}, HOST_RUN for the host's own; what is in there is not measured
+    again.
+    previous: the override found in the slot.
+    check: called before each measurement, may raise to stop.
+    levels: patterns of which each head group's error alone is measured.
+    shares: into which: (role, block, step) -> {pattern: squared error of each group, over the squared norm of the whole
+    output}.
+    step: the one that runs now, None for unknown: set by whoever knows.
 
     Memory beside the render's own: one more output of the call, copies of its q, k and v, two outputs of the block and
     a copy of the block's tensors.
@@ -94,9 +101,10 @@ class Probe(Override):
         for candidate in (one for one in self.wanted[key] if one.fits(site.role)):
             self.check()
             run = runner(candidate.rule(site.role, (), 0.0, 1.0), call)
-            found[candidate.name] = judge(run, truth) if not isinstance(run, Reason) else Trial(math.inf, reason=run)
+            failed = isinstance(run, Reason)
+            found[candidate.name] = CandidateTrial(math.inf, reason=run) if failed else trial_of(run, truth)
             if kept.undo():
-                found[candidate.name] = Trial(math.inf, reason=WRITES)
+                found[candidate.name] = CandidateTrial(math.inf, reason=WRITES)
             if found[candidate.name].reason is None:
                 runs[candidate.name] = run
         if call.heads >= site.heads:
@@ -106,7 +114,7 @@ class Probe(Override):
         self.check()
         seconds = time_in_turns({HOST_RUN: call.run_host, **runs}, call.q.device)
         found |= {name: _timed(found[name], seconds[name]) for name in runs}
-        self.trials[key] = {HOST_RUN: Trial(seconds[HOST_RUN]), **found}
+        self.trials[key] = {HOST_RUN: CandidateTrial(seconds[HOST_RUN]), **found}
 
     def _share(self, role: str, call: AttentionCall, truth: torch.Tensor) -> dict:
         """{pattern: squared error of each head group} of the levels that run. truth: (B, H, L, D)."""
@@ -182,14 +190,16 @@ def runner(rule: Rule, call: AttentionCall) -> Callable | Reason:
     return partial(call.run, decision.kernel)
 
 
-def judge(run: Callable, truth: torch.Tensor) -> Trial:
-    """The Trial of a call before it is timed. truth: (B, H, L, D) of the host."""
+def trial_of(run: Callable, truth: torch.Tensor) -> CandidateTrial:
+    """Try a call, and do not time it yet. truth: (B, H, L, D) of the host."""
     try:
         out = run()
     except Exception as failure:
-        return Trial(math.inf, reason=error_text(failure))
+        return CandidateTrial(math.inf, reason=error_text(failure))
     error = distance([out], [truth])
-    return Trial(math.inf, error) if math.isfinite(error) else Trial(math.inf, reason="NaN or Inf in the output")
+    if not math.isfinite(error):
+        return CandidateTrial(math.inf, reason="NaN or Inf in the output")
+    return CandidateTrial(math.inf, error)
 
 
 def split_error(run: Callable, truth: torch.Tensor, groups: int) -> tuple[float, ...]:
@@ -203,11 +213,11 @@ def split_error(run: Callable, truth: torch.Tensor, groups: int) -> tuple[float,
     return tuple(error / size if size else error for error, _ in found)
 
 
-def _timed(trial: Trial, seconds: float) -> Trial:
+def _timed(trial: CandidateTrial, seconds: float) -> CandidateTrial:
     return replace(trial, seconds=seconds, reason=None if seconds < math.inf else "it fails on and off")
 
 
-def _is_complete(found: dict[str, Trial]) -> bool:
+def _is_complete(found: dict[str, CandidateTrial]) -> bool:
     """Whether no effect is missing, as far as the call itself was tried; untried calls come within the block."""
     return bool(found) and all(t.effect is not None or t.reason for name, t in found.items() if name != HOST_RUN)
 

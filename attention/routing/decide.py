@@ -77,11 +77,11 @@ def _decide(call: AttentionCall, rules: tuple[Rule, ...], active, host: str, sta
     found = inspect(call)
     site, video_span, geometry, malformed = found
     covers = covering(rules, active, site)
-    perturb_rule = perturbing(covers, call.options.get(CONTEXT, IDLE).extra) if shapable(video_span) else None
+    perturb_rule = perturbing(covers, call.options.get(CONTEXT, IDLE).perturbation) if shapable(video_span) else None
     # Its kernel, or why the call stays as it is.
-    perturb_result = perturb_rule and (malformed or perturb_rule.extra.kernel(site, video_span, geometry))
+    perturb_result = perturb_rule and (malformed or perturb_rule.perturbation.kernel(site, video_span, geometry))
     if callable(perturb_result):
-        perturbation = perturb_rule.extra
+        perturbation = perturb_rule.perturbation
         decision = Decision(site, geometry, perturb_rule, perturbation.name, perturbation.label, video_span)
         decision.kernel = perturb_result
         return decision
@@ -91,15 +91,15 @@ def _decide(call: AttentionCall, rules: tuple[Rule, ...], active, host: str, sta
     if isinstance(shaped, Reason):
         decision.unshaped, decision.dense = (shape.shape.pattern.name, shaped), shaped
     if perturb_result is not None:
-        decision.unshaped = (perturb_rule.extra.name, perturb_result)
+        decision.unshaped = (perturb_rule.perturbation.name, perturb_result)
     strengths = (rule.strength for rule in covers if rule.kind == "strength")
     decision.strength = None if malformed else combined(strengths)
     return decision
 
 
-def perturbing(covers: list[Rule], extra) -> Rule | None:
+def perturbing(covers: list[Rule], perturbation) -> Rule | None:
     """Find the rule that is about this extra pass, None in the model's own pass."""
-    return None if extra is None else next((rule for rule in covers if rule.extra is extra), None)
+    return None if perturbation is None else next((rule for rule in covers if rule.perturbation is perturbation), None)
 
 
 def shapable(video_span: VideoSpan | Reason) -> bool:
@@ -135,8 +135,8 @@ def _shape(call: AttentionCall, found: Inspected, rule: Rule, host: str, stats: 
 
 def _begun(decision: Decision, kernel: Callable, stats: RunStats) -> Decision:
     """The decision with what runs its calls. The first of them is looked at where anything is to be looked for."""
-    decision.kernel, decision.known = kernel, stats.known
-    decision.guard = decision.rule.guard != GUARD_OFF or (decision.used, decision.geometry) not in stats.known.proven
+    decision.kernel, decision.history = kernel, stats.history
+    decision.guard = decision.rule.guard != GUARD_OFF or (decision.used, decision.geometry) not in stats.history.proven
     return decision
 
 

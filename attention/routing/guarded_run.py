@@ -1,6 +1,6 @@
 """One call of a kernel that may fail: its output, or a Failure with nothing of the kernel left in memory.
 
-The first call of each site and geometry is looked at more closely, see `first`; the others cost nothing for it.
+The first call of each site and geometry is looked at more closely, see `run_checked`; the others cost nothing for it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ def evaluate(stats: RunStats, run: Callable):
     Where one fails after that, the evaluation is made once more, and nothing is let go in this run again: the render
     costs that evaluation and more memory from there on, but goes on.
     """
-    known = stats.known
-    if known.lets_go is not None:
+    history = stats.history
+    if history.may_consume is not None:
         return run()
-    known.lets_go = True
+    history.may_consume = True
     try:
         return run()
     except InputsLost as lost:
-        known.notes.append(f"An evaluation of the model was made again: {error_text(lost)}.")
+        history.notes.append(f"An evaluation of the model was made again: {error_text(lost)}.")
         free_frames(lost)
     finally:
-        known.lets_go = None if known.lets_go else False
+        history.may_consume = None if history.may_consume else False
     return run()
 
 
@@ -53,17 +53,17 @@ class Failure:
     holes: torch.Tensor | None = None
 
 
-def failed(decision: Decision, error: Exception) -> Failure:
+def to_failure(decision: Decision, error: Exception) -> Failure:
     """What an exception says, its frames freed; UnsupportedAttention where the rule wants errors."""
     reason = error_text(error)
     if decision.rule.on_unsupported == ERROR:
-        raise refused(decision, reason) from error
+        raise unsupported(decision, reason) from error
     memory = is_out_of_memory(error)
     free_frames(error)
     return Failure(reason, memory)
 
 
-def refused(decision: Decision, reason: str) -> UnsupportedAttention:
+def unsupported(decision: Decision, reason: str) -> UnsupportedAttention:
     return UnsupportedAttention(sentence(decision.used, decision.site, decision.geometry, reason))
 
 
@@ -72,39 +72,39 @@ def attempt(decision: Decision, call: AttentionCall) -> torch.Tensor | Failure:
     try:
         return call.run(decision.kernel)
     except Exception as error:
-        return failed(decision, error)
+        return to_failure(decision, error)
 
 
-def again(
+def retry(
     decision: Decision, failure: Failure, call: AttentionCall, kept: InputCopies | None = None
 ) -> torch.Tensor | Failure:
     """Attempt a call a second time where memory was missing, once for a kernel and geometry in a run: with the first
     one's scratch gone, our copies away and what torch's allocator holds back given to kernels that allocate by
     themselves."""
     name = decision.used, decision.geometry
-    if not failure.memory or name in decision.known.short:
+    if not failure.memory or name in decision.history.out_of_memory:
         return failure
-    decision.known.short.add(name)
+    decision.history.out_of_memory.add(name)
     if kept is not None:
         kept.shelve()
     free_cached_memory(call.q.device)
     return attempt(decision, call)
 
 
-def first(decision: Decision, call: AttentionCall) -> torch.Tensor | Failure:
+def run_checked(decision: Decision, call: AttentionCall) -> torch.Tensor | Failure:
     """Run a call that is looked at: the first of a site and geometry, and every one under that guard.
 
     Once for each kernel and geometry in a run: whether it changes q, k, v or the mask (they are put back), and whether
     its output is a tensor of its own. Then, unless the guard is off: NaN and Inf.
     """
     name, given = (decision.used, decision.geometry), (call.q, call.k, call.v, call.mask)
-    proven = name in decision.known.proven
+    proven = name in decision.history.proven
     with record_paused():
         kept = None if proven else InputCopies(*given)
     out = attempt(decision, call)
     wrote = _undone(kept)
     if isinstance(out, Failure) and not wrote:
-        out = again(decision, out, call, kept)
+        out = retry(decision, out, call, kept)
         wrote = _undone(kept)
     if wrote:
         return Failure(f"{out.reason}; {WRITES}" if isinstance(out, Failure) else WRITES)
@@ -113,7 +113,7 @@ def first(decision: Decision, call: AttentionCall) -> torch.Tensor | Failure:
     malformed = None if proven else _malformed(out, given)
     if malformed is not None:
         return Failure(malformed)
-    decision.known.proven.add(name)
+    decision.history.proven.add(name)
     decision.guard = decision.rule.guard == GUARD_EVERY
     return out if decision.rule.guard == GUARD_OFF else _finite(decision, out, call)
 
@@ -142,13 +142,13 @@ def _finite(decision: Decision, out: torch.Tensor, call: AttentionCall) -> torch
     """Give `out` back where it is finite, or is not for no fault of the kernel's."""
     if torch.isfinite(out).all():
         return out
-    if not explained(out, call):
+    if not comes_from_inputs(out, call):
         return Failure(NOT_FINITE, holes=_holes(out))
-    keep(decision)
+    keep_kernel(decision)
     return out
 
 
-def explained(out: torch.Tensor, call: AttentionCall) -> bool:
+def comes_from_inputs(out: torch.Tensor, call: AttentionCall) -> bool:
     """Tell whether all that is not finite in out: (B, H, Lq, D) comes from q, k, v or a mask that is not."""
     (q, k, v), mask = call.to_heads(), call.to_mask()
     keys = ~(torch.isfinite(k).all(-1) & torch.isfinite(v).all(-1)).all(-1)
@@ -158,18 +158,18 @@ def explained(out: torch.Tensor, call: AttentionCall) -> bool:
     return not (_holes(out) & ~given).any()
 
 
-def keep(decision: Decision) -> None:
+def keep_kernel(decision: Decision) -> None:
     """Says that NaN or Inf was there without the kernel, which stays, and is looked at again in the next call."""
     decision.guard = True
     note = (
         f"NaN or Inf in {decision.site.role}-attention that {decision.used} is not to blame for: it was in q, k, v or "
         "the mask, or ComfyUI's own attention gives it too."
     )
-    if note not in decision.known.notes:
-        decision.known.notes.append(note)
+    if note not in decision.history.notes:
+        decision.history.notes.append(note)
 
 
-def is_shared(failure: Failure, own: torch.Tensor, call: AttentionCall) -> bool:
+def is_shared_by_host(failure: Failure, own: torch.Tensor, call: AttentionCall) -> bool:
     """Tell whether the host's own output, as the host gives it, is no more finite than the kernel's was."""
     own = own if call.split_out else own.unflatten(-1, (call.heads, -1)).transpose(1, 2)
     return not (failure.holes & ~_holes(own)).any()
@@ -179,7 +179,7 @@ def _holes(out: torch.Tensor) -> torch.Tensor:
     return ~torch.isfinite(out).all(-1)
 
 
-def insist(run: Callable, failure: Failure, device: torch.device) -> torch.Tensor:
+def run_instead(run: Callable, failure: Failure, device: torch.device) -> torch.Tensor:
     """run(), which goes on where a kernel failed: once more where both lacked memory."""
     try:
         return run()

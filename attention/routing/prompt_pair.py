@@ -16,12 +16,12 @@ def answer_pair(router, call: AttentionCall, context: StepContext) -> torch.Tens
 
     context: of the call, with the prompts in it.
     """
-    pair, axis = context.doubled, 2 if call.split_in else 1
+    pair, axis = context.prompt_pair, 2 if call.split_in else 1
     kv_len = call.k.shape[axis]
     site, _ = locate(call.options, call.q.shape[axis], kv_len)
     if site.role not in nag.ROLES or kv_len != pair.length:
         return None
     rule = winner(covering(router.rules, context.active_of(router), site), "nag")
-    options = {**call.options, CONTEXT: context.but(doubled=None)}
+    options = {**call.options, CONTEXT: context.but(prompt_pair=None)}
     single, stats = call.but(kw={**call.kw, OPTIONS: options}), context.stats or router.stats
     return nag.attend_apart(single, pair, None if rule is None else rule.nag, router.answer, stats)

@@ -15,7 +15,16 @@ from . import compiled_op
 from .attention_call import AttentionCall, ContainerCall, Override, checked
 from .decide import decide
 from .errors import InputsLost
-from .guarded_run import Failure, again, failed, first, insist, is_shared, keep, refused
+from .guarded_run import (
+    Failure,
+    is_shared_by_host,
+    keep_kernel,
+    retry,
+    run_checked,
+    run_instead,
+    to_failure,
+    unsupported,
+)
 from .host_kernel import host_function
 from .prompt_pair import answer_pair
 from .rules import ERROR, Rule
@@ -55,7 +64,7 @@ class Router(Override):
         """Run a call by what was decided about it. Of a closed one no name here may hold a tensor: the kernel could
         not free it."""
         context = call.options.get(CONTEXT, IDLE)
-        if context.doubled is not None:
+        if context.prompt_pair is not None:
             call = call.open()
             out = answer_pair(self, call, context)
             if out is not None:
@@ -116,14 +125,14 @@ class Router(Override):
                 return self._consume(decision, call)
             call = call.open()
         if decision.guard:
-            out = first(decision, call)
+            out = run_checked(decision, call)
         else:
             try:
                 return call.reply(call.run(kernel))
             except Exception as error:
-                out = failed(decision, error)
+                out = to_failure(decision, error)
             # Not within the except block, which would keep the kernel's scratch until it is left.
-            out = again(decision, out, call)
+            out = retry(decision, out, call)
         return self._recover(decision, out, call) if isinstance(out, Failure) else call.reply(out)
 
     def _consume(self, decision: Decision, call: ContainerCall) -> torch.Tensor:
@@ -135,24 +144,24 @@ class Router(Override):
             out = decision.kernel.consume(tensors, mask=to_mask(call.mask, dtype), scale=call.kw.get("scale"))
             return call.reply(checked(out, shape, dtype))
         except Exception as error:
-            failure = failed(decision, error)
+            failure = to_failure(decision, error)
         if len(tensors) < 3:
-            decision.known.lets_go = False
+            decision.history.may_consume = False
             self._give_up(decision, failure, call)
             raise InputsLost(failure.reason)
         q, k, v = (from_heads(t, call.split_in) for t in tensors)
         call = call.but(q=q, k=k, v=v)
-        out = again(decision, failure, call)
+        out = retry(decision, failure, call)
         return self._recover(decision, out, call) if isinstance(out, Failure) else call.reply(out)
 
     def _recover(self, decision: Decision, failure: Failure, call: AttentionCall) -> torch.Tensor:
         """Go on without the kernel that failed, unless what runs instead is no better."""
         if failure.holes is None or decision.rule.on_unsupported == ERROR:
             self._give_up(decision, failure, call)
-        out = insist(partial(self.next, call, decision), failure, call.q.device)
+        out = run_instead(partial(self.next, call, decision), failure, call.q.device)
         if failure.holes is not None:
-            if is_shared(failure, out, call):
-                keep(decision)
+            if is_shared_by_host(failure, out, call):
+                keep_kernel(decision)
                 return out
             self._give_up(decision, failure, call)
         decision.fell_back += 1
@@ -161,14 +170,14 @@ class Router(Override):
     def _give_up(self, decision: Decision, failure: Failure, call: AttentionCall) -> None:
         """Do not try this kernel again for this site and geometry; UnsupportedAttention where the rule wants errors."""
         if decision.rule.on_unsupported == ERROR:
-            raise refused(decision, failure.reason)
+            raise unsupported(decision, failure.reason)
         decision.reason, decision.kernel, decision.used = failure.reason, None, self.next_name(call)
 
 
 def _may_consume(decision: Decision, call: ContainerCall) -> bool:
     """Tell whether the kernel may free q, k and v before it attends. The first call is looked at, and needs them to
     fall back; so does any whose evaluation nobody repeats."""
-    if not decision.known.lets_go or decision.guard or not hasattr(decision.kernel, "consume"):
+    if not decision.history.may_consume or decision.guard or not hasattr(decision.kernel, "consume"):
         return False
     return call.precision is None or call.precision == call.q.peek().dtype
 

@@ -20,14 +20,20 @@ GUARD_OFF, GUARD_FIRST, GUARD_EVERY = "off", "first call", "every call"
 GUARDS = (GUARD_OFF, GUARD_FIRST, GUARD_EVERY)
 MEASURE, IN_ORDER = "measure", "table order"
 CHOICE_MODES = (MEASURE, IN_ORDER)
+# What a rule may be about besides the backend: its fields of these names.
+KINDS = ("shape", "strength", "perturbation", "nag")
 
 _SPAN = re.compile(r"(\d+)(-)?(\d+)?")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """pattern: one of patterns.TABLE. engine: what runs it, AUTO for the best that accepts. min_tokens: fewer video
-    tokens than these stay dense, where a pattern costs more than it saves."""
+    """Says by which pattern calls run.
+
+    pattern: one of patterns.TABLE.
+    engine: what runs it, AUTO for the best that accepts.
+    min_tokens: fewer video tokens than these stay dense, where a pattern costs more than it saves.
+    """
 
     pattern: object
     engine: str = registry.AUTO
@@ -36,16 +42,23 @@ class Shape:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of one kind: with a `shape`, `strength`, `extra` or `nag` it is about that alone, otherwise about the
-    backend. For each kind the last rule that covers a call wins.
+    """Says what is done to which calls. With a `shape`, `strength`, `perturbation` or `nag` a rule is about that alone,
+    otherwise about the backend; of each kind the last rule that covers a call wins.
 
-    backend: one of CHOICES. role: one of ROLES or "all". blocks: spans (first, last), last None: open; empty: all.
-
+    backend: one of CHOICES.
+    role: one of ROLES or ALL_ROLES.
+    blocks: spans (first, last), last None: open; empty: all.
     start, end: part of the sampling covered, 0 to 1 of the noise schedule, as everywhere in ComfyUI.
-    on_unsupported: FALL_BACK or ERROR. guard: one of GUARDS. timing: measure every call.
-    choice: how `auto` chooses, one of CHOICE_MODES. max_error: relative L2 that `auto` allows a kernel it measures.
-    spared: how many of the first and of the last steps are never covered. extra: what the calls do in this
-    Perturbation's own pass, and in no other. nag: a negative prompt inside attention to the prompt.
+    on_unsupported: FALL_BACK or ERROR.
+    guard: which calls of a kernel are looked at, one of GUARDS.
+    timing: whether every call is measured.
+    choice: how `auto` chooses, one of CHOICE_MODES.
+    max_error: relative L2 that `auto` allows a kernel it measures.
+    shape: the pattern by which calls run.
+    strength: how strongly tokens attend.
+    spared: how many of the first and of the last steps are never covered.
+    perturbation: what the calls do in this Perturbation's own pass, and in no other.
+    nag: a negative prompt inside attention to the prompt.
     """
 
     backend: str = registry.AUTO
@@ -61,35 +74,38 @@ class Rule:
     shape: Shape | None = None
     strength: Strength | None = None
     spared: tuple[int, int] = (0, 0)
-    extra: Perturbation | None = None
+    perturbation: Perturbation | None = None
     nag: Nag | None = None
 
     @property
     def kind(self) -> str:
-        """Which field this rule is about; "" for the backend's."""
-        return next((kind for kind in ("shape", "strength", "extra", "nag") if getattr(self, kind) is not None), "")
+        """Name what this rule is about, one of KINDS; "" for the backend."""
+        return next((kind for kind in KINDS if getattr(self, kind) is not None), "")
 
     @property
     def label(self) -> str:
-        """What it asks for, in a word or two."""
+        """Say what it asks for, in a word or two."""
         if self.shape is not None:
             return f"pattern {self.shape.pattern.name}"
-        if self.extra is not None:
-            return self.extra.name
+        if self.perturbation is not None:
+            return self.perturbation.name
         return {"strength": "strength", "nag": NAG}.get(self.kind) or f"backend {self.backend}"
 
     @property
     def always(self) -> bool:
-        """Whether every step is covered, so that the step need not be known."""
+        """Tell whether every step is covered, so that the step need not be known."""
         return self.start <= 0.0 and self.end >= 1.0 and self.spared == (0, 0)
 
     def spares(self, sigma: float, sigmas: Sequence[float]) -> bool:
-        """Whether the step that begins at `sigma` is one of the first or last that are spared. sigmas: (steps + 1)."""
+        """Tell whether the step that begins at `sigma` is one of the first or last that are spared.
+
+        sigmas: (steps + 1), of all steps, falling.
+        """
         before = sum(level > sigma for level in sigmas[:-1])
         return before < self.spared[0] or before >= len(sigmas) - 1 - self.spared[1]
 
     def covers(self, site: AttentionSite) -> bool:
-        """Whether this rule is about `site`. An unknown block is covered by no list of blocks."""
+        """Tell whether this rule is about `site`. An unknown block is covered by no list of blocks."""
         if self.role != ALL_ROLES and site.role not in COVERS.get(self.role, (self.role,)):
             return False
         if not self.blocks:
@@ -112,7 +128,7 @@ def winner(covers: Sequence[Rule], kind: str) -> Rule | None:
 
 
 def check(backend: str, role: str, blocks: str, start: float, end: float) -> str | None:
-    """One sentence about the first widget that cannot be right, or None."""
+    """Say in a sentence which widget cannot be right, the first of them, or None."""
     if backend not in CHOICES:
         return f"backend: {backend!r} is not known. Known: {', '.join(CHOICES)}."
     if role not in (ALL_ROLES, *ROLES):
@@ -129,7 +145,7 @@ def check(backend: str, role: str, blocks: str, start: float, end: float) -> str
 
 
 def parse_blocks(text: str, name: str = "block") -> tuple[tuple[int, int | None], ...]:
-    """`0-3,40-` as ((0, 3), (40, None)); empty text as (), all. ValueError with a sentence otherwise."""
+    """Read `0-3,40-` as ((0, 3), (40, None)); empty text as (), all. ValueError with a sentence otherwise."""
     spans = []
     for part in filter(None, (p.strip() for p in text.split(","))):
         match = _SPAN.fullmatch(re.sub(r"\s*-\s*", "-", part))
@@ -144,7 +160,7 @@ def parse_blocks(text: str, name: str = "block") -> tuple[tuple[int, int | None]
 
 
 def format_blocks(blocks) -> str:
-    """{0, 1, 2, 5} as `0-2,5`."""
+    """Write {0, 1, 2, 5} as `0-2,5`."""
     spans: list[list[int]] = []
     for block in sorted(blocks):
         if spans and block == spans[-1][1] + 1:

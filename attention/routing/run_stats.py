@@ -15,43 +15,53 @@ from ..core.timing import elapsed, joined
 from ..core.tokens import Grid, VideoSpan
 from .step_context import StepContext
 
-TAKEN = "taken"
+BYPASSED = "bypassed"
 # Where the video is in a call that was never looked at.
 NOT_ASKED = Reason()
 
 
-class Known:
-    """What one run has learned of its kernels. A Decision's is its RunStats's.
+class KernelHistory:
+    """Remembers what one run has learned of its kernels. A Decision's is that of its RunStats.
 
-    proven: (kernel, geometry) that left its inputs as they were and gave an output of its own. short: those that
-    memory was missing for once. lets_go: whether a kernel may let go of q, k and v before it answers: None: no,
-    since nobody could make the evaluation again should it fail then; False: no more, since one did. notes: the
-    RunStats's.
+    proven: (kernel, geometry) that left its inputs as they were and gave an output of its own.
+    out_of_memory: those that memory was missing for once.
+    may_consume: whether a kernel may let go of q, k and v before it answers. None: no, since nobody could make the
+    evaluation again should it fail then; False: no more, since one did.
+    notes: those of the RunStats.
     """
 
-    __slots__ = ("lets_go", "notes", "proven", "short")
+    __slots__ = ("may_consume", "notes", "out_of_memory", "proven")
 
     def __init__(self):
         self.proven: set[tuple] = set()
-        self.short: set[tuple] = set()
-        self.lets_go: bool | None = None
+        self.out_of_memory: set[tuple] = set()
+        self.may_consume: bool | None = None
         self.notes: list[str] = []
 
 
 class Decision:
-    """One decision of the router and how often it was carried out.
+    """Holds what the router decided for one site and geometry, and counts how often it was carried out.
 
+    site, geometry: of the calls; geometry None where their tensors cannot be read.
+    rule: that won, None where none is about a kernel.
     video_span: where in the call the video's tokens are, or why that cannot be told.
-    kernel: what runs, None for the host's own attention. wanted: the backend the user's rule names, None without a
-    rule. used: what runs. reason: why `used` is not `wanted`. passed_over: backends `auto` would have preferred.
-    choice: what `auto` measured, None when it did not. unshaped: the pattern or guidance that the user's rule names and
-    why the call stays as it is. dense: the same of a pattern alone. strength: what is done to the call
-    whatever runs it.
-    run: of the router, all that it does to each such call, put together once: an AttentionCall -> what the host gets.
-    below: how many of `calls` went through another pack's override to a router of ours below it, whose Decision counts
-    them. guard: whether the next call is looked at, as the first always is. lost: the override below us that raised,
-    and what it said; without: calls that the host's own attention made in its place. whole: of a call with some of its
-    module's heads that is not the first, the Decision that counts them all as one.
+    wanted: the backend or pattern that the rule names, None without a rule.
+    used: what runs, by name. reason: why that is not `wanted`.
+    kernel: what runs, None for what would run without us.
+    run: all that the router does to each such call, put together once: an AttentionCall -> what the host gets.
+    passed_over: backends that `auto` would have preferred, and why not.
+    choice: what `auto` measured, None when it did not.
+    unshaped: the pattern or guidance that the user's rule names and why the call stays as it is.
+    dense: why a pattern alone was left out.
+    strength: what is done to the call whatever runs it.
+    guard: whether the next call is looked at, as the first always is.
+    calls: how many there were. fell_back: how many of them ran without the kernel that the rule wants.
+    below: how many went through another pack's override to a router of ours below it, whose Decision counts them.
+    lost: the override below us that raised, and what it said. without: calls that the host's own attention made in its
+    place.
+    counted_in: of a call with some of its module's heads that is not the first, the Decision that counts them all as
+    one.
+    spans: stopwatches of the calls that were timed, see timing.elapsed.
     """
 
     __slots__ = (
@@ -63,7 +73,7 @@ class Decision:
         "fell_back",
         "guard",
         "kernel",
-        "known",
+        "history",
         "lost",
         "passed_over",
         "video_span",
@@ -76,7 +86,7 @@ class Decision:
         "unshaped",
         "used",
         "wanted",
-        "whole",
+        "counted_in",
         "without",
     )
 
@@ -96,11 +106,11 @@ class Decision:
         self.choice = None
         self.calls = 0
         self.below = self.without = 0
-        self.whole: Decision | None = None
+        self.counted_in: Decision | None = None
         self.lost: tuple[str, str] | None = None
         self.fell_back = 0
         self.guard = False
-        self.known = Known()
+        self.history = KernelHistory()
         self.spans: list = []
         self.unshaped: tuple[str, str] | None = None
         self.dense: str | None = None
@@ -109,23 +119,29 @@ class Decision:
 
     @property
     def answered(self) -> int:
-        """Calls that were answered here. With timing on, each leaves one span."""
+        """Count the calls that were answered here. With timing on, each leaves one span."""
         return self.calls - self.below
 
     def add_span(self, span) -> None:
-        """A call was timed."""
-        if self.whole is not None and self.whole.spans:
-            self.whole.spans[-1] = joined(self.whole.spans[-1], span)
+        """Note the stopwatch of a call."""
+        if self.counted_in is not None and self.counted_in.spans:
+            self.counted_in.spans[-1] = joined(self.counted_in.spans[-1], span)
         else:
             self.spans.append(span)
 
     def seconds(self) -> float:
-        """Time spent in this record's calls, as far as it was measured."""
+        """Sum up the seconds spent in the calls, as far as they were measured."""
         return sum(elapsed(span) for span in self.spans)
 
 
-class Taken:
-    """Calls that ran past our rules. who: by name. how: one of taken.HOWS. steps: from 1. records: by AttentionSite."""
+class Bypass:
+    """Counts calls that ran past our rules.
+
+    who: attended instead, by name.
+    how: one of bypasses.HOWS.
+    steps: in which that was seen, from 1.
+    decisions: a Decision for each AttentionSite, where single calls can be told.
+    """
 
     def __init__(self, who: str, how: str):
         self.who, self.how = who, how
@@ -134,18 +150,25 @@ class Taken:
 
 
 class RunStats(KeepsIdentity):
-    """The decisions of one run. Keys carry the device, so no two GPU threads ever write one decision.
+    """Counts what happened in one run. Keys of decisions carry the device, so no two GPU threads ever write one.
 
-    grids: of the video's tokens, in the order in which they were met. windows: first and last frame of each context
-    window. patterned: the rules with a pattern that are on the model. choosing: seconds that `auto` spent on timing
-    candidates in this run. context: what is published when nothing more is
-    known than who counts. begun: when the first model evaluation began. evaluations: how many began. marks: for each
-    finished step the time and the calls of every decision until then. spent: calls that guidance added, by name and
-    unit. left: what guidance had to leave as it is, by name, unit and why.
-    taken: what ran past our rules, by who and how; its Decisions are among `decisions`, under keys that begin with
-    TAKEN.
-    at_start: what was in the host's override slot when the run began. compiled: whether torch.compile has the model.
-    told: whether the log knows of `taken`. calls: of the model. chunks: of calls with some of a module's heads.
+    model: the class of the model. steps: how many the sampler was asked for.
+    grids: of the video's tokens, in the order in which they were met.
+    windows: first and last frame of each context window.
+    patterned: the rules with a pattern that are on the model.
+    decisions: by the router's key, or under a key that begins with BYPASSED.
+    chunks: counts the heads of calls with some of a module's.
+    history: of kernels. notes: sentences for the report.
+    choosing: seconds that `auto` spent on timing candidates in this run.
+    context: what is published when nothing more is known than who counts.
+    begun: when the first model evaluation began. evaluations: how many began.
+    marks: for each finished step the time, and the calls of every decision until then.
+    spent: calls that guidance added, by name and unit.
+    left: what guidance had to leave as it is, by name, unit and why.
+    bypasses: what ran past our rules, by who and how. warned: whether the log knows of them.
+    at_start: what was in the host's override slot when the run began.
+    compiled: whether torch.compile has the model.
+    calls: of the model.
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
@@ -155,8 +178,8 @@ class RunStats(KeepsIdentity):
         self.patterned: tuple = ()
         self.decisions: dict[tuple, Decision] = {}
         self.chunks, self._first = HeadChunks(), {}
-        self.known = Known()
-        self.notes = self.known.notes
+        self.history = KernelHistory()
+        self.notes = self.history.notes
         self.choosing = 0.0
         self.context = StepContext(self)
         self.begun: float | None = None
@@ -164,54 +187,59 @@ class RunStats(KeepsIdentity):
         self.marks: list[tuple[float, dict[tuple, int]]] = []
         self.spent: Counter = Counter()
         self.left: Counter = Counter()
-        self.taken: dict[tuple[str, str], Taken] = {}
+        self.bypasses: dict[tuple[str, str], Bypass] = {}
         self.at_start = None
-        self.compiled = self.told = False
+        self.compiled = self.warned = False
         self.calls = 0
 
-    def take(self, who: str, how: str, site: AttentionSite | None = None) -> None:
-        """Attention of this step ran past our rules. site: of the call; None where single calls cannot be told."""
-        taken = self.taken.setdefault((who, how), Taken(who, how))
-        taken.steps.add(len(self.marks) + 1)
+    def add_bypass(self, who: str, how: str, site: AttentionSite | None = None) -> None:
+        """Note that attention of this step ran past our rules.
+
+        who, how: as of a Bypass.
+        site: of the call; None where single calls cannot be told.
+        """
+        bypass = self.bypasses.setdefault((who, how), Bypass(who, how))
+        bypass.steps.add(len(self.marks) + 1)
         if site is not None:
-            decision = taken.decisions.get(site)
+            decision = bypass.decisions.get(site)
             if decision is None:
-                decision = taken.decisions[site] = self.decisions[TAKEN, site, who, how] = Decision(
+                decision = bypass.decisions[site] = self.decisions[BYPASSED, site, who, how] = Decision(
                     site, None, None, None, who
                 )
             decision.calls += 1
 
     def saw(self, grid: Grid | None, window: tuple[int, int] | None = None) -> None:
-        """A model call's grid, and which frames it was about where the host cuts the clip into windows."""
+        """Note a model call's grid, and which frames it was about where the host cuts the clip into windows."""
         if grid is not None:
             self.grids.setdefault(grid)
         if window is not None:
             self.windows.setdefault(window)
 
     def join(self, where: tuple, chunk: int, decision: Decision) -> None:
-        """A call with some of its module's heads, from `chunk` on: all of them count as one, where the first is.
+        """Count a call with some of its module's heads with the others, where the first is.
 
         where: the router that was asked, and the AttentionSite.
+        chunk: number of the call's first head.
         """
         if chunk:
-            decision.whole = self._first.get(where)
+            decision.counted_in = self._first.get(where)
         else:
             self._first[where] = decision
 
-    def whole(self) -> tuple[tuple[tuple, Decision], ...]:
-        """(key, Decision) of all that is counted: not of calls that belong to another Decision's."""
-        return tuple((key, decision) for key, decision in tuple(self.decisions.items()) if decision.whole is None)
+    def counted(self) -> tuple[tuple[tuple, Decision], ...]:
+        """List (key, Decision) of all that is counted: not of calls that belong to another Decision's."""
+        return tuple((key, decision) for key, decision in tuple(self.decisions.items()) if decision.counted_in is None)
 
     def spend(self, what: str, unit: str) -> None:
-        """A guidance made one call more than the model alone. unit: in the singular."""
+        """Note that a guidance made one call more than the model alone. unit: in the singular."""
         self.spent[what, unit] += 1
 
     def leave(self, what: str, unit: str, why: str) -> None:
-        """A guidance could not be in one place where its rule wants it. unit: in the singular."""
+        """Note that a guidance could not be in one place where its rule wants it. unit: in the singular."""
         self.left[what, unit, why] += 1
 
     def costs(self) -> tuple[str, ...]:
-        """Sentences for each guidance: what it took, and where it could not be."""
+        """Say in sentences for each guidance what it took, and where it could not be."""
         spent = (f"{what}: {_count(number, unit)} more." for (what, unit), number in self.spent.items())
         left = (
             f"{what} left {_count(n, unit)} as {'it was' if n == 1 else 'they were'}: {why}."
@@ -220,15 +248,15 @@ class RunStats(KeepsIdentity):
         return (*spent, *left)
 
     def begin(self) -> None:
-        """A model evaluation begins."""
+        """Note that a model evaluation begins."""
         self.evaluations += 1
         if self.begun is None:
             self.begun = time.perf_counter()
 
     def mark(self) -> None:
-        """A step is over. Without any evaluation before it, nothing is known of it."""
+        """Note that a step is over. Without any evaluation before it, nothing is known of it."""
         if self.begun is not None:
-            counts = {key: decision.answered for key, decision in self.whole()}
+            counts = {key: decision.answered for key, decision in self.counted()}
             self.marks.append((time.perf_counter(), counts))
 
 

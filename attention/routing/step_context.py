@@ -14,38 +14,41 @@ CONTEXT = "vattn.moment"
 
 
 class StepContext(KeepsIdentity):
-    """One kind of model evaluation. Compared by identity, and the same object for the same values: see `but`.
+    """Says what holds during one kind of model evaluation. One object for the same values, compared by identity.
 
-    stats: what counts this run, None outside of one. active: pairs of a router and, for each of its rules, whether it
-    covers this step; a router without a pair goes by its rules for all steps. tokens: how the input is laid out, None
-    when nobody told. off: routers that were cleared but may sit below another pack's override. extra: the Perturbation
-    whose pass this is, None in the model's own. doubled: how the prompt was lengthened by a negative one, None if not.
+    stats: RunStats that count this run, None outside of one.
+    active: pairs of a router and, for each of its rules, whether it covers this step; a router without a pair goes by
+    its rules for all steps.
+    tokens: how the input is laid out, None when nobody told.
+    off: routers that were cleared but may sit below another pack's override.
+    perturbation: the Perturbation whose pass this is, None in the model's own.
+    prompt_pair: how the prompt was lengthened by a negative one, None if not.
 
     Not a dataclass: torch.compile takes containers in transformer_options apart and ties its graph to their members.
     """
 
-    __slots__ = ("_kin", "active", "doubled", "extra", "off", "stats", "tokens")
+    __slots__ = ("_kin", "active", "prompt_pair", "perturbation", "off", "stats", "tokens")
 
     def __init__(
-        self, stats=None, active: tuple = (), tokens: Tokens | None = None, off: tuple = (), extra=None, doubled=None,
-        kin=None,
+        self, stats=None, active: tuple = (), tokens: Tokens | None = None, off: tuple = (), perturbation=None,
+        prompt_pair=None, kin=None,
     ):  # fmt: skip
         self.stats, self.active, self.tokens, self.off = stats, active, tokens, off
-        self.extra, self.doubled = extra, doubled
+        self.perturbation, self.prompt_pair = perturbation, prompt_pair
         self._kin: dict[tuple, StepContext] = {tuple(self._values().values()): self} if kin is None else kin
 
     def _values(self) -> dict:
-        return {name: getattr(self, name) for name in ("active", "tokens", "off", "extra", "doubled")}
+        return {name: getattr(self, name) for name in ("active", "tokens", "off", "perturbation", "prompt_pair")}
 
     def but(self, **changes) -> StepContext:
-        """This moment with other values of anything but the stats. Asked twice, it gives one object."""
+        """Give the context with other values of anything but the stats. Asked twice, it gives one object."""
         values = {**self._values(), **changes}
         key = tuple(values.values())
         found = self._kin.get(key)
         return found or self._kin.setdefault(key, StepContext(self.stats, **values, kin=self._kin))
 
     def active_of(self, router) -> tuple[bool, ...]:
-        """Which rules of `router` cover this evaluation."""
+        """Tell of each rule of `router` whether it covers this evaluation."""
         return next((on for member, on in self.active if member is router), router.always)
 
 
@@ -56,9 +59,11 @@ UNKNOWN = Tokens(None)
 def locate(
     options: Mapping, q_len: int, kv_len: int, begin: int | None = None
 ) -> tuple[AttentionSite, VideoSpan | Reason]:
-    """Site of a call with these options and lengths, and where in it the video is, or why that cannot be told.
+    """Find the site of a call, and where in it the video is, or why that cannot be told.
 
-    begin: as of Tokens.video_span.
+    options: the host's transformer_options.
+    q_len, kv_len: tokens in q; in k and v.
+    begin: number of the first query, as of Tokens.video_span.
     """
     site = site_of(options)
     if site is None:

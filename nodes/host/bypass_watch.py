@@ -59,15 +59,15 @@ def look(executor, *args, **kwargs):
     override = options.get(SLOT)
     # Where hooks see each module, they have told already.
     if not caller.routed and bypasses.foreign(override) and (stats.compiled or not caller.live):
-        stats.take(owner_of(override), bypasses.how(override, stats.at_start))
-    if stats.taken and not stats.told:
+        stats.add_bypass(owner_of(override), bypasses.how(override, stats.at_start))
+    if stats.bypasses and not stats.warned:
         _tell(stats, options[ROUTERS].nodes)
     return out
 
 
 def _tell(stats: RunStats, nodes: tuple[str, ...]) -> None:
     """Once in a run, as soon as something is known: who attends past our rules, by what was counted until then."""
-    stats.told = True
+    stats.warned = True
     text = " ".join(bypasses.sentences(stats))
     logging.warning("Video Attention, %s: %s", stats.model, text)
     server = getattr(PromptServer, "instance", None)
@@ -95,7 +95,7 @@ def missing(stats: RunStats, options: dict, family: Family | None, model) -> lis
         notes += bypasses.unreached(stats, top, routers)
     if family is not None and family.unsupported:
         notes.append(f"not supported: {family.unsupported}.")
-    elif not stats.decisions and not stats.taken:
+    elif not stats.decisions and not stats.bypasses:
         notes.append(_unseen(stats, family, model))
     if family is None:
         notes.append(

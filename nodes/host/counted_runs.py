@@ -53,7 +53,7 @@ def _note_what_is_hidden(stats: RunStats, model) -> None:
     names = dict.fromkeys(
         host_kernel.name_of(h.function) for h in site_hooks.holders(model).values() if h.function is not None
     )
-    count = sum(decision.calls for _, decision in stats.whole() if decision.site in GUESSED.values())
+    count = sum(decision.calls for _, decision in stats.counted() if decision.site in GUESSED.values())
     if names and count:
         stats.notes.append(
             f"{count} attention calls did not tell which module made them: where no rule took them they ran ComfyUI's "

@@ -55,9 +55,9 @@ class ExtraPass(KeepsIdentity):
             return out
         if asked.strong is None:
             if options[CONTEXT].stats is not None:
-                options[CONTEXT].stats.leave(self.rules[0].extra.name, "step", UNASKED)
+                options[CONTEXT].stats.leave(self.rules[0].perturbation.name, "step", UNASKED)
             return out
-        context = options[CONTEXT].but(extra=self.rules[0].extra)
+        context = options[CONTEXT].but(perturbation=self.rules[0].perturbation)
         weakened = {**asked.model_options, OPTIONS: {**options, CONTEXT: context}}
         cond = [self._apart(each) for each in asked.cond]
         (weak,) = comfy.samplers.calc_cond_batch(asked.model, [cond], asked.x, asked.timestep, weakened)

@@ -143,13 +143,13 @@ def _lengthened(kwargs: dict, negatives: dict, called: list) -> dict:
         return kwargs
     parts = [_rows(each.context.to(context), context.shape[0] // len(told)) for each in told]
     behind, mask = torch.cat(parts), kwargs.get("attention_mask")
-    doubled = nag.Doubled(context.shape[1], behind.shape[1], positive, context.shape[0])
+    prompt_pair = nag.PromptPair(context.shape[1], behind.shape[1], positive, context.shape[0])
     if mask is not None or any(each.mask is not None for each in told):
         first = _mask_of(mask, context, None)
         second = [_mask_of(each.mask, part, mask) for each, part in zip(told, parts, strict=True)]
         kwargs = {**kwargs, "attention_mask": torch.cat([first, torch.cat(second).to(first)], dim=-1)}
     lengthened = {"context": torch.cat([context, behind], dim=1)}
-    return {**kwargs, **lengthened, OPTIONS: {**options, CONTEXT: step.but(doubled=doubled)}}
+    return {**kwargs, **lengthened, OPTIONS: {**options, CONTEXT: step.but(prompt_pair=prompt_pair)}}
 
 
 def _wanted(router: Router, step) -> bool:

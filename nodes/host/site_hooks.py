@@ -169,8 +169,8 @@ def lay_out(
         context = options.get(CONTEXT, IDLE).but(tokens=tokens)
         if context.stats is not None and tokens is not None:
             context.stats.saw(tokens.grid, _window(options))
-        if context.stats is not None and context.extra is not None:
-            context.stats.spend(context.extra.name, "model call")
+        if context.stats is not None and context.perturbation is not None:
+            context.stats.spend(context.perturbation.name, "model call")
         caller = options.get(CALLER)
         if caller is None or (sites and not caller.fresh):
             caller = Caller(fresh=True)

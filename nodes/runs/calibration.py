@@ -12,7 +12,7 @@ from ...attention.backends.autotune import HOST_RUN
 from ...attention.core.reason import Reason
 from ...attention.inspect.timeline import skipped
 from ...attention.plans import calibrate, head_groups
-from ...attention.plans.calibrate import EXACT, Choice, Option, Unit
+from ...attention.plans.calibrate import EXACT, Option, PlanChoice, Unit
 from ...attention.plans.plan import Candidate, Step
 from ...attention.plans.probe import Probe
 from ...attention.routing.rules import Rule
@@ -209,14 +209,14 @@ def _root_mean(errors: list[float]) -> float:
     return calibrate.predict(errors) / math.sqrt(len(errors)) if errors else 0.0
 
 
-def settle(sampling: Sampling, measured: Measured, budget: float) -> tuple[Choice, list[float]]:
+def settle(sampling: Sampling, measured: Measured, budget: float) -> tuple[PlanChoice, list[float]]:
     """(choice, its error on each seed): chosen by prediction, then run; what it gave corrects the prediction.
 
     The fastest choice that kept the budget as the root mean square over the seeds; all EXACT when none did.
     """
     factor, kept, seen = 1.0, [], set()
     for _ in range(ROUNDS):
-        choice = calibrate.choose(measured.options, budget, factor)
+        choice = calibrate.choose_plan(measured.options, budget, factor)
         key = tuple(sorted((unit.text, option.name) for unit, option in choice.chosen.items() if option.name != EXACT))
         if not key or key in seen:
             break
@@ -230,7 +230,7 @@ def settle(sampling: Sampling, measured: Measured, budget: float) -> tuple[Choic
         if NEAR * budget <= error <= budget or not raw:
             break
         factor = min(max(error / raw, 1e-3), 1e3)
-    exact = calibrate.choose({unit: found[:1] for unit, found in measured.options.items()}, 0.0)
+    exact = calibrate.choose_plan({unit: found[:1] for unit, found in measured.options.items()}, 0.0)
     return min(kept, key=lambda one: one[0].seconds, default=(exact, [0.0] * len(measured.exact)))
 
 
@@ -238,7 +238,7 @@ def _realised(sampling: Sampling, key: tuple, rules: tuple[Rule, ...], more: int
     return sampling.once((key, more), lambda: distance(sampling.run(rules, more)[0], exact))
 
 
-def steps_of(choice: Choice, measured: Measured) -> tuple[Step, ...]:
+def steps_of(choice: PlanChoice, measured: Measured) -> tuple[Step, ...]:
     """The plan's steps: every unit that leaves the exact attention."""
     return tuple(
         Step(

@@ -49,7 +49,7 @@ class Bench:
         seconds = {"host": 1.0, "temporal": 0.05}
         self.set(self.plans, "candidates", lambda kind: made)
         self.set(self.calibration, "WORTH", 0.0)
-        self.set(self.probe, "race", lambda runs, device: {name: seconds.get(name, 0.1) for name in runs})
+        self.set(self.probe, "time_in_turns", lambda runs, device: {name: seconds.get(name, 0.1) for name in runs})
 
     def calibrate(self, model=None, latent=None, **other):
         """{output: value} of a Calibrate node."""

@@ -68,7 +68,7 @@ def make(previous=None, host=None, **rule):
 def counted():
     """A RunStats as in an evaluation of the model that is made again should a kernel lose its inputs."""
     stats = RunStats()
-    stats.known.lets_go = True
+    stats.history.may_consume = True
     return stats
 
 

@@ -103,7 +103,7 @@ def bench(lab, monkeypatch, tmp_path):
     """Top blocks are offered; values of the second of two heads are zero, so that few blocks do for it."""
     bench = start(lab, monkeypatch, tmp_path)
     bench.offer(bench.patterns.TopBlocks(50.0), bench.patterns.TopBlocks(25.0))
-    bench.set(bench.probe, "race", lambda runs, device: {name: SECONDS.get(name, 0.1) for name in runs})
+    bench.set(bench.probe, "time_in_turns", lambda runs, device: {name: SECONDS.get(name, 0.1) for name in runs})
     for block in lab.model.model.diffusion_model.transformer_blocks:
         for part in (block.attn1.to_v.weight, block.attn1.to_v.bias):
             changed = part.data.clone()
@@ -138,14 +138,14 @@ def test_unequal_heads_get_unequal_numbers_and_the_plan_is_kept(bench, lab):
 
 def test_the_uniform_ones_stay_beside_it(bench):
     """By its measured error and time alone it is chosen or not."""
-    bench.set(bench.probe, "race", lambda runs, device: {name: SECONDS.get(name, 0.45) for name in runs})
+    bench.set(bench.probe, "time_in_turns", lambda runs, device: {name: SECONDS.get(name, 0.45) for name in runs})
     plan = bench.calibrate(latent=bench.latent, custom_budget=10.0)["plan"]
     assert {step.candidate.name for step in plan.steps} == {"top blocks (keep 25)"}
 
 
 def test_it_costs_one_sampling_to_try_and_one_for_each_part(bench):
     # Slower than the others, but nearer.
-    bench.set(bench.probe, "race", lambda runs, device: {name: SECONDS.get(name, 0.6) for name in runs})
+    bench.set(bench.probe, "time_in_turns", lambda runs, device: {name: SECONDS.get(name, 0.6) for name in runs})
     bench.calibrate(latent=bench.latent, custom_budget=0.0)
     with_groups = len(bench.samplings)
     # Exact, two that probe; in each unit both uniform ones and the one by head groups.

@@ -110,21 +110,21 @@ def test_an_interrupt_keeps_what_was_measured(bench, after):
 
 def test_an_interrupt_within_the_probing_keeps_its_calls(bench, lab):
     """Calls that were tried before the interrupt are not tried again."""
-    judge, judged, stop = bench.probe.judge, [], [3]
+    trial_of, tried, stop = bench.probe.trial_of, [], [3]
 
     def counting(run, truth):
-        if len(judged) == stop[0]:
+        if len(tried) == stop[0]:
             raise Interrupted
-        judged.append(run)
-        return judge(run, truth)
+        tried.append(run)
+        return trial_of(run, truth)
 
-    bench.set(bench.probe, "judge", counting)
+    bench.set(bench.probe, "trial_of", counting)
     with pytest.raises(Interrupted):
         bench.calibrate()
     stop[0] = math.inf
     bench.calibrate()
     # 2 blocks, 2 steps, 2 patterns; the call in which the interrupt came is tried anew, its first pattern twice.
-    assert len(judged) == UNITS * 2 + 1
+    assert len(tried) == UNITS * 2 + 1
 
 
 def test_the_hosts_interrupt_stops_it(bench):
@@ -205,7 +205,7 @@ def test_a_candidate_that_cannot_be_prepared_is_left_out(bench, lab):
 
 
 def test_a_candidate_that_is_no_faster_is_not_worth_a_sampling(bench, lab):
-    bench.set(bench.probe, "race", lambda runs, device: dict.fromkeys(runs, 1.0))
+    bench.set(bench.probe, "time_in_turns", lambda runs, device: dict.fromkeys(runs, 1.0))
     assert bench.calibrate(custom_budget=10.0)["plan"].steps == ()
     assert len(bench.samplings) == 2
 

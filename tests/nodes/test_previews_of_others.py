@@ -121,7 +121,7 @@ def test_a_previewer_that_failed_is_left_alone(pack, inference, bar, previews, m
     monkeypatch.setattr(previews, "get_previewer", lambda *_: of_others(lambda x0: asked.append(1) or fails(x0)))
     Studio(pack, CASES[0]).sample()
     assert len(asked) == 1 and [value for value, *_ in bar] == [1, 2, 3, 4]
-    lines = [decision.getMessage() for decision in caplog.decisions if "previews" in decision.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if "previews" in record.getMessage()]
     assert lines == ["Video Attention goes on without previews: RuntimeError: expected 4 dimensions, got 5"]
 
 

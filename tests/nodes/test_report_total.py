@@ -88,7 +88,7 @@ def test_a_pattern_that_no_call_reached_names_who_ran_them():
         decision = add(stats, SELF, block, "ComfyUI-KJNodes", 4, wanted=None)
         stats.decisions[above, block] = stats.decisions.popitem()[1]
         assert decision.rule is None
-    stats.take("ComfyUI-bleh", "in these steps", AttentionSite("LTXV", SELF, 2))
+    stats.add_bypass("ComfyUI-bleh", "in these steps", AttentionSite("LTXV", SELF, 2))
     assert second(stats) == (
         "The pattern shaped 0 of 13 self-attention calls: taken by ComfyUI-KJNodes, and 1 more reason."
     )
@@ -203,7 +203,7 @@ def test_calls_that_another_pack_took_are_told_by_its_name():
     stats = RunStats("LTXVModel", (4, 8, 16), 2)
     stats.patterned = (PATTERN,)
     for _ in range(6):
-        stats.take("ComfyUI-OtherPack", "replaced", AttentionSite("LTXV", SELF, 0))
+        stats.add_bypass("ComfyUI-OtherPack", "replaced", AttentionSite("LTXV", SELF, 0))
     add(stats, CROSS, 0, "sdpa", 6)
     assert second(stats) == "The pattern shaped 0 of 6 self-attention calls: taken by ComfyUI-OtherPack."
 

@@ -29,7 +29,7 @@ SPARSE = "ComfyUI's Model Sparse Attention"
 def warned(caplog):
     """What the log was warned of by us."""
     caplog.set_level(logging.WARNING)
-    return lambda: [r.getMessage() for r in caplog.decisions if "Video Attention" in r.getMessage()]
+    return lambda: [r.getMessage() for r in caplog.records if "Video Attention" in r.getMessage()]
 
 
 def video_span(model, function, folder: str):

@@ -162,15 +162,17 @@ def test_kinds_of_rules():
     extra = perturb.Perturbation("x")
     kinds = {
         "strength": Rule(strength=Strength(2.0)),
-        "extra": Rule(extra=extra),
+        "perturbation": Rule(perturbation=extra),
         "nag": Rule(nag=nag.Nag()),
         "": Rule(),
     }
     assert {kind: rule.kind for kind, rule in kinds.items()} == {kind: kind for kind in kinds}
     context = StepContext()
-    assert context.but(extra=extra) is context.but(extra=extra) is not context
-    assert context.but(extra=perturb.Perturbation("x")) is not context.but(extra=extra), "two nodes make two passes"
-    assert context.but(extra=extra).but(extra=None) is context
+    assert context.but(perturbation=extra) is context.but(perturbation=extra) is not context
+    assert context.but(perturbation=perturb.Perturbation("x")) is not context.but(perturbation=extra), (
+        "two nodes make two passes"
+    )
+    assert context.but(perturbation=extra).but(perturbation=None) is context
 
 
 def test_costs_are_told():
@@ -189,7 +191,7 @@ def test_every_row_has_a_paper_and_a_cost():
 
 def test_the_schedule_names_guidance():
     extra = perturb.Perturbation("Spatiotemporal guidance")
-    rules = (Rule(role="self", blocks=((1, 1),), extra=extra), Rule(nag=nag.Nag()))
+    rules = (Rule(role="self", blocks=((1, 1),), perturbation=extra), Rule(nag=nag.Nag()))
     table = tabulate([("self", 0), ("self", 1), ("cross", 0)], rules, [(True, True), (False, False)], [1.0, 0.5, 0.0])
     host = "host default"
     assert table.roles["self"] == {0: (host, host), 1: (f"{host} + {extra.name}", host)}

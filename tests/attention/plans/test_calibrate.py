@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from attention.core.canvas import BLUE
 from attention.plans import calibrate
-from attention.plans.calibrate import EXACT, Choice, Option, Unit, choose, front, hull, predict, scale
+from attention.plans.calibrate import EXACT, Option, PlanChoice, Unit, choose_plan, front, hull, predict, scale
 from attention.plans.draw_plan import PANELS, best, draw_plan, to_text
 from attention.plans.draw_verify import draw_verified
 from attention.plans.plan import Plan
@@ -42,7 +42,7 @@ def cheapest(options: dict, budget: float, factor: float) -> float:
 
 @given(PROBLEMS, st.floats(0.0, 1.0), st.floats(0.5, 2.0))
 def test_a_choice_keeps_its_budget_and_its_bound(options, budget, factor):
-    found = choose(options, budget, factor)
+    found = choose_plan(options, budget, factor)
     assert set(found.chosen) == set(options) and all(found.chosen[u] in options[u] for u in options)
     assert found.error == pytest.approx(predict((o.error for o in found.chosen.values()), factor))
     assert found.error <= budget * (1 + 1e-9)
@@ -54,17 +54,17 @@ def test_a_choice_keeps_its_budget_and_its_bound(options, budget, factor):
 @given(PROBLEMS, st.floats(0.0, 1.0), st.floats(0.0, 1.0))
 def test_a_tighter_budget_never_predicts_more_error(options, one, other):
     tight, loose = sorted((one, other))
-    assert choose(options, tight).error <= choose(options, loose).error + 1e-12
+    assert choose_plan(options, tight).error <= choose_plan(options, loose).error + 1e-12
 
 
 def test_without_a_budget_everything_stays_exact():
-    found = choose({BLOCKS: options_of((1.0, 1e-6))}, 0.0)
-    assert found == Choice({BLOCKS: options_of()[0]}, 0.0, 10.0, 10.0)
+    found = choose_plan({BLOCKS: options_of((1.0, 1e-6))}, 0.0)
+    assert found == PlanChoice({BLOCKS: options_of()[0]}, 0.0, 10.0, 10.0)
 
 
 def test_with_all_the_budget_everything_is_fastest():
     options = {BLOCKS: options_of((5.0, 0.1), (1.0, 0.5)), Unit("cross", (0, 3), 0.0, 1.0): options_of((2.0, 0.3))}
-    found = choose(options, 10.0)
+    found = choose_plan(options, 10.0)
     assert [o.seconds for o in found.chosen.values()] == [1.0, 2.0] and found.bound == found.seconds == 3.0
 
 
@@ -72,7 +72,7 @@ def test_an_option_off_the_hull_fills_what_is_left():
     # From 10 s to 1 s for 0.5 the hull goes in one move; 6 s for 0.4 lies above it and is all that fits.
     options = {BLOCKS: options_of((6.0, 0.4), (1.0, 0.5))}
     assert [o.seconds for o in hull(options[BLOCKS])] == [10.0, 1.0]
-    assert choose(options, 0.45).seconds == 6.0
+    assert choose_plan(options, 0.45).seconds == 6.0
 
 
 def test_errors_of_units_add_up_as_squares():
@@ -134,13 +134,13 @@ def drawn(count: int):
         for i in range(count)
     }
     dropped = {"sage as self-attention": "needs cuda", "flash as self-attention": "needs cuda", "k9": "NaN"}
-    return SimpleNamespace(options=options, dropped=dropped), choose(options, 0.05)
+    return SimpleNamespace(options=options, dropped=dropped), choose_plan(options, 0.05)
 
 
 def test_the_picture_marks_what_was_chosen():
     measured, choice = drawn(2)
     with_plan = draw_plan(measured, choice)
-    without = draw_plan(measured, choose(measured.options, 0.0))
+    without = draw_plan(measured, choose_plan(measured.options, 0.0))
     assert with_plan.size[0] == 960 and with_plan.size == without.size
     assert with_plan.tobytes() != without.tobytes()
 

@@ -56,7 +56,7 @@ def test_an_evaluation_is_made_again_when_its_inputs_are_lost(install, fails):
 
     assert [evaluate(stats, lambda x=x: model(x)) for x in range(4)] == [0, 1, 2, 3]
     assert library.stages == ["whole", "first", "second"], "given up"
-    assert len(made) == 5 and stats.known.lets_go is False
+    assert len(made) == 5 and stats.history.may_consume is False
     error = {"second": "OutOfMemoryError: no memory for the output", "shape": "ValueError: output shape"}[fails]
     assert decision_of(stats).reason.startswith(error)
     (note,) = stats.notes
@@ -76,13 +76,13 @@ def test_an_interrupt_ends_the_evaluation(stop):
     stats, made = RunStats(), []
 
     def model():
-        made.append(stats.known.lets_go)
+        made.append(stats.history.may_consume)
         raise stop
 
     for _ in range(2):
         with pytest.raises(stop):
             evaluate(stats, model)
-    assert made == [True, True] and stats.known.lets_go is None
+    assert made == [True, True] and stats.history.may_consume is None
 
 
 @pytest.mark.parametrize("fails", ["whole", "first", "second", "shape"])
