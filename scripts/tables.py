@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from attention.backends import TABLE
-from attention.backends.spec import ANY, FLOATS, HALVES, Backend, Limits, head_dims_text
+from attention.backends.spec import ANY, EVERY_DEVICE, FLOATS, HALVES, Backend, Limits, head_dims_text
 from attention.core.geometry import MASKS
 from attention.core.site import ROLES
 from attention.families import READ, UNREAD
@@ -80,7 +80,7 @@ def besides(backend: Backend) -> list[str]:
 
 def places(limits: Limits) -> str:
     """`NVIDIA from Ampere on, CPU` or `everything`."""
-    if not limits.devices:
+    if limits.devices == EVERY_DEVICE:
         return "everything"
     names = {"cuda": "NVIDIA", "cpu": "CPU"}
     since = GENERATIONS.get(limits.min_capability)

@@ -59,6 +59,7 @@ def _limits(min_capability, max_head_dim, amd=False):
         head_dims=range(8, max_head_dim + 1),
         head_dim_multiple=8,
         masks=("none",),
+        exact=True,
         min_capability=min_capability,
         max_batch=MAX_BLOCKS,
         amd=amd,
@@ -71,7 +72,7 @@ FLASH_3 = Backend(
     "FlashAttention 3 for Hopper: exact.",
     _limits((9, 0), 256),
     load_3,
-    lambda call: None if call.capability == (9, 0) else Reason("made for compute capability 9.0 alone"),
+    lambda call: () if call.capability == (9, 0) else (Reason("made for compute capability 9.0 alone"),),
     besides="Hopper alone",
 )
 FLASH_4 = Backend(

@@ -1,5 +1,7 @@
 """FlexAttention, torch's compiled attention. He et al., https://arxiv.org/abs/2412.05496."""
 
+from collections.abc import Iterator
+
 import torch
 
 from ..core.allocation_record import record_paused
@@ -35,10 +37,9 @@ def load():
     return run
 
 
-def also_refuses(geometry: Geometry) -> Reason | None:
+def other_reasons(geometry: Geometry) -> Iterator[Reason]:
     if geometry.device == "cpu" and geometry.batch * geometry.heads * geometry.q_len * geometry.kv_len > CPU_MAX_SCORES:
-        return Reason("would hold the whole score matrix on the CPU")
-    return None
+        yield Reason("would hold the whole score matrix on the CPU")
 
 
 FLEX = Backend(
@@ -48,13 +49,14 @@ FLEX = Backend(
         devices=("cuda", "cpu"),
         dtypes=FLOATS[:3],
         masks=("none",),
+        exact=True,
         min_capability=(8, 0),
         max_batch_heads=MAX_BLOCKS,
         grad=False,
         amd=True,
     ),
     load=load,
-    also_refuses=also_refuses,
+    other_reasons=other_reasons,
     auto=False,
     besides="8 GiB of scores on a CPU",
 )

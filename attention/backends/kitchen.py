@@ -7,6 +7,7 @@ Q K^T and P V both run in INT8 after a block-Hadamard rotation; the softmax stay
 import torch
 
 from ..core.error_handling import error_message
+from ..core.geometry import MASKS
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
@@ -74,10 +75,11 @@ INT8 = Backend(
     limits=Limits(
         devices=("cuda",),
         dtypes=HALVES,
+        masks=MASKS,
+        exact=False,
         head_dims=range(1, 257),
         min_capability=(7, 5),
         max_batch=MAX_BLOCKS,
-        exact=False,
         grad=False,
         # Below about 2000 keys its launch costs more than it saves (comfy-kitchen pull request 104).
         useful_from=2048,

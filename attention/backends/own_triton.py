@@ -43,10 +43,10 @@ def _row(name: str, summary: str, promise: float, since: tuple[int, int] = (8, 0
         head_dims=range(8, 129),
         head_dim_multiple=8,
         masks=("none", "key"),
+        exact=not how["quantized"],
         scale=POSITIVE,
         min_capability=since,
         max_batch=MAX_BLOCKS,
-        exact=not how["quantized"],
         grad=False,
         useful_from=1024,
     )

@@ -6,10 +6,11 @@ import torch
 
 from ..core.error_handling import error_message
 from ..core.geometry import Geometry, describe
+from ..core.kernel import Kernel
 from ..core.reason import Reason
 from ..core.tensor_layout import to_mask
 from . import TABLE
-from .spec import Backend, Kernel, Unavailable
+from .spec import Backend, Unavailable
 
 AUTO = "auto"
 HOST = "host default"
@@ -50,13 +51,29 @@ def load(name: str) -> Kernel:
 
 
 def why_not(name: str, geometry: Geometry | None = None) -> Reason | None:
-    """Why `name` cannot run `call` here (without a call: cannot run at all), or None."""
+    """Return the first reason why a backend cannot run here, or None.
+
+    name: of the backend.
+    geometry: of the call in question; None: whether it can run at all.
+    """
     backend = get(name)
     try:
         load(name)
     except Unavailable as missing:
         return Reason(missing)
     return backend.refuses(geometry) if geometry else None
+
+
+def reasons(name: str, geometry: Geometry) -> tuple[Reason, ...]:
+    """Return all reasons why a backend cannot run a call here; the first is the one that `why_not` gives.
+
+    A backend that is not installed tells what is missing, and what would keep it from the call all the same.
+    """
+    try:
+        load(name)
+    except Unavailable as missing:
+        return Reason(missing), *get(name).limits.reasons(geometry)
+    return get(name).reasons(geometry)
 
 
 def pick(geometry: Geometry) -> tuple[str | None, dict[str, str]]:

@@ -4,6 +4,7 @@ PyPI holds 1.0.6 (Triton) alone; 2.x is built from source, one kernel per archit
 wrong, so each has its own refusals here instead of a hope that `sageattn` checks: 1.x asserts, and 2.x swallows masks.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
@@ -14,7 +15,7 @@ from ..core.reason import Reason
 from ..core.tensor_layout import dense_rows
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable, nvidia_alone
 
-V1_HEAD_DIMS = (64, 96, 128)
+HEAD_DIMS, V1_HEAD_DIMS = range(1, 129), (64, 96, 128)
 # 1.0.6 counts the missing keys up to the next multiple of 64 as keys with score 0: at 77 keys it is off by 28 %.
 V1_KEY_MULTIPLE = 64
 # Compute capability -> function of SageAttention 2 and its settings, as its authors choose them.
@@ -73,28 +74,29 @@ def kernel_v2(sageattention):
     return run
 
 
-def also_refuses(geometry: Geometry) -> Reason | None:
-    if major_version() == 1:
-        return _v1_refuses(geometry)
-    if geometry.amd is not None:
-        return nvidia_alone(geometry)
-    if geometry.capability not in V2_KERNELS:
-        return Reason(f"SageAttention 2 has no kernel for compute capability {geometry.capability}")
-    if geometry.capability >= (12, 0) and geometry.kv_len > BLACKWELL_MAX_KEYS:
-        return Reason(f"{geometry.kv_len} keys, noise above {BLACKWELL_MAX_KEYS} on this GPU")
-    return None
+def other_reasons(geometry: Geometry) -> Iterator[Reason]:
+    """Yield what SageAttention 1 or 2, whichever is installed, gets wrong or has no kernel for."""
+    return _reasons_of_1(geometry) if major_version() == 1 else _reasons_of_2(geometry)
 
 
-def _v1_refuses(geometry: Geometry) -> Reason | None:
-    if geometry.head_dim not in V1_HEAD_DIMS:
-        return Reason(f"head size {geometry.head_dim}, SageAttention 1 takes 64, 96, 128")
+def _reasons_of_1(geometry: Geometry) -> Iterator[Reason]:
+    if geometry.head_dim in HEAD_DIMS and geometry.head_dim not in V1_HEAD_DIMS:
+        yield Reason(f"head size {geometry.head_dim}, SageAttention 1 takes 64, 96, 128")
     if geometry.kv_len % V1_KEY_MULTIPLE:
-        return Reason(
+        yield Reason(
             f"key length {geometry.kv_len} is not a multiple of {V1_KEY_MULTIPLE}, which SageAttention 1 gets wrong"
         )
     if geometry.capability is not None and geometry.capability >= (12, 0):
-        return Reason("SageAttention 1 does not run on Blackwell")
-    return None
+        yield Reason("SageAttention 1 does not run on Blackwell")
+
+
+def _reasons_of_2(geometry: Geometry) -> Iterator[Reason]:
+    if geometry.amd is not None:
+        yield nvidia_alone(geometry)
+    elif geometry.capability not in V2_KERNELS:
+        yield Reason(f"SageAttention 2 has no kernel for compute capability {geometry.capability}")
+    elif geometry.capability >= (12, 0) and geometry.kv_len > BLACKWELL_MAX_KEYS:
+        yield Reason(f"{geometry.kv_len} keys, noise above {BLACKWELL_MAX_KEYS} on this GPU")
 
 
 SAGE = Backend(
@@ -103,16 +105,16 @@ SAGE = Backend(
     limits=Limits(
         devices=("cuda",),
         dtypes=HALVES,
-        head_dims=range(1, 129),
+        head_dims=HEAD_DIMS,
         masks=("none",),
+        exact=False,
         min_capability=(8, 0),
         max_batch=MAX_BLOCKS,
-        exact=False,
         grad=False,
         useful_from=1024,
         amd=True,
     ),
     load=load,
-    also_refuses=also_refuses,
+    other_reasons=other_reasons,
     besides="1.x: head sizes 64, 96, 128, keys in steps of 64, not on Blackwell; 2.x: one kernel for each NVIDIA GPU",
 )

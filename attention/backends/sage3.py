@@ -3,6 +3,8 @@
 Its authors advise against it in the first and last steps: use it with a second Backend node for those.
 """
 
+from collections.abc import Iterator
+
 import torch
 
 from ..core.error_handling import error_message
@@ -34,11 +36,10 @@ def load():
     return run
 
 
-def also_refuses(geometry: Geometry) -> Reason | None:
+def other_reasons(geometry: Geometry) -> Iterator[Reason]:
     scratch = geometry.batch * geometry.heads * (geometry.q_len / QUERY_BLOCK) * geometry.kv_len * 4
     if scratch > MAX_SCRATCH_BYTES:
-        return Reason(f"would need {scratch / 2**30:.1f} GiB of scratch memory")
-    return None
+        yield Reason(f"would need {scratch / 2**30:.1f} GiB of scratch memory")
 
 
 SAGE3 = Backend(
@@ -49,15 +50,15 @@ SAGE3 = Backend(
         dtypes=HALVES,
         head_dims=range(1, 256),
         masks=("none",),
+        exact=False,
         scale=DEFAULT,
         min_capability=(12, 0),
         max_batch=MAX_BLOCKS,
-        exact=False,
         grad=False,
         useful_from=1024,
     ),
     load=load,
-    also_refuses=also_refuses,
+    other_reasons=other_reasons,
     auto=False,
     besides="up to 4 GiB of scratch memory",
 )

@@ -4,14 +4,16 @@ A single kernel is called as the operator behind torch.nn.functional.scaled_dot_
 torch.nn.attention.sdpa_kernel: that switch is process-wide, so two GPUs driven from two threads could leave it set.
 """
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 
-from ..core.geometry import Geometry
+from ..core.geometry import MASKS, Geometry
 from ..core.reason import Reason
 from ..core.tensor_layout import dense_rows, expand_kv
 from ..core.torch_sdpa import sdpa
-from .spec import HALVES, MAX_BLOCKS, Backend, Limits
+from .spec import EVERY_DEVICE, FLOATS, HALVES, MAX_BLOCKS, Backend, Limits
 
 # Attention over time at each place has batches of any size; ComfyUI splits them here too.
 MAX_BATCH = 2**15
@@ -78,29 +80,37 @@ def aligned(mask, q, k):
     return mask.expand(q.shape[0], q.shape[1], q.shape[2], lk)
 
 
-def flash_refuses(geometry: Geometry) -> Reason | None:
+def flash_reasons(geometry: Geometry) -> Iterator[Reason]:
     if geometry.device == "cuda" and geometry.dtype not in HALVES:
-        return Reason(f"dtype {str(geometry.dtype).removeprefix('torch.')} on CUDA, takes float16, bfloat16")
+        yield Reason(f"dtype {str(geometry.dtype).removeprefix('torch.')} on CUDA, takes float16, bfloat16")
     if geometry.device == "cuda" and geometry.mask != "none":
-        return Reason(f"{geometry.mask} mask on CUDA")
+        yield Reason(f"{geometry.mask} mask on CUDA")
     if geometry.device == "cuda" and (geometry.head_dim > 256 or geometry.head_dim % 8):
-        return Reason(f"head size {geometry.head_dim} on CUDA, takes 8 to 256 in steps of 8")
-    return None
+        yield Reason(f"head size {geometry.head_dim} on CUDA, takes 8 to 256 in steps of 8")
 
 
 AUTO = Backend(
     name="sdpa",
     summary="torch scaled_dot_product_attention; torch picks its own kernel. Exact, on every device.",
-    limits=Limits(),
+    limits=Limits(devices=EVERY_DEVICE, dtypes=FLOATS, masks=MASKS, exact=True),
     load=lambda: attend,
     scores=None,
 )
 FLASH = Backend(
     name="sdpa flash",
     summary="torch's FlashAttention-2 kernel on CUDA, its blocked kernel on CPU. Exact.",
-    limits=Limits(devices=("cuda", "cpu"), gqa=False, min_capability=(8, 0), max_batch=MAX_BLOCKS, amd=True),
+    limits=Limits(
+        devices=("cuda", "cpu"),
+        dtypes=FLOATS,
+        masks=MASKS,
+        exact=True,
+        gqa=False,
+        min_capability=(8, 0),
+        max_batch=MAX_BLOCKS,
+        amd=True,
+    ),
     load=lambda: flash,
-    also_refuses=flash_refuses,
+    other_reasons=flash_reasons,
     besides="on GPUs 16 bit, no masks, head sizes 8 to 256 in steps of 8",
 )
 CUDNN = Backend(
@@ -109,6 +119,8 @@ CUDNN = Backend(
     limits=Limits(
         devices=("cuda",),
         dtypes=HALVES,
+        masks=MASKS,
+        exact=True,
         head_dims=range(8, 129),
         head_dim_multiple=8,
         gqa=False,
@@ -124,6 +136,8 @@ EFFICIENT = Backend(
     limits=Limits(
         devices=("cuda",),
         dtypes=(*HALVES, torch.float32),
+        masks=MASKS,
+        exact=True,
         head_dim_multiple=8,
         gqa=False,
         min_capability=(5, 0),
@@ -136,7 +150,7 @@ EFFICIENT = Backend(
 MATH = Backend(
     name="sdpa math",
     summary="torch's unfused kernel: exact, any shape, holds the whole score matrix.",
-    limits=Limits(max_scores=2**31),
+    limits=Limits(devices=EVERY_DEVICE, dtypes=FLOATS, masks=MASKS, exact=True, max_scores=2**31),
     load=lambda: math,
     auto=False,
     scores=True,

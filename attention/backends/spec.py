@@ -2,48 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 
 from ..core.error_handling import error_message
-from ..core.geometry import MASKS, Geometry
+from ..core.geometry import Geometry
+from ..core.kernel import Kernel
 from ..core.reason import Reason
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 HALVES = (torch.float16, torch.bfloat16)
 ANY, POSITIVE, DEFAULT = "any", "positive", "1 / sqrt(head size)"
+# Limits.devices of a kernel made of torch's own operations alone. No device at all is an empty tuple.
+EVERY_DEVICE = (ANY,)
 
 # CUDA launches at most this many blocks along the axes that kernels give to batch and heads; torch's own kernels and
 # others' then fail with "invalid configuration argument" (https://github.com/pytorch/pytorch/issues/146704).
 MAX_BLOCKS = 65535
-
-# q: (B, H, Lq, D), k, v: (B, Hkv, Lk, D), mask: (1|B, 1|H, 1|Lq, Lk) or None, scale or None -> (B, H, Lq, D).
-# One that can let go of q, k, v before it answers has that as `consume([q, k, v], mask, scale)`.
-Kernel = Callable[..., torch.Tensor]
 
 
 class Unavailable(Exception):
     """A backend cannot be loaded here. The message says what is missing and how to get it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a kernel can take, as data: the refusals and the compatibility table both follow from it.
+    """Holds what a kernel can take, as data: the refusals and the compatibility table both follow from it.
 
-    head_dims: the sizes allowed, a tuple or a range. kv_multiple: kv_len must be a multiple of it.
-    min_capability: CUDA compute capability, checked on NVIDIA only. amd: whether the library knows AMD GPUs too.
-    exact: no quantisation and no approximation.
-    scale: ANY, POSITIVE or DEFAULT. No word of causal attention: ComfyUI's attention functions cannot ask for it.
+    The first four have no default: a row that leaves one out must not read as one that runs anywhere. There is no word
+    of causal attention: ComfyUI's attention functions cannot ask for it.
+
+    devices: torch's device types, "cuda" or "cpu"; EVERY_DEVICE where the kernel has no code for a device.
+    dtypes: of q, k and v.
+    masks: those of geometry.MASKS that it takes.
+    exact: True without quantisation and approximation.
+    head_dims: sizes of a head, a tuple or a range.
+    head_dim_multiple: what a head's size must be a multiple of.
+    gqa: whether k and v may have fewer heads than q.
+    kv_multiple: what the number of keys must be a multiple of.
+    scale: ANY, POSITIVE or DEFAULT.
+    min_capability: CUDA compute capability (major, minor); checked on NVIDIA only.
+    max_batch: largest batch; 0: any.
+    max_batch_heads: largest batch times heads of queries; 0: any.
+    max_scores: most scores (batch x heads x queries x keys) that it may hold at once, 4 bytes each; 0: it holds none.
+    grad: whether a gradient comes back through it.
     useful_from: below this many keys `auto` passes the kernel by, since launching it costs more than it saves.
+    amd: whether the library knows AMD GPUs too.
     """
 
-    devices: tuple[str, ...] = ()
-    dtypes: tuple[torch.dtype, ...] = FLOATS
+    devices: tuple[str, ...]
+    dtypes: tuple[torch.dtype, ...]
+    masks: tuple[str, ...]
+    exact: bool
     head_dims: tuple[int, ...] | range = range(1, 1 << 16)
     head_dim_multiple: int = 1
-    masks: tuple[str, ...] = MASKS
     gqa: bool = True
     kv_multiple: int = 1
     scale: str = ANY
@@ -51,20 +65,32 @@ class Limits:
     max_batch: int = 0
     max_batch_heads: int = 0
     max_scores: int = 0
-    exact: bool = True
     grad: bool = True
     useful_from: int = 0
     amd: bool = False
+
+    def runs_on(self, device: str) -> bool:
+        """Return whether the kernel has code for a device. device: torch's type of it, "cuda" or "cpu"."""
+        return self.devices == EVERY_DEVICE or device in self.devices
+
+    def reasons(self, geometry: Geometry) -> Iterator[Reason]:
+        """Yield every reason why a call is beyond these limits, the one that matters most first."""
+        return filter(None, (check(self, geometry) for check in CHECKS))
 
 
 @dataclass(frozen=True)
 class Backend:
     """One row of the table.
 
+    name: as the nodes' combos, plans and reports have it.
+    summary: one sentence or two for a user: what it is, whether it is exact.
+    limits: the calls it takes, as data.
     load: returns the Kernel, or raises Unavailable. Called when a node patches a model, never in a forward.
-    also_refuses: a reason that Limits cannot say, or None; besides: the same in words, for the table of backends.
-    auto: whether `auto` may take it. promise: of one that `auto` takes only where Video Attention Benchmark has seen it
-    right, the relative L2 error that counts as right, beside the rounding of the dtype; 0: of any other.
+    other_reasons: yields what else is beyond the kernel, where Limits cannot say it. Asked on hardware that they allow.
+    auto: whether `auto` may take it.
+    promise: relative L2 error that counts as right, beside the rounding of the dtype, for a backend that `auto` takes
+        only where Video Attention Benchmark has seen it right; 0: for any other.
+    besides: what other_reasons looks at, in words, for the table of backends.
     scores: whether it holds the whole matrix of scores, queries by keys; None where another library decides that.
     """
 
@@ -72,83 +98,142 @@ class Backend:
     summary: str
     limits: Limits
     load: Callable[[], Kernel]
-    also_refuses: Callable[[Geometry], Reason | None] | None = None
+    other_reasons: Callable[[Geometry], Iterable[Reason]] | None = None
     auto: bool = True
     promise: float = 0.0
     besides: str = ""
     scores: bool | None = False
 
     def refuses(self, geometry: Geometry) -> Reason | None:
-        """Why this backend cannot run the call, in a few words, or None."""
-        reason = _device_reason(self.limits, geometry) or _shape_reason(self.limits, geometry)
-        if reason is None and self.also_refuses is not None:
-            reason = answer(self.also_refuses, geometry)
-        return reason
+        """Return the first reason why this backend cannot run the call, in a few words, or None."""
+        return next(self._reasons(geometry), None)
+
+    def reasons(self, geometry: Geometry) -> tuple[Reason, ...]:
+        """Return all reasons why this backend cannot run the call; the first is the one that `refuses` gives."""
+        return tuple(self._reasons(geometry))
+
+    def _reasons(self, geometry: Geometry) -> Iterator[Reason]:
+        yield from self.limits.reasons(geometry)
+        if self.other_reasons is None or any(check(self.limits, geometry) for check in HARDWARE):
+            return
+        try:
+            yield from self.other_reasons(geometry)
+        except Exception as broken:
+            yield cannot_be_asked(broken)
 
 
-def answer(refuses: Callable, *asked) -> Reason | None:
-    """refuses(*asked), a reason or None; that it failed, where it did, for then nobody knows whether it would run."""
+def reason_of(refuses: Callable[..., Reason | None], *asked) -> Reason | None:
+    """Return refuses(*asked); where that raises, the reason is that nobody knows whether it would run."""
     try:
         return refuses(*asked)
     except Exception as broken:
-        return Reason(f"it cannot be asked ({error_message(broken)})")
+        return cannot_be_asked(broken)
 
 
-def _device_reason(limits: Limits, geometry: Geometry) -> Reason | None:
-    if limits.devices and geometry.device not in limits.devices:
-        return Reason(f"needs {' or '.join(limits.devices)}, the tensors are on {geometry.device}")
-    if geometry.amd is not None and limits.devices and not limits.amd:
-        return nvidia_alone(geometry)
-    if not limits.exact and (geometry.high_precision or not geometry.low_precision):
-        return Reason("the model asks for exact attention here")
-    if geometry.capability is not None and geometry.capability < limits.min_capability:
-        need, have = (".".join(map(str, c)) for c in (limits.min_capability, geometry.capability))
-        return Reason(f"needs compute capability {need}, this GPU has {have}")
-    if geometry.dtype not in limits.dtypes:
-        return Reason(f"dtype {_name(geometry.dtype)}, takes {', '.join(map(_name, limits.dtypes))}")
-    if geometry.grad and not limits.grad:
-        return Reason("no gradient")
-    return None
+def cannot_be_asked(error: Exception) -> Reason:
+    """Return the reason why a kernel stays out that fails when it is asked what it takes."""
+    return Reason(f"it cannot be asked ({error_message(error)})")
+
+
+def _device(limits: Limits, geometry: Geometry) -> Reason | None:
+    if not limits.runs_on(geometry.device):
+        return Reason(f"needs {' or '.join(limits.devices) or 'another device'}, the tensors are on {geometry.device}")
+    by_device = limits.devices != EVERY_DEVICE
+    return nvidia_alone(geometry) if by_device and geometry.amd is not None and not limits.amd else None
 
 
 def nvidia_alone(geometry: Geometry) -> Reason:
-    """Why a kernel for NVIDIA refuses a call on an AMD GPU."""
+    """Return why a kernel for NVIDIA refuses a call on an AMD GPU."""
     return Reason(f"made for NVIDIA, this GPU is AMD's {geometry.amd}")
 
 
-def _shape_reason(limits: Limits, geometry: Geometry) -> Reason | None:
-    if 0 in (geometry.batch, geometry.heads, geometry.q_len, geometry.kv_len, geometry.head_dim):
-        return Reason("empty tensors")
-    if geometry.head_dim not in limits.head_dims or geometry.head_dim % limits.head_dim_multiple:
-        return Reason(f"head size {geometry.head_dim}, takes {head_dims_text(limits)}")
-    if geometry.mask not in limits.masks:
-        return Reason(f"{geometry.mask} mask")
-    if geometry.kv_heads != geometry.heads and not limits.gqa:
-        return Reason("grouped-query attention")
-    if geometry.kv_len % limits.kv_multiple:
-        return Reason(f"key length {geometry.kv_len} is not a multiple of {limits.kv_multiple}")
-    if geometry.scale is not None and not _scales(limits.scale, geometry):
-        return Reason(
-            f"scale {geometry.scale:g}, takes {'a positive one' if limits.scale == POSITIVE else limits.scale}"
-        )
+def _exactness(limits: Limits, geometry: Geometry) -> Reason | None:
+    if not limits.exact and (geometry.high_precision or not geometry.low_precision):
+        return Reason("the model asks for exact attention here")
+    return None
+
+
+def _capability(limits: Limits, geometry: Geometry) -> Reason | None:
+    if geometry.capability is None or geometry.capability >= limits.min_capability:
+        return None
+    need, have = (".".join(map(str, c)) for c in (limits.min_capability, geometry.capability))
+    return Reason(f"needs compute capability {need}, this GPU has {have}")
+
+
+def _dtype(limits: Limits, geometry: Geometry) -> Reason | None:
+    if geometry.dtype in limits.dtypes:
+        return None
+    return Reason(f"dtype {_name(geometry.dtype)}, takes {', '.join(map(_name, limits.dtypes))}")
+
+
+def _gradient(limits: Limits, geometry: Geometry) -> Reason | None:
+    return Reason("no gradient") if geometry.grad and not limits.grad else None
+
+
+def _empty(limits: Limits, geometry: Geometry) -> Reason | None:
+    sizes = (geometry.batch, geometry.heads, geometry.q_len, geometry.kv_len, geometry.head_dim)
+    return Reason("empty tensors") if 0 in sizes else None
+
+
+def _head_dim(limits: Limits, geometry: Geometry) -> Reason | None:
+    if geometry.head_dim in limits.head_dims and geometry.head_dim % limits.head_dim_multiple == 0:
+        return None
+    return Reason(f"head size {geometry.head_dim}, takes {head_dims_text(limits)}")
+
+
+def _mask(limits: Limits, geometry: Geometry) -> Reason | None:
+    return None if geometry.mask in limits.masks else Reason(f"{geometry.mask} mask")
+
+
+def _grouped_heads(limits: Limits, geometry: Geometry) -> Reason | None:
+    return Reason("grouped-query attention") if geometry.kv_heads != geometry.heads and not limits.gqa else None
+
+
+def _key_length(limits: Limits, geometry: Geometry) -> Reason | None:
+    if geometry.kv_len % limits.kv_multiple == 0:
+        return None
+    return Reason(f"key length {geometry.kv_len} is not a multiple of {limits.kv_multiple}")
+
+
+def _scale(limits: Limits, geometry: Geometry) -> Reason | None:
+    scale = geometry.scale
+    if scale is None or limits.scale == ANY or (limits.scale == POSITIVE and scale > 0):
+        return None
+    if limits.scale == DEFAULT and abs(scale * geometry.head_dim**0.5 - 1) < 1e-6:
+        return None
+    return Reason(f"scale {scale:g}, takes {'a positive one' if limits.scale == POSITIVE else limits.scale}")
+
+
+def _batch(limits: Limits, geometry: Geometry) -> Reason | None:
     if limits.max_batch and geometry.batch > limits.max_batch:
         return Reason(f"batch is {geometry.batch}, takes up to {limits.max_batch}")
-    if limits.max_batch_heads and geometry.batch * geometry.heads > limits.max_batch_heads:
-        return Reason(f"batch x heads is {geometry.batch * geometry.heads}, takes up to {limits.max_batch_heads}")
+    return None
+
+
+def _batch_heads(limits: Limits, geometry: Geometry) -> Reason | None:
+    rows = geometry.batch * geometry.heads
+    if limits.max_batch_heads and rows > limits.max_batch_heads:
+        return Reason(f"batch x heads is {rows}, takes up to {limits.max_batch_heads}")
+    return None
+
+
+def _scores(limits: Limits, geometry: Geometry) -> Reason | None:
     scores = geometry.batch * geometry.heads * geometry.q_len * geometry.kv_len
     if limits.max_scores and scores > limits.max_scores:
         return Reason(f"would hold {scores * 4 / 2**30:.1f} GiB of scores")
     return None
 
 
-def _scales(allowed: str, geometry: Geometry) -> bool:
-    if allowed == DEFAULT:
-        return abs(geometry.scale * geometry.head_dim**0.5 - 1) < 1e-6
-    return allowed == ANY or geometry.scale > 0
+# In the order in which reasons are told: what no other call on this machine changes comes first.
+CHECKS = (
+    _device, _exactness, _capability, _dtype, _gradient, _empty, _head_dim, _mask, _grouped_heads, _key_length,
+    _scale, _batch, _batch_heads, _scores,
+)  # fmt: skip
+HARDWARE = (_device, _capability)
 
 
 def head_dims_text(limits: Limits) -> str:
-    """`64, 96, 128`, `1 to 256`, `8 to 256 in steps of 8` or `any`."""
+    """Return `64, 96, 128`, `1 to 256`, `8 to 256 in steps of 8` or `any`."""
     dims, step = limits.head_dims, limits.head_dim_multiple
     if isinstance(dims, tuple):
         return ", ".join(map(str, dims))

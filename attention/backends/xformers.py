@@ -31,6 +31,7 @@ XFORMERS = Backend(
         head_dim_multiple=8,
         # Its dense bias must be aligned by hand and is slow: torch's own kernels take masks.
         masks=("none",),
+        exact=True,
         gqa=False,
         min_capability=(7, 0),
         max_batch_heads=MAX_BLOCKS,

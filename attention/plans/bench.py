@@ -57,13 +57,13 @@ def measure(call: AttentionCall, geometry: Geometry, video_span: VideoSpan | Rea
     sample = sample_of(call, geometry)
     trials = [host_trial(call, sample)]
     for name in registry.names():
-        reason = registry.why_not(name, geometry)
-        if reason is None:
+        reasons = registry.reasons(name, geometry)
+        if not reasons:
             kernel = registry.load(name)
             trials.append(try_kernel(name, lambda kernel=kernel: call.run(kernel), sample, math.inf))
             witness(trials[-1], call, geometry, video_span)
         else:
-            trials.append(KernelTrial(name, reason=reason))
+            trials.append(KernelTrial(name, reason="; ".join(reasons)))
     return _in_order(trials)
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 
 from ..backends import registry
-from ..backends.spec import answer
+from ..backends.spec import reason_of
 from ..core.allocation_record import record_paused
 from ..core.geometry import Geometry
 from ..core.grid import CUBE, RASTER, order
@@ -176,7 +176,7 @@ def candidates(task: Task, geometry: Geometry, engine: str = AUTO) -> tuple[Engi
     asked = [row for row in TABLE if engine == row.name or (engine == AUTO and open_to_auto(row, geometry))]
     if not asked:
         return Reason(f"engine: {engine!r} is not known. Known: {', '.join(names())}")
-    reasons = {row: row.fits(task, geometry) or answer(row.refuses, task, geometry) for row in asked}
+    reasons = {row: row.fits(task, geometry) or reason_of(row.refuses, task, geometry) for row in asked}
     accepted = tuple(row for row, reason in reasons.items() if reason is None)
     return accepted or Reason("; ".join(f"{row.name}: {reason}" for row, reason in reasons.items()))
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 from bench_calls import host
 from kernels_made import broken, exact, greedy, wrong
+from open_limits import open_limits
 
 from attention import patterns as p
 from attention import sparse
 from attention.backends import autotune, registry
-from attention.backends.spec import Limits
 from attention.core.geometry import describe
 from attention.core.reason import Reason
 from attention.core.site import SITE, AttentionSite
@@ -54,7 +54,7 @@ def stand_in(monkeypatch):
     """stand_in(kernel, spoil): the backend NAME runs `kernel`, its engine what exact ones give, through `spoil`."""
 
     def add(kernel=exact, spoil=lambda out, video: out):
-        row = replace(registry.get(NAME), limits=Limits(exact=False), also_refuses=None)
+        row = replace(registry.get(NAME), limits=open_limits(exact=False), other_reasons=None)
         monkeypatch.setitem(registry._BY_NAME, NAME, row)
         monkeypatch.setitem(registry._LOADED, NAME, kernel)
         monkeypatch.setattr(registry, "TABLE", tuple(row if r.name == NAME else r for r in registry.TABLE))

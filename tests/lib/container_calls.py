@@ -6,9 +6,10 @@ import pytest
 import torch
 from kitchen_library import Library
 from newer_host import HEADS, SLOT, Container, attention_exact, newer
+from open_limits import open_limits
 
 from attention.backends import kitchen, registry
-from attention.backends.spec import Backend, Limits
+from attention.backends.spec import Backend
 from attention.routing.router import Router
 from attention.routing.rules import GUARD_OFF, Rule
 from attention.routing.run_stats import RunStats
@@ -48,7 +49,9 @@ def install(monkeypatch):
     def add(fails="", **limits):
         library = Watched(fails)
         kernel = kitchen.kernel(library)
-        monkeypatch.setitem(registry._BY_NAME, "test", Backend("test", "A test's.", Limits(**limits), lambda: kernel))
+        monkeypatch.setitem(
+            registry._BY_NAME, "test", Backend("test", "A test's.", open_limits(**limits), lambda: kernel)
+        )
         monkeypatch.setitem(registry._LOADED, "test", kernel)
         return library
 

@@ -7,9 +7,10 @@ from functools import cache
 import pytest
 import torch
 from host_calls import exact, host
+from open_limits import open_limits
 
 from attention.backends import registry
-from attention.backends.spec import Backend, Limits
+from attention.backends.spec import Backend
 from attention.core.site import SELF, SITE, AttentionSite
 from attention.core.tokens import Tokens
 from attention.routing.router import Router
@@ -25,7 +26,7 @@ def add(monkeypatch):
     """add(kernel): the backend "test" runs it, and is the only one that `auto` knows."""
 
     def adds(kernel, **row):
-        made = Backend("test", "A test's.", Limits(), lambda: kernel, **row)
+        made = Backend("test", "A test's.", open_limits(), lambda: kernel, **row)
         monkeypatch.setitem(registry._BY_NAME, "test", made)
         monkeypatch.setitem(registry._LOADED, "test", kernel)
         monkeypatch.setattr(registry, "TABLE", (made,))

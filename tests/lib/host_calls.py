@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from attention.backends import registry
 
-ON_CPU = [
-    name for name in registry.names() if name != "flex" and registry.get(name).limits.devices in ((), ("cuda", "cpu"))
-]
+ON_CPU = [name for name in registry.names() if name != "flex" and registry.get(name).limits.runs_on("cpu")]
 
 
 def exact(q, k, v):

@@ -20,7 +20,7 @@ from attention.routing.step_context import CONTEXT
 torch.set_num_threads(1)
 
 F16, BF16, F32, F64 = torch.float16, torch.bfloat16, torch.float32, torch.float64
-ON_CPU = [name for name in registry.names() if registry.get(name).limits.devices in ((), ("cuda", "cpu"))]
+ON_CPU = [name for name in registry.names() if registry.get(name).limits.runs_on("cpu")]
 EXACT = "the model asks for exact attention here"
 
 

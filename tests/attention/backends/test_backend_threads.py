@@ -7,9 +7,10 @@ import threading
 
 import pytest
 import torch
+from open_limits import open_limits
 
 from attention.backends import autotune, registry
-from attention.backends.spec import Backend, Limits
+from attention.backends.spec import Backend
 from attention.core.site import SELF, SITE, AttentionSite
 from attention.routing.router import Router
 from attention.routing.rules import GUARD_EVERY, IN_ORDER, Rule
@@ -110,7 +111,7 @@ def test_a_fault_in_one_thread_stays_there(monkeypatch):
             raise RuntimeError("a fault")
         return SDPA(q, k, v)
 
-    monkeypatch.setitem(registry._BY_NAME, "picky", Backend("picky", "A test's.", Limits(), load=lambda: picky))
+    monkeypatch.setitem(registry._BY_NAME, "picky", Backend("picky", "A test's.", open_limits(), load=lambda: picky))
     monkeypatch.setitem(registry._LOADED, "picky", picky)
     router, tallies = Router((Rule("picky", guard=GUARD_EVERY),)), [RunStats() for _ in range(THREADS)]
     work = [own_inputs() for _ in range(THREADS)]

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from host_calls import host
+from open_limits import open_limits
 from source import ROOT, name_of, shipped, tree
 
 from attention import patterns, sparse
@@ -162,7 +163,7 @@ def test_whoever_is_asked_may_raise(monkeypatch, where, kind, choice):
 
     x, stats = torch.randn(1, 256, 32), RunStats()
     rule, wanted = Rule("test", choice=choice), "test"
-    row = spec.Backend("test", "A test's.", spec.Limits(), lambda: 1 / 0, refuses)
+    row = spec.Backend("test", "A test's.", open_limits(), lambda: 1 / 0, refuses)
     monkeypatch.setitem(registry._BY_NAME, "test", row)
     monkeypatch.setitem(registry._LOADED, "test", lambda q, k, v, mask=None, scale=None: q)
     if where == "an engine's refusal":
@@ -191,7 +192,7 @@ def test_auto_goes_on_without_who_cannot_be_asked(monkeypatch):
     def refuses(call):
         raise OSError("a DLL is missing")
 
-    rows = tuple(replace(row, also_refuses=refuses) if row.name == "sage" else row for row in registry.TABLE)
+    rows = tuple(replace(row, other_reasons=refuses) if row.name == "sage" else row for row in registry.TABLE)
     monkeypatch.setattr(registry, "TABLE", rows)
     monkeypatch.setattr(registry, "_BY_NAME", {row.name: row for row in rows})
     for row in rows:

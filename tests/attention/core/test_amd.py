@@ -16,6 +16,7 @@ import torch
 import attention.patterns as p
 from attention import sparse
 from attention.backends import TABLE, registry, sage
+from attention.backends.spec import EVERY_DEVICE
 from attention.core.geometry import Geometry, describe
 from attention.core.gpu import amd_of, capability_of
 from attention.core.reason import Reason
@@ -67,7 +68,7 @@ def test_kernels_for_nvidia_refuse_and_others_do_not(name, amd, monkeypatch):
     call = describe(tensor(), tensor(), tensor())
     reason = row.refuses(call)
     assert reason == (f"made for NVIDIA, this GPU is AMD's {amd}" if name in NVIDIA else None)
-    assert (name in NVIDIA) == (bool(row.limits.devices) and not row.limits.amd)
+    assert (name in NVIDIA) == (row.limits.devices != EVERY_DEVICE and not row.limits.amd)
 
 
 def test_sageattention_2_has_cuda_code_alone(amd, monkeypatch):

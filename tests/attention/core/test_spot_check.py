@@ -11,10 +11,11 @@ import pytest
 import torch
 import truth
 from host_calls import exact, to_host
+from open_limits import open_limits
 
 from attention import patterns, sparse
 from attention.backends import autotune, registry
-from attention.backends.spec import Backend, Limits
+from attention.backends.spec import Backend
 from attention.core import spot_check
 from attention.core.geometry import describe
 from attention.core.input_copies import WRITES
@@ -150,7 +151,7 @@ def tensors_of(batch=3):
 @pytest.fixture
 def only_test(monkeypatch):
     def add(kernel):
-        row = Backend("test", "A test's.", Limits(), lambda: kernel)
+        row = Backend("test", "A test's.", open_limits(), lambda: kernel)
         monkeypatch.setattr(registry, "TABLE", (row,))
         monkeypatch.setattr(registry, "_BY_NAME", {"test": row})
         monkeypatch.setitem(registry._LOADED, "test", kernel)

@@ -6,9 +6,10 @@ import re
 
 import pytest
 import torch
+from open_limits import open_limits
 
 from attention.backends import registry
-from attention.backends.spec import Backend, Limits, Unavailable
+from attention.backends.spec import Backend, Unavailable
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.site import CROSS, SELF, SITE, AttentionSite
 from attention.inspect.report import summarise
@@ -51,7 +52,7 @@ def backends(monkeypatch):
     """Adds a backend under a name: add(name, kernel, **limits). What is added comes before `sdpa` for `auto`."""
 
     def add(name, kernel, **limits):
-        row = Backend(name, "A test's.", Limits(**limits), load=lambda: kernel)
+        row = Backend(name, "A test's.", open_limits(**limits), load=lambda: kernel)
         monkeypatch.setitem(registry._BY_NAME, name, row)
         monkeypatch.setitem(registry._LOADED, name, kernel)
         monkeypatch.setattr(registry, "TABLE", (row, *registry.TABLE))
@@ -236,7 +237,7 @@ def bad_backends(backends, monkeypatch):
     backends("broken", broken)
     backends("nan", make_kernel(torch.nan))
     backends("bent", lambda q, k, v, mask=None, scale=None: q[..., :-1])
-    monkeypatch.setitem(registry._BY_NAME, "absent", Backend("absent", "A test's.", Limits(), load=missing))
+    monkeypatch.setitem(registry._BY_NAME, "absent", Backend("absent", "A test's.", open_limits(), load=missing))
     monkeypatch.delitem(registry._LOADED, "absent", raising=False)
 
 

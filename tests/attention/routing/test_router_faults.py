@@ -12,9 +12,10 @@ import truth
 from host_calls import ON_CPU, exact, host, to_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from open_limits import open_limits
 
 from attention.backends import registry
-from attention.backends.spec import Backend, Limits
+from attention.backends.spec import Backend
 from attention.core.reason import Reason
 from attention.core.site import CROSS, SELF, SITE, AttentionSite
 from attention.inspect.report import summarise, to_text
@@ -159,7 +160,7 @@ SITES = (AttentionSite("LTXV", SELF, 0), AttentionSite("LTXV", SELF, 1), Attenti
 @pytest.fixture
 def faulty(monkeypatch):
     kernel = Faulty()
-    monkeypatch.setitem(registry._BY_NAME, "faulty", Backend("faulty", "A test's.", Limits(), load=lambda: kernel))
+    monkeypatch.setitem(registry._BY_NAME, "faulty", Backend("faulty", "A test's.", open_limits(), load=lambda: kernel))
     monkeypatch.setitem(registry._LOADED, "faulty", kernel)
     return kernel
 

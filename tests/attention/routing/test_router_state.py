@@ -7,9 +7,10 @@ import threading
 
 import pytest
 import torch
+from open_limits import open_limits
 
 from attention.backends import registry
-from attention.backends.spec import Backend, Limits
+from attention.backends.spec import Backend
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.inspect.report import summarise
 from attention.routing.router import Router
@@ -34,7 +35,7 @@ def backend(monkeypatch):
     """backend(kernel, **limits) puts `kernel` into the table as "test"."""
 
     def add(kernel, **limits):
-        row = Backend("test", "A test's.", Limits(**limits), load=lambda: kernel)
+        row = Backend("test", "A test's.", open_limits(**limits), load=lambda: kernel)
         monkeypatch.setitem(registry._BY_NAME, "test", row)
         monkeypatch.setitem(registry._LOADED, "test", kernel)
         monkeypatch.setattr(registry, "TABLE", (row, *registry.TABLE))
