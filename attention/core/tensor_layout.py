@@ -1,4 +1,8 @@
-"""(B, L, H*D) <-> (B, H, L, D): the one place that reshapes."""
+"""(B, L, H*D) <-> (B, H, L, D): the one place that reshapes the tensors of a call.
+
+Not by einops.rearrange, which takes twice as long for the same view: 5.4 us a tensor instead of 2.7, four in each call
+(2000 calls in turns, medians of 25, on one of two shared x86 cores, torch 2.13, einops 0.8.2, 2026-11-28).
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -140,6 +141,25 @@ def test_managers_can_install_the_requirements_one_by_one():
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
     assert not (ROOT / "install.py").exists()
+
+
+def test_the_requirements_are_what_is_imported():
+    """No more: each line costs every user an install. No less: but for what ComfyUI itself requires."""
+    lines = (line.strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
+    asked = {re.match(r"[A-Za-z0-9._-]+", line)[0] for line in lines if line and not line.startswith("#")}
+    trees = [ast.parse(path.read_text()) for path in shipped() if path.suffix == ".py"]
+    anywhere = {root for one in trees for node in ast.walk(one) for root in roots(node)}
+    always = {root for one in trees for node in one.body for root in roots(node)}
+    assert asked <= anywhere, "asked for and never imported"
+    hosts = {"torch", "numpy", "PIL", "folder_paths", "nodes", "server", "comfy", "comfy_api", "comfy_execution"}
+    assert always - set(sys.stdlib_module_names) - hosts <= asked, "imported and never asked for"
+
+
+def roots(node: ast.AST) -> set[str]:
+    """The packages that an import statement names; none for those of the pack itself."""
+    if isinstance(node, ast.Import):
+        return {alias.name.split(".")[0] for alias in node.names}
+    return {node.module.split(".")[0]} if isinstance(node, ast.ImportFrom) and not node.level else set()
 
 
 def test_the_art_fits_the_registry():
