@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 
@@ -38,7 +39,7 @@ class BlockStream:
     """Where the video's tokens pass between the blocks of a model.
 
     lists: the attributes of the model that are its lists of blocks, in the order in which they run.
-    width: the attribute of the model that is the number of channels of a video token.
+    width: the attribute of the model that is the number of channels of a video token, dotted where it is a part's.
     part: which entry of a block's output has the video, where the output is a tuple.
     """
 
@@ -52,7 +53,7 @@ class BlockStream:
 
     def channels(self, model: torch.nn.Module) -> int:
         """Return the channels of a video token."""
-        return getattr(model, self.width)
+        return attrgetter(self.width)(model)
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,16 @@ def frequencies_of_embedder(name: str) -> Callable[[torch.nn.Module], int]:
     name: the attribute of the model that is the embedder.
     """
     return lambda model: getattr(model, name).axes_dim[0] // 2
+
+
+def heads_by_name(module: torch.nn.Module) -> tuple[int, int]:
+    """Read (heads, head size) of an attention module or block by the attributes that most have; zeros where none is."""
+    attributes = vars(module)
+    heads = next((attributes[n] for n in ("heads", "num_heads", "n_heads") if attributes.get(n)), 0)
+    size = next((attributes[n] for n in ("head_dim", "dim_head") if attributes.get(n)), 0)
+    if heads and not size:
+        size = next((attributes[n] // heads for n in ("hidden_size", "inner_dim", "dim") if attributes.get(n)), 0)
+    return heads, size
 
 
 def always(value) -> Callable[[torch.nn.Module], object]:

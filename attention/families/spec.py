@@ -16,7 +16,7 @@ import torch
 from ..core.reason import Reason
 from ..core.tokens import Tokens
 from .conditions import CONDITIONS, Cut
-from .facts import BlockStream, TimeRotary, TrainedClips, always
+from .facts import BlockStream, TimeRotary, TrainedClips, always, heads_by_name
 
 # Models of any length and rate, and those of which nothing is known.
 ANY_CLIP = TrainedClips(None, 24.0)
@@ -55,6 +55,7 @@ class Family:
     unreachable: what the host's override never sees, a short clause each.
     unsupported: why nothing at all can be reached, None when something can.
 
+    heads_of: module of `sites` -> (heads, head size), zeros where they are not known.
     beside: what of a block's weights the video's tokens do not pass, as a regular expression that is searched in the
         parts of their names: other streams. For the share of attention in a step.
     keys_values: names of the projections that, in cross-attention, see the other side's tokens, as a regular expression
@@ -86,6 +87,7 @@ class Family:
     unreachable: tuple[str, ...] = ()
     unsupported: str | None = None
 
+    heads_of: Callable[[torch.nn.Module], tuple[int, int]] = heads_by_name
     beside: str = ""
     keys_values: str = r"^(to_)?(k|v|kv|key|value)(_.*)?$"
     scheduler: str = "simple"

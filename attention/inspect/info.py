@@ -72,7 +72,7 @@ def examine(model: torch.nn.Module, family: Family | None, tokens: Tokens | None
         return Info(name, family.name, unsupported=family.unsupported)
     sites, found = list(family.sites(model)), tokens or Tokens(None)
     video = [(module, block) for module, role, block in sites if role in (SELF, SPATIAL)]
-    heads, head_dim = heads_of(video[0][0]) if video else (0, 0)
+    heads, head_dim = family.heads_of(video[0][0]) if video else (0, 0)
     channels = heads * head_dim
     weights = weights_per_token(model, family)
     return Info(
@@ -85,16 +85,6 @@ def examine(model: torch.nn.Module, family: Family | None, tokens: Tokens | None
         why=found.unknown or "",
         unreachable=family.unreachable,
     )  # fmt: skip
-
-
-def heads_of(module: torch.nn.Module) -> tuple[int, int]:
-    """Find (heads, head size) by the attribute names that the host's modules and blocks use; zeros if none."""
-    attributes = vars(module)
-    heads = next((attributes[n] for n in ("heads", "num_heads", "n_heads") if attributes.get(n)), 0)
-    size = next((attributes[n] for n in ("head_dim", "dim_head") if attributes.get(n)), 0)
-    if heads and not size:
-        size = next((attributes[n] // heads for n in ("hidden_size", "inner_dim", "dim") if attributes.get(n)), 0)
-    return heads, size
 
 
 def weights_per_token(model: torch.nn.Module, family: Family) -> int:

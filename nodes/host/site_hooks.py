@@ -10,7 +10,6 @@ import torch
 
 from ...attention.core.site import CALLER, SITE, AttentionSite, Caller, SiteTag
 from ...attention.families.spec import Family
-from ...attention.inspect.info import heads_of
 from ...attention.inspect.watch import Watch
 from ...attention.routing import compiled_op
 from ...attention.routing.compiled_op import OPTIONS
@@ -44,7 +43,7 @@ def publish(patcher) -> Iterator[Handle]:
         family = None
     known = () if family is None else family.sites(model)
     sites = [
-        (module, AttentionSite(family.name, role, block, getattr(module, OWN, None), heads=heads_of(module)[0]))
+        (module, AttentionSite(family.name, role, block, getattr(module, OWN, None), heads=family.heads_of(module)[0]))
         for module, role, block in known
     ]
     reached, methods = {module for module, _ in sites}, () if family is None else family.forward_methods

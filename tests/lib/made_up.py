@@ -50,7 +50,7 @@ class Look(torch.nn.Module):
 
     def __init__(self, width, source, ops, kind):
         super().__init__()
-        self.heads, self.head_dim = HEADS, HEAD
+        self.views, self.view = HEADS, HEAD
         self.ask, self.answer = ops.Linear(width, width, **kind), ops.Linear(source, 2 * width, **kind)
         self.tell = ops.Linear(width, width, **kind)
 
@@ -86,12 +86,12 @@ class MadeUpModel(torch.nn.Module):
         from comfy.ldm.flux.layers import EmbedND
 
         super().__init__()
-        self.dtype, self.size, kind = dtype, HEADS * HEAD, {"dtype": dtype, "device": device}
+        self.dtype, width, kind = dtype, HEADS * HEAD, {"dtype": dtype, "device": device}
         self.inward, self.outward = (
-            operations.Linear(CHANNELS, self.size, **kind),
-            operations.Linear(self.size, CHANNELS, **kind),
+            operations.Linear(CHANNELS, width, **kind),
+            operations.Linear(width, CHANNELS, **kind),
         )
-        self.chain = torch.nn.ModuleList(Link(self.size, operations, kind) for _ in range(BLOCKS))
+        self.chain = torch.nn.ModuleList(Link(width, operations, kind) for _ in range(BLOCKS))
         self.turner = EmbedND(HEAD, 10000.0, list(AXES))
 
     def forward(self, x, timestep, context, transformer_options=NOTHING, mood=None, concat_mask=None, **more):
@@ -126,6 +126,7 @@ def rows(families):
 
     bare = spec.Family(NAME, (KIND,), (spec.Variant(NAME, (SELF, CROSS)),), sites, tokens)
     known = {
+        "heads_of": lambda module: (module.views, module.view),
         "beside": "gossip",
         "keys_values": "^answer$",
         "scheduler": "karras",
@@ -137,7 +138,7 @@ def rows(families):
         "references": lambda model, options: options.get("made_up_references", 0),
         "start_mask": lambda names: "MadeUp" in names,
         "learned_positions": lambda model: True,
-        "stream": facts.BlockStream(("chain",), "size"),
+        "stream": facts.BlockStream(("chain",), "outward.in_features"),
         "rotary": facts.TimeRotary(1, clips, facts.frequencies_of_embedder("turner"), embedder="turner"),
         "mixed_prompt": None,
         "skipped_block": 3,

@@ -196,6 +196,13 @@ def test_its_width_is_measured_by_its_row(pack, known, built, which):
     assert pack.attention.inspect.info.weights_per_token(network, row) == met + (0 if which == FULL else beside)
 
 
+@pytest.mark.parametrize(("which", "heads"), [(FULL, made_up.HEADS), (BARE, 0)])
+def test_its_heads_are_counted_by_its_row(pack, known, built, which, heads):
+    row = known(which)
+    found = pack.attention.inspect.info.examine(built().model.diffusion_model, row, None)
+    assert (found.heads, found.head_dim) == (heads, made_up.HEAD if heads else 0)
+
+
 @pytest.mark.parametrize("family", TABLE, ids=lambda family: family.name)
 def test_every_row_says_of_each_thing_what_it_is_or_why_not(family, pack):
     """Of the table itself: what a consumer is handed is an answer or a sentence that fits behind a colon."""
