@@ -31,7 +31,6 @@ from rich.console import Console
 from rich.progress import Progress
 from torch.utils.benchmark import Timer
 
-from attention import sparse
 from attention.backends import registry
 from attention.backends.triton import block_lists
 from attention.core.geometry import describe
@@ -39,8 +38,8 @@ from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.tokens import BOTH, VideoSpan
 from attention.patterns import TopBlocks
-from attention.patterns.blocks import arrange, select
-from attention.sparse import kitchen
+from attention.patterns.blocks import block_order, select_blocks
+from attention.sparse import engine_registry, kitchen
 from attention.sparse import own_triton as engine
 
 from . import clocks
@@ -142,9 +141,9 @@ def candidates(shape: Shape, q, k, v, densities) -> dict:
                 ours = partial(by_lists, shape=shape, percent=percent, means=means, **how)
                 found[f"{name}, {what}", percent] = partial(ours, blocks=blocks)
                 found[f"{name}, {what} chosen in the call", percent] = ours
-        other = sparse.prepare(TopBlocks(keep=percent), video_span, call, engine="comfy-kitchen sol_attn")
+        other = engine_registry.runners(TopBlocks(keep=percent), video_span, call, engine="comfy-kitchen sol_attn")
         if not isinstance(other, Reason):
-            found["comfy-kitchen sol_attn", percent] = other
+            found["comfy-kitchen sol_attn", percent] = other[0]
     return found
 
 
@@ -156,19 +155,19 @@ def rivals() -> list[str]:
 def chosen(shape: Shape, q, k, percent: int, means: bool) -> block_lists.BlockLists:
     """Lists of the best `percent` of blocks of tokens in the pattern's order."""
     pattern, to = TopBlocks(keep=percent), turned(shape, percent, q.device)[0]
-    return block_lists.of_blocks(select(pattern, q[:, :, to], k[:, :, to]), shape.tokens, means=means)
+    return block_lists.of_blocks(select_blocks(pattern, q[:, :, to], k[:, :, to]), shape.tokens, means=means)
 
 
 @cache
 def turned(shape: Shape, percent: int, device):
     """The pattern's order of tokens, and back."""
-    return tuple(index.to(device) for index in arrange(TopBlocks(keep=percent), shape.grid))
+    return tuple(index.to(device) for index in block_order(TopBlocks(keep=percent), shape.grid))
 
 
 def by_lists(q, k, v, *, shape: Shape, percent: int, means: bool, blocks=None, **how):
     """As the engine for patterns does it. blocks: chosen beforehand, in the pattern's order; None: in the call."""
     to, back = turned(shape, percent, q.device)
-    plan = engine.Plan(TopBlocks(keep=percent, tail=means), to, back, blocks)
+    plan = engine.EnginePlan(TopBlocks(keep=percent, tail=means), to, back, blocks)
     return engine.run((q, k, v), (k[:, :, :0], v[:, :, :0]), None, plan, **how)
 
 

@@ -26,13 +26,15 @@ from rich.progress import Progress
 from torch.utils.benchmark import Timer
 from torch.utils.benchmark import timer as default_timer
 
-from attention import patterns, sparse
+from attention import patterns
 from attention.core.geometry import describe
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.tokens import BOTH, Span, VideoSpan
 from attention.core.torch_sdpa import sdpa
 from attention.patterns import blocks
+from attention.patterns.spec import parts_of, relation_of
+from attention.sparse import engine_registry
 
 from .attention import machine
 from .inputs import draw
@@ -104,13 +106,16 @@ def run(shape: Shape, device, dtype, options) -> tuple[list[dict], dict]:
     q, k, v = draw(shape, device, dtype)
     runners, refused, planning = {}, {}, {}
     for title, pattern in PATTERNS.items():
-        for engine in sparse.names() if options.only in title else ():
+        for engine in engine_registry.names() if options.only in title else ():
             begin = time.perf_counter()
             call = describe(q, k, v)
-            found = sparse.prepare(pattern, video_span, call, engine=engine, compile_on_cpu=options.compile_on_cpu)
-            if isinstance(found, Reason):
-                refused[f"{title}, {engine}"] = found
+            able = engine_registry.runners(
+                pattern, video_span, call, engine=engine, compile_on_cpu=options.compile_on_cpu
+            )
+            if isinstance(able, Reason):
+                refused[f"{title}, {engine}"] = able
                 continue
+            found = able[0]
             out = found(q, k, v)
             planning[title, engine] = time.perf_counter() - begin
             runners[title, engine] = found, error(PATTERNS[title], video_span, q, k, v, out)
@@ -147,8 +152,8 @@ def error(pattern, video_span: VideoSpan, q, k, v, out) -> float:
     rows = torch.linspace(0, tokens - 1, SAMPLE, device=q.device).long()
     wide = [t[:1, :1].double() for t in (q[:, :, rows + start], k, v)]
     truth = 0.0
-    for weight, part in patterns.parts(pattern):
-        relation = patterns.on(part, video_span.grid)
+    for weight, part in parts_of(pattern):
+        relation = relation_of(part, video_span.grid)
         if relation is None:
             video = (t[:1, :1, start:stop] for t in (q, k))
             seen = blocks.mask(part, *video, video_span.grid)[:, :, rows]

@@ -4,12 +4,12 @@ import comfy.sample
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention import sparse
 from ..attention.backends import registry
 from ..attention.core.site import SELF
 from ..attention.guidance.strength import Strength
 from ..attention.inspect.draw_pattern import draw_pattern
 from ..attention.routing import rules
+from ..attention.sparse import engine_registry
 from .host import model_family, model_rules
 from .widgets import image_output, pattern_inputs, rule_inputs
 
@@ -42,7 +42,7 @@ def _pattern_inputs() -> list:
         ),
         io.Combo.Input(
             "engine",
-            options=[registry.AUTO, *sparse.names()],
+            options=[registry.AUTO, *engine_registry.names()],
             default=registry.AUTO,
             advanced=True,
             tooltip="What runs the pattern. auto: the fastest that accepts it.",

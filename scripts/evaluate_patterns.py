@@ -21,13 +21,16 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 import evaluate_demo as demo
 from batches import GRID
 
-from attention import patterns, sparse
+from attention import patterns
 from attention.core.geometry import describe
+from attention.core.reason import Reason
 from attention.core.tokens import BOTH, VideoSpan
 from attention.demo import codec, prompt
 from attention.demo.transformer import attend
 from attention.measure.frames import to_picture
 from attention.measure.temporal import find_motion, measure_unexplained
+from attention.patterns.density import density
+from attention.sparse.engine_registry import runners
 
 STEPS = 20
 # Frames of one latent frame come from the same tokens: what jumps, jumps between these. Every second joint counts.
@@ -61,8 +64,10 @@ class Shaped:
         if self.calls <= self.dense_calls:
             return attend(q, k, v, grid)
         block = (self.calls - 1) % self.layers
-        runner = sparse.prepare(self.pattern, VideoSpan(grid, 0, BOTH), describe(q, k, v), block=block)
-        return runner(q, k, v)
+        able = runners(self.pattern, VideoSpan(grid, 0, BOTH), describe(q, k, v), block=block)
+        if isinstance(able, Reason):
+            raise ValueError(able)
+        return able[0](q, k, v)
 
 
 def sample(model, noise: Tensor, words: Tensor, pattern=None, dense_steps: int = 0) -> Tensor:
@@ -98,9 +103,9 @@ def evaluate(samples: int, dense_steps: int):
     for name, pattern in PATTERNS.items():
         clips = sample(model, noise, tokens, pattern, dense_steps)
         ratios = [psnr(clip, truth) for clip, truth in zip(clips, dense)]
-        density = patterns.density(pattern, GRID)
+        computed = density(pattern, GRID)
         near = f"{statistics.mean(ratios):.1f}", f"{min(ratios):.1f}"
-        yield name, "-" if density is None else f"{density:.0%}", *near, *score(clips, words)
+        yield name, "-" if computed is None else f"{computed:.0%}", *near, *score(clips, words)
 
 
 def score(clips: Tensor, words: list) -> tuple[str, str, str]:

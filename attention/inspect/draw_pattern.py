@@ -10,7 +10,8 @@ from PIL import Image
 from ..core.canvas import BLUE, INK, MARGIN, NEUTRAL, PALE, RED, WIDTH, Canvas
 from ..core.grid import index_of
 from ..core.tokens import Grid
-from ..patterns import density, flop_ratio, on, parts
+from ..patterns.density import density, flop_ratio
+from ..patterns.spec import parts_of, relation_of
 
 # Shown when no latent says which grid it will be; 97 frames of 768 x 448 in LTX.
 EXAMPLE = (13, 14, 24)
@@ -27,7 +28,7 @@ def draw_pattern(pattern, grid: Grid | None, others: int = 0, width: int = WIDTH
     """
     lines = describe(pattern, grid, others)
     grid = grid or EXAMPLE
-    fixed = [(part.name, relation) for part in _all_parts(pattern) if (relation := on(part, grid)) is not None]
+    fixed = [(part.name, relation) for part in _all_parts(pattern) if (relation := relation_of(part, grid)) is not None]
     canvas = Canvas(width, 52 + 22 * len(lines) + len(fixed) * (MASK_SIDE + 60) + 16)
     canvas.text((MARGIN, 18), f"Pattern: {pattern.name}", INK, 24)
     y = 54
@@ -49,7 +50,7 @@ def describe(pattern, grid: Grid | None, others: int = 0) -> list[str]:
     if getattr(pattern, "by_heads", ()):
         numbers = ", ".join(f"{number:g}" for number in pattern.by_heads)
         lines.append(f"Groups of heads, {pattern.amount} in percent: {numbers}")
-    if hasattr(pattern, "became") and (words := pattern.became(shown)):
+    if hasattr(pattern, "sizes_in_tokens") and (words := pattern.sizes_in_tokens(shown)):
         lines.append(f"Sizes in tokens: {words}")
     seen = density(pattern, shown)
     if seen is None:
@@ -61,7 +62,7 @@ def describe(pattern, grid: Grid | None, others: int = 0) -> list[str]:
 
 def _all_parts(pattern) -> list:
     """What even and odd blocks run, each once."""
-    return list(dict.fromkeys(part for _, part in (*parts(pattern, 0), *parts(pattern, 1))))
+    return list(dict.fromkeys(part for _, part in (*parts_of(pattern, 0), *parts_of(pattern, 1))))
 
 
 def _row(canvas: Canvas, relation, name: str, grid: Grid, y: int) -> None:

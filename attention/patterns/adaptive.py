@@ -26,6 +26,6 @@ class AdaptiveBlocks:
     tail: bool = False
     refresh: int = 1
 
-    def chosen(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def select(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         above = scores - scores.mean(dim=-1, keepdim=True)
         return above > self.tau * above.square().mean(dim=-1, keepdim=True).sqrt()

@@ -38,19 +38,19 @@ class TopBlocks:
     by_heads: tuple[float, ...] = ()
 
     def __post_init__(self):
-        refuse_more(self)
+        refuse_larger_numbers(self)
 
     def number(self, blocks: int) -> int:
         """How many of so many key blocks are kept by their scores: `keep` percent at least."""
         # The tolerance: 1.1 percent of 1000 is 11.000000000000002.
         return min(blocks, max(1, ceil(blocks * self.keep / 100 - 1e-9)))
 
-    def became(self, grid: Grid) -> str:
+    def sizes_in_tokens(self, grid: Grid) -> str:
         blocks = ceil(prod(grid) / KEYS)
         kept = ", ".join(str(group.number(blocks)) for group in split_heads(self))
         return f"{kept} of {blocks} blocks of {KEYS} keys, and each block's own"
 
-    def chosen(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def select(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         best = scores.topk(self.number(scores.shape[-1]), dim=-1).indices
         return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True)
 
@@ -73,9 +73,9 @@ class MassBlocks:
     by_heads: tuple[float, ...] = ()
 
     def __post_init__(self):
-        refuse_more(self)
+        refuse_larger_numbers(self)
 
-    def chosen(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def select(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         if self.mass >= 100:  # the last of a sum of rounded weights may stand above 1
             return torch.ones_like(scores, dtype=torch.bool)
         weights, ranked = (scores + lengths.log()).softmax(-1).sort(dim=-1, descending=True, stable=True)
@@ -83,7 +83,7 @@ class MassBlocks:
         return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, ranked, before < self.mass / 100)
 
 
-def refuse_more(pattern) -> None:
+def refuse_larger_numbers(pattern) -> None:
     """Raises ValueError for a group of heads with more than the pattern's own number, the most that engines expect."""
     most = getattr(pattern, pattern.amount)
     if any(number > most for number in pattern.by_heads):
@@ -97,22 +97,22 @@ def split_heads(pattern) -> tuple:
     return tuple(replace(pattern, **{pattern.amount: number}, by_heads=()) for number in pattern.by_heads)
 
 
-def arrange(pattern, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
+def block_order(pattern, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
     """The permutation to the pattern's order, and back, both (N,)."""
     return order(grid, pattern.order, CUBE)
 
 
-def select(pattern, q, k, scale: float | None = None) -> torch.Tensor:
+def select_blocks(pattern, q, k, scale: float | None = None) -> torch.Tensor:
     """Which blocks of KEYS keys each block of QUERIES queries sees: (B, H, ceil(N / QUERIES), ceil(N / KEYS)) bool.
 
     q: (B, H, N, D), k: (B, Hkv, N, D), the video's tokens alone, in the pattern's order; H in as many equal parts as it
     has by_heads.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return choose(pattern, pool(q, QUERIES)[0], *pool(k, KEYS), scale)
+    return select_pooled(pattern, pool(q, QUERIES)[0], *pool(k, KEYS), scale)
 
 
-def choose(pattern, pooled_q, pooled_k, lengths, scale: float) -> torch.Tensor:
+def select_pooled(pattern, pooled_q, pooled_k, lengths, scale: float) -> torch.Tensor:
     """`select` from the means of its blocks, (B, H or Hkv, n, D) float32, and how many tokens each block of keys has.
 
     The same vector added to all of `pooled_k` changes nothing.
@@ -123,7 +123,7 @@ def choose(pattern, pooled_q, pooled_k, lengths, scale: float) -> torch.Tensor:
     row, column = (torch.arange(n, device=scores.device) for n in scores.shape[-2:])
     own = row[:, None] == column[None, :] // per
     groups = split_heads(pattern)
-    kept = [group.chosen(some, lengths) for group, some in zip(groups, scores.chunk(len(groups), 1), strict=True)]
+    kept = [group.select(some, lengths) for group, some in zip(groups, scores.chunk(len(groups), 1), strict=True)]
     return torch.cat(kept, 1) | own
 
 
@@ -145,8 +145,8 @@ def mask(pattern, q, k, grid: Grid, scale: float | None = None) -> torch.Tensor:
 
     q, k: (B, H, N, D) in raster order. For small N: it holds N x N.
     """
-    to, back = arrange(pattern, grid)
-    blocks = select(pattern, q[:, :, to], k[:, :, to], scale)
+    to, back = block_order(pattern, grid)
+    blocks = select_blocks(pattern, q[:, :, to], k[:, :, to], scale)
     n = q.shape[2]
     rows = blocks.repeat_interleave(QUERIES, dim=2)[:, :, :n].repeat_interleave(KEYS, dim=3)[..., :n]
     return rows[:, :, back][..., back]

@@ -12,33 +12,34 @@ import torch
 
 from ..core.grid import Box
 from ..core.tokens import Grid
-from .layout import count
+from .layout import count_pairs
+from .spec import is_fixed
 
 
 @dataclass(frozen=True)
-class Either:
+class AnyOf:
     """A query sees what any of the parts lets it see."""
 
     grid: Grid
     parts: tuple
 
     @property
-    def steps(self) -> tuple[Grid, ...]:
-        return tuple(dict.fromkeys(step for part in self.parts for step in part.steps))
+    def tile_sizes(self) -> tuple[Grid, ...]:
+        return tuple(dict.fromkeys(size for part in self.parts for size in part.tile_sizes))
 
     @property
-    def whole(self) -> bool:
-        return any(part.whole for part in self.parts)
+    def is_dense(self) -> bool:
+        return any(part.is_dense for part in self.parts)
 
-    def signature(self, box: Box) -> tuple:
+    def mask_key(self, box: Box) -> tuple:
         own = tuple(start for start, _ in box)
         return tuple(
-            (part.signature(box), tuple(tuple((a - at, b - at) for at, (a, b) in zip(own, seen)) for seen in reach))
+            (part.mask_key(box), tuple(tuple((a - at, b - at) for at, (a, b) in zip(own, seen)) for seen in key_boxes))
             for part in self.parts
-            for reach, _ in [part.reach(box)]
+            for key_boxes, _ in [part.key_boxes(box)]
         )
 
-    def to(self, device) -> Either:
+    def to(self, device) -> AnyOf:
         return replace(self, parts=tuple(part.to(device) for part in self.parts))
 
     def mask_mod(self, b, h, q_idx, kv_idx):
@@ -47,8 +48,8 @@ class Either:
             seen = seen | other
         return seen
 
-    def among(self, box: Box, keys: torch.Tensor) -> torch.Tensor:
-        seen, *rest = (part.among(box, keys) for part in self.parts)
+    def mask_within(self, box: Box, keys: torch.Tensor) -> torch.Tensor:
+        seen, *rest = (part.mask_within(box, keys) for part in self.parts)
         for other in rest:
             seen = seen | other
         return seen
@@ -56,27 +57,27 @@ class Either:
     def leaves(self) -> tuple:
         return tuple(leaf for part in self.parts for leaf in part.leaves())
 
-    def joined(self, seen: list) -> bool:
+    def combine(self, seen: list) -> bool:
         """Whether a pair is seen, by whether each of `leaves` lets it be seen: taken from the front of `seen`."""
-        return any([part.joined(seen) for part in self.parts])  # noqa: C419 each takes its own from `seen`
+        return any([part.combine(seen) for part in self.parts])  # noqa: C419 each takes its own from `seen`
 
-    def reach(self, box: Box) -> tuple[tuple[Box, ...], bool]:
-        reaches = [part.reach(box) for part in self.parts]
+    def key_boxes(self, box: Box) -> tuple[tuple[Box, ...], bool]:
+        reaches = [part.key_boxes(box) for part in self.parts]
         found = tuple(dict.fromkeys(seen for boxes, _ in reaches for seen in boxes))
         return found, all(full for _, full in reaches)
 
     @cached_property
     def density(self) -> float:
-        return count(self) / prod(self.grid) ** 2
+        return count_pairs(self) / prod(self.grid) ** 2
 
 
 @dataclass(frozen=True)
-class Both(Either):
+class AllOf(AnyOf):
     """A query sees what all of the parts let it see."""
 
     @property
-    def whole(self) -> bool:
-        return all(part.whole for part in self.parts)
+    def is_dense(self) -> bool:
+        return all(part.is_dense for part in self.parts)
 
     def mask_mod(self, b, h, q_idx, kv_idx):
         seen, *rest = (part.mask_mod(b, h, q_idx, kv_idx) for part in self.parts)
@@ -84,17 +85,17 @@ class Both(Either):
             seen = seen & other
         return seen
 
-    def among(self, box: Box, keys: torch.Tensor) -> torch.Tensor:
-        seen, *rest = (part.among(box, keys) for part in self.parts)
+    def mask_within(self, box: Box, keys: torch.Tensor) -> torch.Tensor:
+        seen, *rest = (part.mask_within(box, keys) for part in self.parts)
         for other in rest:
             seen = seen & other
         return seen
 
-    def joined(self, seen: list) -> bool:
-        return all([part.joined(seen) for part in self.parts])  # noqa: C419 as above
+    def combine(self, seen: list) -> bool:
+        return all([part.combine(seen) for part in self.parts])  # noqa: C419 as above
 
-    def reach(self, box: Box) -> tuple[tuple[Box, ...], bool]:
-        reaches = [part.reach(box) for part in self.parts]
+    def key_boxes(self, box: Box) -> tuple[tuple[Box, ...], bool]:
+        reaches = [part.key_boxes(box) for part in self.parts]
         found = dict.fromkeys(meet(boxes) for boxes in product(*(boxes for boxes, _ in reaches)))
         return tuple(seen for seen in found if seen), all(full for _, full in reaches)
 
@@ -116,11 +117,11 @@ class Union:
     def __post_init__(self):
         refuse(self)
 
-    def became(self, grid: Grid) -> str:
-        return became(self, grid)
+    def sizes_in_tokens(self, grid: Grid) -> str:
+        return sizes_in_tokens(self, grid)
 
-    def on(self, grid: Grid) -> Either:
-        return Either(grid, tuple(part.on(grid) for part in self.parts))
+    def on(self, grid: Grid) -> AnyOf:
+        return AnyOf(grid, tuple(part.on(grid) for part in self.parts))
 
 
 @dataclass(frozen=True)
@@ -134,21 +135,21 @@ class Intersection:
     def __post_init__(self):
         refuse(self)
 
-    def became(self, grid: Grid) -> str:
-        return became(self, grid)
+    def sizes_in_tokens(self, grid: Grid) -> str:
+        return sizes_in_tokens(self, grid)
 
-    def on(self, grid: Grid) -> Both:
-        return Both(grid, tuple(part.on(grid) for part in self.parts))
+    def on(self, grid: Grid) -> AllOf:
+        return AllOf(grid, tuple(part.on(grid) for part in self.parts))
 
 
-def became(pattern, grid: Grid) -> str:
+def sizes_in_tokens(pattern, grid: Grid) -> str:
     """What the sizes of the parts became, those that have any."""
-    told = ((part.name, part.became(grid)) for part in pattern.parts if hasattr(part, "became"))
+    told = ((part.name, part.sizes_in_tokens(grid)) for part in pattern.parts if hasattr(part, "sizes_in_tokens"))
     return "; ".join(f"{name}: {words}" for name, words in told if words)
 
 
 def refuse(pattern) -> None:
     """Raises ValueError for no parts, and for parts whose mask follows from the tensors or that have no one mask."""
-    wrong = [part.name for part in pattern.parts if not hasattr(part, "on") or callable(getattr(part, "parts", None))]
+    wrong = [part.name for part in pattern.parts if not is_fixed(part) or hasattr(part, "in_block")]
     if wrong or not pattern.parts:
         raise ValueError(f"{pattern.name}: takes patterns with a fixed mask, got {', '.join(wrong) or 'none'}.")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..core.tokens import Grid
-from .combined import Either
+from .combined import AnyOf
 from .spatial import Spatial
 from .temporal import Temporal
 
@@ -13,8 +13,8 @@ from .temporal import Temporal
 class Factorised:
     """Spatial attention in even blocks and temporal in odd ones, or both averaged in every block.
 
-    weight: of spatial attention in the average, 0 to 1; None: in turn. `parts` is what runs; `on` is what a query sees
-    of both together.
+    weight: of spatial attention in the average, 0 to 1; None: in turn.
+    `in_block` is what runs; `on` is what a query sees of both together.
     """
 
     name: ClassVar[str] = "spatial and temporal"
@@ -25,11 +25,11 @@ class Factorised:
         if self.weight is not None and not 0 <= self.weight <= 1:
             raise ValueError(f"{self.name}: weight {self.weight:g}, takes 0 to 1.")
 
-    def parts(self, block: int) -> tuple:
+    def in_block(self, block: int) -> tuple:
         """((weight, pattern), ...), weights adding up to 1, for the model's `block`-th block."""
         if self.weight is None:
             return ((1.0, Temporal() if block % 2 else Spatial()),)
         return tuple((w, p) for w, p in ((self.weight, Spatial()), (1 - self.weight, Temporal())) if w)
 
-    def on(self, grid: Grid) -> Either:
-        return Either(grid, (Spatial().on(grid), Temporal().on(grid)))
+    def on(self, grid: Grid) -> AnyOf:
+        return AnyOf(grid, (Spatial().on(grid), Temporal().on(grid)))

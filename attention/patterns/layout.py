@@ -29,25 +29,25 @@ class Tile:
     rows: torch.Tensor | None = None
 
 
-def seen_in(relation, box: Box, keys: torch.Tensor) -> torch.Tensor:
+def mask_in(relation, box: Box, keys: torch.Tensor) -> torch.Tensor:
     """relation.mask_mod of a box of queries and some keys, raster indices (K,), from each axis by itself: (m, K)."""
-    return relation.among(box, keys).expand(*(stop - start for start, stop in box), len(keys)).flatten(0, 2)
+    return relation.mask_within(box, keys).expand(*(stop - start for start, stop in box), len(keys)).flatten(0, 2)
 
 
 def tile_of(relation, box: Box, known: dict | None = None, masks: bool = True) -> Tile:
     """The Tile of a box of queries. known: masks of earlier boxes by their signature, read and written."""
-    reach, full = relation.reach(box)
-    queries, keys = tokens_of(relation.grid, box), torch.cat([tokens_of(relation.grid, seen) for seen in reach])
-    if len(reach) > 1:
+    key_boxes, full = relation.key_boxes(box)
+    queries, keys = tokens_of(relation.grid, box), torch.cat([tokens_of(relation.grid, seen) for seen in key_boxes])
+    if len(key_boxes) > 1:
         keys = keys.unique()
     if full or not masks:
         return Tile(queries, keys, full, box=box)
-    known, signature = {} if known is None else known, relation.signature(box)
-    if signature not in known:
-        seen = seen_in(relation, box, keys)
+    known, key = {} if known is None else known, relation.mask_key(box)
+    if key not in known:
+        seen = mask_in(relation, box, keys)
         used = seen.any(0)
-        known[signature] = (None, seen) if used.all() else (used, seen[:, used])
-    used, seen = known[signature]
+        known[key] = (None, seen) if used.all() else (used, seen[:, used])
+    used, seen = known[key]
     keys, full = keys if used is None else keys[used], bool(seen.all())
     return Tile(queries, keys, full, None if full else seen, box)
 
@@ -58,7 +58,7 @@ def lay_out(relation, tile: Grid) -> Iterator[Tile]:
     return (tile_of(relation, box, known) for box in boxes(relation.grid, tile))
 
 
-def count(relation) -> int:
+def count_pairs(relation) -> int:
     """How many (query, key) pairs see each other.
 
     Whether two tokens do follows, for each leaf of the relation, from their frames, rows and columns apart: pairs that
@@ -74,7 +74,7 @@ def count(relation) -> int:
             known[times] = sum(
                 n * m
                 for (a, n), (b, m) in product(rows.items(), columns.items())
-                if relation.joined([bool((a & b) >> i & 1) for i in range(len(leaves))])
+                if relation.combine([bool((a & b) >> i & 1) for i in range(len(leaves))])
             )
         total += frames * known[times]
     return total

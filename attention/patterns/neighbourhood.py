@@ -29,5 +29,5 @@ class Neighbourhood:
     def on(self, grid: Grid) -> Windows:
         return Windows(grid, tuple(Axis(length, size) for length, size in zip(grid, self.window(grid))))
 
-    def became(self, grid: Grid) -> str:
+    def sizes_in_tokens(self, grid: Grid) -> str:
         return in_words(self.on(grid))

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from ..core.tokens import Grid
-from .windows import Bands
+from .windows import RowBands
 
 # Distances that `became` tells one by one.
 MOST_SAID = 9
@@ -33,7 +33,7 @@ class Radial:
     step: int = 192
     first_frame: bool = True
 
-    def on(self, grid: Grid) -> Bands:
+    def on(self, grid: Grid) -> RowBands:
         frames, rows, columns = grid
         rows_each = min(rows, ceil(self.step / columns))
         steps = ceil(rows / rows_each)
@@ -43,9 +43,9 @@ class Radial:
             return steps if self.first_frame and s == 0 else by_distance[abs(t - s)]
 
         sizes = [[size(t, s) for s in range(frames)] for t in range(frames)]
-        return Bands(grid, torch.tensor(sizes), rows_each)
+        return RowBands(grid, torch.tensor(sizes), rows_each)
 
-    def became(self, grid: Grid) -> str:
+    def sizes_in_tokens(self, grid: Grid) -> str:
         bands = self.on(grid)
         steps, rows = bands.axis(1).steps, grid[1]
         sizes = [min(self._size(distance, steps) * bands.step, rows) for distance in range(grid[0])]

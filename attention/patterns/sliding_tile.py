@@ -29,5 +29,5 @@ class SlidingTile:
         axes = zip(grid, sizes, self.tile)
         return Windows(grid, tuple(Axis(length, steps_of(size, length, step), step) for length, size, step in axes))
 
-    def became(self, grid: Grid) -> str:
+    def sizes_in_tokens(self, grid: Grid) -> str:
         return in_words(self.on(grid))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..core.tokens import Grid
-from .windows import Axis, Windows, whole
+from .windows import Axis, Windows, whole_axis
 
 
 @dataclass(frozen=True)
@@ -15,4 +15,4 @@ class Spatial:
 
     def on(self, grid: Grid) -> Windows:
         frames, rows, columns = grid
-        return Windows(grid, (Axis(frames, 1), whole(rows), whole(columns)))
+        return Windows(grid, (Axis(frames, 1), whole_axis(rows), whole_axis(columns)))

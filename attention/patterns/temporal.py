@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..core.tokens import Grid
-from .windows import Axis, Windows, in_words, whole
+from .windows import Axis, Windows, in_words, whole_axis
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Temporal:
 
     def on(self, grid: Grid) -> Windows:
         frames, rows, columns = grid
-        return Windows(grid, (whole(frames), Axis(rows, 1), Axis(columns, 1)))
+        return Windows(grid, (whole_axis(frames), Axis(rows, 1), Axis(columns, 1)))
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TemporalWindow:
 
     def on(self, grid: Grid) -> Windows:
         frames, rows, columns = grid
-        return Windows(grid, (Axis(frames, max(1, self.frames)), whole(rows), whole(columns)))
+        return Windows(grid, (Axis(frames, max(1, self.frames)), whole_axis(rows), whole_axis(columns)))
 
-    def became(self, grid: Grid) -> str:
+    def sizes_in_tokens(self, grid: Grid) -> str:
         return in_words(self.on(grid))

@@ -44,11 +44,11 @@ class Axis:
         last = self.start(stop - 1) + min(self.size, self.steps)
         return self.start(start) * self.step, min(last * self.step, self.length)
 
-    def alike(self, start: int, stop: int) -> bool:
+    def same_window(self, start: int, stop: int) -> bool:
         """Whether all of start..stop see the same positions."""
         return self.start(start) == self.start(stop - 1)
 
-    def signature(self, start: int, stop: int) -> tuple:
+    def mask_key(self, start: int, stop: int) -> tuple:
         """Equal for ranges whose positions see alike, counted from the first position that any of them sees."""
         first, last = self.reach(start, stop)
         return (last - first, *(self.start(i) * self.step - first for i in range(start, stop)))
@@ -61,7 +61,7 @@ class Axis:
         )
 
 
-def whole(length: int) -> Axis:
+def whole_axis(length: int) -> Axis:
     return Axis(length, length)
 
 
@@ -73,25 +73,25 @@ class Windows:
     axes: tuple[Axis, Axis, Axis]
 
     @property
-    def steps(self) -> tuple[Grid, ...]:
+    def tile_sizes(self) -> tuple[Grid, ...]:
         return (tuple(axis.step if axis.size < axis.steps else 1 for axis in self.axes),)
 
     @property
-    def whole(self) -> bool:
+    def is_dense(self) -> bool:
         return all(axis.size >= axis.steps for axis in self.axes)
 
     def to(self, device) -> Windows:
         return self
 
-    def signature(self, box: Box) -> tuple:
-        return tuple(axis.signature(*span) for axis, span in zip(self.axes, box))
+    def mask_key(self, box: Box) -> tuple:
+        return tuple(axis.mask_key(*span) for axis, span in zip(self.axes, box))
 
     def mask_mod(self, b, h, q_idx, kv_idx):
         places = zip(self.axes, coordinates(self.grid, q_idx), coordinates(self.grid, kv_idx))
         t, y, x = (axis.sees(query, key) for axis, query, key in places)
         return t & y & x
 
-    def among(self, box: Box, keys: torch.Tensor) -> torch.Tensor:
+    def mask_within(self, box: Box, keys: torch.Tensor) -> torch.Tensor:
         seen = torch.ones(1, 1, 1, len(keys), dtype=torch.bool, device=keys.device)
         for number, (axis, (start, stop), at) in enumerate(zip(self.axes, box, coordinates(self.grid, keys))):
             if axis.size < axis.steps:
@@ -103,7 +103,7 @@ class Windows:
     def leaves(self) -> tuple:
         return (self,)
 
-    def joined(self, seen: list) -> bool:
+    def combine(self, seen: list) -> bool:
         return seen.pop(0)
 
     def times(self) -> list[list]:
@@ -121,9 +121,9 @@ class Windows:
         x = torch.arange(self.grid[2])
         return self.axes[2].sees(x[:, None], x[None])
 
-    def reach(self, box: Box) -> tuple[tuple[Box, ...], bool]:
+    def key_boxes(self, box: Box) -> tuple[tuple[Box, ...], bool]:
         seen = tuple(axis.reach(*span) for axis, span in zip(self.axes, box))
-        return (seen,), all(axis.alike(*span) for axis, span in zip(self.axes, box))
+        return (seen,), all(axis.same_window(*span) for axis, span in zip(self.axes, box))
 
     @property
     def density(self) -> float:
@@ -141,7 +141,7 @@ def in_words(windows: Windows) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Bands:
+class RowBands:
     """A window of rows whose size depends on the two frames; columns are seen whole.
 
     table[t, s]: how many steps of `step` rows a query in frame t sees of frame s; 0: none of them. (T, T), int64.
@@ -156,25 +156,25 @@ class Bands:
         return self.table.tolist()
 
     @property
-    def whole(self) -> bool:
+    def is_dense(self) -> bool:
         return bool((self.table >= self.axis(1).steps).all())
 
-    def signature(self, box: Box) -> tuple:
+    def mask_key(self, box: Box) -> tuple:
         (t0, t1), rows, (x0, x1) = box
         sizes = tuple(zip(*(seen for seen in zip(*self.sizes[t0:t1]) if any(seen))))
         used = sorted({size for row in sizes for size in row if size})
-        return x1 - x0, sizes, tuple(self.axis(size).signature(*rows) + self.shift(size, rows) for size in used)
+        return x1 - x0, sizes, tuple(self.axis(size).mask_key(*rows) + self.shift(size, rows) for size in used)
 
     def shift(self, size: int, rows: tuple[int, int]) -> tuple[int]:
         """Where the first row seen is, from the first that sees."""
         return (self.axis(size).reach(*rows)[0] - rows[0],)
 
-    def to(self, device) -> Bands:
+    def to(self, device) -> RowBands:
         # Captured, not made in mask_mod: FlexAttention's compiler takes no tensor that is made there.
         return replace(self, table=self.table.to(device))
 
     @property
-    def steps(self) -> tuple[Grid, ...]:
+    def tile_sizes(self) -> tuple[Grid, ...]:
         return ((1, self.step, self.grid[2]),)
 
     def axis(self, size: int) -> Axis:
@@ -186,7 +186,7 @@ class Bands:
         start, step = (band - size // 2).clamp(min=0).minimum(steps - size), row // self.step
         return (step >= start) & (step < start + size)
 
-    def among(self, box: Box, keys: torch.Tensor) -> torch.Tensor:
+    def mask_within(self, box: Box, keys: torch.Tensor) -> torch.Tensor:
         (t0, t1), (y0, y1), _ = box
         s, row, _ = coordinates(self.grid, keys)
         size = self.table.to(keys.device)[t0:t1, s.long()][:, None]
@@ -198,7 +198,7 @@ class Bands:
     def leaves(self) -> tuple:
         return (self,)
 
-    def joined(self, seen: list) -> bool:
+    def combine(self, seen: list) -> bool:
         return seen.pop(0)
 
     def times(self) -> list[list]:
@@ -211,7 +211,7 @@ class Bands:
     def columns(self) -> torch.Tensor:
         return torch.ones(self.grid[2], self.grid[2], dtype=torch.bool)
 
-    def reach(self, box: Box) -> tuple[tuple[Box, ...], bool]:
+    def key_boxes(self, box: Box) -> tuple[tuple[Box, ...], bool]:
         (t0, t1), rows, _ = box
         ranges, full = [], True
         for s in range(self.grid[0]):
@@ -219,7 +219,7 @@ class Bands:
             axes = [self.axis(size) for size in sizes if size]
             spans = [axis.reach(*rows) for axis in axes]
             span = (min(a for a, _ in spans), max(b for _, b in spans)) if spans else None
-            full = full and len(sizes) == 1 and all(axis.alike(*rows) for axis in axes)
+            full = full and len(sizes) == 1 and all(axis.same_window(*rows) for axis in axes)
             ranges.append(span)
         ends = [0, *(s for s, (a, b) in enumerate(pairwise(ranges), 1) if a != b), len(ranges)]
         columns = (0, self.grid[2])

@@ -6,7 +6,6 @@ import math
 
 import torch
 
-from .. import sparse
 from ..backends import registry
 from ..backends.autotune import HOST_RUN, KernelTrial, time_call, try_kernel
 from ..core.allocation_record import record_paused
@@ -17,6 +16,7 @@ from ..core.tokens import VideoSpan
 from ..routing.attention_call import AttentionCall, Override
 from ..routing.decide import inspect
 from ..routing.host_kernel import NAMED, host_function, name_of, own_function
+from ..sparse import engine_registry
 from ..sparse.proof import worst_error
 
 
@@ -91,7 +91,8 @@ def witness(trial: KernelTrial, call: AttentionCall, geometry: Geometry, video_s
         return
     limit = promise + torch.finfo(geometry.dtype).eps / 2
     registry.note(trial.name, geometry, trial.reason is None and trial.error <= limit)
-    if registry.seen_right(trial.name, geometry) and trial.name in sparse.names() and isinstance(video_span, VideoSpan):
+    is_engine = trial.name in engine_registry.names()
+    if registry.seen_right(trial.name, geometry) and is_engine and isinstance(video_span, VideoSpan):
         error = worst_error(trial.name, video_span, geometry, call.run, call.to_heads())
         if error is not None:
             registry.note(trial.name, geometry, error <= limit, by_lists=True)

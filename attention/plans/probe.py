@@ -21,7 +21,7 @@ from ..routing.host_kernel import following
 from ..routing.router import Router
 from ..routing.rules import Rule
 from ..routing.run_stats import RunStats
-from ..sparse.gather_blocks import BLOCKS
+from ..sparse.gather_blocks import GATHER_BLOCKS
 from . import head_groups
 from .plan import Candidate
 
@@ -125,7 +125,7 @@ class Probe(Override):
             self.check()
             rule = candidate.rule(role, (), 0.0, 1.0)
             # The engine that takes head groups: others may choose blocks of their own.
-            run = runner(replace(rule, shape=replace(rule.shape, engine=BLOCKS.name)), call)
+            run = runner(replace(rule, shape=replace(rule.shape, engine=GATHER_BLOCKS.name)), call)
             errors = split_error(run, truth, groups) if not isinstance(run, Reason) else ()
             if errors and all(map(math.isfinite, errors)):
                 found[candidate.pattern] = errors

@@ -16,8 +16,9 @@ from ..core.spot_check import SpotCheck
 from ..core.tensor_layout import first_query_of
 from ..core.tokens import BOTH, VideoSpan
 from ..guidance.strength import combined
-from ..sparse import AUTO, Runner, runners
-from ..sparse.autotune import fastest, key_of
+from ..sparse.autotune import fastest_engine, key_of
+from ..sparse.engine_registry import AUTO, runners
+from ..sparse.runner import Runner
 from .attention_call import AttentionCall
 from .errors import UnsupportedAttention
 from .host_kernel import name_of
@@ -130,7 +131,7 @@ def _shape(call: AttentionCall, found: Inspected, rule: Rule, host: str, stats: 
     decision = Decision(site, geometry, rule, shape.pattern.name, host, video_span)
     runner = choose_engine(call, decision, able, stats)
     decision.used = f"{shape.pattern.name} ({runner.label})"
-    return _begun(decision, runner.holding(lambda: stats.evaluations).kernel, stats)
+    return _begun(decision, runner.with_block_cache(lambda: stats.evaluations).kernel, stats)
 
 
 def _begun(decision: Decision, kernel: Callable, stats: RunStats) -> Decision:
@@ -151,7 +152,7 @@ def choose_engine(call: AttentionCall, decision: Decision, able: tuple[Runner, .
 
     key = key_of(decision.geometry, call.q.device, name_of(call.func), call.split_in)
     try:
-        runner, decision.choice, fresh = fastest(
+        runner, decision.choice, fresh = fastest_engine(
             key, able, call.run, call.run_host, tensors, rule.max_error, decision.geometry.scale
         )
     except Exception as error:  # a choice must not cost a render

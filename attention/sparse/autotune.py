@@ -14,15 +14,15 @@ from ..core.geometry import Geometry
 from ..core.grid import RASTER, order
 from ..core.reason import Reason
 from ..core.spot_check import SpotCheck
-from ..patterns import on
-from . import Runner
+from ..patterns.spec import relation_of
 from .engine import Task
-from .gather_blocks import BLOCKS
+from .gather_blocks import GATHER_BLOCKS
+from .runner import Runner
 
 _CHOSEN: dict[tuple, AutotuneResult] = {}
 
 
-def fastest(
+def fastest_engine(
     key: tuple, runners: tuple[Runner, ...], run: Callable, host: Callable, tensors: Callable, max_error: float,
     scale: float | None = None,
 ) -> tuple[Runner, AutotuneResult, bool]:  # fmt: skip
@@ -38,13 +38,13 @@ def fastest(
         return named[_CHOSEN[key].winner], _CHOSEN[key], False
     begin = time.perf_counter()
     q, k, v, *mask = tensors()
-    sample, fixed = sample_of(q, k, v, runners[0], *(mask or (None,)), scale)
-    trials = judge(named, run, sample, fixed, max_error)
-    sample.kept = None  # no less room for the timing than in the calls that follow
+    spot_check, fixed = spot_check_of(q, k, v, runners[0], *(mask or (None,)), scale)
+    trials = check_errors(named, run, spot_check, fixed, max_error)
+    spot_check.kept = None  # no less room for the timing than in the calls that follow
     fit = {name: lambda name=name: run(named[name].kernel) for name, trial in trials.items() if trial.reason is None}
     if not fit:
         raise ValueError("; ".join(f"{trial.name}: {trial.reason}" for trial in trials.values()))
-    seconds = time_in_turns({HOST_RUN: host, **fit}, sample.device)
+    seconds = time_in_turns({HOST_RUN: host, **fit}, spot_check.device)
     best = min(seconds[name] for name in fit)
     winner = next(name for name in fit if seconds[name] <= best * (1 + NOISE))
     timed = (KernelTrial(name, seconds.get(name, 0.0), trial.error, trial.reason) for name, trial in trials.items())
@@ -54,16 +54,16 @@ def fastest(
     return named[winner], _CHOSEN[key], True
 
 
-def judge(
-    runners: dict[str, Runner], run: Callable, sample: SpotCheck, fixed: bool, max_error: float
+def check_errors(
+    runners: dict[str, Runner], run: Callable, spot_check: SpotCheck, fixed: bool, max_error: float
 ) -> dict[str, KernelTrial]:
     """What each engine is worth before its speed: its error, or why it is out.
 
     Where the mask follows from the tensors each engine may choose blocks of its own: the error is then against dense
     attention, and may be larger than that of the exact engine by max_error.
     """
-    trials = {name: try_one(name, runner, run, sample) for name, runner in runners.items()}
-    exact = trials.get(BLOCKS.name)
+    trials = {name: check_error(name, runner, run, spot_check) for name, runner in runners.items()}
+    exact = trials.get(GATHER_BLOCKS.name)
     limit = max_error if fixed or exact is None or exact.reason else exact.error + max_error
     for name, trial in trials.items():
         if trial.reason is None and not trial.error <= limit:
@@ -71,15 +71,15 @@ def judge(
     return trials
 
 
-def try_one(name: str, runner: Runner, run: Callable, sample: SpotCheck) -> KernelTrial:
-    error = sample.error_of_run(lambda: run(runner.kernel))
+def check_error(name: str, runner: Runner, run: Callable, spot_check: SpotCheck) -> KernelTrial:
+    error = spot_check.error_of_run(lambda: run(runner.kernel))
     return KernelTrial(name, reason=error) if isinstance(error, Reason) else KernelTrial(name, error=error)
 
 
-def sample_of(q, k, v, runner: Runner, mask=None, scale: float | None = None) -> tuple[SpotCheck, bool]:
+def spot_check_of(q, k, v, runner: Runner, mask=None, scale: float | None = None) -> tuple[SpotCheck, bool]:
     """The SpotCheck of the video's queries under the pattern's mask, and whether that is known: else it is dense."""
     video_span, device = runner.video_span, q.device
-    fixed = all(on(task.pattern, task.grid) is not None for _, task, _ in runner.parts)
+    fixed = all(relation_of(task.pattern, task.grid) is not None for _, task, _ in runner.parts)
     seen = tuple((weight, partial(sees, task, device, k.shape[2])) for weight, task, _ in runner.parts)
     queries = video_span.queries
     return SpotCheck(q, k, v, mask, scale, seen if fixed else ((1.0, None),), queries.start, queries.stop), fixed
@@ -92,7 +92,7 @@ def sees(task: Task, device, length: int, rows: torch.Tensor) -> torch.Tensor:
         raster = order(task.grid, task.order, task.tile)[0].to(device)
     seen = torch.ones(*rows.shape, length, dtype=torch.bool, device=device)
     query = raster[rows - video_span.queries.start + video_span.cut[0]]
-    relation = on(task.pattern, task.grid).to(device)
+    relation = relation_of(task.pattern, task.grid).to(device)
     seen[..., video_span.start : video_span.stop] = relation.mask_mod(0, 0, query[..., None], raster)
     return seen
 

@@ -40,12 +40,12 @@ class Task:
         return prod(self.grid)
 
     @property
-    def whole(self) -> bool:
+    def all_queries(self) -> bool:
         """Whether all of the video's tokens are queries."""
         return self.video_span.cut == (0, self.tokens)
 
     @property
-    def sinks(self) -> int:
+    def context_tokens(self) -> int:
         return sum(span.length for span in (*self.video_span.before, *self.video_span.after))
 
     def positions(self, raster: torch.Tensor) -> torch.Tensor:
@@ -74,17 +74,17 @@ class Engine:
     plan: Callable[[Task, torch.device, torch.dtype], object] = field(repr=False)
     run: Callable[..., torch.Tensor] = field(repr=False)
     auto: bool = True
-    chooses: bool = False
-    grouped: bool = False
+    selects_blocks: bool = False
+    gqa: bool = False
     masks: bool = False
-    cuts: bool = False
+    partial_queries: bool = False
     exact: bool = True
 
-    def fits(self, task: Task, geometry: Geometry) -> Reason | None:
+    def refuses_call(self, task: Task, geometry: Geometry) -> Reason | None:
         """Why the engine runs no such call whatever the pattern, or None."""
         if geometry.mask != "none" and not self.masks:
             return Reason(f"{geometry.mask} mask")
-        if not task.whole and not self.cuts:
+        if not task.all_queries and not self.partial_queries:
             return Reason("a part of the video's queries")
         if not self.exact and (geometry.high_precision or not geometry.low_precision):
             return Reason("the model asks for exact attention here")
@@ -92,29 +92,29 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Mask:
+class HostMask:
     """The host's mask for the video's queries in a call, M of them, bool (True: may be seen) or added to the scores.
 
     video: (1|B, 1|H, 1|M, N), sinks: (1|B, 1|H, 1|M, S).
     """
 
     video: torch.Tensor
-    sinks: torch.Tensor
+    context_keys: torch.Tensor
 
     @classmethod
-    def of(cls, mask: torch.Tensor | None, video_span: VideoSpan) -> Mask | None:
+    def of(cls, mask: torch.Tensor | None, video_span: VideoSpan) -> HostMask | None:
         """The part of (1|B, 1|H, 1|Lq, Lk) that is about the video's queries."""
         if mask is None:
             return None
         mask = mask if mask.shape[2] == 1 else mask[:, :, video_span.queries]
-        return cls(mask[..., video_span.start : video_span.stop], outside(mask, video_span, -1))
+        return cls(mask[..., video_span.start : video_span.stop], outside_video(mask, video_span, -1))
 
     @property
     def rows(self) -> int:
         """M, or 1 where all queries see alike."""
         return self.video.shape[2]
 
-    def gathered(self, heads, queries, keys, dtype: torch.dtype) -> torch.Tensor:
+    def bias_of(self, heads, queries, keys, dtype: torch.dtype) -> torch.Tensor:
         """What it adds to the scores of gathered keys and all sinks: (R|1, n, m|1, K + S).
 
         heads: ((R,), (R,)), indices into batch and heads. queries: (n, m), keys: (n, K), or (R, n, m) and (R, n, K).
@@ -124,17 +124,17 @@ class Mask:
         rows = queries if self.rows > 1 else queries[..., :1] * 0
         rows, keys = (t if t.ndim == 3 else t[None] for t in (rows, keys))
         video = self.video[(*(axis[..., None] for axis in axes), rows[..., None], keys[:, :, None, :])]
-        sinks = self.sinks[(*axes, rows)].expand(*video.shape[:3], -1)
-        return torch.cat([added(video, dtype), added(sinks, dtype)], dim=-1)
+        context = self.context_keys[(*axes, rows)].expand(*video.shape[:3], -1)
+        return torch.cat([as_bias(video, dtype), as_bias(context, dtype)], dim=-1)
 
 
-def outside(x: torch.Tensor, video_span: VideoSpan, axis: int) -> torch.Tensor:
+def outside_video(x: torch.Tensor, video_span: VideoSpan, axis: int) -> torch.Tensor:
     """Without the video's tokens along an axis of the whole sequence."""
     rest = x.shape[axis] - video_span.stop
     return torch.cat([x.narrow(axis, 0, video_span.start), x.narrow(axis, video_span.stop, rest)], dim=axis)
 
 
-def added(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def as_bias(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """What a mask adds to the scores."""
     if mask.dtype != torch.bool:
         return mask.to(dtype)
@@ -149,6 +149,6 @@ def scratch_bytes(device: torch.device) -> int:
     return THREAD_BYTES * torch.get_num_threads() if device.type == "cpu" else GPU_BYTES
 
 
-def joined(keys: torch.Tensor, sinks: torch.Tensor) -> torch.Tensor:
+def append_context(keys: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
     """keys: (..., K, D) followed by sinks: (..., S, D), broadcast over the leading axes."""
-    return torch.cat([keys, sinks.expand(*keys.shape[:-2], -1, -1)], dim=-2) if sinks.shape[-2] else keys
+    return torch.cat([keys, context.expand(*keys.shape[:-2], -1, -1)], dim=-2) if context.shape[-2] else keys

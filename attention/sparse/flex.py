@@ -16,7 +16,7 @@ from ..core.error_handling import error_message
 from ..core.grid import TILE, order
 from ..core.interruption import check_interrupt
 from ..core.reason import Reason
-from ..patterns import on
+from ..patterns.spec import relation_of
 from .engine import Engine, Task
 
 BLOCK = 128
@@ -25,7 +25,7 @@ NEAR = (2, 8, 8)
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class EnginePlan:
     """permutation: of the video's tokens to blocks of NEAR ones; inverse: back."""
 
     permutation: torch.Tensor
@@ -34,7 +34,7 @@ class Plan:
 
 
 def refuses(task: Task, call) -> Reason | None:
-    if on(task.pattern, task.grid) is None:
+    if relation_of(task.pattern, task.grid) is None:
         return Reason("the mask follows from the tensors")
     if call.device != "cuda" and not (call.device == "cpu" and task.compile_on_cpu):
         return Reason(f"compiles for CUDA, the tensors are on {call.device}")
@@ -59,16 +59,17 @@ def compiled():
         return Reason(f"FlexAttention cannot be loaded ({error_message(error)}); use torch 2.5 or later")
 
 
-def plan(task: Task, device, dtype) -> Plan:
+def plan(task: Task, device, dtype) -> EnginePlan:
     to, _ = order(task.grid, TILE, NEAR)
-    raster, relation, tokens = to.to(device), on(task.pattern, task.grid).to(device), task.tokens
+    raster, relation, tokens = to.to(device), relation_of(task.pattern, task.grid).to(device), task.tokens
 
     def mask_mod(b, h, q_idx, kv_idx):
         query, key = raster[q_idx], raster[kv_idx.clamp(max=tokens - 1)]
         return relation.mask_mod(b, h, query, key) | (kv_idx >= tokens)
 
     permutation = task.positions(to).to(device)
-    return Plan(permutation, permutation.argsort(), block_mask(mask_mod, tokens, tokens + task.sinks, device))
+    mask = block_mask(mask_mod, tokens, tokens + task.context_tokens, device)
+    return EnginePlan(permutation, permutation.argsort(), mask)
 
 
 def block_mask(mask_mod, q_len: int, kv_len: int, device):
@@ -104,9 +105,9 @@ def listed(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     return flags.sum(-1).to(torch.int32), index.to(torch.int32)
 
 
-def run(video, sinks, scale, plan: Plan) -> torch.Tensor:
+def run(video, context_kv, scale, plan: EnginePlan) -> torch.Tensor:
     q, k, v = (t.index_select(2, plan.permutation) for t in video)
-    k, v = (torch.cat([t, s], dim=2) for t, s in zip((k, v), sinks))
+    k, v = (torch.cat([t, s], dim=2) for t, s in zip((k, v), context_kv))
     return compiled()(q, k, v, block_mask=plan.mask, scale=scale).index_select(2, plan.inverse)
 
 

@@ -9,26 +9,26 @@ import torch
 from ..core.grid import RASTER
 from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
-from ..patterns import on
-from .engine import Engine, Mask, Task, joined
+from ..patterns.spec import relation_of
+from .engine import Engine, HostMask, Task, append_context
 
 
 def refuses(task: Task, call) -> Reason | None:
     if task.order != RASTER:
         return Reason(f"tokens in {task.order} order, takes raster")
-    if slabs(task) is None:
+    if frame_slices(task) is None:
         return Reason("windows are not whole frames in a row")
     return None
 
 
-def slabs(task: Task) -> list[tuple[int, int, int, int]] | None:
+def frame_slices(task: Task) -> list[tuple[int, int, int, int]] | None:
     """(first frame, one past the last, first frame seen, one past the last); None for other windows."""
-    relation, (frames, rows, columns) = on(task.pattern, task.grid), task.grid
+    relation, (frames, rows, columns) = relation_of(task.pattern, task.grid), task.grid
     if relation is None:
         return None
     picture, seen = ((0, rows), (0, columns)), []
     for t in range(frames):
-        boxes, full = relation.reach(((t, t + 1), *picture))
+        boxes, full = relation.key_boxes(((t, t + 1), *picture))
         if not full or len(boxes) != 1 or boxes[0][1:] != picture:
             return None
         seen.append(boxes[0][0])
@@ -40,27 +40,33 @@ def slabs(task: Task) -> list[tuple[int, int, int, int]] | None:
 def plan(task: Task, device, dtype):
     """Slices of tokens: (queries, keys), queries as they are in the call."""
     frame, (first, last) = task.tokens // task.grid[0], task.video_span.cut
-    cut = ((max(a * frame, first), min(b * frame, last), slice(c * frame, d * frame)) for a, b, c, d in slabs(task))
-    return tuple((slice(a - first, b - first), keys) for a, b, keys in cut if a < b)
+    whole = (
+        (max(a * frame, first), min(b * frame, last), slice(c * frame, d * frame)) for a, b, c, d in frame_slices(task)
+    )
+    return tuple((slice(a - first, b - first), keys) for a, b, keys in whole if a < b)
 
 
-def run(video, sinks, scale, plan, mask: Mask | None = None) -> torch.Tensor:
+def run(video, context_kv, scale, plan, mask: HostMask | None = None) -> torch.Tensor:
     q, k, v = video
-    sink_k, sink_v = sinks
+    context_k, context_v = context_kv
     # (batch, tokens, heads, D) in memory, as torch's kernels write and hosts read: both copies run straight.
     out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], q.shape[3]).transpose(1, 2)
     for queries, keys in plan:
         bias = None
         if mask is not None:
             rows = queries if mask.rows > 1 else slice(None)
-            bias = torch.cat([mask.video[:, :, rows, keys], mask.sinks[:, :, rows]], dim=-1)
+            bias = torch.cat([mask.video[:, :, rows, keys], mask.context_keys[:, :, rows]], dim=-1)
         out[:, :, queries] = sdpa(
-            q[:, :, queries], joined(k[:, :, keys], sink_k), joined(v[:, :, keys], sink_v), attn_mask=bias, scale=scale
+            q[:, :, queries],
+            append_context(k[:, :, keys], context_k),
+            append_context(v[:, :, keys], context_v),
+            attn_mask=bias,
+            scale=scale,
         )
     return out
 
 
-SLABS = Engine(
+FRAME_SLICES = Engine(
     "slabs", "Slices of whole frames and torch's attention. Exact, on every device.", refuses, plan, run,
-    masks=True, cuts=True,
+    masks=True, partial_queries=True,
 )  # fmt: skip

@@ -11,13 +11,13 @@ from ..core.grid import CUBE
 from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
 from ..patterns.adaptive import AdaptiveBlocks
-from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, arrange, pool, select
-from .cached_blocks import at_once
-from .engine import Engine, Mask, Task, added, joined, scratch_bytes
+from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, block_order, pool, select_blocks
+from .cached_blocks import select_anew
+from .engine import Engine, HostMask, Task, append_context, as_bias, scratch_bytes
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class EnginePlan:
     """permutation, inverse: to the pattern's order and back; None: the tokens stand in it."""
 
     pattern: object
@@ -29,34 +29,34 @@ def refuses(task: Task, call) -> Reason | None:
     return None if isinstance(task.pattern, (TopBlocks, MassBlocks, AdaptiveBlocks)) else Reason("the mask is fixed")
 
 
-def plan(task: Task, device, dtype) -> Plan:
+def plan(task: Task, device, dtype) -> EnginePlan:
     if (task.order, task.tile) == (task.pattern.order, CUBE):
-        return Plan(task.pattern, None, None)
-    permutation = task.positions(arrange(task.pattern, task.grid)[0]).to(device)
-    return Plan(task.pattern, permutation, permutation.argsort())
+        return EnginePlan(task.pattern, None, None)
+    permutation = task.positions(block_order(task.pattern, task.grid)[0]).to(device)
+    return EnginePlan(task.pattern, permutation, permutation.argsort())
 
 
-def run(video, sinks, scale, plan: Plan, hold=at_once, mask: Mask | None = None) -> torch.Tensor:
+def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, mask: HostMask | None = None) -> torch.Tensor:
     batch, heads, tokens, dim = video[0].shape
     if plan.permutation is not None:
         video = tuple(t.index_select(2, plan.permutation) for t in video)
-    seen = hold(lambda: select(plan.pattern, *video[:2], scale))
+    seen = cache(lambda: select_blocks(plan.pattern, *video[:2], scale))
     # Keys of all queries: the means of the blocks, hidden where the block itself is seen, then the sinks.
-    fixed, lengths = sinks, None
+    fixed, lengths = context_kv, None
     if plan.pattern.tail:
-        means, lengths = means_of(video[1:], plan, mask)
-        fixed = tuple(torch.cat([mean.to(s.dtype), s], dim=2) for mean, s in zip(means, sinks))
+        means, lengths = block_means(video[1:], plan, mask)
+        fixed = tuple(torch.cat([mean.to(s.dtype), s], dim=2) for mean, s in zip(means, context_kv))
     fixed = tuple(t.flatten(0, 1) for t in fixed)
-    q, k, v = (blocks(t, size) for t, size in zip(video, (QUERIES, KEYS, KEYS)))
+    q, k, v = (into_blocks(t, size) for t, size in zip(video, (QUERIES, KEYS, KEYS)))
     out = torch.empty_like(q)
     for rows, keys, hidden in chunks(seen, tokens, dim, fixed[0].shape[1], q, mask):
         head = rows // seen.shape[2]
-        picked = (t.index_select(0, keys.flatten()).view(len(rows), -1, dim) for t in (k, v))
-        some_k, some_v = (joined(t, s[head])[:, None] for t, s in zip(picked, fixed))
+        gathered = (t.index_select(0, keys.flatten()).view(len(rows), -1, dim) for t in (k, v))
+        some_k, some_v = (append_context(t, s[head])[:, None] for t, s in zip(gathered, fixed))
         weight = lengths if lengths is None or lengths.ndim == 1 else lengths[head]
-        bias = additive(hidden, weight, seen.flatten(0, 2)[rows], some_k.shape[2], q.dtype)
+        bias = pattern_bias(hidden, weight, seen.flatten(0, 2)[rows], some_k.shape[2], q.dtype)
         if mask is not None:
-            own = masked(mask, plan, (rows % seen.shape[2], keys % seen.shape[3]), (head // heads, head % heads), q)
+            own = host_bias(mask, plan, (rows % seen.shape[2], keys % seen.shape[3]), (head // heads, head % heads), q)
             means = own.new_zeros(*own.shape[:3], 0 if lengths is None else seen.shape[3])
             own = torch.cat([own[..., : hidden.shape[1]], means, own[..., hidden.shape[1] :]], dim=-1)
             bias = own if bias is None else own + bias
@@ -65,13 +65,13 @@ def run(video, sinks, scale, plan: Plan, hold=at_once, mask: Mask | None = None)
     return out if plan.inverse is None else out.index_select(2, plan.inverse)
 
 
-def means_of(kv, plan: Plan, mask: Mask | None):
+def block_means(kv, plan: EnginePlan, mask: HostMask | None):
     """The means of the blocks of keys and of values, (B, H, nk, D), and the logarithm of what each one weighs, (nk,) or
     (B * H, nk). A key that a mask weighs less is less of its block; mask: the same for all queries."""
     if mask is None:
         (keys, lengths), (values, _) = (pool(t, KEYS) for t in kv)
         return (keys, values), lengths.log()
-    weights = added(mask.video[:, :, 0], torch.float32).exp()
+    weights = as_bias(mask.video[:, :, 0], torch.float32).exp()
     weights = (weights if plan.permutation is None else weights.index_select(2, plan.permutation))[..., None]
     share, lengths = pool(weights, KEYS)
     means = tuple(pool(t * weights, KEYS)[0] / share.clamp(min=torch.finfo(share.dtype).tiny) for t in kv)
@@ -79,7 +79,7 @@ def means_of(kv, plan: Plan, mask: Mask | None):
     return means, weighed.flatten(0, 1)
 
 
-def masked(mask: Mask, plan: Plan, blocks_of, heads, q) -> torch.Tensor:
+def host_bias(mask: HostMask, plan: EnginePlan, blocks_of, heads, q) -> torch.Tensor:
     """What a mask adds to the scores of the picked keys and the sinks, (n, 1, 1|QUERIES, most * KEYS + S).
 
     blocks_of: ((n,), (n, most)), of queries and keys; heads: as of Mask.gathered.
@@ -90,15 +90,15 @@ def masked(mask: Mask, plan: Plan, blocks_of, heads, q) -> torch.Tensor:
         index = block.view(len(block), 1, -1, 1) * size + torch.arange(size, device=block.device)
         index = index.flatten(2).clamp(max=tokens - 1)  # what fills up a ragged block is hidden or left out
         at.append(index if plan.permutation is None else plan.permutation[index])
-    return mask.gathered(heads, *at, q.dtype)
+    return mask.bias_of(heads, *at, q.dtype)
 
 
-def blocks(x: torch.Tensor, size: int) -> torch.Tensor:
+def into_blocks(x: torch.Tensor, size: int) -> torch.Tensor:
     """(B, H, N, D) as (B * H * n, size, D), filled up with zeros."""
     return F.pad(x, (0, 0, 0, -x.shape[2] % size)).reshape(-1, size, x.shape[3])
 
 
-def additive(hidden, lengths, seen, keys: int, dtype: torch.dtype) -> torch.Tensor | None:
+def pattern_bias(hidden, lengths, seen, keys: int, dtype: torch.dtype) -> torch.Tensor | None:
     """What is added to the scores, (n, 1, 1, keys); None: nothing.
 
     hidden: (n, K) bool, of the picked keys; lengths: (nk,), the logarithm of how many tokens a block's mean stands for,
@@ -107,14 +107,14 @@ def additive(hidden, lengths, seen, keys: int, dtype: torch.dtype) -> torch.Tens
     if lengths is None and not hidden.any():
         return None
     bias = torch.zeros(len(hidden), 1, 1, keys, dtype=dtype, device=hidden.device)
-    picked = hidden.shape[1]
-    bias[:, 0, 0, :picked].masked_fill_(hidden, -torch.inf)
+    gathered = hidden.shape[1]
+    bias[:, 0, 0, :gathered].masked_fill_(hidden, -torch.inf)
     if lengths is not None:
-        bias[:, 0, 0, picked : picked + lengths.shape[-1]] = lengths.masked_fill(seen, -torch.inf)
+        bias[:, 0, 0, gathered : gathered + lengths.shape[-1]] = lengths.masked_fill(seen, -torch.inf)
     return bias
 
 
-def chunks(seen: torch.Tensor, tokens: int, dim: int, fixed: int, q: torch.Tensor, mask: Mask | None = None):
+def chunks(seen: torch.Tensor, tokens: int, dim: int, fixed: int, q: torch.Tensor, mask: HostMask | None = None):
     """(rows, key blocks, hidden) for blocks of queries with about as many key blocks each, within scratch_bytes.
 
     seen: (B, H, nq, nk); fixed: keys that all have. rows: (n,) of B * H * nq; key blocks: (n, most), of B * H * nk;
@@ -133,16 +133,16 @@ def chunks(seen: torch.Tensor, tokens: int, dim: int, fixed: int, q: torch.Tenso
             one += 3 * min(mask.rows, QUERIES) * (most * KEYS + fixed) * q.element_size()
         stop = min(len(counts), start + max(1, scratch_bytes(q.device) // one))
         some = rows[start:stop]
-        picked = first[some, :most]
+        gathered = first[some, :most]
         # A block that fills up stands after the ones that are seen; a ragged block ends before it is full.
-        length = (tokens - picked * KEYS).clamp(max=KEYS)
+        length = (tokens - gathered * KEYS).clamp(max=KEYS)
         length = length * (torch.arange(most, device=q.device) < number[some, None])
         hidden = (torch.arange(KEYS, device=q.device) >= length[..., None]).flatten(1)
-        yield some, picked + (some // nq * nk)[:, None], hidden
+        yield some, gathered + (some // nq * nk)[:, None], hidden
         start = stop
 
 
-BLOCKS = Engine(
+GATHER_BLOCKS = Engine(
     "blocks", "Gathers the chosen key blocks of each head. Exact, on every device.", refuses, plan, run,
-    chooses=True, masks=True,
+    selects_blocks=True, masks=True,
 )  # fmt: skip

@@ -18,7 +18,7 @@ from ..core.error_handling import error_message
 from ..core.grid import RASTER
 from ..core.reason import Reason
 from ..patterns.adaptive import AdaptiveBlocks
-from ..patterns.blocks import TopBlocks, arrange
+from ..patterns.blocks import TopBlocks, block_order
 from ..patterns.neighbourhood import Neighbourhood
 from .engine import Engine, Task
 
@@ -59,7 +59,7 @@ def na3d_refuses(task: Task, call) -> Reason | None:
         return Reason("runs neighbourhood attention alone")
     if task.order != RASTER:
         return Reason(f"tokens in {task.order} order, takes raster")
-    if task.sinks:
+    if task.context_tokens:
         return Reason("takes no tokens outside the video")
     if call.head_dim % 16 or call.head_dim > 128:
         return Reason(f"head size {call.head_dim}, takes 16 to 128 in steps of 16")
@@ -70,14 +70,14 @@ def na3d_plan(task: Task, device, dtype):
     return task.grid, task.pattern.window(task.grid)
 
 
-def na3d_run(video, sinks, scale, plan) -> torch.Tensor:
+def na3d_run(video, context_kv, scale, plan) -> torch.Tensor:
     grid, window = plan
     q, k, v = (t.transpose(1, 2).unflatten(1, grid).contiguous() for t in video)
     return load("na3d")(q, k, v, list(window), scale=scale).flatten(1, 3).transpose(1, 2)
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class EnginePlan:
     """permutation, inverse: of the video's tokens to the pattern's order and back."""
 
     pattern: TopBlocks | AdaptiveBlocks
@@ -99,23 +99,23 @@ def sol_refuses(task: Task, call) -> Reason | None:
     return missing("sol_attn", call)
 
 
-def sol_plan(task: Task, device, dtype) -> Plan:
-    permutation = task.positions(arrange(task.pattern, task.grid)[0]).to(device)
-    return Plan(task.pattern, permutation, permutation.argsort())
+def sol_plan(task: Task, device, dtype) -> EnginePlan:
+    permutation = task.positions(block_order(task.pattern, task.grid)[0]).to(device)
+    return EnginePlan(task.pattern, permutation, permutation.argsort())
 
 
-def sol_run(video, sinks, scale, plan: Plan) -> torch.Tensor:
+def sol_run(video, context_kv, scale, plan: EnginePlan) -> torch.Tensor:
     """Sinks stand in front, filled up to whole blocks with keys that a bias hides: a bias is allowed in sinks alone.
 
     Every token sees them exactly (`sink_blocks`). Rows that see all exactly (`sink_q`) are not asked for: what stands
     outside the video is no query here, its rows are computed elsewhere, exactly.
     """
     q, k, v = (t.index_select(2, plan.permutation) for t in video)
-    number, dim = sinks[0].shape[2], q.shape[3]
+    number, dim = context_kv[0].shape[2], q.shape[3]
     fill = -number % BLOCK
     # Their own rows are computed elsewhere, exactly: any query will do here.
     q = torch.cat([q.new_zeros(*q.shape[:2], number + fill, dim), q], dim=2)
-    k, v = (torch.cat([F.pad(s, (0, 0, 0, fill)), t], dim=2) for s, t in zip(sinks, (k, v)))
+    k, v = (torch.cat([F.pad(s, (0, 0, 0, fill)), t], dim=2) for s, t in zip(context_kv, (k, v)))
     bias = None
     if fill:
         bias = q.new_zeros(1, 1, 1, k.shape[2])

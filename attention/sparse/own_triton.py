@@ -22,18 +22,18 @@ from ..core.grid import CUBE, RASTER, TILE, order
 from ..core.interruption import check_interrupt
 from ..core.reason import Reason
 from ..core.tokens import Grid
-from ..patterns import on
-from ..patterns.blocks import TopBlocks, arrange, choose
-from .cached_blocks import at_once
+from ..patterns.blocks import TopBlocks, block_order, select_pooled
+from ..patterns.spec import relation_of
+from .cached_blocks import select_anew
 from .engine import Engine, Task
 
 # What a tile with a mask of bits costs in whole tiles. A guess: not measured on a GPU.
-PARTIAL = 1.5
+PARTIAL_TILE_COST = 1.5
 SAMPLED_ROWS = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class EnginePlan:
     """permutation, inverse: of the video's tokens to the order they are cut into blocks in, and back; None: as they
     stand. lists: of a fixed mask; None where `pattern` chooses from q and k."""
 
@@ -47,82 +47,84 @@ def refuses(name: str, task: Task, call) -> Reason | None:
     return registry.why_not(name, call)
 
 
-def plan(task: Task, device: torch.device, dtype: torch.dtype) -> Plan:
-    relation = on(task.pattern, task.grid)
+def plan(task: Task, device: torch.device, dtype: torch.dtype) -> EnginePlan:
+    relation = relation_of(task.pattern, task.grid)
     if relation is None:
         to, moved, lists = (
-            arrange(task.pattern, task.grid)[0],
+            block_order(task.pattern, task.grid)[0],
             (task.order, task.tile) != (task.pattern.order, CUBE),
             None,
         )
     else:
         relation = relation.to(device)
-        to = min((to.to(device) for to in orders(task.grid)), key=lambda to: cost(relation, to))
-        lists = of_mask(*with_sinks(relation, to, task.sinks), device)
+        to = min((to.to(device) for to in candidate_orders(task.grid)), key=lambda to: tile_cost(relation, to))
+        lists = of_mask(*with_context(relation, to, task.context_tokens), device)
         moved = True
     permutation = task.positions(to.cpu()).to(device)
     if not moved or permutation.equal(torch.arange(task.tokens, device=device)):
-        return Plan(task.pattern, None, None, lists)
-    return Plan(task.pattern, permutation.int(), permutation.argsort(), lists)
+        return EnginePlan(task.pattern, None, None, lists)
+    return EnginePlan(task.pattern, permutation.int(), permutation.argsort(), lists)
 
 
-def orders(grid: Grid) -> Iterator[torch.Tensor]:
+def candidate_orders(grid: Grid) -> Iterator[torch.Tensor]:
     """Ways to stand in which tokens that see each other may share blocks: frames, places over time, near cubes."""
     yield order(grid, RASTER)[0]
     for tile in ((grid[0], 1, 1), (1, 8, 8), (2, 8, 8), CUBE, (8, 4, 4)):
         yield order(grid, TILE, tile)[0]
 
 
-def cost(relation, to: torch.Tensor) -> float:
+def tile_cost(relation, to: torch.Tensor) -> float:
     """Tiles that the kernel works through for some blocks of queries, in whole ones."""
-    seen, tokens, _ = with_sinks(relation, to, 0)
+    seen, tokens, _ = with_context(relation, to, 0)
     rows, total = ceil(tokens / QUERIES), 0.0
     for row in range(0, rows, ceil(rows / SAMPLED_ROWS)):
         every, some = classify_tiles(tiles_of_row(seen, row, tokens, tokens, to.device), tokens)
-        total += float(every.sum() + PARTIAL * some.sum())
+        total += float(every.sum() + PARTIAL_TILE_COST * some.sum())
     return total
 
 
-def with_sinks(relation, to: torch.Tensor, sinks: int):
-    """(seen, queries, keys) of a pattern over tokens in the order `to`, behind `sinks` keys that all see."""
-    tokens, start = len(to), filled(sinks)
+def with_context(relation, to: torch.Tensor, context_tokens: int):
+    """(seen, queries, keys) of a pattern over tokens in the order `to`, behind `context_tokens` keys that all see."""
+    tokens, start = len(to), padded_context(context_tokens)
 
     def seen(query, key):
         check_interrupt()
         video = relation.mask_mod(0, 0, to[query], to[(key - start).clamp(min=0)])
-        return torch.where(key < start, key < sinks, video)
+        return torch.where(key < start, key < context_tokens, video)
 
     return seen, tokens, start + tokens
 
 
-def filled(sinks: int) -> int:
+def padded_context(context_tokens: int) -> int:
     """Keys in front of the video's: whole blocks."""
-    return ceil(sinks / KEYS) * KEYS
+    return ceil(context_tokens / KEYS) * KEYS
 
 
-def run(video, sinks, scale, plan: Plan, hold=at_once, **how) -> torch.Tensor:
-    q, chooses, number = video[0], plan.lists is None, sinks[0].shape[2]
-    tail = plan.pattern.tail if chooses else plan.lists.by_mean is not None
-    inputs, means = prepare(*video, sinks, plan.permutation, scale, selects=chooses, tail=tail, **how)
+def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, **how) -> torch.Tensor:
+    q, selects, context_tokens = video[0], plan.lists is None, context_kv[0].shape[2]
+    tail = plan.pattern.tail if selects else plan.lists.by_mean is not None
+    inputs, means = prepare(*video, context_kv, plan.permutation, scale, selects=selects, tail=tail, **how)
     lists = plan.lists
-    if chooses:
-        lists = hold(lambda: chosen(plan.pattern, choose(plan.pattern, *means), q.shape[2], number))
+    if selects:
+        pattern, tokens = plan.pattern, q.shape[2]
+        lists = cache(lambda: lists_of_selection(pattern, select_pooled(pattern, *means), tokens, context_tokens))
     out = attend(inputs, q, lists)
     return out if plan.inverse is None else out.index_select(2, plan.inverse)
 
 
-def chosen(pattern, kept: torch.Tensor, tokens: int, sinks: int) -> BlockLists:
+def lists_of_selection(pattern, kept: torch.Tensor, tokens: int, context_tokens: int) -> BlockLists:
     """The Lists of the blocks that a pattern chose: as patterns.blocks.select gives them."""
     most = None
     if isinstance(pattern, TopBlocks):
         most = pattern.number(kept.shape[-1]) + QUERIES // KEYS
-    return of_blocks(kept, filled(sinks) + tokens, pattern.tail, sinks, most)
+    return of_blocks(kept, padded_context(context_tokens) + tokens, pattern.tail, context_tokens, most)
 
 
 def _row(name: str, summary: str, **how) -> Engine:
     summary = f"{summary} `auto` takes it once Video Attention Benchmark has seen it right."
     how, exact = partial(run, **how), not how["quantized"]
-    return Engine(name, summary, partial(refuses, name), plan, how, auto=False, chooses=True, grouped=True, exact=exact)
+    flags = {"auto": False, "selects_blocks": True, "gqa": True, "exact": exact}
+    return Engine(name, summary, partial(refuses, name), plan, how, **flags)
 
 
 INT8 = _row(

@@ -14,7 +14,8 @@ from ..core.input_copies import InputCopies
 from ..core.reason import Reason
 from ..core.tokens import VideoSpan
 from ..patterns import Neighbourhood, TopBlocks
-from . import Runner, runners
+from .engine_registry import runners
+from .runner import Runner
 
 # Tiles that are seen whole, in part and not at all; and blocks chosen by their means, the others counting by theirs.
 PATTERNS = (Neighbourhood(), TopBlocks(25, tail=True))

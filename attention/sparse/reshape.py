@@ -9,7 +9,7 @@ from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
 from ..patterns.spatial import Spatial
 from ..patterns.temporal import Temporal
-from .engine import Engine, Task, joined
+from .engine import Engine, Task, append_context
 
 
 def refuses(task: Task, call) -> Reason | None:
@@ -24,29 +24,29 @@ def plan(task: Task, device, dtype):
     return task.pattern, task.grid
 
 
-def run(video, sinks, scale, plan) -> torch.Tensor:
+def run(video, context_kv, scale, plan) -> torch.Tensor:
     pattern, (frames, _, _) = plan
-    fold = spatial if isinstance(pattern, Spatial) else temporal
-    samples = [fold(*(t[b].unflatten(1, (frames, -1)) for t in video), *(s[b] for s in sinks), scale)
+    attend = spatial if isinstance(pattern, Spatial) else temporal
+    samples = [attend(*(t[b].unflatten(1, (frames, -1)) for t in video), *(s[b] for s in context_kv), scale)
                for b in range(video[0].shape[0])]  # fmt: skip
     return samples[0].unsqueeze(0) if len(samples) == 1 else torch.stack(samples)
 
 
-def spatial(q, k, v, sink_k, sink_v, scale):
+def spatial(q, k, v, context_k, context_v, scale):
     """q, k, v: (H, T, P, D), sink_k, sink_v: (H, S, D) -> (H, T * P, D).
 
     Frames become the batch, so that a kernel which writes (batch, tokens, heads, D) writes the video in its own order.
     """
     q, k, v = (t.transpose(0, 1) for t in (q, k, v))
-    out = sdpa(q, joined(k, sink_k), joined(v, sink_v), scale=scale)
+    out = sdpa(q, append_context(k, context_k), append_context(v, context_v), scale=scale)
     return out.transpose(1, 2).flatten(0, 1).transpose(0, 1)
 
 
-def temporal(q, k, v, sink_k, sink_v, scale):
+def temporal(q, k, v, context_k, context_v, scale):
     """As `spatial`; here places become the heads, for the same reason."""
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    out = sdpa(q, joined(k, sink_k[:, None]), joined(v, sink_v[:, None]), scale=scale)
+    out = sdpa(q, append_context(k, context_k[:, None]), append_context(v, context_v[:, None]), scale=scale)
     return out.transpose(1, 2).flatten(1, 2)
 
 
-FOLDED = Engine("folded", "Reshapes and runs torch's attention. Exact, on every device.", refuses, plan, run)
+RESHAPE = Engine("folded", "Reshapes and runs torch's attention. Exact, on every device.", refuses, plan, run)

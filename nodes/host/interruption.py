@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import comfy.model_management as host
 
-from ...attention import sparse
 from ...attention.core import interruption
+from ...attention.sparse.runner import forget_engine_plans
 from . import hooks
 
 KEY = "video_attention.plans"
@@ -39,4 +39,4 @@ def free(patcher, *_) -> None:
 
     The plans of a model that stays are freed too: they are shared by geometry, and made again in seconds.
     """
-    sparse.forget_plans()
+    forget_engine_plans()

@@ -15,6 +15,7 @@ import torch
 from bench_calls import host
 from kernels_made import broken, exact, greedy, wrong
 from open_limits import open_limits
+from video_calls import first_runner
 
 from attention import patterns as p
 from attention import sparse
@@ -31,8 +32,10 @@ from attention.routing.router import Router
 from attention.routing.rules import Rule, Shape
 from attention.routing.run_stats import RunStats
 from attention.routing.step_context import CONTEXT, StepContext
-from attention.sparse.gather_blocks import BLOCKS
-from attention.sparse.gather_tiles import TILES
+from attention.sparse import engine_registry
+from attention.sparse.gather_blocks import GATHER_BLOCKS
+from attention.sparse.gather_tiles import GATHER_TILES
+from attention.sparse.runner import engine_plan
 
 NAME, GRID, HEADS = "video attention int8", (10, 8, 8), 2
 PLACE = VideoSpan(GRID, 0, BOTH)
@@ -44,9 +47,9 @@ def nothing_seen(monkeypatch):
     monkeypatch.setattr(autotune, "_CHOSEN", {})
     monkeypatch.setattr(sparse.autotune, "_CHOSEN", {})
     monkeypatch.setitem(registry._LOADED, "flex", Reason("not here: it is slow"))
-    sparse.planned.cache_clear()
+    engine_plan.cache_clear()
     yield
-    sparse.planned.cache_clear()
+    engine_plan.cache_clear()
 
 
 @pytest.fixture
@@ -60,19 +63,19 @@ def stand_in(monkeypatch):
         monkeypatch.setattr(registry, "TABLE", tuple(row if r.name == NAME else r for r in registry.TABLE))
         engine = next(engine for engine in sparse.TABLE if engine.name == NAME)
         fake = replace(engine, plan=plan, run=lambda video, *rest: spoil(run(video, *rest), video))
-        monkeypatch.setattr(sparse, "TABLE", tuple(fake if e.name == NAME else e for e in sparse.TABLE))
+        monkeypatch.setattr(engine_registry, "TABLE", tuple(fake if e.name == NAME else e for e in sparse.TABLE))
 
     return add
 
 
 def plan(task, device, dtype):
-    by = BLOCKS if BLOCKS.refuses(task, None) is None else TILES
+    by = GATHER_BLOCKS if GATHER_BLOCKS.refuses(task, None) is None else GATHER_TILES
     return by, by.plan(task, device, dtype)
 
 
-def run(video, sinks, scale, planned, hold):
+def run(video, context_kv, scale, planned, hold):
     by, inner = planned
-    return by.run(video, sinks, scale, inner, *((hold,) if by.chooses else ()))
+    return by.run(video, context_kv, scale, inner, *((hold,) if by.selects_blocks else ()))
 
 
 def measured(length=640, dim=16):
@@ -94,7 +97,7 @@ def call_of(length=640, dim=16, **how):
 
 def engines(call=None):
     """What `auto` has for a pattern."""
-    found = sparse.runners(p.TopBlocks(25), PLACE, call or call_of())
+    found = engine_registry.runners(p.TopBlocks(25), PLACE, call or call_of())
     return {name for runner in found for name in runner.engines}
 
 
@@ -105,7 +108,7 @@ def test_nobody_benchmarked_nothing_changes(stand_in):
     assert engines() == {"blocks"}
     # By name it runs as ever.
     assert registry.why_not(NAME, call_of()) is None
-    assert sparse.prepare(p.TopBlocks(25), PLACE, call_of(), engine=NAME).engines == (NAME,)
+    assert first_runner(p.TopBlocks(25), PLACE, call_of(), engine=NAME).engines == (NAME,)
 
 
 def test_without_a_gpu_nothing_is_said_of_it():

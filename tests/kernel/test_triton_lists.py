@@ -17,8 +17,9 @@ from attention.backends.spec import Unavailable
 from attention.backends.triton import block_lists, launch, quantize, tiling
 from attention.core.geometry import Geometry
 from attention.core.reference import relative_l2
-from attention.patterns import SlidingTile, TopBlocks, on
-from attention.patterns.blocks import KEYS, QUERIES, select
+from attention.patterns import SlidingTile, TopBlocks
+from attention.patterns.blocks import KEYS, QUERIES, select_blocks
+from attention.patterns.spec import relation_of
 from benchmarks.floors import GPUS, IN_ORDER, ONE_AFTER_THE_OTHER, around, floor, tops
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +58,7 @@ RELATIONS = {
     "nothing": (lambda q, k: (q < 0) & (k < 0), 130, 70),
     "everything": (lambda q, k: (q >= 0) & (k >= 0), 130, 70),
     "sliding tile": (
-        lambda q, k: on(SlidingTile(frames=2, tile=(2, 5, 5)), GRID).mask_mod(0, 0, q, k), TOKENS, TOKENS
+        lambda q, k: relation_of(SlidingTile(frames=2, tile=(2, 5, 5)), GRID).mask_mod(0, 0, q, k), TOKENS, TOKENS
     ),
 }  # fmt: skip
 
@@ -92,7 +93,7 @@ def test_equal_tiles_are_kept_once():
 def test_lists_of_chosen_blocks():
     torch.manual_seed(0)
     q, k = (torch.randn(2, 3, 300, 16) for _ in range(2))
-    kept = select(TopBlocks(keep=40), q, k)
+    kept = select_blocks(TopBlocks(keep=40), q, k)
     assert (QUERIES, KEYS) == (block_lists.QUERIES, block_lists.KEYS)
     truth = kept.repeat_interleave(QUERIES, 2)[:, :, :300].repeat_interleave(KEYS, 3)[..., :300]
     made = block_lists.of_blocks(kept, 300, means=True)

@@ -10,7 +10,7 @@ import interpreted
 import pytest
 import torch
 from triton_cases import HALF
-from video_calls import LARGE, PATTERNS, draw, place_of
+from video_calls import LARGE, PATTERNS, draw, first_runner, place_of
 
 from attention import patterns as p
 from attention import sparse
@@ -19,13 +19,16 @@ from attention.core import grid as g
 from attention.core.geometry import describe
 from attention.core.site import SITE, AttentionSite
 from attention.core.tokens import Tokens
-from attention.patterns.blocks import select
+from attention.patterns.blocks import select_blocks
+from attention.patterns.density import density
+from attention.patterns.spec import relation_of
 from attention.routing.attention_call import AttentionCall
 from attention.routing.decide import decide
 from attention.routing.rules import Rule, Shape
 from attention.routing.run_stats import RunStats
 from attention.routing.step_context import CONTEXT, StepContext
-from attention.sparse import Task, own_triton
+from attention.sparse import own_triton
+from attention.sparse.engine import Task
 
 NAMES = tuple(engine.name for engine in sparse.TABLE if engine.plan is own_triton.plan)
 CPU = torch.device("cpu")
@@ -52,10 +55,10 @@ def on_gpu(video_span, **how):
 def test_engine_by_name(name):
     video_span = place_of((4, 6, 6), 3)
     if importlib.util.find_spec("triton") is None:
-        assert "pip install triton" in sparse.prepare(p.Radial(step=1), video_span, on_gpu(video_span), engine=name)
+        assert "pip install triton" in first_runner(p.Radial(step=1), video_span, on_gpu(video_span), engine=name)
         return
     for pattern in (p.Radial(step=1), p.TopBlocks(tail=True), p.Factorised(weight=0.5)):
-        assert set(sparse.prepare(pattern, video_span, on_gpu(video_span), engine=name).engines) == {name}
+        assert set(first_runner(pattern, video_span, on_gpu(video_span), engine=name).engines) == {name}
 
 
 @pytest.mark.parametrize(
@@ -71,14 +74,14 @@ def test_engine_by_name(name):
 def test_refusals(name, how, reason, monkeypatch):
     monkeypatch.setattr(registry, "load", lambda name: None)
     video_span, wanted = place_of((4, 6, 6), 3), reason.format(9 if "float8" in name else 0)
-    assert sparse.prepare(p.Radial(step=1), video_span, on_gpu(video_span, **how), engine=name) == f"{name}: {wanted}"
+    assert first_runner(p.Radial(step=1), video_span, on_gpu(video_span, **how), engine=name) == f"{name}: {wanted}"
 
 
 def test_auto_takes_what_was_measured():
     """The engine comes after all that any GPU has, until it is measured on one."""
     video_span = place_of((4, 6, 6), 3)
     for pattern in PATTERNS:
-        assert not set(sparse.prepare(pattern, video_span, on_gpu(video_span)).engines) & set(NAMES)
+        assert not set(first_runner(pattern, video_span, on_gpu(video_span)).engines) & set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,8 +96,8 @@ def test_a_render_on_the_cpu_goes_on_and_says_why(name):
     assert decision.unshaped == ("radial", f"{name}: {reason}") and decision.kernel is None
 
 
-def planned(pattern, grid=LARGE, sinks=0) -> own_triton.Plan:
-    return own_triton.INT8.plan(Task(pattern, place_of(grid, sinks)), CPU, torch.float16)
+def planned(pattern, grid=LARGE, context_tokens=0) -> own_triton.EnginePlan:
+    return own_triton.INT8.plan(Task(pattern, place_of(grid, context_tokens)), CPU, torch.float16)
 
 
 @pytest.mark.parametrize(
@@ -106,27 +109,27 @@ def test_tokens_that_see_each_other_share_tiles(pattern, share):
     """Pairs in the tiles that run, over the pairs that must. Temporal sees 5 keys of a tile, in raster order 1."""
     made = planned(pattern).lists
     tiles = made.count[..., 1].sum().item() * own_triton.QUERIES * own_triton.KEYS
-    assert tiles < share * p.density(pattern, LARGE) * (LARGE[0] * LARGE[1] * LARGE[2]) ** 2
+    assert tiles < share * density(pattern, LARGE) * (LARGE[0] * LARGE[1] * LARGE[2]) ** 2
 
 
 def test_the_lists_count_for_themselves():
     """What `cost` estimates from some rows is what the lists of all rows then have."""
-    relation = p.on(p.Radial(step=8), LARGE)
-    for to in own_triton.orders(LARGE):
-        made = own_triton.of_mask(*own_triton.with_sinks(relation, to, 0), CPU)
+    relation = relation_of(p.Radial(step=8), LARGE)
+    for to in own_triton.candidate_orders(LARGE):
+        made = own_triton.of_mask(*own_triton.with_context(relation, to, 0), CPU)
         whole, every = made.count.flatten(0, 2).double().sum(0).tolist()
         rows = len(range(0, made.count.shape[2], -(-made.count.shape[2] // own_triton.SAMPLED_ROWS)))
-        real = (whole + own_triton.PARTIAL * (every - whole)) * rows / made.count.shape[2]
-        assert own_triton.cost(relation, to) == pytest.approx(real, rel=0.25)
+        real = (whole + own_triton.PARTIAL_TILE_COST * (every - whole)) * rows / made.count.shape[2]
+        assert own_triton.tile_cost(relation, to) == pytest.approx(real, rel=0.25)
 
 
 def test_chosen_blocks_wait_for_no_gpu():
     """With a known number of blocks nothing is asked of the tensors: the lists are as wide as they can get."""
     q, k = (torch.randn(1, 2, 700, 16) for _ in "qk")
-    for sinks in (0, 64, 70):
-        kept = select(p.TopBlocks(30), q, k)
-        made = own_triton.chosen(p.TopBlocks(30), kept, 700, sinks)
-        ahead = -(-sinks // own_triton.KEYS)
+    for context_tokens in (0, 64, 70):
+        kept = select_blocks(p.TopBlocks(30), q, k)
+        made = own_triton.lists_of_selection(p.TopBlocks(30), kept, 700, context_tokens)
+        ahead = -(-context_tokens // own_triton.KEYS)
         assert made.index.shape[-1] == min(4 + 2, 11) + ahead and made.kv_len == ahead * own_triton.KEYS + 700
         assert made.count[..., 1].equal(kept.sum(-1).int() + ahead)
 

@@ -67,7 +67,7 @@ def calls():
 
 def in_order():
     """Calls of the engine for patterns: q, k, v of 200 tokens behind 70 others, and how."""
-    plan = engine.Plan(TopBlocks(keep=50, tail=True), torch.randperm(200).int(), torch.arange(200), None)
+    plan = engine.EnginePlan(TopBlocks(keep=50, tail=True), torch.randperm(200).int(), torch.arange(200), None)
     for how in ({"quantized": True}, {"quantized": False}, {"quantized": True, "float8": True}):
         q, k, v, *front = (torch.randn(1, 2, n, 64).bfloat16() for n in (200, 200, 200, 70, 70))
         yield (q, k, v), front, None, plan, how

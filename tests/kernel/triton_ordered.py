@@ -22,7 +22,7 @@ from attention.backends.triton.launch import attention
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.tensor_layout import dense_rows
 from attention.patterns import MassBlocks, TopBlocks
-from attention.patterns.blocks import choose, pool, select
+from attention.patterns.blocks import pool, select_blocks, select_pooled
 from attention.sparse import own_triton as engine
 from benchmarks import kernel
 from benchmarks.shapes import Shape
@@ -100,12 +100,14 @@ def choices(size) -> dict[str, bool]:
     q, k, v, front, order = draw(*size)
     repeated = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
     same, patterns = {}, (TopBlocks(keep=40), MassBlocks(mass=60))
-    wanted = [select(one, q.index_select(2, order), repeated.index_select(2, order), 0.2) for one in patterns]
+    wanted = [select_blocks(one, q.index_select(2, order), repeated.index_select(2, order), 0.2) for one in patterns]
     for quantized, rotated in ((True, True), (True, False), (False, True)):
         ready, means = reorder.prepare(
             q, k, v, front, order, 0.2, quantized=quantized, rotated=rotated, selects=True, tail=True
         )
-        same[f"choice, {quantized}, {rotated}, {size}"] = equal([choose(one, *means) for one in patterns], wanted)
+        same[f"choice, {quantized}, {rotated}, {size}"] = equal(
+            [select_pooled(one, *means) for one in patterns], wanted
+        )
     return same
 
 
@@ -142,7 +144,9 @@ def outputs(size) -> dict[str, float]:
     kept[..., 0] = True
     for name, (how, capability) in ways_of(size).items():
         for tail in (False, True):
-            made = block_lists.of_blocks(kept, engine.filled(front[0].shape[2]) + q.shape[2], tail, front[0].shape[2])
+            made = block_lists.of_blocks(
+                kept, engine.padded_context(front[0].shape[2]) + q.shape[2], tail, front[0].shape[2]
+            )
             before = [t.clone() for t in (q, k, v, *front)]
             with tiled_as(capability):
                 ready, none = reorder.prepare(q, k, v, front, order, None, **how, tail=tail)
@@ -174,7 +178,7 @@ NO_COPY = ("empty", "new_empty", "transpose", "t", "view", "slice", "set_", "exp
 def copied(**how) -> list[str]:
     """What torch itself copies of the size of q, k or v in a call of an engine that chooses blocks."""
     q, k, v, front, order = draw(1, 2, 2, 330, 70, 64, "own")
-    plan = engine.Plan(TopBlocks(keep=30, tail=True), order, order.long().argsort(), None)
+    plan = engine.EnginePlan(TopBlocks(keep=30, tail=True), order, order.long().argsort(), None)
     with Noted() as noted:
         engine.run((q, k, v), front, None, plan, **how)
     return [name for name in noted.done if name not in NO_COPY]

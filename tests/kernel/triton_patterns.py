@@ -22,13 +22,16 @@ from attention import patterns as p
 from attention import sparse
 from attention.core import grid
 from attention.core.reference import relative_l2
-from attention.sparse import Runner, Task, own_triton
+from attention.patterns.spec import parts_of
+from attention.sparse import own_triton
+from attention.sparse.engine import Task
 from attention.sparse.own_triton import HALF, INT8
+from attention.sparse.runner import Runner
 
 # Every engine that is this kernel; those that round coarsely take turns beside the one that does not.
 ENGINES = tuple(engine for engine in sparse.TABLE if engine.plan is own_triton.plan)
 COARSE = tuple(engine for engine in ENGINES if not engine.exact)
-# Ragged grids of several blocks, sinks that do and do not fill a block, one frame, one row.
+# Ragged grids of several blocks, context tokens that do and do not fill a block, one frame, one row.
 GRIDS = (((5, 7, 9), 0, 0), ((3, 8, 10), 4, 0), ((2, 10, 10), 70, 5), ((1, 11, 13), 0, 3), ((4, 1, 37), 64, 0))
 ORDER, TILE = "tile", (2, 3, 2)
 TAILS = (
@@ -40,17 +43,17 @@ TAILS = (
 
 def runner(pattern, video_span, engine, order="raster", block=0):
     """As sparse.prepare makes it, for an engine that would refuse the CPU."""
-    tasks = ((weight, Task(part, video_span, order, TILE)) for weight, part in p.parts(pattern, block))
+    tasks = ((weight, Task(part, video_span, order, TILE)) for weight, part in parts_of(pattern, block))
     return Runner(video_span, tuple((weight, task, engine) for weight, task in tasks))
 
 
 def result(engine, pattern, video_span, tensors, wanted, block=0, order="raster") -> dict:
     """Our kernel takes grouped heads: who repeats keys for it fails here."""
     run = runner(pattern, video_span, engine, order, block)
-    before, expand = [t.clone() for t in tensors], sparse.expand_kv
-    sparse.expand_kv = None
+    before, expand = [t.clone() for t in tensors], sparse.runner.expand_kv
+    sparse.runner.expand_kv = None
     out = run(*tensors)
-    sparse.expand_kv = expand
+    sparse.runner.expand_kv = expand
     unchanged = all(map(torch.equal, before, tensors))
     where = f"{video_span.grid} from {video_span.start}, q {list(tensors[0].shape)}, k {list(tensors[1].shape)}"
     return {

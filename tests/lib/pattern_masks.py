@@ -9,6 +9,7 @@ import torch
 from hypothesis import strategies as st
 
 from attention import patterns as p
+from attention.patterns.spec import relation_of
 
 SIZES = st.sampled_from([1, 2, 3, 4, 5, 7, 9])
 GRIDS = st.tuples(SIZES, SIZES, SIZES)
@@ -19,6 +20,6 @@ FIXED = pattern_rows.any_of(tuple(row for row in p.TABLE if pattern_rows.is_fixe
 
 def dense(pattern, grid):
     index = torch.arange(prod(grid))
-    seen = p.on(pattern, grid).mask_mod(0, 0, index[:, None], index[None, :])
+    seen = relation_of(pattern, grid).mask_mod(0, 0, index[:, None], index[None, :])
     assert seen.dtype == torch.bool
     return seen

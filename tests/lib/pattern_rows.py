@@ -13,9 +13,9 @@ from typing import Literal, get_args, get_origin, get_type_hints
 from hypothesis import strategies as st
 
 from attention import patterns as p
-from attention import sparse
 from attention.core.grid import ORDERS
 from attention.core.tokens import Grid
+from attention.sparse import engine_registry
 
 # What no draw is sure to hold: windows of one and of all, whole tiles and ragged ones, thin bands, groups of heads,
 # a threshold that nothing reaches, patterns of patterns.
@@ -51,7 +51,7 @@ def is_fixed(row) -> bool:
 
 
 # Rows that a combined one can be made of: a fixed mask, one for all blocks of a model.
-SIMPLE = tuple(row for row in p.TABLE if is_fixed(row) and not is_combined(row) and not hasattr(row, "parts"))
+SIMPLE = tuple(row for row in p.TABLE if is_fixed(row) and not is_combined(row) and not hasattr(row, "in_block"))
 
 
 def default(row):
@@ -79,7 +79,7 @@ def without_tail(grids) -> tuple:
 def _first(row, grids):
     tries = (drawn(row, Random(seed)) for seed in range(100))
     bare = (one for one in tries if not getattr(one, "tail", False))
-    return next(one for one in bare if not any(sparse.dense(one, grid) for grid in grids))
+    return next(one for one in bare if not any(engine_registry.is_dense(one, grid) for grid in grids))
 
 
 def drawn(row, random: Random, depth: int = 2):

@@ -12,6 +12,7 @@ from attention import patterns as p
 from attention.core.grid import CUBE, HILBERT, MORTON, RASTER, coordinates, order
 from attention.core.tokens import VideoSpan
 from attention.patterns.blocks import KEYS, QUERIES, split_heads
+from attention.patterns.spec import parts_of, relation_of
 
 
 def attention(pattern, video_span: VideoSpan, q, k, v, scale=None, block: int = 0, mask=None) -> torch.Tensor:
@@ -25,7 +26,7 @@ def attention(pattern, video_span: VideoSpan, q, k, v, scale=None, block: int = 
     k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     bias = torch.zeros(1, 1, 1, k.shape[2], dtype=torch.float64) if mask is None else added(mask)
-    parts = p.parts(pattern, block)
+    parts = parts_of(pattern, block)
     return sum(weight * _one(part, video_span, (q, k, v), scale, bias) for weight, part in parts)
 
 
@@ -40,7 +41,7 @@ def _one(pattern, video_span: VideoSpan, tensors, scale: float, bias) -> torch.T
     q, k, v = tensors
     keys, rows, (first, last) = slice(video_span.start, video_span.stop), video_span.queries, video_span.cut
     scores = q @ k.mT * scale + bias
-    if p.on(pattern, video_span.grid) is None:
+    if relation_of(pattern, video_span.grid) is None:
         kept = chosen(pattern, q[:, :, rows], k[:, :, keys], video_span.grid, scale)
         seen = of_tokens(pattern, kept, video_span.grid)
     else:
@@ -58,7 +59,7 @@ def _one(pattern, video_span: VideoSpan, tensors, scale: float, bias) -> torch.T
 def fixed(pattern, grid) -> torch.Tensor:
     """The mask of a pattern whose mask follows from the grid, (N, N) bool."""
     index = torch.arange(prod(grid))
-    return p.on(pattern, grid).mask_mod(0, 0, index[:, None], index[None, :])
+    return relation_of(pattern, grid).mask_mod(0, 0, index[:, None], index[None, :])
 
 
 @cache
@@ -106,7 +107,7 @@ def by_words(pattern, scores, lengths) -> torch.Tensor:
     """What a pattern keeps of each row of scores, a block at a time; of a pattern without words here, what it says."""
     words = {p.TopBlocks: _best, p.MassBlocks: _fewest, p.AdaptiveBlocks: _standing_out}.get(type(pattern))
     if words is None:
-        return pattern.chosen(scores, lengths)
+        return pattern.select(scores, lengths)
     flat = scores.flatten(0, -2)
     kept = [words(pattern, row.tolist(), lengths.tolist()) for row in flat]
     return torch.tensor([[i in some for i in range(len(lengths))] for some in kept]).view(scores.shape)

@@ -6,11 +6,12 @@ import pattern_rows
 import pattern_truth
 import torch
 
-from attention import sparse
-from attention.core.geometry import describe
+from attention.core.geometry import Geometry, describe
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2
 from attention.core.tokens import BOTH, Span, VideoSpan
+from attention.sparse import engine_registry
+from attention.sparse.runner import Runner
 
 # Every row of the table, by hand or as drawn for it: none is dense on these grids, none has a tail.
 PATTERNS = pattern_rows.without_tail(((5, 7, 6), (9, 8, 8)))
@@ -34,9 +35,15 @@ def draw(video_span, heads=2, kv_heads=2, dim=16, batch=1, dtype=torch.float32, 
     return made
 
 
-def compare(pattern, video_span, tensors, engine=sparse.AUTO, tolerance=TOLERANCE[torch.float32], **how):
+def first_runner(pattern, video_span: VideoSpan, geometry: Geometry, **how) -> Runner | Reason:
+    """The best of the Runners for a pattern in such calls, or why there is none. how: as of engine_registry.runners."""
+    able = engine_registry.runners(pattern, video_span, geometry, **how)
+    return able if isinstance(able, Reason) else able[0]
+
+
+def compare(pattern, video_span, tensors, engine=engine_registry.AUTO, tolerance=TOLERANCE[torch.float32], **how):
     """The Runner, after its output was compared; the reason when it refuses."""
-    runner = sparse.prepare(pattern, video_span, describe(*tensors), engine=engine, **how)
+    runner = first_runner(pattern, video_span, describe(*tensors), engine=engine, **how)
     if isinstance(runner, Reason):
         return runner
     before = [t.clone() for t in tensors]

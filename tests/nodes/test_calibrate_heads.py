@@ -9,13 +9,12 @@ import torch
 from calibrating import UNITS, Interrupted, start
 from hypothesis import given
 from hypothesis import strategies as st
-from video_calls import place_of
+from video_calls import first_runner, place_of
 
-from attention import sparse
 from attention.core.geometry import describe
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.patterns import MassBlocks, Spatial, TopBlocks
-from attention.patterns.blocks import arrange
+from attention.patterns.blocks import block_order
 from attention.plans import head_groups
 from attention.plans.probe import split_error
 
@@ -40,7 +39,7 @@ def one_needs_all(dim=16) -> tuple:
     """q, k, v of four heads: the first looks at all tokens alike, the others at their own block of keys."""
     torch.manual_seed(0)
     tokens = GRID[0] * GRID[1] * GRID[2]
-    block = torch.eye(dim).repeat_interleave(tokens // dim, dim=0)[arrange(HALF, GRID)[1]]
+    block = torch.eye(dim).repeat_interleave(tokens // dim, dim=0)[block_order(HALF, GRID)[1]]
     v = torch.randn(1, 4, tokens, dim) + 3 * block @ torch.randn(dim, dim)
     q = block.expand(1, 4, -1, -1) * torch.tensor([0.0, 9.0, 9.0, 9.0]).view(1, 4, 1, 1)
     return q, block.expand(1, 4, -1, -1) * 9.0, v
@@ -51,7 +50,7 @@ def test_a_head_that_needs_all_blocks_gets_them_and_the_others_few():
     truth = scaled_dot_product_attention(q, k, v)
 
     def run(pattern):
-        return sparse.prepare(pattern, place_of(GRID), describe(q, k, v, None), engine="blocks")(q, k, v)
+        return first_runner(pattern, place_of(GRID), describe(q, k, v, None), engine="blocks")(q, k, v)
 
     measured = [{one: split_error(lambda one=one: run(one), truth, 4) for one in head_groups.levels([HALF])}]
     found = head_groups.assign(HALF, measured)

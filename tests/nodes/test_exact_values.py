@@ -130,11 +130,11 @@ def test_blocks_by_mass_stop_once_they_hold_it():
     """Four blocks of a quarter each: two hold a half, three hold any more."""
     scores, lengths = torch.zeros(1, 1, 1, 4), torch.full((4,), 64.0)
     for mass, kept in ((24.0, 1), (25.0, 1), (26.0, 2), (50.0, 2), (75.0, 3), (76.0, 4), (100.0, 4)):
-        assert int(MassBlocks(mass).chosen(scores, lengths).sum()) == kept, mass
+        assert int(MassBlocks(mass).select(scores, lengths).sum()) == kept, mass
     # A block of three times the tokens holds three times as much.
     uneven = torch.tensor([32.0, 96.0])
-    assert MassBlocks(75).chosen(scores[..., :2], uneven).tolist() == [[[[False, True]]]]
-    assert TopBlocks(50).chosen(torch.tensor([[[[1.0, 3.0, 2.0, 0.0]]]]), lengths).tolist() == [
+    assert MassBlocks(75).select(scores[..., :2], uneven).tolist() == [[[[False, True]]]]
+    assert TopBlocks(50).select(torch.tensor([[[[1.0, 3.0, 2.0, 0.0]]]]), lengths).tolist() == [
         [[[False, True, True, False]]]
     ]
 

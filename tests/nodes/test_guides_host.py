@@ -50,7 +50,7 @@ def by_hand(pack, model, change):
 
 def under(pack, model, pattern, grid):
     """The MODEL whose video sees by the pattern's own mask, added to the host's."""
-    relation = pack.attention.patterns.on(pattern, grid)
+    relation = pack.attention.patterns.spec.relation_of(pattern, grid)
     at = torch.arange(math.prod(grid))
 
     def change(run, q, k, v, mask):
@@ -69,7 +69,7 @@ def test_a_pattern_shapes_the_videos_part(pattern, case, pack, built):
     rule = pack.nodes.host.model_rules.pattern_of(patched)
     out = sample(patched, case, steps=2)
     report = pack.nodes.host.run_history.find(out)
-    if pack.attention.patterns.density(rule, case.grid) == 1.0:
+    if pack.attention.patterns.density.density(rule, case.grid) == 1.0:
         assert report.fallbacks
         return
     calls = {row.used.split(" (")[0]: row.calls for row in report.rows if row.role == "self"}

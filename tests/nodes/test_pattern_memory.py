@@ -15,11 +15,11 @@ def host(pack):
 
 def planned(pack) -> int:
     sparse = pack.attention.sparse
-    return sum(one.cache_info().currsize for one in (sparse.planned, sparse.gather_tiles.layout))
+    return sum(one.cache_info().currsize for one in (sparse.runner.engine_plan, sparse.gather_tiles.layout))
 
 
 def test_plans_go_with_the_model(lab, pack, host):
-    pack.attention.sparse.forget_plans()
+    pack.attention.sparse.runner.forget_engine_plans()
     model = shaped(pack, shaped(pack, lab.model, "spatial").args[0], "temporal", combine="union").args[0]
     out = lab.sample(model)
     assert planned(pack) >= 2
@@ -41,7 +41,7 @@ def test_a_cleared_model_frees_nothing(lab, pack):
 
 
 def test_the_hosts_interrupt_stops_a_plan(lab, pack, host):
-    pack.attention.sparse.forget_plans()
+    pack.attention.sparse.runner.forget_engine_plans()
     model = shaped(pack, shaped(pack, lab.model, "spatial").args[0], "temporal", combine="union").args[0]
     host.interrupt_current_processing(True)
     with pytest.raises(host.InterruptProcessingException):

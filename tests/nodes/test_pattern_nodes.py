@@ -26,7 +26,7 @@ def built(pack):
 def masked(pack, model, pattern, case):
     """The MODEL with torch's attention under the pattern's own mask: what the engines must agree with."""
     told = with_sites(pack, model)
-    relation = pack.attention.patterns.on(pattern, case.grid)
+    relation = pack.attention.patterns.spec.relation_of(pattern, case.grid)
     locate = pack.attention.routing.step_context.locate
 
     def attend(func, q, k, v, heads, *args, **kwargs):
@@ -54,7 +54,7 @@ def test_a_shaped_model_is_the_model_under_the_mask(name, pattern, pack, built, 
     report = pack.nodes.host.run_history.find(out)
     ran = {row.used for row in report.rows if row.role == "self"}
     truth = sample(masked(pack, model, rule, case), case, steps=2)
-    density = pack.attention.patterns.density(rule, case.grid)
+    density = pack.attention.patterns.density.density(rule, case.grid)
     if density == 1.0:
         assert report.fallbacks and not any(used.startswith(pattern) for used in ran)
     else:

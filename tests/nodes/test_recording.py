@@ -44,9 +44,9 @@ def forget(pack) -> None:
     pack.attention.backends.autotune._CHOSEN.clear()
     pack.attention.sparse.autotune._CHOSEN.clear()
     for cached in (
-        pack.attention.sparse.planned,
+        pack.attention.sparse.runner.engine_plan,
         pack.attention.sparse.gather_tiles.layout,
-        pack.attention.patterns.on,
+        pack.attention.patterns.spec.relation_of,
     ):
         cached.cache_clear()
 
@@ -141,7 +141,7 @@ def test_every_pattern_on_every_engine(pack, inference, bare, family, how):
     case = PLAIN[family]
     model = case.build()
     for name, widgets in choices(pack).items():
-        for engine in ("auto", *pack.attention.sparse.names()):
+        for engine in ("auto", *pack.attention.sparse.engine_registry.names()):
             forget(pack)
             patched = shaped(pack, model, name.removesuffix(", kept"), widgets, auto_choice=how, engine=engine).args[0]
             check(recorded(pack, patched, case), bare[family])
@@ -156,14 +156,14 @@ def test_blocks_by_mass_of_many_tokens(pack, inference, monkeypatch, kept):
     video, audio = case.latent().unbind()
     video = torch.randn(*video.shape[:2], 4, 12, 12, generator=torch.Generator().manual_seed(1))
     case = replace(case, latent=lambda: comfy.nested_tensor.NestedTensor([video, audio]))
-    select = engine.select
+    select = engine.select_blocks
 
     def other(*args):
         seen = select(*args)
         calls.append(1)
         return torch.arange(seen.shape[-1]).expand(seen.shape) <= len(calls) % seen.shape[-1]
 
-    monkeypatch.setattr(engine, "select", other)
+    monkeypatch.setattr(engine, "select_blocks", other)
     model = case.build()
     alone = recorded(pack, model, case)
     widgets = {**choices(pack)["blocks by mass"], "refresh": kept}

@@ -14,6 +14,7 @@ from attention.core.geometry import describe
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2
 from attention.routing.attention_call import AttentionCall
+from attention.sparse import engine_registry
 
 PATTERNS = [p.Neighbourhood(3, 50, 50), p.Spatial(), p.TemporalWindow(1)]
 EXACT = [engine.name for engine in sparse.TABLE if engine.exact]
@@ -27,10 +28,10 @@ def test_exact_engines_compute_in_it(pattern, dtype):
     tensors = [t.to(dtype) for t in draw(video_span)]
     call = describe(*tensors, precision=torch.float32)
     assert call.high_precision and call.dtype == torch.float32
-    runners = sparse.runners(pattern, video_span, call)
+    runners = engine_registry.runners(pattern, video_span, call)
     assert not isinstance(runners, Reason) and {name for r in runners for name in r.engines} <= set(EXACT)
     wide = [t.double() for t in tensors]
-    truth = sparse.runners(pattern, video_span, describe(*wide))[0](*wide)
+    truth = engine_registry.runners(pattern, video_span, describe(*wide))[0](*wide)
     for runner in runners:
         out = AttentionCall(None, *tensors, tensors[0].shape[1], None, torch.float32, True).run(runner.kernel)
         assert out.dtype == dtype and relative_l2(out, truth) < 2 * torch.finfo(dtype).eps
@@ -41,7 +42,7 @@ def test_engines_that_quantise_refuse_it():
     call = replace(describe(*draw(video_span)), high_precision=True)
     for engine in sparse.TABLE:
         if not engine.exact:
-            found = sparse.runners(p.TopBlocks(50), video_span, call, engine=engine.name)
+            found = engine_registry.runners(p.TopBlocks(50), video_span, call, engine=engine.name)
             assert found == f"{engine.name}: the model asks for exact attention here"
 
 

@@ -22,7 +22,7 @@ import torch
 from attention import patterns as p
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.tokens import BOTH, VideoSpan
-from attention.patterns import on
+from attention.patterns.spec import relation_of
 from attention.sparse import kitchen
 from attention.sparse.engine import Task
 
@@ -58,11 +58,11 @@ def na3d(grid, frames, height, width, dim, scale=None) -> float:
     q, k, v = randn(3, 1, 2, number, dim).unbind()
     out = kitchen.na3d_run((q, k, v), None, scale, (grid, pattern.window(grid)))
     at = torch.arange(number)
-    seen = on(pattern, grid).mask_mod(0, 0, at[:, None], at[None])
+    seen = relation_of(pattern, grid).mask_mod(0, 0, at[:, None], at[None])
     return relative_l2(out, scaled_dot_product_attention(q.double(), k.double(), v.double(), seen, scale))
 
 
-def sol(pattern, grid, dim, sinks, alike=True, scale=None) -> float:
+def sol(pattern, grid, dim, context_tokens, alike=True, scale=None) -> float:
     """Error of blocks from dense attention. alike: neighbours are alike, as in a video, so that few blocks suffice."""
     plan = kitchen.sol_plan(Task(pattern, VideoSpan(grid, 0, BOTH)), "cpu", torch.bfloat16)
     number = prod(grid)
@@ -70,7 +70,9 @@ def sol(pattern, grid, dim, sinks, alike=True, scale=None) -> float:
     if alike:
         shared = randn(1, 2, -(-number // 64), dim).repeat_interleave(64, 2)[:, :, :number] * 1.5
         q, k = (t * 0.3 + shared.index_select(2, plan.inverse) for t in (q, k))
-    q, k, v, *sink = (t.to(torch.bfloat16) for t in (q, k, v, randn(1, 2, sinks, dim), randn(1, 2, sinks, dim)))
+    q, k, v, *sink = (
+        t.to(torch.bfloat16) for t in (q, k, v, randn(1, 2, context_tokens, dim), randn(1, 2, context_tokens, dim))
+    )
     out = kitchen.sol_run((q, k, v), tuple(sink), scale, plan)
     assert GIVEN["sol_attn"]["token_aug"] == signature(comfy_kitchen.sol_attn).parameters["token_aug"].default
     keys, values = (torch.cat(pair, 2).double() for pair in zip((k, v), sink))

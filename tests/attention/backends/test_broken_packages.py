@@ -35,8 +35,10 @@ from attention.routing.router import Router
 from attention.routing.rules import ERROR, Rule, Shape
 from attention.routing.run_stats import RunStats
 from attention.routing.step_context import CONTEXT
+from attention.sparse import engine_registry
 from attention.sparse import flex as flex_engine
 from attention.sparse import kitchen as kitchen_engines
+from attention.sparse.engine import Task
 
 
 class Speechless(Exception):
@@ -140,7 +142,7 @@ def test_an_engine_s_package_that_raises_is_refused(monkeypatch, where, kind):
     raises_at_import(monkeypatch, "torch.nn.attention.flex_attention", error)
     x, stats = torch.randn(1, 256, 32), RunStats()
     for pattern in (patterns.Neighbourhood(1, 50.0, 50.0), patterns.TopBlocks(20.0)):
-        task = sparse.Task(pattern, Tokens((4, 8, 8)).video_span(SELF, 256, 256))
+        task = Task(pattern, Tokens((4, 8, 8)).video_span(SELF, 256, 256))
         for row in sparse.TABLE[:2]:
             refusal = row.refuses(task, replace(CALL, head_dim=64))
             assert "alone" in refusal or missing or error_message(error) in refusal
@@ -148,7 +150,7 @@ def test_an_engine_s_package_that_raises_is_refused(monkeypatch, where, kind):
         rule = Rule("", SELF, shape=Shape(pattern), max_error=1.0)
         Router((rule,))(host, x, x, x, 2, transformer_options={CONTEXT: context, SITE: AttentionSite("LTXV", SELF, 0)})
     assert not summarise(stats).fallbacks, "the other engines run it"
-    refusal = flex_engine.refuses(sparse.Task(patterns.Spatial(), Tokens((4, 8, 8)).video_span(SELF, 256, 256)), CALL)
+    refusal = flex_engine.refuses(Task(patterns.Spatial(), Tokens((4, 8, 8)).video_span(SELF, 256, 256)), CALL)
     assert error_message(error) in refusal
 
 
@@ -167,7 +169,7 @@ def test_whoever_is_asked_may_raise(monkeypatch, where, kind, choice):
     monkeypatch.setitem(registry._BY_NAME, "test", row)
     monkeypatch.setitem(registry._LOADED, "test", lambda q, k, v, mask=None, scale=None: q)
     if where == "an engine's refusal":
-        monkeypatch.setattr(sparse, "TABLE", tuple(replace(row, refuses=refuses) for row in sparse.TABLE))
+        monkeypatch.setattr(engine_registry, "TABLE", tuple(replace(row, refuses=refuses) for row in sparse.TABLE))
         rule, wanted = Rule("", SELF, shape=Shape(patterns.Spatial()), choice=choice), "spatial"
     if where == "the decision":
         monkeypatch.setattr("attention.routing.decide.describe", refuses)

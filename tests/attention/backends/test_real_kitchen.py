@@ -27,19 +27,19 @@ FEW, MANY, ALL = (["top blocks", {"keep": keep, "tail": True}] for keep in (20.0
 STANDING_OUT = ["adaptive blocks", {"tau": 1.0, "tail": True}]
 CUT = ["top blocks", {"keep": 20.0, "tail": False}]
 LIKE_A_VIDEO = {
-    "no sinks": {"pattern": FEW, "grid": (4, 16, 16), "dim": 128, "sinks": 0},
-    "sinks": {"pattern": FEW, "grid": (4, 16, 16), "dim": 128, "sinks": 7},
-    "head size 64": {"pattern": MANY, "grid": (4, 16, 16), "dim": 64, "sinks": 7},
-    "ragged": {"pattern": FEW, "grid": (5, 15, 13), "dim": 128, "sinks": 70},
-    "adaptive": {"pattern": STANDING_OUT, "grid": (4, 16, 16), "dim": 128, "sinks": 7},
-    "no tail": {"pattern": CUT, "grid": (4, 16, 16), "dim": 128, "sinks": 7},
+    "no context": {"pattern": FEW, "grid": (4, 16, 16), "dim": 128, "context_tokens": 0},
+    "context": {"pattern": FEW, "grid": (4, 16, 16), "dim": 128, "context_tokens": 7},
+    "head size 64": {"pattern": MANY, "grid": (4, 16, 16), "dim": 64, "context_tokens": 7},
+    "ragged": {"pattern": FEW, "grid": (5, 15, 13), "dim": 128, "context_tokens": 70},
+    "adaptive": {"pattern": STANDING_OUT, "grid": (4, 16, 16), "dim": 128, "context_tokens": 7},
+    "no tail": {"pattern": CUT, "grid": (4, 16, 16), "dim": 128, "context_tokens": 7},
 }
 # Every block is kept, so random numbers must come out as dense: a token put wrongly, or padding seen, would show.
 KEPT = {"pattern": ALL, "alike": False}
 WHOLE = {
-    "no sinks": {**KEPT, "grid": (2, 8, 12), "dim": 128, "sinks": 0},
-    "5 sinks": {**KEPT, "grid": (3, 7, 9), "dim": 64, "sinks": 5, "scale": 0.2},
-    "70 sinks": {**KEPT, "grid": (2, 9, 10), "dim": 128, "sinks": 70},
+    "no context": {**KEPT, "grid": (2, 8, 12), "dim": 128, "context_tokens": 0},
+    "5 context tokens": {**KEPT, "grid": (3, 7, 9), "dim": 64, "context_tokens": 5, "scale": 0.2},
+    "70 context tokens": {**KEPT, "grid": (2, 9, 10), "dim": 128, "context_tokens": 70},
 }
 
 

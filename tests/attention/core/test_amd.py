@@ -21,6 +21,7 @@ from attention.core.geometry import Geometry, describe
 from attention.core.gpu import amd_of, capability_of
 from attention.core.reason import Reason
 from attention.core.tokens import BOTH, VideoSpan
+from attention.sparse import engine_registry
 
 ROOT = Path(__file__).resolve().parents[3]
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
@@ -92,12 +93,12 @@ def test_engines_for_nvidia_refuse_too(amd):
     call = describe(tensor(), tensor(), tensor())
     for pattern in (p.Neighbourhood(3, 50, 50), p.TopBlocks(50)):
         for row in sparse.TABLE:
-            found = sparse.runners(pattern, video_span, call, engine=row.name)
+            found = engine_registry.runners(pattern, video_span, call, engine=row.name)
             if row.name.startswith("video attention"):
                 assert f"made for NVIDIA, this GPU is AMD's {amd}" in str(found)
             elif row.name.startswith("comfy-kitchen"):
                 assert isinstance(found, Reason)
-        assert not isinstance(sparse.runners(pattern, video_span, call), str), "and the others run it"
+        assert not isinstance(engine_registry.runners(pattern, video_span, call), str), "and the others run it"
 
 
 def test_engines_of_comfy_kitchen(amd, monkeypatch):

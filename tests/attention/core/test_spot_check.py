@@ -12,6 +12,7 @@ import torch
 import truth
 from host_calls import exact, to_host
 from open_limits import open_limits
+from video_calls import first_runner
 
 from attention import patterns, sparse
 from attention.backends import autotune, registry
@@ -28,6 +29,7 @@ from attention.routing.router import Router
 from attention.routing.rules import Rule, Shape
 from attention.routing.run_stats import RunStats
 from attention.routing.step_context import CONTEXT, StepContext
+from attention.sparse import engine_registry
 
 torch.set_num_threads(1)
 
@@ -184,10 +186,10 @@ def test_so_does_the_choice_of_an_engine(monkeypatch, entry, head):
         spoilt = lambda *a: spoil(row.run(*a), entry, head, factor=0.0)  # noqa: E731
         return type(row)(**{**{n: getattr(row, n) for n in row.__dataclass_fields__}, "run": spoilt})
 
-    first = sparse.TABLE.index(sparse.reshape.FOLDED)
+    first = sparse.TABLE.index(sparse.reshape.RESHAPE)
     table = [*sparse.TABLE]
     table[first] = broken(table[first])
-    monkeypatch.setattr(sparse, "TABLE", tuple(table))
+    monkeypatch.setattr(engine_registry, "TABLE", tuple(table))
     monkeypatch.setattr(sparse.autotune, "_CHOSEN", {})
     stats, given = RunStats(), tensors_of()
     options = {CONTEXT: stats.context.but(tokens=TOKENS), SITE: AttentionSite("LTXV", SELF, 0)}
@@ -200,7 +202,7 @@ def test_so_does_the_choice_of_an_engine(monkeypatch, entry, head):
 @pytest.mark.parametrize(("entry", "head"), [(0, 1), (1, 0), (2, 3)])
 def test_so_does_the_proof(entry, head):
     video_span, given = VideoSpan(GRID, 0, BOTH), draw(3, HEADS, 2, 256, 256, 16)
-    ours = sparse.prepare(patterns.Neighbourhood(3, 60, 60), video_span, describe(*given))
+    ours = first_runner(patterns.Neighbourhood(3, 60, 60), video_span, describe(*given))
     for factor, least, most in ((1.0, 0.0, 1e-5), (0.0, 0.3, 1.0), (float("nan"), float("inf"), float("inf"))):
         out = spoil(ours(*given), entry, head, factor=factor)
         assert least <= sparse.proof._error(ours, ours, lambda kernel, out=out: out, given, None) <= most
@@ -208,8 +210,8 @@ def test_so_does_the_proof(entry, head):
 
 def test_the_pattern_s_truth_knows_the_scale():
     video_span, given = VideoSpan(GRID, 0, BOTH), draw(1, 2, 2, 256, 256, 16)
-    runner = sparse.prepare(patterns.Spatial(), video_span, describe(*given))
-    made, fixed = sparse.autotune.sample_of(*given, runner, None, 0.9)
+    runner = first_runner(patterns.Spatial(), video_span, describe(*given))
+    made, fixed = sparse.autotune.spot_check_of(*given, runner, None, 0.9)
     assert fixed and made(runner(*given, 0.9)) < 1e-5 and made(runner(*given)) > 0.1
 
 

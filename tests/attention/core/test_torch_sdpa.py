@@ -17,7 +17,7 @@ from host_calls import ON_CPU
 from source import name_of, shipped, sources, tree
 
 from attention import blocks as models
-from attention import patterns, sparse
+from attention import patterns
 from attention.backends import registry
 from attention.core import torch_sdpa
 from attention.core.geometry import describe
@@ -26,8 +26,10 @@ from attention.core.site import SELF, AttentionSite
 from attention.core.tokens import BOTH, Span, VideoSpan
 from attention.guidance.perturb import Perturbation
 from attention.patterns.blocks import mask as mask_of_blocks
+from attention.patterns.spec import relation_of
 from attention.routing.router import Router
 from attention.routing.rules import Rule
+from attention.sparse import engine_registry
 
 NAME = "scaled_dot_product_attention"
 OWN = torch._C._nn.scaled_dot_product_attention
@@ -98,14 +100,14 @@ def test_every_exact_engine_stays_exact(swapped, pattern, text, kv_heads):
     video_span = VideoSpan(grid, text, BOTH, (Span("text", text),) if text else ())
     q, k, v = (torch.randn(1, n, text + 360, 16) for n in (heads, kv_heads, kv_heads))
     seen = torch.ones(1, heads, text + 360, text + 360, dtype=torch.bool)
-    relation, index = patterns.on(pattern, grid), torch.arange(360)
+    relation, index = relation_of(pattern, grid), torch.arange(360)
     if relation is None:
         wide = k.repeat_interleave(heads // kv_heads, dim=1)
         seen[..., text:, text:] = mask_of_blocks(pattern, q[:, :, text:], wide[:, :, text:], grid)
     else:
         seen[..., text:, text:] = relation.mask_mod(0, 0, index[:, None], index[None, :])
     expected = truth.attention(q, k, v, seen)
-    found = sparse.runners(pattern, video_span, describe(q, k, v))
+    found = engine_registry.runners(pattern, video_span, describe(q, k, v))
     assert not isinstance(found, Reason) and found
     for runner in found:
         assert truth.excess(runner(q, k, v), expected) < 1, runner.label

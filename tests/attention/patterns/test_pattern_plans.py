@@ -8,16 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pattern_masks import FIXED, GRIDS, dense
 from torch.utils._python_dispatch import TorchDispatchMode
-from video_calls import LARGE, compare, draw, place_of
+from video_calls import LARGE, compare, draw, first_runner, place_of
 
 from attention import patterns as p
-from attention import sparse
 from attention.core import interruption
 from attention.core.geometry import describe
+from attention.core.grid import order
 from attention.core.tokens import BOTH, VideoSpan
-from attention.patterns.layout import count, seen_in
+from attention.patterns.density import density
+from attention.patterns.layout import count_pairs, mask_in
+from attention.patterns.spec import relation_of
 from attention.sparse import gather_tiles
 from attention.sparse.engine import Task
+from attention.sparse.runner import engine_plan, forget_engine_plans
 
 torch.set_num_threads(1)
 
@@ -36,9 +39,9 @@ REAL = (21, 45, 80)
 
 @pytest.fixture(autouse=True)
 def nothing_planned():
-    sparse.forget_plans()
+    forget_engine_plans()
     yield
-    sparse.forget_plans()
+    forget_engine_plans()
     interruption.set_interrupt_check()
 
 
@@ -78,7 +81,7 @@ def test_a_plan_looks_at_a_small_part_of_the_pairs_and_keeps_little(pattern):
     grid = REAL
     with Work() as work:
         made = gather_tiles.plan(task_of(pattern, grid), torch.device("cpu"), torch.float32)
-        p.density(pattern, grid)
+        density(pattern, grid)
     assert work.numbers < 0.1 * prod(grid) ** 2
     assert len(made.groups) <= gather_tiles.MOST_BOXES
     assert held((made, gather_tiles.layout(pattern, grid)), set()) < gather_tiles.MASK_BYTES + (160 << 20)
@@ -101,7 +104,7 @@ def test_a_plan_is_stopped_and_made_anew(pattern, after):
 
     video_span = place_of(LARGE, 3)
     tensors = draw(video_span, heads=1, kv_heads=1)
-    runner = sparse.prepare(pattern, video_span, describe(*tensors), engine="tiles")
+    runner = first_runner(pattern, video_span, describe(*tensors), engine="tiles")
     interruption.set_interrupt_check(check)
     with pytest.raises(Stop):
         runner(*tensors)
@@ -114,7 +117,7 @@ def test_a_plan_is_stopped_and_made_anew(pattern, after):
 @given(FIXED, GRIDS, st.data())
 def test_masks_from_the_axes_are_the_masks(pattern, grid, data):
     """For any box of queries and any keys."""
-    relation, truth = p.on(pattern, grid), dense(pattern, grid)
+    relation, truth = relation_of(pattern, grid), dense(pattern, grid)
     box = []
     for length in grid:
         start = data.draw(st.integers(0, length - 1))
@@ -123,13 +126,13 @@ def test_masks_from_the_axes_are_the_masks(pattern, grid, data):
     t, y, x = (torch.arange(*span) for span in box)
     queries = ((t[:, None, None] * grid[1] + y[:, None]) * grid[2] + x).flatten()
     for kind in (torch.int64, torch.int32):
-        assert seen_in(relation, tuple(box), keys.to(kind)).equal(truth[queries][:, keys])
+        assert mask_in(relation, tuple(box), keys.to(kind)).equal(truth[queries][:, keys])
 
 
 @settings(max_examples=100, deadline=None)
 @given(FIXED, GRIDS)
 def test_pairs_are_counted_without_looking_at_each(pattern, grid):
-    assert count(p.on(pattern, grid)) == int(dense(pattern, grid).sum())
+    assert count_pairs(relation_of(pattern, grid)) == int(dense(pattern, grid).sum())
 
 
 @settings(max_examples=60, deadline=None)
@@ -137,23 +140,23 @@ def test_pairs_are_counted_without_looking_at_each(pattern, grid):
 def test_boxes_of_one_signature_see_alike(pattern, grid, tile):
     from attention.core.grid import boxes, tokens_of
 
-    relation, met = p.on(pattern, grid), {}
+    relation, met = relation_of(pattern, grid), {}
     for box in boxes(grid, tile):
-        reach, full = relation.reach(box)
+        reach, full = relation.key_boxes(box)
         if full:
             continue
         keys = torch.cat([tokens_of(grid, seen) for seen in reach]).unique()
-        mask = seen_in(relation, box, keys)
-        first = met.setdefault(relation.signature(box), mask)
+        mask = mask_in(relation, box, keys)
+        first = met.setdefault(relation.mask_key(box), mask)
         assert first.equal(mask)
 
 
 def test_what_was_planned_is_forgotten():
     video_span = place_of((4, 5, 6), 2)
     tensors = draw(video_span)
-    sparse.prepare(p.Neighbourhood(3), video_span, describe(*tensors))(*tensors)
-    kept = (sparse.planned, gather_tiles.layout, sparse.on, sparse.order)
+    first_runner(p.Neighbourhood(3), video_span, describe(*tensors))(*tensors)
+    kept = (engine_plan, gather_tiles.layout, relation_of, order)
     assert all(one.cache_info().currsize for one in kept)
-    sparse.forget_plans()
+    forget_engine_plans()
     assert not any(one.cache_info().currsize for one in kept)
     compare(p.Neighbourhood(3), video_span, tensors)

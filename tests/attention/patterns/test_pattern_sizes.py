@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attention import patterns as p
-from attention import sparse
 from attention.core import grid as g
 from attention.inspect.draw_pattern import describe
 from attention.patterns import blocks
+from attention.patterns.spec import relation_of
+from attention.sparse import engine_registry
 
 torch.set_num_threads(1)
 
@@ -36,10 +37,12 @@ def whole_ones(grid):
 
 def assert_all_is_whole(grid):
     for pattern in whole_ones(grid):
-        relation = p.on(pattern, grid)
-        assert relation.whole and relation.density == 1.0, (pattern, grid)
-        assert sparse.dense(pattern, grid)
-        assert p.Union((p.Spatial(), pattern)).on(grid).whole and p.Intersection((pattern, pattern)).on(grid).whole
+        relation = relation_of(pattern, grid)
+        assert relation.is_dense and relation.density == 1.0, (pattern, grid)
+        assert engine_registry.is_dense(pattern, grid)
+        assert (
+            p.Union((p.Spatial(), pattern)).on(grid).is_dense and p.Intersection((pattern, pattern)).on(grid).is_dense
+        )
         last = torch.tensor(prod(grid) - 1)
         assert relation.mask_mod(0, 0, torch.tensor([0, 0, last]), torch.tensor([last, 0, 0])).all()
 
@@ -57,12 +60,12 @@ def test_all_of_an_axis_is_all_of_it(grid):
 
 @pytest.mark.parametrize("pattern", [p.TopBlocks(100), p.MassBlocks(100), p.MassBlocks(100, by_heads=(100.0, 100.0))])
 def test_all_blocks_are_all_blocks(pattern):
-    assert sparse.dense(pattern, (5, 7, 9))
+    assert engine_registry.is_dense(pattern, (5, 7, 9))
     torch.manual_seed(0)
     # One block has all the attention: the sum of the others' rounded weights is past 1 long before the last.
     q, k = torch.randn(2, 1, 2, 64 * 40, 8)
     k[:, :, :64] *= 50
-    assert blocks.select(pattern, q, k).all()
+    assert blocks.select_blocks(pattern, q, k).all()
 
 
 @settings(max_examples=200, deadline=None)

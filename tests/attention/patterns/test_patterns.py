@@ -12,7 +12,9 @@ from pattern_masks import FIXED, GRIDS, SOME, dense
 from attention import patterns as p
 from attention.core.grid import boxes, coordinates
 from attention.patterns import blocks
-from attention.patterns.layout import count, lay_out
+from attention.patterns.density import density, flop_ratio
+from attention.patterns.layout import count_pairs, lay_out
+from attention.patterns.spec import parts_of, relation_of
 
 torch.set_num_threads(1)
 
@@ -81,7 +83,7 @@ def test_masks_follow_their_words(pattern, grid):
 @given(FIXED, GRIDS, st.tuples(*[st.integers(1, 5)] * 3))
 def test_layout_is_the_mask(pattern, grid, tile):
     """The tiles of any box size hold every query once, every key that it sees, and nothing else."""
-    relation, truth = p.on(pattern, grid), dense(pattern, grid)
+    relation, truth = relation_of(pattern, grid), dense(pattern, grid)
     seen, met = torch.zeros_like(truth), []
     for one in lay_out(relation, tile):
         assert one.keys.diff().min() > 0 if len(one.keys) > 1 else True, "keys are not ascending, or twice there"
@@ -92,7 +94,7 @@ def test_layout_is_the_mask(pattern, grid, tile):
         met.append(one.queries)
     assert torch.cat(met).sort().values.equal(torch.arange(prod(grid)))
     assert seen.equal(truth)
-    assert count(relation) == int(truth.sum())
+    assert count_pairs(relation) == int(truth.sum())
     assert relation.density == pytest.approx(truth.double().mean().item())
 
 
@@ -100,11 +102,11 @@ def test_layout_is_the_mask(pattern, grid, tile):
 @given(FIXED, GRIDS)
 def test_steps_are_boxes_that_see_alike_or_single_parts(pattern, grid):
     """The chooser multiplies `steps`: each is a box size, and every token sees itself whatever the pattern."""
-    relation = p.on(pattern, grid)
-    assert relation.steps and all(len(step) == 3 and min(step) >= 1 for step in relation.steps)
+    relation = relation_of(pattern, grid)
+    assert relation.tile_sizes and all(len(step) == 3 and min(step) >= 1 for step in relation.tile_sizes)
     assert dense(pattern, grid).diagonal().all()
     if not hasattr(relation, "parts"):
-        assert all(relation.reach(box)[1] for box in boxes(grid, relation.steps[0]))
+        assert all(relation.key_boxes(box)[1] for box in boxes(grid, relation.tile_sizes[0]))
 
 
 @settings(max_examples=40)
@@ -134,25 +136,25 @@ def test_radial_halves():
 
 
 def test_factorised_alternates_or_averages():
-    assert p.parts(p.Factorised(), 0) == ((1.0, p.Spatial()),)
-    assert p.parts(p.Factorised(), 1) == ((1.0, p.Temporal()),)
-    assert p.parts(p.Factorised(weight=0.25), 1) == ((0.25, p.Spatial()), (0.75, p.Temporal()))
-    assert p.parts(p.Factorised(weight=1.0), 1) == ((1.0, p.Spatial()),)
-    assert p.parts(p.Radial(), 3) == ((1.0, p.Radial()),)
+    assert parts_of(p.Factorised(), 0) == ((1.0, p.Spatial()),)
+    assert parts_of(p.Factorised(), 1) == ((1.0, p.Temporal()),)
+    assert parts_of(p.Factorised(weight=0.25), 1) == ((0.25, p.Spatial()), (0.75, p.Temporal()))
+    assert parts_of(p.Factorised(weight=1.0), 1) == ((1.0, p.Spatial()),)
+    assert parts_of(p.Radial(), 3) == ((1.0, p.Radial()),)
     with pytest.raises(ValueError, match="weight 50, takes 0 to 1"):
         p.Factorised(weight=50)
 
 
 def test_density_and_flops():
     grid = (4, 5, 6)
-    assert p.density(p.Spatial(), grid) == pytest.approx(1 / 4)
-    assert p.density(p.Temporal(), grid) == pytest.approx(1 / 30)
-    assert p.density(p.Factorised(), grid) == pytest.approx((1 / 4 + 1 / 30) / 2)
-    assert p.density(p.Factorised(weight=0.5), grid) == pytest.approx(1 / 4 + 1 / 30)
-    assert p.density(p.TopBlocks(keep=30), grid) == pytest.approx(0.3)
-    assert p.density(p.MassBlocks(), grid) is None and p.flop_ratio(p.MassBlocks(), grid, 3) is None
+    assert density(p.Spatial(), grid) == pytest.approx(1 / 4)
+    assert density(p.Temporal(), grid) == pytest.approx(1 / 30)
+    assert density(p.Factorised(), grid) == pytest.approx((1 / 4 + 1 / 30) / 2)
+    assert density(p.Factorised(weight=0.5), grid) == pytest.approx(1 / 4 + 1 / 30)
+    assert density(p.TopBlocks(keep=30), grid) == pytest.approx(0.3)
+    assert density(p.MassBlocks(), grid) is None and flop_ratio(p.MassBlocks(), grid, 3) is None
     # 120 video tokens and 30 others: the others' rows and columns are dense.
-    assert p.flop_ratio(p.Spatial(), grid, 30) == pytest.approx((120 * 30 + 120 * 30 + 30 * 150) / 150**2)
+    assert flop_ratio(p.Spatial(), grid, 30) == pytest.approx((120 * 30 + 120 * 30 + 30 * 150) / 150**2)
 
 
 @pytest.mark.parametrize("tokens", [1, 63, 64, 65, 200, 512])
@@ -162,7 +164,7 @@ def test_density_and_flops():
 def test_selected_blocks(pattern, tokens):
     torch.manual_seed(tokens)
     q, k = torch.randn(2, 1, 3, tokens, 8)
-    seen = blocks.select(pattern, q, k)
+    seen = blocks.select_blocks(pattern, q, k)
     queries, keys = -(-tokens // blocks.QUERIES), -(-tokens // blocks.KEYS)
     assert seen.shape == (1, 3, queries, keys)
     pooled_q = [q[:, :, i : i + blocks.QUERIES].mean(2) for i in range(0, tokens, blocks.QUERIES)]
@@ -194,7 +196,7 @@ def test_a_block_mask_is_symmetric_under_its_order(grid, order):
     pattern = p.TopBlocks(keep=1, order=order)
     q, k = torch.randn(2, 1, 2, prod(grid), 8)
     seen = blocks.mask(pattern, q, k, grid)
-    to, _ = blocks.arrange(pattern, grid)
+    to, _ = blocks.block_order(pattern, grid)
     arranged = seen[:, :, to][..., to]
     for i in range(0, prod(grid), blocks.KEYS):
         part = arranged[..., i : i + blocks.KEYS]
@@ -208,4 +210,4 @@ def test_rows_are_told_apart_and_are_keys():
     for pattern in pattern_rows.defaults():
         again = type(pattern)(*pattern.__dict__.values())
         assert again == pattern and hash(again) == hash(pattern)
-        assert hasattr(pattern, "on") != hasattr(pattern, "chosen")
+        assert hasattr(pattern, "on") != hasattr(pattern, "select")

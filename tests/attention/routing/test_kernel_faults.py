@@ -22,6 +22,7 @@ from attention.routing.errors import UnsupportedAttention
 from attention.routing.guarded_run import WRITES
 from attention.routing.rules import ERROR, GUARD_EVERY, GUARD_OFF, GUARDS, IN_ORDER, MEASURE, Rule, Shape
 from attention.routing.run_stats import RunStats
+from attention.sparse import engine_registry
 
 torch.set_num_threads(1)
 
@@ -149,7 +150,7 @@ def spoil(monkeypatch):
         def broken(row):
             return replace(row, run=lambda video, *rest: change(video, row.run(video, *rest)))
 
-        monkeypatch.setattr(sparse, "TABLE", tuple(map(broken, sparse.TABLE)))
+        monkeypatch.setattr(engine_registry, "TABLE", tuple(map(broken, sparse.TABLE)))
         monkeypatch.setattr(sparse.autotune, "_CHOSEN", {})
 
     return adds

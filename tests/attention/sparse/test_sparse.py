@@ -9,18 +9,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
-from video_calls import LARGE, PATTERNS, TOLERANCE, compare, draw, place_of
+from video_calls import LARGE, PATTERNS, TOLERANCE, compare, draw, first_runner, place_of
 
 from attention import patterns as p
-from attention import sparse
 from attention.core import grid as g
 from attention.core.geometry import describe
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.tokens import KEYS, QUERIES, VideoSpan
 from attention.patterns import blocks
+from attention.patterns.density import density, flop_ratio
+from attention.patterns.spec import relation_of
 from attention.sparse import engine as engines
-from attention.sparse import gather_tiles
+from attention.sparse import engine_registry, gather_tiles
+from attention.sparse.runner import engine_plan
 
 torch.set_num_threads(1)
 
@@ -28,7 +30,7 @@ torch.set_num_threads(1)
 GRIDS = ((5, 7, 3), (1, 11, 13), (4, 1, 17), (3, 9, 1), (4, 6, 6), (9, 8, 8))
 
 
-@pytest.mark.parametrize("engine", sparse.names())
+@pytest.mark.parametrize("engine", engine_registry.names())
 @pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
 def test_refuses_or_is_right(pattern, engine):
     ran = []
@@ -39,7 +41,7 @@ def test_refuses_or_is_right(pattern, engine):
         assert found, "an empty reason"
         ran.append(not isinstance(found, Reason))
     # A grid on which the pattern is dense is refused; else an engine takes a pattern on all grids or on none.
-    if engine in ("tiles", "blocks") and (p.on(pattern, (9, 8, 8)) is None) == (engine == "blocks"):
+    if engine in ("tiles", "blocks") and (relation_of(pattern, (9, 8, 8)) is None) == (engine == "blocks"):
         assert ran[-1]
 
 
@@ -64,7 +66,7 @@ def test_any_grid_span_and_order(pattern, grid, before, after, order, block):
     video = torch.arange(video_span.start, video_span.stop)
     move = torch.cat([torch.arange(before), video[to], torch.arange(video_span.stop, video_span.stop + after)])
     moved = [t[:, :, move] for t in tensors]
-    there = sparse.prepare(pattern, video_span, describe(*moved), order=order, tile=(2, 3, 2), block=block)
+    there = first_runner(pattern, video_span, describe(*moved), order=order, tile=(2, 3, 2), block=block)
     assert relative_l2(there(*moved), runner(*tensors)[:, :, move]) < 1e-6
 
 
@@ -89,11 +91,11 @@ def test_tiles_on_a_real_grid(pattern, kept, monkeypatch):
     monkeypatch.setattr(gather_tiles, "MASK_BYTES", 128 << 20 if kept else 0)
     monkeypatch.setattr(engines, "THREAD_BYTES", 1 << 20)
     gather_tiles.layout.cache_clear()
-    sparse.planned.cache_clear()
+    engine_plan.cache_clear()
     video_span = place_of(LARGE, 5)
     compare(pattern, video_span, draw(video_span), "tiles")
     gather_tiles.layout.cache_clear()
-    sparse.planned.cache_clear()
+    engine_plan.cache_clear()
 
 
 def test_aligned_windows_need_no_mask():
@@ -101,7 +103,7 @@ def test_aligned_windows_need_no_mask():
     found = gather_tiles.layout(p.SlidingTile(frames=4, tile=(1, 8, 8)), LARGE)
     assert found.run >= 64 and all(tile.full for tile in found.tiles)
     pairs = sum(len(tile.queries) * len(tile.keys) for tile in found.tiles)
-    assert pairs / prod(LARGE) ** 2 == pytest.approx(p.density(p.SlidingTile(frames=4, tile=(1, 8, 8)), LARGE))
+    assert pairs / prod(LARGE) ** 2 == pytest.approx(density(p.SlidingTile(frames=4, tile=(1, 8, 8)), LARGE))
 
 
 class Sizes(TorchDispatchMode):
@@ -125,7 +127,7 @@ def test_scratch_is_bounded(pattern, engine, monkeypatch):
     monkeypatch.setattr(engines, "THREAD_BYTES", bound)
     video_span = place_of((12, 16, 16), 7)
     tensors = draw(video_span, heads=1, kv_heads=1, dim=16)
-    runner = sparse.prepare(pattern, video_span, describe(*tensors), engine=engine)
+    runner = first_runner(pattern, video_span, describe(*tensors), engine=engine)
     if isinstance(runner, Reason):
         return
     runner(*tensors)
@@ -138,16 +140,16 @@ def test_scratch_is_bounded(pattern, engine, monkeypatch):
 @pytest.mark.parametrize("order", ["raster", "tile"])
 @pytest.mark.parametrize("make", [p.TopBlocks, p.MassBlocks, p.AdaptiveBlocks], ids=lambda make: make.name)
 def test_a_tail_counts_blocks_by_their_means(make, order):
-    """One softmax over the keys that are seen, the means of all other blocks, and the sinks."""
+    """One softmax over the keys that are seen, the means of all other blocks, and the context tokens."""
     grid, before = (9, 8, 8), 3
     pattern, video_span = make(30, order=order, tail=True), place_of(grid, before)
     q, k, v = draw(video_span, batch=2)
-    runner = sparse.prepare(pattern, video_span, describe(q, k, v))
-    to, back = blocks.arrange(pattern, grid)
+    runner = first_runner(pattern, video_span, describe(q, k, v))
+    to, back = blocks.block_order(pattern, grid)
     arranged = [t[:, :, before:][:, :, to] for t in (q, k, v)]
     means = [torch.stack([part.double().mean(2) for part in t.split(blocks.KEYS, dim=2)], 2) for t in arranged[1:]]
     lengths = torch.tensor([len(part) for part in torch.arange(prod(grid)).split(blocks.KEYS)]).double()
-    chosen = blocks.select(pattern, *arranged[:2]).repeat_interleave(blocks.QUERIES, dim=2)[:, :, : prod(grid)]
+    chosen = blocks.select_blocks(pattern, *arranged[:2]).repeat_interleave(blocks.QUERIES, dim=2)[:, :, : prod(grid)]
     exact = chosen.repeat_interleave(blocks.KEYS, dim=3)[..., : prod(grid)]
     bias = torch.cat([
         torch.zeros(*exact.shape).double().masked_fill(~exact, -torch.inf),
@@ -159,7 +161,7 @@ def test_a_tail_counts_blocks_by_their_means(make, order):
     )
     wanted = scaled_dot_product_attention(arranged[0].double(), keys, values, bias)[:, :, back]
     assert relative_l2(runner(q, k, v)[:, :, before:], wanted) < 1e-6
-    without = sparse.prepare(replace(pattern, tail=False), video_span, describe(q, k, v))
+    without = first_runner(replace(pattern, tail=False), video_span, describe(q, k, v))
     dense = scaled_dot_product_attention(q, k, v)
     assert relative_l2(runner(q, k, v), dense) < relative_l2(without(q, k, v), dense), "the tail brings it no nearer"
 
@@ -167,13 +169,13 @@ def test_a_tail_counts_blocks_by_their_means(make, order):
 def test_plans_are_made_once(monkeypatch):
     video_span, made = place_of((4, 5, 6)), []
     tensors = draw(video_span)
-    real = gather_tiles.TILES
+    real = gather_tiles.GATHER_TILES
     counted = replace(real, plan=lambda *args: made.append(args) or real.plan(*args))
-    monkeypatch.setattr(sparse, "TABLE", (counted,))
+    monkeypatch.setattr(engine_registry, "TABLE", (counted,))
     for _ in range(3):
-        sparse.prepare(p.Neighbourhood(3, 50, 50), video_span, describe(*tensors))(*tensors)
+        first_runner(p.Neighbourhood(3, 50, 50), video_span, describe(*tensors))(*tensors)
     assert len(made) == 1
-    sparse.planned.cache_clear()
+    engine_plan.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -190,35 +192,35 @@ def test_plans_are_made_once(monkeypatch):
 def test_refusals(how, reason):
     video_span = how.pop("place", place_of((4, 5, 6)))
     call = replace(describe(*draw(place_of((4, 5, 6)))), **how)
-    assert sparse.prepare(p.Spatial(), video_span, call) == reason
+    assert first_runner(p.Spatial(), video_span, call) == reason
 
 
 @pytest.mark.parametrize("grid", [(1, 1, 1), (1, 6, 7)])
 def test_a_dense_pattern_is_refused(grid):
     call = describe(*draw(place_of(grid)))
     text = " x ".join(map(str, grid))
-    assert sparse.prepare(p.Spatial(), place_of(grid), call) == f"spatial attention of {text} tokens is dense"
+    assert first_runner(p.Spatial(), place_of(grid), call) == f"spatial attention of {text} tokens is dense"
 
 
 def test_reasons_name_each_engine():
     video_span = place_of((4, 5, 6))
     call = describe(*draw(video_span))
-    assert sparse.prepare(p.Radial(), video_span, call, engine="folded") == (
+    assert first_runner(p.Radial(), video_span, call, engine="folded") == (
         "folded: folds spatial and temporal attention alone"
     )
-    assert "engine: 'fast' is not known. Known: " in sparse.prepare(p.Radial(), video_span, call, engine="fast")
-    assert "compiles for CUDA" in sparse.prepare(p.Radial(), video_span, call, engine="flex")
-    assert sparse.prepare(p.Radial(step=6), video_span, call).engines == ("tiles",)
-    assert sparse.prepare(p.TemporalWindow(3), video_span, call).engines == ("slabs",)
-    assert sparse.prepare(p.Factorised(weight=0.5), video_span, call).engines == ("folded", "folded")
+    assert "engine: 'fast' is not known. Known: " in first_runner(p.Radial(), video_span, call, engine="fast")
+    assert "compiles for CUDA" in first_runner(p.Radial(), video_span, call, engine="flex")
+    assert first_runner(p.Radial(step=6), video_span, call).engines == ("tiles",)
+    assert first_runner(p.TemporalWindow(3), video_span, call).engines == ("slabs",)
+    assert first_runner(p.Factorised(weight=0.5), video_span, call).engines == ("folded", "folded")
 
 
 def test_flop_ratio_of_a_runner():
     video_span = place_of((4, 5, 6), 30)
     call = describe(*draw(video_span))
-    assert sparse.prepare(p.Spatial(), video_span, call).flop_ratio == pytest.approx(
-        p.flop_ratio(p.Spatial(), (4, 5, 6), 30)
+    assert first_runner(p.Spatial(), video_span, call).flop_ratio == pytest.approx(
+        flop_ratio(p.Spatial(), (4, 5, 6), 30)
     )
-    assert sparse.prepare(p.MassBlocks(), video_span, call).flop_ratio is None
+    assert first_runner(p.MassBlocks(), video_span, call).flop_ratio is None
     # A high threshold sees less, not all.
-    assert sparse.prepare(p.AdaptiveBlocks(100.0), video_span, call).engines == ("blocks",)
+    assert first_runner(p.AdaptiveBlocks(100.0), video_span, call).engines == ("blocks",)

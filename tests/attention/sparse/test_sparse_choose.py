@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from attention import patterns as p
-from attention import sparse
 from attention.backends.autotune import HOST_RUN
 from attention.core.geometry import describe
 from attention.core.grid import order
 from attention.core.reference import scaled_dot_product_attention
 from attention.core.tokens import BOTH, Span, VideoSpan
-from attention.sparse import autotune
+from attention.sparse import autotune, engine_registry
 
 GRID, TEXT = (4, 6, 5), 7
 PLACE = VideoSpan(GRID, TEXT, BOTH, (Span("text", TEXT),))
@@ -28,13 +27,15 @@ def forgotten(monkeypatch):
 
 def ask(pattern, tensors, engines=None, max_error=0.02, seconds=None, monkeypatch=None, video_span=PLACE):
     """fastest() among the engines that accept, each taking the stated seconds."""
-    found = sparse.runners(pattern, video_span, describe(*tensors), order=video_span.order)
+    found = engine_registry.runners(pattern, video_span, describe(*tensors), order=video_span.order)
     found = tuple(engines(found)) if engines else found
     if seconds is not None:
         monkeypatch.setattr(
             autotune, "time_in_turns", lambda runs, device: {name: seconds.get(name, 9.0) for name in runs}
         )
-    return autotune.fastest(("key",), found, lambda kernel: kernel(*tensors), lambda: None, lambda: tensors, max_error)
+    return autotune.fastest_engine(
+        ("key",), found, lambda kernel: kernel(*tensors), lambda: None, lambda: tensors, max_error
+    )
 
 
 def tensors(seed=0, tokens=TEXT + 120, heads=3, kv_heads=3):
@@ -125,8 +126,8 @@ def test_blocks_of_its_own_may_be_as_bad_as_the_exact_engine_and_the_bound(monke
     pattern, given = p.TopBlocks(20, tail=True), tensors(tokens=TEXT + 640)
     video_span = replace(PLACE, grid=(10, 8, 8))
 
-    def dense(video, sinks, *_):
-        keys = (torch.cat([t, s], dim=2) for t, s in zip(video[1:], sinks))
+    def dense(video, context_kv, *_):
+        keys = (torch.cat([t, s], dim=2) for t, s in zip(video[1:], context_kv))
         return scaled_dot_product_attention(video[0], *keys)
 
     for runs, fits in ((dense, True), (lambda video, *_: video[0] * 3.0, False)):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import torch
-from video_calls import draw, place_of
+from video_calls import draw, first_runner, place_of
 
 from attention import patterns as p
-from attention import sparse
 from attention.core.geometry import describe
 from attention.core.site import SITE, AttentionSite
 from attention.core.tokens import Span, Tokens
@@ -18,7 +17,7 @@ from attention.routing.rules import Rule, Shape
 from attention.routing.run_stats import RunStats
 from attention.routing.step_context import CONTEXT, StepContext
 from attention.sparse import gather_blocks
-from attention.sparse.cached_blocks import Held
+from attention.sparse.cached_blocks import CachedBlocks
 
 GRID = (4, 8, 9)
 
@@ -26,7 +25,7 @@ GRID = (4, 8, 9)
 def test_made_again_every_n_evaluations():
     """Two calls an evaluation, kept apart by their order; a third one in one evaluation is new."""
     clock, made = SimpleNamespace(now=0), []
-    held = Held(3, lambda: clock.now)
+    held = CachedBlocks(3, lambda: clock.now)
     seen = []
     for clock.now in range(1, 8):
         for name in ("positive", "negative") if clock.now != 3 else ("positive", "negative", "other"):
@@ -40,24 +39,24 @@ def test_made_again_every_n_evaluations():
 
 def test_nobody_counts():
     """Outside of a run nothing tells steps apart, so nothing is kept."""
-    held = Held(5, lambda: 0)
-    assert [held(lambda i=i: i) for i in range(3)] == [0, 1, 2] and not held.kept
+    held = CachedBlocks(5, lambda: 0)
+    assert [held(lambda i=i: i) for i in range(3)] == [0, 1, 2] and not held.cached
 
 
 def selections(monkeypatch):
     """A list that grows with every choice of blocks."""
-    made, real = [], gather_blocks.select
-    monkeypatch.setattr(gather_blocks, "select", lambda *args: made.append(args[1]) or real(*args))
+    made, real = [], gather_blocks.select_blocks
+    monkeypatch.setattr(gather_blocks, "select_blocks", lambda *args: made.append(args[1]) or real(*args))
     return made
 
 
 def test_a_runner_holds_only_where_its_pattern_says_so():
     video_span = place_of(GRID)
     call = describe(*draw(video_span))
-    once = sparse.prepare(p.TopBlocks(), video_span, call)
-    assert once.holding(lambda: 1) is once
-    held = sparse.prepare(p.TopBlocks(refresh=2), video_span, call)
-    assert held.holding(lambda: 1) is not held and held.holding(lambda: 1) == held
+    once = first_runner(p.TopBlocks(), video_span, call)
+    assert once.with_block_cache(lambda: 1) is once
+    held = first_runner(p.TopBlocks(refresh=2), video_span, call)
+    assert held.with_block_cache(lambda: 1) is not held and held.with_block_cache(lambda: 1) == held
 
 
 def sampled(stats, tensors, steps, refresh=2):

@@ -13,13 +13,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from engines_here import Sol, na3d
+from video_calls import first_runner
 
 from attention import patterns as p
-from attention import sparse
 from attention.core.geometry import describe
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.tokens import BOTH, Span, VideoSpan
+from attention.patterns.spec import relation_of
 from attention.sparse import flex, kitchen
+from attention.sparse.engine import Task
+from attention.sparse.runner import engine_plan
 
 torch.set_num_threads(1)
 GRID = (3, 5, 8)
@@ -42,9 +45,9 @@ def on_gpu(tensors):
 def stand_ins(monkeypatch):
     made = {"na3d": na3d, "sol_attn": Sol()}
     monkeypatch.setattr(kitchen, "load", made.get)
-    sparse.planned.cache_clear()
+    engine_plan.cache_clear()
     yield made
-    sparse.planned.cache_clear()
+    engine_plan.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -52,9 +55,9 @@ def stand_ins(monkeypatch):
 )
 def test_na3d(stand_ins, pattern):
     tensors = draw(place_of(), 16)
-    runner = sparse.prepare(pattern, place_of(), on_gpu(tensors))
+    runner = first_runner(pattern, place_of(), on_gpu(tensors))
     assert runner.engines == ("comfy-kitchen na3d",)
-    exact = sparse.prepare(pattern, place_of(), describe(*tensors), engine="tiles")
+    exact = first_runner(pattern, place_of(), describe(*tensors), engine="tiles")
     for scale in (None, 0.3):
         assert relative_l2(runner(*tensors, scale), exact(*tensors, scale)) < 1e-6
 
@@ -66,7 +69,7 @@ def test_na3d(stand_ins, pattern):
 def test_sol_attn(stand_ins, before, after, blocks, dim):
     video_span = place_of(before, after)
     tensors = draw(video_span, dim)
-    runner = sparse.prepare(p.TopBlocks(keep=25), video_span, on_gpu(tensors))
+    runner = first_runner(p.TopBlocks(keep=25), video_span, on_gpu(tensors))
     assert runner.engines == ("comfy-kitchen sol_attn",)
     for scale in (None, 0.3):
         assert relative_l2(runner(*tensors, scale), scaled_dot_product_attention(*tensors, scale=scale)) < 1e-6
@@ -77,7 +80,7 @@ def test_sol_attn(stand_ins, before, after, blocks, dim):
 
 def test_sol_attn_is_given_tau(stand_ins):
     tensors = draw(place_of(5), 128)
-    runner = sparse.prepare(p.AdaptiveBlocks(1.7), place_of(5), on_gpu(tensors), engine="comfy-kitchen sol_attn")
+    runner = first_runner(p.AdaptiveBlocks(1.7), place_of(5), on_gpu(tensors), engine="comfy-kitchen sol_attn")
     runner(*tensors, None)
     assert (stand_ins["sol_attn"].tau, stand_ins["sol_attn"].keep) == (1.7, 0.0)
 
@@ -97,7 +100,7 @@ class Recorder(Sol):
 def test_sol_attn_is_given_token_aug_where_it_takes_it(stand_ins, pattern):
     video_span = place_of(5, 3)
     tensors = draw(video_span, 128)
-    runner = sparse.prepare(pattern, video_span, on_gpu(tensors), engine="comfy-kitchen sol_attn")
+    runner = first_runner(pattern, video_span, on_gpu(tensors), engine="comfy-kitchen sol_attn")
     runner(*tensors, None)  # without one: nothing more is passed, or the stand-in had raised
     taking = Recorder()
     stand_ins["sol_attn"] = taking
@@ -111,7 +114,7 @@ def test_sol_attn_is_given_token_aug_where_it_takes_it(stand_ins, pattern):
 def test_sol_attn_keeps_as_many_blocks_as_the_pattern(keep, blocks):
     """The library rounds a share to a number of blocks between 1 and all but one; the pattern keeps `keep` at least."""
     pattern = p.TopBlocks(keep)
-    routed, wanted = kitchen.routing(pattern, blocks), int(pattern.chosen(torch.rand(blocks), None).sum())
+    routed, wanted = kitchen.routing(pattern, blocks), int(pattern.select(torch.rand(blocks), None).sum())
     if wanted == blocks:
         assert routed == {"tau": -1e4}
     else:
@@ -136,8 +139,7 @@ def test_sol_attn_keeps_as_many_blocks_as_the_pattern(keep, blocks):
 def test_kitchen_refuses(stand_ins, pattern, video_span, how, engine, reason):
     call = replace(on_gpu(draw(video_span, 64)), **how)
     assert (
-        sparse.prepare(pattern, video_span, call, engine=f"comfy-kitchen {engine}")
-        == f"comfy-kitchen {engine}: {reason}"
+        first_runner(pattern, video_span, call, engine=f"comfy-kitchen {engine}") == f"comfy-kitchen {engine}: {reason}"
     )
 
 
@@ -153,7 +155,7 @@ def test_kitchen_may_be_missing(monkeypatch, module, reason):
     monkeypatch.setitem(sys.modules, "comfy_kitchen", module)
     kitchen.load.cache_clear()
     tensors = draw(place_of(), 64)
-    found = sparse.prepare(p.TopBlocks(), place_of(), on_gpu(tensors), engine="comfy-kitchen sol_attn")
+    found = first_runner(p.TopBlocks(), place_of(), on_gpu(tensors), engine="comfy-kitchen sol_attn")
     kitchen.load.cache_clear()
     assert reason in found
 
@@ -170,13 +172,13 @@ def test_kitchen_may_be_missing(monkeypatch, module, reason):
 )
 def test_block_mask_is_the_mask(pattern):
     """Which blocks FlexAttention skips, masks and runs whole, made without the L x L mask that torch makes."""
-    grid, sinks = (5, 7, 16), 9
-    task = sparse.Task(pattern, place_of(sinks, 0, grid))
+    grid, context_tokens = (5, 7, 16), 9
+    task = Task(pattern, place_of(context_tokens, 0, grid))
     plan = flex.plan(task, torch.device("cpu"), torch.float32)
     tokens = prod(grid)
-    query, key = torch.arange(tokens), torch.arange(tokens + sinks)
+    query, key = torch.arange(tokens), torch.arange(tokens + context_tokens)
     seen = plan.mask.mask_mod(0, 0, query[:, None], key[None, :])
-    relation = p.on(pattern, grid)
+    relation = relation_of(pattern, grid)
     raster = relation.mask_mod(0, 0, query[:, None], query[None, :])
     assert seen[plan.inverse][:, :tokens][:, plan.inverse].equal(raster) and seen[:, tokens:].all()
     partial, full = torch.zeros(2, 5, 5, dtype=torch.bool)
@@ -199,8 +201,8 @@ def test_block_mask_is_the_mask(pattern):
 def test_flex_compiled_on_the_cpu(pattern):
     video_span = place_of(9, 0, (5, 7, 16))
     tensors = draw(video_span, 32)
-    runner = sparse.prepare(pattern, video_span, describe(*tensors), engine="flex", compile_on_cpu=True)
-    exact = sparse.prepare(pattern, video_span, describe(*tensors), engine="tiles")
+    runner = first_runner(pattern, video_span, describe(*tensors), engine="flex", compile_on_cpu=True)
+    exact = first_runner(pattern, video_span, describe(*tensors), engine="tiles")
     try:
         out = runner(*tensors)
     except torch._inductor.exc.InductorError as error:

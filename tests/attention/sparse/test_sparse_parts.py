@@ -8,16 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from video_calls import PATTERNS, TOLERANCE, draw, place_of
+from video_calls import PATTERNS, TOLERANCE, draw, first_runner, place_of
 
 from attention import patterns as p
-from attention import sparse
 from attention.core.geometry import describe
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.tensor_layout import first_query_of
 from attention.core.tokens import BOTH, Span, Tokens, VideoSpan
 from attention.patterns import blocks
+from attention.patterns.spec import parts_of, relation_of
+from attention.sparse import engine_registry
 
 torch.set_num_threads(1)
 
@@ -26,7 +27,7 @@ TAILED = (
     p.MassBlocks(40, tail=True, order="morton"),
     p.TopBlocks(50, tail=True, by_heads=(50, 20)),
 )
-KINDS = ("sinks", "keys", "rows", "heads", "bool")
+KINDS = ("context", "keys", "rows", "heads", "bool")
 
 
 def guide_masks(video_span, strength=0.7):
@@ -40,7 +41,7 @@ def guide_masks(video_span, strength=0.7):
 def drawn(kind, q_len, length, batch, heads, seed=1):
     """A mask of the host: of some kind and shape, never hiding a query's every key."""
     torch.manual_seed(seed)
-    shape = {"sinks": (1, 1, 1, length), "keys": (batch, 1, 1, length), "rows": (1, 1, q_len, length),
+    shape = {"context": (1, 1, 1, length), "keys": (batch, 1, 1, length), "rows": (1, 1, q_len, length),
              "heads": (batch, heads, q_len, length), "bool": (1, 1, 1, length)}[kind]  # fmt: skip
     if kind == "bool":
         return torch.rand(shape) > 0.3
@@ -63,9 +64,9 @@ def wanted_of(pattern, video_span, q, k, v, mask, block=0, rows=None):
 def seen_by(pattern, video_span, q, k, block=0):
     start, stop = video_span.start, video_span.stop
     index = torch.arange(stop - start)
-    for weight, part in p.parts(pattern, block):
+    for weight, part in parts_of(pattern, block):
         seen = torch.ones(*q.shape[:3], q.shape[2], dtype=torch.bool)
-        relation = p.on(part, video_span.grid)
+        relation = relation_of(part, video_span.grid)
         video = (t[:, :, start:stop] for t in (q, k))
         seen[:, :, start:stop, start:stop] = (
             blocks.mask(part, *video, video_span.grid)
@@ -85,8 +86,8 @@ def test_a_mask_of_the_host_beside_the_pattern(pattern, kind):
         q, k, v = draw(video_span, batch=2, seed=before)
         mask = drawn(kind, q.shape[2], q.shape[2], 2, 2)
         wanted = wanted_of(pattern, video_span, q, k, v, mask)
-        for engine in sparse.names():
-            runner = sparse.prepare(pattern, video_span, describe(q, k, v, mask), engine=engine)
+        for engine in engine_registry.names():
+            runner = first_runner(pattern, video_span, describe(q, k, v, mask), engine=engine)
             if isinstance(runner, Reason):
                 continue
             ran.add(engine)
@@ -105,7 +106,7 @@ def test_guides_of_part_strength(pattern, grid, before, guides, block):
     q, k, v = draw(video_span, seed=guides)
     for rows, mask in guide_masks(video_span):
         part, call = replace(video_span, part=rows), describe(q[:, :, slice(*rows)], k, v, mask, low_precision=False)
-        runner = sparse.prepare(pattern, part, call, block=block)
+        runner = first_runner(pattern, part, call, block=block)
         if rows[0] >= video_span.stop:
             assert runner == "no query is the video's"
         elif isinstance(runner, Reason):
@@ -128,23 +129,23 @@ def test_any_part_of_the_queries(pattern, grid, before, after, order, data):
     """Parts that cut the video, in whatever order it stands: the same rows of the same mask."""
     video_span = place_of(grid, before, after)
     q, k, v = draw(video_span, batch=2)
-    whole = sparse.prepare(pattern, video_span, describe(q, k, v), order=order)
+    whole = first_runner(pattern, video_span, describe(q, k, v), order=order)
     if isinstance(whole, Reason):
         return
-    if any(engine.chooses for _, _, engine in whole.parts):
+    if any(engine.selects_blocks for _, _, engine in whole.parts):
         return  # from all queries: the test below
     ends = sorted({0, video_span.length, *data.draw(st.lists(st.integers(0, video_span.length), max_size=3))})
     wanted = whole(q, k, v)
     for first, last in zip(ends, ends[1:]):
         part, some = replace(video_span, part=(first, last)), q[:, :, first:last]
-        runner = sparse.prepare(pattern, part, describe(some, k, v), order=order)
+        runner = first_runner(pattern, part, describe(some, k, v), order=order)
         if isinstance(runner, Reason):
             assert runner == "no query is the video's"
             assert last <= video_span.start or first >= video_span.stop
             continue
         mask = drawn("rows", last - first, video_span.length, 2, 2)
         assert relative_l2(runner(some, k, v), wanted[:, :, first:last]) < 1e-6
-        masked = sparse.prepare(pattern, part, describe(some, k, v, mask), order=order)
+        masked = first_runner(pattern, part, describe(some, k, v, mask), order=order)
         if order == "raster":
             truth_ = wanted_of(pattern, video_span, q, k, v, mask, rows=(first, last))
             assert relative_l2(masked.kernel(some, k, v, mask=mask), truth_) < 1e-6
@@ -153,9 +154,9 @@ def test_any_part_of_the_queries(pattern, grid, before, after, order, data):
 def test_blocks_chosen_from_all_queries_take_no_part():
     video_span = place_of((4, 5, 6), 0, 3)
     q, k, v = draw(video_span)
-    reason = sparse.prepare(p.TopBlocks(), replace(video_span, part=(0, 50)), describe(q[:, :, :50], k, v))
+    reason = first_runner(p.TopBlocks(), replace(video_span, part=(0, 50)), describe(q[:, :, :50], k, v))
     assert "blocks: a part of the video's queries" in reason and "tiles: a part of the video" not in reason
-    whole = sparse.prepare(p.TopBlocks(), replace(video_span, part=(0, 120)), describe(q[:, :, :120], k, v))
+    whole = first_runner(p.TopBlocks(), replace(video_span, part=(0, 120)), describe(q[:, :, :120], k, v))
     assert whole.engines == ("blocks",)
 
 
@@ -166,7 +167,7 @@ def test_a_tail_under_a_mask_of_keys(pattern):
     video_span = place_of(grid, 0, guides)
     q, k, v = draw(video_span, batch=2, seed=3)
     n = prod(grid)
-    to, back = blocks.arrange(pattern, grid)
+    to, back = blocks.block_order(pattern, grid)
     for mask in (
         guide_masks(video_span)[0][1],
         drawn("keys", 1, video_span.length, 2, 2),
@@ -176,7 +177,7 @@ def test_a_tail_under_a_mask_of_keys(pattern):
         bias = bias.double().expand(2, 1, 1, -1)
         queries, keys, values = (t[:, :, :n][:, :, to].double() for t in (q, k, v))
         weight = bias[..., :n].exp()[..., to].squeeze(2)[..., None]
-        chosen = blocks.select(pattern, *(t[:, :, :n][:, :, to] for t in (q, k)))
+        chosen = blocks.select_blocks(pattern, *(t[:, :, :n][:, :, to] for t in (q, k)))
         pieces = [slice(i, i + 64) for i in range(0, n, 64)]
         share = torch.stack([weight[:, :, s].sum(2) for s in pieces], 2)
         means = [torch.stack([(t * weight)[:, :, s].sum(2) for s in pieces], 2) / share for t in (keys, values)]
@@ -190,10 +191,10 @@ def test_a_tail_under_a_mask_of_keys(pattern):
         every = [torch.cat([t, m, s[:, :, n:].double()], 2) for t, m, s in zip((keys, values), means, (k, v))]
         wanted = scaled_dot_product_attention(queries, *every, added)[:, :, back]
         call = describe(q[:, :, :n], k, v, mask)
-        runner = sparse.prepare(pattern, replace(video_span, part=(0, n)), call)
+        runner = first_runner(pattern, replace(video_span, part=(0, n)), call)
         assert relative_l2(runner.kernel(q[:, :, :n], k, v, mask=mask), wanted) < 1e-6
     dense = describe(q, k, v, torch.zeros(1, 1, video_span.length, video_span.length))
-    assert "dense mask: a block's mean" in sparse.prepare(pattern, video_span, dense)
+    assert "dense mask: a block's mean" in first_runner(pattern, video_span, dense)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -204,7 +205,7 @@ def test_masks_in_half_precision_and_for_grouped_heads(dtype):
     mask = mask.to(dtype)
     for pattern in PATTERNS:
         call = describe(q[:, :, : rows[1]], k, v, mask)
-        runner = sparse.prepare(pattern, replace(video_span, part=rows), call)
+        runner = first_runner(pattern, replace(video_span, part=rows), call)
         doubled = (q, *(t.repeat_interleave(2, dim=1) for t in (k, v)))
         wanted = wanted_of(pattern, video_span, *doubled, mask, rows=rows)
         out = runner.kernel(q[:, :, : rows[1]], k, v, mask=mask)
@@ -215,12 +216,12 @@ def test_engines_that_take_no_mask_and_no_exactness_say_so():
     call = describe(*draw(place_of((4, 5, 6))))
     for kind in ("key", "dense"):
         masked = replace(call, mask=kind)
-        assert sparse.prepare(p.Spatial(), place_of((4, 5, 6)), masked).engines == ("slabs",)
-        assert sparse.prepare(p.Temporal(), place_of((4, 5, 6)), masked, engine="folded") == f"folded: {kind} mask"
+        assert first_runner(p.Spatial(), place_of((4, 5, 6)), masked).engines == ("slabs",)
+        assert first_runner(p.Temporal(), place_of((4, 5, 6)), masked, engine="folded") == f"folded: {kind} mask"
     exact = replace(call, low_precision=False)
-    assert sparse.prepare(p.TopBlocks(), place_of((4, 5, 6)), exact).engines == ("blocks",)
+    assert first_runner(p.TopBlocks(), place_of((4, 5, 6)), exact).engines == ("blocks",)
     for name in ("comfy-kitchen sol_attn", "video attention int8", "video attention float8"):
-        reason = sparse.prepare(p.TopBlocks(), place_of((4, 5, 6)), exact, engine=name)
+        reason = first_runner(p.TopBlocks(), place_of((4, 5, 6)), exact, engine=name)
         assert reason == f"{name}: the model asks for exact attention here"
 
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from video_calls import first_runner
 
 from attention import patterns as p
 from attention import sparse
@@ -25,6 +26,7 @@ from attention.core.geometry import describe
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2
 from attention.core.tokens import BOTH, Span, VideoSpan
+from attention.sparse import engine_registry
 
 torch.set_num_threads(1)
 
@@ -122,7 +124,7 @@ def tried(pattern, grid, call: Call) -> dict[str, str | None]:
         way = engines_here.way_of(engine)
         how = {"engine": engine.name, "block": call.block, "order": call.order, "tile": g.CUBE}
         with way.here():
-            runner = sparse.prepare(pattern, span, way.told(describe(q, k, v, mask, scale=call.scale)), **how)
+            runner = first_runner(pattern, span, way.told(describe(q, k, v, mask, scale=call.scale)), **how)
             if isinstance(runner, Reason):
                 assert runner.strip(), f"{engine.name} refuses without a reason"
                 found[engine.name] = runner
@@ -149,7 +151,7 @@ def check(name: str, run, q, k, v, wanted, what: str) -> None:
 @cache
 def by_hand(pattern) -> dict[str, set]:
     """Engine -> its reasons over GRIDS, None among them where it ran."""
-    found = {name: set() for name in sparse.names()}
+    found = {name: set() for name in engine_registry.names()}
     for index, grid in enumerate(GRIDS):
         before, after = ((0, 0), (4, 0), (0, 3), (2, 5))[index % 4]
         call = Call(before=before, after=after, block=index % 2, dim=64)
@@ -165,11 +167,11 @@ def test_defaults_and_edges(pattern):
     for grid, before in product((*GRIDS, (20, 20, 20)), (0, 3)):
         span = Call(before=before).video_span(grid)
         whole = torch.empty(1, 2, span.length, 16)
-        runner = sparse.prepare(pattern, span, describe(whole, whole, whole))
+        runner = first_runner(pattern, span, describe(whole, whole, whole))
         assert not isinstance(runner, Reason) or (runner.endswith("is dense") and grid[0] < 20), runner
 
 
-@pytest.mark.parametrize("engine", sparse.names())
+@pytest.mark.parametrize("engine", engine_registry.names())
 def test_an_engine_runs_something(engine):
     """Of the patterns by hand; or it says why it runs nothing at all on this machine."""
     reasons = set().union(*(by_hand(pattern)[engine] for pattern in PATTERNS))

@@ -10,17 +10,17 @@ import torch
 from source import name_of, sources, tree
 
 from attention import patterns as p
-from attention import sparse
 from attention.backends.autotune import HOST_RUN
 from attention.core.geometry import describe
 from attention.core.tokens import BOTH, Span, VideoSpan
 from attention.guidance import strength
 from attention.guidance.strength import Strength, combined, cross_frame_intensity
-from attention.patterns.blocks import KEYS, QUERIES, choose, pool
+from attention.patterns.blocks import KEYS, QUERIES, pool, select_pooled
+from attention.patterns.spec import relation_of
 from attention.sparse import autotune as engines
-from attention.sparse import own_triton
-from attention.sparse.cached_blocks import Held
-from attention.sparse.engine import GPU_BYTES, THREAD_BYTES, joined, scratch_bytes
+from attention.sparse import engine_registry, own_triton
+from attention.sparse.cached_blocks import CachedBlocks
+from attention.sparse.engine import GPU_BYTES, THREAD_BYTES, append_context, scratch_bytes
 
 SHARED = {"report.py": 1}
 
@@ -47,16 +47,16 @@ def test_what_rules_and_records_hold_is_unchanging():
 def test_the_fewest_blocks_that_hold_the_mass(mass, number):
     """Four blocks with a quarter each: a quarter is held by one of them, not by two."""
     scores, lengths = torch.zeros(1, 1, 3, 4), torch.full((4,), 64.0)
-    assert p.MassBlocks(mass).chosen(scores, lengths).sum(-1).eq(number).all()
+    assert p.MassBlocks(mass).select(scores, lengths).sum(-1).eq(number).all()
 
 
 def test_a_short_block_holds_less_and_the_highest_come_first():
     scores, lengths = torch.tensor([[0.0, 0.0, 0.0, 5.0]]), torch.tensor([64.0, 64.0, 1.0, 64.0])
     weights = (scores + lengths.log()).softmax(-1)[0]
-    assert p.MassBlocks(100 * float(weights[3]) - 1e-3).chosen(scores, lengths).tolist() == [
+    assert p.MassBlocks(100 * float(weights[3]) - 1e-3).select(scores, lengths).tolist() == [
         [False, False, False, True]
     ]
-    assert p.MassBlocks(99.9).chosen(scores, lengths).tolist() == [[True, True, False, True]]
+    assert p.MassBlocks(99.9).select(scores, lengths).tolist() == [[True, True, False, True]]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_short_block_holds_less_and_the_highest_come_first():
 )
 def test_so_many_percent_of_the_blocks(keep, blocks, number):
     assert p.TopBlocks(keep).number(blocks) == number
-    chosen = p.TopBlocks(keep).chosen(torch.arange(float(blocks)).flip(0)[None], None)
+    chosen = p.TopBlocks(keep).select(torch.arange(float(blocks)).flip(0)[None], None)
     assert chosen[0, :number].all() and chosen.sum() == number
 
 
@@ -73,7 +73,7 @@ def test_a_block_of_queries_sees_its_own_keys_and_no_other_s():
     per = QUERIES // KEYS
     pooled_q, pooled_k = torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 3 * per - 1, 4)
     pooled_q[..., 0], pooled_k[0, 0, 0, 0] = 1.0, 9.0
-    seen = choose(p.TopBlocks(1.0), pooled_q, pooled_k, None, 1.0)[0, 0]
+    seen = select_pooled(p.TopBlocks(1.0), pooled_q, pooled_k, None, 1.0)[0, 0]
     for row in range(3):
         own = {block for block in range(row * per, (row + 1) * per) if block < pooled_k.shape[2]}
         assert set(seen[row].nonzero().flatten().tolist()) == {0} | own
@@ -88,34 +88,34 @@ def test_means_of_blocks_count_their_own_tokens(tokens):
         torch.testing.assert_close(means[:, :, block], x[:, :, block * KEYS : block * KEYS + length].mean(2))
 
 
-@pytest.mark.parametrize("sinks", [0, 64, 70])
+@pytest.mark.parametrize("context_tokens", [0, 64, 70])
 @pytest.mark.parametrize("keep", [1.0, 30.0, 55.0])
-def test_lists_are_as_long_as_their_longest_row_can_be(sinks, keep):
+def test_lists_are_as_long_as_their_longest_row_can_be(context_tokens, keep):
     """The best blocks elsewhere, and a query block's own: told beforehand, since asking the GPU would wait for it."""
     columns, per = 20, QUERIES // KEYS
-    number, ahead = p.TopBlocks(keep).number(columns), -(-sinks // KEYS)
+    number, ahead = p.TopBlocks(keep).number(columns), -(-context_tokens // KEYS)
     kept = torch.zeros(1, 1, columns // per, columns, dtype=torch.bool)
     for row in range(columns // per):
         kept[0, 0, row, row * per : (row + 1) * per] = True
         others = [c for c in range(columns) if not kept[0, 0, row, c]]
         kept[0, 0, row, others[:number]] = True
-    made = own_triton.chosen(p.TopBlocks(keep), kept, columns * KEYS, sinks)
+    made = own_triton.lists_of_selection(p.TopBlocks(keep), kept, columns * KEYS, context_tokens)
     assert made.index.shape[-1] == number + per + ahead and made.count[..., 1].max() == number + per + ahead
     for row in range(columns // per):
         listed = made.index[0, 0, row, : int(made.count[0, 0, row, 1])].sort().values.tolist()
         assert listed == [*range(ahead), *(ahead + c for c in kept[0, 0, row].nonzero().flatten().tolist())]
-    by_mass = own_triton.chosen(p.MassBlocks(50), kept, columns * KEYS, sinks)
+    by_mass = own_triton.lists_of_selection(p.MassBlocks(50), kept, columns * KEYS, context_tokens)
     assert by_mass.index.shape[-1] == number + per + ahead, "asked of the tensors, where no number says it"
 
 
-@pytest.mark.parametrize(("sinks", "filled"), [(0, 0), (1, KEYS), (KEYS, KEYS), (KEYS + 1, 2 * KEYS)])
-def test_sinks_fill_whole_blocks(sinks, filled):
-    assert own_triton.filled(sinks) == filled
-    relation = p.on(p.Temporal(), (2, 2, 2))
-    seen, queries, keys = own_triton.with_sinks(relation, torch.arange(8), sinks)
+@pytest.mark.parametrize(("context_tokens", "filled"), [(0, 0), (1, KEYS), (KEYS, KEYS), (KEYS + 1, 2 * KEYS)])
+def test_context_fills_whole_blocks(context_tokens, filled):
+    assert own_triton.padded_context(context_tokens) == filled
+    relation = relation_of(p.Temporal(), (2, 2, 2))
+    seen, queries, keys = own_triton.with_context(relation, torch.arange(8), context_tokens)
     assert (queries, keys) == (8, filled + 8)
     mask = seen(torch.arange(8)[:, None], torch.arange(keys)[None, :])
-    assert mask[:, :sinks].all() and not mask[:, sinks:filled].any()
+    assert mask[:, :context_tokens].all() and not mask[:, context_tokens:filled].any()
     assert torch.equal(mask[:, filled:], relation.mask_mod(0, 0, torch.arange(8)[:, None], torch.arange(8)[None, :]))
 
 
@@ -126,10 +126,10 @@ PLACE = VideoSpan(GRID, TEXT, BOTH, (Span("text", TEXT),))
 def test_a_trial_tells_its_seconds_its_error_and_its_reason(monkeypatch):
     """Of one that is out, no seconds: it was not timed."""
     monkeypatch.setattr(engines, "_CHOSEN", {})
-    monkeypatch.setattr(engines, "race", lambda runs, device: {name: 2.0 + len(name) for name in runs})
+    monkeypatch.setattr(engines, "time_in_turns", lambda runs, device: {name: 2.0 + len(name) for name in runs})
     torch.manual_seed(0)
     tensors = [torch.randn(2, 3, TEXT + 120, 16) for _ in range(3)]
-    found = sparse.runners(p.Spatial(), PLACE, describe(*tensors))
+    found = engine_registry.runners(p.Spatial(), PLACE, describe(*tensors))
     (weight, task, engine), *_ = found[0].parts
     wrong = replace(engine, name="wrong", run=lambda video, *rest: engine.run(video, *rest) * 1.5)
     fails = replace(engine, name="fails", run=lambda *rest: 1 / 0)
@@ -138,7 +138,7 @@ def test_a_trial_tells_its_seconds_its_error_and_its_reason(monkeypatch):
     def run(kernel):
         return kernel(*tensors)
 
-    runner, choice, fresh = engines.fastest(("k",), runners, run, lambda: None, lambda: tensors, 0.02)
+    runner, choice, fresh = engines.fastest_engine(("k",), runners, run, lambda: None, lambda: tensors, 0.02)
     assert fresh and runner.label == choice.winner == "slabs" and choice.spent > 0
     by_name = {trial.name: trial for trial in choice.trials}
     assert list(by_name) == [HOST_RUN, "wrong", "fails", "folded", "slabs", "tiles"]
@@ -175,7 +175,7 @@ def test_of_several_strengths_the_last_that_changes_something():
 
 def test_held_choices_stand_for_so_many_evaluations():
     now, made = [0], []
-    held = Held(3, lambda: now[0])
+    held = CachedBlocks(3, lambda: now[0])
 
     def make():
         made.append(len(made))
@@ -191,6 +191,8 @@ def test_held_choices_stand_for_so_many_evaluations():
 
 def test_scratch_and_joined_keys():
     assert scratch_bytes(torch.device("cpu")) == THREAD_BYTES * torch.get_num_threads() < GPU_BYTES
-    keys, sinks = torch.randn(2, 3, 4, 5), torch.randn(2, 1, 6, 5)
-    assert torch.equal(joined(keys, sinks), torch.cat([keys, sinks.expand(-1, 3, -1, -1)], dim=2))
-    assert joined(keys, sinks[:, :, :0]) is keys
+    keys, context_tokens = torch.randn(2, 3, 4, 5), torch.randn(2, 1, 6, 5)
+    assert torch.equal(
+        append_context(keys, context_tokens), torch.cat([keys, context_tokens.expand(-1, 3, -1, -1)], dim=2)
+    )
+    assert append_context(keys, context_tokens[:, :, :0]) is keys
