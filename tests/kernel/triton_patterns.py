@@ -42,7 +42,7 @@ TAILS = (
 
 
 def runner(pattern, video_span, engine, order="raster", block=0):
-    """As sparse.prepare makes it, for an engine that would refuse the CPU."""
+    """As engine_registry.runners makes it, for an engine that would refuse the CPU."""
     tasks = ((weight, Task(part, video_span, order, TILE)) for weight, part in parts_of(pattern, block))
     return Runner(video_span, tuple((weight, task, engine) for weight, task in tasks))
 
