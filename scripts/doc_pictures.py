@@ -158,7 +158,7 @@ def main() -> int:
 
 
 def keep(files: list[Path], target: Path) -> None:
-    """One picture as it is; of several, a sheet of up to MOST of them, evenly spread, in rows of ROW."""
+    """Save one picture as it is; of several, a sheet of up to MOST of them, evenly spread, in rows of ROW."""
     from PIL import Image
 
     chosen = sorted(files)[:: -(-len(files) // MOST)]
@@ -170,7 +170,9 @@ def keep(files: list[Path], target: Path) -> None:
             sheet.paste(picture, (number % row * width, number // row * height))
         shown = [sheet]
     shown[0].thumbnail((LONGEST, LONGEST), Image.LANCZOS)
-    shown[0].quantize(128).save(target, optimize=True)
+    # A chart's mark of a few pixels keeps its colour by coverage alone, a sheet of frames its shades by the median cut.
+    method = Image.Quantize.MEDIANCUT if len(files) > 1 else Image.Quantize.MAXCOVERAGE
+    shown[0].quantize(256, method).save(target, optimize=True)
 
 
 if __name__ == "__main__":

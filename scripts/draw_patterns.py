@@ -32,12 +32,15 @@ WIDTH, COLUMNS = 560, 2
 
 def main() -> None:
     cards = [draw_pattern(pattern, GRID)[0] for pattern in SHOWN]
-    height = round(cards[0].height * WIDTH / cards[0].width)
-    sheet = Image.new("RGB", (COLUMNS * WIDTH, -(-len(cards) // COLUMNS) * height), PAPER)
-    for number, card in enumerate(cards):
-        place = number % COLUMNS * WIDTH, number // COLUMNS * height
-        sheet.paste(card.resize((WIDTH, height), Image.Resampling.LANCZOS), place)
-    sheet.quantize(96).save(ROOT / "web" / "docs" / "patterns.png", optimize=True)
+    cards = [card.resize((WIDTH, round(card.height * WIDTH / card.width)), Image.Resampling.LANCZOS) for card in cards]
+    rows = [cards[at : at + COLUMNS] for at in range(0, len(cards), COLUMNS)]
+    sheet = Image.new("RGB", (COLUMNS * WIDTH, sum(max(card.height for card in row) for row in rows)), PAPER)
+    top = 0
+    for row in rows:
+        for column, card in enumerate(row):
+            sheet.paste(card, (column * WIDTH, top))
+        top += max(card.height for card in row)
+    sheet.quantize(256, Image.Quantize.MAXCOVERAGE).save(ROOT / "web" / "docs" / "patterns.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from math import prod
 import torch
 from PIL import Image
 
-from ..core.canvas import BLUE, INK, MARGIN, NEUTRAL, PALE, RED, WIDTH, Canvas
+from ..core.canvas import BLUE, INK, MARGIN, NEUTRAL, PALE, RED, WIDTH, Canvas, wrap
 from ..core.grid import index_of
 from ..core.tokens import Grid
 from ..patterns.density import density, flop_ratio
@@ -26,7 +26,8 @@ def draw_pattern(pattern, grid: Grid | None, others: int = 0, width: int = WIDTH
     others: tokens around the video, which see all and are seen by all.
     width: of the picture, in pixels.
     """
-    lines = describe(pattern, grid, others)
+    words = describe(pattern, grid, others)
+    lines = [part for line in words for part in wrap(line, 15, width - 2 * MARGIN)]
     grid = grid or EXAMPLE
     fixed = [(part.name, relation) for part in _all_parts(pattern) if (relation := relation_of(part, grid)) is not None]
     canvas = Canvas(width, 52 + 22 * len(lines) + len(fixed) * (MASK_SIDE + 60) + 16)
@@ -38,11 +39,11 @@ def draw_pattern(pattern, grid: Grid | None, others: int = 0, width: int = WIDTH
     for name, relation in fixed:
         _row(canvas, relation, name, grid, y + 8)
         y += MASK_SIDE + 52
-    return canvas.picture(), "\n".join(lines)
+    return canvas.picture(), "\n".join(words)
 
 
 def describe(pattern, grid: Grid | None, others: int = 0) -> list[str]:
-    """Grid, density, FLOPs and what the pattern can gain at most, in lines."""
+    """Say in lines which grid it is, how dense the pattern, its FLOPs and the most that it can gain."""
     shown = grid or EXAMPLE
     size = f"{' x '.join(map(str, shown))} = {prod(shown)} tokens (time x height x width)"
     around = f", {others} other tokens" if others else ""
@@ -76,7 +77,7 @@ def _row(canvas: Canvas, relation, name: str, grid: Grid, y: int) -> None:
 
 
 def mask_picture(relation, grid: Grid) -> Image.Image:
-    """A sample of the mask: evenly spaced queries and keys, MASK_SIDE of each at most."""
+    """Draw a sample of the mask: evenly spaced queries and keys, MASK_SIDE of each at most."""
     n = prod(grid)
     at = torch.linspace(0, n - 1, min(n, MASK_SIDE)).long()
     return _colour(relation.mask_mod(0, 0, at[:, None], at[None, :]).expand(len(at), len(at)))

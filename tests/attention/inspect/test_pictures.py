@@ -1,0 +1,139 @@
+"""Every picture with long words: no text leaves it, and none lies over another."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from types import SimpleNamespace
+
+import pytest
+import torch
+from counted_runs import add
+
+from attention import patterns
+from attention.backends import registry
+from attention.backends.autotune import KernelTrial
+from attention.core.canvas import Canvas, font
+from attention.core.geometry import describe
+from attention.core.site import CROSS, SELF, SPATIAL
+from attention.inspect.draw_info import draw_info
+from attention.inspect.draw_maps import draw_shares, draw_spreads
+from attention.inspect.draw_pattern import draw_pattern
+from attention.inspect.draw_report import draw_report
+from attention.inspect.draw_schedule import draw_schedule
+from attention.inspect.info import Info
+from attention.inspect.map_views import Maps, Spread
+from attention.inspect.maps import ELSEWHERE, SAME_FRAME, SAME_PLACE
+from attention.inspect.report import summarise
+from attention.inspect.schedule import Table
+from attention.measure.draw_metrics import draw_pair, draw_series
+from attention.measure.series import Series
+from attention.plans.calibrate import EXACT, Option, Unit, choose
+from attention.plans.draw_bench import draw_trials
+from attention.plans.draw_plan import draw_plan
+from attention.plans.draw_verify import draw_verified
+from attention.plans.verify import Verified
+from attention.routing.run_stats import RunStats
+
+REASON = "a reason that goes on and on, as those of packages that are not installed do, with what would work instead"
+
+
+def report():
+    stats = RunStats("SomeVideoTransformer3DModel", (21, 45, 80), 50)
+    used = "intersection of radial and neighbourhood (video attention 16 bit)"
+    decisions = [add(stats, SELF, b, used, 0, wanted="sage", reason=REASON) for b in range(3)]
+    decisions.append(add(stats, CROSS, 0, "other override (SomePack.with_a_long_name.attention_of_it)", 0))
+    stats.begun = 1.0
+    for _ in range(60):
+        for decision in decisions:
+            decision.calls += 3
+            decision.fell_back += 1
+        stats.mark()
+    stats.notes += [f"{REASON}. {REASON}."]
+    return draw_report(summarise(stats))
+
+
+def schedule():
+    label = "video attention 16 bit + strength + spatiotemporal guidance + normalized attention guidance"
+    names = (registry.HOST, f"sliding tile + {label}", label)
+    return draw_schedule(Table((0.99987, 0.5, 0.25, 0.0), {SELF: {b: names for b in range(60)}, CROSS: {0: names}}))
+
+
+def trials():
+    x, long = torch.zeros(1, 24, 16, 128), "attention_sage_that_some_file_names"
+    found = [KernelTrial(name, 0.12345, 1e-7) for name in registry.names()]
+    host = KernelTrial("host", 1.23456, 1e-7, host=long, named=True)
+    return draw_trials({(role, describe(x, x, x)): (host, *found) for role in (SELF, SPATIAL)})
+
+
+def plan():
+    names = [*registry.names()[:4], "sliding tile (frames 12, height 50, width 50, tile 2/4/4, order hilbert)"]
+    options = {
+        Unit("video to audio", (10 * n, 10 * n + 9), 0.25, 0.75): [
+            Option(EXACT, 1000.0, 0.0),
+            *(Option(name, 10.0 * k, 10.0 ** (k - 6)) for k, name in enumerate(names, 1)),
+        ]
+        for n in range(30)
+    }
+    return draw_plan(SimpleNamespace(options=options, dropped={}), choose(options, 0.01))
+
+
+def shares():
+    parts = {SAME_FRAME: 0.3, SAME_PLACE: 0.1, ELSEWHERE: 0.4, "text": 0.1, "reference": 0.04, "first frame": 0.06}
+    blocks = tuple(range(0, 40, 2))
+    heat, queries = torch.zeros(2, 3, 4), torch.tensor([0])
+    return draw_shares(Maps(heat, queries, dict.fromkeys(range(40), parts), blocks, parts, parts, ()))
+
+
+def spreads():
+    weights = torch.rand(48, 512).softmax(1)
+    return draw_spreads([Spread("text", CROSS, tuple(range(48)), (True,) * 48, weights)])
+
+
+def series():
+    values = tuple(math.sin(n) + 1.5 for n in range(241))
+    unit = "mean absolute difference of luma, 0 to 1"
+    title = "241 frames of 1280 x 720, 100% of the pixels matched, mean motion 12.34 pixels per frame"
+    return draw_series("Steadiness over time", title, [Series("identity drift", unit, values)] * 2, [REASON] * 3)
+
+
+PICTURES = {
+    "report": report,
+    "schedule": schedule,
+    "trials": trials,
+    "plan": plan,
+    "shares": shares,
+    "spreads": spreads,
+    "series": series,
+    "pair": lambda: draw_pair(torch.zeros(200, 16, 16, 3), torch.ones(200, 16, 16, 3) / 3, 123),
+    "info": lambda: draw_info(Info("SomeModel", "", named=REASON)),
+    "known": lambda: draw_info(
+        Info("SomeModel", "Some", (SELF, CROSS), tuple(range(40)), 40, 128, 6.0, (21, 45, 80), named=REASON)
+    ),
+    "pattern": lambda: draw_pattern(patterns.Intersection((patterns.Radial(), patterns.Neighbourhood())), (21, 45, 80))[0],
+    "verified": lambda: draw_verified([Verified("exact, flash attention 2", 1.0, "", 1.0, 31.25, 0.97)] * 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_no_text_leaves_its_picture_or_covers_another(name, monkeypatch):
+    boxes: list[tuple] = []
+    finish = Canvas.picture
+
+    def picture(canvas):
+        for at, text, _, size, anchor in canvas._texts:
+            left, top, right, bottom = font(size).getbbox(text, anchor=anchor)
+            boxes.append((at[0] + left, at[1] + top, at[0] + right, at[1] + bottom, text, canvas.size))
+        return finish(canvas)
+
+    monkeypatch.setattr(Canvas, "picture", picture)
+    drawn = PICTURES[name]()
+    assert drawn.mode == "RGB" and len(boxes) > 2
+    outside = [box for box in boxes if box[0] < 0 or box[1] < 0 or box[2] > box[5][0] or box[3] > box[5][1]]
+    assert not outside
+    over = [
+        (one[4], other[4])
+        for one, other in combinations(boxes, 2)
+        if min(one[2], other[2]) - max(one[0], other[0]) > 1 and min(one[3], other[3]) - max(one[1], other[1]) > 1
+    ]
+    assert not over
