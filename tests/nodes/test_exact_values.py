@@ -15,7 +15,7 @@ from attention.demo import codec, prompt
 from attention.inspect.map_views import percent
 from attention.inspect.report import _trials
 from attention.inspect.timeline import Lap, pace
-from attention.measure import flow, region
+from attention.measure import flow, tracked_region
 from attention.patterns import MassBlocks, TopBlocks
 from attention.routing.run_stats import Decision
 from attention.sampling.seams import seams
@@ -52,10 +52,10 @@ def still(size, move=0.0):
 def test_a_region_that_nothing_scales_keeps_its_size_and_place(move):
     mask, picture = torch.zeros(1, 20, 24), torch.rand(1, 3, 20, 24)
     mask[:, 6:12, 8:14] = 1
-    masks, _ = region.prepare_masks(mask, torch.zeros(3, 20, 24, 3))
-    track = region.video_span(region.Track(), masks, 0, None, picture)
+    masks, _ = tracked_region.prepare_masks(mask, torch.zeros(3, 20, 24, 3))
+    track = tracked_region.locate(tracked_region.Track(), masks, 0, None, picture)
     for step in (1, 2):
-        track = region.video_span(track, masks, step, still((20, 24), move), picture)
+        track = tracked_region.locate(track, masks, step, still((20, 24), move), picture)
         assert (track.scale, track.offset.tolist()) == (1.0, [step * move] * 2)
         shift = int(step * move)
         assert torch.allclose(track.region, mask[None].roll((shift, shift), (2, 3)), atol=1e-4)
@@ -69,8 +69,8 @@ def test_when_next_to_nothing_of_a_region_is_left(pixels, first, measured):
     seen = torch.zeros(1, 1, 10, 10)
     seen.view(-1)[:pixels] = 1
     features = torch.tensor([0.6, 0.8]) if first else None
-    track = region.Track(region=seen, pixels=first, first=features, drift=math.nan)
-    found = region.look(track, torch.rand(1, 3, 10, 10), lambda box: torch.tensor([0.8, 0.6]))
+    track = tracked_region.Track(region=seen, pixels=first, first=features, drift=math.nan)
+    found = tracked_region.measure_drift(track, torch.rand(1, 3, 10, 10), lambda box: torch.tensor([0.8, 0.6]))
     if first:
         assert math.isnan(found.drift) != measured
         assert not measured or found.drift == pytest.approx(1 - 0.96)

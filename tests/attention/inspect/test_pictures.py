@@ -56,7 +56,7 @@ def report():
 def schedule():
     label = "video attention 16 bit + strength + spatiotemporal guidance + normalized attention guidance"
     names = (registry.HOST, f"sliding tile + {label}", label)
-    return draw_schedule(Table((0.99987, 0.5, 0.25, 0.0), {SELF: {b: names for b in range(60)}, CROSS: {0: names}}))
+    return draw_schedule(Table((0.99987, 0.5, 0.25, 0.0), {SELF: dict.fromkeys(range(60), names), CROSS: {0: names}}))
 
 
 def trials():
@@ -76,6 +76,11 @@ def plan():
         for n in range(30)
     }
     return draw_plan(SimpleNamespace(options=options, dropped={}), choose(options, 0.01))
+
+
+def pattern():
+    both = patterns.Intersection((patterns.Radial(), patterns.Neighbourhood()))
+    return draw_pattern(both, (21, 45, 80))[0]
 
 
 def shares():
@@ -110,9 +115,9 @@ PICTURES = {
     "known": lambda: draw_info(
         Info("SomeModel", "Some", (SELF, CROSS), tuple(range(40)), 40, 128, 6.0, (21, 45, 80), named=REASON)
     ),
-    "pattern": lambda: draw_pattern(patterns.Intersection((patterns.Radial(), patterns.Neighbourhood())), (21, 45, 80))[0],
+    "pattern": pattern,
     "verified": lambda: draw_verified([Verified("exact, flash attention 2", 1.0, "", 1.0, 31.25, 0.97)] * 2),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PICTURES)
