@@ -94,7 +94,7 @@ def _panel(canvas: Canvas, corner, unit, options, chosen, colours: dict[str, Col
     for share in (0.0, 0.5, 1.0):
         y = bottom - (bottom - top) * share / 1.1
         canvas.box((left, y, right, y + 1), GRID)
-        canvas.text((left - 8, y if share else y - 4), f"{share:.0%}", PALE, 10, "rm")
+        canvas.text((left - 11, y if share else y - 4), f"{share:.0%}", PALE, 10, "rm")
     exact = options[0].seconds
     at = {o: (left + (right - left) * _across(o.error), bottom - (bottom - top) * _share(o, exact)) for o in options}
     canvas.line([at[option] for option in best(options)], NEUTRAL, 1)

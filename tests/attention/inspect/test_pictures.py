@@ -28,7 +28,7 @@ from attention.inspect.report import summarise
 from attention.inspect.schedule import Table
 from attention.measure.draw_metrics import draw_pair, draw_series
 from attention.measure.series import Series
-from attention.plans.calibrate import EXACT, Option, Unit, choose
+from attention.plans.calibrate import EXACT, Option, Unit, choose_plan
 from attention.plans.draw_bench import draw_trials
 from attention.plans.draw_plan import draw_plan
 from attention.plans.draw_verify import draw_verified
@@ -75,7 +75,7 @@ def plan():
         ]
         for n in range(30)
     }
-    return draw_plan(SimpleNamespace(options=options, dropped={}), choose(options, 0.01))
+    return draw_plan(SimpleNamespace(options=options, dropped={}), choose_plan(options, 0.01))
 
 
 def pattern():
