@@ -38,7 +38,7 @@ class VideoAttentionBenchmark(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, latent, seed) -> io.NodeOutput:
-        patched, bench = model_rules.install_bench(model)
+        patched, bench = model_rules.add_bench(model)
         latent = sampling_job.fitted(model, latent)
         comfy.sample.sample(
             patched, sampling_job.noise_of(latent, seed), 1, 1.0, "euler", "simple", positive, positive,

@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 from ..attention.families.facts import TrainedClips
 from ..attention.inspect.report import headline
 from ..attention.sampling import lengths, seams, windows
-from .host import model_family, run_history
+from .host import model_family, run_history, window_handler
 from .host.latent import parts_of
 from .runs import context_windows, long_clip, sampling_job
 from .runs.long_clip import Length, Result
@@ -172,7 +172,7 @@ def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
     window, overlap, said = _asked(asked, known, ratio)
     windows.check(window, overlap)
     frames = video.shape[2] - guides
-    if guides and frames > window and not context_windows.cuts_guides(model):
+    if guides and frames > window and not window_handler.cuts_guides(model):
         raise ValueError(
             "positive: ComfyUI cannot cut guide frames of this model into windows, only those of LTX-2. Give it the "
             "start image in the latent instead, with LTXVImgToVideo."

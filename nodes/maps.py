@@ -49,7 +49,7 @@ class VideoAttentionMaps(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         spans, query = parse_blocks(blocks), Query(x, y, frame, _pictures(mask))
         attention_maps.check(model, latent, query, spans)
-        patched, watcher = attention_maps.install_maps(model, query, parse_blocks(heads, "head"))
+        patched, watcher = attention_maps.watch_attention(model, query, parse_blocks(heads, "head"))
         sigma = attention_maps.sigma_at(model, percent, sigmas)
         attention_maps.evaluate(patched, positive, latent, sigma, seed, add_noise)
         maps = gather(watcher.views, query, spans)

@@ -131,14 +131,14 @@ class Probe(Override):
                 found[candidate.pattern] = errors
         return found
 
-    def watch(self, blocks: dict) -> list:
-        """Hooks that measure effects on the outputs of blocks: {module: block number}. Returns their handles."""
-        handles = []
-        for module, block in blocks.items():
-            kept: list = []
-            handles.append(module.register_forward_pre_hook(partial(self._keep, block, kept), with_kwargs=True))
-            handles.append(module.register_forward_hook(partial(self._run_again, block, kept)))
-        return handles
+    def hooks_of(self, block: int) -> tuple[Callable, Callable]:
+        """Makes the hooks that measure effects on the output of a block.
+
+        Gives (before, behind), to be called around the block's module: before(module, args, kwargs), behind(module,
+        args, kwargs, output). Neither changes what passes.
+        """
+        kept: list = []
+        return partial(self._keep, block, kept), partial(self._run_again, block, kept)
 
     def _roles(self, block: int) -> list[str]:
         """Roles whose effect on this block is still to be measured in this step."""
@@ -154,7 +154,7 @@ class Probe(Override):
             kept.append((_copied(args), _copied(kwargs)))
 
     @record_paused()
-    def _run_again(self, block: int, kept: list, module, args, output):
+    def _run_again(self, block: int, kept: list, module, args, kwargs, output):
         if not kept:
             return
         args, kwargs = kept.pop()

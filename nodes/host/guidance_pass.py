@@ -16,11 +16,10 @@ from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.rules import Rule
 from ...attention.routing.step_context import CONTEXT
 from . import hooks, model_family, model_rules, prompt_names
+from .window_handler import HANDLER
 
 PASSES = "video_attention.passes"
 UNASKED = "the guider asked for no prompt that is positive by its name"
-# The host's key of context windows, in a model's options.
-HANDLER = "context_handler"
 
 
 def reachable(model, role: str) -> tuple[Family, int]:

@@ -6,7 +6,8 @@ the host's injections: a clone of an injected model believes that it is injected
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from comfy.patcher_extension import CallbacksMP, WrappersMP
@@ -94,6 +95,22 @@ def during_runs(patcher, key: str, add: Callable[[object], Iterable[Handle]]) ->
 
     patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, key, begin)
     patcher.add_callback_with_key(CallbacksMP.ON_CLEANUP, key, end)
+
+
+@contextmanager
+def hooked(around: dict[torch.nn.Module, tuple[Callable, Callable]]) -> Iterator[None]:
+    """Calls hooks around the forward of modules while the context is open.
+
+    around: {module: (before, behind)}, as of hook_before and hook_behind.
+    """
+    handles = []
+    try:
+        for module, (before, behind) in around.items():
+            handles += [hook_before(module, before), hook_behind(module, behind)]
+        yield
+    finally:
+        for handle in reversed(handles):
+            handle.remove()
 
 
 def is_on(model: torch.nn.Module, key: str) -> bool:

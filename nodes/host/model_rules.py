@@ -102,14 +102,14 @@ def status(model, rule: Rule | None = None) -> str:
     return rule and info.idle(net, family, rule) or info.status(net, family)
 
 
-def install_bench(model) -> tuple:
+def add_bench(model) -> tuple:
     """A clone of `model` whose attention calls are timed on every backend, and the Bench that keeps the trials."""
-    return install_override(model, Bench)
-
-
-def install_override(model, make) -> tuple:
-    """A clone of `model` with make(the override found) in its slot and every call announced, and what `make` gave."""
     registry.load_all()
+    return fill_slot(model, Bench)
+
+
+def fill_slot(model, make) -> tuple:
+    """A clone of `model` with make(the override found) in its slot and every call announced, and what `make` gave."""
     patched = model.clone()
     options = patched.model_options.setdefault("transformer_options", {})
     options[SLOT] = override = make(options.get(SLOT))

@@ -7,21 +7,16 @@ import comfy.samplers
 import torch
 
 from ...attention.inspect.maps import Query, Watcher
-from ..host import model_family, site_hooks
-from ..host.model_rules import SLOT
+from ..host import model_family, model_rules, window_handler
 from . import sampling_job
 
 
-def install_maps(model, query: Query, heads: tuple = ()) -> tuple:
+def watch_attention(model, query: Query, heads: tuple = ()) -> tuple:
     """A clone of the MODEL `model` that is looked at and otherwise as it was, and the Watcher that keeps the views.
 
     heads: spans as in Watcher.
     """
-    patched = model.clone()
-    options = patched.model_options.setdefault("transformer_options", {})
-    options[SLOT] = watcher = Watcher(query, heads, options.get(SLOT))
-    site_hooks.attach(patched)
-    return patched, watcher
+    return model_rules.fill_slot(model, lambda found: Watcher(query, heads, found))
 
 
 def evaluate(model, positive, latent: dict, sigma: float, seed: int, add_noise: bool):
@@ -40,7 +35,7 @@ def evaluate(model, positive, latent: dict, sigma: float, seed: int, add_noise: 
 
 def check(model, latent: dict, query: Query, blocks: tuple) -> None:
     """ValueError with a sentence, before anything runs, for what cannot be shown. blocks: spans as in Rule."""
-    if "context_handler" in model.model_options:
+    if window_handler.has_windows(model):
         raise ValueError("model: context windows show the clip in parts, which have no map; connect it without them.")
     family = model_family.family_of(model)
     known = {block for _, _, block in family.sites(model.model.diffusion_model)} if family else set()

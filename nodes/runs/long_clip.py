@@ -12,10 +12,11 @@ from comfy.model_management import InterruptProcessingException
 
 from ...attention.sampling import windows
 from ...attention.sampling.windows import Span
-from ..host.latent import NotFinite, parts_of
+from ..host import window_handler
+from ..host.latent import NotFinite, join_parts, parts_of
 from . import context_windows, sampling_job, window_conds
 from .progress import Progress
-from .sampling_job import Job, whole
+from .sampling_job import Job
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def extend(job: Job, length: Length, keep: bool) -> Result:
             made = _window(job, replace(length, window=size), span, done, samples, progress, count, notes)
         except BaseException as error:
             smaller = windows.shrink(min(size, length.frames), length.overlap)
-            if smaller and context_windows.is_oom(error):
+            if smaller and window_handler.is_oom(error):
                 comfy.model_management.soft_empty_cache()
                 notes.append(context_windows.shrunk(size, smaller))
                 size = smaller
@@ -97,7 +98,7 @@ def extend(job: Job, length: Length, keep: bool) -> Result:
             _take(kept, parts_of(new), length, done, span[1])
         joints += [(done, done + 1)] if done else []
         done, count = span[1], count + 1
-    cut = [whole(_cut(parts, length, done)) for parts in (samples, clean)]
+    cut = [join_parts(_cut(parts, length, done)) for parts in (samples, clean)]
     return Result(*cut, done, tuple(joints), tuple(notes))
 
 
@@ -109,8 +110,8 @@ def _window(
     samples: what there is of the clip, its first `done` frames finished.
     """
     if span != (0, length.frames):
-        mask = whole(_masks(job, samples, length, done))
-        latent = {**job.latent, "samples": whole(samples), "noise_mask": mask}
+        mask = join_parts(_masks(job, samples, length, done))
+        latent = {**job.latent, "samples": join_parts(samples), "noise_mask": mask}
         job = context_windows.alone(replace(window_conds.keeping(job), latent=latent), span, notes)
     name = f" of window {count + 1}" if progress.total > job.steps else ""
     made = sampling_job.run(job, progress.part(name, count * job.steps, span=(done, span[1])))
@@ -135,7 +136,7 @@ def _masks(job: Job, samples: list, length: Length, done: int) -> list[torch.Ten
 
 def _stream(parts: list, length: Length, i: int) -> int:
     """Frames of part `i` that belong to the clip: guides are at the end of the video."""
-    return parts[i].shape[context_windows.TIME] - (length.guides if i == 0 else 0)
+    return parts[i].shape[window_handler.TIME] - (length.guides if i == 0 else 0)
 
 
 def _take(kept: list, new: list, length: Length, done: int, end: int) -> None:
@@ -165,7 +166,7 @@ def cut_latent(latent: dict, length: Length, done: int) -> dict:
         return latent
     samples, masks = parts_of(latent["samples"]), parts_of(mask)
     fits = all(m.ndim == s.ndim and m.shape[2] == s.shape[2] for m, s in zip(masks, samples, strict=False))
-    return {**latent, "noise_mask": whole(_cut(masks, length, done))} if fits else latent
+    return {**latent, "noise_mask": join_parts(_cut(masks, length, done))} if fits else latent
 
 
 def _copies(samples) -> list[torch.Tensor]:
@@ -176,14 +177,14 @@ def _why_stopped(error: BaseException) -> str | None:
     """The beginning of a sentence, None for an error that is none of these."""
     if isinstance(error, InterruptProcessingException):
         return "Interrupted"
-    if context_windows.is_oom(error):
+    if window_handler.is_oom(error):
         return "Out of memory with the smallest window"
     return error.args[0] if isinstance(error, NotFinite) else None
 
 
 def _give_up(error: BaseException, length: Length) -> NoReturn:
     """Raises `error`, and when memory ran out one of the same kind that says what to do."""
-    if not context_windows.is_oom(error):
+    if not window_handler.is_oom(error):
         raise error
     raise comfy.model_management.OOM_EXCEPTION(
         f"Out of memory, even in windows of {length.overlap + 1} latent frames, one more than the overlap. "

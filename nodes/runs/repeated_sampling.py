@@ -7,13 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import comfy.model_management
-from comfy.patcher_extension import WrappersMP
 
 from ...attention.backends import registry
 from ...attention.core.reference import relative_l2
 from ...attention.plans.probe import block_name
 from ...attention.routing.rules import Rule
-from ..host import model_family, model_rules, run_history
+from ..host import hooks, model_family, model_rules, run_history
 from ..host.latent import parts_of
 from . import sampling_job
 from .sampling_job import Job
@@ -47,23 +46,19 @@ class Sampling:
     def probe(self, make: Callable) -> None:
         """Samples once while the Probe that make(override found) gives measures, unless it has nothing left to do."""
         job = self.job
-        model, probe = model_rules.install_override(job.model, make)
+        registry.load_all()
+        model, probe = model_rules.fill_slot(job.model, make)
         if probe.done:
             return self.advance(job.steps)
         levels = [float(sigma) for sigma in job.sigmas[:-1]]
 
-        def on_step(executor, x, timestep, model_options, seed=None):
-            sigma = float(timestep.max())
+        def tell_step(sigma: float) -> None:
             probe.step = next((i for i, level in enumerate(levels) if math.isclose(level, sigma, rel_tol=1e-4)), None)
-            return executor(x, timestep, model_options, seed)
 
-        model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, on_step)
-        hooks = probe.watch(_block_modules(model, {block for _, block, _ in probe.wanted}))
-        try:
+        hooks.before_each_step(model, KEY, tell_step)
+        modules = _block_modules(model, {block for _, block, _ in probe.wanted})
+        with hooks.hooked({module: probe.hooks_of(block) for module, block in modules.items()}):
             sampling_job.run(replace(job, model=model), self._on_step)
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def once(self, key, measure: Callable):
         """What measure(), one sampling, gives or gave before an interrupt."""

@@ -159,16 +159,3 @@ def outputs(job: Job, samples, seen: dict) -> tuple[dict, dict]:
     out = {k: v for k, v in job.latent.items() if not k.startswith("downscale_ratio_")}
     out["samples"] = samples
     return out, {**out, "samples": denoised(job.model, seen["x0"], samples)} if "x0" in seen else out
-
-
-def whole(parts: list[torch.Tensor]):
-    """The reverse of parts_of."""
-    return comfy.nested_tensor.NestedTensor(parts) if len(parts) > 1 else parts[0]
-
-
-def again(base, samples, sigma) -> torch.Tensor:
-    """What a sampler gets at noise level `sigma` in a run of the host's model `base` that begins with the noisy output
-    `samples` of another run: sound and video in one tensor."""
-    packed, _ = comfy.utils.pack_latents(parts_of(samples)) if len(parts_of(samples)) > 1 else (samples, None)
-    start = base.process_latent_in(packed.to(device=sigma.device, dtype=torch.float32))
-    return base.model_sampling.noise_scaling(sigma, torch.zeros_like(start), start)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-import comfy.nested_tensor
 import comfy.sampler_helpers
-import comfy.samplers
 import comfy.utils
 import torch
 from comfy_extras.nodes_hunyuan import HunyuanVideo15LatentUpscaleWithModel
@@ -16,11 +14,11 @@ from comfy_extras.nodes_lt_upsampler import LTXVLatentUpsampler
 from ...attention.inspect.report import Report, headline
 from ...attention.sampling import time_left
 from ..host import run_history
-from ..host.latent import parts_of
+from ..host.carried_sampler import CarriedSampler
+from ..host.latent import join_parts, parts_of
 from . import sampling_job
-from .carried_sampler import Carried
 from .progress import Progress
-from .sampling_job import Job, whole
+from .sampling_job import Job
 
 NAMES = ("the first model", "the second model"), ("the first stage", "the second stage")
 # Pixels in a latent pixel of HunyuanVideo 1.5, whose upscaling node counts in pixels.
@@ -72,7 +70,7 @@ def switched(high: Job, low: Job) -> tuple:
         return stages.run(low if low.steps else high, 1 if low.steps else 0), stages
     # Of their own: UniPC writes into the noise levels that it is given.
     high, low = (replace(job, sigmas=job.sigmas.clone()) for job in (high, low))
-    with Carried(high.sampler, torch.cat([high.sigmas, low.sigmas[1:]]), high.steps) as carried:
+    with CarriedSampler(high.sampler, torch.cat([high.sigmas, low.sigmas[1:]]), high.steps) as carried:
         samples = stages.run(replace(high, sampler=carried.first), 0)
         if carried.due:
             carried.given = samples
@@ -118,7 +116,7 @@ def enlarged(latent: dict, samples, upscaling: Upscaling) -> dict:
     if upscaling.large is not None:
         size = parts_of(upscaling.large["samples"])[0].shape[-2:]
     large = _interpolate(video, size) if upscaling.model is None else _by_model(video, size, upscaling)
-    latent = {**latent, "samples": whole([large, *sound])}
+    latent = {**latent, "samples": join_parts([large, *sound])}
     return latent if upscaling.large is None else _keep(latent, upscaling.large)
 
 
@@ -159,7 +157,7 @@ def _keep(latent: dict, large: dict) -> dict:
     merged = torch.where(full > 0.0, video, kept.to(video))
     given = latent.get("noise_mask")
     masks = [mask, *_sound_masks(given, sound)]
-    return {**latent, "samples": whole([merged, *sound]), "noise_mask": whole(masks)}
+    return {**latent, "samples": join_parts([merged, *sound]), "noise_mask": join_parts(masks)}
 
 
 def _sound_masks(given, sound: list) -> list:

@@ -125,7 +125,7 @@ def test_maps_of_the_videos_part(case, pack, built):
     positive, latent = given(case)
     witness, calls = with_witness(built(case.build))
     query = pack.attention.inspect.maps.Query(80, 20, 1)
-    patched, watcher = maps.install_maps(witness, query)
+    patched, watcher = maps.watch_attention(witness, query)
     maps.evaluate(patched, positive, latent, 0.7, 0, True)
     own = [view for view in watcher.views if view.site.role == "self"]
     assert len(own) == 2 and "self" not in watcher.left_out, "one view for each block"

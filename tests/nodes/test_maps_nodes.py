@@ -56,7 +56,7 @@ def test_maps_are_the_softmax_of_what_the_model_attends_with(name, pack, models)
     positive, latent = given(case)
     witness, calls = with_witness(models(case))
     query = pack.attention.inspect.maps.Query(80, 20, (case.grid or (1,))[0] - 1)
-    patched, watcher = maps.install_maps(witness, query)
+    patched, watcher = maps.watch_attention(witness, query)
     maps.evaluate(patched, positive, latent, 0.7, 0, True)
     assert watcher.views and set(watcher.left_out) == LEFT_OUT.get(name, set())
     waiting = iter(calls)
@@ -79,7 +79,7 @@ def test_the_model_gives_the_same_bits_and_keeps_nothing(name, pack, models):
     case, maps = BY_NAME[name], pack.nodes.runs.attention_maps
     (positive, latent), model = given(case), models(case)
     before = dict(model.model_options.get("transformer_options", {}))
-    patched, watcher = maps.install_maps(model, pack.attention.inspect.maps.Query())
+    patched, watcher = maps.watch_attention(model, pack.attention.inspect.maps.Query())
     watched = maps.evaluate(patched, positive, latent, 0.7, 3, True)
     plain = maps.evaluate(model, positive, latent, 0.7, 3, True)
     for ours, theirs in zip(parts(watched), parts(plain)):
@@ -137,7 +137,9 @@ def test_a_fast_kernel_has_the_same_maps_and_still_runs(lab, show):
     latent, model = {"samples": lab.sample()}, lab.backend(backend="sdpa")
     ours, plain = (show(m, lab.prompt[0], latent) for m in (model, lab.model))
     assert torch.allclose(ours["heat"], plain["heat"], atol=0.02)
-    patched, watcher = lab.pack.nodes.runs.attention_maps.install_maps(model, lab.pack.attention.inspect.maps.Query())
+    patched, watcher = lab.pack.nodes.runs.attention_maps.watch_attention(
+        model, lab.pack.attention.inspect.maps.Query()
+    )
     out = lab.pack.nodes.runs.attention_maps.evaluate(patched, lab.prompt[0], latent, 0.7, 0, True)
     calls = lab.calls_of(lab.report(out))
     assert calls == {("self", "sdpa"): 2, ("cross", "sdpa"): 2} and len(watcher.views) == 4
@@ -148,7 +150,7 @@ def test_a_sparse_pattern_has_maps(lab):
     latent, query = {"samples": lab.sample()}, lab.pack.attention.inspect.maps.Query(80, 20, 1)
 
     def views(model):
-        patched, watcher = lab.pack.nodes.runs.attention_maps.install_maps(model, query)
+        patched, watcher = lab.pack.nodes.runs.attention_maps.watch_attention(model, query)
         out = lab.pack.nodes.runs.attention_maps.evaluate(patched, lab.prompt[0], latent, 0.7, 0, True)
         return watcher.views, lab.report(out)
 

@@ -43,5 +43,5 @@ def test_a_quantised_kernel_has_the_maps_of_what_it_is_given(lab, monkeypatch):
 
 
 def views_of(maps, model, positive, latent, query) -> tuple:
-    patched, watcher = maps.install_maps(model, query)
+    patched, watcher = maps.watch_attention(model, query)
     return maps.evaluate(patched, positive, latent, 0.7, 0, True), watcher.views

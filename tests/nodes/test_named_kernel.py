@@ -190,14 +190,14 @@ def test_what_looks_and_measures_changes_nothing(lab, named):
     calls, plain = it.run()
     maps = lab.pack.attention.inspect.maps
     for install in (
-        lambda: nodes.runs.attention_maps.install_maps(it.model, maps.Query())[0],
-        lambda: nodes.host.model_rules.install_override(
+        lambda: nodes.runs.attention_maps.watch_attention(it.model, maps.Query())[0],
+        lambda: nodes.host.model_rules.fill_slot(
             it.model, lambda below: lab.pack.attention.plans.probe.Probe({}, {}, below)
         )[0],
     ):
         found, latent = it.run(install())
         assert found == calls and torch.equal(latent, plain)
-    model, bench = nodes.host.model_rules.install_bench(it.model)
+    model, bench = nodes.host.model_rules.add_bench(it.model)
     assert torch.equal(it.run(model)[1], plain)
     text = lab.pack.attention.plans.bench.to_text(bench.trials)
     assert text.count("| ComfyUI (comfy_kitchen_int8, named by the model's file) |") == 2
@@ -206,7 +206,7 @@ def test_what_looks_and_measures_changes_nothing(lab, named):
 
 def test_benchmark_times_each_function_of_one_role(lab, named):
     it = named(modules=lambda network: [network.transformer_blocks[1].attn1])
-    model, bench = lab.pack.nodes.host.model_rules.install_bench(it.model)
+    model, bench = lab.pack.nodes.host.model_rules.add_bench(it.model)
     it.run(model)
     hosts = {role: [t.host for t in trials if t.name == "host"] for (role, _), trials in bench.trials.items()}
     assert {role: sorted(names) for role, names in hosts.items()} == {
@@ -219,7 +219,7 @@ def test_probe_compares_with_it(lab, named):
     probe = lab.pack.attention.plans.probe
     candidate = lab.pack.attention.plans.plan.Candidate("sdpa")
     make = lambda found: probe.Probe({("self", 0, 0): [candidate]}, trials, found)  # noqa: E731
-    model, override = lab.pack.nodes.host.model_rules.install_override(it.model, make)
+    model, override = lab.pack.nodes.host.model_rules.fill_slot(it.model, make)
     override.step = 0
     assert it.run(model)[0] > 8, "the host's own, as truth and for its time"
     assert trials["self", 0, 0]["sdpa"].error < 1e-5

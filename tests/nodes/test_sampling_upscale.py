@@ -41,7 +41,7 @@ def grow(studio, latent=None, how="interpolate", widgets=None, **more):
 
 def by_hand(studio, latent, upscale) -> tuple:
     """Two SamplerCustomAdvanced, the video taken out between them, upscaled and put back."""
-    whole = studio.pack.nodes.runs.sampling_job.whole
+    whole = studio.pack.nodes.host.latent.join_parts
     small = studio.custom(latent, sigmas=FIRST)[0]
     video, *sound = tiny_case.parts(small["samples"])
     return studio.custom({**small, "samples": whole([upscale(video), *sound])}, sigmas=SECOND, noise=SEED)

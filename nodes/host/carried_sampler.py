@@ -13,10 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import comfy.samplers
+import comfy.utils
 import torch
 
 from ...attention.sampling.side_thread import ENDED, SideThread
-from . import sampling_job
+from .latent import parts_of
 
 HOOKS = "sampler_post_cfg_function"
 # Samplers compute the noise level of a step anew: it may differ by rounding from the schedule's.
@@ -34,7 +35,7 @@ class _Call:
     args: dict
 
 
-class Carried:
+class CarriedSampler:
     """A SAMPLER for each of two models, `first` and `second`, which are one sampling; use them in this order.
 
     sampler: the host's. sigmas: (steps + 1,), of the whole run. switch: how many steps begin with the first model; what
@@ -89,7 +90,7 @@ class Carried:
             return model(asked.latent, asked.sigma, **{**asked.args, **extra_args, "model_options": options})
 
         # Rounded as between two samplers of the host: methods that remember nothing give the same, bit for bit.
-        self._pending.latent.copy_(sampling_job.again(model.inner_model.inner_model, self.given, sigmas[0]))
+        self._pending.latent.copy_(_noisy_latent(model.inner_model.inner_model, self.given, sigmas[0]))
         self._work.answer(evaluate(self._pending))
         self._pending = None
         return self._serve(evaluate, sigmas, shifted, False)
@@ -156,6 +157,15 @@ def _with_added(options: dict, asked: dict, before: dict) -> dict:
     added = [hook for hook in asked.get(HOOKS, []) if hook not in before.get(HOOKS, [])]
     new = {name: value for name, value in asked.items() if name not in before and name != HOOKS}
     return {**options, **new, **({HOOKS: [*options.get(HOOKS, []), *added]} if added else {})}
+
+
+def _noisy_latent(base, samples, sigma: torch.Tensor) -> torch.Tensor:
+    """What a sampler gets at noise level `sigma` in a run of the host's model `base` that begins with the noisy output
+    `samples` of another run: sound and video in one tensor."""
+    parts = parts_of(samples)
+    packed = comfy.utils.pack_latents(parts)[0] if len(parts) > 1 else samples
+    start = base.process_latent_in(packed.to(device=sigma.device, dtype=torch.float32))
+    return base.model_sampling.noise_scaling(sigma, torch.zeros_like(start), start)
 
 
 class _Over:

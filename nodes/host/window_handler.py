@@ -1,0 +1,128 @@
+"""ComfyUI's context windows on a MODEL, with windows, weights and care of our own.
+
+The host cuts the latent, its mask, its sound and everything in the prompts that belongs to frames. What is added here:
+less memory asked for when it runs out, and batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import comfy.context_windows as host
+import comfy.model_base
+import comfy.model_management
+from comfy.patcher_extension import WrappersMP, add_callback
+
+from ...attention.routing.compiled_op import OPTIONS
+from ...attention.sampling import windows
+from . import hooks, model_family
+
+KEY, SMALLER = "video_attention.windows", "video_attention.smaller_windows"
+# The host's key of context windows, in a model's options.
+HANDLER = "context_handler"
+# The axis of a latent that windows cut.
+TIME = 2
+
+
+def has_windows(model) -> bool:
+    """Whether a MODEL is evaluated in context windows."""
+    return HANDLER in model.model_options
+
+
+def make_handler(
+    cut: Callable, length: int, overlap: int, weigh: Callable | None = None, free_noise: bool = False
+) -> host.IndexListContextHandler:
+    """Makes a handler, of which a model can have one.
+
+    cut: (frames, handler, options) -> the latent frames of each window.
+    length: of a window, in latent frames; it may shrink in a run.
+    overlap: of neighbouring windows, in latent frames.
+    weigh: as the host's ContextFuseMethod has it; None for its own `relative`.
+    free_noise: arXiv:2310.15169, done by the host.
+    """
+    schedule = host.ContextSchedule("video attention", cut)
+    if weigh is None:
+        fuse = host.get_matching_fuse_method(host.ContextFuseMethods.RELATIVE)
+    else:
+        fuse = host.ContextFuseMethod("ramp", weigh)
+    return host.IndexListContextHandler(schedule, fuse, length, overlap, dim=TIME, freenoise=free_noise)
+
+
+def add_windows(model, handler, cut_condition: Callable, conds_of_window: Callable):
+    """A clone of the MODEL `model` that is evaluated in the windows of a handler.
+
+    handler: of make_handler.
+    cut_condition: the host's callback for one condition in a window; what gives None leaves it to the host.
+    conds_of_window: (conds of one prompt, window) -> conds.
+    Raises ValueError for a model that has windows already.
+    """
+    if has_windows(model):
+        raise ValueError("model: it has context windows of its own; connect it without them.")
+    add_callback(host.IndexListCallbacks.RESIZE_COND_ITEM, cut_condition, handler.callbacks)
+    # The host puts the frame before it in front of each later window. Positions that are learned for one length have
+    # none for a frame more.
+    if model_family.row_of(model).learned_positions(model.model.diffusion_model):
+        handler.causal_window_fix = False
+
+    def each_sample(executor, model, conds, x, timestep, model_options, *args, **kwargs):
+        window = model_options.get(OPTIONS, {}).get("context_window")
+        conds = [conds_of_window(cond, window) for cond in conds]
+        return executor(model, conds, x, timestep.expand(x.shape[0]), model_options, *args, **kwargs)
+
+    windowed = model.clone()
+    windowed.model_options[HANDLER] = handler
+    host.create_prepare_sampling_wrapper(windowed)
+    # The host takes one noise level for each sample of a batch for one of each frame and cuts it.
+    hooks.wrap(windowed, KEY, {WrappersMP.PREDICT_NOISE: _one_level, WrappersMP.CALC_COND_BATCH: each_sample})
+    return windowed
+
+
+def _one_level(executor, x, timestep, *args, **kwargs):
+    return executor(x, timestep[:1], *args, **kwargs)
+
+
+def shrink_when_out_of_memory(windowed, handler, tell: Callable[[int, int], None]) -> None:
+    """Makes a step of add_windows' MODEL that ran out of memory once more in smaller windows, as long as there are.
+
+    tell: called with the length before and after, in latent frames.
+    """
+
+    def wrapper(executor, *args, **kwargs):
+        while True:
+            try:
+                return executor(*args, **kwargs)
+            except Exception as error:
+                before = handler.context_length
+                after = windows.shrink(before, handler.context_overlap)
+                if after is None or not is_oom(error):
+                    raise
+            comfy.model_management.soft_empty_cache()
+            handler.context_length = after
+            tell(before, after)
+
+    hooks.wrap(windowed, SMALLER, {WrappersMP.PREDICT_NOISE: wrapper})
+
+
+def share_noise(windowed) -> None:
+    """Lets the host prepare the noise of a handler with free_noise."""
+    host.create_sampler_sample_wrapper(windowed)
+
+
+def before_each_window(handler, show: Callable[[int, int], None]) -> None:
+    """Calls show(step, window), both from 0, before each window of a handler is evaluated."""
+
+    def begin(handler, model, x, conds, timestep, options, window, *_):
+        show(handler._step, window)
+
+    add_callback(host.IndexListCallbacks.EVALUATE_CONTEXT_WINDOWS, begin, handler.callbacks)
+
+
+def cuts_guides(model) -> bool:
+    """Whether the host can cut guide frames into the windows that they belong to: in 0.30 those of LTX-2 alone."""
+    cut = "resize_cond_for_context_window"
+    return getattr(type(model.model), cut) is not getattr(comfy.model_base.BaseModel, cut)
+
+
+def is_oom(error: BaseException) -> bool:
+    """Whether memory ran out."""
+    return isinstance(error, Exception) and comfy.model_management.is_oom(error)
