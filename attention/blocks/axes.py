@@ -28,9 +28,13 @@ Attend = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Dims:
-    """Sizes of one attention. pairs: how many of a head's D/2 channel pairs turn with frame, row and column.
+    """Sizes of one attention. ValueError for sizes that cannot be.
 
-    source: channels of what is attended to, 0: as many as `channels`. base: of the rotary ladder.
+    channels: C of the tokens.
+    heads, head_dim: H and D.
+    pairs: how many of a head's D/2 channel pairs turn with frame, row and column.
+    source: channels of what is attended to; 0: as many as `channels`.
+    base: of the rotary ladder.
     """
 
     channels: int
@@ -62,8 +66,9 @@ class MultiHead(torch.nn.Module):
         self.to_out = ops.Linear(width, dims.channels)
 
     def forward(self, x: Tensor, source: Tensor, grid: Grid | None, mask: Tensor | None, attend: Attend) -> Tensor:
-        """x: (B, L, C), source: (B, S, Cs), mask: (B, S) or None; returns (B, L, C).
+        """Attend from x to `source`; returns (B, L, C).
 
+        x: (B, L, C). source: (B, S, Cs). mask: (B, S) or None.
         grid: of L = S tokens that turn with their place; None: nothing turns.
         """
         q, k, v = self.to_q(x), self.to_k(source), self.to_v(source)
@@ -174,6 +179,6 @@ class CrossAttention(torch.nn.Module):
 
 
 def check_grid(x: Tensor, grid: Grid) -> None:
-    """ValueError unless the tokens of x: (B, N, C) fill the grid."""
+    """Raise ValueError unless the tokens of x: (B, N, C) fill the grid."""
     if x.ndim != 3 or x.shape[1] != math.prod(grid):
         raise ValueError(f"x of {tuple(x.shape)} is not (batch, tokens, channels) of the grid {tuple(grid)}.")

@@ -17,9 +17,12 @@ ROPE_BASE = 10000.0
 
 
 def token_positions(grid: tuple[int, int, int], scale: tuple[int, int, int], frame_rate: float, causal: bool) -> Tensor:
-    """Where each token of `grid` (T, Y, X) starts; returns (L, 3): seconds, pixel row, pixel column.
+    """Return where each token starts, (L, 3): seconds, pixel row, pixel column.
 
-    `scale` is (frames, rows, columns) of pixels per token. `causal`: the first latent frame holds one frame only.
+    grid: (T, Y, X) tokens.
+    scale: (frames, rows, columns) of pixels per token.
+    frame_rate: frames a second.
+    causal: whether the first latent frame holds one frame only.
     """
     steps = [torch.arange(size) * factor for size, factor in zip(grid, scale)]
     if causal:
@@ -31,7 +34,7 @@ def token_positions(grid: tuple[int, int, int], scale: tuple[int, int, int], fra
 def rotary_tables(
     positions: Tensor, max_pos: tuple[float, float, float], heads: int, head_dim: int
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and sines for `positions` (L, 3); returns two tensors of (L, H, D/2).
+    """Return cosines and sines for `positions` (L, 3), two tensors of (L, H, D/2).
 
     Pair j of all H*D/2 pairs turns with axis j % 3 and with frequency j // 3 of the ladder, so the first heads
     hold the slow frequencies and the last heads the fast ones. Pairs left over by the division by three come first
@@ -54,7 +57,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def axial_tables(grid: tuple[int, int, int], pairs: tuple[int, int, int], base: float, head_dim: int, device=None):
-    """Cosines and sines for the tokens of `grid` (T, Y, X) in raster order; returns two tensors of (N, 1, D/2).
+    """Return cosines and sines for the tokens of `grid` (T, Y, X) in raster order, two tensors of (N, 1, D/2).
 
     The first pairs[0] channel pairs turn with the frame, the next pairs[1] with the row, the next pairs[2] with the
     column, and the rest do not turn. Pair i of n turns by base ** (-i / n) per token: equation 15 of arXiv:2104.09864,
@@ -68,7 +71,7 @@ def axial_tables(grid: tuple[int, int, int], pairs: tuple[int, int, int], base: 
 
 
 def timestep_features(timestep: Tensor, channels: int = 256) -> Tensor:
-    """Cosines then sines of geometrically spaced frequencies; timestep: (B,); returns (B, channels)."""
+    """Return cosines then sines of geometrically spaced frequencies, (B, channels); timestep: (B,)."""
     half = channels // 2
     frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, device=timestep.device, dtype=torch.float32) / half)
     angles = timestep.float()[:, None] * frequencies

@@ -16,9 +16,12 @@ PROMPT = ("text", "byt5", "vision")
 
 
 def place_in_block(tokens: Tokens | None, length: int) -> VideoSpan | Reason:
-    """Where the video is among the `length` tokens that a block gives out, or why that cannot be told.
+    """Find the video among the tokens that a block gives out, or say why that cannot be told.
 
     Double-stream blocks give the prompt out apart from the video: then it stands without the prompt's spans.
+
+    tokens: of the model call, None where nothing is known of them.
+    length: how many tokens the block gives out.
     """
     if tokens is None:
         return Reason("nothing is known of this model's tokens")
@@ -35,11 +38,13 @@ def _without_prompt(spans: tuple[Span, ...]) -> tuple[Span, ...]:
 
 
 def add_change(x: Tensor, video_span: VideoSpan, groups: int, change) -> Tensor:
-    """x with the change of its video tokens added; x itself is left as it is.
+    """Return x with the change of its video tokens added; x itself is left as it is.
 
-    x: (B, L, C), or (B, T, Y, X, C) where the video is alone. change: (tokens (b, N, C), grid) to (b, N, C).
-    groups: 0: each sample is a video of place.grid. Otherwise the samples are the frames of `groups` videos, one after
-    the other, and place.grid is that of one frame.
+    x: (B, L, C), or (B, T, Y, X, C) where the video is alone.
+    video_span: where the video is among the L tokens.
+    groups: 0: each sample is a video of the span's grid. Otherwise the samples are the frames of `groups` videos, one
+        after the other, and the grid is that of one frame.
+    change: (tokens (b, N, C), grid) to (b, N, C).
     """
     tokens = x.flatten(1, -2)
     video, grid = tokens[:, video_span.start : video_span.stop], video_span.grid

@@ -24,12 +24,15 @@ IN_GRID, IN_BATCH = "grid", "batch"
 
 @dataclass(frozen=True)
 class TemporalConfig:
-    """What a file of temporal blocks says about itself.
+    """What a file of temporal blocks says about itself. ValueError for what cannot be.
 
-    family: the families' name of the model it was trained with. channels: C of that model's tokens. blocks: behind
-    which of the model's blocks there is one, counted from 0. hidden: channels inside the feed-forward.
+    family: the families' name of the model it was trained with.
+    channels: C of that model's tokens.
+    heads, head_dim: of the temporal attention.
+    hidden: channels inside the feed-forward.
+    blocks: behind which of the model's blocks there is one, counted from 0.
     frames: "grid": the frames are the first axis of the model's token grid. "batch": an image model gets the frames
-    as its batch.
+        as its batch.
     """
 
     family: str
@@ -50,7 +53,7 @@ class TemporalConfig:
 
     @property
     def dims(self) -> Dims:
-        """All pairs turn with the frame."""
+        """Sizes of the temporal attention: all channel pairs turn with the frame."""
         return Dims(self.channels, self.heads, self.head_dim, pairs=(self.head_dim // 2, 0, 0))
 
 
@@ -82,7 +85,7 @@ class TemporalBlock(torch.nn.Module):
                 torch.nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, grid: Grid, attend: Attend = registry.attend) -> Tensor:
-        """x: (B, N, C); returns the change (B, N, C), zeros when untrained."""
+        """Return the change (B, N, C) of x: (B, N, C); zeros when untrained."""
         check_grid(x, grid)
         numbers = number_frames(grid[0], x.shape[-1], x.device).to(x.dtype)
         numbered = self.attention_norm(x).unflatten(1, (grid[0], -1)) + numbers[:, None]
@@ -91,7 +94,7 @@ class TemporalBlock(torch.nn.Module):
 
 
 def number_frames(frames: int, channels: int, device=None) -> Tensor:
-    """Cosines and sines of each frame's number, section 3.5 of arXiv:1706.03762; returns (frames, channels)."""
+    """Return cosines and sines (frames, channels) of each frame's number, section 3.5 of arXiv:1706.03762."""
     codes = timestep_features(torch.arange(frames, device=device), channels - channels % 2)
     return F.pad(codes, (0, channels % 2))
 
@@ -105,5 +108,5 @@ class TemporalBlocks(torch.nn.Module):
         self.blocks = torch.nn.ModuleDict({str(index): TemporalBlock(config, ops) for index in config.blocks})
 
     def forward(self, index: int, x: Tensor, grid: Grid, attend: Attend = registry.attend) -> Tensor:
-        """The change (B, N, C) behind the model's block `index`; x: (B, N, C)."""
+        """Return the change (B, N, C) behind the model's block `index`; x: (B, N, C)."""
         return self.blocks[str(index)](x, grid, attend)

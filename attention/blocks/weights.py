@@ -40,7 +40,12 @@ _BY_NAME = {kind.__name__: kind for kind in KINDS}
 
 
 def save(module: torch.nn.Module, path: Path, dtype: torch.dtype = torch.float16, note: dict | None = None) -> None:
-    """Writes a module of one of KINDS. note: what else to say of it, as the metadata entry `note`."""
+    """Write a module to a safetensors file.
+
+    module: of one of KINDS.
+    dtype: of the weights in the file.
+    note: what else to say of it, as the metadata entry `note`.
+    """
     arguments = {name: dataclasses.asdict(_argument(module, name)) for name in KINDS[type(module)]}
     metadata = {ENTRY: json.dumps({"kind": type(module).__name__, **arguments})}
     if note is not None:
@@ -50,7 +55,7 @@ def save(module: torch.nn.Module, path: Path, dtype: torch.dtype = torch.float16
 
 
 def load(path: Path, ops=torch.nn) -> torch.nn.Module:
-    """The module of a file that `save` wrote, with layers of `ops` in the file's dtype; no gradients are wanted.
+    """Load the module of a file that `save` wrote, with layers of `ops` in the file's dtype and without gradients.
 
     ValueError with one sentence when it is no such file, or a damaged one.
     """
@@ -77,13 +82,13 @@ def load(path: Path, ops=torch.nn) -> torch.nn.Module:
 
 
 def _short(error: Exception) -> str:
-    """The first line of an error, without its full stop."""
+    """Return the first line of an error, without its full stop."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200].removesuffix(".")
 
 
 def _read(entry: str, weights: int) -> dict:
-    """The description in the metadata. ValueError for one that no file with so many weights can mean: layers are made
-    for all that it names."""
+    """Read the description in the metadata. ValueError for one that no file with so many weights can mean: layers
+    are made for all that it names."""
     if len(entry) > MOST_TEXT:
         raise ValueError(f"it has {len(entry)} characters, more than {MOST_TEXT}")
     described = json.loads(entry)
@@ -97,14 +102,14 @@ def _read(entry: str, weights: int) -> dict:
 
 
 def _plain(value) -> bool:
-    """Whether this is a short text, a count or size, or a finite number."""
+    """Tell whether this is a short text, a count or size, or a finite number."""
     if isinstance(value, str):
         return len(value) <= 100
     return type(value) in (int, float) and 0 <= value < 1 << 31
 
 
 def _argument(module, name):
-    """The dataclass that `module` was made from."""
+    """Return the dataclass that `module` was made from."""
     found = module if name in ("dims", "config") else getattr(module, name)
     return found.config if name == "config" else found.heads.dims
 
@@ -124,7 +129,7 @@ def _build(described: dict, ops) -> torch.nn.Module:
 
 
 def _compare(wanted: dict, found: dict, name: str) -> None:
-    """ValueError about the first weight that is missing, needless or of another shape."""
+    """Raise ValueError about the first weight that is missing, needless or of another shape."""
     for key, value in found.items():
         if not value.is_floating_point():
             raise ValueError(f"{name}: the weight {key[:100]} is of {value.dtype}, not of fractions.")

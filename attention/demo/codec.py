@@ -64,21 +64,23 @@ def _scales() -> Tensor:
 
 
 def _cosines(size: int, count: int) -> Tensor:
-    """The `count` lowest cosines sampled at `size` points, mean square 1; returns (count, size)."""
+    """Return the `count` lowest cosines sampled at `size` points, (count, size), mean square 1."""
     order, at = torch.arange(count)[:, None], torch.arange(size)[None] + 0.5
     return torch.cos(math.pi * order * at / size) * torch.where(order == 0, 1.0, math.sqrt(2.0))
 
 
 def _basis(block: tuple[int, int, int]) -> Tensor:
-    """The kept 3-D cosines of one block; returns (K, f, h, w), mean square 1 each."""
+    """Return the kept 3-D cosines of one block, (K, f, h, w), mean square 1 each."""
     t, y, x = (_cosines(size, 4) for size in block)
     return torch.stack([t[i][:, None, None] * y[j][:, None] * x[k] for i, j, k in FREQUENCIES])
 
 
 def encode_planes(planes: Tensor, block: tuple[int, int, int] = BLOCK) -> Tensor:
-    """Scaled coefficients of grey-free planes (B, F, H, W); returns (B, 24, T, Y, X).
+    """Return the scaled coefficients (B, 24, T, Y, X) of planes without their grey.
 
-    A smaller `block` encodes a clip drawn at a lower resolution into nearly the same numbers.
+    planes: (B, F, H, W).
+    block: frames, rows and columns of pixels per token; a smaller one encodes a clip drawn at a lower resolution into
+        nearly the same numbers.
     """
     frames, rows, columns = block
     blocks = rearrange(planes, CUT, f=frames, h=rows, w=columns)
@@ -87,14 +89,17 @@ def encode_planes(planes: Tensor, block: tuple[int, int, int] = BLOCK) -> Tensor
 
 
 def decode_planes(coefficients: Tensor) -> Tensor:
-    """Inverse of `encode_planes`; (B, 24, T, Y, X) to (B, F, H, W)."""
+    """Undo `encode_planes`: (B, 24, T, Y, X) to (B, F, H, W)."""
     basis = _basis(BLOCK).to(coefficients).flatten(1) / _scales().to(coefficients)[:, None]
     frames, rows, columns = BLOCK
     return rearrange(coefficients.movedim(1, -1) @ basis, JOINED, f=frames, h=rows, w=columns)
 
 
 def encode(clip: Tensor) -> Tensor:
-    """clip: (B, F, H, W, 3) in 0..1, F a multiple of 8, H and W of 32; returns (B, 128, T, Y, X)."""
+    """Encode a clip (B, F, H, W, 3) in 0..1 into a latent (B, 128, T, Y, X).
+
+    F must be a multiple of 8, H and W of 32: ValueError otherwise.
+    """
     if any(size % factor for size, factor in zip(clip.shape[1:4], BLOCK)):
         raise ValueError(
             f"clip of {tuple(clip.shape[1:4])} (frames, rows, columns): each must be a multiple of {BLOCK}"
@@ -107,7 +112,10 @@ def encode(clip: Tensor) -> Tensor:
 
 
 def decode(latent: Tensor, sharpen: bool = True) -> Tensor:
-    """latent: (B, 128, T, Y, X); returns a clip (B, F, H, W, 3) in 0..1."""
+    """Decode a latent (B, 128, T, Y, X) into a clip (B, F, H, W, 3) in 0..1.
+
+    sharpen: undoes the blur of the shapes' edges.
+    """
     coefficients = latent[:, :ACTIVE].float().unflatten(1, (3, -1)).flatten(0, 1)
     planes = decode_planes(coefficients).unflatten(0, (-1, 3)).movedim(1, -1)
     if sharpen:

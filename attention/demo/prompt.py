@@ -33,7 +33,7 @@ def _code(word: str, words: tuple[str, ...], first: int, what: str) -> Tensor:
 
 
 def encode_prompt(colour: str, shape: str, direction: str) -> tuple[Tensor, Tensor]:
-    """Prompt tokens (1, 3, 32) and their attention mask (1, 3) of ones."""
+    """Return prompt tokens (1, 3, 32) and their attention mask (1, 3) of ones. ValueError for other words."""
     tokens = (
         _code(colour, COLOURS, 0, "colour"),
         _code(shape, SHAPES, len(COLOURS), "shape"),
@@ -43,5 +43,5 @@ def encode_prompt(colour: str, shape: str, direction: str) -> tuple[Tensor, Tens
 
 
 def empty_prompt() -> tuple[Tensor, Tensor]:
-    """The prompt that says nothing, for classifier-free guidance: zeros (1, 3, 32) and a mask (1, 3) of ones."""
+    """Return the prompt that says nothing, for classifier-free guidance: zeros (1, 3, 32) and a mask (1, 3) of ones."""
     return torch.zeros(1, 3, CAPTION_CHANNELS), torch.ones(1, 3, dtype=torch.long)

@@ -47,7 +47,7 @@ class LTXConfig:
         return self.num_attention_heads * self.attention_head_dim
 
     def to_metadata(self) -> dict:
-        """The `transformer` entry of the host's config, ready for `json.dumps`."""
+        """Return the `transformer` entry of the host's config, ready for `json.dumps`."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
@@ -60,12 +60,12 @@ class LTXConfig:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
-    """Softmax attention over all tokens. q, k, v: (B, H, L, D); returns (B, H, L, D)."""
+    """Attend over all tokens. q, k, v: (B, H, L, D); returns (B, H, L, D)."""
     return sdpa(q, k, v)
 
 
 def attend_inside_frames(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
-    """Softmax attention inside each of the T frames only. q, k, v: (B, H, L, D); returns (B, H, L, D)."""
+    """Attend inside each of the T frames only. q, k, v: (B, H, L, D); returns (B, H, L, D)."""
     q, k, v = (rearrange(x, "b h (t place) d -> b t h place d", t=grid[0]) for x in (q, k, v))
     return rearrange(sdpa(q, k, v), "b t h place d -> b h (t place) d")
 
@@ -89,19 +89,19 @@ class Attention(torch.nn.Module):
         self.to_out = torch.nn.Sequential(ops.Linear(width, width), torch.nn.Dropout(0.0))
 
     def project(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x: (B, L, W) asks, source: (B, S, W) answers; returns q, k, v of (B, L or S, H, D)."""
+        """Return q of x: (B, L, W), k and v of `source`: (B, S, W); each (B, L or S, H, D)."""
         q, k, v = self.q_norm(self.to_q(x)), self.k_norm(self.to_k(source)), self.to_v(source)
         return tuple(rearrange(z, "b l (h d) -> b l h d", h=self.heads) for z in (q, k, v))
 
     def over_tokens(self, x: Tensor, tables: tuple[Tensor, Tensor], grid: Grid, attention: SelfAttention) -> Tensor:
-        """Self-attention with rotary positions; x: (B, L, W); returns (B, L, W)."""
+        """Attend within x: (B, L, W), with rotary positions; returns (B, L, W)."""
         q, k, v = self.project(x, x)
         q, k = rotate(q, *tables), rotate(k, *tables)
         out = attention(*(rearrange(z, "b l h d -> b h l d") for z in (q, k, v)), grid)
         return self.to_out(rearrange(out, "b h l d -> b l (h d)"))
 
     def over_prompt(self, x: Tensor, prompt: Tensor, bias: Tensor | None) -> Tensor:
-        """Cross-attention; x: (B, L, W), prompt: (B, N, W), bias: (B, 1, 1, N) or None; returns (B, L, W)."""
+        """Attend from x: (B, L, W) to the prompt: (B, N, W); bias: (B, 1, 1, N) or None; returns (B, L, W)."""
         q, k, v = (rearrange(z, "b l h d -> b h l d") for z in self.project(x, prompt))
         return self.to_out(rearrange(sdpa(q, k, v, attn_mask=bias), "b h l d -> b l (h d)"))
 
@@ -139,7 +139,7 @@ class Block(torch.nn.Module):
         self.scale_shift_table = torch.nn.Parameter(torch.zeros(6, config.width))
 
     def forward(self, x, prompt, bias, modulation, tables, grid, attention: SelfAttention = attend) -> Tensor:
-        """x: (B, L, W); prompt: (B, N, W); modulation: (B, 1, 6, W); returns (B, L, W)."""
+        """Run the block on x: (B, L, W), with prompt: (B, N, W) and modulation: (B, 1, 6, W); returns (B, L, W)."""
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (self.scale_shift_table + modulation).to(x.dtype).unbind(2)
         x = x + gate_a * self.attn1.over_tokens(rms_norm(x) * (1 + scale_a) + shift_a, tables, grid, attention)
         x = x + self.attn2.over_prompt(x, prompt, bias)
@@ -168,7 +168,7 @@ class Modulation(torch.nn.Module):
         self.linear = ops.Linear(width, 6 * width)
 
     def forward(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
-        """timestep: (B,), already scaled; returns the blocks' modulation (B, 1, 6, W) and the embedding (B, 1, W)."""
+        """Return the blocks' modulation (B, 1, 6, W) and the embedding (B, 1, W) of timestep: (B,), already scaled."""
         features = timestep_features(timestep).to(self.linear.weight.dtype)
         embedding = self.emb["timestep_embedder"](features)[:, None]
         return self.linear(F.silu(embedding)).unflatten(-1, (6, -1)), embedding
@@ -191,7 +191,7 @@ class LTXVideoTransformer(torch.nn.Module):
         self.proj_out = ops.Linear(width, config.in_channels)
 
     def tables(self, grid: Grid, frame_rate: float, device) -> tuple[Tensor, Tensor]:
-        """Rotary tables of (L, H, D/2) for one grid."""
+        """Return rotary tables of (L, H, D/2) for one grid."""
         config = self.config
         positions = token_positions(grid, config.vae_scale_factors, frame_rate, config.causal_temporal_positioning).to(
             device
@@ -201,13 +201,13 @@ class LTXVideoTransformer(torch.nn.Module):
         )
 
     def embed(self, latent: Tensor, timestep: Tensor, context: Tensor):
-        """Tokens (B, L, W), modulation (B, 1, 6, W), embedding (B, 1, W) and prompt (B, N, W)."""
+        """Return tokens (B, L, W), modulation (B, 1, 6, W), embedding (B, 1, W) and prompt (B, N, W)."""
         x = self.patchify_proj(rearrange(latent, "b c t y x -> b (t y x) c"))
         modulation, embedding = self.adaln_single(timestep * self.config.timestep_scale_multiplier)
         return x, modulation, embedding, self.caption_projection(context)
 
     def head(self, x: Tensor, embedding: Tensor, grid: Grid) -> Tensor:
-        """Tokens (B, L, W) to a latent (B, C, T, Y, X)."""
+        """Turn tokens (B, L, W) into a latent (B, C, T, Y, X)."""
         shift, scale = (self.scale_shift_table + embedding[:, :, None]).to(x.dtype).unbind(2)
         x = F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
         return rearrange(self.proj_out(x), "b (t y x) c -> b c t y x", t=grid[0], y=grid[1])
@@ -221,7 +221,12 @@ class LTXVideoTransformer(torch.nn.Module):
         frame_rate: float = 25.0,
         self_attention: SelfAttention = attend,
     ) -> Tensor:
-        """latent: (B, C, T, Y, X); timestep: (B,) in 0..1; context: (B, N, caption); mask: (B, N) of 0 or 1."""
+        """Predict the flow (B, C, T, Y, X) of a noisy latent.
+
+        latent: (B, C, T, Y, X). timestep: (B,) in 0..1.
+        context: (B, N, caption), the prompt. mask: (B, N) of 0 or 1.
+        frame_rate: frames a second. self_attention: what attends within the video.
+        """
         grid = tuple(latent.shape[2:])
         x, modulation, embedding, prompt = self.embed(latent, timestep, context)
         bias = None if mask is None else (mask[:, None, None, :].to(x.dtype) - 1) * torch.finfo(x.dtype).max

@@ -50,5 +50,5 @@ UNREAD = ("LTX-2.3's image model (LTXVImageModel)", "MOSS-Image", "PAN 2", "Rela
 
 
 def find(class_name: str):
-    """The family of a diffusion model, or None."""
+    """Find the family of a diffusion model by its class name; None for one that no row is for."""
     return next((family for family in TABLE if class_name in family.models), None)

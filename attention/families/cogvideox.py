@@ -12,7 +12,10 @@ def sites(model):
 
 
 def tokens(model, x, inputs):
-    """x: (B, C, T, Y, X) latents, padded to whole patches; only 1.5 has patches of more than one frame."""
+    """Lay out the tokens of one model call.
+
+    x: (B, C, T, Y, X) latents, padded to whole patches; only 1.5 has patches of more than one frame.
+    """
     if getattr(x, "ndim", 0) != 5:
         return Tokens(None, unknown="no video latent")
     patch = (model.patch_size_t or 1, model.patch_size, model.patch_size)
@@ -23,6 +26,7 @@ CLIPS, CLIPS_OF_1_5 = TrainedClips(49, 8.0), TrainedClips(81, 16.0)
 
 
 def is_1_5(model) -> bool:
+    """Tell CogVideoX 1.5 by its patches of time."""
     return bool(getattr(model, "patch_size_t", None))
 
 
@@ -31,7 +35,7 @@ def clips(model):
 
 
 def learned_positions(model):
-    """1.0's image to video has positions of one length beside the rotary ones."""
+    """Tell 1.0's image to video: it has positions of one length beside the rotary ones."""
     return bool(getattr(getattr(model, "patch_embed", None), "use_learned_positional_embeddings", False))
 
 

@@ -26,7 +26,10 @@ def sites_of_2(model):
 
 
 def tokens(model, x, inputs):
-    """x: (B, C, T, Y, X) latents, with the conditioning mask as one channel more in image-to-video models."""
+    """Lay out the tokens of one model call.
+
+    x: (B, C, T, Y, X) latents, with the conditioning mask as one channel more in image-to-video models.
+    """
     if getattr(x, "ndim", 0) != 5:
         return Tokens(None, unknown="no video latent")
     t, y, x = x.shape[2:]

@@ -15,7 +15,10 @@ def sites(model):
 
 
 def tokens(model, x, inputs):
-    """x: (B, C, Y, X) latents, padded to whole patches. Every reference image has its own size."""
+    """Lay out the tokens of one model call.
+
+    x: (B, C, Y, X) latents, padded to whole patches. Every reference image has its own size.
+    """
     if getattr(x, "ndim", 0) != 4:
         return Tokens(None, unknown="no image latent")
     references = tuple(Span("reference", prod(_patches(model, ref))) for ref in inputs.get("ref_latents") or ())

@@ -18,7 +18,10 @@ def sites(model):
 
 
 def tokens(model, x, inputs):
-    """x: (B, C, T, Y, X) latents, (B, C, Y, X) in image models, padded to whole patches."""
+    """Lay out the tokens of one model call.
+
+    x: (B, C, T, Y, X) latents, (B, C, Y, X) in image models, padded to whole patches.
+    """
     if getattr(x, "ndim", 0) != len(model.patch_size) + 2:
         return Tokens(None, unknown="no latent of as many axes as the model's patches have")
     prefix = _prompt(model, inputs)
@@ -34,7 +37,7 @@ def _patches(model, latent) -> tuple[int, ...]:
 
 
 def _prompt(model, inputs) -> tuple[Span, ...]:
-    """The conditioning's tokens in order. byt5: of text that the picture shall show; vision: of a start image."""
+    """Return the spans of the conditioning in order. byt5: text that the picture shall show; vision: a start image."""
     spans = (Span("text", inputs["context"].shape[1]),)
     byt5, vision = inputs.get("txt_byt5"), inputs.get("clip_fea")
     if byt5 is not None and model.byt5_in is not None:
@@ -48,11 +51,12 @@ CLIPS, CLIPS_OF_1_5 = TrainedClips(129, 24.0), TrainedClips(121, 24.0)
 
 
 def clips(model):
-    """1.5 is told by the channels of its latent."""
+    """Return what it was trained with; 1.5 is told by the channels of its latent."""
     return CLIPS_OF_1_5 if model.out_channels == 32 else CLIPS
 
 
 def start_mask(names):
+    """Tell 1.5, whose image to video reads the noise mask."""
     return "HunyuanVideo15" in names
 
 

@@ -8,7 +8,7 @@ from .spec import Family, Variant, ceil_div
 
 
 def sites(model):
-    """Visual blocks have the host's numbers; text blocks run first and are numbered after them."""
+    """Yield each attention. Visual blocks have the host's numbers; text blocks run first and come after them."""
     for index, block in enumerate(model.visual_transformer_blocks):
         yield block.self_attention, SELF, index
         yield block.cross_attention, CROSS, index
@@ -17,7 +17,10 @@ def sites(model):
 
 
 def tokens(model, x, inputs):
-    """x: (B, C, T, Y, X) latents, (B, C, Y, X) of an image. Image-to-video writes its frames over the first ones."""
+    """Lay out the tokens of one model call.
+
+    x: (B, C, T, Y, X) latents, (B, C, Y, X) of an image. Image-to-video writes its frames over the first ones.
+    """
     shape = tuple(getattr(x, "shape", ()))
     if len(shape) not in (4, 5):
         return Tokens(None, unknown="no latent of a video or an image")

@@ -13,7 +13,7 @@ from .spec import Family, Variant, ceil_div
 
 
 def sites(model):
-    """Fused blocks have the host's numbers; the blocks of both prompts run first and are numbered after them."""
+    """Yield every attention. Fused blocks have the host's numbers; the prompts' run first and come after them."""
     for index, block in enumerate(model.visual_blocks):
         yield block.videoT.self_attention, SELF, index
         yield block.videoT.cross_attention, CROSS, index
@@ -27,8 +27,10 @@ def sites(model):
 
 
 def tokens(model, x, inputs):
-    """x: [video (B, C, T, Y, X), audio (B, samples, C)] latents. A start image comes behind the video: the model adds
-    it (`k6_reference`), or the latent's last frame is one (`k6_reference_tail`).
+    """Lay out the tokens of one model call. A start image comes behind the video: the model adds it (`k6_reference`),
+    or the latent's last frame is one (`k6_reference_tail`).
+
+    x: [video (B, C, T, Y, X), audio (B, samples, C)] latents.
     """
     if not isinstance(x, (list, tuple)) or len(x) < 2 or getattr(x[0], "ndim", 0) != 5:
         return Tokens(None, unknown="no video and audio latents")

@@ -27,10 +27,12 @@ def sites(model):
 
 
 def tokens(model, x, inputs):
-    """x: (B, C, T, Y, X) latents, or a list of them and the audio's; one token is one latent pixel.
+    """Lay out the tokens of one model call; one token is one latent pixel.
 
     The last frames are guides, as many as `keyframe_idxs` (B, 3, tokens, 2) has positions for. Of the rest, LTX-2.5 may
     fill some as stills of their own: `generated_keyframes` says which.
+
+    x: (B, C, T, Y, X) latents, or a list of them and the audio's.
     """
     video = x[0] if isinstance(x, (list, tuple)) and x else x
     if getattr(video, "ndim", 0) != 5:
@@ -52,7 +54,7 @@ def tokens(model, x, inputs):
 
 
 def _slots(generated, frames: int) -> tuple[int, int]:
-    """Of the video's frames, from which to which are filled as stills; those among the guides are no frames of it."""
+    """Return the frames, from .. to, that are filled as stills; those among the guides are no frames of the video."""
     if not generated:
         return frames, frames
     first = min(generated["first_latent_frame"], frames)
@@ -60,14 +62,14 @@ def _slots(generated, frames: int) -> tuple[int, int]:
 
 
 def _kept(appended: int, entries) -> int:
-    """Guide tokens left: of a guide on a coarser grid (IC-LoRA) the host drops what lies between its pixels."""
+    """Count the guide tokens left: of one on a coarser grid (IC-LoRA) the host drops what lies between its pixels."""
     if sum(entry["pre_filter_count"] for entry in entries) != appended:
         return appended
     return sum(prod(entry.get("latent_shape") or (entry["pre_filter_count"],)) for entry in entries)
 
 
 def release_name(model):
-    """LTX-2.5 marks keyframes with an embedding of their own; LTX-2.3 brought adaptive norms before the text."""
+    """Tell LTX-2.5 by its embedding of keyframes, LTX-2.3 by its adaptive norms before the text."""
     if getattr(model, "keyframes_abs_pos_embedding", None) is not None:
         return "LTX-2.5"
     return "LTX-2.3" if getattr(model, "cross_attention_adaln", False) else None

@@ -17,7 +17,10 @@ def sites(model):
 
 
 def tokens(model, x, inputs):
-    """x: [video (1, 24, T, Y, X), audio (1, 32, 2, samples)] latents; a token is 1 x 2 x 2 of the video, padded."""
+    """Lay out the tokens of one model call.
+
+    x: [video (1, 24, T, Y, X), audio (1, 32, 2, samples)] latents; a token is 1 x 2 x 2 of the video, padded.
+    """
     if not isinstance(x, (list, tuple)) or len(x) < 2 or x[0].ndim != 5:
         return Tokens(None, unknown="no video and audio latents")
     video, audio = x[0], x[1]

@@ -16,7 +16,10 @@ def sites(model):
 
 
 def tokens(model, x, inputs):
-    """x: (B, C, T, Y, X) latents, Y and X whole patches. The prompt is cropped to its real tokens."""
+    """Lay out the tokens of one model call. The prompt is cropped to its real tokens.
+
+    x: (B, C, T, Y, X) latents, Y and X whole patches.
+    """
     if getattr(x, "ndim", 0) != 5:
         return Tokens(None, unknown="no video latent")
     frames, height, width = x.shape[2:]

@@ -15,7 +15,10 @@ def sites(model):
 
 
 def tokens(model, x, inputs):
-    """x: (B, C, T, Y, X) latents, padded to whole patches. Every reference image has its own size."""
+    """Lay out the tokens of one model call.
+
+    x: (B, C, T, Y, X) latents, padded to whole patches. Every reference image has its own size.
+    """
     if getattr(x, "ndim", 0) != 5:
         return Tokens(None, unknown="no latent with an axis of frames")
     references = tuple(Span("reference", prod(_patches(model, ref))) for ref in inputs.get("ref_latents") or ())

@@ -16,7 +16,7 @@ TRANSFORMERS = ("SpatialTransformer", "SpatialVideoTransformer")
 
 
 def sites(model):
-    """Blocks are numbered through input, middle and output; a temporal block has the number of its spatial one."""
+    """Yield each attention, numbered through input, middle, output; a temporal block has its spatial one's number."""
     index = 0
     context = IMAGE if model.use_temporal_resblocks else CROSS
     for transformer in model.modules():
@@ -37,7 +37,10 @@ def _sites_of(block, role, context, index):
 
 
 def tokens(model, x, inputs):
-    """x: (B*T, C, Y, X) latents, T = `num_video_frames` of a video model. Each level halves Y and X, rounding up."""
+    """Lay out the tokens of one model call. Each level halves Y and X, rounding up.
+
+    x: (B*T, C, Y, X) latents, T = `num_video_frames` of a video model.
+    """
     frames = inputs.get("num_video_frames") if model.use_temporal_resblocks else 1
     if getattr(x, "ndim", 0) != 4:
         return Tokens(None, unknown="no latent of an image or of frames")

@@ -39,7 +39,10 @@ def sites(model):
 
 
 def tokens(model, x, inputs):
-    """x: (B, C, T, Y, X) latents, padded to whole patches of 1 x 2 x 2; one token is one patch."""
+    """Lay out the tokens of one model call.
+
+    x: (B, C, T, Y, X) latents, padded to whole patches of 1 x 2 x 2; one token is one patch.
+    """
     if getattr(x, "ndim", 0) != 5:
         return Tokens(None, unknown="no video latent")
     name = type(model).__name__
@@ -59,7 +62,7 @@ def roles_beside_pose(model):
 
 
 def tokens_beside_pose(model, x, inputs):
-    """As `tokens`; the pose video (B, C, T - 1, Y, X) is a sequence of its own, as frame 0 is the reference image.
+    """Lay out as `tokens`; the pose video (B, C, T - 1, Y, X) is another sequence, as frame 0 is the reference image.
 
     Where there is one, each latent frame attends by itself: to all frames and to one of the pose's.
     """
@@ -71,7 +74,7 @@ def tokens_beside_pose(model, x, inputs):
 
 
 def _patches(model, latent) -> tuple[int, ...]:
-    """Tokens along each axis of a latent (B, C, T, Y, X), or of an image's (B, C, Y, X)."""
+    """Count the tokens along each axis of a latent (B, C, T, Y, X), or of an image's (B, C, Y, X)."""
     axes = latent.shape[2:]
     return tuple(map(ceil_div, axes, model.patch_size[-len(axes) :]))
 
@@ -87,7 +90,7 @@ def _spans(model, names, inputs):
 
 
 def _packed(model, motion) -> int:
-    """Tokens of S2V's past frames (B, C, T, Y, X): the further back, the larger the patches.
+    """Count the tokens of S2V's past frames (B, C, T, Y, X): the further back, the larger the patches.
 
     Source: FramePack, https://arxiv.org/abs/2504.12626. Fewer frames are padded, older ones dropped.
     """
@@ -97,7 +100,7 @@ def _packed(model, motion) -> int:
 
 
 def _keys(model, inputs) -> tuple[tuple[str, int], ...]:
-    """One module attends to the image tokens and to the text, in two calls: told apart unless they are equally many."""
+    """Tell the calls of one module to the image tokens and to the text apart, unless they are equally many."""
     context = inputs.get("context")
     if model.img_emb is None or context is None:
         return ()
@@ -125,7 +128,7 @@ REFERENCE_FIRST = ("AnimateWanModel", "WanAnimate2Model")
 
 
 def pretrained(model):
-    """The clips of the model that others were trained from; 2.2 5B is told by the channels of its latent."""
+    """Return the clips of the model that others were trained from; 2.2 5B is told by the channels of its latent."""
     return CLIPS_OF_5B if model.out_dim == 48 else CLIPS
 
 
@@ -138,7 +141,7 @@ def conditions(class_name):
 
 
 def references(model, options):
-    """The reference image of Animate, or those that VACE has in its control video."""
+    """Count the reference image of Animate, or those that VACE has in its control video."""
     if type(model).__name__ in REFERENCE_FIRST:
         return 1
     controls = options.get("vace_frames") or []
@@ -165,7 +168,7 @@ def reference_frames(frames: torch.Tensor, mask: torch.Tensor | None) -> int:
 
 
 def start_mask(names):
-    """SCAIL-2 is told by the mask which frames it had before, on purpose."""
+    """Tell all but SCAIL-2, to which the mask says on purpose which frames it had before."""
     return "WAN21" in names and "WAN21_SCAIL2" not in names
 
 

@@ -9,7 +9,14 @@ ENHANCE = "Enhance-A-Video"
 
 @dataclass(frozen=True)
 class Guidance:
-    """One row. cost: what a covered step takes beyond the step without it. off: widgets at which nothing changes."""
+    """One row of the table.
+
+    name: as reports and nodes call it.
+    paper: its address.
+    changes: which attention calls it changes.
+    cost: what a covered step takes beyond the step without it.
+    off: the values of widgets at which nothing changes.
+    """
 
     name: str
     paper: str
@@ -58,5 +65,5 @@ TABLE = (
 
 
 def find(name: str) -> Guidance:
-    """The row of that name."""
+    """Find the row of that name."""
     return next(row for row in TABLE if row.name == name)

@@ -19,6 +19,11 @@ def usual_block(blocks: int) -> int:
 
 
 def guide(guided, strong, weak, scale: float) -> torch.Tensor:
-    """All (B, ...): what guidance made so far, the model's own prediction, and the perturbed model's."""
+    """Return the prediction (B, ...) moved away from the perturbed model's.
+
+    guided: (B, ...), what guidance made so far.
+    strong, weak: (B, ...), the model's own prediction and the perturbed model's.
+    scale: how far; 0 is off.
+    """
     dtype, (guided, strong, weak) = guided.dtype, upcast(guided, strong, weak)
     return downcast(guided + scale * (strong - weak), dtype)

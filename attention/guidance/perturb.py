@@ -23,9 +23,11 @@ HOWS = (VALUES, SKIP)
 class Perturbation(KeepsIdentity):
     """What one guidance does to the calls it names while its extra pass runs.
 
-    name: as the report calls it. how: VALUES: every token keeps its own value (an identity in the place of the
-    softmax); SKIP: zeros, so that the block's sum goes on without this attention but for the bias of its last
-    projection. Compared by identity: two nodes of one kind make two passes.
+    Compared by identity: two nodes of one kind make two passes.
+
+    name: as the report calls it.
+    how: VALUES: every token keeps its own value (an identity in the place of the softmax); SKIP: zeros, so that the
+        block's sum goes on without this attention but for the bias of its last projection.
     """
 
     name: str
@@ -33,10 +35,11 @@ class Perturbation(KeepsIdentity):
 
     @property
     def label(self) -> str:
+        """How reports call a call that it changed."""
         return f"{self.name}: {'values as they are' if self.how == VALUES else 'nothing'}"
 
     def kernel(self, site: AttentionSite, video_span: VideoSpan | Reason, geometry: Geometry) -> Callable | Reason:
-        """A backend's kernel for this call, or why it stays as it is. Text beside the video is attended as ever."""
+        """Return a backend's kernel for this call, or why it stays as it is. Text beside the video attends as ever."""
         if isinstance(video_span, VideoSpan):
             video, (first, last) = video_span.queries, video_span.part or (0, geometry.q_len)
         elif site.role in (AUDIO_SELF, SPATIAL, TEMPORAL):

@@ -11,20 +11,24 @@ import math
 import torch
 
 NAME = "RIFLEx"
+# Of the period of the slowed frequency: how much of it a clip may fill.
 WITHIN = 0.9
 
 
-def slowed(frames: int) -> float:
-    """Radians per frame, so that `frames` stay within nine tenths of a turn."""
+def slowed_frequency(frames: int) -> float:
+    """Return the radians per frame at which a clip of `frames` stays within nine tenths of a turn."""
     return WITHIN * 2.0 * math.pi / frames
 
 
-def turn(matrices: torch.Tensor, positions: torch.Tensor, frequency: int, frames: int) -> torch.Tensor:
-    """matrices: (..., L, F, 2, 2) rotations, time's frequencies first. positions: (..., L) along time.
+def slow_rotations(matrices: torch.Tensor, positions: torch.Tensor, frequency: int, frames: int) -> torch.Tensor:
+    """Return a copy of rotations with one frequency slowed down.
 
-    A copy with rotation number `frequency` (from 1) slowed down for a clip of `frames`.
+    matrices: (..., L, F, 2, 2), time's frequencies first.
+    positions: (..., L) along time.
+    frequency: number of the one to slow down, from 1.
+    frames: of the clip.
     """
-    angle = positions.float() * slowed(frames)
+    angle = positions.float() * slowed_frequency(frames)
     cos, sin = angle.cos(), angle.sin()
     turned = torch.stack([cos, -sin, sin, cos], dim=-1).unflatten(-1, (2, 2))
     out = matrices.clone()

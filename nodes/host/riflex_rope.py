@@ -71,7 +71,7 @@ class Slowed(KeepsIdentity):
             if length[0] <= self.trained:
                 return None
             # (B, 1, L, F, 2, 2) from (B, L, axes)
-            return riflex.turn(out, args[0][..., 0].unsqueeze(1), self.frequency, length[0])
+            return riflex.slow_rotations(out, args[0][..., 0].unsqueeze(1), self.frequency, length[0])
 
         yield hooks.hook_before(model, measure)
         yield hooks.hook_behind(getattr(model, rotary.embedder), turn)
@@ -84,7 +84,7 @@ class Slowed(KeepsIdentity):
             cos, sin = original(h, w, t, device)
             if t <= self.trained:
                 return cos, sin
-            angle = torch.arange(t, device=cos.device).repeat_interleave(h * w) * riflex.slowed(t)
+            angle = torch.arange(t, device=cos.device).repeat_interleave(h * w) * riflex.slowed_frequency(t)
             cos, sin = cos.clone(), sin.clone()
             cos[:, self.frequency - 1], sin[:, self.frequency - 1] = angle.cos(), angle.sin()
             return cos, sin

@@ -119,7 +119,7 @@ def test_turning_slower():
     positions = torch.arange(frames).double()
     angles = positions[:, None] * torch.tensor(rates)
     matrices = torch.stack([angles.cos(), -angles.sin(), angles.sin(), angles.cos()], -1).unflatten(-1, (2, 2))
-    out = riflex.turn(matrices, positions, 4, frames)
+    out = riflex.slow_rotations(matrices, positions, 4, frames)
     rates[3] = 0.9 * 2 * math.pi / frames
     for t in range(frames):
         for i, rate in enumerate(rates):
