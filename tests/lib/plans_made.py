@@ -6,9 +6,9 @@ import json
 
 from attention import patterns
 from attention.core.site import CROSS, SELF
-from attention.plans.plan import Candidate, Plan, Step, to_json
+from attention.plans.plan import PATTERNS, Candidate, Plan, Step, to_json
 
-SHAPES = (
+BY_HAND = (
     patterns.Spatial(),
     patterns.Temporal(),
     patterns.Factorised(),
@@ -22,6 +22,8 @@ SHAPES = (
     patterns.AdaptiveBlocks(1.3, "raster", True),
     patterns.TopBlocks(50.0, by_heads=(50.0, 12.5)),
 )
+# And every other pattern that a plan may hold, with its defaults.
+SHAPES = (*(row() for row in PATTERNS.values() if row not in map(type, BY_HAND)), *BY_HAND)
 
 
 def make_step(candidate: Candidate, index: int = 0, **other) -> Step:

@@ -9,17 +9,12 @@ import math
 import pytest
 import torch
 from guiding import guided
-from shaping import PATTERNS, error, shaped
+from shaping import CHOSEN, FIXED, error, shaped
 from tiny import CASES
 from tiny.case import SLOT, parts, sample, with_sites
 from witness import given, row_of, with_witness
 
 HALVES = {str(case): case for case in CASES if "half strength" in case.name}
-CHOSEN = {
-    "top blocks": {"keep": 50.0, "token_order": "tile", "tail": True},
-    "blocks by mass": {"mass": 60.0, "token_order": "raster", "tail": False},
-}
-
 pytestmark = pytest.mark.usefixtures("inference")
 
 
@@ -62,7 +57,7 @@ def under(pack, model, pattern, grid):
 
 
 @pytest.mark.parametrize("case", HALVES.values(), ids=str)
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("pattern", FIXED)
 def test_a_pattern_shapes_the_videos_part(pattern, case, pack, built):
     model = built(case.build)
     patched = shaped(pack, model, pattern).args[0]
@@ -83,9 +78,10 @@ def test_a_pattern_shapes_the_videos_part(pattern, case, pack, built):
 
 @pytest.mark.parametrize("case", HALVES.values(), ids=str)
 @pytest.mark.parametrize("pattern", CHOSEN)
-def test_blocks_are_chosen_for_the_videos_part(pattern, case, pack, built, monkeypatch):
-    monkeypatch.setitem(PATTERNS, pattern, CHOSEN[pattern])
-    report = pack.nodes.host.run_history.find(sample(shaped(pack, built(case.build), pattern).args[0], case))
+@pytest.mark.parametrize("tail", [True, False])
+def test_blocks_are_chosen_for_the_videos_part(tail, pattern, case, pack, built):
+    patched = shaped(pack, built(case.build), pattern, choice={"tail": tail}).args[0]
+    report = pack.nodes.host.run_history.find(sample(patched, case))
     assert sum(row.calls for row in report.rows if row.used == f"{pattern} (blocks)") > 0 == len(report.fallbacks)
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from shaping import PATTERNS, error, shaped, strengthened
+from shaping import CHOSEN, FIXED, error, shaped, strengthened
 from tiny import plain
 from tiny.case import sample, with_sites
 
@@ -45,7 +45,7 @@ def masked(pack, model, pattern, case):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("pattern", FIXED)
 def test_a_shaped_model_is_the_model_under_the_mask(name, pattern, pack, built, inference):
     case, model = PLAIN[name], built(name)
     patched = shaped(pack, model, pattern).args[0]
@@ -99,11 +99,9 @@ def test_patterns_combine(lab, pack):
         shaped(pack, lab.model, "temporal", combine="union")
 
 
-@pytest.mark.parametrize("pattern", ["top blocks", "blocks by mass"])
-def test_patterns_that_follow_the_tensors(pattern, lab, pack, monkeypatch):
-    widgets = {"top blocks": {"keep": 50.0}, "blocks by mass": {"mass": 50.0}}[pattern]
-    monkeypatch.setitem(PATTERNS, pattern, {**widgets, "token_order": "tile", "tail": False})
-    calls = lab.counted(shaped(pack, lab.model, pattern).args[0])
+@pytest.mark.parametrize("pattern", CHOSEN)
+def test_patterns_that_follow_the_tensors(pattern, lab, pack):
+    calls = lab.counted(shaped(pack, lab.model, pattern, choice={"tail": False}).args[0])
     assert sum(n for (role, used), n in calls.items() if role == "self") == 8
     with pytest.raises(ValueError, match="^combine: 'union' of spatial and .* is not possible: "):
         shaped(pack, shaped(pack, lab.model, "spatial").args[0], pattern, combine="union")
@@ -189,9 +187,8 @@ def test_blocks_of_an_unknown_model(pack):
         ("Wan", "latent frames", 81, 81),
     ],
 )
-def test_time_in_units_of_the_user(name, unit, time, frames, pack, built, inference, monkeypatch):
-    monkeypatch.setitem(PATTERNS, "temporal window", {"time": time})
-    patched = shaped(pack, built(name), "temporal window", time_unit=unit, fps=24.0).args[0]
+def test_time_in_units_of_the_user(name, unit, time, frames, pack, built, inference):
+    patched = shaped(pack, built(name), "temporal window", choice={"time": time}, time_unit=unit, fps=24.0).args[0]
     assert pack.nodes.host.model_rules.pattern_of(patched).frames == frames
 
 

@@ -18,7 +18,6 @@ def test_every_variant_is_named_and_sampled():
     """A row of the table is a promise: each of its models has a tiny one that the tests sample."""
     table = tables.families()
     variants = [variant for family in tables.FAMILIES for variant in family.variants if not family.unsupported]
-    assert len(variants) >= 18
     assert all(variant.name in table for variant in variants)
     assert {variant.name for variant in variants} == {case.variant for case in CASES}
     for variant in variants:

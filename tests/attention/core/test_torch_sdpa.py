@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import truth
+import video_calls
 from host_calls import ON_CPU
 from source import name_of, shipped, sources, tree
 
@@ -86,13 +87,11 @@ def test_every_exact_backend_stays_exact(swapped, name, kind, kv_heads):
     assert truth.excess(out, expected) < 1
 
 
-PATTERNS = (
-    patterns.Spatial(), patterns.Temporal(), patterns.TemporalWindow(1), patterns.SlidingTile(2, 50.0, 50.0, (1, 2, 2)),
-    patterns.Neighbourhood(3, 60.0, 60.0), patterns.Radial(50.0), patterns.TopBlocks(30.0), patterns.MassBlocks(60.0),
-)  # fmt: skip
+# Each with one mask for all of a model's blocks.
+PATTERNS = tuple(pattern for pattern in video_calls.PATTERNS if patterns.parts(pattern) == ((1.0, pattern),))
 
 
-@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.name)
+@pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
 @pytest.mark.parametrize(("text", "kv_heads"), [(0, 2), (7, 2), (7, 4)])
 def test_every_exact_engine_stays_exact(swapped, pattern, text, kv_heads):
     torch.manual_seed(text + kv_heads)

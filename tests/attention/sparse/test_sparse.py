@@ -119,7 +119,7 @@ class Sizes(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("engine", ["tiles", "blocks", "slabs", "folded"])
+@pytest.mark.parametrize("engine", engine_registry.names())
 @pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
 def test_scratch_is_bounded(pattern, engine, monkeypatch):
     """No tensor of a call is larger than the stated scratch or than a copy of the inputs; L x L would be 3 times it."""

@@ -57,7 +57,7 @@ def test_tokens_in_another_order_have_the_same_truth():
     to = torch.cat([torch.arange(TEXT), TEXT + order(GRID, "hilbert")[0]])
     moved = tuple(t[:, :, to] for t in tensors())
     _, found, _ = ask(p.Neighbourhood(3, 60, 60), moved, video_span=video_span)
-    assert [trial.name for trial in found.trials[1:]] == ["tiles"] and found.trials[1].error < 1e-5
+    assert len(found.trials) >= 2 and all(trial.error < 1e-5 for trial in found.trials[1:])
 
 
 @pytest.mark.parametrize(
