@@ -18,7 +18,6 @@ from host_calls import ON_CPU
 from source import name_of, shipped, sources, tree
 
 from attention import blocks as models
-from attention import patterns
 from attention.backends import registry
 from attention.core import torch_sdpa
 from attention.core.geometry import describe
@@ -27,7 +26,7 @@ from attention.core.site import SELF, AttentionSite
 from attention.core.tokens import BOTH, Span, VideoSpan
 from attention.guidance.perturb import Perturbation
 from attention.patterns.blocks import mask as mask_of_blocks
-from attention.patterns.spec import relation_of
+from attention.patterns.spec import parts_of, relation_of
 from attention.routing.router import Router
 from attention.routing.rules import Rule
 from attention.sparse import engine_registry
@@ -88,7 +87,7 @@ def test_every_exact_backend_stays_exact(swapped, name, kind, kv_heads):
 
 
 # Each with one mask for all of a model's blocks.
-PATTERNS = tuple(pattern for pattern in video_calls.PATTERNS if patterns.parts(pattern) == ((1.0, pattern),))
+PATTERNS = tuple(pattern for pattern in video_calls.PATTERNS if parts_of(pattern) == ((1.0, pattern),))
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
