@@ -1,4 +1,4 @@
-"""Key blocks chosen by how far their pooled scores stand out, as Sol-Attn does (https://arxiv.org/abs/2607.24027)."""
+"""Key blocks selected by how far their pooled scores stand out, as Sol-Attn does (https://arxiv.org/abs/2607.24027)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class AdaptiveBlocks:
     """A block of queries sees the key blocks whose pooled score is more than `tau` standard deviations above the mean
     of its scores, and its own. How many that are is each head's and each block's own; a higher tau sees less.
 
+    tau: standard deviations above the mean.
     order, tail, refresh: as of TopBlocks.
     """
 
@@ -27,5 +28,6 @@ class AdaptiveBlocks:
     refresh: int = 1
 
     def select(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Select the key blocks that stand out; see BlockPattern."""
         above = scores - scores.mean(dim=-1, keepdim=True)
         return above > self.tau * above.square().mean(dim=-1, keepdim=True).sqrt()

@@ -1,4 +1,4 @@
-"""Key blocks chosen from the tensors themselves, for each head and each block of queries, by their pooled scores.
+"""Key blocks selected from the tensors themselves, for each head and each block of queries, by their pooled scores.
 
 Mean-pooled selection as in SpargeAttn (https://arxiv.org/abs/2502.18137) and SLA (https://arxiv.org/abs/2509.24006).
 """
@@ -21,11 +21,12 @@ QUERIES, KEYS = 128, 64
 class TopBlocks:
     """A block of queries sees the `keep` percent of key blocks with the highest pooled scores, and its own blocks.
 
+    keep: percent of the key blocks.
     order: in which the tokens are cut into blocks; "tile", "morton" and "hilbert" make blocks of near tokens.
     tail: whether each block that is not seen counts by its mean key and mean value, as often as it has tokens.
-    refresh: a choice stands for so many steps of the sampling before the next is made.
+    refresh: for how many steps of the sampling a selection stands.
     by_heads: what each of so many groups of equal numbers of heads keeps, in the order of the heads, none more than
-    `keep`; empty: all heads keep `keep`.
+        `keep`; empty: all heads keep `keep`.
     """
 
     name: ClassVar[str] = "top blocks"
@@ -41,16 +42,18 @@ class TopBlocks:
         refuse_larger_numbers(self)
 
     def number(self, blocks: int) -> int:
-        """How many of so many key blocks are kept by their scores: `keep` percent at least."""
+        """Count how many of so many key blocks are kept by their scores: `keep` percent at least."""
         # The tolerance: 1.1 percent of 1000 is 11.000000000000002.
         return min(blocks, max(1, ceil(blocks * self.keep / 100 - 1e-9)))
 
     def sizes_in_tokens(self, grid: Grid) -> str:
+        """Say in words how many blocks are kept."""
         blocks = ceil(prod(grid) / KEYS)
         kept = ", ".join(str(group.number(blocks)) for group in split_heads(self))
         return f"{kept} of {blocks} blocks of {KEYS} keys, and each block's own"
 
     def select(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Select the blocks with the highest scores; see BlockPattern."""
         best = scores.topk(self.number(scores.shape[-1]), dim=-1).indices
         return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True)
 
@@ -59,7 +62,8 @@ class TopBlocks:
 class MassBlocks:
     """A block of queries sees the fewest key blocks that hold `mass` percent of its pooled attention, and its own.
 
-    order, tail, refresh, by_heads: as of TopBlocks. How many blocks that are is each head's own and `varies` by call.
+    mass: percent of the pooled attention. How many blocks hold it is each head's own and `varies` by call.
+    order, tail, refresh, by_heads: as of TopBlocks.
     """
 
     name: ClassVar[str] = "blocks by mass"
@@ -76,6 +80,7 @@ class MassBlocks:
         refuse_larger_numbers(self)
 
     def select(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Select the blocks with the largest weights until these are the mass; see BlockPattern."""
         if self.mass >= 100:  # the last of a sum of rounded weights may stand above 1
             return torch.ones_like(scores, dtype=torch.bool)
         weights, ranked = (scores + lengths.log()).softmax(-1).sort(dim=-1, descending=True, stable=True)
@@ -84,38 +89,41 @@ class MassBlocks:
 
 
 def refuse_larger_numbers(pattern) -> None:
-    """Raises ValueError for a group of heads with more than the pattern's own number, the most that engines expect."""
+    """Raise ValueError for a group of heads with more than the pattern's own number, the most that engines expect."""
     most = getattr(pattern, pattern.amount)
     if any(number > most for number in pattern.by_heads):
         raise ValueError(f"by_heads: {max(pattern.by_heads):g} is more than {pattern.amount}, which is {most:g}.")
 
 
 def split_heads(pattern) -> tuple:
-    """The pattern of each group of heads, with one number each."""
+    """List the pattern of each group of heads, with one number each."""
     if not pattern.by_heads:
         return (pattern,)
     return tuple(replace(pattern, **{pattern.amount: number}, by_heads=()) for number in pattern.by_heads)
 
 
 def block_order(pattern, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
-    """The permutation to the pattern's order, and back, both (N,)."""
+    """Give the permutation to the pattern's order, and back, both (N,)."""
     return order(grid, pattern.order, CUBE)
 
 
 def select_blocks(pattern, q, k, scale: float | None = None) -> torch.Tensor:
-    """Which blocks of KEYS keys each block of QUERIES queries sees: (B, H, ceil(N / QUERIES), ceil(N / KEYS)) bool.
+    """Select the key blocks that each block of queries sees: (B, H, ceil(N / QUERIES), ceil(N / KEYS)) bool.
 
     q: (B, H, N, D), k: (B, Hkv, N, D), the video's tokens alone, in the pattern's order; H in as many equal parts as it
-    has by_heads.
+        has by_heads.
+    scale: of the scores; None: 1 / sqrt(D).
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     return select_pooled(pattern, pool(q, QUERIES)[0], *pool(k, KEYS), scale)
 
 
 def select_pooled(pattern, pooled_q, pooled_k, lengths, scale: float) -> torch.Tensor:
-    """`select` from the means of its blocks, (B, H or Hkv, n, D) float32, and how many tokens each block of keys has.
+    """Select key blocks, as select_blocks does, from the means of blocks.
 
-    The same vector added to all of `pooled_k` changes nothing.
+    pooled_q: (B, H, R, D) float32, means of QUERIES queries each.
+    pooled_k: (B, Hkv, C, D) float32, means of KEYS keys each. The same vector added to all of them changes nothing.
+    lengths: (C,) float32, how many keys each block has.
     """
     pooled_k = pooled_k.repeat_interleave(pooled_q.shape[1] // pooled_k.shape[1], dim=1)
     scores = pooled_q @ pooled_k.transpose(-2, -1) * scale
@@ -128,9 +136,9 @@ def select_pooled(pattern, pooled_q, pooled_k, lengths, scale: float) -> torch.T
 
 
 def pool(x: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Means of blocks of `size` tokens, the last one ragged, in float32 at least, and how many tokens each has.
+    """Take the means of blocks of `size` tokens, the last one ragged, and count the tokens of each.
 
-    x: (B, H, N, D) -> (B, H, n, D), (n,).
+    x: (B, H, N, D). Gives (B, H, n, D) in float32 at least, and (n,) of its dtype.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     rest = x.shape[2] % size
@@ -141,7 +149,7 @@ def pool(x: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def mask(pattern, q, k, grid: Grid, scale: float | None = None) -> torch.Tensor:
-    """Which video tokens see which: (B, H, N, N) bool in raster order, the truth that engines are compared with.
+    """Make the mask of the video's tokens, (B, H, N, N) bool in raster order: what engines are compared with.
 
     q, k: (B, H, N, D) in raster order. For small N: it holds N x N.
     """

@@ -18,7 +18,7 @@ from .spec import is_fixed
 
 @dataclass(frozen=True)
 class AnyOf:
-    """A query sees what any of the parts lets it see."""
+    """A query sees what any of the parts lets it see. grid: (T, Y, X); parts: Relations over it."""
 
     grid: Grid
     parts: tuple
@@ -58,7 +58,7 @@ class AnyOf:
         return tuple(leaf for part in self.parts for leaf in part.leaves())
 
     def combine(self, seen: list) -> bool:
-        """Whether a pair is seen, by whether each of `leaves` lets it be seen: taken from the front of `seen`."""
+        """Tell whether a pair is seen, by whether each of `leaves` lets it be seen: taken from the front of `seen`."""
         return any([part.combine(seen) for part in self.parts])  # noqa: C419 each takes its own from `seen`
 
     def key_boxes(self, box: Box) -> tuple[tuple[Box, ...], bool]:
@@ -73,7 +73,7 @@ class AnyOf:
 
 @dataclass(frozen=True)
 class AllOf(AnyOf):
-    """A query sees what all of the parts let it see."""
+    """A query sees what all of the parts let it see. grid, parts: as of AnyOf."""
 
     @property
     def is_dense(self) -> bool:
@@ -101,14 +101,14 @@ class AllOf(AnyOf):
 
 
 def meet(boxes) -> Box | None:
-    """What all the boxes share, or None."""
+    """Find what all the boxes share; None: nothing."""
     spans = tuple((max(a for a, _ in spans), min(b for _, b in spans)) for spans in zip(*boxes))
     return spans if all(a < b for a, b in spans) else None
 
 
 @dataclass(frozen=True)
 class Union:
-    """Every token sees what at least one of the patterns lets it see."""
+    """Every token sees what at least one of the patterns lets it see. parts: FixedPatterns."""
 
     name: ClassVar[str] = "union"
 
@@ -126,7 +126,7 @@ class Union:
 
 @dataclass(frozen=True)
 class Intersection:
-    """Every token sees what all of the patterns let it see: itself at least."""
+    """Every token sees what all of the patterns let it see: itself at least. parts: FixedPatterns."""
 
     name: ClassVar[str] = "intersection"
 
@@ -143,13 +143,13 @@ class Intersection:
 
 
 def sizes_in_tokens(pattern, grid: Grid) -> str:
-    """What the sizes of the parts became, those that have any."""
+    """Say in words what the sizes of the parts became, those that have any."""
     told = ((part.name, part.sizes_in_tokens(grid)) for part in pattern.parts if hasattr(part, "sizes_in_tokens"))
     return "; ".join(f"{name}: {words}" for name, words in told if words)
 
 
 def refuse(pattern) -> None:
-    """Raises ValueError for no parts, and for parts whose mask follows from the tensors or that have no one mask."""
+    """Raise ValueError for no parts, and for parts whose mask follows from the tensors or that have no one mask."""
     wrong = [part.name for part in pattern.parts if not is_fixed(part) or hasattr(part, "in_block")]
     if wrong or not pattern.parts:
         raise ValueError(f"{pattern.name}: takes patterns with a fixed mask, got {', '.join(wrong) or 'none'}.")

@@ -26,7 +26,7 @@ class Factorised:
             raise ValueError(f"{self.name}: weight {self.weight:g}, takes 0 to 1.")
 
     def in_block(self, block: int) -> tuple:
-        """((weight, pattern), ...), weights adding up to 1, for the model's `block`-th block."""
+        """List ((weight, pattern), ...), weights adding up to 1, for the model's `block`-th block."""
         if self.weight is None:
             return ((1.0, Temporal() if block % 2 else Spatial()),)
         return tuple((w, p) for w, p in ((self.weight, Spatial()), (1 - self.weight, Temporal())) if w)

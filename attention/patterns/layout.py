@@ -1,4 +1,4 @@
-"""The tile layout of a pattern: for every box of queries, the keys that it needs and whether all see all of them."""
+"""The tiles of a pattern: for every box of queries, the keys that it needs and whether all see all of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ import torch
 
 from ..core.grid import Box, boxes, tokens_of
 from ..core.tokens import Grid
+from .spec import Relation
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """queries: (m,), keys: (K,), raster indices, ascending; every key is seen by one query at least.
+    """A box of queries and the keys that it needs.
 
-    full: every query sees every key. Else `seen`, (m, K) bool, says which; None where it was not asked for: keys may
-    then be there that no query sees. box: of the queries; rows: which of its tokens they are, None: all.
+    queries: (m,), keys: (K,), raster indices, ascending; every key is seen by one query at least.
+    full: whether every query sees every key.
+    seen: (m, K) bool, which queries see which keys; None where all do, or where it was not asked for: keys may then be
+        there that no query sees.
+    box: of the queries.
+    rows: which of the box's tokens the queries are; None: all.
     """
 
     queries: torch.Tensor
@@ -29,13 +34,17 @@ class Tile:
     rows: torch.Tensor | None = None
 
 
-def mask_in(relation, box: Box, keys: torch.Tensor) -> torch.Tensor:
-    """relation.mask_mod of a box of queries and some keys, raster indices (K,), from each axis by itself: (m, K)."""
+def mask_in(relation: Relation, box: Box, keys: torch.Tensor) -> torch.Tensor:
+    """Make relation.mask_mod of a box of queries and keys of raster indices (K,), from each axis by itself: (m, K)."""
     return relation.mask_within(box, keys).expand(*(stop - start for start, stop in box), len(keys)).flatten(0, 2)
 
 
-def tile_of(relation, box: Box, known: dict | None = None, masks: bool = True) -> Tile:
-    """The Tile of a box of queries. known: masks of earlier boxes by their signature, read and written."""
+def tile_of(relation: Relation, box: Box, known: dict | None = None, masks: bool = True) -> Tile:
+    """Make the Tile of a box of queries.
+
+    known: masks of earlier boxes by their mask_key, read and written; None: there are none.
+    masks: whether its mask is asked for.
+    """
     key_boxes, full = relation.key_boxes(box)
     queries, keys = tokens_of(relation.grid, box), torch.cat([tokens_of(relation.grid, seen) for seen in key_boxes])
     if len(key_boxes) > 1:
@@ -52,14 +61,14 @@ def tile_of(relation, box: Box, known: dict | None = None, masks: bool = True) -
     return Tile(queries, keys, full, None if full else seen, box)
 
 
-def lay_out(relation, tile: Grid) -> Iterator[Tile]:
-    """The Tiles of all boxes of `tile` queries, one at a time."""
+def lay_out(relation: Relation, tile: Grid) -> Iterator[Tile]:
+    """Make the Tiles of all boxes of `tile` queries, one at a time."""
     known: dict = {}
     return (tile_of(relation, box, known) for box in boxes(relation.grid, tile))
 
 
-def count_pairs(relation) -> int:
-    """How many (query, key) pairs see each other.
+def count_pairs(relation: Relation) -> int:
+    """Count the (query, key) pairs that see each other.
 
     Whether two tokens do follows, for each leaf of the relation, from their frames, rows and columns apart: pairs that
     all leaves treat alike are counted together.
@@ -81,7 +90,7 @@ def count_pairs(relation) -> int:
 
 
 def histogram(tables: list[torch.Tensor]) -> dict[int, int]:
-    """How often each combination of equally large bool tables occurs: bit i for table i."""
+    """Count how often each combination of equally large bool tables occurs: bit i for table i."""
     bits = sum(table.long() << i for i, table in enumerate(tables))
     values, counts = bits.unique(return_counts=True)
     return dict(zip(values.tolist(), counts.tolist()))

@@ -12,7 +12,8 @@ from .windows import Axis, Windows, in_words
 class Neighbourhood:
     """Every token sees the window around itself, moved inwards at the borders of the video.
 
-    frames: of the window, in latents; height, width: of the window, in percent of the picture.
+    frames: of the window, in latents.
+    height, width: of the window, in percent of the picture.
     """
 
     name: ClassVar[str] = "neighbourhood"
@@ -22,7 +23,7 @@ class Neighbourhood:
     width: float = 50.0
 
     def window(self, grid: Grid) -> Grid:
-        """The window in tokens, never larger than the grid."""
+        """Give the window in tokens, never larger than the grid."""
         frames, rows, columns = grid
         return min(frames, max(1, self.frames)), share(self.height, rows), share(self.width, columns)
 

@@ -9,7 +9,7 @@ import torch
 from ..core.tokens import Grid
 from .windows import RowBands
 
-# Distances that `became` tells one by one.
+# Distances that `sizes_in_tokens` says one by one.
 MOST_SAID = 9
 
 
@@ -19,9 +19,11 @@ class Radial:
 
     A band is moved inwards at the edges of the picture, so that the density really halves; the paper cuts it. As in
     the paper, a band that would be thinner than one step is kept in every second, fourth ... frame instead.
-    keep: percent of a frame that is seen at distance `frames` and below; frames: latent frames before the halving
-    begins; step: tokens in a step at least, which is of whole rows; first_frame: whether every token sees the first
-    frame whole.
+
+    keep: percent of a frame that is seen at distance `frames` and below.
+    frames: latent frames before the halving begins.
+    step: tokens in a step at least, which is of whole rows.
+    first_frame: whether every token sees the first frame whole.
     """
 
     name: ClassVar[str] = "radial"

@@ -15,8 +15,11 @@ from ..core.tokens import Grid
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of `length` positions in steps of `step`: a position sees the `size` steps around its own.
+    """One axis along which a position sees the `size` steps around its own.
 
+    length: positions.
+    size: of the window, in steps.
+    step: positions of a step.
     The window is moved inwards at the ends, never cut, as in neighbourhood attention (https://arxiv.org/abs/2204.07143).
     """
 
@@ -26,30 +29,31 @@ class Axis:
 
     @property
     def steps(self) -> int:
+        """How many steps the axis has."""
         return -(-self.length // self.step)
 
     def start(self, position):
-        """First step that a position sees: for an int or an integer tensor."""
+        """Find the first step that a position sees: an int or an integer tensor."""
         size = min(self.size, self.steps)
         last, start = self.steps - size, position // self.step - size // 2
         return min(max(start, 0), last) if isinstance(start, int) else start.clamp(0, last)
 
     def sees(self, query, key):
-        """Bool tensor of two integer tensors that broadcast."""
+        """Tell which positions see which: bool, of two integer tensors that broadcast."""
         start, step = self.start(query), key // self.step
         return (step >= start) & (step < start + self.size)
 
     def reach(self, start: int, stop: int) -> tuple[int, int]:
-        """The positions that any of start..stop sees."""
+        """Give the positions that any of start..stop sees."""
         last = self.start(stop - 1) + min(self.size, self.steps)
         return self.start(start) * self.step, min(last * self.step, self.length)
 
     def same_window(self, start: int, stop: int) -> bool:
-        """Whether all of start..stop see the same positions."""
+        """Tell whether all of start..stop see the same positions."""
         return self.start(start) == self.start(stop - 1)
 
     def mask_key(self, start: int, stop: int) -> tuple:
-        """Equal for ranges whose positions see alike, counted from the first position that any of them sees."""
+        """Give what is equal for ranges whose positions see alike, counted from the first that any of them sees."""
         first, last = self.reach(start, stop)
         return (last - first, *(self.start(i) * self.step - first for i in range(start, stop)))
 
@@ -62,12 +66,13 @@ class Axis:
 
 
 def whole_axis(length: int) -> Axis:
+    """Make an axis along which every position sees every one."""
     return Axis(length, length)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """A query sees the product of one window along each axis."""
+    """A query sees the product of one window along each axis. grid: (T, Y, X)."""
 
     grid: Grid
     axes: tuple[Axis, Axis, Axis]
@@ -107,17 +112,17 @@ class Windows:
         return seen.pop(0)
 
     def times(self) -> list[list]:
-        """For frames t and s whatever tells how t sees s's rows: here one or zero."""
+        """List for frames t and s whatever tells how t sees s's rows: here one or zero."""
         t = torch.arange(self.grid[0])
         return self.axes[0].sees(t[:, None], t[None]).int().tolist()
 
     def rows(self, time) -> torch.Tensor:
-        """(Y, Y) bool: which rows see which, at one value of `times`."""
+        """Tell which rows see which, (Y, Y) bool, at one value of `times`."""
         y = torch.arange(self.grid[1])
         return self.axes[1].sees(y[:, None], y[None]) if time else torch.zeros(len(y), len(y), dtype=torch.bool)
 
     def columns(self) -> torch.Tensor:
-        """(X, X) bool: which columns see which."""
+        """Tell which columns see which, (X, X) bool."""
         x = torch.arange(self.grid[2])
         return self.axes[2].sees(x[:, None], x[None])
 
@@ -131,7 +136,7 @@ class Windows:
 
 
 def in_words(windows: Windows) -> str:
-    """What sizes in a user's units became: `window of 12 of 21 frames, 24 of 52 columns (3 of 7 tiles) ...`."""
+    """Say what sizes in a user's units became: `window of 12 of 21 frames, 24 of 52 columns (3 of 7 tiles) ...`."""
     words = []
     for axis, name in zip(windows.axes, ("frames", "rows", "columns")):
         size = min(axis.size, axis.steps)
@@ -144,7 +149,9 @@ def in_words(windows: Windows) -> str:
 class RowBands:
     """A window of rows whose size depends on the two frames; columns are seen whole.
 
-    table[t, s]: how many steps of `step` rows a query in frame t sees of frame s; 0: none of them. (T, T), int64.
+    grid: (T, Y, X).
+    table: (T, T) int64, how many steps of rows a query in frame t sees of frame s; 0: none of them.
+    step: rows of a step.
     """
 
     grid: Grid
@@ -166,7 +173,7 @@ class RowBands:
         return x1 - x0, sizes, tuple(self.axis(size).mask_key(*rows) + self.shift(size, rows) for size in used)
 
     def shift(self, size: int, rows: tuple[int, int]) -> tuple[int]:
-        """Where the first row seen is, from the first that sees."""
+        """Give where the first row seen is, from the first that sees."""
         return (self.axis(size).reach(*rows)[0] - rows[0],)
 
     def to(self, device) -> RowBands:

@@ -1,5 +1,7 @@
-"""Which of the engines that accept a call is the fastest: timed once on its first real q, k, v, as `auto` does for
-dense kernels, with the host's dense attention beside them for the report."""
+"""Finds the fastest of the engines that accept a call: timed once on its first real q, k, v.
+
+As `auto` does for dense kernels, with the host's dense attention beside them for the report.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,16 @@ def fastest_engine(
     key: tuple, runners: tuple[Runner, ...], run: Callable, host: Callable, tensors: Callable, max_error: float,
     scale: float | None = None,
 ) -> tuple[Runner, AutotuneResult, bool]:  # fmt: skip
-    """The Runner for a geometry, the trials behind it, and whether they were made just now rather than remembered.
+    """Choose the Runner for a geometry; give it, the trials, and whether they were made now rather than remembered.
 
-    key: device, geometry and whatever else the timing depends on. runners: best first by the table. run(kernel): calls
-    a kernel of (q, k, v, mask, scale) on the real tensors. host: the host's own attention. tensors: gives q: (B, H, Lq,
-    D), k, v: (B, Hkv, L, D) and, if there is one, the mask; asked for only when the geometry is new. Of engines that
-    differ by no more than noise the table's first wins. Raises when no engine stays within max_error.
+    key: device, geometry and whatever else the timing depends on.
+    runners: best first by the table. Of those that differ by no more than noise the first wins.
+    run: run(kernel) calls a kernel of (q, k, v, mask, scale) on the real tensors.
+    host: calls the host's own attention.
+    tensors: gives q: (B, H, Lq, D), k, v: (B, Hkv, L, D) and, if there is one, the mask; asked for only when the
+        geometry is new.
+    max_error: relative L2 that an engine may be off.
+    Raises ValueError when no engine stays within max_error.
     """
     key, named = (*key, runners, max_error), {runner.label: runner for runner in runners}
     if key in _CHOSEN:
@@ -57,7 +63,7 @@ def fastest_engine(
 def check_errors(
     runners: dict[str, Runner], run: Callable, spot_check: SpotCheck, fixed: bool, max_error: float
 ) -> dict[str, KernelTrial]:
-    """What each engine is worth before its speed: its error, or why it is out.
+    """Measure each engine's error before its speed, or say why it is out.
 
     Where the mask follows from the tensors each engine may choose blocks of its own: the error is then against dense
     attention, and may be larger than that of the exact engine by max_error.
@@ -72,12 +78,13 @@ def check_errors(
 
 
 def check_error(name: str, runner: Runner, run: Callable, spot_check: SpotCheck) -> KernelTrial:
+    """Measure one engine's error, or say why it is out."""
     error = spot_check.error_of_run(lambda: run(runner.kernel))
     return KernelTrial(name, reason=error) if isinstance(error, Reason) else KernelTrial(name, error=error)
 
 
 def spot_check_of(q, k, v, runner: Runner, mask=None, scale: float | None = None) -> tuple[SpotCheck, bool]:
-    """The SpotCheck of the video's queries under the pattern's mask, and whether that is known: else it is dense."""
+    """Make the SpotCheck of the video's queries, and tell whether the pattern's mask is fixed: else it is dense."""
     video_span, device = runner.video_span, q.device
     fixed = all(relation_of(task.pattern, task.grid) is not None for _, task, _ in runner.parts)
     seen = tuple((weight, partial(sees, task, device, k.shape[2])) for weight, task, _ in runner.parts)
@@ -86,7 +93,11 @@ def spot_check_of(q, k, v, runner: Runner, mask=None, scale: float | None = None
 
 
 def sees(task: Task, device, length: int, rows: torch.Tensor) -> torch.Tensor:
-    """(b, h, R, L) bool: what the queries of numbers `rows`, (b, h, R), see by the pattern, and all other tokens."""
+    """Give what some queries see, by the pattern and of context tokens: (b, h, R, L) bool.
+
+    length: L, keys of the whole sequence.
+    rows: (b, h, R), the queries' numbers.
+    """
     video_span, raster = task.video_span, torch.arange(task.tokens, device=device)
     if task.order != RASTER:
         raster = order(task.grid, task.order, task.tile)[0].to(device)
@@ -98,5 +109,5 @@ def sees(task: Task, device, length: int, rows: torch.Tensor) -> torch.Tensor:
 
 
 def key_of(geometry: Geometry, device: torch.device, *others) -> tuple:
-    """What the timing of engines depends on besides the engines themselves."""
+    """Give what the timing of engines depends on besides the engines themselves."""
     return ("engines", str(device), geometry, *others)

@@ -1,4 +1,8 @@
-"""What an engine is: it runs a pattern over the video's tokens, every other token being a key of all of them."""
+"""What an engine is: it runs a pattern over the video's tokens.
+
+Context tokens are all others of the sequence: text, sound, references. Every video token sees them, and they see all.
+Letters: N video tokens, M queries of a call among them, S context tokens.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from ..core.geometry import Geometry
 from ..core.grid import CUBE, RASTER, order
 from ..core.reason import Reason
 from ..core.tokens import Grid, VideoSpan
+from ..patterns.spec import Pattern
 
 # Gathered keys, values and queries held at once: for a CPU's thread, whose cache they should fit, and for a GPU.
 THREAD_BYTES = 4 << 20
@@ -20,12 +25,14 @@ GPU_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Task:
-    """One pattern at one place. order, tile: how the video's tokens stand in the call; see grid.order.
+    """One pattern in calls of one kind.
 
+    video_span: where the video's tokens are in the calls.
+    order, tile: how the video's tokens stand in the calls; see grid.order.
     compile_on_cpu: whether an engine may compile for the CPU, which takes a C++ compiler and some seconds.
     """
 
-    pattern: object
+    pattern: Pattern
     video_span: VideoSpan
     order: str = RASTER
     tile: Grid = CUBE
@@ -33,10 +40,12 @@ class Task:
 
     @property
     def grid(self) -> Grid:
+        """The video's tokens, (T, Y, X)."""
         return self.video_span.grid
 
     @property
     def tokens(self) -> int:
+        """N."""
         return prod(self.grid)
 
     @property
@@ -46,10 +55,11 @@ class Task:
 
     @property
     def context_tokens(self) -> int:
+        """S."""
         return sum(span.length for span in (*self.video_span.before, *self.video_span.after))
 
     def positions(self, raster: torch.Tensor) -> torch.Tensor:
-        """Where in the call's order raster indices stand, counted from the first video token."""
+        """Find where raster indices stand in the call's order, counted from the first video token."""
         return raster if self.order == RASTER else order(self.grid, self.order, self.tile)[1][raster]
 
 
@@ -57,15 +67,19 @@ class Task:
 class Engine:
     """One row of the table.
 
-    refuses(task, call): why it cannot run the task, in a few words, or None. May be slow: asked once.
-    plan(task, device, dtype): index tensors and masks for `run`; made once.
-    run(video, sinks, scale, plan): video is (q, k, v), each (B, H, N, D), and sinks is (k, v), each (B, H, S, D), S
-    may be 0; returns (B, H, N, D). Changes none of its inputs.
-    masks: run takes one more argument, mask: the host's, a Mask, where there is one. cuts: runs calls whose queries
-    are a part of the video's, as task.video_span.cut says; q is then (B, H, M, D). exact: no coarser than its tensors.
-    auto: whether `auto` may take it before Video Attention Benchmark has seen it right. chooses: it chooses blocks from
-    q and k, and run has one more argument, hold: hold(make) gives make(), or what it gave in an earlier step; see
-    held.py. grouped: run takes keys and values of fewer heads than q, each head's for as many of q in a row.
+    name, summary: as users know the engine, and what is said of it.
+    refuses: refuses(task, geometry) says why it cannot run the task, None: it can. May be slow: asked once.
+    plan: plan(task, device, dtype) makes index tensors and masks for `run`, once.
+    run: run(video, context_kv, scale, plan) -> (B, H, N, D). video: (q, k, v), each (B, H, N, D); context_kv: (k, v),
+        each (B, H, S, D), S may be 0. Changes none of its inputs.
+    auto: whether `auto` may take it before Video Attention Benchmark has seen it right.
+    selects_blocks: whether it selects blocks from q and k. Then run has one more argument, cache: cache(select) gives
+        select(), or what that gave in an earlier step; see cached_blocks.py.
+    gqa: whether run takes keys and values of fewer heads than q, each head's for as many of q in a row.
+    masks: whether run takes one more argument where the host has a mask, mask: HostMask.
+    partial_queries: whether it runs calls with a part of the video's queries, as task.video_span.cut says; q is then
+        (B, H, M, D).
+    exact: whether it is no coarser than its tensors.
     """
 
     name: str
@@ -81,7 +95,7 @@ class Engine:
     exact: bool = True
 
     def refuses_call(self, task: Task, geometry: Geometry) -> Reason | None:
-        """Why the engine runs no such call whatever the pattern, or None."""
+        """Say why the engine runs no such call whatever the pattern; None: it may."""
         if geometry.mask != "none" and not self.masks:
             return Reason(f"{geometry.mask} mask")
         if not task.all_queries and not self.partial_queries:
@@ -93,9 +107,10 @@ class Engine:
 
 @dataclass(frozen=True)
 class HostMask:
-    """The host's mask for the video's queries in a call, M of them, bool (True: may be seen) or added to the scores.
+    """The host's mask for the M queries of the video in a call: bool (True: may be seen), or added to the scores.
 
-    video: (1|B, 1|H, 1|M, N), sinks: (1|B, 1|H, 1|M, S).
+    video: (1|B, 1|H, 1|M, N), its columns of the video's keys.
+    context_keys: (1|B, 1|H, 1|M, S), its columns of the context tokens.
     """
 
     video: torch.Tensor
@@ -103,7 +118,7 @@ class HostMask:
 
     @classmethod
     def of(cls, mask: torch.Tensor | None, video_span: VideoSpan) -> HostMask | None:
-        """The part of (1|B, 1|H, 1|Lq, Lk) that is about the video's queries."""
+        """Take the part of a mask (1|B, 1|H, 1|Lq, Lk) that is about the video's queries."""
         if mask is None:
             return None
         mask = mask if mask.shape[2] == 1 else mask[:, :, video_span.queries]
@@ -115,9 +130,10 @@ class HostMask:
         return self.video.shape[2]
 
     def bias_of(self, heads, queries, keys, dtype: torch.dtype) -> torch.Tensor:
-        """What it adds to the scores of gathered keys and all sinks: (R|1, n, m|1, K + S).
+        """Give what the mask adds to the scores of gathered keys and all context tokens: (R|1, n, m|1, K + S).
 
-        heads: ((R,), (R,)), indices into batch and heads. queries: (n, m), keys: (n, K), or (R, n, m) and (R, n, K).
+        heads: ((R,), (R,)), indices into batch and heads.
+        queries, keys: their positions, (n, m) and (n, K), or (R, n, m) and (R, n, K).
         """
         axes = [index[:, None, None] if size > 1 else index.new_zeros(1, 1, 1)
                 for index, size in zip(heads, self.video.shape)]  # fmt: skip
@@ -129,20 +145,20 @@ class HostMask:
 
 
 def outside_video(x: torch.Tensor, video_span: VideoSpan, axis: int) -> torch.Tensor:
-    """Without the video's tokens along an axis of the whole sequence."""
+    """Copy x without the video's tokens along an axis of the whole sequence."""
     rest = x.shape[axis] - video_span.stop
     return torch.cat([x.narrow(axis, 0, video_span.start), x.narrow(axis, video_span.stop, rest)], dim=axis)
 
 
 def as_bias(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """What a mask adds to the scores."""
+    """Give what a mask adds to the scores: 0 and -inf for bool."""
     if mask.dtype != torch.bool:
         return mask.to(dtype)
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
 
 
 def scratch_bytes(device: torch.device) -> int:
-    """The most that an engine gathers at once, unless one box of queries for one head needs more.
+    """Give how many bytes an engine gathers at once at most, unless one box of queries for one head needs more.
 
     Besides it there are linear copies of q, k, v and the output alone, and never a tensor of L x L.
     """
@@ -150,5 +166,5 @@ def scratch_bytes(device: torch.device) -> int:
 
 
 def append_context(keys: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-    """keys: (..., K, D) followed by sinks: (..., S, D), broadcast over the leading axes."""
+    """Append context: (..., S, D) to keys: (..., K, D), broadcast over the leading axes."""
     return torch.cat([keys, context.expand(*keys.shape[:-2], -1, -1)], dim=-2) if context.shape[-2] else keys

@@ -26,7 +26,11 @@ NEAR = (2, 8, 8)
 
 @dataclass(frozen=True, eq=False)
 class EnginePlan:
-    """permutation: of the video's tokens to blocks of NEAR ones; inverse: back."""
+    """What `run` needs.
+
+    permutation, inverse: (N,), of the video's tokens to blocks of NEAR ones, and back.
+    mask: the BlockMask.
+    """
 
     permutation: torch.Tensor
     inverse: torch.Tensor
@@ -50,7 +54,7 @@ def refuses(task: Task, call) -> Reason | None:
 
 @cache
 def compiled():
-    """flex_attention, compiled for each shape, or why there is none."""
+    """Give flex_attention, compiled for each shape, or say why there is none."""
     try:
         from torch.nn.attention.flex_attention import flex_attention
 
@@ -73,7 +77,7 @@ def plan(task: Task, device, dtype) -> EnginePlan:
 
 
 def block_mask(mask_mod, q_len: int, kv_len: int, device):
-    """The BlockMask of a mask_mod, made BLOCK queries at a time: torch's own create_block_mask holds q_len x kv_len."""
+    """Make the BlockMask of a mask_mod, BLOCK queries at a time: torch's own create_block_mask holds q_len x kv_len."""
     from torch.nn.attention.flex_attention import BlockMask
 
     key, partial, full = torch.arange(kv_len, device=device), [], []
@@ -94,12 +98,12 @@ def block_mask(mask_mod, q_len: int, kv_len: int, device):
 
 
 def filled(seen: torch.Tensor, value: bool) -> torch.Tensor:
-    """(m, K) as (m, K / BLOCK, BLOCK), the last block filled up with `value`."""
+    """Cut (m, K) into (m, K / BLOCK, BLOCK), the last block filled up with `value`."""
     return F.pad(seen, (0, -seen.shape[1] % BLOCK), value=value).unflatten(1, (-1, BLOCK))
 
 
 def listed(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of flags as how many are set, (1, 1, R), and which, first in each row, (1, 1, R, C); int32."""
+    """Count the flags set in each row, (1, 1, R), and list which they are, first in each row, (1, 1, R, C); int32."""
     flags = torch.stack(rows)[None, None]
     index = (~flags).to(torch.uint8).argsort(dim=-1, stable=True)
     return flags.sum(-1).to(torch.int32), index.to(torch.int32)

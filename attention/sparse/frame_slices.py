@@ -22,7 +22,10 @@ def refuses(task: Task, call) -> Reason | None:
 
 
 def frame_slices(task: Task) -> list[tuple[int, int, int, int]] | None:
-    """(first frame, one past the last, first frame seen, one past the last); None for other windows."""
+    """List runs of frames that see alike: (first, one past the last, first frame seen, one past the last) each.
+
+    None for a pattern whose windows are not whole frames in a row.
+    """
     relation, (frames, rows, columns) = relation_of(task.pattern, task.grid), task.grid
     if relation is None:
         return None
@@ -38,7 +41,7 @@ def frame_slices(task: Task) -> list[tuple[int, int, int, int]] | None:
 
 
 def plan(task: Task, device, dtype):
-    """Slices of tokens: (queries, keys), queries as they are in the call."""
+    """List slices of tokens, (queries, keys), queries as they are in the call."""
     frame, (first, last) = task.tokens // task.grid[0], task.video_span.cut
     whole = (
         (max(a * frame, first), min(b * frame, last), slice(c * frame, d * frame)) for a, b, c, d in frame_slices(task)

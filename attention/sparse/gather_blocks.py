@@ -1,4 +1,4 @@
-"""Patterns whose mask follows from q and k: the chosen key blocks of each head are gathered for torch's attention."""
+"""Patterns whose mask follows from q and k: the selected key blocks of each head, gathered for torch's attention."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
 from ..patterns.adaptive import AdaptiveBlocks
 from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, block_order, pool, select_blocks
+from ..patterns.spec import BlockPattern
 from .cached_blocks import select_anew
 from .engine import Engine, HostMask, Task, append_context, as_bias, scratch_bytes
 
 
 @dataclass(frozen=True, eq=False)
 class EnginePlan:
-    """permutation, inverse: to the pattern's order and back; None: the tokens stand in it."""
+    """What `run` needs.
 
-    pattern: object
+    permutation, inverse: (N,), to the pattern's order and back; None: the tokens stand in it.
+    """
+
+    pattern: BlockPattern
     permutation: torch.Tensor | None
     inverse: torch.Tensor | None
 
@@ -41,7 +45,7 @@ def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, mask: Hos
     if plan.permutation is not None:
         video = tuple(t.index_select(2, plan.permutation) for t in video)
     seen = cache(lambda: select_blocks(plan.pattern, *video[:2], scale))
-    # Keys of all queries: the means of the blocks, hidden where the block itself is seen, then the sinks.
+    # Keys of all queries: the means of the blocks, hidden where the block itself is seen, then the context.
     fixed, lengths = context_kv, None
     if plan.pattern.tail:
         means, lengths = block_means(video[1:], plan, mask)
@@ -66,8 +70,12 @@ def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, mask: Hos
 
 
 def block_means(kv, plan: EnginePlan, mask: HostMask | None):
-    """The means of the blocks of keys and of values, (B, H, nk, D), and the logarithm of what each one weighs, (nk,) or
-    (B * H, nk). A key that a mask weighs less is less of its block; mask: the same for all queries."""
+    """Take the means of the blocks of keys and of values, (B, H, nk, D), and the logarithm of what each one weighs.
+
+    That is (nk,), or (B * H, nk) with a mask: a key that it weighs less is less of its block.
+    kv: (k, v), each (B, H, N, D), in the pattern's order.
+    mask: the same for all queries.
+    """
     if mask is None:
         (keys, lengths), (values, _) = (pool(t, KEYS) for t in kv)
         return (keys, values), lengths.log()
@@ -80,9 +88,10 @@ def block_means(kv, plan: EnginePlan, mask: HostMask | None):
 
 
 def host_bias(mask: HostMask, plan: EnginePlan, blocks_of, heads, q) -> torch.Tensor:
-    """What a mask adds to the scores of the picked keys and the sinks, (n, 1, 1|QUERIES, most * KEYS + S).
+    """Give what a mask adds to the scores of gathered keys and context tokens: (n, 1, 1|QUERIES, most * KEYS + S).
 
-    blocks_of: ((n,), (n, most)), of queries and keys; heads: as of Mask.gathered.
+    blocks_of: ((n,), (n, most)), numbers of the blocks of queries and keys.
+    heads: as of HostMask.bias_of.
     """
     tokens = mask.video.shape[3]
     at = []
@@ -94,15 +103,16 @@ def host_bias(mask: HostMask, plan: EnginePlan, blocks_of, heads, q) -> torch.Te
 
 
 def into_blocks(x: torch.Tensor, size: int) -> torch.Tensor:
-    """(B, H, N, D) as (B * H * n, size, D), filled up with zeros."""
+    """Cut (B, H, N, D) into (B * H * n, size, D), filled up with zeros."""
     return F.pad(x, (0, 0, 0, -x.shape[2] % size)).reshape(-1, size, x.shape[3])
 
 
 def pattern_bias(hidden, lengths, seen, keys: int, dtype: torch.dtype) -> torch.Tensor | None:
-    """What is added to the scores, (n, 1, 1, keys); None: nothing.
+    """Give what the pattern adds to the scores, (n, 1, 1, keys); None: nothing.
 
-    hidden: (n, K) bool, of the picked keys; lengths: (nk,), the logarithm of how many tokens a block's mean stands for,
-    or (n, nk); None without a tail; seen: (n, nk) bool.
+    hidden: (n, K) bool, of the gathered keys.
+    lengths: (nk,) or (n, nk), the logarithm of how many tokens a block's mean stands for; None without a tail.
+    seen: (n, nk) bool, the selected blocks.
     """
     if lengths is None and not hidden.any():
         return None
@@ -115,10 +125,11 @@ def pattern_bias(hidden, lengths, seen, keys: int, dtype: torch.dtype) -> torch.
 
 
 def chunks(seen: torch.Tensor, tokens: int, dim: int, fixed: int, q: torch.Tensor, mask: HostMask | None = None):
-    """(rows, key blocks, hidden) for blocks of queries with about as many key blocks each, within scratch_bytes.
+    """Cut the blocks of queries into (rows, key blocks, hidden), about as many key blocks each, within scratch_bytes.
 
-    seen: (B, H, nq, nk); fixed: keys that all have. rows: (n,) of B * H * nq; key blocks: (n, most), of B * H * nk;
-    hidden: (n, most * KEYS) bool, the keys that fill up.
+    Rows: (n,), of B * H * nq. Key blocks: (n, most), of B * H * nk. Hidden: (n, most * KEYS) bool, keys that fill up.
+    seen: (B, H, nq, nk) bool, the selected blocks.
+    fixed: how many keys all have.
     """
     nq, nk = seen.shape[2:]
     seen = seen.flatten(0, 2)

@@ -4,52 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import product
-from math import gcd, prod
 
 import torch
 
-from ..core.grid import TILE, boxes, order, size_of
+from ..core.grid import TILE, order
 from ..core.interruption import check_interrupt
 from ..core.reason import Reason
-from ..core.tokens import Grid
 from ..core.torch_sdpa import sdpa
-from ..patterns.layout import Tile, mask_in, tile_of
-from ..patterns.spec import relation_of
+from ..patterns.layout import Tile, mask_in
+from ..patterns.spec import Relation, relation_of
 from .engine import Engine, HostMask, Task, append_context, scratch_bytes
-
-# Time of a box of m queries over its share of dense time, gather included: about FIXED + PER_BOX / m, and MASKED times
-# that with a mask. Measured in float32 with head size 128 on a CPU with AVX-512: 1.6 at 64, 1.2 at 256, 1.1 at 512.
-FIXED, PER_BOX, MASKED = 1.1, 36.0, 1.1
-MOST_QUERIES, SAMPLED_BOXES = 1024, 24
-# Below this many tokens in a row, moving the tokens into another order costs more than it saves in gathering.
-SHORTEST_RUN = 8
-# More masks than this, in float32, are not kept but made again in every call.
-MASK_BYTES = 128 << 20
-# A box costs about half a millisecond of planning.
-MOST_BOXES = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """run: how many tokens lie in a row wherever keys are gathered; tile: the order in which they do.
-
-    Equal masks of the tiles are one object; where there are too many of them, `relation` makes them in the call.
-    """
-
-    relation: object
-    tile: Grid
-    run: int
-    tiles: tuple[Tile, ...]
+from .tile_layout import Layout, layout, share_mask
 
 
 @dataclass(frozen=True, eq=False)
 class BoxGroup:
-    """Boxes of equal size. queries: (n, m), positions; keys: (n, K / run), in units of `run` tokens.
+    """Boxes of queries of equal size, and with equally many keys.
 
-    bias: (1, 1, m, K + S) of 0 and -inf, one for all; None: no mask, or one to be made from the tiles of `made` and the
-    raster indices of their keys, (n, K).
+    queries: (n, m), positions in the call.
+    keys: (n, K / run), in units of `run` tokens.
+    bias: (1, 1, m, K + S) of 0 and -inf, one for all boxes; None: no mask, or one to be made in the call.
+    unmasked: the tiles whose masks are made in the call; empty: none.
+    raster: (n, K), raster indices of their keys.
     """
 
     queries: torch.Tensor
@@ -61,101 +37,22 @@ class BoxGroup:
 
 @dataclass(frozen=True, eq=False)
 class EnginePlan:
-    """permutation: of keys and values, so that whole runs of tokens are gathered; None: as they stand."""
+    """What `run` needs.
+
+    permutation: (N,), of keys and values, so that whole runs of tokens are gathered; None: as they stand.
+    run: as of Layout.
+    groups: all boxes.
+    relation: as of Layout, for tensors on the device.
+    """
 
     permutation: torch.Tensor | None
     run: int
     groups: tuple[BoxGroup, ...]
-    relation: object
+    relation: Relation
 
 
 def refuses(task: Task, call) -> Reason | None:
     return Reason("the mask follows from the tensors") if relation_of(task.pattern, task.grid) is None else None
-
-
-def best_tile(relation) -> Grid:
-    """The box of queries with the least estimated time."""
-    grid = relation.grid
-    candidates = set()
-    for least in relation.tile_sizes:
-        axes = [{min(size << i, length) for i in range(10)} for size, length in zip(least, grid)]
-        candidates |= {tile for tile in product(*axes) if tile[0] * tile[1] * tile[2] <= MOST_QUERIES}
-        candidates.add(tuple(min(size, length) for size, length in zip(least, grid)))
-    few = [tile for tile in candidates if prod(-(-n // size) for n, size in zip(grid, tile)) <= MOST_BOXES]
-    return min(sorted(few or candidates), key=lambda tile: estimate(relation, tile))
-
-
-def estimate(relation, tile: Grid) -> float:
-    """Keys for each query, times the cost of a pair, over some boxes of the grid."""
-    check_interrupt()
-    cut = boxes(relation.grid, tile)
-    some = cut[:: max(1, len(cut) // SAMPLED_BOXES)]
-    cost = 0.0
-    for box in some:
-        key_boxes, full = relation.key_boxes(box)
-        m, keys = size_of(box), sum(size_of(seen) for seen in key_boxes)
-        cost += m * keys * (FIXED + PER_BOX / m) * (1.0 if full else MASKED)
-    return cost / sum(size_of(box) for box in some)
-
-
-@lru_cache(maxsize=2)
-def layout(pattern, grid: Grid) -> Layout:
-    """The tiles of a pattern, keys in the order in which they are gathered."""
-    relation = relation_of(pattern, grid)
-    best, known, masks, tiles = best_tile(relation), {}, {}, []
-    kept = mask_bytes(relation, best) <= MASK_BYTES
-    for box in boxes(grid, best):
-        check_interrupt()
-        tile = tile_of(relation, box, known, masks=kept)
-        tiles.append(share_mask(replace(tile, keys=tile.keys.int()), masks))
-    runs = {tile: shortest_run(tiles, order(grid, TILE, tile)[1]) for tile in (grid, best, *relation.tile_sizes)}
-    tile = max(runs, key=runs.get)
-    if runs[tile] < SHORTEST_RUN:
-        return Layout(relation, grid, 1, tuple(tiles))
-    masks, (_, back) = {}, order(grid, TILE, tile)
-    return Layout(relation, tile, runs[tile], tuple(share_mask(reordered(one, back), masks) for one in tiles))
-
-
-def mask_bytes(relation, tile: Grid) -> int:
-    """At most so much is kept of masks, in float32, where boxes that see alike share theirs."""
-    sizes = {}
-    for box in boxes(relation.grid, tile):
-        check_interrupt()
-        key_boxes, full = relation.key_boxes(box)
-        if not full:
-            sizes[relation.mask_key(box)] = size_of(box) * sum(map(size_of, key_boxes))
-    return 4 * sum(sizes.values())
-
-
-def shortest_run(tiles: list[Tile], back: torch.Tensor) -> int:
-    """The most tokens that every tile's keys can be gathered by, in the order that `back` leads to."""
-    run = 0
-    for tile in tiles:
-        check_interrupt()
-        run = gcd(run, *edges(back[tile.keys.long()].sort().values))
-        if run < SHORTEST_RUN:
-            break
-    return run
-
-
-def edges(positions: torch.Tensor) -> list[int]:
-    """Where runs of successive positions begin and end."""
-    breaks = (positions.diff() != 1).nonzero().flatten()
-    ends = torch.cat([positions[breaks] + 1, positions[breaks + 1], positions[[0]], positions[[-1]] + 1])
-    return ends.tolist()
-
-
-def share_mask(tile: Tile, masks: dict) -> Tile:
-    """The tile with its mask exchanged for an equal one of `masks`, by their content."""
-    if tile.seen is None or any(tile.seen is mask for mask in masks.values()):
-        return tile
-    return replace(tile, seen=masks.setdefault((tile.seen.shape, tile.seen.numpy().tobytes()), tile.seen))
-
-
-def reordered(tile: Tile, back: torch.Tensor) -> Tile:
-    """The tile with its keys in the order that `back` leads to."""
-    rank = back[tile.keys.long()].argsort()
-    return replace(tile, keys=tile.keys[rank], seen=None if tile.seen is None else tile.seen[:, rank])
 
 
 def plan(task: Task, device: torch.device, dtype: torch.dtype) -> EnginePlan:
@@ -171,7 +68,7 @@ def plan(task: Task, device: torch.device, dtype: torch.dtype) -> EnginePlan:
 
 
 def cut_to_queries(task: Task, tiles: Iterable[Tile]) -> Iterator[Tile]:
-    """The tiles with those of their queries alone that the call has."""
+    """Cut tiles down to those of their queries that the call has."""
     (first, last), masks = task.video_span.cut, {}
     for tile in tiles:
         at = task.positions(tile.queries)
@@ -182,6 +79,7 @@ def cut_to_queries(task: Task, tiles: Iterable[Tile]) -> Iterator[Tile]:
 
 
 def box_group(task: Task, found: Layout, tiles: list[Tile], back, device, dtype) -> BoxGroup:
+    """Make the group of some alike tiles. back: the permutation into the order in which keys are gathered."""
     check_interrupt()
     queries, keys = (torch.stack([getattr(t, name) for t in tiles]).long() for name in ("queries", "keys"))
     units = back[keys][:, :: found.run] // found.run if found.run > 1 else task.positions(keys)
@@ -197,7 +95,7 @@ def box_group(task: Task, found: Layout, tiles: list[Tile], back, device, dtype)
 
 
 def mask_bias(seen: torch.Tensor, context_tokens: int, dtype: torch.dtype) -> torch.Tensor:
-    """(..., m, K) bool as 0 and -inf, followed by `sinks` columns of 0."""
+    """Turn (..., m, K) bool into 0 and -inf, followed by `context_tokens` columns of 0."""
     bias = torch.zeros(*seen.shape[:-1], seen.shape[-1] + context_tokens, dtype=dtype, device=seen.device)
     bias[..., : seen.shape[-1]].masked_fill_(~seen, -torch.inf)
     return bias
@@ -230,7 +128,10 @@ def run(video, context_kv, scale, plan: EnginePlan, mask: HostMask | None = None
 def chunks(
     group: BoxGroup, rows: int, dim: int, run: int, context_tokens: int, q: torch.Tensor, mask: HostMask | None = None
 ):
-    """(slice of heads, slice of boxes) such that what is gathered for them stays within scratch_bytes."""
+    """Cut a group into (slice of heads, slice of boxes) whose gathered tensors stay within scratch_bytes.
+
+    rows: batch entries times heads.
+    """
     n, m = group.queries.shape
     keys = group.keys.shape[1] * run
     copies = 4 if context_tokens else 2
@@ -250,7 +151,7 @@ def chunks(
 def pattern_bias(
     plan: EnginePlan, group: BoxGroup, members: slice, context_tokens: int, q: torch.Tensor
 ) -> torch.Tensor | None:
-    """What the pattern adds to the scores of some boxes of a group, (1, n|1, m, K + S); None: nothing."""
+    """Give what the pattern adds to the scores of some boxes of a group, (1, n|1, m, K + S); None: nothing."""
     if not group.unmasked:
         return group.bias
     found = []
@@ -261,13 +162,18 @@ def pattern_bias(
 
 
 def token_positions(plan: EnginePlan, keys: torch.Tensor) -> torch.Tensor:
-    """Where in the call the tokens of gathered units stand, from the video's first: (n, K / run) -> (n, K)."""
+    """Find where in the call the tokens of gathered units stand, from the video's first: (n, K / run) -> (n, K)."""
     keys = (keys[..., None] * plan.run + torch.arange(plan.run, device=keys.device)).flatten(-2)
     return keys.long() if plan.permutation is None else plan.permutation[keys.long()]
 
 
 def attend(q, k, v, context_kv, scale, bias, queries, keys, out) -> None:
-    """Some boxes of a group for some heads; q, out: (R, M, D), k, v: (R, N / run, run * D), sinks: (R, S, D)."""
+    """Attend from some boxes of a group for some heads, into `out`.
+
+    q, out: (R, M, D), R of batch times heads.
+    k, v: (R, N / run, run * D).
+    context_kv: (k, v), each (R, S, D).
+    """
     (n, m), dim = queries.shape, q.shape[-1]
     one = q.index_select(1, queries.flatten()).unflatten(1, (n, m))
     k, v = (t.index_select(1, keys.flatten()).view(len(q), n, -1, dim) for t in (k, v))

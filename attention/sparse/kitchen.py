@@ -27,7 +27,7 @@ BLOCK, HEAD_DIM = 64, 128
 
 @cache
 def load(name: str):
-    """comfy-kitchen's function `name`, or why there is none."""
+    """Find comfy-kitchen's function `name`, or say why there is none."""
     try:
         import comfy_kitchen
 
@@ -41,7 +41,7 @@ def load(name: str):
 
 
 def missing(name: str, call) -> Reason | None:
-    """What both kernels ask for."""
+    """Say what is missing of what both kernels ask for."""
     found = load(name)
     if isinstance(found, Reason):
         return found
@@ -78,7 +78,7 @@ def na3d_run(video, context_kv, scale, plan) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class EnginePlan:
-    """permutation, inverse: of the video's tokens to the pattern's order and back."""
+    """What `sol_run` needs. permutation, inverse: (N,), of the video's tokens to the pattern's order and back."""
 
     pattern: TopBlocks | AdaptiveBlocks
     permutation: torch.Tensor
@@ -105,10 +105,11 @@ def sol_plan(task: Task, device, dtype) -> EnginePlan:
 
 
 def sol_run(video, context_kv, scale, plan: EnginePlan) -> torch.Tensor:
-    """Sinks stand in front, filled up to whole blocks with keys that a bias hides: a bias is allowed in sinks alone.
+    """Run sol_attn with the context tokens as what the library calls sinks.
 
-    Every token sees them exactly (`sink_blocks`). Rows that see all exactly (`sink_q`) are not asked for: what stands
-    outside the video is no query here, its rows are computed elsewhere, exactly.
+    They stand in front, filled up to whole blocks with keys that a bias hides: a bias is allowed in them alone. Every
+    token sees them exactly (`sink_blocks`). Rows that see all exactly (`sink_q`) are not asked for: context tokens are
+    no queries here, their rows are computed elsewhere, exactly.
     """
     q, k, v = (t.index_select(2, plan.permutation) for t in video)
     number, dim = context_kv[0].shape[2], q.shape[3]
@@ -133,7 +134,7 @@ def sol_run(video, context_kv, scale, plan: EnginePlan) -> torch.Tensor:
 
 
 def routing(pattern, blocks: int) -> dict:
-    """sol_attn's arguments that choose among so many key blocks of the video, its sinks aside."""
+    """Give sol_attn's arguments that select among so many key blocks of the video, its sinks aside."""
     if isinstance(pattern, AdaptiveBlocks):
         return {"tau": pattern.tau}
     # It rounds the number of blocks, and never keeps all of them by a share: by a threshold below every score it does.
@@ -143,7 +144,7 @@ def routing(pattern, blocks: int) -> dict:
 
 @cache
 def single_tokens(run) -> dict:
-    """sol_attn's `token_aug` where it has one, as its own default says.
+    """Give sol_attn's `token_aug` where it has one, as its own default says.
 
     So many tokens outside the chosen blocks, those with the highest scores, each block of queries sees singly: 0, or a
     multiple of 64 up to 256. The library's reference code ignores it (0.2.40, backends/eager/sol_attn.py), so what more

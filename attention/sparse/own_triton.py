@@ -1,7 +1,7 @@
-"""This pack's own Triton kernel, attention/triton, which works through lists of key blocks: any pattern, head by head.
+"""This pack's own Triton kernel, backends/triton, which works through lists of key blocks: any pattern, head by head.
 
-Tokens outside the video stand in front of the keys, filled up to whole blocks: behind them the blocks of keys are those
-that a pattern chose. Fixed masks are exact to the token: tiles that are partly seen carry a bit for each pair, 1 KiB
+Context tokens stand in front of the keys, filled up to whole blocks: behind them the blocks of keys are those that a
+pattern selects. Fixed masks are exact to the token: tiles that are partly seen carry a bit for each pair, 1 KiB
 for each different tile. Not measured on a GPU yet: `auto` takes these engines where Video Attention Benchmark has seen
 them right.
 """
@@ -23,7 +23,7 @@ from ..core.interruption import check_interrupt
 from ..core.reason import Reason
 from ..core.tokens import Grid
 from ..patterns.blocks import TopBlocks, block_order, select_pooled
-from ..patterns.spec import relation_of
+from ..patterns.spec import Pattern, relation_of
 from .cached_blocks import select_anew
 from .engine import Engine, Task
 
@@ -34,10 +34,14 @@ SAMPLED_ROWS = 12
 
 @dataclass(frozen=True, eq=False)
 class EnginePlan:
-    """permutation, inverse: of the video's tokens to the order they are cut into blocks in, and back; None: as they
-    stand. lists: of a fixed mask; None where `pattern` chooses from q and k."""
+    """What `run` needs.
 
-    pattern: object
+    permutation, inverse: (N,), of the video's tokens to the order they are cut into blocks in, and back; None: as they
+        stand.
+    lists: of a fixed mask; None where `pattern` selects blocks from q and k.
+    """
+
+    pattern: Pattern
     permutation: torch.Tensor | None
     inverse: torch.Tensor | None
     lists: BlockLists | None
@@ -67,14 +71,14 @@ def plan(task: Task, device: torch.device, dtype: torch.dtype) -> EnginePlan:
 
 
 def candidate_orders(grid: Grid) -> Iterator[torch.Tensor]:
-    """Ways to stand in which tokens that see each other may share blocks: frames, places over time, near cubes."""
+    """List orders in which tokens that see each other may share blocks: frames, places over time, near cubes."""
     yield order(grid, RASTER)[0]
     for tile in ((grid[0], 1, 1), (1, 8, 8), (2, 8, 8), CUBE, (8, 4, 4)):
         yield order(grid, TILE, tile)[0]
 
 
 def tile_cost(relation, to: torch.Tensor) -> float:
-    """Tiles that the kernel works through for some blocks of queries, in whole ones."""
+    """Count the tiles that the kernel works through for some blocks of queries, in full ones."""
     seen, tokens, _ = with_context(relation, to, 0)
     rows, total = ceil(tokens / QUERIES), 0.0
     for row in range(0, rows, ceil(rows / SAMPLED_ROWS)):
@@ -84,7 +88,10 @@ def tile_cost(relation, to: torch.Tensor) -> float:
 
 
 def with_context(relation, to: torch.Tensor, context_tokens: int):
-    """(seen, queries, keys) of a pattern over tokens in the order `to`, behind `context_tokens` keys that all see."""
+    """Give (seen, queries, keys) of a pattern over tokens in the order `to`, behind context tokens that all see.
+
+    seen: seen(query, key) -> bool, over positions that broadcast; queries, keys: how many there are.
+    """
     tokens, start = len(to), padded_context(context_tokens)
 
     def seen(query, key):
@@ -96,7 +103,7 @@ def with_context(relation, to: torch.Tensor, context_tokens: int):
 
 
 def padded_context(context_tokens: int) -> int:
-    """Keys in front of the video's: whole blocks."""
+    """Count the keys in front of the video's: context tokens filled up to whole blocks."""
     return ceil(context_tokens / KEYS) * KEYS
 
 
@@ -113,7 +120,10 @@ def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, **how) ->
 
 
 def lists_of_selection(pattern, kept: torch.Tensor, tokens: int, context_tokens: int) -> BlockLists:
-    """The Lists of the blocks that a pattern chose: as patterns.blocks.select gives them."""
+    """Make the BlockLists of the blocks that a pattern selected.
+
+    kept: (B, H, R, C) bool, as patterns.blocks.select_blocks gives it.
+    """
     most = None
     if isinstance(pattern, TopBlocks):
         most = pattern.number(kept.shape[-1]) + QUERIES // KEYS

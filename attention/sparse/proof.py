@@ -1,4 +1,4 @@
-"""Whether an engine that `auto` waits for gives, on the q, k, v of a model, what exact ones give."""
+"""Tells whether an engine that `auto` waits for gives, on the q, k, v of a model, what exact ones give."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ PATTERNS = (Neighbourhood(), TopBlocks(25, tail=True))
 
 
 def worst_error(name: str, video_span: VideoSpan, geometry: Geometry, run: Callable, tensors) -> float | None:
-    """Largest relative L2 error of engine `name` over PATTERNS in any entry of the batch, all queries of all heads.
+    """Measure the largest relative L2 error of an engine over PATTERNS: all queries of all heads, each batch entry.
 
-    run(kernel): calls a kernel of (q, k, v, mask, scale) on `tensors`, q: (B, H, L, D), k, v: (B, Hkv, L, D). Infinity
-    where it raises, gives NaN or writes into its inputs; None where one of PATTERNS cannot run in such a call.
-    Costs an exact run of each pattern in float32, a key head at a time: no more memory than that head's.
+    run: run(kernel) calls a kernel of (q, k, v, mask, scale) on `tensors`.
+    tensors: q: (B, H, L, D), k, v: (B, Hkv, L, D).
+    Gives infinity where it raises, gives NaN or writes into its inputs; None where one of PATTERNS cannot run in such a
+    call. Costs an exact run of each pattern in float32, a key head at a time: no more memory than that head's.
     """
     wide = replace(geometry, batch=1, heads=geometry.heads // geometry.kv_heads, kv_heads=1, dtype=torch.float32)
     errors = []
@@ -50,7 +51,7 @@ def _error(ours: Runner, exact: Runner, run: Callable, tensors, scale: float | N
 
 
 def _compared(out: torch.Tensor, exact: Runner, tensors, scale: float | None) -> float:
-    """Relative L2 of out: (B, H, L, D), in the entry of the batch where it is largest."""
+    """Measure the relative L2 of out: (B, H, L, D), in the entry of the batch where it is largest."""
     q, k, v = tensors
     group, worst = q.shape[1] // k.shape[1], 0.0
     for entry in range(len(q)):

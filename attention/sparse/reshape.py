@@ -1,4 +1,4 @@
-"""Spatial and temporal attention as dense attention with the other axes folded into the batch: no index, no mask."""
+"""Spatial and temporal attention as dense attention, the other axes reshaped into the batch: no index, no mask."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def run(video, context_kv, scale, plan) -> torch.Tensor:
 
 
 def spatial(q, k, v, context_k, context_v, scale):
-    """q, k, v: (H, T, P, D), sink_k, sink_v: (H, S, D) -> (H, T * P, D).
+    """Attend inside each frame: (H, T * P, D).
+
+    q, k, v: (H, T, P, D), P places of a frame.
+    context_k, context_v: (H, S, D).
 
     Frames become the batch, so that a kernel which writes (batch, tokens, heads, D) writes the video in its own order.
     """
@@ -43,7 +46,7 @@ def spatial(q, k, v, context_k, context_v, scale):
 
 
 def temporal(q, k, v, context_k, context_v, scale):
-    """As `spatial`; here places become the heads, for the same reason."""
+    """Attend over time at each place, as `spatial` does in a frame; places become the heads, for the same reason."""
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     out = sdpa(q, append_context(k, context_k[:, None]), append_context(v, context_v[:, None]), scale=scale)
     return out.transpose(1, 2).flatten(1, 2)

@@ -16,9 +16,9 @@ from ..core.tokens import VideoSpan
 from ..core.torch_sdpa import sdpa
 from ..patterns.density import flop_ratio
 from ..patterns.spec import relation_of
-from . import gather_tiles
 from .cached_blocks import CachedBlocks, select_anew
 from .engine import Engine, HostMask, Task, outside_video
+from .tile_layout import layout
 
 
 @dataclass(frozen=True)
@@ -125,5 +125,5 @@ def engine_plan(engine: Engine, task: Task, device: torch.device, dtype: torch.d
 
 def forget_engine_plans() -> None:
     """Free what was planned for patterns, 50 to 200 MiB for a large video; what runs next is planned anew."""
-    for cached in (engine_plan, gather_tiles.layout, relation_of, order):
+    for cached in (engine_plan, layout, relation_of, order):
         cached.cache_clear()

@@ -15,7 +15,7 @@ def host(pack):
 
 def planned(pack) -> int:
     sparse = pack.attention.sparse
-    return sum(one.cache_info().currsize for one in (sparse.runner.engine_plan, sparse.gather_tiles.layout))
+    return sum(one.cache_info().currsize for one in (sparse.runner.engine_plan, sparse.tile_layout.layout))
 
 
 def test_plans_go_with_the_model(lab, pack, host):

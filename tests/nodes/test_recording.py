@@ -45,7 +45,7 @@ def forget(pack) -> None:
     pack.attention.sparse.autotune._CHOSEN.clear()
     for cached in (
         pack.attention.sparse.runner.engine_plan,
-        pack.attention.sparse.gather_tiles.layout,
+        pack.attention.sparse.tile_layout.layout,
         pack.attention.patterns.spec.relation_of,
     ):
         cached.cache_clear()

@@ -18,7 +18,7 @@ from attention.core.tokens import BOTH, VideoSpan
 from attention.patterns.density import density
 from attention.patterns.layout import count_pairs, mask_in
 from attention.patterns.spec import relation_of
-from attention.sparse import gather_tiles
+from attention.sparse import gather_tiles, tile_layout
 from attention.sparse.engine import Task
 from attention.sparse.runner import engine_plan, forget_engine_plans
 
@@ -83,8 +83,8 @@ def test_a_plan_looks_at_a_small_part_of_the_pairs_and_keeps_little(pattern):
         made = gather_tiles.plan(task_of(pattern, grid), torch.device("cpu"), torch.float32)
         density(pattern, grid)
     assert work.numbers < 0.1 * prod(grid) ** 2
-    assert len(made.groups) <= gather_tiles.MOST_BOXES
-    assert held((made, gather_tiles.layout(pattern, grid)), set()) < gather_tiles.MASK_BYTES + (160 << 20)
+    assert len(made.groups) <= tile_layout.MOST_BOXES
+    assert held((made, tile_layout.layout(pattern, grid)), set()) < tile_layout.MASK_BYTES + (160 << 20)
 
 
 @pytest.mark.parametrize("after", [0, 1, 40])
@@ -155,7 +155,7 @@ def test_what_was_planned_is_forgotten():
     video_span = place_of((4, 5, 6), 2)
     tensors = draw(video_span)
     first_runner(p.Neighbourhood(3), video_span, describe(*tensors))(*tensors)
-    kept = (engine_plan, gather_tiles.layout, relation_of, order)
+    kept = (engine_plan, tile_layout.layout, relation_of, order)
     assert all(one.cache_info().currsize for one in kept)
     forget_engine_plans()
     assert not any(one.cache_info().currsize for one in kept)

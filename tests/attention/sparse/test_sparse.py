@@ -21,7 +21,7 @@ from attention.patterns import blocks
 from attention.patterns.density import density, flop_ratio
 from attention.patterns.spec import relation_of
 from attention.sparse import engine as engines
-from attention.sparse import engine_registry, gather_tiles
+from attention.sparse import engine_registry, gather_tiles, tile_layout
 from attention.sparse.runner import engine_plan
 
 torch.set_num_threads(1)
@@ -88,19 +88,19 @@ def test_dtypes_scale_and_grouped_heads(pattern, dtype):
 )
 def test_tiles_on_a_real_grid(pattern, kept, monkeypatch):
     """Whole runs of tokens, many chunks, with kept masks and with masks made in the call."""
-    monkeypatch.setattr(gather_tiles, "MASK_BYTES", 128 << 20 if kept else 0)
+    monkeypatch.setattr(tile_layout, "MASK_BYTES", 128 << 20 if kept else 0)
     monkeypatch.setattr(engines, "THREAD_BYTES", 1 << 20)
-    gather_tiles.layout.cache_clear()
+    tile_layout.layout.cache_clear()
     engine_plan.cache_clear()
     video_span = place_of(LARGE, 5)
     compare(pattern, video_span, draw(video_span), "tiles")
-    gather_tiles.layout.cache_clear()
+    tile_layout.layout.cache_clear()
     engine_plan.cache_clear()
 
 
 def test_aligned_windows_need_no_mask():
     """What makes sliding tiles fast: whole runs of tokens, no mask, no pair computed in vain."""
-    found = gather_tiles.layout(p.SlidingTile(frames=4, tile=(1, 8, 8)), LARGE)
+    found = tile_layout.layout(p.SlidingTile(frames=4, tile=(1, 8, 8)), LARGE)
     assert found.run >= 64 and all(tile.full for tile in found.tiles)
     pairs = sum(len(tile.queries) * len(tile.keys) for tile in found.tiles)
     assert pairs / prod(LARGE) ** 2 == pytest.approx(density(p.SlidingTile(frames=4, tile=(1, 8, 8)), LARGE))
