@@ -35,7 +35,6 @@ class Geometry:
     dtype: torch.dtype
     device: str
     mask: str = "none"
-    mask_is_bool: bool = False
     scale: float | None = None
     low_precision: bool = True
     high_precision: bool = False
@@ -76,7 +75,6 @@ def describe(q, k, v, mask=None, *, scale=None, low_precision=True, precision: t
         dtype=precision or q.dtype,
         device=q.device.type,
         mask=mask_kind(mask),
-        mask_is_bool=mask is not None and mask.dtype == torch.bool,
         scale=scale,
         low_precision=low_precision,
         high_precision=precision is not None and precision != q.dtype,

@@ -150,7 +150,7 @@ def choose_engine(call: AttentionCall, decision: Decision, able: tuple[Runner, .
     def tensors():
         return *call.to_heads(), call.to_mask()
 
-    key = key_of(decision.geometry, call.q.device, name_of(call.func), call.split_in)
+    key = key_of(decision.geometry, call.q.device, *_asked_how(call))
     try:
         runner, decision.choice, fresh = fastest_engine(
             key, able, call.run, call.run_host, tensors, rule.max_error, decision.geometry.scale
@@ -208,8 +208,13 @@ def _measure(call: AttentionCall, decision: Decision, accepted: list[str]) -> tu
         return SpotCheck(*call.to_heads(), call.to_mask(), decision.geometry.scale)
 
     runs = {name: lambda name=name: call.run(registry.load(name)) for name in accepted}
-    key = (str(call.q.device), decision.geometry, name_of(call.func), call.split_in)
+    key = (str(call.q.device), decision.geometry, *_asked_how(call))
     return fastest_backend(key, runs, call.run_host, make_spot_check, decision.rule.max_error)
+
+
+def _asked_how(call: AttentionCall) -> tuple:
+    """Return what a timing depends on beside device and geometry: host's function, layout, dtype of the mask."""
+    return name_of(call.func), call.split_in, None if call.mask is None else call.mask.dtype
 
 
 def inspect(call: AttentionCall) -> Inspected:

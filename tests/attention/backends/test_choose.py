@@ -175,3 +175,12 @@ def test_an_override_in_between_is_not_called_to_be_timed(monkeypatch):
     router, x = Router((Rule(),), previous=foreign), torch.randn(1, 20, 24)
     router(host, x, x, x, 3, transformer_options={CONTEXT: RunStats().context})
     assert len(seen) == 1
+
+
+def test_a_mask_of_bools_and_one_of_numbers_are_tried_apart(monkeypatch):
+    """Kernels turn the one into the other, or take one alone: what was right and fast for one says nothing of both."""
+    use(monkeypatch, sdpa=exact)
+    x, stats = torch.randn(2, 33, 24), RunStats()
+    for mask in (torch.ones(33, 33, dtype=torch.bool), torch.zeros(33, 33), torch.zeros(33, 33)):
+        Router((Rule(),))(host, x, x, x, 3, mask=mask, transformer_options={CONTEXT: stats.context})
+    assert len(autotune._CHOSEN) == 2 and len({decision.geometry for decision in stats.decisions.values()}) == 1
