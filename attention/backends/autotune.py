@@ -1,4 +1,4 @@
-"""How `auto` chooses: it times the candidates on the first real q, k, v of a geometry, once, and keeps the fastest.
+"""Autotuning: `auto` times the candidates on the first real q, k, v of a geometry, once, and keeps the fastest.
 
 A candidate must stay within a relative L2 error of float32 attention on some queries of every batch entry and head (see
 core/spot_check.py), must leave its inputs as they are, and must beat the host's own attention by more than noise: so
@@ -29,9 +29,14 @@ NOISE = 0.03
 
 @dataclass(frozen=True)
 class KernelTrial:
-    """One candidate: median seconds of a call, relative L2 error, or the reason why it is out.
+    """Holds what was measured of one kernel on one call.
 
-    host: of HOST_RUN, the function's name. named: whether the model's file names it.
+    name: of the backend or engine, or HOST_RUN.
+    seconds: median of a call.
+    error: relative L2, against attention in float32.
+    reason: why it is out, None where it is not.
+    host: of HOST_RUN, the function's name.
+    named: of HOST_RUN, whether the model's file names that function.
     """
 
     name: str
@@ -44,7 +49,12 @@ class KernelTrial:
 
 @dataclass(frozen=True)
 class AutotuneResult:
-    """winner: a backend or HOST_RUN. spent: seconds that the choice itself took."""
+    """Holds which kernel is the fastest for a geometry, and what that was found by.
+
+    winner: name of a backend, or HOST_RUN.
+    trials: the host's own first, then the candidates.
+    spent: seconds that finding out took.
+    """
 
     winner: str
     trials: tuple[KernelTrial, ...]
@@ -57,10 +67,13 @@ _CHOSEN: dict[tuple, AutotuneResult] = {}
 def fastest_backend(
     key: tuple, runs: dict[str, Callable], host: Callable, make_spot_check: Callable, max_error: float
 ) -> tuple[AutotuneResult, bool]:
-    """The AutotuneResult for a geometry, and whether it was made just now rather than remembered.
+    """Return the AutotuneResult for a geometry, and whether it was made just now rather than remembered.
 
-    key: GPU, geometry and whatever else the timing depends on. runs: backend -> a call of it, giving (B, H, L, D).
-    host: the host's own attention. make_spot_check: gives a SpotCheck, asked for only when the geometry is new.
+    key: GPU, geometry and whatever else the timing depends on.
+    runs: name of a backend -> a call of it, giving (B, H, L, D).
+    host: the host's own attention.
+    make_spot_check: gives a SpotCheck; called only when the geometry is new.
+    max_error: largest relative L2 error of a winner.
     """
     key = (*key, tuple(runs), max_error)
     if key in _CHOSEN:
@@ -68,7 +81,7 @@ def fastest_backend(
     begin = time.perf_counter()
     spot_check = make_spot_check()
     trials = {name: check_error(name, run, spot_check, max_error) for name, run in runs.items()}
-    spot_check.kept = None  # no less room for the timing than in the calls that follow
+    spot_check.copies = None  # no less room for the timing than in the calls that follow
     fit = {name: runs[name] for name, trial in trials.items() if trial.reason is None}
     seconds = time_in_turns({HOST_RUN: host, **fit}, spot_check.device)
     trials |= {name: _timed(trials[name], seconds[name]) for name in fit}
@@ -80,7 +93,13 @@ def fastest_backend(
 
 
 def check_error(name: str, run: Callable, spot_check: SpotCheck, max_error: float) -> KernelTrial:
-    """What a candidate is worth before its speed: its error, or why it is out."""
+    """Try a kernel once: its error, or why it is out. Not timed yet.
+
+    name: of its backend.
+    run: a call of it, giving (B, H, L, D).
+    spot_check: of that call.
+    max_error: largest relative L2 error that is not a reason.
+    """
     error = spot_check.error_of_run(run)
     if isinstance(error, Reason):
         return KernelTrial(name, reason=error)
@@ -90,7 +109,7 @@ def check_error(name: str, run: Callable, spot_check: SpotCheck, max_error: floa
 
 
 def try_kernel(name: str, run: Callable, spot_check: SpotCheck, max_error: float) -> KernelTrial:
-    """The whole KernelTrial of one candidate alone."""
+    """Try and time one kernel alone; arguments as of check_error."""
     trial = check_error(name, run, spot_check, max_error)
     return trial if trial.reason else _timed(trial, time_call(run, spot_check.device))
 
@@ -100,9 +119,12 @@ def _timed(trial: KernelTrial, seconds: float) -> KernelTrial:
 
 
 def time_in_turns(runs: dict[str, Callable], device: torch.device) -> dict[str, float]:
-    """Median seconds of a call of each, taken in turns: what else the machine does then slows all of them alike.
+    """Time calls in turns, so that what else the machine does slows all of them alike: median seconds by name.
 
     Infinity for one that raises.
+
+    runs: name -> a call.
+    device: the one that the calls work on.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(REPEATS + 1):
@@ -119,7 +141,11 @@ def time_in_turns(runs: dict[str, Callable], device: torch.device) -> dict[str, 
 
 
 def time_call(run: Callable, device: torch.device) -> float:
-    """Median seconds of a call, after one that does not count."""
+    """Time one call: median seconds, after a run that does not count.
+
+    run: the call.
+    device: the one that it works on.
+    """
     return time_in_turns({"": run}, device)[""]
 
 

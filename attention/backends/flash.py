@@ -6,12 +6,16 @@ the dispatcher for the whole process: every other model and thread would get the
 the packages' own functions are called.
 """
 
+from collections.abc import Callable
+
 from ..core.error_handling import error_message
+from ..core.kernel import Kernel
 from ..core.reason import Reason
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
-def load_2():
+def load_2() -> Kernel:
+    """Load FlashAttention 2."""
     try:
         from flash_attn import flash_attn_func
     except Exception as error:  # a build for another torch raises OSError or ImportError
@@ -21,7 +25,8 @@ def load_2():
     return kernel(flash_attn_func)
 
 
-def load_3():
+def load_3() -> Kernel:
+    """Load FlashAttention 3."""
     try:
         from flash_attn_interface import flash_attn_func
     except Exception as error:
@@ -32,7 +37,8 @@ def load_3():
     return kernel(flash_attn_func)
 
 
-def load_4():
+def load_4() -> Kernel:
+    """Load FlashAttention 4."""
     try:
         from flash_attn.cute import flash_attn_func
     except Exception as error:
@@ -42,8 +48,11 @@ def load_4():
     return kernel(flash_attn_func)
 
 
-def kernel(flash_attn_func):
-    """A flash_attn_func over (B, L, H, D) as a Kernel. Version 3 and 4 may return the log-sum-exp as well."""
+def kernel(flash_attn_func: Callable) -> Kernel:
+    """Make a Kernel of one of the packages' functions.
+
+    flash_attn_func: works over (B, L, H, D). Versions 3 and 4 may return the log-sum-exp as well.
+    """
 
     def run(q, k, v, mask=None, scale=None):
         out = flash_attn_func(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), softmax_scale=scale)

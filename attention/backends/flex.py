@@ -7,6 +7,7 @@ import torch
 from ..core.allocation_record import record_paused
 from ..core.error_handling import error_message
 from ..core.geometry import Geometry
+from ..core.kernel import Kernel
 from ..core.reason import Reason
 from .spec import FLOATS, MAX_BLOCKS, Backend, Limits, Unavailable
 
@@ -15,7 +16,8 @@ CPU_MAX_SCORES = 2**31
 COMPILED_FOR: set[tuple] = set()
 
 
-def load():
+def load() -> Kernel:
+    """Load FlexAttention: compiled on CUDA, as it is elsewhere."""
     try:
         from torch.nn.attention.flex_attention import flex_attention
 
@@ -38,6 +40,7 @@ def load():
 
 
 def other_reasons(geometry: Geometry) -> Iterator[Reason]:
+    """Yield why the CPU's own code, which holds all scores, is out."""
     if geometry.device == "cpu" and geometry.batch * geometry.heads * geometry.q_len * geometry.kv_len > CPU_MAX_SCORES:
         yield Reason("would hold the whole score matrix on the CPU")
 

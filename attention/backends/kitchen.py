@@ -4,14 +4,18 @@ Q K^T and P V both run in INT8 after a block-Hadamard rotation; the softmax stay
 0.014 relative L2 (https://github.com/Comfy-Org/comfy-kitchen/pull/104).
 """
 
+from types import ModuleType
+
 import torch
 
 from ..core.error_handling import error_message
 from ..core.geometry import MASKS
+from ..core.kernel import Kernel
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
-def load_int8():
+def load_int8() -> Kernel:
+    """Load comfy-kitchen's INT8 attention."""
     try:
         import comfy_kitchen
     except Exception as error:  # a build for another driver raises anything from ImportError to RuntimeError
@@ -28,13 +32,15 @@ def load_int8():
     return kernel(comfy_kitchen)
 
 
-def kernel(comfy_kitchen):
-    """`int8_attention` as a Kernel; where the library can quantise first, `consume` is the same in two stages.
+def kernel(comfy_kitchen: ModuleType) -> Kernel:
+    """Make a Kernel of `int8_attention`; where the library can quantise first, its `consume` works in two stages.
 
-    consume(tensors, mask, scale): `tensors` is a list of q, k, v that nobody else holds. It is emptied once they are
-    quantised, so that their memory is free for the output. An error before that leaves it whole; one after it costs the
-    evaluation of the model, which is made once more: see attempt.evaluate. So the first call of a site and geometry,
-    any outside of an evaluation, and all of a run after such an error run in one stage and keep q, k and v to the end.
+    consume empties its list once q, k and v are quantised, so that their memory is free for the output. An error before
+    that leaves the list whole; one after it costs the evaluation of the model, which is made once more: see
+    guarded_run.evaluate. So the first call of a site and geometry, any outside of an evaluation, and all of a run after
+    such an error run in one stage and keep q, k and v to the end.
+
+    comfy_kitchen: the library, or what stands in for it.
     """
 
     def run(q, k, v, mask=None, scale=None):
@@ -52,12 +58,16 @@ def kernel(comfy_kitchen):
 
 
 def rows_of(mask, q):
-    """mask with its query axis as long as q's, which it may only broadcast as a view."""
+    """Expand a mask's query axis to q's as a view; None without a mask.
+
+    mask: (1|B, 1|H, 1|Lq, Lk), or None.
+    q: (B, H, Lq, D).
+    """
     return None if mask is None else mask.expand(-1, -1, q.shape[2], -1)
 
 
 def aligned(*tensors):
-    """The tensors as they are where each row is dense and starts on a step of four elements, else copies.
+    """Return the tensors as they are where each row is dense and starts on a step of four elements, else copies.
 
     The quantiser reads four at once and raises otherwise (https://github.com/Comfy-Org/ComfyUI/issues/15494).
     """

@@ -1,4 +1,4 @@
-"""Names, loads and picks backends: the only dispatch."""
+"""Registry of backends: their names, loading, refusals, and which of them `auto` may take."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ UNSEEN = "Video Attention Benchmark has not seen it right here since ComfyUI sta
 
 _BY_NAME = {backend.name: backend for backend in TABLE}
 _LOADED: dict[str, Kernel | Reason] = {}
-# Compiled kernel, see _compiled -> whether it was right whenever Video Attention Benchmark tried it.
+# One compiled kernel, see _compiled -> whether it was right whenever Video Attention Benchmark tried it.
 _SEEN: dict[tuple, bool] = {}
 
 
 def names() -> tuple[str, ...]:
-    """Every known backend, best first, installed or not."""
+    """Return the name of every known backend, best first, installed or not."""
     return tuple(_BY_NAME)
 
 
 def get(name: str) -> Backend:
-    """The row called `name`; ValueError with the known names otherwise."""
+    """Return the row of a name; ValueError with the known names where there is none."""
     try:
         return _BY_NAME[name]
     except KeyError:
@@ -36,7 +36,7 @@ def get(name: str) -> Backend:
 
 
 def load(name: str) -> Kernel:
-    """The kernel behind `name`, loaded once per process; Unavailable with what is missing otherwise."""
+    """Load the kernel of a backend, once in a process; Unavailable with what is missing where that fails."""
     if name not in _LOADED:
         try:
             _LOADED[name] = get(name).load()
@@ -77,7 +77,10 @@ def reasons(name: str, geometry: Geometry) -> tuple[Reason, ...]:
 
 
 def pick(geometry: Geometry) -> tuple[str | None, dict[str, str]]:
-    """The best backend for `call` and, for each better one passed over, why."""
+    """Pick the best backend for a call, None where none accepts it, and why each better one was passed over.
+
+    geometry: of the call.
+    """
     accepted, reasons = candidates(geometry)
     if not accepted:
         return None, reasons
@@ -87,7 +90,10 @@ def pick(geometry: Geometry) -> tuple[str | None, dict[str, str]]:
 
 
 def candidates(geometry: Geometry) -> tuple[list[str], dict[str, str]]:
-    """Every backend that `auto` may take for `call`, best first, and the reasons of the others."""
+    """Return every backend that `auto` may take for a call, best first, and the reasons of the others by their names.
+
+    geometry: of the call.
+    """
     accepted, reasons = [], {}
     for backend in TABLE:
         if not (backend.auto or backend.promise):
@@ -107,18 +113,23 @@ def candidates(geometry: Geometry) -> tuple[list[str], dict[str, str]]:
 
 
 def note(name: str, geometry: Geometry, right: bool, by_lists: bool = False) -> None:
-    """Keeps whether a kernel that `auto` waits for was right on real tensors; once wrong it stays so in this process.
+    """Note whether a kernel that `auto` waits for was right on real tensors; once wrong it stays so in this process.
 
-    by_lists: as the engine for patterns of that name.
+    name: of the backend.
+    geometry: of the call that it ran.
+    right: whether its output was near enough to exact attention.
+    by_lists: whether it ran as the engine for patterns of that name.
     """
     key = _compiled(name, geometry, by_lists)
     _SEEN[key] = right and _SEEN.get(key, True)
 
 
 def seen_right(name: str, geometry: Geometry | None = None, by_lists: bool = False) -> bool:
-    """Whether the kernel that runs calls like `call` has been right on this kind of GPU; without a call: any has.
+    """Return whether the kernel that runs such calls has been right on this kind of GPU.
 
-    by_lists: and as the engine for patterns, too.
+    name: of the backend.
+    geometry: of the call; None: whether it has been right on any.
+    by_lists: asks for it as the engine for patterns, too.
     """
     if geometry is None:
         return any(right and key[0] == name for key, right in _SEEN.items())
@@ -126,7 +137,7 @@ def seen_right(name: str, geometry: Geometry | None = None, by_lists: bool = Fal
 
 
 def _compiled(name: str, geometry: Geometry, by_lists: bool) -> tuple:
-    """One compiled kernel: another head size is other code, which may fail where this one is right."""
+    """Return the key of one compiled kernel: another head size is other code, which may fail where this is right."""
     return (
         name,
         by_lists,
@@ -140,16 +151,22 @@ def _compiled(name: str, geometry: Geometry, by_lists: bool) -> tuple:
 
 
 def load_all() -> None:
-    """Loads what can be loaded, so that no import happens in a forward."""
+    """Load what can be loaded, so that no import happens in a forward."""
     for name in names():
         why_not(name)
 
 
 def attend(q, k, v, mask=None, scale: float | None = None, backend: str = AUTO) -> torch.Tensor:
-    """Attention by name, outside of any model.
+    """Compute attention by a backend's name, outside of any model: (B, H, Lq, D).
 
-    q: (B, H, Lq, D); k, v: (B, Hkv, Lk, D); mask: broadcasts to (B, H, Lq, Lk) or None; returns (B, H, Lq, D).
-    Raises RuntimeError with the backend and the reason when it cannot run this call.
+    Raises RuntimeError with the backend and the reason where it cannot run this call.
+
+    q: (B, H, Lq, D).
+    k: (B, Hkv, Lk, D).
+    v: (B, Hkv, Lk, D).
+    mask: broadcasts to (B, H, Lq, Lk), bool or added to the scores; or None.
+    scale: factor of the scores; None: 1 / sqrt(D).
+    backend: a name, or AUTO: the best that accepts the call.
     """
     mask = to_mask(mask, q.dtype)
     call = describe(q, k, v, mask, scale=scale)

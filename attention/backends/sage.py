@@ -4,13 +4,15 @@ PyPI holds 1.0.6 (Triton) alone; 2.x is built from source, one kernel per archit
 wrong, so each has its own refusals here instead of a hope that `sageattn` checks: 1.x asserts, and 2.x swallows masks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 
 from ..core.error_handling import error_message
 from ..core.geometry import Geometry
 from ..core.gpu import capability_of
+from ..core.kernel import Kernel
 from ..core.reason import Reason
 from ..core.tensor_layout import dense_rows
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable, nvidia_alone
@@ -33,14 +35,15 @@ BLACKWELL_MAX_KEYS = 160_000
 
 @cache
 def major_version() -> int:
-    """1 or 2; 0 when SageAttention is not installed."""
+    """Return 1 or 2; 0 when SageAttention is not installed."""
     try:
         return int(version("sageattention").split(".")[0])
     except PackageNotFoundError:
         return 0
 
 
-def load():
+def load() -> Kernel:
+    """Load SageAttention 1 or 2, whichever is installed."""
     if not major_version():
         raise Unavailable(
             "SageAttention is not installed; `pip install sageattention` (needs Triton and an NVIDIA GPU)"
@@ -52,8 +55,11 @@ def load():
     return kernel_v1(sageattention.sageattn) if major_version() == 1 else kernel_v2(sageattention)
 
 
-def kernel_v1(sageattn):
-    """`sageattn` of 1.x as a Kernel. It subtracts the mean from the keys in place, so it gets its own."""
+def kernel_v1(sageattn: Callable) -> Kernel:
+    """Make a Kernel of 1.x.
+
+    sageattn: its function. It subtracts the mean from the keys in place, so it gets its own.
+    """
 
     def run(q, k, v, mask=None, scale=None):
         q, k, v = dense_rows(q, k, v)
@@ -62,8 +68,11 @@ def kernel_v1(sageattn):
     return run
 
 
-def kernel_v2(sageattention):
-    """The function of 2.x for the tensors' own GPU as a Kernel, never `sageattn`, which drops masks silently."""
+def kernel_v2(sageattention: ModuleType) -> Kernel:
+    """Make a Kernel of 2.x, of the function for the tensors' own GPU: `sageattn` itself drops masks in silence.
+
+    sageattention: the library, or what stands in for it.
+    """
 
     def run(q, k, v, mask=None, scale=None):
         name, settings = V2_KERNELS[capability_of(q.device)]

@@ -9,6 +9,7 @@ import torch
 
 from ..core.error_handling import error_message
 from ..core.geometry import Geometry
+from ..core.kernel import Kernel
 from ..core.reason import Reason
 from ..core.tensor_layout import expand_kv
 from .spec import DEFAULT, HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
@@ -18,7 +19,8 @@ MAX_SCRATCH_BYTES = 4 * 2**30
 QUERY_BLOCK = 128
 
 
-def load():
+def load() -> Kernel:
+    """Load SageAttention 3."""
     try:
         from sageattn3 import sageattn3_blackwell
     except Exception as error:  # a broken build raises anything from ImportError to OSError
@@ -37,6 +39,7 @@ def load():
 
 
 def other_reasons(geometry: Geometry) -> Iterator[Reason]:
+    """Yield why a call is too large for its scratch memory."""
     scratch = geometry.batch * geometry.heads * (geometry.q_len / QUERY_BLOCK) * geometry.kv_len * 4
     if scratch > MAX_SCRATCH_BYTES:
         yield Reason(f"would need {scratch / 2**30:.1f} GiB of scratch memory")

@@ -20,20 +20,26 @@ MAX_BATCH = 2**15
 
 
 def attend(q, k, v, mask=None, scale=None):
+    """Run torch's attention, large batches in parts. As core.kernel.Kernel."""
     if q.shape[0] > MAX_BATCH:
-        parts = (part(t, q.shape[0]) for t in (q, k, v, mask))
+        parts = (batch_parts(t, q.shape[0]) for t in (q, k, v, mask))
         return torch.cat([attend(*some, scale=scale) for some in zip(*parts)])
     return sdpa(q, k, v, attn_mask=mask, scale=scale, enable_gqa=k.shape[1] != q.shape[1])
 
 
-def part(t, batch):
-    """t: (1|batch, ...) or None in pieces of MAX_BATCH along its first axis."""
+def batch_parts(t, batch):
+    """Cut a tensor into parts of MAX_BATCH along its first axis.
+
+    t: (1|batch, ...), or None: the same for every part.
+    batch: entries of the call.
+    """
     if t is None or t.shape[0] == 1:
         return [t] * -(-batch // MAX_BATCH)
     return t.split(MAX_BATCH)
 
 
 def flash(q, k, v, mask=None, scale=None):
+    """Run torch's FlashAttention operator. As core.kernel.Kernel."""
     # The CPU operator takes any last axis for dense and is wrong in silence; scaled_dot_product_attention checks.
     q, k, v = dense_rows(q, k, v)
     if q.device.type == "cpu":
@@ -44,16 +50,19 @@ def flash(q, k, v, mask=None, scale=None):
 
 
 def cudnn(q, k, v, mask=None, scale=None):
+    """Run cuDNN's operator. As core.kernel.Kernel."""
     bias = aligned(additive(mask, q), q, k)
     return torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, bias, False, 0.0, False, False, scale=scale)[0]
 
 
 def efficient(q, k, v, mask=None, scale=None):
+    """Run torch's memory-efficient operator. As core.kernel.Kernel."""
     bias = aligned(additive(mask, q), q, k)
     return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, bias, False, 0.0, False, scale=scale)[0]
 
 
 def math(q, k, v, mask=None, scale=None):
+    """Run torch's unfused operator in float32 at least. As core.kernel.Kernel."""
     # Left alone it computes halves as halves once ComfyUI has set allow_fp16_bf16_reduction_math_sdp for the process.
     dtype = q.dtype
     k, v = expand_kv(k, v, q.shape[1])
@@ -64,14 +73,19 @@ def math(q, k, v, mask=None, scale=None):
 
 
 def additive(mask, q):
-    """A bool mask as zeros and -inf in q's dtype; a float mask as it is."""
+    """Return a bool mask as zeros and -inf in q's dtype, a float mask and None as they are."""
     if mask is None or mask.dtype != torch.bool:
         return mask
     return torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
 
 
 def aligned(mask, q, k):
-    """mask expanded to (B, H, Lq, Lk) with rows starting on 16-byte steps, as the CUDA kernels demand."""
+    """Expand a mask to (B, H, Lq, Lk) with rows that start on 16-byte steps, as the CUDA kernels demand.
+
+    mask: (1|B, 1|H, 1|Lq, Lk), or None, which stays None.
+    q: (B, H, Lq, D).
+    k: (B, Hkv, Lk, D).
+    """
     if mask is None:
         return None
     lk = k.shape[2]
@@ -81,6 +95,7 @@ def aligned(mask, q, k):
 
 
 def flash_reasons(geometry: Geometry) -> Iterator[Reason]:
+    """Yield what the operator for CUDA refuses and the one for CPUs takes."""
     if geometry.device == "cuda" and geometry.dtype not in HALVES:
         yield Reason(f"dtype {str(geometry.dtype).removeprefix('torch.')} on CUDA, takes float16, bfloat16")
     if geometry.device == "cuda" and geometry.mask != "none":

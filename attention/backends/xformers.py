@@ -3,10 +3,12 @@
 import torch
 
 from ..core.error_handling import error_message
+from ..core.kernel import Kernel
 from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
-def load():
+def load() -> Kernel:
+    """Load xFormers."""
     try:
         from xformers.ops import memory_efficient_attention
     except Exception as error:  # a build for another torch raises OSError or ImportError

@@ -1,4 +1,4 @@
-"""Allocations past the host's record.
+"""Pauses the host's record of what a model allocates.
 
 Newer hosts record what a model's blocks allocate in one step and replay it in others ("Comfy Compiler", ComfyUI 0.34).
 What outlives its block, or comes in some steps only, must be allocated while the record is paused: else it breaks it,
@@ -16,14 +16,17 @@ _here = threading.local()
 
 
 def set_pause(pause: Callable[[], AbstractContextManager]) -> None:
-    """Takes the host's context manager that pauses its record."""
+    """Set how the host's record is paused.
+
+    pause: makes the host's context manager for that.
+    """
     global _pause
     _pause = pause
 
 
 @contextmanager
 def record_paused():
-    """A context for allocations that are kept or that do not come in every step."""
+    """Pause the host's record for allocations that are kept, or that do not come in every step. A context manager."""
     # Once for each thread: the end of an inner pause would end the outer one.
     if getattr(_here, "paused", False):
         yield

@@ -1,4 +1,4 @@
-"""What is made of an exception that must not end a render: words for the report, and the memory that it holds freed."""
+"""Exceptions that must not end a render: their words for the report, and the memory that they hold freed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NO_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
 
 
 def text_of(error: BaseException) -> str:
-    """The first line of an exception's text; empty where there is none, or where making it raises."""
+    """Return the first line of an exception's text; empty where there is none, or where making it raises."""
     try:
         lines = str(error).strip().splitlines()
     except Exception:
@@ -21,18 +21,18 @@ def text_of(error: BaseException) -> str:
 
 
 def error_message(error: BaseException) -> str:
-    """The text alone, the class where there is none: for sentences that say what was tried."""
+    """Return the text alone, the class where there is none: for sentences that say what was tried."""
     return text_of(error) or type(error).__name__
 
 
 def error_text(error: BaseException) -> str:
-    """`RuntimeError: no kernel image`."""
+    """Return class and text, as `RuntimeError: no kernel image`."""
     text = text_of(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was the reason."""
+    """Return whether memory was missing, as torch, Triton and other libraries say it."""
     if isinstance(error, (MemoryError, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))):
         return True
     text = text_of(error).lower()
@@ -40,9 +40,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_frames(error: BaseException) -> None:
-    """Lets go of what the frames hold through which an exception came: the scratch of a failed kernel, gigabytes.
+    """Free what the frames hold through which an exception came: the scratch of a failed kernel, gigabytes.
 
-    Else they live as long as the exception, or as the next collection of garbage where a frame keeps the exception.
+    Else that lives as long as the exception, or until the next garbage collection where a frame keeps the exception.
     """
     seen, waiting = set(), [error]
     while waiting:
@@ -57,6 +57,9 @@ def free_frames(error: BaseException) -> None:
 
 
 def free_cached_memory(device: torch.device) -> None:
-    """Gives the driver what torch's allocator keeps for later: kernels that allocate by themselves cannot use that."""
+    """Give the driver what torch's allocator keeps for later: kernels that allocate by themselves cannot use that.
+
+    device: of the tensors; nothing happens where it is no GPU.
+    """
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Whose an attention function is, in words that a user knows: the folder of a pack, or a node of ComfyUI's own."""
+"""The owner of an attention function, in words that a user knows: the folder of a pack, or a node of ComfyUI's own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE = str(Path(__file__).resolve().parents[2])
 
 
 def owner_of(attention: Callable) -> str:
-    """The pack that an attention function comes from, `ComfyUI's <node>`, or `other override (<its name>)`.
+    """Name the pack that an attention function comes from, `ComfyUI's <node>`, or `other override (<its name>)`.
 
     The first that tells: the function's own module or file, those of what it wraps, and for a function that ComfyUI
     made around another one, of that.
@@ -36,29 +36,37 @@ def owner_of(attention: Callable) -> str:
 
 
 def set_by_host(attention: Callable) -> bool:
-    """Whether ComfyUI's own method put it into the slot, which replaces what it finds there."""
+    """Return whether ComfyUI's own method put an override into the slot, which replaces what it finds there."""
     return SETTER in getattr(attention, "__qualname__", "") and _module(attention).startswith("comfy.")
 
 
 def pack_of(found: Callable) -> str | None:
-    """The pack that a function, an object or a class comes from; None for ComfyUI's own and for what has no folder."""
+    """Name the pack that something comes from; None for ComfyUI's own and for what has no folder.
+
+    found: a function, an object or a class.
+    """
     return next(filter(None, map(_pack, _inside(found))), None)
 
 
 def patched_by(module: object) -> str | None:
-    """The pack or the node of ComfyUI's that put a function of its own on this one module, None when nobody did."""
+    """Name the pack or the node of ComfyUI's that put a function of its own on one module, None when nobody did."""
     own = [each for each in vars(module).values() if isinstance(each, FUNCTIONS)]
     told = (*map(pack_of, own), *map(_node, own), pack_of(type(module)))
     return next(filter(None, told), None)
 
 
 def is_ours(attention: Callable) -> bool:
-    """Whether an override is one of this pack's."""
+    """Return whether an override is one of this pack's."""
     return f"{_module(attention)}.".startswith(f"{ROOT}.")
 
 
 def chained(attention: Callable, matches: Callable[[object], bool], depth: int = 4) -> bool:
-    """Whether what `matches` can be found in what an override holds: only then it can pass calls on to it."""
+    """Return whether an override holds what is looked for: only then it can pass calls on to it.
+
+    attention: the override.
+    matches: tells whether an object is the one.
+    depth: how many objects may hold one another on the way.
+    """
     held = tuple(_held(attention)) if depth else ()
     return any(map(matches, held)) or any(chained(each, matches, depth - 1) for each in held)
 

@@ -1,4 +1,4 @@
-"""The geometry of one attention call. Backends judge this, never the tensors."""
+"""The geometry of one attention call: what backends decide by, never the tensors."""
 
 from __future__ import annotations
 
@@ -13,17 +13,23 @@ MASKS = ("none", "key", "dense")
 
 @dataclass(frozen=True)
 class Geometry:
-    """Everything a backend may ask about one call of softmax(scale * Q K^T + mask) V.
+    """Holds everything a backend may ask about one call of softmax(scale * Q K^T + mask) V.
 
-    q: (batch, heads, q_len, head_dim); k, v: (batch, kv_heads, kv_len, head_dim).
-
-    mask: "none", "key" (the same keys are hidden from every query) or "dense".
-    scale: None means head_dim ** -0.5.
-    low_precision: False when the caller forbids quantised or approximate kernels.
-    high_precision: True when the caller asks for wider arithmetic than its tensors'; `dtype` is then the wider one.
-    capability: CUDA compute capability as (major, minor), None elsewhere.
-    grad: True when a gradient will be asked for (training nodes).
-    amd: the architecture of an AMD GPU, as gfx1100; None elsewhere.
+    batch: entries of q, k and v.
+    heads: of q, (batch, heads, q_len, head_dim).
+    kv_heads: of k and v, (batch, kv_heads, kv_len, head_dim).
+    q_len: tokens that are queries.
+    kv_len: tokens that are keys.
+    head_dim: numbers of a token in one head.
+    dtype: of the arithmetic: the tensors' own, or the wider one that the caller asks for.
+    device: torch's type of it, "cuda" or "cpu".
+    mask: one of MASKS; "key": the same keys are hidden from every query.
+    scale: factor of the scores; None: head_dim ** -0.5.
+    low_precision: False where the caller forbids quantised or approximate kernels.
+    high_precision: True where the caller asks for wider arithmetic than its tensors'.
+    capability: CUDA compute capability (major, minor), None elsewhere.
+    grad: True where a gradient will be asked for (training nodes).
+    amd: architecture of an AMD GPU, as gfx1100; None elsewhere.
     """
 
     batch: int
@@ -44,7 +50,7 @@ class Geometry:
 
     @property
     def shape_text(self) -> str:
-        """`2x32 heads, 6144x6144 tokens, head size 128, bfloat16`."""
+        """The shapes in words: `2x32 heads, 6144x6144 tokens, head size 128, bfloat16`."""
         kv = "" if self.kv_heads == self.heads else f" ({self.kv_heads} key heads)"
         return (
             f"{self.batch}x{self.heads} heads{kv}, {self.q_len}x{self.kv_len} tokens, "
@@ -53,16 +59,25 @@ class Geometry:
 
 
 def mask_kind(mask: torch.Tensor | None) -> str:
-    """One of MASKS for a mask of shape (1|B, 1|H, 1|Lq, Lk)."""
+    """Return which of MASKS a mask is.
+
+    mask: (1|B, 1|H, 1|Lq, Lk), or None.
+    """
     if mask is None:
         return "none"
     return "key" if mask.shape[-2] == 1 else "dense"
 
 
 def describe(q, k, v, mask=None, *, scale=None, low_precision=True, precision: torch.dtype | None = None) -> Geometry:
-    """The Geometry of q: (B, H, Lq, D), k: (B, Hkv, Lk, D), v: (B, Hkv, Lk, D), mask: (1|B, 1|H, 1|Lq, Lk) or None.
+    """Return the Geometry of a call.
 
-    precision: the dtype that the caller wants the arithmetic in, where it is not the tensors' own.
+    q: (B, H, Lq, D).
+    k: (B, Hkv, Lk, D).
+    v: (B, Hkv, Lk, D).
+    mask: (1|B, 1|H, 1|Lq, Lk), or None.
+    scale: factor of the scores; None: D ** -0.5.
+    low_precision: False where the caller forbids quantised or approximate kernels.
+    precision: dtype that the caller wants the arithmetic in, None: the tensors' own.
     """
     batch, heads, q_len, head_dim = q.shape
     return Geometry(

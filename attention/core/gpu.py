@@ -6,9 +6,9 @@ import torch
 
 
 def amd_of(device: torch.device) -> str | None:
-    """`gfx1100`, the architecture of an AMD GPU; None for any other device.
+    """Return the architecture of an AMD GPU, as `gfx1100`; None for any other device.
 
-    torch for ROCm calls its devices "cuda" too.
+    device: of the tensors; torch for ROCm calls its devices "cuda" too.
     """
     if device.type != "cuda" or not _is_rocm():
         return None
@@ -17,9 +17,10 @@ def amd_of(device: torch.device) -> str | None:
 
 
 def capability_of(device: torch.device) -> tuple[int, int] | None:
-    """CUDA compute capability of a "cuda" device, None on AMD.
+    """Return the CUDA compute capability (major, minor) of a "cuda" device, None on AMD.
 
-    There torch answers with the numbers of the GPU's own architecture, 11.0 for gfx1100, no generation of NVIDIA's.
+    device: a "cuda" device. On AMD torch answers with the numbers of the GPU's own architecture, 11.0 for gfx1100,
+        which is no generation of NVIDIA's.
     """
     return None if _is_rocm() else torch.cuda.get_device_capability(device)
 

@@ -21,56 +21,77 @@ CUBE = (4, 4, 4)
 
 
 def coordinates(grid: Grid, index):
-    """(t, y, x) of a raster index: an int or an integer tensor."""
+    """Return (t, y, x) of a raster index.
+
+    grid: (T, Y, X).
+    index: an int or an integer tensor.
+    """
     _, rows, columns = grid
     return index // (rows * columns), index // columns % rows, index % columns
 
 
 def index_of(grid: Grid, t, y, x):
-    """The raster index of (t, y, x): ints, or integer tensors that broadcast."""
+    """Return the raster index of (t, y, x).
+
+    grid: (T, Y, X).
+    t, y, x: ints, or integer tensors that broadcast.
+    """
     _, rows, columns = grid
     return (t * rows + y) * columns + x
 
 
 def share(percent: float, length: int) -> int:
-    """`percent` of `length` tokens, rounded, at least one and at most all."""
+    """Return how many tokens `percent` of `length` are: rounded, at least one and at most all."""
     return min(length, max(1, round(length * percent / 100)))
 
 
 def steps_of(size: float, length: int, step: int) -> int:
-    """How many steps of `step` tokens a window of `size` is, to the nearest: one at least, and all for `length`."""
+    """Return how many steps a window is, to the nearest: one at least, and all for the whole length.
+
+    size: of the window, in tokens.
+    length: of the axis, in tokens.
+    step: tokens of one step.
+    """
     return -(-length // step) if size >= length else max(1, round(size / step))
 
 
 def cut(length: int, size: int) -> tuple[tuple[int, int], ...]:
-    """0..length in ranges of `size`; the last one holds what is left."""
+    """Cut 0..length into half-open ranges of `size`; the last one holds what is left."""
     return tuple((start, min(start + size, length)) for start in range(0, length, size))
 
 
 def boxes(grid: Grid, tile: Grid) -> tuple[Box, ...]:
-    """The grid cut into boxes of `tile` tokens, ragged at the far ends, in raster order of the boxes."""
+    """Cut a grid into boxes, ragged at the far ends, in raster order of the boxes.
+
+    grid: (T, Y, X).
+    tile: tokens of a box along each axis.
+    """
     frames, rows, columns = (cut(length, size) for length, size in zip(grid, tile))
     return tuple((t, y, x) for t in frames for y in rows for x in columns)
 
 
 def size_of(box: Box) -> int:
-    """Tokens in a box."""
+    """Return how many tokens are in a box."""
     return prod(stop - start for start, stop in box)
 
 
 def tokens_of(grid: Grid, box: Box) -> torch.Tensor:
-    """Raster indices of a box's tokens, ascending: (size_of(box),)."""
+    """Return the raster indices of a box's tokens, ascending: (size_of(box),)."""
     t, y, x = (torch.arange(start, stop) for start, stop in box)
     return index_of(grid, t[:, None, None], y[None, :, None], x[None, None, :]).flatten()
 
 
 @lru_cache(maxsize=32)
 def order(grid: Grid, name: str, tile: Grid = CUBE) -> tuple[torch.Tensor, torch.Tensor]:
-    """A permutation of the tokens and its inverse, both (N,), shared: not to be written to.
+    """Return a permutation of the tokens and its inverse, both (N,), shared: not to be written to.
 
     permutation[i] is the raster index of the i-th token: x[:, permutation] goes from raster to the order, and
-    x[:, inverse] goes back. name: one of ORDERS. "tile": box after box of `tile`, each in raster order, ragged at
-    the far ends. "morton", "hilbert": along the curve through the smallest power-of-two cube that holds the grid.
+    x[:, inverse] goes back.
+
+    grid: (T, Y, X).
+    name: one of ORDERS, else ValueError. "tile": box after box, each in raster order, ragged at the far ends. "morton",
+        "hilbert": along the curve through the smallest power-of-two cube that holds the grid.
+    tile: tokens of a box along each axis, for "tile".
     """
     index = torch.arange(prod(grid))
     if name == RASTER:
@@ -90,7 +111,11 @@ def order(grid: Grid, name: str, tile: Grid = CUBE) -> tuple[torch.Tensor, torch
 
 
 def interleave(axes, bits: int) -> torch.Tensor:
-    """The Morton code of integer tensors: their bits in turn, the first axis the most significant."""
+    """Return the Morton code of integer tensors: their bits in turn, the first axis the most significant.
+
+    axes: tensors of one shape.
+    bits: of each number.
+    """
     code = torch.zeros_like(axes[0])
     for bit in reversed(range(bits)):
         for axis in axes:
@@ -99,7 +124,10 @@ def interleave(axes, bits: int) -> torch.Tensor:
 
 
 def hilbert(axes, bits: int) -> list[torch.Tensor]:
-    """Coordinates whose interleaved bits are the index along the Hilbert curve.
+    """Return coordinates whose interleaved bits are the index along the Hilbert curve.
+
+    axes: integer tensors of one shape.
+    bits: of each number.
 
     J. Skilling, "Programming the Hilbert curve", AIP Conference Proceedings 707, 2004,
     https://doi.org/10.1063/1.1751381: AxestoTranspose.

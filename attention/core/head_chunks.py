@@ -1,4 +1,4 @@
-"""Calls with a part of a module's heads: some packs make several, one after the other, to need less memory at once."""
+"""Chunks of heads: some packs attend with a part of a module's heads at a time, to need less memory at once."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ Spans = tuple[tuple[int, int | None], ...]
 
 
 class HeadChunks:
-    """Counts the heads of each module's calls, which come in their order. Source: MiniMax H3 Low VRAM Attention of
-    KJNodes, which gives the first calls one head more where the number does not divide."""
+    """Counts the heads of each module's calls, which come in the order of the heads.
+
+    Source: MiniMax H3 Low VRAM Attention of KJNodes, which gives the first calls one head more where the number does
+    not divide.
+    """
 
     def __init__(self):
         self._done: dict[AttentionSite, dict[object, int]] = {}
 
     def of(self, site: AttentionSite | None, heads: int, asked: object = None) -> int | None:
-        """The first head of a call with so many heads; None for a call with all of them, or of an unknown number.
+        """Return the first head of a call; None for a call with all heads, or where their number is unknown.
 
+        site: of the call, or None.
+        heads: of the call.
         asked: who sees the call, for a router may stand below another.
         """
         if site is None or heads >= site.heads:
@@ -34,13 +39,22 @@ class HeadChunks:
         return first
 
     def begin(self, site: AttentionSite) -> None:
-        """The module is called: what a call before it left open is over."""
+        """Begin a module's calls anew: what a call before left open is over.
+
+        site: of the module.
+        """
         if self._done:
             self._done.pop(site, None)
 
 
-def pattern_of(pattern, first: int, heads: int, total: int):
-    """The pattern for `heads` heads from `first` on, of `total`: each keeps its own number. Or why that cannot be."""
+def pattern_of_heads(pattern, first: int, heads: int, total: int):
+    """Return the pattern for some of a module's heads, each with its own number, or a Reason why that cannot be.
+
+    pattern: for all heads.
+    first: number of the first head of the call.
+    heads: of the call.
+    total: heads of the module.
+    """
     numbers = getattr(pattern, "by_heads", ())
     if not numbers:
         return pattern
@@ -53,7 +67,13 @@ def pattern_of(pattern, first: int, heads: int, total: int):
     return replace(pattern, by_heads=tuple(own[::size]))
 
 
-def spans_of(spans: Spans, first: int, heads: int, total: int) -> Spans:
-    """Spans of all `total` heads as spans of the `heads` from `first` on; empty where none is among them."""
+def spans_of_heads(spans: Spans, first: int, heads: int, total: int) -> Spans:
+    """Return spans of all heads as spans of some of them; empty where none is among those.
+
+    spans: of all heads.
+    first: number of the first head of the call.
+    heads: of the call.
+    total: heads of the module.
+    """
     found = ((max(a, first), min(total - 1 if b is None else b, first + heads - 1)) for a, b in spans)
     return tuple((a - first, b - first) for a, b in found if a <= b)

@@ -2,7 +2,7 @@
 
 
 class KeepsIdentity:
-    """A copy of it is the object itself, deep copies too.
+    """Makes copies of an object the object itself, deep copies too.
 
     Packs that speed up sampling copy a model's options with copy.deepcopy, as a whole or in each step. What is told
     apart by identity or counts a run must come out of that as it went in.

@@ -1,4 +1,4 @@
-"""Copies of what a kernel is given: whether it wrote into that, and undoing it."""
+"""Copies of what a kernel is given: they tell whether it wrote into that, and restore it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class InputCopies:
-    """Copies of a call's q, k, v and mask, made before a kernel runs on them.
+    """Holds copies of a call's q, k, v and mask, made before a kernel runs on them.
 
     Costs as much memory as they take, until it is gone, and two passes over them. Where the device has no room the
     copies are in the machine's own memory, and without room there nothing is watched. A mask larger than q, k and v
     together is not watched. Nothing but a copy can tell: in inference mode tensors carry no version.
+
+    q, k, v: of any shape and layout.
+    mask: as the host gave it, or None.
     """
 
     def __init__(self, q, k, v, mask=None):
@@ -25,18 +28,18 @@ class InputCopies:
             self.copies = tuple(t.clone() for t in self.tensors)
         except Exception:
             self.copies = self.tensors
-            self.shelve()
+            self.offload()
 
-    def shelve(self) -> None:
-        """Moves the copies off the device, so that a kernel has the memory that it would have without us."""
+    def offload(self) -> None:
+        """Move the copies off the device, so that a kernel has the memory that it would have without us."""
         try:
             moved = tuple(torch.empty_like(t, device="cpu").copy_(t) for t in self.copies)
         except Exception:
             moved = ()
         self.copies = moved
 
-    def undo(self) -> bool:
-        """Whether the tensors were changed; they are as before afterwards."""
+    def restore(self) -> bool:
+        """Put back what was changed in the tensors; returns whether anything was."""
         changed = [(t, copy) for t, copy in zip(self.tensors, self.copies) if not _same(t, copy)]
         for tensor, copy in changed:
             once = tuple(slice(None) if step else slice(0, 1) for step in tensor.stride())  # of what is expanded

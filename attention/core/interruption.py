@@ -1,6 +1,6 @@
-"""What long work of this pack asks between its steps, so that whoever waits for it can stop it.
+"""Interruption of long work: planning asks between its steps whether it is to stop.
 
-Nothing by itself. ComfyUI's way to interrupt is handed in from nodes/: it raises.
+By itself nothing stops it. ComfyUI's way to interrupt is handed in from nodes/: it raises.
 """
 
 from __future__ import annotations
@@ -16,11 +16,17 @@ _check: Callable[[], None] = _nothing
 
 
 def set_interrupt_check(check: Callable[[], None] = _nothing) -> None:
-    """From now on `ask` calls `check`, which raises where the work is to stop; without one it does nothing."""
+    """Set what check_interrupt calls from now on.
+
+    check: raises where the work is to stop; left out: nothing stops it.
+    """
     global _check
     _check = check
 
 
 def check_interrupt() -> None:
-    """Goes on, or raises what `check` raises. Leaves nothing half made behind: what is asked for next is made anew."""
+    """Raise what the host raises where the work is to stop; else go on.
+
+    Callers leave nothing half made behind: what is asked for next is made anew.
+    """
     _check()

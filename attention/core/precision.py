@@ -9,17 +9,17 @@ import torch
 
 
 def upcast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The tensors in float32, or as they are where they are wider."""
+    """Return the tensors in float32, or as they are where they are wider."""
     return tuple(t.to(torch.promote_types(t.dtype, torch.float32)) for t in tensors)
 
 
 def downcast(t: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """t in `dtype`."""
+    """Return t in a narrower dtype, its infinities as the largest numbers of float16."""
     return clamp_finite_(t.to(dtype)) if t.dtype != dtype else t
 
 
 def clamp_finite_(t: torch.Tensor) -> torch.Tensor:
-    """t itself, without infinities where it is float16; NaN stays NaN."""
+    """Replace infinities by the largest numbers, in place, where t is float16; NaN stays NaN. Returns t."""
     if t.dtype == torch.float16:
         t.clamp_(-65504.0, 65504.0)
     return t

@@ -12,12 +12,15 @@ from .tensor_layout import expand_kv
 
 
 def scaled_dot_product_attention(q, k, v, mask=None, scale: float | None = None) -> torch.Tensor:
-    """softmax(Q K^T * scale + mask) V, equation 1 of the paper.
+    """Compute softmax(Q K^T * scale + mask) V, equation 1 of the paper: (B, H, Lq, Dv) in q's dtype.
 
-    q: (B, H, Lq, D); k: (B, Hkv, Lk, D); v: (B, Hkv, Lk, Dv), Hkv a divisor of H; returns (B, H, Lq, Dv).
+    float16 and bfloat16 are computed in float32. A query that may see nothing returns zeros.
+
+    q: (B, H, Lq, D), of any floating dtype.
+    k: (B, Hkv, Lk, D), Hkv a divisor of H, else ValueError.
+    v: (B, Hkv, Lk, Dv).
     mask: broadcasts to (B, H, Lq, Lk). Bool: True may be seen. Float: added to the scores.
-    scale: 1 / sqrt(D) unless given. Any floating dtype; float16 and bfloat16 are computed in float32.
-    A query that may see nothing returns zeros.
+    scale: factor of the scores; None: 1 / sqrt(D).
     """
     if q.shape[1] % k.shape[1]:
         raise ValueError(f"q has {q.shape[1]} heads and k has {k.shape[1]}: the second must divide the first.")
@@ -33,16 +36,26 @@ def scaled_dot_product_attention(q, k, v, mask=None, scale: float | None = None)
 
 
 def softmax(scores: torch.Tensor) -> torch.Tensor:
-    """Softmax over the last axis; a row of -inf alone becomes zeros instead of NaN."""
+    """Compute the softmax over the last axis; a row of -inf alone becomes zeros instead of NaN.
+
+    scores: (..., Lk).
+    """
     peak = scores.amax(dim=-1, keepdim=True) if scores.shape[-1] else scores.new_zeros(())
     weights = torch.exp(scores - torch.where(peak.isinf(), torch.zeros_like(peak), peak))
     return weights / weights.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
 
 
 def multi_head_attention(x, context, w_q, w_k, w_v, w_o, heads: int, mask=None) -> torch.Tensor:
-    """MultiHead(Q, K, V) of section 3.2.2: project, split into heads, attend, join, project.
+    """Compute MultiHead(Q, K, V) of section 3.2.2: project, split into heads, attend, join, project: (B, Lq, C).
 
-    x: (B, Lq, C); context: (B, Lk, Cc); w_q: (C, H*D); w_k, w_v: (Cc, H*D); w_o: (H*D, C); returns (B, Lq, C).
+    x: tokens that ask, (B, Lq, C).
+    context: tokens that are attended to, (B, Lk, Cc).
+    w_q: (C, H*D).
+    w_k: (Cc, H*D).
+    w_v: (Cc, H*D).
+    w_o: (H*D, C).
+    heads: H.
+    mask: as in scaled_dot_product_attention.
     """
 
     def split(t):
@@ -53,19 +66,22 @@ def multi_head_attention(x, context, w_q, w_k, w_v, w_o, heads: int, mask=None) 
 
 
 def self_attention(x, w_q, w_k, w_v, w_o, heads: int, mask=None) -> torch.Tensor:
-    """Every token of x: (B, L, C) attends to every token of x."""
+    """Compute multi_head_attention of every token of x: (B, L, C) to every token of x."""
     return multi_head_attention(x, x, w_q, w_k, w_v, w_o, heads, mask)
 
 
 def cross_attention(x, context, w_q, w_k, w_v, w_o, heads: int, mask=None) -> torch.Tensor:
-    """Every token of x: (B, Lq, C) attends to every token of context: (B, Lk, Cc), a text prompt for instance."""
+    """Compute multi_head_attention of x: (B, Lq, C) to context: (B, Lk, Cc), a text prompt for instance."""
     return multi_head_attention(x, context, w_q, w_k, w_v, w_o, heads, mask)
 
 
 def relative_l2(out: torch.Tensor, truth: torch.Tensor) -> float:
-    """||out - truth|| / ||truth||, in float64; 0.0 when both are empty or zero.
+    """Compute ||out - truth|| / ||truth|| in float64; 0.0 where both are empty or zero.
 
     Not cosine similarity: that keeps 0.9994 for an output scaled by 0.72.
+
+    out: of any shape.
+    truth: of the same shape; where it is zero the error is ||out||.
     """
     out, truth = out.double(), truth.double()
     error, size = (out - truth).norm().item(), truth.norm().item()

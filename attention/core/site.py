@@ -31,13 +31,13 @@ COVERS = {SELF: (SELF, SPATIAL, TEMPORAL), CROSS: (CROSS, IMAGE)}
 
 @dataclass(frozen=True, eq=False)
 class AttentionSite(KeepsIdentity):
-    """One attention module of a model. Compared by identity: a site is made once, when the model loads.
+    """Names one attention module of a model. Compared by identity: a site is made once, when the model loads.
 
     family: "Wan", or "" when the model is not one we know.
     role: one of ROLES. Without a known family it is guessed from the lengths (equal lengths: self); "" until then.
     block: index of the transformer block, None when unknown.
     own: the host's holder of the function that the model's file names for this module: `own.function`, None where it
-    names none that runs here. None where the host has no such holder.
+        names none that runs here. None where the host has no such holder.
     roles: of a block's calls that no module announces, what they may be, the likeliest first; else empty.
     heads: of the module, 0 when unknown.
     """
@@ -51,12 +51,16 @@ class AttentionSite(KeepsIdentity):
 
 
 class SiteTag(KeepsIdentity):
-    """What a module that makes attention calls carries: its site, and which positional argument its options are.
+    """Marks a module that makes attention calls.
 
-    number: the site's place among the model's, as a tensor: torch.compile would make a graph for each number. watch:
-    of the model, see watch.py. routed, heard: how many calls had come to us, and how many modules had been announced,
-    when the module's began. after: of the calls that the block makes next, should no module announce them. inside: of
-    the modules of a block.
+    site: of the module.
+    position: which positional argument its options are, None where they come by name.
+    number: the site's place among the model's, as a tensor: torch.compile would make a graph for each number.
+    watch: of the model; see inspect/watch.py.
+    routed: how many calls had come to us when the module's began.
+    heard: how many modules had been announced by then.
+    after: tag of the calls that the block makes next, should no module announce them.
+    inside: tags of the modules of a block.
     """
 
     def __init__(self, site: AttentionSite, position: int | None, number, watch=None):
@@ -67,13 +71,18 @@ class SiteTag(KeepsIdentity):
 
 
 class Caller(KeepsIdentity):
-    """Which SiteTag is calling, for code that torch.compile traced. One for each model evaluation, so for one thread.
+    """Tells which SiteTag is calling, for code that torch.compile traced. One for each evaluation, so for one thread.
 
     A traced hook may not copy the options to add a site: the graph would look each of today's keys up, KeyError once
-    one is gone. live: whether an evaluation is on; a cleared model keeps a Caller for the graphs that look it up.
-    fresh: whether it was made for one evaluation alone. routed: attention calls that came to a router of ours. heard:
-    modules that were announced. above: the Decision of a call that such a router has just passed on to another pack's
-    override, which may ask a router below it.
+    one is gone.
+
+    live: whether an evaluation is on; a cleared model keeps a Caller for the graphs that look it up.
+    fresh: whether it was made for one evaluation alone.
+    tag: of the module that is calling, None between modules.
+    routed: attention calls that came to a router of ours.
+    heard: modules that were announced.
+    above: the Decision of a call that such a router has just passed on to another pack's override, which may ask a
+        router below it.
     """
 
     def __init__(self, live: bool = False, fresh: bool = False):
@@ -84,7 +93,10 @@ class Caller(KeepsIdentity):
 
 
 def site_of(options) -> AttentionSite | None:
-    """The AttentionSite that was announced for a call with these options, None when nobody did."""
+    """Return the AttentionSite that was announced for a call, None when nobody did.
+
+    options: the host's transformer_options of the call.
+    """
     site = options.get(SITE)
     if site is None and (caller := options.get(CALLER)) is not None and caller.tag is not None:
         site = caller.tag.site
@@ -96,5 +108,9 @@ GUESSED = {SELF: AttentionSite("", SELF), CROSS: AttentionSite("", CROSS)}
 
 
 def guess(q_len: int, kv_len: int) -> AttentionSite:
-    """The site of a call whose role nobody announced: self-attention when both lengths agree."""
+    """Return the site of a call whose role nobody announced: self-attention when both lengths agree.
+
+    q_len: tokens that are queries.
+    kv_len: tokens that are keys.
+    """
     return GUESSED[SELF if q_len == kv_len else CROSS]

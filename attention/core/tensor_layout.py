@@ -10,10 +10,13 @@ import torch
 
 
 def to_heads(q, k, v, heads: int, split: bool):
-    """Host tensors as views q: (B, H, Lq, D); k, v: (B, Hkv, Lk, D).
+    """View the host's tensors as q: (B, H, Lq, D) and k, v: (B, Hkv, Lk, D).
 
-    split: the tensors already come as (B, H, L, D). Else q is (B, Lq, H*D), and k, v are (B, Lk, Hkv*D): the
-    number of key heads follows from their width.
+    q: (B, H, Lq, D) where split, else (B, Lq, H*D).
+    k: (B, Hkv, Lk, D) where split, else (B, Lk, Hkv*D): the number of its heads follows from its width.
+    v: as k.
+    heads: H, of q.
+    split: whether the tensors come in heads already.
     """
     if split:
         return q, k, v
@@ -22,10 +25,13 @@ def to_heads(q, k, v, heads: int, split: bool):
 
 
 def first_query_of(q, k, split: bool) -> int | None:
-    """Which token of the sequence of `k` the first query is, where q is a part of it: a slice of the memory that holds
-    all of its queries. None where both have equal lengths, and where memory does not tell: a copy stands by itself.
+    """Return which token of the keys' sequence the first query is, where q is a slice of the memory of all queries.
 
-    q, k: as in to_heads.
+    None where both have equal lengths, and where memory does not tell: a copy stands by itself.
+
+    q: as in to_heads.
+    k: as in to_heads.
+    split: as in to_heads.
     """
     axis = 2 if split else 1
     if not q.ndim == k.ndim == axis + 2 or q.shape[axis] >= (length := k.shape[axis]):
@@ -45,15 +51,20 @@ def first_query_of(q, k, split: bool) -> int | None:
 
 
 def from_heads(out: torch.Tensor, split: bool) -> torch.Tensor:
-    """(B, H, L, D) as it is when `split`, else (B, L, H*D)."""
+    """Return an output as the host wants it.
+
+    out: (B, H, L, D).
+    split: True: as it is; False: as (B, L, H*D).
+    """
     return out if split else out.transpose(1, 2).flatten(2)
 
 
 def to_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """Any mask the host passes as (1|B, 1|H, 1|Lq, Lk).
+    """Return any mask that the host passes as (1|B, 1|H, 1|Lq, Lk), None without one.
 
-    2-D is (Lq, Lk), 3-D is (B, Lq, Lk). Bool (True: may be seen) and float (added to the scores) both pass; other
-    dtypes are read as bool. A float mask takes `dtype`; its huge finite values stay finite in float16.
+    mask: (Lq, Lk), (B, Lq, Lk) or four axes. Bool (True: may be seen) and float (added to the scores) both pass; other
+        dtypes are read as bool.
+    dtype: what a float mask is turned into; its huge finite values stay finite in float16.
     """
     if mask is None:
         return None
@@ -71,12 +82,20 @@ def to_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | Non
 
 
 def dense_rows(*tensors: torch.Tensor):
-    """The tensors as they are where the last axis is contiguous, else copies: many kernels read whole rows."""
+    """Return the tensors as they are where the last axis is contiguous, else copies: many kernels read whole rows.
+
+    tensors: of any shape.
+    """
     return tuple(t if t.stride(-1) == 1 else t.contiguous() for t in tensors)
 
 
 def expand_kv(k: torch.Tensor, v: torch.Tensor, heads: int):
-    """Grouped-query k, v: (B, Hkv, L, D) repeated to (B, H, L, D)."""
+    """Repeat grouped-query keys and values for each head of the queries: both (B, H, L, D).
+
+    k: (B, Hkv, L, D).
+    v: (B, Hkv, L, D).
+    heads: H, a multiple of Hkv.
+    """
     if k.shape[1] == heads:
         return k, v
     repeats = heads // k.shape[1]

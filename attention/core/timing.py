@@ -1,4 +1,4 @@
-"""Stopwatches that never wait for a GPU while it works."""
+"""Measures spans of time without waiting for a GPU while it works."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import torch
 
 
 def start_span(device: torch.device):
-    """A running stopwatch: CUDA events, which do not wait for the GPU, or the wall clock."""
+    """Start a stopwatch: a CUDA event, which does not wait for the GPU, or the wall clock elsewhere.
+
+    device: the one that works.
+    """
     if device.type != "cuda":
         return time.perf_counter()
     begin = torch.cuda.Event(enable_timing=True)
@@ -17,7 +20,11 @@ def start_span(device: torch.device):
 
 
 def end_span(begin, device: torch.device):
-    """Stops what start_span started."""
+    """Stop a stopwatch: the span between, for elapsed.
+
+    begin: what start_span gave.
+    device: as there.
+    """
     if device.type != "cuda":
         return time.perf_counter() - begin
     end = torch.cuda.Event(enable_timing=True)
@@ -26,12 +33,19 @@ def end_span(begin, device: torch.device):
 
 
 def joined(first, last):
-    """The span of two calls, one after the other."""
+    """Return two spans as one.
+
+    first: what end_span gave.
+    last: of a call after it.
+    """
     return first + last if isinstance(first, float) else (first[0], last[1])
 
 
 def elapsed(span) -> float:
-    """Seconds of a stopped span; waits for the GPU here, when the report is made."""
+    """Return the seconds of a span; waits for the GPU here, when the report is made.
+
+    span: what end_span or joined gave.
+    """
     if isinstance(span, float):
         return span
     begin, end = span

@@ -21,7 +21,11 @@ SAME = (SELF, SPATIAL, TEMPORAL, AUDIO_SELF, POSE_SELF, TEXT)
 
 @dataclass(frozen=True)
 class Span:
-    """Tokens that are not video. kind: "text", "reference", "guide", "audio" ...; length None: all that remain."""
+    """Tokens in a row that are not video.
+
+    kind: "text", "reference", "guide", "audio" and others, as reports call them.
+    length: tokens; None: all that remain.
+    """
 
     kind: str
     length: int | None = None
@@ -29,12 +33,16 @@ class Span:
 
 @dataclass(frozen=True)
 class VideoSpan:
-    """The video's tokens in one call: `grid` in raster order from token `start` on the `side` that has them.
+    """Says where the video's tokens are in one call.
 
+    grid: (T, Y, X) of them, in raster order.
+    start: number of the first of them in the sequence.
     side: BOTH for self-attention, where queries and keys are the same tokens; QUERIES or KEYS for cross-attention.
-    before, after: the spans around them, every length known. order: in which they stand where they have been moved,
-    boxes of grid.CUBE; see grid.order. part: the tokens of the sequence that are queries, from .. to, where a
-    self-attention is done in several calls; None: all of them.
+    before: the spans in front of them, every length known.
+    after: the spans behind them, every length known.
+    order: in which they stand where they have been moved, boxes of grid.CUBE; see grid.order.
+    part: (first, one past the last) of the sequence's tokens that are queries, where a self-attention is done in
+        several calls; None: all of them.
     """
 
     grid: Grid
@@ -63,17 +71,19 @@ class VideoSpan:
 
     @property
     def cut(self) -> tuple[int, int]:
-        """Which of the video's tokens are queries: from .. to, counted from the first of them."""
+        """The video's tokens that are queries: (first, one past the last), counted from the video's first."""
         first = (self.part or (0, 0))[0] - self.start
         return first + self.queries.start, first + self.queries.stop
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The token sequence of one model call.
+    """Describes the token sequence of one model call.
 
-    grid: (T, Y, X) of the video's tokens in raster order; None when it cannot be known: `unknown` says why.
-    prefix, suffix: what stands before and after the video in the same sequence. At most one length is None.
+    grid: (T, Y, X) of the video's tokens in raster order; None when it cannot be known.
+    prefix: what stands before the video in the same sequence. At most one length of prefix and suffix is None.
+    suffix: what stands after it.
+    unknown: why the grid cannot be known, else None.
     levels: the grids of a U-Net's coarser levels.
     keys: (role, number of keys) for calls that one module makes with several kinds of keys.
     branch: (role, role there, number of queries): the same modules run another sequence too, told by its length.
@@ -88,14 +98,24 @@ class Tokens:
     branch: tuple[tuple[str, str, int], ...] = ()
 
     def role(self, role: str, q_len: int, kv_len: int) -> str:
-        """`role` as announced, or the one that the numbers of queries and keys tell."""
+        """Return a call's role: as announced, or the one that the numbers of queries and keys tell.
+
+        role: as announced, one of ROLES.
+        q_len: queries of the call.
+        kv_len: keys of the call.
+        """
         for announced, there, length in self.branch:
             if role == announced and q_len == length and (role != SELF or kv_len == length):
                 return there
         return next((r for r, length in self.keys if role == CROSS and length == kv_len), role)
 
     def likely(self, roles: tuple[str, ...], q_len: int, kv_len: int) -> str:
-        """Which of these roles a call of these lengths has, the first that fits; by equal lengths where none does."""
+        """Return which of several roles a call has: the first that its lengths fit, else by whether they are equal.
+
+        roles: the likeliest first.
+        q_len: queries of the call.
+        kv_len: keys of the call.
+        """
         fitting = next((role for role in roles if self._fits(role, q_len, kv_len)), None)
         same = q_len == kv_len
         return fitting or next((r for r in roles if (r in SAME) == same), SELF if same else CROSS)
@@ -116,10 +136,13 @@ class Tokens:
         return not queries and not keys and (role in SAME) == (q_len == kv_len)
 
     def video_span(self, role: str, q_len: int, kv_len: int, begin: int | None = None) -> VideoSpan | Reason:
-        """Where the video is in a call of that role and those lengths, or why that cannot be told.
+        """Find where the video is in a call, or why that cannot be told.
 
+        role: of the call, one of ROLES.
+        q_len: queries of the call.
+        kv_len: keys of the call.
         begin: which token of a self-attention's sequence the first query is, where its queries are a part of it and
-        that is known.
+            that is known.
         """
         side = SIDES.get(role)
         if side is None:

@@ -1,4 +1,4 @@
-"""torch's own attention as an operator that no other pack exchanges.
+"""`sdpa`: torch's own attention as an operator that no other pack exchanges.
 
 Some packs, and many installation guides, put another kernel in the place of
 torch.nn.functional.scaled_dot_product_attention for the whole process, one that may drop masks or quantise. What is

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from ..core.allocation_record import record_paused
 from ..core.grid import index_of
-from ..core.head_chunks import HeadChunks, spans_of
+from ..core.head_chunks import HeadChunks, spans_of_heads
 from ..core.reason import Reason
 from ..core.site import CROSS, IMAGE, VIDEO_AUDIO, AttentionSite, site_of
 from ..core.tensor_layout import to_mask
@@ -132,7 +132,7 @@ class Watcher(Override):
         if reason is None:
             heads, chunk = self.heads, self._chunks.of(site_of(call.options), call.heads)
             if heads and chunk is not None:
-                heads = spans_of(heads, chunk, call.heads, site.heads)
+                heads = spans_of_heads(heads, chunk, call.heads, site.heads)
                 if not heads:
                     return  # another call has them
             view = look(call, site, video_span, row, tokens, heads)

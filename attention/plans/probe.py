@@ -103,7 +103,7 @@ class Probe(Override):
             run = runner(candidate.rule(site.role, (), 0.0, 1.0), call)
             failed = isinstance(run, Reason)
             found[candidate.name] = CandidateTrial(math.inf, reason=run) if failed else trial_of(run, truth)
-            if kept.undo():
+            if kept.restore():
                 found[candidate.name] = CandidateTrial(math.inf, reason=WRITES)
             if found[candidate.name].reason is None:
                 runs[candidate.name] = run

@@ -9,7 +9,7 @@ from ..backends import registry
 from ..backends.autotune import HOST_RUN, AutotuneResult, fastest_backend
 from ..core.error_handling import error_message, error_text
 from ..core.geometry import Geometry, describe
-from ..core.head_chunks import pattern_of
+from ..core.head_chunks import pattern_of_heads
 from ..core.reason import Reason
 from ..core.site import GUESSED, SELF, AttentionSite, site_of
 from ..core.spot_check import SpotCheck
@@ -119,7 +119,7 @@ def _shape(call: AttentionCall, found: Inspected, rule: Rule, host: str, stats: 
         reason = Reason(f"{video_span.stop - video_span.start} video tokens, fewer than min_tokens")
     pattern = shape.pattern
     if reason is None and call.first_head is not None:
-        pattern = pattern_of(pattern, call.first_head, call.heads, site.heads)
+        pattern = pattern_of_heads(pattern, call.first_head, call.heads, site.heads)
         reason = pattern if isinstance(pattern, Reason) else None
     able = reason or runners(
         pattern, video_span, geometry, block=site.block or 0, engine=shape.engine, order=video_span.order

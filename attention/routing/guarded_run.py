@@ -86,7 +86,7 @@ def retry(
         return failure
     decision.history.out_of_memory.add(name)
     if kept is not None:
-        kept.shelve()
+        kept.offload()
     free_cached_memory(call.q.device)
     return attempt(decision, call)
 
@@ -121,7 +121,7 @@ def run_checked(decision: Decision, call: AttentionCall) -> torch.Tensor | Failu
 @record_paused()
 def _undone(kept: InputCopies | None) -> bool:
     """Whether the kernel wrote into its inputs; they are as they were."""
-    return kept is not None and kept.undo()
+    return kept is not None and kept.restore()
 
 
 def _malformed(out: torch.Tensor, given: tuple) -> Reason | None:

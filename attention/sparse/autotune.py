@@ -46,7 +46,7 @@ def fastest_engine(
     q, k, v, *mask = tensors()
     spot_check, fixed = spot_check_of(q, k, v, runners[0], *(mask or (None,)), scale)
     trials = check_errors(named, run, spot_check, fixed, max_error)
-    spot_check.kept = None  # no less room for the timing than in the calls that follow
+    spot_check.copies = None  # no less room for the timing than in the calls that follow
     fit = {name: lambda name=name: run(named[name].kernel) for name, trial in trials.items() if trial.reason is None}
     if not fit:
         raise ValueError("; ".join(f"{trial.name}: {trial.reason}" for trial in trials.values()))

@@ -47,7 +47,7 @@ def _error(ours: Runner, exact: Runner, run: Callable, tensors, scale: float | N
     except Exception as failure:
         free_frames(failure)
         error = inf
-    return error if error < inf and not kept.undo() else inf
+    return error if error < inf and not kept.restore() else inf
 
 
 def _compared(out: torch.Tensor, exact: Runner, tensors, scale: float | None) -> float:

@@ -8,7 +8,7 @@ from tiny import CASES
 from tiny.case import build, parts, sample
 from tiny.minimax import CONFIG, latents
 
-from attention.core.head_chunks import HeadChunks, pattern_of, spans_of
+from attention.core.head_chunks import HeadChunks, pattern_of_heads, spans_of_heads
 from attention.core.site import SELF, AttentionSite
 from attention.patterns.blocks import MassBlocks, TopBlocks, split_heads
 
@@ -52,18 +52,18 @@ def test_each_head_keeps_its_number(pattern, sizes):
     own = [number for number in pattern.by_heads for _ in range(12 // len(pattern.by_heads))]
     first = 0
     for size in sizes:
-        groups = split_heads(pattern_of(pattern, first, size, 12))
+        groups = split_heads(pattern_of_heads(pattern, first, size, 12))
         found = [getattr(group, pattern.amount) for group in groups for _ in range(size // len(groups))]
         assert found == own[first : first + size]
         first += size
-    assert pattern_of(TopBlocks(20.0), 0, 3, 12) == TopBlocks(20.0)
-    assert pattern_of(pattern, 0, 2, 11).startswith("11 heads, the pattern is for")
+    assert pattern_of_heads(TopBlocks(20.0), 0, 3, 12) == TopBlocks(20.0)
+    assert pattern_of_heads(pattern, 0, 2, 11).startswith("11 heads, the pattern is for")
 
 
 def test_spans_of_heads():
-    assert spans_of(((0, 1), (5, None)), 0, 4, 8) == ((0, 1),)
-    assert spans_of(((0, 1), (5, None)), 4, 4, 8) == ((1, 3),)
-    assert spans_of(((0, 1),), 4, 4, 8) == ()
+    assert spans_of_heads(((0, 1), (5, None)), 0, 4, 8) == ((0, 1),)
+    assert spans_of_heads(((0, 1), (5, None)), 4, 4, 8) == ((1, 3),)
+    assert spans_of_heads(((0, 1),), 4, 4, 8) == ()
 
 
 @pytest.mark.parametrize("chunks", [2, 3, 4])

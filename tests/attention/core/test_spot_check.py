@@ -21,7 +21,7 @@ from attention.core import spot_check
 from attention.core.geometry import describe
 from attention.core.input_copies import WRITES
 from attention.core.site import SELF, SITE, AttentionSite
-from attention.core.spot_check import SpotCheck, spread
+from attention.core.spot_check import SpotCheck, query_rows
 from attention.core.tokens import BOTH, Tokens, VideoSpan
 from attention.plans import bench, probe
 from attention.plans.plan import Candidate
@@ -57,7 +57,7 @@ def test_the_truth_is_float64_s(monkeypatch, chunk, heads, kv, mask):
         given[..., 0] = True
     expected = truth.attention(q, k, v, given, 0.3).out
     made = SpotCheck(q, k, v, given, 0.3)
-    torch.testing.assert_close(made.truth, spot_check.picked(expected, made.rows).float())
+    torch.testing.assert_close(made.truth, spot_check.gather_rows(expected, made.rows).float())
     assert made(expected.float()) < 1e-6
 
 
@@ -66,7 +66,7 @@ SIZES = [(1, 1, 5000), (2, 40, 75600), (1, 24, 3), (2, 3, 129), (9, 500, 17)]
 
 @pytest.mark.parametrize(("batch", "heads", "length"), SIZES)
 def test_both_ends_of_every_head_and_others_between(batch, heads, length):
-    rows = spread(batch, heads, length, "cpu")
+    rows = query_rows(batch, heads, length, "cpu")
     number = min(length, max(spot_check.FEWEST, min(spot_check.MOST, spot_check.SAMPLED // (batch * heads))))
     assert rows.shape == (batch, heads, number) and rows.min() == 0 and rows.max() == length - 1
     assert (rows == 0).any(-1).all() and (rows == length - 1).any(-1).all()
@@ -79,11 +79,11 @@ def test_both_ends_of_every_head_and_others_between(batch, heads, length):
 
 @pytest.mark.parametrize(("batch", "heads", "length"), [(2, 40, 75600), (1, 24, 6000), (32, 8, 1000)])
 def test_the_cost_is_bounded(batch, heads, length):
-    number = spread(batch, heads, length, "cpu").numel()
+    number = query_rows(batch, heads, length, "cpu").numel()
     assert number <= max(spot_check.SAMPLED, spot_check.FEWEST * batch * heads) <= 0.02 * batch * heads * length
     one = length * (2 * 128 + 3 * number // (batch * heads))
     q, k = (torch.empty(1).expand(batch, heads, length, 128) for _ in range(2))
-    for b, _, keys in spot_check.pieces(q, k, number // (batch * heads)):
+    for b, _, keys in spot_check.chunks(q, k, number // (batch * heads)):
         held = one * len(range(*b.indices(batch))) * len(range(*keys.indices(heads)))
         assert held <= max(one, spot_check.CHUNK)
 

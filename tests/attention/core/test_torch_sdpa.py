@@ -17,13 +17,13 @@ import video_calls
 from host_calls import ON_CPU
 from source import name_of, shipped, sources, tree
 
-from attention import blocks as models
 from attention.backends import registry
 from attention.core import torch_sdpa
 from attention.core.geometry import describe
 from attention.core.reason import Reason
 from attention.core.site import SELF, AttentionSite
 from attention.core.tokens import BOTH, Span, VideoSpan
+from attention.demo import transformer
 from attention.guidance.perturb import Perturbation
 from attention.patterns.blocks import mask as mask_of_blocks
 from attention.patterns.spec import parts_of, relation_of
@@ -126,6 +126,6 @@ def test_guidance_attends_beside_the_video_as_ever(swapped):
 def test_the_blocks_attend_as_ever(monkeypatch):
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 3, 12, 8) for _ in range(3))
-    before = models.ltx.attend(q, k, v, (1, 3, 4))
+    before = transformer.attend(q, k, v, (1, 3, 4))
     monkeypatch.setattr(torch.nn.functional, NAME, lambda *a, **k: 1 / 0)
-    assert torch.equal(models.ltx.attend(q, k, v, (1, 3, 4)), before)
+    assert torch.equal(transformer.attend(q, k, v, (1, 3, 4)), before)

@@ -93,7 +93,7 @@ def test_tensors_that_are_one_row_many_times():
     before = k.clone()
     kept = InputCopies(k, k, k)
     row.add_(1)
-    assert kept.undo() and torch.equal(k, before) and not kept.undo()
+    assert kept.restore() and torch.equal(k, before) and not kept.restore()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -106,10 +106,10 @@ def test_kept_inputs_come_back_bit_by_bit(dtype, inference):
         for shelved in (False, True):
             kept = InputCopies(q, q[:, :1], q.transpose(1, 2), torch.rand(1, 1, 1, 4) < 0.5)
             if shelved:
-                kept.shelve()
-            assert not kept.undo()
+                kept.offload()
+            assert not kept.restore()
             q[1, 2, 3] += 1
-            assert kept.undo() and torch.equal(q.view(torch.uint8), before.view(torch.uint8))
+            assert kept.restore() and torch.equal(q.view(torch.uint8), before.view(torch.uint8))
 
 
 def test_looked_at_once_for_a_geometry(add, monkeypatch):

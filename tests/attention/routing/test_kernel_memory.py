@@ -85,8 +85,8 @@ def test_the_copies_that_were_ours_do_not_cost_the_kernel(add, monkeypatch):
             super().__init__(*given)
             taken.append(self)
 
-        def shelve(self):
-            super().shelve()
+        def offload(self):
+            super().offload()
             taken.remove(self)
 
     def kernel(q, k, v, mask=None, scale=None):
