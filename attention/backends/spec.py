@@ -224,7 +224,7 @@ def _scores(limits: Limits, geometry: Geometry) -> Reason | None:
     return None
 
 
-# In the order in which reasons are told: what no other call on this machine changes comes first.
+# In the order in which reasons are told.
 CHECKS = (
     _device, _exactness, _capability, _dtype, _gradient, _empty, _head_dim, _mask, _grouped_heads, _key_length,
     _scale, _batch, _batch_heads, _scores,
