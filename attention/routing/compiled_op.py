@@ -21,30 +21,30 @@ from .host_kernel import host_function
 # The host's names. transformer_options[SLOT] is the override.
 SLOT, OPTIONS = "optimized_attention_override", "transformer_options"
 # What a call may carry besides its options and still be told in the operator's arguments.
-KNOWN = (OPTIONS, "_inside_attn_wrapper", "scale", "low_precision_attention", "enable_gqa")
-NOBODY = torch.tensor(-1)
+TRACEABLE = (OPTIONS, "_inside_attn_wrapper", "scale", "low_precision_attention", "enable_gqa")
+NO_SITE = torch.tensor(-1)
 
 
-class _Running(threading.local):
-    """The model evaluation that this thread is in. One thread drives one GPU."""
+class _Evaluation(threading.local):
+    """Holds what the model evaluation of this thread works with. One thread drives one GPU."""
 
     options: Mapping | None = None
     sites: tuple[AttentionSite, ...] = ()
 
 
-_RUNNING = _Running()
+_EVALUATION = _Evaluation()
 _FUNCTIONS: dict[str, Callable] = {}
 
 
 def prepare() -> None:
-    """Before anything is traced; not when this file is imported, for it imports the compiler."""
+    """Prepare for tracing; not when this file is imported, for this imports the compiler."""
     if compiles():
         torch.compiler.assume_constant_result(name_of)
 
 
 @cache
 def compiles() -> bool:
-    """Whether torch's compiler can be imported: it imports Triton, and a broken one raises anything."""
+    """Tell whether torch's compiler can be imported: it imports Triton, and a broken one raises anything."""
     try:
         import torch._dynamo  # noqa: F401
     except Exception:
@@ -53,17 +53,21 @@ def compiles() -> bool:
 
 
 def eagerly(function: Callable) -> Callable:
-    """`function` as torch.compile leaves it alone; itself where there is no compiler that could trace it."""
+    """Make torch.compile leave `function` alone; itself where there is no compiler that could trace it."""
     return torch.compiler.disable(function) if compiles() else function
 
 
 def begin(options: Mapping | None, sites: tuple[AttentionSite, ...] = ()) -> None:
-    """Says what the operator works with from now on in this thread. options: transformer_options; None: nothing."""
-    _RUNNING.options, _RUNNING.sites = options, sites
+    """Set what the operator works with from now on in this thread.
+
+    options: the host's transformer_options; None: nothing.
+    sites: of the model's modules, by number.
+    """
+    _EVALUATION.options, _EVALUATION.sites = options, sites
 
 
 def name_of(function: Callable) -> str:
-    """A name under which the operator finds one of the host's attention functions. Called while tracing."""
+    """Name one of the host's attention functions, so that the operator finds it. Called while tracing."""
     plain = f"{function.__module__}.{function.__qualname__}"
     names = (plain, *(f"{plain} {number}" for number in range(2, 1000)))
     name = next(name for name in names if _FUNCTIONS.get(name, function) is function)
@@ -82,7 +86,7 @@ def can_trace(router, call) -> bool:
     caller = options.get(CALLER)
     if caller is None or not caller.live or not hasattr(call.func, "__qualname__"):
         return False
-    if any(name not in KNOWN for name in call.kw):
+    if any(name not in TRACEABLE for name in call.kw):
         return False
     return not (torch.is_grad_enabled() and (call.q.requires_grad or call.k.requires_grad or call.v.requires_grad))
 
@@ -91,7 +95,7 @@ def route(call) -> Tensor:
     """Ask the operator in place of a router, for an AttentionCall of which `can_trace` is true."""
     tag = call.options[CALLER].tag
     return _operator(
-        call.q, call.k, call.v, call.mask, NOBODY if tag is None else tag.number, name_of(call.func), call.heads,
+        call.q, call.k, call.v, call.mask, NO_SITE if tag is None else tag.number, name_of(call.func), call.heads,
         call.precision, call.split_in, call.split_out, call.kw.get("scale"), call.kw.get("low_precision_attention"),
         call.kw.get("enable_gqa"),
     )  # fmt: skip
@@ -102,9 +106,9 @@ def _run(
     precision: torch.dtype | None, split_in: bool, split_out: bool, scale: float | None, low_precision: bool | None,
     gqa: bool | None,
 ) -> Tensor:  # fmt: skip
-    func, options, site = _FUNCTIONS[function], dict(_RUNNING.options or {}), int(number)
-    if 0 <= site < len(_RUNNING.sites):
-        options[SITE] = _RUNNING.sites[site]
+    func, options, site = _FUNCTIONS[function], dict(_EVALUATION.options or {}), int(number)
+    if 0 <= site < len(_EVALUATION.sites):
+        options[SITE] = _EVALUATION.sites[site]
     given = {"scale": scale, "low_precision_attention": low_precision, "enable_gqa": gqa}
     kw = {name: value for name, value in given.items() if value is not None}
     named = dict(
@@ -141,7 +145,7 @@ _SCHEMA = (
 
 
 def _define():
-    """The operator; None where torch (before 2.4) has none of this kind."""
+    """Define the operator; None where torch (before 2.4) has none of this kind."""
     if not hasattr(torch.library, "custom_op"):
         return None
     # By this module's name: a pack that is there twice has two.

@@ -1,4 +1,4 @@
-"""One call of a kernel that may fail: its output, or a Failure with nothing of the kernel left in memory.
+"""Runs a kernel that may fail: its output, or a Failure with nothing of the kernel left in memory.
 
 The first call of each site and geometry is looked at more closely, see `run_checked`; the others cost nothing for it.
 """
@@ -24,7 +24,7 @@ NOT_FINITE = "NaN or Inf in the output"
 
 
 def evaluate(stats: RunStats, run: Callable):
-    """run(), one evaluation of the model, in which kernels may let go of q, k and v before they answer.
+    """Evaluate the model once by `run`, and let kernels let go of q, k and v before they answer.
 
     Where one fails after that, the evaluation is made once more, and nothing is let go in this run again: the render
     costs that evaluation and more memory from there on, but goes on.
@@ -45,8 +45,13 @@ def evaluate(stats: RunStats, run: Callable):
 
 @dataclass(frozen=True)
 class Failure:
-    """reason: as the report says it. memory: whether memory was missing. holes: (B, H, Lq), which rows of the kernel's
-    output are not finite, where nothing else is wrong: the host's own may be no better."""
+    """Says why a kernel gave no output that could be used.
+
+    reason: as the report says it.
+    memory: whether memory was missing.
+    holes: (B, H, Lq), bool: rows of the kernel's output that are not finite, where nothing else is wrong, for the
+    host's own may be no better.
+    """
 
     reason: str
     memory: bool = False
@@ -54,7 +59,7 @@ class Failure:
 
 
 def to_failure(decision: Decision, error: Exception) -> Failure:
-    """What an exception says, its frames freed; UnsupportedAttention where the rule wants errors."""
+    """Make a Failure of an exception and free its frames; UnsupportedAttention where the rule wants errors."""
     reason = error_text(error)
     if decision.rule.on_unsupported == ERROR:
         raise unsupported(decision, reason) from error
@@ -64,6 +69,7 @@ def to_failure(decision: Decision, error: Exception) -> Failure:
 
 
 def unsupported(decision: Decision, reason: str) -> UnsupportedAttention:
+    """Make the error that a rule asks for in the place of a fallback."""
     return UnsupportedAttention(sentence(decision.used, decision.site, decision.geometry, reason))
 
 
@@ -120,7 +126,7 @@ def run_checked(decision: Decision, call: AttentionCall) -> torch.Tensor | Failu
 
 @record_paused()
 def _undone(kept: InputCopies | None) -> bool:
-    """Whether the kernel wrote into its inputs; they are as they were."""
+    """Tell whether the kernel wrote into its inputs; they are as they were afterwards."""
     return kept is not None and kept.restore()
 
 
@@ -159,7 +165,7 @@ def comes_from_inputs(out: torch.Tensor, call: AttentionCall) -> bool:
 
 
 def keep_kernel(decision: Decision) -> None:
-    """Says that NaN or Inf was there without the kernel, which stays, and is looked at again in the next call."""
+    """Note that NaN or Inf was there without the kernel, which stays, and is looked at again in the next call."""
     decision.guard = True
     note = (
         f"NaN or Inf in {decision.site.role}-attention that {decision.used} is not to blame for: it was in q, k, v or "
@@ -176,11 +182,12 @@ def is_shared_by_host(failure: Failure, own: torch.Tensor, call: AttentionCall) 
 
 
 def _holes(out: torch.Tensor) -> torch.Tensor:
+    """Find the rows of out: (B, H, Lq, D) that are not finite: (B, H, Lq), bool."""
     return ~torch.isfinite(out).all(-1)
 
 
 def run_instead(run: Callable, failure: Failure, device: torch.device) -> torch.Tensor:
-    """run(), which goes on where a kernel failed: once more where both lacked memory."""
+    """Run what goes on where a kernel failed, and run it once more where both lacked memory."""
     try:
         return run()
     except Exception as error:

@@ -45,7 +45,7 @@ def following(func: Callable, previous, options: Mapping) -> Callable:
 
 
 def name_of(function) -> str:
-    """`sage` for attention_sage, `comfy_kitchen_sol, tau 1.3` for one that is bound to arguments."""
+    """Name a function: `sage` for attention_sage, `comfy_kitchen_sol, tau 1.3` for one that is bound to arguments."""
     if isinstance(function, partial):
         bound = (f", {name} {value:g}" for name, value in function.keywords.items() if isinstance(value, (int, float)))
         return "".join((name_of(function.func), *bound))
@@ -53,12 +53,16 @@ def name_of(function) -> str:
 
 
 def host_name(func, own) -> str:
-    """`host default (pytorch)`, or with what the model's file names. own: that function, None without one."""
+    """Name what the host runs: `host default (pytorch)`, or with what the model's file names.
+
+    func: the host's attention function.
+    own: the function that the model's file names, None without one.
+    """
     return f"{registry.HOST} ({name_of(func) if own is None else f'{name_of(own)}, {NAMED}'})"
 
 
 def sentence(holders: Iterable) -> str:
-    """What a model's file names, in one line; empty where it names nothing. holders: of its attention modules."""
+    """Say in one line what a model's file names; empty where it names nothing. holders: of its attention modules."""
     runs, lost = Counter(), Counter()
     for holder in holders:
         if holder.function is not None:

@@ -13,11 +13,13 @@ from .rules import ALL_ROLES, Rule
 
 
 def is_efficient(rules: tuple[Rule, ...], refused: Callable = registry.why_not) -> bool | None:
-    """True where no self-attention call holds such a matrix, False where one may, None to leave it to the host.
+    """Tell whether no self-attention call holds such a matrix: False where one may, None to leave it to the host.
 
     Self-attention alone is asked about: its matrix is the square of the video's tokens, the others' are strips. Only
-    rules about a backend count: what a pattern leaves alone runs dense. refused: of a backend's name, why it cannot run
-    here, or None.
+    rules about a backend count: what a pattern leaves alone runs dense.
+
+    rules: of the model, the last one strongest.
+    refused: of a backend's name, why it cannot run here, or None.
     """
     dense = [rule for rule in rules if not rule.kind and rule.role in (ALL_ROLES, SELF)]
     whole = [at for at, rule in enumerate(dense) if rule.always and not rule.blocks]
@@ -28,7 +30,7 @@ def is_efficient(rules: tuple[Rule, ...], refused: Callable = registry.why_not) 
 
 
 def _scores(backend: str, refused: Callable) -> bool | None:
-    """Whether a rule's calls hold one; None where ComfyUI's own attention may run them, or torch decides."""
+    """Tell whether a backend's calls hold one; None where ComfyUI's own attention may run them, or torch decides."""
     if backend in (registry.AUTO, registry.HOST) or refused(backend) is not None:
         return None
     return registry.get(backend).scores

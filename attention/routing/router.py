@@ -61,8 +61,8 @@ class Router(Override):
         return self._answer_eagerly(call)
 
     def answer(self, call: AttentionCall) -> torch.Tensor:
-        """Run a call by what was decided about it. Of a closed one no name here may hold a tensor: the kernel could
-        not free it."""
+        """Run a call by what was decided about it."""
+        # Of a closed call no name here may hold a tensor: the kernel could not free it.
         context = call.options.get(CONTEXT, IDLE)
         if context.prompt_pair is not None:
             call = call.open()
@@ -73,25 +73,25 @@ class Router(Override):
         return self.next(call) if decision is None else decision.run(call)
 
     def _find(self, call: AttentionCall, context: StepContext) -> Decision | None:
-        """Look up what was decided about this call, and count it; None where no rule is in force."""
+        """Look up what was decided about a call, and count it; None where no rule is in force."""
         if not self.rules or self in context.off:
             return None
         call, options, stats = call.peek(), call.options, context.stats or self.stats
         q, k, v, mask, site = call.q, call.k, call.v, call.mask, site_of(options)
-        chunk = None if site is None or call.heads >= site.heads else stats.chunks.of(site, call.heads, self)
+        first_head = None if site is None or call.heads >= site.heads else stats.chunks.of(site, call.heads, self)
         key = (
             self, site, context, q.shape, k.shape, v.shape, call.heads, q.dtype, q.device,
             mask is not None and (mask.shape, mask.dtype), call.precision, call.split_in, call.kw.get("scale"),
             call.kw.get("low_precision_attention"),
             torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad),
             q.shape != k.shape and site is not None and site.role == SELF and first_query_of(q, k, call.split_in),
-            chunk,
+            first_head,
         )  # fmt: skip
         decision = stats.decisions.get(key)
         if decision is None:
-            decision = stats.decisions[key] = self._decide(call, context, stats, chunk)
-        if chunk is not None:
-            stats.join((self, site), chunk, decision)
+            decision = stats.decisions[key] = self._decide(call, context, stats, first_head)
+        if first_head is not None:
+            stats.join((self, site), first_head, decision)
         decision.calls += 1
         caller = options.get(CALLER)
         if caller is not None:
@@ -102,12 +102,16 @@ class Router(Override):
                 caller.above = None
         return decision
 
-    def _decide(self, call: AttentionCall, context: StepContext, stats: RunStats, chunk: int | None) -> Decision:
+    def _decide(self, call: AttentionCall, context: StepContext, stats: RunStats, first_head) -> Decision:
         """Decide about an open call, and what is done to each such call from now on."""
         host = host_function(call.func, self.previous, call.options)
         with record_paused():
             decision = decide(
-                call.but(func=host, first_head=chunk), self.rules, context.active_of(self), self.next_name(call), stats
+                call.but(func=host, first_head=first_head),
+                self.rules,
+                context.active_of(self),
+                self.next_name(call),
+                stats,
             )
         run = partial(self._run, decision)
         if decision.strength is not None:

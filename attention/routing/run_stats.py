@@ -215,13 +215,13 @@ class RunStats(KeepsIdentity):
         if window is not None:
             self.windows.setdefault(window)
 
-    def join(self, where: tuple, chunk: int, decision: Decision) -> None:
+    def join(self, where: tuple, first_head: int, decision: Decision) -> None:
         """Count a call with some of its module's heads with the others, where the first is.
 
         where: the router that was asked, and the AttentionSite.
-        chunk: number of the call's first head.
+        first_head: number of the call's first head.
         """
-        if chunk:
+        if first_head:
             decision.counted_in = self._first.get(where)
         else:
             self._first[where] = decision
