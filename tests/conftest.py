@@ -12,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from host_folder import find_host
 
 # Nothing may depend on how busy the machine is.
 hypothesis.settings.register_profile(
@@ -37,16 +38,6 @@ def pytest_addoption(parser):
     parser.addoption(
         "--update-snapshots", action="store_true", help="write tests/nodes/snapshots instead of comparing with it"
     )
-
-
-def find_host() -> Path:
-    """The folder of ComfyUI, or a skip that says how to get one."""
-    import host
-
-    folder = Path(os.environ.get("COMFYUI_PATH") or host.HOME / f"ComfyUI-{host.COMFYUI}")
-    if not (folder / "main.py").exists():
-        pytest.skip(f"no ComfyUI in {folder}: run python scripts/host.py, or set COMFYUI_PATH")
-    return folder.resolve()
 
 
 @pytest.fixture(scope="session")

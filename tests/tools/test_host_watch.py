@@ -7,7 +7,7 @@ from pathlib import Path
 
 import host_watch
 import pytest
-from conftest import find_host
+from host_folder import find_host
 from host_watch import Source, rows, state
 
 PACK = """
