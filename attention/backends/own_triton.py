@@ -1,4 +1,4 @@
-"""This pack's own Triton kernel, attention/triton: INT8 scores, or 16-bit ones; key masks, ragged ends, GQA.
+"""This pack's own Triton kernel, backends/triton: INT8 scores, or 16-bit ones; key masks, ragged ends, GQA.
 
 Not measured on a GPU yet: `auto` takes it where Video Attention Benchmark has seen it right; benchmarks/kernel.py
 measures it.
@@ -15,6 +15,7 @@ OLDEST_TRITON = (3, 3, 1)
 
 
 def load(**how):
+    """Load the kernel. how: as of launch.attention. Raises Unavailable where Triton is missing, broken or too old."""
     from .triton.device import compiled
     from .triton.launch import attention, triton_version
 

@@ -10,6 +10,7 @@ from math import ceil, prod
 from typing import ClassVar
 
 import torch
+from einops import repeat
 
 from ..core.grid import CUBE, TILE, order
 from ..core.tokens import Grid
@@ -156,5 +157,5 @@ def mask(pattern, q, k, grid: Grid, scale: float | None = None) -> torch.Tensor:
     to, back = block_order(pattern, grid)
     blocks = select_blocks(pattern, q[:, :, to], k[:, :, to], scale)
     n = q.shape[2]
-    rows = blocks.repeat_interleave(QUERIES, dim=2)[:, :, :n].repeat_interleave(KEYS, dim=3)[..., :n]
-    return rows[:, :, back][..., back]
+    seen = repeat(blocks, "b h r c -> b h (r queries) (c keys)", queries=QUERIES, keys=KEYS)[:, :, :n, :n]
+    return seen[:, :, back][..., back]

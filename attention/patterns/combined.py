@@ -12,8 +12,8 @@ import torch
 
 from ..core.grid import Box
 from ..core.tokens import Grid
-from .layout import count_pairs
 from .spec import is_fixed
+from .tiles import count_pairs
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 
 from ..backends.spec import FLOATS
 from ..core.error_handling import error_message
@@ -99,7 +100,7 @@ def block_mask(mask_mod, q_len: int, kv_len: int, device):
 
 def filled(seen: torch.Tensor, value: bool) -> torch.Tensor:
     """Cut (m, K) into (m, K / BLOCK, BLOCK), the last block filled up with `value`."""
-    return F.pad(seen, (0, -seen.shape[1] % BLOCK), value=value).unflatten(1, (-1, BLOCK))
+    return rearrange(F.pad(seen, (0, -seen.shape[1] % BLOCK), value=value), "m (c k) -> m c k", k=BLOCK)
 
 
 def listed(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

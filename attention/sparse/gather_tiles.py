@@ -11,8 +11,8 @@ from ..core.grid import TILE, order
 from ..core.interruption import check_interrupt
 from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
-from ..patterns.layout import Tile, mask_in
 from ..patterns.spec import Relation, relation_of
+from ..patterns.tiles import Tile, mask_in
 from .engine import Engine, HostMask, Task, append_context, scratch_bytes
 from .tile_layout import Layout, layout, share_mask
 

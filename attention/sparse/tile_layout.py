@@ -12,8 +12,8 @@ import torch
 from ..core.grid import TILE, boxes, order, size_of
 from ..core.interruption import check_interrupt
 from ..core.tokens import Grid
-from ..patterns.layout import Tile, tile_of
 from ..patterns.spec import Relation, relation_of
+from ..patterns.tiles import Tile, tile_of
 
 # Time of a box of m queries over its share of dense time, gather included: about FIXED + PER_BOX / m, and MASKED times
 # that with a mask. Measured in float32 with head size 128 on a CPU with AVX-512: 1.6 at 64, 1.2 at 256, 1.1 at 512.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 
 QUERIES, KEYS = 128, 64
 
@@ -99,7 +100,7 @@ def tiles_of_row(seen: Callable, row: int, q_len: int, kv_len: int, device: torc
     blocks, start = -(-kv_len // KEYS), row * QUERIES
     query = torch.arange(start, start + QUERIES, device=device).clamp(max=q_len - 1)
     key = torch.arange(blocks * KEYS, device=device).clamp(max=kv_len - 1)
-    return seen(query[:, None], key[None, :]).unflatten(1, (blocks, KEYS)).transpose(0, 1)
+    return rearrange(seen(query[:, None], key[None, :]), "q (c k) -> c q k", k=KEYS)
 
 
 def classify_tiles(tiles: torch.Tensor, kv_len: int) -> tuple[torch.Tensor, torch.Tensor]:

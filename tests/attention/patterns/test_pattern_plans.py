@@ -16,8 +16,8 @@ from attention.core.geometry import describe
 from attention.core.grid import order
 from attention.core.tokens import BOTH, VideoSpan
 from attention.patterns.density import density
-from attention.patterns.layout import count_pairs, mask_in
 from attention.patterns.spec import relation_of
+from attention.patterns.tiles import count_pairs, mask_in
 from attention.sparse import gather_tiles, tile_layout
 from attention.sparse.engine import Task
 from attention.sparse.runner import engine_plan, forget_engine_plans

@@ -13,8 +13,8 @@ from attention import patterns as p
 from attention.core.grid import boxes, coordinates
 from attention.patterns import blocks
 from attention.patterns.density import density, flop_ratio
-from attention.patterns.layout import count_pairs, lay_out
 from attention.patterns.spec import parts_of, relation_of
+from attention.patterns.tiles import count_pairs, tile_of
 
 torch.set_num_threads(1)
 
@@ -84,8 +84,8 @@ def test_masks_follow_their_words(pattern, grid):
 def test_layout_is_the_mask(pattern, grid, tile):
     """The tiles of any box size hold every query once, every key that it sees, and nothing else."""
     relation, truth = relation_of(pattern, grid), dense(pattern, grid)
-    seen, met = torch.zeros_like(truth), []
-    for one in lay_out(relation, tile):
+    seen, met, known = torch.zeros_like(truth), [], {}
+    for one in (tile_of(relation, box, known) for box in boxes(grid, tile)):
         assert one.keys.diff().min() > 0 if len(one.keys) > 1 else True, "keys are not ascending, or twice there"
         flags = torch.ones(len(one.queries), len(one.keys), dtype=torch.bool) if one.full else one.seen
         assert one.full or not one.seen.all(), "a full tile with a mask"
@@ -100,8 +100,8 @@ def test_layout_is_the_mask(pattern, grid, tile):
 
 @settings(max_examples=60)
 @given(FIXED, GRIDS)
-def test_steps_are_boxes_that_see_alike_or_single_parts(pattern, grid):
-    """The chooser multiplies `steps`: each is a box size, and every token sees itself whatever the pattern."""
+def test_tile_sizes_are_boxes_that_see_alike_or_single_parts(pattern, grid):
+    """The layout multiplies `tile_sizes`: each is a box size, and every token sees itself whatever the pattern."""
     relation = relation_of(pattern, grid)
     assert relation.tile_sizes and all(len(step) == 3 and min(step) >= 1 for step in relation.tile_sizes)
     assert dense(pattern, grid).diagonal().all()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, product
 
 import torch
 
-from ..core.grid import Box, boxes, tokens_of
-from ..core.tokens import Grid
+from ..core.grid import Box, tokens_of
 from .spec import Relation
 
 
@@ -59,12 +57,6 @@ def tile_of(relation: Relation, box: Box, known: dict | None = None, masks: bool
     used, seen = known[key]
     keys, full = keys if used is None else keys[used], bool(seen.all())
     return Tile(queries, keys, full, None if full else seen, box)
-
-
-def lay_out(relation: Relation, tile: Grid) -> Iterator[Tile]:
-    """Make the Tiles of all boxes of `tile` queries, one at a time."""
-    known: dict = {}
-    return (tile_of(relation, box, known) for box in boxes(relation.grid, tile))
 
 
 def count_pairs(relation: Relation) -> int:
