@@ -90,7 +90,7 @@ def calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: 
         plans.blank(sampling.job.model, sampling.job.latent["samples"]),
         budget=budget, error=choice.error, realised=errors[0], seconds=choice.seconds,
         exact_seconds=sum(found[0].seconds for found in measured.options.values()),
-        steps=calibration.steps_of(choice, measured),
+        steps=calibration.plan_rules_of(choice, measured),
     )  # fmt: skip
     return plan, measured, choice
 

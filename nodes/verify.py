@@ -15,7 +15,7 @@ from ..attention.inspect.timeline import skipped
 from ..attention.measure.compare import compare_clips
 from ..attention.measure.frames import Unmeasurable
 from ..attention.plans.draw_verify import draw_verified
-from ..attention.plans.verify import Verified, to_text
+from ..attention.plans.verify import VerifiedSampling, to_text
 from ..attention.routing.rules import Rule
 from .host import model_rules, run_history
 from .host.latent import parts_of
@@ -106,7 +106,7 @@ class _Clock:
         self._bar.step()
 
 
-def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified], list[str]]:
+def _beside(exact, job, clock: _Clock) -> tuple[list, list[VerifiedSampling], list[str]]:
     """The latents of the model as it is and, if one runs here, of another exact kernel, what is known of each, and what
     else is to be said."""
     with run_history.aside() as runs:
@@ -117,7 +117,7 @@ def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified], list[str]]
     ran = "nothing of this pack" if report is None else _kernels(report)
     reason = "" if report is None else skipped(report.laps)
     said = [f"Errors and seconds are not attention's alone: {reason}."] if reason else []
-    found, rows = [samples], [Verified("planned", distance(samples, exact), ran, clock.seconds)]
+    found, rows = [samples], [VerifiedSampling("planned", distance(samples, exact), ran, clock.seconds)]
     for name in OTHERS:
         if registry.why_not(name) is not None:
             continue
@@ -127,7 +127,7 @@ def _beside(exact, job, clock: _Clock) -> tuple[list, list[Verified], list[str]]
         error = distance(samples, exact)
         # Without an error it was the host's own kernel, or none of the calls were for this one.
         if error and report is not None and report.ruled:
-            rows.append(Verified(f"exact, {name}", error, _kernels(report), clock.seconds))
+            rows.append(VerifiedSampling(f"exact, {name}", error, _kernels(report), clock.seconds))
             return [*found, samples], rows, said
     return found, rows, said
 
@@ -137,7 +137,7 @@ def _kernels(report) -> str:
     return ", ".join(f"{row.used} ({row.role})" for row in report.rows) or "nothing that was seen"
 
 
-def _with_frames(vae, exact, samples: list, rows: list[Verified]) -> list[Verified]:
+def _with_frames(vae, exact, samples: list, rows: list[VerifiedSampling]) -> list[VerifiedSampling]:
     """The rows with PSNR and SSIM of their decoded frames."""
     frames, found = _decoded(vae, exact), []
     for latent, row in zip(samples, rows):

@@ -1,4 +1,4 @@
-"""Which kernel or pattern where, for a budget of error: the cheapest choice of measured options."""
+"""Chooses a plan: which kernel or pattern where, for a budget of error, the cheapest of measured options."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from math import sqrt
 
 
 @dataclass(frozen=True)
-class Unit:
+class PlanPart:
     """What a plan decides about as one: a role in a span of blocks, during a part of the sampling.
 
-    blocks: first and last; start, end: 0 to 1 of the noise schedule, as everywhere in ComfyUI.
+    role: of attention.
+    blocks: first and last.
+    start, end: 0 to 1 of the noise schedule, as everywhere in ComfyUI.
     """
 
     role: str
@@ -30,12 +32,14 @@ EXACT = "exact"
 
 
 @dataclass(frozen=True)
-class Option:
-    """One candidate in one unit, measured. name: of a Candidate, EXACT for the host's own.
+class PlanOption:
+    """What one candidate is worth in one part, measured.
 
-    seconds: of its attention calls in one sampling. error: relative L2 of the final latent when this unit alone runs on
-    the candidate. local, effect: relative L2 of one call's output, and of the output of the block around it; None where
-    that could not be measured.
+    name: of the Candidate, EXACT for the host's own attention.
+    seconds: of its attention calls in one sampling.
+    error: relative L2 of the final latent when this part alone runs on the candidate.
+    local, effect: relative L2 of one call's output, and of the output of the block around it; None where that could not
+        be measured.
     """
 
     name: str
@@ -52,70 +56,80 @@ class Option:
 
 @dataclass(frozen=True)
 class PlanChoice:
-    """chosen: unit -> Option. error: predicted, seconds: of all units. bound: seconds that no choice within the budget
-    can be below, by the same prediction."""
+    """Which option each part takes.
 
-    chosen: dict[Unit, Option]
+    chosen: part -> PlanOption.
+    error: predicted, relative L2 of the final latent.
+    seconds: of all parts.
+    bound: seconds that no choice within the budget can be below, by the same prediction.
+    """
+
+    chosen: dict[PlanPart, PlanOption]
     error: float
     seconds: float
     bound: float
 
 
 def predict(errors, factor: float = 1.0) -> float:
-    """Error of the final latent when several units are off at once: their root sum of squares times `factor`.
+    """Predict the error of the final latent when several parts are off at once: their root sum of squares.
 
-    Small independent errors add up like that. `factor` is what one run with all of them really gave, over this.
+    errors: of each part alone; small independent ones add up like that.
+    factor: what one run with all of them really gave, over this.
     """
     return factor * sqrt(sum(error * error for error in errors))
 
 
-def choose_plan(options: dict[Unit, list[Option]], budget: float, factor: float = 1.0) -> PlanChoice:
-    """A cheap option for each unit, the predicted error of all within `budget`. Every unit needs its EXACT of error 0.
+def choose_plan(options: dict[PlanPart, list[PlanOption]], budget: float, factor: float = 1.0) -> PlanChoice:
+    """Choose a cheap option for each part so that the predicted error of all is within a budget.
 
-    A multiple-choice knapsack over squared errors, solved greedily: moves along each unit's convex hull, the most
+    options: of each part; one of them is EXACT, of error 0.
+    budget: relative L2 of the final latent.
+    factor: as in `predict`.
+
+    A multiple-choice knapsack over squared errors, solved greedily: moves along each part's convex hull, the most
     seconds saved for each squared error first, each taken if it fits; then single exchanges to options off the hull.
     No choice can save more than the relaxed knapsack, where a part of the first move that does not fit is taken: that
     is `bound` (G. B. Dantzig, "Discrete-variable extremum problems", 1957). The order of moves does not depend on the
     budget, so a larger one never gives a smaller predicted error: where it first takes another move, that move alone is
     more than the smaller one allows.
     """
-    hulls = {unit: hull(found) for unit, found in options.items()}
-    at = {unit: found[0] for unit, found in hulls.items()}
+    hulls = {part: hull(found) for part, found in options.items()}
+    at = {part: found[0] for part, found in hulls.items()}
     room, bound = (budget / factor) ** 2, None
     seconds = sum(option.seconds for option in at.values())
-    for low, high, unit in _moves(hulls):
+    for low, high, part in _moves(hulls):
         cost = high.error**2 - low.error**2
         if cost > room and bound is None:
             bound = seconds - _slope(low, high) * room
-        # A later move of a unit is worth less than the one before: without that one it is not made either.
-        if cost <= room and at[unit] == low:
-            at[unit], room, seconds = high, room - cost, seconds - (low.seconds - high.seconds)
+        # A later move of a part is worth less than the one before: without that one it is not made either.
+        if cost <= room and at[part] == low:
+            at[part], room, seconds = high, room - cost, seconds - (low.seconds - high.seconds)
     bound = seconds if bound is None else bound
-    for high, unit in _exchanges(options, hulls):
-        cost = high.error**2 - at[unit].error ** 2
-        if 0 <= cost <= room and high.seconds < at[unit].seconds:
-            seconds -= at[unit].seconds - high.seconds
-            at[unit], room = high, room - cost
+    for high, part in _exchanges(options, hulls):
+        cost = high.error**2 - at[part].error ** 2
+        if 0 <= cost <= room and high.seconds < at[part].seconds:
+            seconds -= at[part].seconds - high.seconds
+            at[part], room = high, room - cost
     error = predict((option.error for option in at.values()), factor)
     return PlanChoice(at, error, seconds, min(bound, seconds))
 
 
-def _moves(hulls: dict[Unit, list[Option]]) -> list[tuple[Option, Option, Unit]]:
-    steps = [(low, high, unit) for unit, found in hulls.items() for low, high in zip(found, found[1:])]
+def _moves(hulls: dict[PlanPart, list[PlanOption]]) -> list[tuple[PlanOption, PlanOption, PlanPart]]:
+    steps = [(low, high, part) for part, found in hulls.items() for low, high in zip(found, found[1:])]
     return sorted(steps, key=lambda step: -_slope(*step[:2]))
 
 
-def _exchanges(options: dict[Unit, list[Option]], hulls: dict[Unit, list[Option]]) -> list[tuple[Option, Unit]]:
-    found = [(option, unit) for unit, all_of in options.items() for option in all_of]
+def _exchanges(options: dict[PlanPart, list[PlanOption]], hulls: dict) -> list[tuple[PlanOption, PlanPart]]:
+    found = [(option, part) for part, all_of in options.items() for option in all_of]
     return sorted(found, key=lambda one: -_slope(hulls[one[1]][0], one[0]))
 
 
-def hull(options: list[Option]) -> list[Option]:
-    """The options worth taking, from exact to fastest: each next one saves less time for its squared error.
+def hull(options: list[PlanOption]) -> list[PlanOption]:
+    """Find the options worth taking, from exact to fastest: each next one saves less time for its squared error.
 
     Lower convex hull of seconds over squared error.
     """
-    kept: list[Option] = []
+    kept: list[PlanOption] = []
     for option in sorted(options, key=lambda o: (o.error, o.seconds)):
         if kept and option.seconds >= kept[-1].seconds:
             continue
@@ -125,17 +139,17 @@ def hull(options: list[Option]) -> list[Option]:
     return kept
 
 
-def front(options: list[Option]) -> list[Option]:
-    """The options that no other one beats both in seconds and in nearness, nearest first."""
-    kept: list[Option] = []
+def front(options: list[PlanOption]) -> list[PlanOption]:
+    """Find the options that no other one beats both in seconds and in nearness, nearest first."""
+    kept: list[PlanOption] = []
     for option in sorted(options, key=lambda o: (o.nearness, o.seconds)):
         if not kept or option.seconds < kept[-1].seconds:
             kept.append(option)
     return kept
 
 
-def scale(options: list[Option], known: list[Option]) -> list[Option]:
-    """The options with the error of the final latent that `known` ones have for their nearness: in proportion.
+def scale(options: list[PlanOption], known: list[PlanOption]) -> list[PlanOption]:
+    """Give options the error of the final latent that `known` ones have for their nearness, in proportion.
 
     Small errors go through the rest of the sampling as if it were linear.
     """
@@ -145,17 +159,17 @@ def scale(options: list[Option], known: list[Option]) -> list[Option]:
     return [measured.get(o.name) or replace(o, error=ratio * o.nearness) for o in options] if ratios else list(known)
 
 
-def _slope(low: Option, high: Option) -> float:
+def _slope(low: PlanOption, high: PlanOption) -> float:
     return (low.seconds - high.seconds) / max(1e-30, high.error**2 - low.error**2)
 
 
 def spans(count: int, groups: int) -> tuple[tuple[int, int], ...]:
-    """0..count-1 in `groups` spans (first, last) of nearly equal length; fewer when there are fewer."""
+    """Divide 0..count-1 into `groups` spans (first, last) of nearly equal length; fewer when there are fewer."""
     groups = max(1, min(groups, count))
     edges = [round(i * count / groups) for i in range(groups + 1)]
     return tuple((low, high - 1) for low, high in zip(edges, edges[1:]))
 
 
 def ranges(count: int) -> tuple[tuple[float, float], ...]:
-    """The sampling in `count` parts (start, end)."""
+    """Divide the sampling into `count` spans (start, end)."""
     return tuple((i / count, (i + 1) / count) for i in range(count))

@@ -32,10 +32,10 @@ def to_text(plan: Plan, measured, choice: PlanChoice) -> str:
         "| part | runs on | error of a call | of the block | of the final latent alone | time |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for unit, option in choice.chosen.items():
+    for part, option in choice.chosen.items():
         errors = " | ".join("-" if e is None else f"{e:.1e}" for e in (option.local, option.effect, option.error))
-        exact = measured.options[unit][0].seconds
-        lines.append(f"| {unit.text} | {option.name} | {errors} | {option.seconds / exact if exact else 1:.0%} |")
+        exact = measured.options[part][0].seconds
+        lines.append(f"| {part.text} | {option.name} | {errors} | {option.seconds / exact if exact else 1:.0%} |")
     if measured.dropped:
         lines += ["", "Left out:", *_left_out(measured.dropped)]
     return "\n".join(lines)
@@ -55,12 +55,12 @@ def draw_plan(measured, choice: PlanChoice, width: int = WIDTH) -> Image.Image:
     A line joins those that no other beats; a ring marks the chosen one. The parts that take the most time, PANELS of
     them at most, in the model's order.
 
-    measured: has `options`, part -> Options.
+    measured: has `options`, part -> PlanOptions.
     width: of the picture, in pixels.
     """
-    heavy = sorted(measured.options, key=lambda unit: -measured.options[unit][0].seconds)[:PANELS]
-    shown = [unit for unit in measured.options if unit in heavy]
-    names = list(dict.fromkeys(option.name for unit in shown for option in measured.options[unit]))
+    heavy = sorted(measured.options, key=lambda part: -measured.options[part][0].seconds)[:PANELS]
+    shown = [part for part in measured.options if part in heavy]
+    names = list(dict.fromkeys(option.name for part in shown for option in measured.options[part]))
     known, room = colours_of(names, {EXACT}), width - 2 * MARGIN
     colours = {name: known[name] for name in names}
     columns = max(1, width // PANEL[0])
@@ -68,9 +68,9 @@ def draw_plan(measured, choice: PlanChoice, width: int = WIDTH) -> Image.Image:
     canvas = Canvas(width, body + 12 + legend_height(names, room, 1))
     canvas.text((MARGIN, 20), "Error and time of every choice", INK, 22)
     canvas.text((MARGIN, 54), _caption(measured, choice, len(shown)), PALE, 14)
-    for index, unit in enumerate(shown):
+    for index, part in enumerate(shown):
         corner = 16 + PANEL[0] * (index % columns), TOP + PANEL[1] * (index // columns)
-        _panel(canvas, corner, unit, measured.options[unit], choice.chosen[unit], colours)
+        _panel(canvas, corner, part, measured.options[part], choice.chosen[part], colours)
     canvas.legend((MARGIN, body + 4), colours, room, 1)
     return canvas.picture()
 
@@ -84,9 +84,9 @@ def _caption(measured, choice: PlanChoice, shown: int) -> str:
     )
 
 
-def _panel(canvas: Canvas, corner, unit, options, chosen, colours: dict[str, Colour]) -> None:
+def _panel(canvas: Canvas, corner, part, options, chosen, colours: dict[str, Colour]) -> None:
     left, top, right, bottom = (corner[i % 2] + AXES[i] for i in range(4))
-    canvas.text((left, top - 6), unit.text, INK, 13, "ls")
+    canvas.text((left, top - 6), part.text, INK, 13, "ls")
     for power in range(round(log10(SMALLEST)), round(log10(LARGEST)) + 1):
         x = left + (right - left) * _across(10.0**power)
         canvas.box((x, top, x + 1, bottom), GRID)

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from PIL import Image
 
 from ..core.canvas import BLUE, INK, MARGIN, NEUTRAL, PALE, RULE, WIDTH, Canvas
-from .verify import Verified
+from .verify import VerifiedSampling
 
 HEAD, ROW = 88, 74
 # Errors below the first are drawn at the left edge, those above the second at the right.
 SMALLEST, LARGEST = 1e-7, 1.0
 
 
-def draw_verified(rows: Sequence[Verified], width: int = WIDTH) -> Image.Image:
+def draw_verified(rows: Sequence[VerifiedSampling], width: int = WIDTH) -> Image.Image:
     """Draw a bar for each sampling, its error long on a logarithmic scale from 1e-7 to 1. RGB.
 
     rows: planned, then the noise floor if there is one.
@@ -36,7 +36,7 @@ def draw_verified(rows: Sequence[Verified], width: int = WIDTH) -> Image.Image:
     return canvas.picture()
 
 
-def _frames(row: Verified) -> str:
+def _frames(row: VerifiedSampling) -> str:
     return "" if math.isnan(row.psnr) else f", PSNR {row.psnr:.1f} dB, SSIM {row.ssim:.4f}"
 
 

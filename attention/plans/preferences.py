@@ -17,7 +17,8 @@ from ..core.grid import RASTER
 from ..core.site import ROLES, AttentionSite
 from ..patterns import AdaptiveBlocks
 from ..routing.rules import Rule, format_blocks
-from .plan import MAX_STEPS, BadPlan, Candidate, Plan, Step
+from .plan import Candidate, Plan, PlanRule
+from .plan_file import MAX_STEPS, BadPlan
 
 SUFFIX = ".comfy_attention.config"
 # Where the module's name may begin in a file: a LoRA, a checkpoint, a diffusion model alone.
@@ -112,7 +113,7 @@ def plan_of(blank: Plan, entries: Mapping[str, torch.Tensor], modules: Modules) 
     if lost:
         said.append(f"{lost} of {len(named)} entries are for modules that this pack does not find in this model.")
     steps = [
-        Step(candidate, role, span, 0.0, 1.0, 0.0, None, None, 0.0, 0.0)
+        PlanRule(candidate, role, span, 0.0, 1.0, 0.0, None, None, 0.0, 0.0)
         for (role, candidate), blocks in sorted(found.items(), key=lambda pair: ROLES.index(pair[0][0]))
         for span in _spans(sorted(blocks))
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedSampling:
     """One sampling, compared with the exact one.
 
     error: relative L2 of its latent.
@@ -25,7 +25,7 @@ class Verified:
     ssim: float = math.nan
 
 
-def to_text(rows: Sequence[Verified], seconds: float, line: str) -> str:
+def to_text(rows: Sequence[VerifiedSampling], seconds: float, line: str) -> str:
     """Write a table and what it means.
 
     rows: planned, then the noise floor if there is one.
@@ -41,7 +41,7 @@ def to_text(rows: Sequence[Verified], seconds: float, line: str) -> str:
     return "\n".join(lines)
 
 
-def headline(rows: Sequence[Verified]) -> str:
+def headline(rows: Sequence[VerifiedSampling]) -> str:
     """Say in one sentence how far the planned latent is from the exact one."""
     planned, *floor = rows
     if not math.isfinite(planned.error):

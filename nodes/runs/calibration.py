@@ -12,8 +12,8 @@ from ...attention.backends.autotune import HOST_RUN
 from ...attention.core.reason import Reason
 from ...attention.inspect.timeline import skipped
 from ...attention.plans import calibrate, head_groups
-from ...attention.plans.calibrate import EXACT, Option, PlanChoice, Unit
-from ...attention.plans.plan import Candidate, Step
+from ...attention.plans.calibrate import EXACT, PlanChoice, PlanOption, PlanPart
+from ...attention.plans.plan import Candidate, PlanRule
 from ...attention.plans.probe import Probe
 from ...attention.routing.rules import Rule
 from ..host import counted_runs
@@ -25,7 +25,7 @@ from .sampling_job import Job
 WORTH = 0.05
 # A candidate that is hardly faster is not worth its error.
 SAVES = 0.98
-# Blocks of a unit in which candidates are tried; runs of a chosen plan before the search for one is given up.
+# Blocks of a part in which candidates are tried; runs of a chosen plan before the search for one is given up.
 BLOCKS, ROUNDS = 2, 5
 # A plan that uses this much of its budget is not worth another run.
 NEAR = 0.8
@@ -33,47 +33,47 @@ ROUNDING = 1e-3
 EACH, ONE = "every choice", "one choice for each part"
 
 
-def units_of(report, job: Job, groups: int, parts: int) -> list[Unit]:
+def plan_parts_of(report, job: Job, groups: int, parts: int) -> list[PlanPart]:
     """What to decide about: roles worth it, blocks in groups, the sampling in those parts that have steps.
 
     ValueError for a model of unknown blocks.
     """
-    units = []
+    plan_parts = []
     for role in dict.fromkeys(row.role for row in report.rows):
         rows = [row for row in report.rows if row.role == role]
         blocks = sorted(set().union(*(row.blocks for row in rows)))
         if not blocks or sum(row.seconds for row in rows) < WORTH * report.seconds:
             continue
         for low, high in calibrate.spans(len(blocks), groups):
-            units += [Unit(role, (blocks[low], blocks[high]), *part) for part in calibrate.ranges(parts)]
-    if not units:
+            plan_parts += [PlanPart(role, (blocks[low], blocks[high]), *part) for part in calibrate.ranges(parts)]
+    if not plan_parts:
         raise ValueError("model: its blocks are unknown to this pack, so nothing can be chosen for them.")
-    return [unit for unit in units if steps_in(job, unit)]
+    return [part for part in plan_parts if steps_in(job, part)]
 
 
-def steps_in(job: Job, unit: Unit) -> list[int]:
+def steps_in(job: Job, part: PlanPart) -> list[int]:
     """The steps that a rule for this part of the sampling covers."""
-    rule, levels = Rule(start=unit.start, end=unit.end), job.sigmas.tolist()
+    rule, levels = Rule(start=part.start, end=part.end), job.sigmas.tolist()
     to_sigma = job.model.get_model_object("model_sampling").percent_to_sigma
     return [i for i, sigma in enumerate(levels[:-1]) if counted_runs.covers(rule, sigma, to_sigma, levels)]
 
 
-def blocks_of(report, unit: Unit) -> dict[int, int]:
-    """Calls of each block of a unit in a whole sampling."""
-    rows = [row.by_block for row in report.rows if row.role == unit.role]
-    inside = sorted({block for row in rows for block in row if unit.blocks[0] <= block <= unit.blocks[1]})
+def blocks_of(report, part: PlanPart) -> dict[int, int]:
+    """Calls of each block of a part in a whole sampling."""
+    rows = [row.by_block for row in report.rows if row.role == part.role]
+    inside = sorted({block for row in rows for block in row if part.blocks[0] <= block <= part.blocks[1]})
     return {block: sum(row[block][0] for row in rows if block in row) for block in inside}
 
 
 @dataclass
 class Measured:
-    """exact: latents of the host's own attention, one for each seed. options: unit -> options. dropped: what -> why.
+    """exact: latents of the host's own attention, one for each seed. options: part -> options. dropped: what -> why.
 
     named: name of an option -> Candidate, those with a number for each head group included.
     """
 
     exact: list
-    options: dict[Unit, list[Option]]
+    options: dict[PlanPart, list[PlanOption]]
     dropped: dict[str, str]
     named: dict[str, Candidate]
 
@@ -81,23 +81,23 @@ class Measured:
 def measure(
     sampling: Sampling, candidates: list[Candidate], groups: int, parts: int, ends: str = EACH, seeds: int = 1
 ) -> Measured:
-    """Every candidate in every unit where it saves time. ends: EACH, or ONE, whose error of the final latent gives the
+    """Every candidate in every part where it saves time. ends: EACH, or ONE, whose error of the final latent gives the
     others' by their nearness. seeds: how many the plan will be run on."""
     sampling.expect(seeds + 1)
     exact, report = sampling.once((EXACT, 0), lambda: sampling.run(()))
     check(exact, report)
-    units = units_of(report, sampling.job, groups, parts)
+    plan_parts = plan_parts_of(report, sampling.job, groups, parts)
     measured = Measured([exact], {}, {}, {candidate.name: candidate for candidate in candidates})
-    near = _probe(sampling, candidates, units, report, measured)
-    wanted = {unit: _to_run(found, ends) for unit, found in near.items()}
+    near = _probe(sampling, candidates, plan_parts, report, measured)
+    wanted = {part: _to_run(found, ends) for part, found in near.items()}
     sampling.expect(sum(map(len, wanted.values())) + seeds - 1 + seeds)
-    for unit, found in near.items():
-        run = {option: _end(sampling, unit, measured.named[option.name], exact) for option in wanted[unit]}
+    for part, found in near.items():
+        run = {option: _end(sampling, part, measured.named[option.name], exact) for option in wanted[part]}
         good = [replace(option, error=end) for option, end in run.items() if not isinstance(end, Reason)]
         bad = {option.name: end for option, end in run.items() if isinstance(end, Reason)}
-        measured.dropped |= {f"{name} in {unit.text}": why for name, why in bad.items()}
+        measured.dropped |= {f"{name} in {part.text}": why for name, why in bad.items()}
         others = [option for option in found[1:] if option.name not in bad]
-        measured.options[unit] = [found[0], *(good if ends == EACH else calibrate.scale(others, good))]
+        measured.options[part] = [found[0], *(good if ends == EACH else calibrate.scale(others, good))]
     for more in range(1, seeds):
         measured.exact.append(sampling.once((EXACT, more), lambda more=more: sampling.run((), more))[0])
     return measured
@@ -116,70 +116,70 @@ def check(exact, report) -> None:
         raise ValueError(f"model: {reason}: what is measured here would not be attention's. Connect it from before it.")
 
 
-def _probe(sampling: Sampling, candidates, units: list[Unit], report, measured: Measured) -> dict[Unit, list[Option]]:
-    """Options of every unit by what single calls and blocks say, EXACT first; the error of the final latent is open.
+def _probe(
+    sampling: Sampling, candidates, plan_parts: list[PlanPart], report, measured: Measured
+) -> dict[PlanPart, list[PlanOption]]:
+    """PlanOptions of every part by what single calls and blocks say, EXACT first; the final latent's error is open.
 
-    Where candidates are top blocks of one number a second sampling tries, in each unit, one with a number for each head
-    group: see heads.assign, of what the first one measured.
+    Where candidates are top blocks of one number a second sampling tries, in each part, one with a number for each head
+    group: see head_groups.assign, of what the first one measured.
     """
-    inside = {unit: steps_in(sampling.job, unit) for unit in units}
-    calls = {u: sum(blocks_of(report, u).values()) * len(inside[u]) / sampling.job.steps for u in units}
-    places = {unit: _places(unit, inside[unit], report) for unit in units}
+    inside = {part: steps_in(sampling.job, part) for part in plan_parts}
+    calls = {u: sum(blocks_of(report, u).values()) * len(inside[u]) / sampling.job.steps for u in plan_parts}
+    places = {part: _places(part, inside[part], report) for part in plan_parts}
     patterns = [candidate.pattern for candidate in candidates]
     key = tuple(candidate.name for candidate in candidates)
     trials, shares = (sampling.known.setdefault((of, *key), {}) for of in ("trials", "shares"))
     how = {"check": comfy.model_management.throw_exception_if_processing_interrupted}
-    everywhere = {video_span: candidates for found in places.values() for video_span in found}
+    everywhere = {where: candidates for found in places.values() for where in found}
     sampling.probe(partial(Probe, everywhere, trials, **how, levels=head_groups.levels(patterns), shares=shares))
     options = _tried(places, trials, calls, measured.dropped)
     made = {u: head_groups.best(patterns, [shares[p] for p in places[u] if p in shares]) for u in options}
-    made = {unit: Candidate(pattern=pattern) for unit, pattern in made.items() if pattern is not None}
+    made = {part: Candidate(pattern=pattern) for part, pattern in made.items() if pattern is not None}
     more = sampling.known.setdefault(("more trials", *made.items()), {})
     if made:
         sampling.expect(1 + len(made) + 2 * len(measured.exact))
-        sampling.probe(partial(Probe, {video_span: [made[u]] for u in made for video_span in places[u]}, more, **how))
+        sampling.probe(partial(Probe, {where: [made[u]] for u in made for where in places[u]}, more, **how))
         measured.named |= {candidate.name: candidate for candidate in made.values()}
-    for unit, (exact, *found) in _tried({u: places[u] for u in made}, more, calls, measured.dropped).items():
+    for part, (exact, *found) in _tried({u: places[u] for u in made}, more, calls, measured.dropped).items():
         # Seconds of two samplings compare by what the exact attention took in each.
-        slower = options[unit][0].seconds / exact.seconds
-        options[unit] += [replace(option, seconds=option.seconds * slower) for option in found]
+        slower = options[part][0].seconds / exact.seconds
+        options[part] += [replace(option, seconds=option.seconds * slower) for option in found]
     return options
 
 
-def _places(unit: Unit, steps: list[int], report) -> list[tuple]:
-    """Where the unit's candidates are tried: (role, block, step) of some blocks in its middle step."""
-    return [(unit.role, block, steps[len(steps) // 2]) for block in _some(list(blocks_of(report, unit)), BLOCKS)]
+def _places(part: PlanPart, steps: list[int], report) -> list[tuple]:
+    """Where the part's candidates are tried: (role, block, step) of some blocks in its middle step."""
+    return [(part.role, block, steps[len(steps) // 2]) for block in _some(list(blocks_of(report, part)), BLOCKS)]
 
 
-def _tried(places: dict, trials: dict, calls: dict, dropped: dict) -> dict[Unit, list[Option]]:
-    """The Options of units by their trials; those without any are left out."""
-    found = {
-        unit: [trials[video_span] for video_span in some if trials.get(video_span)] for unit, some in places.items()
-    }
-    return {unit: _options(unit, some, calls[unit], dropped) for unit, some in found.items() if some}
+def _tried(places: dict, trials: dict, calls: dict, dropped: dict) -> dict[PlanPart, list[PlanOption]]:
+    """The PlanOptions of parts by their trials; those without any are left out."""
+    found = {part: [trials[where] for where in some if trials.get(where)] for part, some in places.items()}
+    return {part: _options(part, some, calls[part], dropped) for part, some in found.items() if some}
 
 
-def _options(unit: Unit, found: list[dict], calls: float, dropped: dict) -> list[Option]:
+def _options(part: PlanPart, found: list[dict], calls: float, dropped: dict) -> list[PlanOption]:
     """EXACT and what saves time, each with the mean over the blocks where it was tried."""
     exact = sum(trials[HOST_RUN].seconds for trials in found) / len(found)
-    options = [Option(EXACT, calls * exact, 0.0)]
+    options = [PlanOption(EXACT, calls * exact, 0.0)]
     for name in found[0]:
         tried = [trials[name] for trials in found]
         reason = next((trial.reason for trial in tried if trial.reason), None)
         if name == HOST_RUN:
             continue
         if reason:
-            dropped.setdefault(f"{name} as {unit.role}-attention", reason)
+            dropped.setdefault(f"{name} as {part.role}-attention", reason)
             continue
         seconds = sum(trial.seconds for trial in tried) / len(tried)
         effects = [trial.effect for trial in tried if trial.effect is not None]
         if seconds < SAVES * exact:
             effect = _root_mean(effects) if len(effects) == len(tried) else None
-            options.append(Option(name, calls * seconds, math.inf, _root_mean([t.error for t in tried]), effect))
+            options.append(PlanOption(name, calls * seconds, math.inf, _root_mean([t.error for t in tried]), effect))
     return options
 
 
-def _to_run(options: list[Option], ends: str) -> list[Option]:
+def _to_run(options: list[PlanOption], ends: str) -> list[PlanOption]:
     """The options whose effect on the final latent is measured: those not beaten, or the one in the middle of them."""
     found = calibrate.front(options)[1:]
     # Exact kernels' rounding says nothing of what larger errors do.
@@ -187,16 +187,16 @@ def _to_run(options: list[Option], ends: str) -> list[Option]:
     return found if ends == EACH else rough[len(rough) // 2 :][:1]
 
 
-def _end(sampling: Sampling, unit: Unit, candidate: Candidate, exact) -> float | Reason:
-    """Relative L2 of the final latent with this candidate in this unit alone, or why it is out."""
+def _end(sampling: Sampling, part: PlanPart, candidate: Candidate, exact) -> float | Reason:
+    """Relative L2 of the final latent with this candidate in this part alone, or why it is out."""
 
     def measure() -> float | Reason:
-        latent, report = sampling.run((candidate.rule(unit.role, (unit.blocks,), unit.start, unit.end),))
+        latent, report = sampling.run((candidate.rule(part.role, (part.blocks,), part.start, part.end),))
         reason, error = next((why for _, _, why in report.fallbacks), None), distance(latent, exact)
         reason = reason or ("NaN or Inf in the latent" if error == math.inf else None)
         return Reason(reason) if reason else error
 
-    return sampling.once((candidate.name, unit), measure)
+    return sampling.once((candidate.name, part), measure)
 
 
 def _some(values: list, count: int) -> list:
@@ -217,12 +217,12 @@ def settle(sampling: Sampling, measured: Measured, budget: float) -> tuple[PlanC
     factor, kept, seen = 1.0, [], set()
     for _ in range(ROUNDS):
         choice = calibrate.choose_plan(measured.options, budget, factor)
-        key = tuple(sorted((unit.text, option.name) for unit, option in choice.chosen.items() if option.name != EXACT))
+        key = tuple(sorted((part.text, option.name) for part, option in choice.chosen.items() if option.name != EXACT))
         if not key or key in seen:
             break
         seen.add(key)
         sampling.expect(len(measured.exact))
-        rules = tuple(step.rule() for step in steps_of(choice, measured))
+        rules = tuple(step.rule() for step in plan_rules_of(choice, measured))
         errors = [_realised(sampling, key, rules, more, exact) for more, exact in enumerate(measured.exact)]
         error, raw = _root_mean(errors), choice.error / factor
         if error <= budget:
@@ -230,7 +230,7 @@ def settle(sampling: Sampling, measured: Measured, budget: float) -> tuple[PlanC
         if NEAR * budget <= error <= budget or not raw:
             break
         factor = min(max(error / raw, 1e-3), 1e3)
-    exact = calibrate.choose_plan({unit: found[:1] for unit, found in measured.options.items()}, 0.0)
+    exact = calibrate.choose_plan({part: found[:1] for part, found in measured.options.items()}, 0.0)
     return min(kept, key=lambda one: one[0].seconds, default=(exact, [0.0] * len(measured.exact)))
 
 
@@ -238,21 +238,21 @@ def _realised(sampling: Sampling, key: tuple, rules: tuple[Rule, ...], more: int
     return sampling.once((key, more), lambda: distance(sampling.run(rules, more)[0], exact))
 
 
-def steps_of(choice: PlanChoice, measured: Measured) -> tuple[Step, ...]:
-    """The plan's steps: every unit that leaves the exact attention."""
+def plan_rules_of(choice: PlanChoice, measured: Measured) -> tuple[PlanRule, ...]:
+    """The plan's rules: every part that leaves the exact attention."""
     return tuple(
-        Step(
+        PlanRule(
             measured.named[option.name],
-            unit.role,
-            unit.blocks,
-            unit.start,
-            unit.end,
+            part.role,
+            part.blocks,
+            part.start,
+            part.end,
             option.error,
             option.local,
             option.effect,
             option.seconds,
-            measured.options[unit][0].seconds,
+            measured.options[part][0].seconds,
         )  # fmt: skip
-        for unit, option in choice.chosen.items()
+        for part, option in choice.chosen.items()
         if option.name != EXACT
     )

@@ -22,8 +22,9 @@ from comfyui_version import __version__ as comfyui
 from ...attention import patterns
 from ...attention.backends import registry
 from ...attention.inspect.info import examine
-from ...attention.plans import plan
-from ...attention.plans.plan import BadPlan, Candidate, Plan
+from ...attention.plans import plan_file
+from ...attention.plans.plan import Candidate, Plan
+from ...attention.plans.plan_file import BadPlan
 from ..host import model_family
 from .sampling_job import Job
 
@@ -191,8 +192,8 @@ def wrong_name(filename) -> str | None:
 
 def write(found: Plan, path: Path) -> None:
     """Keeps a plan, as `keep` does. BadPlan when it could not be read again."""
-    text = plan.to_json(found)
-    plan.from_json(text)
+    text = plan_file.to_json(found)
+    plan_file.from_json(text)
     keep(text.encode("utf-8"), path, f"user/{FOLDER}")
 
 
@@ -230,10 +231,10 @@ def read(path: Path) -> Plan:
     if not path.is_file():
         raise ValueError(f"filename: there is no {path.name} in user/{FOLDER}.")
     with path.open("rb") as file:
-        raw = file.read(plan.MAX_BYTES + 1)
-    if len(raw) > plan.MAX_BYTES:
-        raise BadPlan(f"plan: {path.name} has more than the {plan.MAX_BYTES} bytes that a plan may have.")
+        raw = file.read(plan_file.MAX_BYTES + 1)
+    if len(raw) > plan_file.MAX_BYTES:
+        raise BadPlan(f"plan: {path.name} has more than the {plan_file.MAX_BYTES} bytes that a plan may have.")
     try:
-        return plan.from_json(raw.decode(json.detect_encoding(raw)))
+        return plan_file.from_json(raw.decode(json.detect_encoding(raw)))
     except UnicodeDecodeError:
         raise BadPlan(f"plan: {path.name} is not text; save it as UTF-8.") from None

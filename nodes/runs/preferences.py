@@ -10,7 +10,8 @@ import safetensors
 import safetensors.torch
 
 from ...attention.plans import preferences
-from ...attention.plans.plan import BadPlan, Plan
+from ...attention.plans.plan import Plan
+from ...attention.plans.plan_file import BadPlan
 from ..host import model_family
 from . import plans
 

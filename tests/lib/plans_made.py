@@ -6,7 +6,8 @@ import json
 
 from attention import patterns
 from attention.core.site import CROSS, SELF
-from attention.plans.plan import PATTERNS, Candidate, Plan, Step, to_json
+from attention.plans.plan import Candidate, Plan, PlanRule
+from attention.plans.plan_file import PATTERNS, to_json
 
 BY_HAND = (
     patterns.Spatial(),
@@ -26,12 +27,12 @@ BY_HAND = (
 SHAPES = (*(row() for row in PATTERNS.values() if row not in map(type, BY_HAND)), *BY_HAND)
 
 
-def make_step(candidate: Candidate, index: int = 0, **other) -> Step:
+def make_step(candidate: Candidate, index: int = 0, **other) -> PlanRule:
     values = {
         "role": SELF, "blocks": (index, index + 3), "start": 0.0, "end": 0.5, "error": 0.01, "local": 0.1,
         "effect": None, "seconds": 1.5, "exact_seconds": 3.0,
     }  # fmt: skip
-    return Step(candidate, **{**values, **other})
+    return PlanRule(candidate, **{**values, **other})
 
 
 def make_plan(**other) -> Plan:

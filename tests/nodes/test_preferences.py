@@ -18,7 +18,8 @@ from tiny.case import sample
 
 from attention import patterns
 from attention.plans import preferences
-from attention.plans.plan import BadPlan, Candidate, Plan, Step
+from attention.plans.plan import Candidate, Plan, PlanRule
+from attention.plans.plan_file import BadPlan
 
 PLAIN = plain()
 INT8 = "comfy-kitchen int8"
@@ -29,7 +30,7 @@ BLANK = Plan("Net", "0" * 16, 4, 2, 16, "cpu", 0)
 
 def step(backend=INT8, role="self", blocks=(0, 3), start=0.0, end=1.0, pattern=None):
     candidate = Candidate(pattern=pattern) if pattern else Candidate(backend)
-    return Step(candidate, role, blocks, start, end, 0.0, None, None, 0.0, 0.0)
+    return PlanRule(candidate, role, blocks, start, end, 0.0, None, None, 0.0, 0.0)
 
 
 def entries(*steps):
@@ -168,7 +169,7 @@ class Saved:
     def ours(self, one):
         """Of the pack as ComfyUI imported it."""
         kind = self.lab.pack.attention.plans.plan
-        return kind.Step(kind.Candidate(one.candidate.backend), *list(vars(one).values())[1:])
+        return kind.PlanRule(kind.Candidate(one.candidate.backend), *list(vars(one).values())[1:])
 
     def count(self, model):
         self.kernel.calls = 0

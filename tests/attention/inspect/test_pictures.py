@@ -28,11 +28,11 @@ from attention.inspect.report import summarise
 from attention.inspect.schedule import Table
 from attention.measure.draw_metrics import draw_pair, draw_series
 from attention.measure.series import Series
-from attention.plans.calibrate import EXACT, Option, Unit, choose_plan
+from attention.plans.calibrate import EXACT, PlanOption, PlanPart, choose_plan
 from attention.plans.draw_bench import draw_trials
 from attention.plans.draw_plan import draw_plan
 from attention.plans.draw_verify import draw_verified
-from attention.plans.verify import Verified
+from attention.plans.verify import VerifiedSampling
 from attention.routing.run_stats import RunStats
 
 REASON = "a reason that goes on and on, as those of packages that are not installed do, with what would work instead"
@@ -69,9 +69,9 @@ def trials():
 def plan():
     names = [*registry.names()[:4], "sliding tile (frames 12, height 50, width 50, tile 2/4/4, order hilbert)"]
     options = {
-        Unit("video to audio", (10 * n, 10 * n + 9), 0.25, 0.75): [
-            Option(EXACT, 1000.0, 0.0),
-            *(Option(name, 10.0 * k, 10.0 ** (k - 6)) for k, name in enumerate(names, 1)),
+        PlanPart("video to audio", (10 * n, 10 * n + 9), 0.25, 0.75): [
+            PlanOption(EXACT, 1000.0, 0.0),
+            *(PlanOption(name, 10.0 * k, 10.0 ** (k - 6)) for k, name in enumerate(names, 1)),
         ]
         for n in range(30)
     }
@@ -116,7 +116,7 @@ PICTURES = {
         Info("SomeModel", "Some", (SELF, CROSS), tuple(range(40)), 40, 128, 6.0, (21, 45, 80), named=REASON)
     ),
     "pattern": pattern,
-    "verified": lambda: draw_verified([Verified("exact, flash attention 2", 1.0, "", 1.0, 31.25, 0.97)] * 2),
+    "verified": lambda: draw_verified([VerifiedSampling("exact, flash attention 2", 1.0, "", 1.0, 31.25, 0.97)] * 2),
 }
 
 

@@ -13,24 +13,24 @@ from hypothesis import strategies as st
 
 from attention.core.canvas import BLUE
 from attention.plans import calibrate
-from attention.plans.calibrate import EXACT, Option, PlanChoice, Unit, choose_plan, front, hull, predict, scale
+from attention.plans.calibrate import EXACT, PlanChoice, PlanOption, PlanPart, choose_plan, front, hull, predict, scale
 from attention.plans.draw_plan import PANELS, best, draw_plan, to_text
 from attention.plans.draw_verify import draw_verified
 from attention.plans.plan import Plan
-from attention.plans.verify import Verified, headline
+from attention.plans.verify import VerifiedSampling, headline
 from attention.plans.verify import to_text as verified_to_text
 
-BLOCKS = Unit("self", (0, 3), 0.0, 0.5)
+BLOCKS = PlanPart("self", (0, 3), 0.0, 0.5)
 
 
-def options_of(*pairs: tuple[float, float], exact: float = 10.0) -> list[Option]:
+def options_of(*pairs: tuple[float, float], exact: float = 10.0) -> list[PlanOption]:
     """EXACT and an option for each (seconds, error)."""
-    return [Option(EXACT, exact, 0.0), *(Option(f"k{i}", s, e) for i, (s, e) in enumerate(pairs))]
+    return [PlanOption(EXACT, exact, 0.0), *(PlanOption(f"k{i}", s, e) for i, (s, e) in enumerate(pairs))]
 
 
 PAIRS = st.tuples(st.floats(0.01, 10.0), st.floats(0.0, 0.5))
 PROBLEMS = st.lists(st.lists(PAIRS, max_size=3), min_size=1, max_size=4).map(
-    lambda units: {Unit("self", (i, i), 0.0, 1.0): options_of(*pairs) for i, pairs in enumerate(units)}
+    lambda plan_parts: {PlanPart("self", (i, i), 0.0, 1.0): options_of(*pairs) for i, pairs in enumerate(plan_parts)}
 )
 
 
@@ -63,7 +63,7 @@ def test_without_a_budget_everything_stays_exact():
 
 
 def test_with_all_the_budget_everything_is_fastest():
-    options = {BLOCKS: options_of((5.0, 0.1), (1.0, 0.5)), Unit("cross", (0, 3), 0.0, 1.0): options_of((2.0, 0.3))}
+    options = {BLOCKS: options_of((5.0, 0.1), (1.0, 0.5)), PlanPart("cross", (0, 3), 0.0, 1.0): options_of((2.0, 0.3))}
     found = choose_plan(options, 10.0)
     assert [o.seconds for o in found.chosen.values()] == [1.0, 2.0] and found.bound == found.seconds == 3.0
 
@@ -104,23 +104,23 @@ def test_ranges_meet():
 
 def test_units_in_words():
     assert BLOCKS.text == "self, blocks 0-3, 0-50 %"
-    assert Unit("cross", (7, 7), 0.5, 1.0).text == "cross, block 7, 50-100 %"
+    assert PlanPart("cross", (7, 7), 0.5, 1.0).text == "cross, block 7, 50-100 %"
 
 
 def test_only_unbeaten_options_are_sampled():
     near = [
-        Option(EXACT, 10.0, 0.0),
-        Option("slow and far", 9.0, math.inf, 0.5, 0.4),
-        Option("fast", 2.0, math.inf, 0.3, 0.2),
-        Option("near", 8.0, math.inf, 0.2, 0.1),
-        Option("no block", 1.0, math.inf, 0.25),  # ranked by the call's own error
+        PlanOption(EXACT, 10.0, 0.0),
+        PlanOption("slow and far", 9.0, math.inf, 0.5, 0.4),
+        PlanOption("fast", 2.0, math.inf, 0.3, 0.2),
+        PlanOption("near", 8.0, math.inf, 0.2, 0.1),
+        PlanOption("no block", 1.0, math.inf, 0.25),  # ranked by the call's own error
     ]
     assert [option.name for option in front(near)] == [EXACT, "near", "fast", "no block"]
 
 
 def test_errors_in_proportion_to_the_block():
-    others = [Option("a", 1.0, math.inf, 0.2, 0.1), Option("b", 2.0, math.inf, 0.4, 0.05)]
-    known = [Option("a", 1.0, 0.03, 0.2, 0.1)]
+    others = [PlanOption("a", 1.0, math.inf, 0.2, 0.1), PlanOption("b", 2.0, math.inf, 0.4, 0.05)]
+    known = [PlanOption("a", 1.0, 0.03, 0.2, 0.1)]
     assert [option.error for option in scale(others, known)] == pytest.approx([0.03, 0.015])
     assert scale(others, []) == []
 
@@ -130,7 +130,7 @@ def test_errors_in_proportion_to_the_block():
 
 def drawn(count: int):
     options = {
-        Unit("self", (i, i), 0.0, 1.0): options_of((4.0, 0.01), (9.0, 0.02), (1.0, 0.3), exact=10.0 + i)
+        PlanPart("self", (i, i), 0.0, 1.0): options_of((4.0, 0.01), (9.0, 0.02), (1.0, 0.3), exact=10.0 + i)
         for i in range(count)
     }
     dropped = {"sage as self-attention": "needs cuda", "flash as self-attention": "needs cuda", "k9": "NaN"}
@@ -169,8 +169,8 @@ def test_a_plan_in_words():
 
 
 PLANNED, FLOOR = (
-    Verified("planned", 0.02, "sage (self)", 1.5, 31.25, 0.97),
-    Verified("exact, sdpa", 0.001, "sdpa (self)", 2.5),
+    VerifiedSampling("planned", 0.02, "sage (self)", 1.5, 31.25, 0.97),
+    VerifiedSampling("exact, sdpa", 0.001, "sdpa (self)", 2.5),
 )
 
 
@@ -180,8 +180,11 @@ PLANNED, FLOOR = (
         ([PLANNED, FLOOR], "0.02 from the exact one, 20 times the noise floor of 0.001."),
         ([FLOOR, PLANNED], "0.001 from the exact one, within the noise floor of 0.02."),
         ([PLANNED], "no other exact kernel here gives a noise floor."),
-        ([Verified("planned", math.inf, "sage (self)", 1.0), FLOOR], "holds NaN or Inf: nothing can be compared."),
-        ([Verified("planned", math.nan, "sage (self)", 1.0)], "holds NaN or Inf: nothing can be compared."),
+        (
+            [VerifiedSampling("planned", math.inf, "sage (self)", 1.0), FLOOR],
+            "holds NaN or Inf: nothing can be compared.",
+        ),
+        ([VerifiedSampling("planned", math.nan, "sage (self)", 1.0)], "holds NaN or Inf: nothing can be compared."),
     ],
 )
 def test_a_verification_in_a_sentence(rows, words):
@@ -192,6 +195,6 @@ def test_a_verification_in_words_and_bars():
     text = verified_to_text([PLANNED, FLOOR], 2.0, "Scheduler: simple.")
     assert "| planned | 2.00e-02 | 31.25 | 0.9700 | 1.50 |" in text
     assert "| exact, sdpa | 1.00e-03 | - | - | 2.50 |" in text and text.endswith("Scheduler: simple.")
-    far, near = (draw_verified([Verified("planned", error, "", 1.0)]) for error in (math.inf, 0.0))
+    far, near = (draw_verified([VerifiedSampling("planned", error, "", 1.0)]) for error in (math.inf, 0.0))
     blue = [(np.asarray(picture) == BLUE).all(-1).sum() for picture in (far, near)]
     assert blue[0] > 100 * blue[1] > 0

@@ -11,7 +11,8 @@ from plans_made import SHAPES, data, make_plan, make_step
 from attention import patterns
 from attention.core.site import CROSS, SELF, SPATIAL, TEXT
 from attention.plans import plan
-from attention.plans.plan import BadPlan, Candidate, Plan, from_json, to_json
+from attention.plans.plan import Candidate, Plan
+from attention.plans.plan_file import BadPlan, from_json, to_json
 from attention.routing.rules import CHOICES
 
 

@@ -8,7 +8,7 @@ import random
 
 from plans_made import data, make_plan
 
-from attention.plans.plan import BadPlan, from_json, to_json
+from attention.plans.plan_file import BadPlan, from_json, to_json
 
 MUTATIONS = 1000
 
