@@ -149,7 +149,7 @@ def test_it_costs_one_sampling_to_try_and_one_for_each_part(bench):
     with_groups = len(bench.samplings)
     # Exact, two that probe; in each unit both uniform ones and the one by head groups.
     assert with_groups == 3 + UNITS * 3
-    bench.set(bench.calibration.heads, "best", lambda *args: None)
+    bench.set(bench.calibration.head_groups, "best", lambda *args: None)
     bench.calibrate(latent=bench.latent, custom_budget=0.0, seed=2)
     assert len(bench.samplings) - with_groups == 2 + UNITS * 2
 

@@ -10,14 +10,14 @@ from plans_made import SHAPES, data, make_plan, make_step
 
 from attention import patterns
 from attention.core.site import CROSS, SELF, SPATIAL, TEXT
-from attention.plans import plan
+from attention.plans import plan_file
 from attention.plans.plan import Candidate, Plan
 from attention.plans.plan_file import BadPlan, from_json, to_json
 from attention.routing.rules import CHOICES
 
 
 def test_every_pattern_of_plain_numbers_can_be_in_a_plan():
-    assert {type(pattern) for pattern in SHAPES} == set(plan.PATTERNS.values())
+    assert {type(pattern) for pattern in SHAPES} == set(plan_file.PATTERNS.values())
 
 
 def test_what_is_written_is_read():
@@ -60,10 +60,13 @@ BAD_FILES = {
     "a list": ("[]", "not a video attention plan"),
     "another JSON": ('{"nodes": []}', "not a video attention plan"),
     "cut off": (to_json(make_plan())[:-20], "not JSON"),
-    "too long": (" " * (plan.MAX_BYTES + 1), "more than"),
+    "too long": (" " * (plan_file.MAX_BYTES + 1), "more than"),
     "nested without end": (DEEP, "not JSON"),
-    "a schema to come": (json.dumps({**data(), plan.NAME: 2}), "of schema 2, this version of the pack reads schema 1"),
-    "a schema that is no number": (json.dumps({**data(), plan.NAME: True}), "not a video attention plan"),
+    "a schema to come": (
+        json.dumps({**data(), plan_file.NAME: 2}),
+        "of schema 2, this version of the pack reads schema 1",
+    ),
+    "a schema that is no number": (json.dumps({**data(), plan_file.NAME: True}), "not a video attention plan"),
     "a name twice": (to_json(make_plan()).replace('"heads": 32', '"heads": 32, "heads": 2'), "twice"),
     "NaN": (to_json(make_plan()).replace('"budget": 0.03', '"budget": NaN'), "NaN is no JSON number"),
     "a number beyond floats": (to_json(make_plan()).replace('"budget": 0.03', f'"budget": {10**400}'), "budget"),
@@ -94,7 +97,7 @@ BAD_PLANS = {
     "versions a list": ({"versions": []}, "versions is not a short table"),
     "a version a number": ({"versions": {"torch": 2}}, "versions is not a short text"),
     "steps a table": ({"steps": {}}, "steps is not a list"),
-    "too many steps": ({"steps": [0] * (plan.MAX_STEPS + 1)}, "steps is not a list of at most"),
+    "too many steps": ({"steps": [0] * (plan_file.MAX_STEPS + 1)}, "steps is not a list of at most"),
     "a step a number": ({"steps": [7]}, "step 0 is not a table"),
 }
 BAD_STEPS = {
@@ -130,7 +133,7 @@ BAD_STEPS = {
     "a group of heads as true": ({"pattern": {**TOP, "by_heads": [True]}}, "by_heads of top blocks cannot be"),
     "groups of heads as a number": ({"pattern": {**TOP, "by_heads": 20}}, "by_heads of top blocks cannot be 20"),
     "too many groups of heads": (
-        {"pattern": {**TOP, "by_heads": [1] * (plan.MAX_GROUPS + 1)}}, "by_heads of top blocks cannot be",
+        {"pattern": {**TOP, "by_heads": [1] * (plan_file.MAX_GROUPS + 1)}}, "by_heads of top blocks cannot be",
     ),
     "keep nothing": ({"pattern": {**TOP, "keep": 0}}, "cannot be 0"),
     "an unknown order": (
