@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from ..core.geometry import Geometry
 from ..core.identity import KeepsIdentity
+from ..core.kernel import Kernel
 from ..core.reason import Reason
 from ..core.site import AUDIO_SELF, SPATIAL, TEMPORAL, AttentionSite
 from ..core.tensor_layout import expand_kv
@@ -38,7 +38,7 @@ class Perturbation(KeepsIdentity):
         """How reports call a call that it changed."""
         return f"{self.name}: {'values as they are' if self.how == VALUES else 'nothing'}"
 
-    def kernel(self, site: AttentionSite, video_span: VideoSpan | Reason, geometry: Geometry) -> Callable | Reason:
+    def kernel(self, site: AttentionSite, video_span: VideoSpan | Reason, geometry: Geometry) -> Kernel | Reason:
         """Return a backend's kernel for this call, or why it stays as it is. Text beside the video attends as ever."""
         if isinstance(video_span, VideoSpan):
             video, (first, last) = video_span.queries, video_span.part or (0, geometry.q_len)

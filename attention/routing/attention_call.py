@@ -12,6 +12,7 @@ import torch
 
 from ..core.function_owner import owner_of
 from ..core.identity import KeepsIdentity
+from ..core.kernel import Kernel
 from ..core.tensor_layout import from_heads, to_heads, to_mask
 from .compiled_op import OPTIONS, eagerly
 from .fallback import answer_below
@@ -71,7 +72,7 @@ class AttentionCall:
         """Read the mask as (1|B, 1|H, 1|Lq, Lk), None without one."""
         return to_mask(self.mask, self.q.dtype)
 
-    def run(self, kernel: Callable) -> torch.Tensor:
+    def run(self, kernel: Kernel) -> torch.Tensor:
         """Run a backend's kernel: (B, H, Lq, D) in q's dtype, computed in `precision` where the model asks for it."""
         dtype, precision = self.q.dtype, self.precision
         q, k, v = to_heads(self.q, self.k, self.v, self.heads, self.split_in)

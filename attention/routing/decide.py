@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from ..backends import registry
@@ -10,6 +9,7 @@ from ..backends.autotune import HOST_RUN, AutotuneResult, fastest_backend
 from ..core.error_handling import error_message, error_text
 from ..core.geometry import Geometry, describe
 from ..core.head_chunks import pattern_of_heads
+from ..core.kernel import Kernel
 from ..core.reason import Reason
 from ..core.site import GUESSED, SELF, AttentionSite, site_of
 from ..core.spot_check import SpotCheck
@@ -134,7 +134,7 @@ def _shape(call: AttentionCall, found: Inspected, rule: Rule, host: str, stats: 
     return _begun(decision, runner.with_block_cache(lambda: stats.evaluations).kernel, stats)
 
 
-def _begun(decision: Decision, kernel: Callable, stats: RunStats) -> Decision:
+def _begun(decision: Decision, kernel: Kernel, stats: RunStats) -> Decision:
     """The decision with what runs its calls. The first of them is looked at where anything is to be looked for."""
     decision.kernel, decision.history = kernel, stats.history
     decision.guard = decision.rule.guard != GUARD_OFF or (decision.used, decision.geometry) not in stats.history.proven
