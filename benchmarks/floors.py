@@ -35,9 +35,16 @@ EXPONENTIALS_PER_CLOCK, INSTRUCTIONS_PER_CLOCK = 16, 4
 
 @dataclass(frozen=True)
 class Gpu:
-    """Peaks of the tensor cores without sparsity, in 10^12 per second: int8, half with float32 sums, float8 with the
-    faster sums, 0 for none, half with half sums; bandwidth in 10^12 bytes per second; multiprocessors, and boost clock
-    in 10^12 per second. From NVIDIA's data sheets and white papers. architecture: as compiled.json names it.
+    """What a GPU can do at most, from NVIDIA's data sheets and white papers.
+
+    architecture: as compiled.json names it.
+    int8: of the tensor cores without sparsity, 10^12 operations per second.
+    half: the same with 16-bit numbers and float32 sums.
+    float8: the same with float8 and the faster sums; 0: it has none.
+    half_sums: the same with 16-bit numbers and float16 sums.
+    bandwidth: 10^12 bytes per second.
+    multiprocessors: how many.
+    clock: boost, 10^12 per second.
     """
 
     architecture: int
@@ -82,7 +89,7 @@ def floor(
     gpu: Gpu, heads: int, queries: int, keys: int, head_dim: int, *, quantized: bool, float8: bool = False,
     density: float = 1.0,
 ) -> Floor:  # fmt: skip
-    """The Floor of one call of batch 1, with as many key heads as heads and 16-bit tensors."""
+    """Compute the Floor of one call of batch 1, with as many key heads as heads and 16-bit tensors."""
     pairs, size = heads * queries * keys * density, padded(head_dim)
     products = 2 * pairs * size
     for_values = gpu.float8 if float8 else gpu.half_sums if quantized else gpu.half
@@ -101,7 +108,7 @@ def floor(
 
 
 def per_pair(gpu: Gpu, size: int, quantized: bool, float8: bool) -> float:
-    """Instructions of a warp for each (query, key) pair in the long loop of a dense call."""
+    """Count the instructions of a warp for each (query, key) pair in the long loop of a dense call."""
     kind = f"int8{' and float8' * float8}" if quantized else "float16"
     row = compiled()[f"sm_{gpu.architecture}, dense, {kind}, head size {size}"]
     tiling = tiling_for(divmod(gpu.architecture, 10), quantized, size, bias=False, listed=False)
@@ -110,6 +117,7 @@ def per_pair(gpu: Gpu, size: int, quantized: bool, float8: bool) -> float:
 
 @cache
 def compiled() -> dict:
+    """Read compiled.json: {target: what was counted}."""
     return json.loads(Path(__file__).with_name("compiled.json").read_text())["kernels"]
 
 
@@ -133,10 +141,10 @@ ONE_AFTER_THE_OTHER = {
 
 
 def around(gpu: Gpu, heads: int, tokens: int, head_dim: int, passes: dict[str, float]) -> float:
-    """Milliseconds at least of the passes around a sparse call of batch 1: IN_ORDER or ONE_AFTER_THE_OTHER."""
+    """Compute the least milliseconds of the passes around a sparse call of batch 1: IN_ORDER or ONE_AFTER_THE_OTHER."""
     return heads * tokens * head_dim * sum(passes.values()) / gpu.bandwidth / 1e9
 
 
 def tops(heads: int, queries: int, keys: int, head_dim: int, ms: float, density: float = 1.0) -> float:
-    """10^12 operations per second of a call that takes `ms`: 4 N M H D density, as the papers count."""
+    """Compute 10^12 operations per second of a call that takes `ms`: 4 N M H D density, as the papers count."""
     return 4 * heads * queries * keys * head_dim * density / ms / 1e9

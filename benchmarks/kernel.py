@@ -105,7 +105,7 @@ def arguments() -> argparse.Namespace:
 
 
 def run(tokens: int, head_dim: int, device, options) -> list[dict]:
-    """Rows {tokens, head_dim, kernel, density, ms, tops, error, ideal}, dense kernels first; a failure has `failed`."""
+    """Measure one size: rows {tokens, head_dim, kernel, density, ms, tops, error, ideal}, a failure has `failed`."""
     shape = Shape("kernel", GRIDS[tokens], options.heads, head_dim)
     times, errors, peaks, failed = {}, {}, {}, {}
     with Progress(console=Console(stderr=True)) as bar:
@@ -129,12 +129,12 @@ def run(tokens: int, head_dim: int, device, options) -> list[dict]:
 
 
 def candidates(shape: Shape, q, k, v, densities) -> dict:
-    """(name, percent of the tiles) -> function of q, k, v."""
+    """Collect (name, percent of the tiles) -> function of q, k, v."""
     call, video_span = describe(q, k, v), VideoSpan(shape.grid, 0, BOTH)
     found = {(name, 100): registry.load(name) for name in rivals() if registry.why_not(name, call) is None}
     for percent in densities:
         for what, means in (("lists", False), ("lists and means", True)):
-            blocks = chosen(shape, q, k, percent, means)
+            blocks = lists_of_best(shape, q, k, percent, means)
             for name, how in OURS.items():
                 if registry.why_not(name, call) is not None:
                     continue
@@ -148,37 +148,38 @@ def candidates(shape: Shape, q, k, v, densities) -> dict:
 
 
 def rivals() -> list[str]:
-    """Dense kernels that are worth the time."""
+    """List the dense kernels that are worth the time."""
     return [name for name in registry.names() if name not in ("sdpa math", "reference", "flex")]
 
 
-def chosen(shape: Shape, q, k, percent: int, means: bool) -> block_lists.BlockLists:
-    """Lists of the best `percent` of blocks of tokens in the pattern's order."""
-    pattern, to = TopBlocks(keep=percent), turned(shape, percent, q.device)[0]
+def lists_of_best(shape: Shape, q, k, percent: int, means: bool) -> block_lists.BlockLists:
+    """Make the lists of the best `percent` of blocks of tokens in the pattern's order. means: as of of_blocks."""
+    pattern, to = TopBlocks(keep=percent), block_order_of(shape, percent, q.device)[0]
     return block_lists.of_blocks(select_blocks(pattern, q[:, :, to], k[:, :, to]), shape.tokens, means=means)
 
 
 @cache
-def turned(shape: Shape, percent: int, device):
-    """The pattern's order of tokens, and back."""
+def block_order_of(shape: Shape, percent: int, device):
+    """Give the pattern's order of tokens, and back, both (N,) on the device."""
     return tuple(index.to(device) for index in block_order(TopBlocks(keep=percent), shape.grid))
 
 
 def by_lists(q, k, v, *, shape: Shape, percent: int, means: bool, blocks=None, **how):
-    """As the engine for patterns does it. blocks: chosen beforehand, in the pattern's order; None: in the call."""
-    to, back = turned(shape, percent, q.device)
+    """Attend as the engine for patterns does. blocks: selected beforehand, in its order; None: in the call."""
+    to, back = block_order_of(shape, percent, q.device)
     plan = engine.EnginePlan(TopBlocks(keep=percent, tail=means), to, back, blocks)
     return engine.run((q, k, v), (k[:, :, :0], v[:, :, :0]), None, plan, **how)
 
 
 def error(kernel, q, k, v) -> float:
+    """Measure relative L2 against dense attention in float64, on SAMPLE queries of the first head."""
     rows = torch.linspace(0, q.shape[2] - 1, SAMPLE, device=q.device).long()
     out = kernel(q, k, v)[:, :1, rows]
     return relative_l2(out, scaled_dot_product_attention(q[:, :1, rows].double(), k[:, :1].double(), v[:, :1].double()))
 
 
 def peak(kernel, q, k, v) -> float | None:
-    """MiB that a call takes at most, its output among them; None where nobody counts."""
+    """Measure the MiB that a call takes at most, its output among them; None where nobody counts."""
     if q.device.type != "cuda":
         return None
     torch.cuda.reset_peak_memory_stats(q.device)
@@ -218,7 +219,7 @@ def markdown(results: dict) -> str:
 
 
 def goals(rows: list[dict]) -> list[str]:
-    """For each goal that the rows can tell about: what was asked, and what came out."""
+    """Say for each goal that the rows can tell about what was asked, and what came out."""
     done = [row for row in rows if "failed" not in row]
     said = []
     for dim, least in ((128, 650), (64, 500)):
@@ -243,7 +244,7 @@ def goals(rows: list[dict]) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """What is installed of torch and the kernels."""
+    """List what is installed of torch and the kernels: {name: version}."""
     found = {}
     for name in ("torch", "triton", "comfy-kitchen", "sageattention", "flash-attn", "xformers"):
         try:
@@ -254,7 +255,7 @@ def versions() -> dict[str, str]:
 
 
 def plan(options) -> str:
-    """What would be measured, and what cannot run here and why."""
+    """Say what would be measured, and what cannot run here and why."""
     sizes = ", ".join(f"{n} ({' x '.join(map(str, GRIDS[n]))})" for n in options.tokens)
     how = "lists, lists and means, each with blocks chosen before and in the call"
     densities = ", ".join(map(str, options.densities))
@@ -269,12 +270,13 @@ def plan(options) -> str:
 
 
 def missing() -> str | None:
+    """Say why comfy-kitchen's sol_attn cannot run here; None: it can."""
     found = kitchen.load("sol_attn")
     return found if isinstance(found, Reason) else None
 
 
 def floors(options) -> str:
-    """What no implementation of our kernel can go below, for each GPU."""
+    """Say what no implementation of our kernel can go below, for each GPU."""
     lines = [
         f"{NOT_MEASURED} The model of benchmarks/floors.py: dense, {options.heads} heads.", "",
         "| GPU | tokens | head size | kernel | floor, ms | TOPS at most | bound by |", "|" + " --- |" * 7,

@@ -101,7 +101,7 @@ def arguments() -> argparse.Namespace:
 
 
 def run(shape: Shape, device, dtype, options) -> tuple[list[dict], dict]:
-    """Rows for the table, dense first, and (pattern, engine) -> reason."""
+    """Measure every pattern on every engine: rows for the table, dense first, and (pattern, engine) -> reason."""
     video_span = VideoSpan(shape.grid, shape.text, BOTH, (Span("text", shape.text),))
     q, k, v = draw(shape, device, dtype)
     runners, refused, planning = {}, {}, {}
@@ -132,7 +132,7 @@ def run(shape: Shape, device, dtype, options) -> tuple[list[dict], dict]:
 
 
 def measure(runners: dict, shape: Shape, device, dtype, options) -> dict:
-    """Median seconds of each runner and of dense attention."""
+    """Measure the median seconds of each runner and of dense attention."""
     timed = {"dense": sdpa, **runners}
     times = {name: [] for name in timed}
     with Progress(console=Console(stderr=True)) as bar:

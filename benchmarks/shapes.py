@@ -10,7 +10,12 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Shape:
-    """One self-attention call: grid (T, Y, X) in tokens, heads H, head size D, tokens of text in the same sequence."""
+    """One self-attention call.
+
+    grid: (T, Y, X) in tokens.
+    heads, head_dim: H, D.
+    text: tokens of text in the same sequence.
+    """
 
     name: str
     grid: tuple[int, int, int]
@@ -20,6 +25,7 @@ class Shape:
 
     @property
     def tokens(self) -> int:
+        """L, tokens of the sequence."""
         t, y, x = self.grid
         return t * y * x + self.text
 
@@ -29,7 +35,7 @@ class Shape:
         return 4.0 * self.tokens**2 * self.heads * self.head_dim
 
     def scaled(self, most_tokens: int) -> Shape:
-        """The same model at a size of at most `most_tokens`, shrunk evenly along all axes, and with 4 heads."""
+        """Shrink the call evenly along all axes to at most `most_tokens`, and to 4 heads."""
         if self.tokens <= most_tokens:
             return self
         factor = (most_tokens / self.tokens) ** (1 / 3)

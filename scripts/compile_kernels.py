@@ -113,7 +113,15 @@ COUNTED = (
 
 @dataclass(frozen=True)
 class Target:
-    """One row of the table. way: of WAYS, or what prepares for it. float8: weights and values in 8 bits."""
+    """One row of the table.
+
+    architecture: 90 for sm_90.
+    way: of WAYS, or what prepares for it, of PREPARED.
+    quantized: whether scores are INT8.
+    head_dim: D.
+    dtype: of q, k and v, as Triton names it.
+    float8: whether weights and values have 8 bits.
+    """
 
     architecture: int
     way: str
@@ -135,7 +143,7 @@ class Target:
 
 
 def targets() -> list[Target]:
-    """Every way with float16; bfloat16, which takes the same instructions, where registers are scarcest."""
+    """List every way with float16; bfloat16, which takes the same instructions, where registers are scarcest."""
     every = [Target(a, way, q, d) for a in ARCHITECTURES for way in WAYS for q in (True, False) for d in HEAD_DIMS]
     every += [Target(a, way, q, d) for a in ARCHITECTURES for way, (_, q, _) in PREPARING.items() for d in HEAD_DIMS]
     every += [Target(a, way, False, d) for a in WITH_FLOAT8 for way in FOR_FLOAT8 for d in HEAD_DIMS]
@@ -147,13 +155,13 @@ def targets() -> list[Target]:
 
 
 def fingerprint() -> str:
-    """Of the functions that Triton compiles and of how they are cut, without comments and docstrings."""
+    """Hash the functions that Triton compiles and the table of tilings, without comments and docstrings."""
     kept = [token for module in (device, transforms, tiling) for token in code(module.__file__)]
     return hashlib.sha256(f"{kept} {ROWS} {WARPS}".encode()).hexdigest()[:16]
 
 
 def code(path: str) -> list[str]:
-    """A file's tokens without comments and docstrings."""
+    """List a file's tokens without comments and docstrings."""
     kept, before = [], tokenize.NEWLINE
     with open(path, "rb") as text:
         for token in tokenize.tokenize(text.readline):
@@ -166,7 +174,7 @@ def code(path: str) -> list[str]:
 
 
 def source(target: Target) -> tuple[ASTSource, dict]:
-    """What Triton compiles, with the settings that launch.py and quantize.py start it with."""
+    """Make what Triton compiles, with the settings that launch.py and quantize.py start it with."""
     capability, size = divmod(target.architecture, 10), padded(target.head_dim)
     features = WAYS.get(target.way, ())
     how = {"bias": "bias" in features, "listed": "listed" in features, "float8": target.float8}
@@ -195,6 +203,7 @@ def source(target: Target) -> tuple[ASTSource, dict]:
 
 
 def type_of(name: str, target: Target) -> str:
+    """Give the type of one argument, as Triton names it."""
     if name in POINTERS:
         return POINTERS[name]
     if not name.isupper():
@@ -210,7 +219,7 @@ def type_of(name: str, target: Target) -> str:
 
 
 def measure(target: Target) -> dict:
-    """Registers, stack bytes, shared KiB and instruction counts of one target. loop: instructions of the long loop."""
+    """Compile one target; count registers, stack bytes, shared KiB and instructions. loop: those of the long loop."""
     what, options = source(target)
     kernel = triton.compile(what, target=GPUTarget("cuda", target.architecture, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
@@ -236,8 +245,11 @@ def measure(target: Target) -> dict:
 
 
 def faults(target: Target, row: dict) -> list[str]:
-    """Why a compiled kernel is not fit to ship: it spills registers, needs more shared memory than there is, or each
-    WGMMA waits for the one before."""
+    """Say why a compiled kernel is not fit to ship; empty: it is.
+
+    It spills registers, needs more shared memory than there is, may read past its tensors, or each WGMMA waits for the
+    one before.
+    """
     found = [f"stack {row['stack']}"] if row["stack"] else []
     if row["shared_kib"] > SHARED_KIB[target.architecture]:
         found.append(f"{row['shared_kib']} KiB of shared memory, {SHARED_KIB[target.architecture]} are there")

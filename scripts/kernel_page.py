@@ -24,7 +24,7 @@ FLOORS_OF = SimpleNamespace(heads=24, head_dims=(64, 128), tokens=(32640,))
 
 
 def compiled() -> str:
-    """Registers, KiB of shared memory, the products' instructions and the loop's of SHOWN on each architecture."""
+    """Write registers, KiB of shared memory, the products' instructions and the loop's of SHOWN as a table."""
     kernels = known()
     lines = [f"| | {' | '.join(SHOWN)} |", "|" + " --- |" * (len(SHOWN) + 1)]
     for architecture in dict.fromkeys(name.split(",")[0] for name in kernels):
@@ -34,12 +34,14 @@ def compiled() -> str:
 
 
 def cell(row: dict) -> str:
+    """Write what was counted of one kernel."""
     products = [f"{count} {name}" for name, count in row.items() if name.endswith("MMA")]
     loop = f"loop of {row['loop']} instructions"
     return f"{row['registers']} registers, {row['shared_kib']:g} KiB, {', '.join(products)}, {loop}"
 
 
 def floors() -> str:
+    """Write the floors of FLOORS_OF as a table."""
     return kernel.floors(FLOORS_OF).split("\n\n")[1]
 
 

@@ -30,7 +30,7 @@ MUST_NOT = ("failed", "large", "reads past")
 
 
 def compiled_here(only: str, processes: int) -> int:
-    """Compiles with the Triton of this process."""
+    """Compile with the Triton of this process; give the exit status."""
     import compile_kernels as kernels
 
     chosen = [target for target in kernels.targets() if re.search(only, target.name)]
@@ -42,6 +42,7 @@ def compiled_here(only: str, processes: int) -> int:
 
 
 def faults(target) -> list[str]:
+    """Say what is wrong with one compiled target, or that it does not compile."""
     import compile_kernels as kernels
 
     try:
@@ -51,16 +52,18 @@ def faults(target) -> list[str]:
 
 
 def kind_of(fault: str) -> str:
+    """Find which of KINDS a fault is of."""
     return next(kind for kind, words in KINDS.items() if words in fault)
 
 
 def row(version: str, found: dict[str, list[str]]) -> str:
-    """Markdown: the version, how many kernels, and how many of them have each kind of fault."""
+    """Write a row: the version, how many kernels, and how many of them have each kind of fault."""
     kinds = [{kind_of(fault) for fault in wrong} for wrong in found.values()]
     return f"| {version} | {len(found)} | {' | '.join(str(sum(kind in one for one in kinds)) for kind in KINDS)} |"
 
 
 def compiled_with(version: str, arguments: list[str]) -> int:
+    """Compile with another version of Triton, put into a temporary folder; give the exit status."""
     with tempfile.TemporaryDirectory() as folder:
         run = partial(subprocess.run, check=False)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, f"triton=={version}"]

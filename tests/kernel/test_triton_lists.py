@@ -1,4 +1,4 @@
-"""Lists of key blocks against brute force, how calls are cut, and what our kernel refuses. Nothing runs Triton."""
+"""Lists of key blocks against brute force, how calls are tiled, and what our kernel refuses. Nothing runs Triton."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_lists_of_chosen_blocks():
 
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("capability", [(8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1)])
-def test_every_gpu_has_a_cut(capability, listed):
+def test_every_gpu_has_a_tiling(capability, listed):
     for quantized in (True, False):
         for head_dim in (8, 64, 72, 128):
             one = tiling.tiling_for(capability, quantized, head_dim, bias=False, listed=listed)

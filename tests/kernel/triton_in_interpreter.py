@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def tiled_as(capability: tuple[int, int]):
-    """Calls are cut as on a GPU of that capability."""
+    """Calls are tiled as on a GPU of that capability."""
     before, launch.INTERPRETED = launch.INTERPRETED, capability
     try:
         yield
@@ -85,7 +85,7 @@ def band(q_idx, k_idx):
 
 
 def blocks_of(kind: str | None, case: dict, mask):
-    """The Lists of a case, and the same as truth: seen (1|B, 1|H, Lq, Lk) and the blocks that count by their means."""
+    """The BlockLists of a case, and as truth: seen (1|B, 1|H, Lq, Lk), and the blocks that count by their means."""
     q_len, kv_len = case["q_len"], case["kv_len"]
     if kind is None:
         return None, None, None, mask

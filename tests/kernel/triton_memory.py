@@ -87,13 +87,13 @@ CALLS = [(kind, number) for kind, count in ((dense, 10), (listed, 14), (in_order
 
 
 def alike(since, kind, dim: int, quantized: bool) -> str:
-    """How calls are cut, as far as the interpreter can tell."""
+    """How calls are tiled, as far as the interpreter can tell."""
     ways = ({"bias": bias, "listed": kind is not dense} for bias in (False, True))
     return repr([replace(tiling.tiling_for(since, quantized, dim, **way), warps=0, stages=0) for way in ways])
 
 
 def calls(every: bool = False):
-    """(name, capability, function): every call, cut as on one generation, in turn those that differ; or as on each."""
+    """(name, capability, function): every call, tiled as on one generation, in turn those that differ; or on each."""
     for kind, number in CALLS:
         for name, how in HOW.items():
             ways = {}

@@ -188,7 +188,7 @@ def measured() -> bool:
     """What benchmarks/kernel.py runs: blocks chosen in the call and beforehand are the same."""
     shape = Shape("", (3, 8, 10), 2, 64)
     q, k, v = draw(1, 2, 2, 240, 1, 64, "own")[:3]
-    blocks = kernel.chosen(shape, q, k, 40, True)
+    blocks = kernel.lists_of_best(shape, q, k, 40, True)
     ours = [
         kernel.by_lists(q, k, v, shape=shape, percent=40, means=True, blocks=b, quantized=True) for b in (blocks, None)
     ]
