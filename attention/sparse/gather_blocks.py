@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from ..core.grid import CUBE
 from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
-from ..patterns.adaptive import AdaptiveBlocks
-from ..patterns.blocks import KEYS, QUERIES, MassBlocks, TopBlocks, block_order, pool, select_blocks
-from ..patterns.spec import BlockPattern
+from ..patterns.blocks import KEYS, QUERIES, block_order, pool, select_blocks
+from ..patterns.spec import BlockPattern, is_fixed
 from .cached_blocks import select_anew
 from .engine import Engine, HostMask, Task, append_context, as_bias, scratch_bytes
 
@@ -30,7 +29,7 @@ class EnginePlan:
 
 
 def refuses(task: Task, call) -> Reason | None:
-    return None if isinstance(task.pattern, (TopBlocks, MassBlocks, AdaptiveBlocks)) else Reason("the mask is fixed")
+    return Reason("the mask is fixed") if is_fixed(task.pattern) else None
 
 
 def plan(task: Task, device, dtype) -> EnginePlan:

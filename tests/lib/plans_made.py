@@ -36,7 +36,7 @@ def make_step(candidate: Candidate, index: int = 0, **other) -> PlanRule:
 
 
 def make_plan(**other) -> Plan:
-    steps = [make_step(Candidate(pattern=pattern), i) for i, pattern in enumerate(SHAPES)]
+    steps = [make_step(Candidate(pattern=pattern), i) for i, pattern in enumerate(BY_HAND)]
     steps.append(make_step(Candidate("sage"), role=CROSS, start=0.25, end=1.0, effect=0.02))
     values = {
         "model": "LTXVModel", "fingerprint": "0123456789abcdef", "blocks": 28, "heads": 32, "head_dim": 64,

@@ -23,6 +23,8 @@ def test_every_pattern_of_plain_numbers_can_be_in_a_plan():
 def test_what_is_written_is_read():
     assert from_json(to_json(make_plan())) == make_plan()
     assert from_json(to_json(make_plan(steps=(), versions=()))) == make_plan(steps=(), versions=())
+    every = make_plan(steps=tuple(make_step(Candidate(pattern=pattern), i) for i, pattern in enumerate(SHAPES)))
+    assert from_json(to_json(every)) == every
 
 
 @pytest.mark.parametrize("backend", [name for name in CHOICES if name != "auto"])
