@@ -90,7 +90,7 @@ def nothing_is_left(pack, network) -> bool:
     return (
         not hooked
         and not hasattr(network, pack.nodes.host.hooks.ATTRIBUTE)
-        and pack.attention.routing.compiled_op._RUNNING.options is None
+        and pack.attention.routing.compiled_op._EVALUATION.options is None
     )
 
 
