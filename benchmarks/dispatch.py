@@ -10,7 +10,7 @@ from torch.utils.benchmark import Timer
 
 from attention.backends import registry
 from attention.core.site import CALLER, SELF, SITE, AttentionSite, Caller, SiteTag
-from attention.inspect.watch import Watch
+from attention.inspect.site_watch import SiteWatch
 from attention.routing.router import Router
 from attention.routing.rules import GUARD_OFF, Rule
 from attention.routing.run_stats import RunStats
@@ -65,7 +65,7 @@ def ways_of_publishing(sites) -> dict[str, Callable]:
     stats, caller = RunStats(), Caller(live=True)
     options = {CONTEXT: stats.context, CALLER: caller, **{f"key {n}": n for n in range(HOST_KEYS)}}
     bare, told = Attention(), Attention()
-    watch = Watch(told)
+    watch = SiteWatch(told)
     watch.begin(caller, stats)
     told.caller = caller
     setattr(told, sites.TAG, SiteTag(AttentionSite("bench", SELF, 0), None, torch.tensor(0), watch))

@@ -3,8 +3,8 @@
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention.inspect.draw_maps import FOOT, draw_heat, draw_shares, draw_spreads
-from ..attention.inspect.map_views import Maps, gather, to_text
+from ..attention.inspect.draw_maps import FOOT, draw_heat, draw_shares, draw_token_shares
+from ..attention.inspect.map_summary import Maps, summarise_views, to_text
 from ..attention.inspect.maps import Query, Watcher
 from ..attention.routing.rules import parse_blocks
 from .runs import attention_maps
@@ -52,7 +52,7 @@ class VideoAttentionMaps(io.ComfyNode):
         patched, watcher = attention_maps.watch_attention(model, query, parse_blocks(heads, "head"))
         sigma = attention_maps.sigma_at(model, percent, sigmas)
         attention_maps.evaluate(patched, positive, latent, sigma, seed, add_noise)
-        maps = gather(watcher.views, query, spans)
+        maps = summarise_views(watcher.views, query, spans)
         if maps is None:
             text = _nothing(model, watcher)
             return io.NodeOutput(BLANK, BLANK, BLANK, text, ui=ui.PreviewText(text).as_dict())
@@ -139,7 +139,7 @@ def _pictures(mask):
 
 
 def _draw(maps: Maps, query: Query, images) -> tuple:
-    charts = (draw_shares(maps), draw_spreads(maps.spreads))
+    charts = (draw_shares(maps), draw_token_shares(maps.token_shares))
     return draw_heat(maps, query, images), *map(image_output.to_image, charts)
 
 

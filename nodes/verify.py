@@ -115,7 +115,7 @@ def _beside(exact, job, clock: _Clock) -> tuple[list, list[VerifiedSampling], li
     if report is not None:
         run_history.remember(parts_of(samples), report, output=PLANNED)
     ran = "nothing of this pack" if report is None else _kernels(report)
-    reason = "" if report is None else skipped(report.laps)
+    reason = "" if report is None else skipped(report.timeline)
     said = [f"Errors and seconds are not attention's alone: {reason}."] if reason else []
     found, rows = [samples], [VerifiedSampling("planned", distance(samples, exact), ran, clock.seconds)]
     for name in OTHERS:

@@ -56,7 +56,7 @@ class SiteTag(KeepsIdentity):
     site: of the module.
     position: which positional argument its options are, None where they come by name.
     number: the site's place among the model's, as a tensor: torch.compile would make a graph for each number.
-    watch: of the model; see inspect/watch.py.
+    watch: of the model; see inspect/site_watch.py.
     routed: how many calls had come to us when the module's began.
     heard: how many modules had been announced by then.
     after: tag of the calls that the block makes next, should no module announce them.

@@ -28,7 +28,10 @@ NOBODY = "the model's own code"
 
 
 def how(override: Callable, at_start) -> str:
-    """How an override that is not ours took a call. at_start: what was in the slot when the run began."""
+    """Say how an override that is not ours took a call.
+
+    at_start: what was in the slot when the run began.
+    """
     if passes_on_to(override):
         return ON_TOP
     if isinstance(at_start, Router):
@@ -37,12 +40,12 @@ def how(override: Callable, at_start) -> str:
 
 
 def foreign(override) -> bool:
-    """Whether what is in the slot is another pack's or the host's."""
+    """Say whether what is in the slot is another pack's or the host's."""
     return override is not None and not is_ours(override)
 
 
 def sentences(stats: RunStats) -> tuple[str, ...]:
-    """One for each who and how, most calls first, by what was counted so far."""
+    """Write a sentence for each who and how, most calls first, by what was counted so far."""
     total: Counter = Counter()
     for _, decision in stats.counted():
         total[decision.site.role] += decision.answered
@@ -51,7 +54,7 @@ def sentences(stats: RunStats) -> tuple[str, ...]:
 
 
 def all_by_nobody(stats: RunStats) -> bool:
-    """Whether the model's own code made every call, without the options, and no other node had a part in it."""
+    """Say whether the model's own code made every call, without the options and without another node."""
     return set(stats.bypasses) == {(NOBODY, BARE)} and all(key[0] == BYPASSED for key in stats.decisions)
 
 
@@ -86,7 +89,10 @@ def _calls(roles: Counter, total: Counter) -> str:
 
 
 def untold(stats: RunStats, known: bool) -> tuple[str, ...]:
-    """How many calls some rules left alone since nothing tells whose these calls are. known: the model's family is."""
+    """Say how many calls some rules left alone since nothing tells whose these calls are.
+
+    known: whether the model's family is.
+    """
     rules: dict[str, None] = {}
     calls = 0
     for key, decision in stats.counted():
@@ -104,9 +110,10 @@ def untold(stats: RunStats, known: bool) -> tuple[str, ...]:
 
 
 def unreached(stats: RunStats, top: Router, routers: tuple[Router, ...]) -> tuple[str, ...]:
-    """A sentence for each router below another override that got no call in this run although it has rules.
+    """Write a sentence for each router below another override that got no call in this run although it has rules.
 
-    top: the router in the slot. routers: all of the model's that were not cleared.
+    top: the router in the slot.
+    routers: all of the model's that were not cleared.
     """
     asked = {key[0] for key in stats.decisions if key[0] != BYPASSED}
     idle = [router for router in routers if router is not top and router.rules and router not in asked]
@@ -124,5 +131,5 @@ def _unreached(router: Router, routers: tuple[Router, ...]) -> str:
 
 
 def passes_on_to(attention: Callable, router: Router | None = None) -> bool:
-    """Whether an override holds this router, or with None any."""
+    """Say whether an override holds this router, or with None any."""
     return chained(attention, lambda held: isinstance(held, Router) and router in (None, held))

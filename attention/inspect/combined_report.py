@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .report import Report, Row
-from .shaping import Shaping
+from .pattern_coverage import PatternCoverage
+from .report import Report, ReportRow
 
 
 def combine(reports: Sequence[Report]) -> Report | None:
     """Sum up Reports, in the order in which they ran, as one; None without any."""
     if len(reports) < 2:
         return reports[0] if reports else None
-    laps = [lap for report in reports for lap in report.laps]
+    timeline = [one for report in reports for one in report.timeline]
     return Report(
         model=" and ".join(_once(report.model for report in reports)),
         grids=_once(grid for report in reports for grid in report.grids),
@@ -29,16 +29,16 @@ def combine(reports: Sequence[Report]) -> Report | None:
         measured=_once(line for report in reports for line in report.measured),
         choosing=sum(report.choosing for report in reports),
         unplaced=_added(reports, "unplaced"),
-        laps=tuple(replace(lap, step=step) for step, lap in enumerate(laps, 1)),
+        timeline=tuple(replace(one, step=step) for step, one in enumerate(timeline, 1)),
         runs=sum(report.runs for report in reports),
-        shaping=_shaping(reports),
+        coverage=_coverage(reports),
         missing=next((report.missing for report in reports if report.missing), ""),
         told=_added(reports, "told"),
     )
 
 
-def _shaping(reports: Sequence[Report]) -> Shaping | None:
-    found = [report.shaping for report in reports if report.shaping is not None]
+def _coverage(reports: Sequence[Report]) -> PatternCoverage | None:
+    found = [report.coverage for report in reports if report.coverage is not None]
     return sum(found[1:], start=found[0]) if found else None
 
 
@@ -50,10 +50,10 @@ def _added(reports: Sequence[Report], name: str) -> Counter:
     return sum((getattr(report, name) for report in reports), Counter())
 
 
-def _rows(reports: Sequence[Report]) -> tuple[Row, ...]:
-    rows: dict[tuple[str, str], Row] = {}
+def _rows(reports: Sequence[Report]) -> tuple[ReportRow, ...]:
+    rows: dict[tuple[str, str], ReportRow] = {}
     for row in (row for report in reports for row in report.rows):
-        into = rows.setdefault((row.role, row.used), Row(row.role, row.used))
+        into = rows.setdefault((row.role, row.used), ReportRow(row.role, row.used))
         into.calls += row.calls
         into.seconds += row.seconds
         into.blocks |= row.blocks

@@ -33,7 +33,7 @@ from ..core.canvas import (
 )  # fmt: skip
 from ..core.grid import coordinates
 from ..routing.rules import format_blocks
-from .map_views import Maps, Spread, percent
+from .map_summary import Maps, TokenShares, percent
 from .maps import ELSEWHERE, SAME_FRAME, SAME_PLACE, Query
 
 # Dark to light, so that heat also reads in grey; near matplotlib's "inferno" (CC0).
@@ -196,28 +196,28 @@ def _bar(canvas: Canvas, row: tuple, corner: tuple[int, int], height: int, colou
         x += wide
 
 
-def draw_spreads(spreads: Sequence[Spread]) -> Image.Image:
+def draw_token_shares(token_shares: Sequence[TokenShares]) -> Image.Image:
     """Draw for each kind of other tokens what every one receives, and below it each block by itself. RGB."""
-    heights = [44 + 112 + _row_height(spread) * len(spread.blocks) + 60 for spread in spreads]
+    heights = [44 + 112 + _row_height(received) * len(received.blocks) + 60 for received in token_shares]
     canvas = Canvas(WIDTH, max(160, 72 + sum(heights)))
     canvas.title("What other tokens receive from the query")
-    if not spreads:
+    if not token_shares:
         canvas.text((MARGIN, 80), "The query saw no tokens but the video's.", PALE)
     y = 72
-    for spread, height in zip(spreads, heights):
-        _tokens(canvas, spread, y)
+    for received, height in zip(token_shares, heights):
+        _tokens(canvas, received, y)
         y += height
     return canvas.picture()
 
 
-def _row_height(spread: Spread) -> int:
-    return max(4, min(16, 320 // len(spread.blocks)))
+def _row_height(received: TokenShares) -> int:
+    return max(4, min(16, 320 // len(received.blocks)))
 
 
-def _tokens(canvas: Canvas, spread: Spread, y: int) -> None:
-    mean, count, room = spread.mean, len(spread.mean), WIDTH - MARGIN - LEFT
-    whole = "each row sums to 100 %" if spread.role != "self" else f"{percent(mean.sum().item())} together"
-    title = f"{spread.kind}, {count} tokens, read by {spread.role}-attention; {whole}"
+def _tokens(canvas: Canvas, received: TokenShares, y: int) -> None:
+    mean, count, room = received.mean, len(received.mean), WIDTH - MARGIN - LEFT
+    whole = "each row sums to 100 %" if received.role != "self" else f"{percent(mean.sum().item())} together"
+    title = f"{received.kind}, {count} tokens, read by {received.role}-attention; {whole}"
     canvas.text((MARGIN, y + 8), title, INK, 16)
     y += 44
     top, columns = max(mean.max().item(), 1e-12), _columns(mean, room)
@@ -229,15 +229,15 @@ def _tokens(canvas: Canvas, spread: Spread, y: int) -> None:
     canvas.text((LEFT - 12, y), percent(top), PALE, 13, "ra")
     canvas.text((LEFT - 12, y + 96), "mean", INK, 14, "rs")
     y += 108
-    row = _row_height(spread)
-    levels = (spread.weights / spread.weights.max().clamp(min=1e-12)).sqrt()
+    row = _row_height(received)
+    levels = (received.weights / received.weights.max().clamp(min=1e-12)).sqrt()
     rows = torch.stack([torch.tensor(_columns(level, room)) for level in levels])
     canvas.paste(_to_image(paint(rows)).resize((room, row * len(rows)), Image.Resampling.NEAREST), (LEFT, y))
     every = max(1, math.ceil(15 / row))
-    for index, block in enumerate(spread.blocks):
+    for index, block in enumerate(received.blocks):
         if index % every == 0:
             at = LEFT - 12, y + row * index + row / 2
-            canvas.text(at, f"block {block}", INK if spread.chosen[index] else PALE, 12, "rm")
+            canvas.text(at, f"block {block}", INK if received.chosen[index] else PALE, 12, "rm")
     y += row * len(rows) + 6
     for index in range(0, count, max(1, math.ceil(count / 16))):
         canvas.text((LEFT + (index + 0.5) * room / count, y), str(index), PALE, 12, "ma")

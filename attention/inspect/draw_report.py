@@ -9,8 +9,8 @@ from ..core.canvas import INK, MARGIN, PALE, WELL, WIDTH, Canvas, Colour, wrap
 from ..core.function_owner import OTHER
 from ..core.site import SELF
 from .kernel_colours import colours_of, lighter
-from .report import Report, Row, fallback_lines, headline, passed_over_line
-from .timeline import Lap, pace
+from .report import Report, ReportRow, fallback_lines, headline, passed_over_line
+from .timeline import StepStats, pace
 
 STEP_COLOUR, COLUMN, TIMELINE = (214, 217, 224), 84, 178
 
@@ -24,14 +24,14 @@ def draw_report(report: Report, width: int = WIDTH) -> Image.Image:
     room = width - 2 * MARGIN
     said, notes = wrap(headline(report), 15, room), [part for line in _reasons(report) for part in wrap(line, 14, room)]
     head, colours = 96 + 20 * (len(said) - 1), _colours(report)
-    steps = TIMELINE if report.laps else 0
+    steps = TIMELINE if report.timeline else 0
     canvas = Canvas(width, head + 58 * max(1, len(report.rows)) + steps + 26 * len(notes) + 24)
     canvas.title("Attention of these runs" if report.runs > 1 else "Attention of this run", said)
     y = head
     for row in report.rows:
         _bar(canvas, report, row, y, colours)
         y += 58
-    if report.laps:
+    if report.timeline:
         _timeline(canvas, report, y + 8, colours)
     y += steps
     for line in notes:
@@ -40,7 +40,7 @@ def draw_report(report: Report, width: int = WIDTH) -> Image.Image:
     return canvas.picture()
 
 
-def _bar(canvas: Canvas, report: Report, row: Row, y: int, colours: dict) -> None:
+def _bar(canvas: Canvas, report: Report, row: ReportRow, y: int, colours: dict) -> None:
     timed, right = report.seconds > 0, canvas.size[0] - MARGIN
     share = row.seconds / report.seconds if timed else row.calls / max(1, report.calls)
     canvas.text((MARGIN, y), f"{row.role}  on  {row.used}", INK, 16)
@@ -55,30 +55,30 @@ def _timeline(canvas: Canvas, report: Report, y: int, colours: dict) -> None:
     """A column for each step, as high as it took long, cut into kernels when timed; below it which kernels ran."""
     width = canvas.size[0]
     canvas.text((MARGIN, y), "Steps", INK, 16)
-    canvas.text((width - MARGIN, y), pace(report.laps).removeprefix("Time: "), PALE, 15, "ra")
-    floor, most = y + 28 + COLUMN, max(1e-9, *(lap.seconds for lap in report.laps))
-    step = (width - 2 * MARGIN) / len(report.laps)
+    canvas.text((width - MARGIN, y), pace(report.timeline).removeprefix("Time: "), PALE, 15, "ra")
+    floor, most = y + 28 + COLUMN, max(1e-9, *(one.seconds for one in report.timeline))
+    step = (width - 2 * MARGIN) / len(report.timeline)
     gap = min(4.0, step / 5)
-    for index, lap in enumerate(report.laps):
+    for index, one in enumerate(report.timeline):
         left, right = MARGIN + index * step, MARGIN + (index + 1) * step - gap
-        canvas.box((left, floor - COLUMN * lap.seconds / most, right, floor), STEP_COLOUR)
+        canvas.box((left, floor - COLUMN * one.seconds / most, right, floor), STEP_COLOUR)
         foot = float(floor)
-        for used, seconds in lap.attention.items():
+        for used, seconds in one.attention.items():
             high = COLUMN * seconds / most
             canvas.box((left, foot - high, right, foot), colours[used])
             foot -= high
-        _ran(canvas, lap, (left, floor + 6, right, floor + 18), colours)
+        _ran(canvas, one, (left, floor + 6, right, floor + 18), colours)
     canvas.text((MARGIN, floor + 24), "step 1", PALE, 13)
-    canvas.text((width - MARGIN, floor + 24), f"step {len(report.laps)}", PALE, 13, "ra")
+    canvas.text((width - MARGIN, floor + 24), f"step {len(report.timeline)}", PALE, 13, "ra")
     words = "time of each step, attention in colour" if report.seconds else "time of each step"
     canvas.text((width / 2, floor + 24), f"{words}; strip: share of calls", PALE, 13, "ma")
 
 
-def _ran(canvas: Canvas, lap: Lap, box: tuple[float, float, float, float], colours: dict) -> None:
+def _ran(canvas: Canvas, one: StepStats, box: tuple[float, float, float, float], colours: dict) -> None:
     """A strip cut into the kernels of one step, by calls."""
     left, top, right, bottom = box
-    each = (right - left) / max(1, sum(lap.calls.values()))
-    for used, calls in lap.calls.items():
+    each = (right - left) / max(1, sum(one.calls.values()))
+    for used, calls in one.calls.items():
         canvas.box((left, top, left + each * calls, bottom), colours[used])
         left += each * calls
 
@@ -93,7 +93,7 @@ def _reasons(report: Report) -> list[str]:
 def _colours(report: Report) -> dict[tuple[str, str], Colour]:
     """(role, kernel) -> colour of all that ran; lighter for other roles than self-attention."""
     ran = dict.fromkeys((row.role, row.used) for row in report.rows)
-    ran |= dict.fromkeys(used for lap in report.laps for used in (*lap.calls, *lap.attention))
+    ran |= dict.fromkeys(used for one in report.timeline for used in (*one.calls, *one.attention))
     of_others = {used for _, used in ran if _is_another_s(used)}
     colours = colours_of((used for _, used in ran), of_others)
     return {

@@ -1,4 +1,4 @@
-"""Picture of a Table: steps to the right, blocks downwards, a panel for each role, the noise levels above."""
+"""Picture of a ScheduleTable: steps to the right, blocks downwards, a panel for each role, the noise levels above."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from PIL import Image
 from ..backends.registry import HOST
 from ..core.canvas import INK, MARGIN, NEUTRAL, PALE, WIDTH, Canvas, legend_height
 from .kernel_colours import colours_of
-from .schedule import Table
+from .schedule import ScheduleTable
 
 LEFT, CURVE, GAP, HEAD, COLUMNS = 96, 90, 40, 56, 3
 CHOSEN = (255, 236, 179)
 
 
-def draw_schedule(table: Table, width: int = WIDTH, chosen: tuple[int, int] | None = None) -> Image.Image:
+def draw_schedule(table: ScheduleTable, width: int = WIDTH, chosen: tuple[int, int] | None = None) -> Image.Image:
     """Draw what each block attends with at each step. RGB.
 
     table: a role without blocks has no panel; without roles there is a sentence instead.

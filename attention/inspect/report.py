@@ -10,16 +10,21 @@ from ..core.reason import Reason
 from ..core.tokens import SIDES, Grid
 from ..routing.rules import format_blocks
 from ..routing.run_stats import Decision, RunStats
-from .shaping import Shaping, shaping_of
-from .timeline import Lap, laps_of, pace
+from .pattern_coverage import PatternCoverage, coverage_of
+from .timeline import StepStats, pace, step_stats_of
 
 # How many grids the first line names, and how many backends the line of those that `auto` passed over.
 GRIDS, PASSED_OVER = 3, 3
 
 
 @dataclass
-class Row:
-    """All calls of one role that ran on one kernel. seconds: 0 unless timing was on; by_block: calls and seconds."""
+class ReportRow:
+    """All calls of one role that ran on one kernel.
+
+    seconds: 0 unless timing was on.
+    blocks, tokens: that had such calls, and their (queries, keys).
+    by_block: block -> (calls, seconds).
+    """
 
     role: str
     used: str
@@ -37,21 +42,28 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """A finished or running RunStats, summed up; total.py sums several of these up again.
+    """A finished or running RunStats, summed up; combined_report.py sums several of these up again.
 
-    grids: of the video's tokens, as met. windows: context windows, 0 without any. steps: as the sampler told them, or
-    as asked for where it told none. evaluations: of the model, two for a step of some samplers.
-    rows: most calls first. fallbacks: (role, wanted, reason) -> calls. passed_over: (backend, reason) -> calls that
-    `auto` would have given to that backend. measured: what `auto` timed, a line for each geometry, and `choosing`, the
-    seconds that took. unplaced: (role, reason) -> calls whose video tokens could not be placed on the grid. laps: the
-    steps one by one. shaping: what patterns did, None without one. missing: why no call was seen. told: note -> in how
-    many of the runs.
+    grids: of the video's tokens, as met.
+    steps: as the sampler told them, or as asked for where it told none.
+    rows: most calls first.
+    fallbacks: (role, wanted, reason) -> calls.
+    passed_over: (backend, reason) -> calls that `auto` would have given to that backend.
+    notes, told: sentences, and in how many of the runs each holds.
+    ruled: calls that ran on the backend that was chosen for them.
+    measured, choosing: what `auto` timed, a line for each geometry, and the seconds that took.
+    unplaced: (role, reason) -> calls whose video tokens could not be placed on the grid.
+    timeline: the steps one by one.
+    windows: context windows, 0 without any.
+    evaluations: of the model, two for a step of some samplers.
+    coverage: what patterns did, None without one.
+    missing: why no call was seen.
     """
 
     model: str
     grids: tuple[Grid, ...]
     steps: int
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     fallbacks: Counter
     passed_over: Counter
     notes: tuple[str, ...]
@@ -59,11 +71,11 @@ class Report:
     measured: tuple[str, ...] = ()
     choosing: float = 0.0
     unplaced: Counter = field(default_factory=Counter)
-    laps: tuple[Lap, ...] = ()
+    timeline: tuple[StepStats, ...] = ()
     runs: int = 1
     windows: int = 0
     evaluations: int = 0
-    shaping: Shaping | None = None
+    coverage: PatternCoverage | None = None
     missing: str = ""
     told: Counter = field(default_factory=Counter)
 
@@ -106,24 +118,25 @@ class Report:
                 {"role": role, "reason": reason, "calls": calls}
                 for (role, reason), calls in self.unplaced.most_common()
             ],
-            "shaping": self.shaping.as_dict() if self.shaping else None,
+            "shaping": self.coverage.as_dict() if self.coverage else None,
             "measured": list(self.measured),
             "choosing_seconds": round(self.choosing, 6),
-            "timeline": [lap.as_dict() for lap in self.laps],
+            "timeline": [one.as_dict() for one in self.timeline],
             "notes": list(notes_of(self)),
         }
 
 
 def summarise(stats: RunStats) -> Report:
-    """The Report of a RunStats. Waits for the GPU when calls were timed."""
-    rows: dict[tuple[str, str], Row] = {}
+    """Sum up a RunStats. Waits for the GPU when calls were timed."""
+    rows: dict[tuple[str, str], ReportRow] = {}
     fallbacks: Counter = Counter()
     passed_over: Counter = Counter()
     unplaced: Counter = Counter()
     ruled, decisions = 0, [decision for _, decision in stats.counted()]
     for decision in decisions:
         if decision.answered:
-            _add(rows.setdefault((decision.site.role, decision.used), Row(decision.site.role, decision.used)), decision)
+            row = decision.site.role, decision.used
+            _add(rows.setdefault(row, ReportRow(*row)), decision)
         for why, calls in _reasons(decision):
             fallbacks[(decision.site.role, *why)] += calls
         if decision.wanted not in (None, HOST):
@@ -133,13 +146,13 @@ def summarise(stats: RunStats) -> Report:
         site, why = decision.site, decision.video_span
         if site.family and site.role in SIDES and why and isinstance(why, Reason):
             unplaced[site.role, why] += decision.answered
-    laps = laps_of(stats)
+    timeline = step_stats_of(stats)
     notes = tuple(dict.fromkeys((*stats.costs(), *stats.notes)))
     return Report(
         model=stats.model,
         grids=tuple(stats.grids),
         windows=len(stats.windows),
-        steps=len(laps) or stats.steps,
+        steps=len(timeline) or stats.steps,
         evaluations=stats.evaluations,
         rows=tuple(sorted(rows.values(), key=lambda row: (-row.calls, row.role, row.used))),
         fallbacks=fallbacks,
@@ -149,8 +162,8 @@ def summarise(stats: RunStats) -> Report:
         measured=tuple(dict.fromkeys(_trials(decision) for decision in decisions if decision.choice is not None)),
         choosing=stats.choosing,
         unplaced=unplaced,
-        laps=laps,
-        shaping=shaping_of(stats),
+        timeline=timeline,
+        coverage=coverage_of(stats),
         missing=stats.notes[0] if stats.notes and not stats.decisions else "",
         told=Counter(notes),
     )
@@ -179,7 +192,7 @@ def _trials(decision: Decision) -> str:
     return f"{decision.site.role} {lengths}: {', '.join(parts)} -> {decision.choice.winner}"
 
 
-def _add(row: Row, decision: Decision) -> None:
+def _add(row: ReportRow, decision: Decision) -> None:
     seconds = decision.seconds()
     row.calls += decision.answered
     row.seconds += seconds
@@ -192,12 +205,12 @@ def _add(row: Row, decision: Decision) -> None:
 
 
 def to_text(report: Report) -> str:
-    """A table that fits a node."""
+    """Write a report down so that it fits a node."""
     lines = [headline(report)]
     if report.rows:
         lines += ["", *_table(report)]
-    if report.laps:
-        lines += ["", pace(report.laps)]
+    if report.timeline:
+        lines += ["", pace(report.timeline)]
     if report.fallbacks:
         lines += ["", "Fell back:", *fallback_lines(report)]
     if report.measured:
@@ -218,7 +231,7 @@ def to_text(report: Report) -> str:
 
 
 def notes_of(report: Report) -> tuple[str, ...]:
-    """The notes. One that counts something, and counts it alike in several runs, says in how many of them."""
+    """Complete the notes: one that counts something alike in several runs says in how many of them."""
 
     def told(note: str) -> str:
         runs = report.told[note]
@@ -230,14 +243,14 @@ def notes_of(report: Report) -> tuple[str, ...]:
 
 
 def headline(report: Report) -> str:
-    """A sentence: is it active, and how much of the run went through it. A second one where a pattern left calls."""
+    """Say whether it is active, and how much of the run went through it; then whether a pattern left calls."""
     where = report.model or "model"
     if not report.calls:
         return " ".join(filter(None, (f"{where}: no attention call was seen.", report.missing)))
     ran = f"{report.ruled} of {report.calls} attention calls ran on the chosen backend"
     runs = f", {report.runs} runs" if report.runs > 1 else ""
     first = f"{where}{_grids(report)}{runs}, {_steps(report)}: {ran}."
-    return " ".join(filter(None, (first, report.shaping.sentence() if report.shaping else "")))
+    return " ".join(filter(None, (first, report.coverage.sentence() if report.coverage else "")))
 
 
 def _grids(report: Report) -> str:
@@ -268,7 +281,7 @@ def _table(report: Report) -> list[str]:
 
 
 def fallback_lines(report: Report) -> list[str]:
-    """One line for each role, backend and reason, most calls first."""
+    """Write one line for each role, backend and reason, most calls first."""
     return [
         f"  {calls} calls, {role}-attention, {wanted}: {reason}"
         for (role, wanted, reason), calls in report.fallbacks.most_common()
@@ -276,7 +289,7 @@ def fallback_lines(report: Report) -> list[str]:
 
 
 def passed_over_line(report: Report) -> str:
-    """Which backends `auto` could not take, in one line: most are just not installed. JSON has the reasons."""
+    """Say in one line which backends `auto` could not take; most are just not installed, JSON has the reasons."""
     names = list(dict.fromkeys(name for name, _ in report.passed_over))
     more = f" and {len(names) - PASSED_OVER} more" if len(names) > PASSED_OVER else ""
     return f"Not open to auto: {', '.join(names[:PASSED_OVER])}{more}; the JSON output says why."

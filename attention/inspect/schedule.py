@@ -15,8 +15,11 @@ from ..routing.rules import Rule, format_blocks
 
 
 @dataclass(frozen=True)
-class Table:
-    """sigmas: (steps + 1) noise levels. roles: role -> block -> a label for each step, blocks in order.
+class ScheduleTable:
+    """What each block attends with at each step.
+
+    sigmas: (steps + 1) noise levels.
+    roles: role -> block -> a label for each step, blocks in order.
 
     A label names the backend or the pattern that the last covering rule asks for: what a kernel refuses, and what auto
     chooses, is known only when the model runs.
@@ -38,9 +41,13 @@ def tabulate(
     active: list,
     sigmas: list[float],
     hosts: dict | None = None,
-) -> Table:
-    """sites: (role, block) of attention modules. active: for each step, for each rule, whether it covers the step.
+) -> ScheduleTable:
+    """Look up which rule wins for each block at each step.
 
+    sites: (role, block) of attention modules.
+    rules: of the model.
+    active: for each step, for each rule, whether it covers the step.
+    sigmas: (steps + 1) noise levels.
     hosts: (role, block) -> a label for the host's own attention, where it is not simply that.
     """
     roles: dict[str, dict[int, tuple[str, ...]]] = {}
@@ -48,7 +55,7 @@ def tabulate(
         site = AttentionSite("", role, block)
         host = (hosts or {}).get((role, block), HOST)
         roles.setdefault(role, {})[block] = tuple(_label(site, rules, on, host) for on in active)
-    return Table(tuple(sigmas), roles)
+    return ScheduleTable(tuple(sigmas), roles)
 
 
 def _label(site: AttentionSite, rules: tuple[Rule, ...], active: tuple[bool, ...], host: str) -> str:
@@ -66,8 +73,8 @@ def _label(site: AttentionSite, rules: tuple[Rule, ...], active: tuple[bool, ...
     return " + ".join(filter(None, (name, *more)))
 
 
-def to_text(table: Table) -> str:
-    """A line for each run of steps that are alike, a paragraph for each role."""
+def to_text(table: ScheduleTable) -> str:
+    """Write a line for each run of steps that are alike, a paragraph for each role."""
     found = []
     for role, blocks in table.roles.items():
         columns = list(zip(*blocks.values(), strict=True))

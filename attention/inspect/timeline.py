@@ -10,10 +10,13 @@ from ..routing.run_stats import RunStats
 
 
 @dataclass(frozen=True)
-class Lap:
-    """One step of the sampler. step: from 1. seconds: by the wall clock, all of the step, not attention alone.
+class StepStats:
+    """What one step of the sampler did.
 
-    calls: (role, kernel) -> calls in this step. attention: (role, kernel) -> seconds of them; empty unless timed.
+    step: from 1.
+    seconds: by the wall clock, all of the step, not attention alone.
+    calls: (role, kernel) -> calls in this step.
+    attention: (role, kernel) -> seconds of them; empty unless timed.
     """
 
     step: int
@@ -30,8 +33,8 @@ class Lap:
         return {"step": self.step, "seconds": round(self.seconds, 6), "rows": rows}
 
 
-def laps_of(stats: RunStats) -> tuple[Lap, ...]:
-    """The Laps of a RunStats, as its marks tell. Waits for the GPU when calls were timed."""
+def step_stats_of(stats: RunStats) -> tuple[StepStats, ...]:
+    """Count a run step by step, as its marks tell. Waits for the GPU when calls were timed."""
     found, before, known = [], stats.begun, {}
     for step, (context, counts) in enumerate(stats.marks, 1):
         calls: dict[tuple[str, str], int] = {}
@@ -45,24 +48,27 @@ def laps_of(stats: RunStats) -> tuple[Lap, ...]:
             # With timing on, every call leaves one span.
             if decision.spans:
                 attention[row] = attention.get(row, 0.0) + sum(elapsed(span) for span in decision.spans[first:count])
-        found.append(Lap(step, context - before, calls, attention))
+        found.append(StepStats(step, context - before, calls, attention))
         before, known = context, counts
     return tuple(found)
 
 
-def pace(laps: tuple[Lap, ...]) -> str:
-    """One line: how long the run took and a step of it. Empty without laps."""
-    if not laps:
+def pace(timeline: tuple[StepStats, ...]) -> str:
+    """Say in one line how long the run took and a step of it; empty without steps."""
+    if not timeline:
         return ""
-    total, rest = sum(lap.seconds for lap in laps), [lap.seconds for lap in laps[1:]]
-    each = f": the first {laps[0].seconds:.2f} s, then {sum(rest) / len(rest):.2f} s each" if rest else ""
-    spent = sum(sum(lap.attention.values()) for lap in laps)
+    total, rest = sum(one.seconds for one in timeline), [one.seconds for one in timeline[1:]]
+    each = f": the first {timeline[0].seconds:.2f} s, then {sum(rest) / len(rest):.2f} s each" if rest else ""
+    spent = sum(sum(one.attention.values()) for one in timeline)
     inside = f"; {spent:.2f} s of it in attention, {spent / total:.0%}" if spent and total else ""
-    return f"Time: {len(laps)} steps in {total:.2f} s{each}{inside}."
+    return f"Time: {len(timeline)} steps in {total:.2f} s{each}{inside}."
 
 
 def live_text(stats: RunStats, total: int) -> str:
-    """What a running RunStats did so far, a few lines that cost no wait for the GPU. total: steps of the run."""
+    """Say in a few lines what a running RunStats did so far, without a wait for the GPU.
+
+    total: steps of the run.
+    """
     done = len(stats.marks)
     total = max(total, done)  # some samplers tell parts of a step
     each = (stats.marks[-1][0] - stats.begun) / done
@@ -85,14 +91,16 @@ def _most(counts: dict) -> list[tuple]:
     return sorted(counts.items(), key=lambda pair: -pair[1])[:6]
 
 
-def skipped(laps: tuple[Lap, ...]) -> str:
-    """A clause for a run in which something else than the model answered some steps: they have hardly an attention
-    call, as behind a step cache. Empty when none has; a method's last step may have a third of the others' calls."""
-    calls = [sum(lap.calls.values()) for lap in laps]
+def skipped(timeline: tuple[StepStats, ...]) -> str:
+    """Say in a clause that something else than the model answered some steps, as a step cache does; empty for none.
+
+    Those have hardly an attention call; a method's last step may have a third of the others' calls.
+    """
+    calls = [sum(one.calls.values()) for one in timeline]
     count = sum(4 * many < max(calls) for many in calls)
     if not count:
         return ""
     return (
-        f"in {count} of {len(laps)} steps something else answered for the model, without its attention, as EasyCache, "
-        "LazyCache and TeaCache do"
+        f"in {count} of {len(timeline)} steps something else answered for the model, without its attention, as "
+        "EasyCache, LazyCache and TeaCache do"
     )

@@ -10,7 +10,7 @@ import torch
 
 from ...attention.core.site import CALLER, SITE, AttentionSite, Caller, SiteTag
 from ...attention.families.spec import Family
-from ...attention.inspect.watch import Watch
+from ...attention.inspect.site_watch import SiteWatch
 from ...attention.routing import compiled_op
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.step_context import CONTEXT, IDLE
@@ -50,7 +50,7 @@ def publish(patcher) -> Iterator[Handle]:
     sites += [(module, AttentionSite("", "", None, own)) for module, own in owners(model) if module not in reached]
     if family is None and not sites:
         return
-    watch = Watch(model)
+    watch = SiteWatch(model)
     yield Handle(lambda: site_tags.remove(model))
     for number, (module, site) in enumerate(sites):
         setattr(module, TAG, SiteTag(site, position(module.forward), torch.tensor(number), watch))
@@ -151,7 +151,7 @@ def _silenced(module, tag: SiteTag, where: int | None, args, kwargs) -> None:
 
 
 def lay_out(
-    model: torch.nn.Module, family: Family | None, sites: tuple[AttentionSite, ...] = (), watch: Watch | None = None
+    model: torch.nn.Module, family: Family | None, sites: tuple[AttentionSite, ...] = (), watch: SiteWatch | None = None
 ) -> Handle:
     """Hooks a diffusion model: the options of each of its calls say how the call's tokens are laid out.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 
 from ...attention.core.site import CALLER, AttentionSite, SiteTag
-from ...attention.inspect.watch import Watch
+from ...attention.inspect.site_watch import SiteWatch
 from ...attention.routing.compiled_op import OPTIONS
 from . import hooks
 from .hooks import Handle
@@ -44,7 +44,7 @@ def remove(model: torch.nn.Module) -> None:
 
 
 def tag_blocks(
-    model: torch.nn.Module, tagged: Iterable[torch.nn.Module], first: int, watch: Watch
+    model: torch.nn.Module, tagged: Iterable[torch.nn.Module], first: int, watch: SiteWatch
 ) -> tuple[list[AttentionSite], list[Handle]]:
     """Tags the blocks around these tagged modules: (the sites of calls that no module announces, hooks to remove).
 
@@ -68,7 +68,7 @@ def tag_blocks(
     return sites, handles
 
 
-def _between(tags: list[SiteTag], first: int, watch: Watch) -> list[SiteTag]:
+def _between(tags: list[SiteTag], first: int, watch: SiteWatch) -> list[SiteTag]:
     """The Tags of what is called before each of a block's modules; what may come next is the likeliest."""
     roles, found = [tag.site.role for tag in tags], []
     for number in range(len(tags)):

@@ -112,7 +112,7 @@ def check(exact, report) -> None:
         )
     if report is None:
         raise ValueError("model: its sampling was not counted, so nothing can be measured of it.")
-    if reason := skipped(report.laps):
+    if reason := skipped(report.timeline):
         raise ValueError(f"model: {reason}: what is measured here would not be attention's. Connect it from before it.")
 
 

@@ -77,7 +77,7 @@ def test_calls_count_once_for_each_module(pack, inference, case, chunks, timing)
         assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
     assert [(row.role, row.used, row.calls, row.blocks) for row in report.rows] == [("self", "sdpa", 4, {0, 1})]
     assert report.ruled == 4 and not report.notes and not report.fallbacks
-    assert [sum(lap.calls.values()) for lap in report.laps] == [2, 2]
+    assert [sum(lap.calls.values()) for lap in report.timeline] == [2, 2]
     assert bool(report.seconds) == timing
 
 

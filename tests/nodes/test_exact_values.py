@@ -12,9 +12,9 @@ from attention.backends.autotune import AutotuneResult, KernelTrial
 from attention.core.geometry import Geometry
 from attention.core.site import AttentionSite
 from attention.demo import codec, prompt
-from attention.inspect.map_views import percent
+from attention.inspect.map_summary import percent
 from attention.inspect.report import _trials
-from attention.inspect.timeline import Lap, pace
+from attention.inspect.timeline import StepStats, pace
 from attention.measure import flow, tracked_region
 from attention.patterns import MassBlocks, TopBlocks
 from attention.routing.run_stats import Decision
@@ -80,10 +80,13 @@ def test_when_next_to_nothing_of_a_region_is_left(pixels, first, measured):
 
 
 def test_the_pace_of_laps():
-    laps = tuple(Lap(number, seconds, {}, {}) for number, seconds in enumerate((3.0, 1.0, 2.0), 1))
-    assert pace(laps) == "Time: 3 steps in 6.00 s: the first 3.00 s, then 1.50 s each."
-    assert pace(laps[:1]) == "Time: 1 steps in 3.00 s." and pace(()) == ""
-    timed = (Lap(1, 3.0, {}, {("self", "a"): 1.0, ("cross", "b"): 0.5}), Lap(2, 1.0, {}, {("self", "a"): 0.5}))
+    timeline = tuple(StepStats(number, seconds, {}, {}) for number, seconds in enumerate((3.0, 1.0, 2.0), 1))
+    assert pace(timeline) == "Time: 3 steps in 6.00 s: the first 3.00 s, then 1.50 s each."
+    assert pace(timeline[:1]) == "Time: 1 steps in 3.00 s." and pace(()) == ""
+    timed = (
+        StepStats(1, 3.0, {}, {("self", "a"): 1.0, ("cross", "b"): 0.5}),
+        StepStats(2, 1.0, {}, {("self", "a"): 0.5}),
+    )
     assert pace(timed).endswith("then 1.00 s each; 2.00 s of it in attention, 50%.")
 
 

@@ -185,8 +185,8 @@ def test_a_call_that_two_of_ours_see_is_counted_once(lab, timing):
     report = lab.report(lab.sample(model))
     assert lab.calls_of(report) == {("cross", "sdpa math"): BLOCKS * STEPS, ("self", "sdpa"): BLOCKS * STEPS}
     assert report.calls == report.ruled == CALLS and len(seen) == BLOCKS * STEPS
-    assert all(sum(lap.calls.values()) == CALLS / STEPS for lap in report.laps)
-    assert all(set(lap.attention) == set(lap.calls if timing else ()) for lap in report.laps)
+    assert all(sum(lap.calls.values()) == CALLS / STEPS for lap in report.timeline)
+    assert all(set(lap.attention) == set(lap.calls if timing else ()) for lap in report.timeline)
     assert not any("Without effect" in note for note in report.notes)
 
 

@@ -14,8 +14,8 @@ from attention.core.canvas import PAPER
 from attention.core.site import CROSS, SELF, SPATIAL, AttentionSite
 from attention.inspect import draw_report
 from attention.inspect.combined_report import combine
+from attention.inspect.pattern_coverage import coverage_of
 from attention.inspect.report import headline, summarise, to_text
-from attention.inspect.shaping import shaping_of
 from attention.routing.router import Router
 from attention.routing.rules import Rule, Shape
 from attention.routing.run_stats import RunStats
@@ -113,7 +113,7 @@ def test_notes_that_count_alike_in_several_runs_say_so():
 def test_a_guidance_is_no_pattern():
     stats = RunStats()
     add(stats, SELF, 0, "sdpa", 12, unshaped=("Spatiotemporal guidance", "no grid"))
-    assert second(stats) == "" and shaping_of(stats) is None
+    assert second(stats) == "" and coverage_of(stats) is None
 
 
 def test_why_no_call_was_seen_is_in_the_headline_and_only_there():
@@ -167,7 +167,7 @@ def test_several_runs_are_summed_up():
     assert both.calls == sum(report.calls for report in reports) and both.ruled == sum(r.ruled for r in reports)
     assert both.seconds == pytest.approx(sum(report.seconds for report in reports))
     assert both.fallbacks == reports[0].fallbacks + reports[1].fallbacks + reports[2].fallbacks
-    assert [lap.step for lap in both.laps] == [1, 2, 3, 4] and both.steps == 20 + 4 + 2 and both.runs == 3
+    assert [lap.step for lap in both.timeline] == [1, 2, 3, 4] and both.steps == 20 + 4 + 2 and both.runs == 3
     assert headline(both).startswith(
         "LTXVModel and WanModel, 4 x 8 x 16 and 1 x 2 x 3 tokens (time x height x width), 3 runs, 26 steps: "
     )

@@ -13,7 +13,7 @@ from attention.core.canvas import NEUTRAL
 from attention.guidance.strength import Strength
 from attention.inspect.draw_schedule import CHOSEN, draw_schedule
 from attention.inspect.kernel_colours import colours_of
-from attention.inspect.schedule import Table, tabulate, to_text
+from attention.inspect.schedule import ScheduleTable, tabulate, to_text
 from attention.routing.rules import Rule, Shape
 
 SITES = [("self", 0), ("self", 1), ("cross", 0), ("cross", 1)]
@@ -25,7 +25,7 @@ class Radial:
     name = "radial"
 
 
-def table_of(*rules, active=None) -> Table:
+def table_of(*rules, active=None) -> ScheduleTable:
     on = active or [(True,) * len(rules)] * 4
     return tabulate(SITES, rules, on, SIGMAS)
 
@@ -72,7 +72,9 @@ def test_picture_shows_each_cell():
     assert sage[cells].sum() / (sage[cells].sum() + host[cells].sum()) == pytest.approx(0.25, abs=0.02)
 
 
-@pytest.mark.parametrize("table", [Table((), {}), Table((1.0, 0.0), {}), tabulate(SITES, (), [], [1.0])], ids=repr)
+@pytest.mark.parametrize(
+    "table", [ScheduleTable((), {}), ScheduleTable((1.0, 0.0), {}), tabulate(SITES, (), [], [1.0])], ids=repr
+)
 def test_nothing_to_draw(table):
     assert np.asarray(draw_schedule(table)).shape[-1] == 3
     assert isinstance(to_text(table), str)

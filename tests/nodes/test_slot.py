@@ -228,7 +228,7 @@ def test_a_pattern_that_another_pack_keeps_the_calls_from(pack, lab, blocks):
     )
     report = lab.report(lab.sample(lab.backend(between, role="cross")))
     covered = STEPS if blocks else EACH
-    assert (report.shaping.covered, report.shaping.shaped) == (covered, 0)
+    assert (report.coverage.covered, report.coverage.shaped) == (covered, 0)
     told = f"The pattern shaped 0 of {covered} self-attention calls: taken by OptOut."
     assert pack.attention.inspect.report.headline(report).endswith(told)
 

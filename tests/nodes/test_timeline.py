@@ -12,12 +12,12 @@ from attention.core.site import CROSS, SELF
 from attention.inspect import draw_report
 from attention.inspect.kernel_colours import colours_of
 from attention.inspect.report import summarise, to_text
-from attention.inspect.timeline import laps_of, live_text, pace
+from attention.inspect.timeline import live_text, pace, step_stats_of
 from attention.routing.run_stats import RunStats
 
 
 def test_each_step_has_its_own_calls_and_time():
-    laps = laps_of(run(timed=True))
+    laps = step_stats_of(run(timed=True))
     assert [lap.step for lap in laps] == [1, 2, 3, 4] and [lap.seconds for lap in laps] == [3.0, 2.0, 2.0, 2.0]
     assert laps[0].calls == {(SELF, "sdpa"): 3, (CROSS, HOST): 3}
     assert all(lap.calls == {(SELF, "spatial (folded)"): 3, (CROSS, HOST): 3} for lap in laps[1:])
@@ -30,16 +30,16 @@ def test_each_step_has_its_own_calls_and_time():
 
 
 def test_words():
-    assert pace(laps_of(run())) == "Time: 4 steps in 9.00 s: the first 3.00 s, then 2.00 s each."
+    assert pace(step_stats_of(run())) == "Time: 4 steps in 9.00 s: the first 3.00 s, then 2.00 s each."
     assert "; 6.00 s of it in attention, 67%." in to_text(summarise(run(timed=True)))
-    assert pace(laps_of(run(steps=1))) == "Time: 1 steps in 3.00 s."
+    assert pace(step_stats_of(run(steps=1))) == "Time: 1 steps in 3.00 s."
     assert pace(()) == "" and "Time:" not in to_text(summarise(RunStats()))
 
 
 def test_a_step_without_an_evaluation_is_not_counted():
     stats = RunStats()
     stats.mark()
-    assert stats.marks == [] and laps_of(stats) == ()
+    assert stats.marks == [] and step_stats_of(stats) == ()
     stats.begin()
     begun = stats.begun
     stats.begin()
@@ -104,7 +104,7 @@ def test_a_run_is_told_while_it_goes_on(lab, wire, monkeypatch):
     texts = [data["text"] for _, data, _ in wire.sent]
     assert [text.split(",")[0] for text in texts] == [f"Step {step} of 4" for step in range(1, 5)]
     assert "self on sdpa: 2 calls" in texts[0] and "self on sdpa: 8 calls" in texts[3]
-    laps = lab.report(latent).laps
+    laps = lab.report(latent).timeline
     assert len(laps) == STEPS and all(lap.calls == {("self", "sdpa"): 2, ("cross", "sdpa"): 2} for lap in laps)
     assert all(lap.seconds > 0 for lap in laps)
 

@@ -16,7 +16,7 @@ from attention.core.site import SELF, SPATIAL, AttentionSite
 from attention.core.tensor_layout import expand_kv, to_mask
 from attention.core.tokens import BOTH, Span, Tokens, VideoSpan
 from attention.inspect import maps as maps_module
-from attention.inspect.map_views import gather
+from attention.inspect.map_summary import summarise_views
 from attention.inspect.maps import ELSEWHERE, MOST_QUERIES, SAME_FRAME, SAME_PLACE, Query, Watcher, look, tiles
 from attention.routing.attention_call import AttentionCall
 
@@ -184,7 +184,7 @@ def test_a_planted_key_is_hot_and_nothing_else(grid, before, after, data):
     watcher = Watcher(Query((x + 0.5) / grid[2] * 100, (y + 0.5) / grid[1] * 100, t))
     kw = {"transformer_options": options(tokens, cond_or_uncond=[1, 0])}
     assert watcher(host, q, k, k, 1, skip_reshape=True, **kw) is k
-    maps = gather(watcher.views, watcher.query)
+    maps = summarise_views(watcher.views, watcher.query)
     assert int(maps.heat.argmax()) == key and maps.heat.flatten()[key] > 0.999
 
 

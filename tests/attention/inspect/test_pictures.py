@@ -17,15 +17,15 @@ from attention.core.canvas import Canvas, font
 from attention.core.geometry import describe
 from attention.core.site import CROSS, SELF, SPATIAL
 from attention.inspect.draw_info import draw_info
-from attention.inspect.draw_maps import draw_shares, draw_spreads
+from attention.inspect.draw_maps import draw_shares, draw_token_shares
 from attention.inspect.draw_pattern import draw_pattern
 from attention.inspect.draw_report import draw_report
 from attention.inspect.draw_schedule import draw_schedule
 from attention.inspect.info import Info
-from attention.inspect.map_views import Maps, Spread
+from attention.inspect.map_summary import Maps, TokenShares
 from attention.inspect.maps import ELSEWHERE, SAME_FRAME, SAME_PLACE
 from attention.inspect.report import summarise
-from attention.inspect.schedule import Table
+from attention.inspect.schedule import ScheduleTable
 from attention.measure.draw_metrics import draw_pair, draw_series
 from attention.measure.series import Series
 from attention.plans.calibrate import EXACT, PlanOption, PlanPart, choose_plan
@@ -56,7 +56,9 @@ def report():
 def schedule():
     label = "video attention 16 bit + strength + spatiotemporal guidance + normalized attention guidance"
     names = (registry.HOST, f"sliding tile + {label}", label)
-    return draw_schedule(Table((0.99987, 0.5, 0.25, 0.0), {SELF: dict.fromkeys(range(60), names), CROSS: {0: names}}))
+    return draw_schedule(
+        ScheduleTable((0.99987, 0.5, 0.25, 0.0), {SELF: dict.fromkeys(range(60), names), CROSS: {0: names}})
+    )
 
 
 def trials():
@@ -92,7 +94,7 @@ def shares():
 
 def spreads():
     weights = torch.rand(48, 512).softmax(1)
-    return draw_spreads([Spread("text", CROSS, tuple(range(48)), (True,) * 48, weights)])
+    return draw_token_shares([TokenShares("text", CROSS, tuple(range(48)), (True,) * 48, weights)])
 
 
 def series():

@@ -10,8 +10,8 @@ import torch
 from watched_calls import GRID, JOINT, LENGTH, draw, host, options
 
 from attention.core.site import CROSS, SELF, VIDEO_AUDIO
-from attention.inspect.draw_maps import FOOT, LEAST_SIDE, RAMP, draw_heat, draw_shares, draw_spreads, paint
-from attention.inspect.map_views import gather, to_text
+from attention.inspect.draw_maps import FOOT, LEAST_SIDE, RAMP, draw_heat, draw_shares, draw_token_shares, paint
+from attention.inspect.map_summary import summarise_views, to_text
 from attention.inspect.maps import SAME_FRAME, Query, Watcher, survey, uniform
 
 
@@ -29,12 +29,12 @@ def watched():
 
 def test_chosen_blocks_are_averaged_and_all_are_listed(watched):
     own = [view for view in watched.views if view.site.role == SELF]
-    maps = gather(watched.views, watched.query, ((1, None),))
+    maps = summarise_views(watched.views, watched.query, ((1, None),))
     assert torch.allclose(maps.heat, (own[1].heat + own[2].heat) / 2)
     assert maps.grid == GRID and maps.chosen == (1, 2) and list(maps.shares) == [0, 1, 2]
     assert maps.mean["text"] == pytest.approx((own[1].shares["text"] + own[2].shares["text"]) / 2)
-    assert gather(watched.views, watched.query, ((5, 6),)) is None
-    found = {(spread.kind, spread.role): spread for spread in maps.spreads}
+    assert summarise_views(watched.views, watched.query, ((5, 6),)) is None
+    found = {(spread.kind, spread.role): spread for spread in maps.token_shares}
     assert set(found) == {("text", SELF), ("reference", SELF), ("text", CROSS), ("audio", VIDEO_AUDIO)}
     assert found["text", CROSS].mean.sum() == pytest.approx(1)
     assert found["text", SELF].weights.sum(1).tolist() == pytest.approx([v.shares["text"] for v in own])
@@ -48,7 +48,7 @@ def test_even_attention_has_even_shares():
 
 
 def test_the_text_has_the_figures(watched):
-    maps = gather(watched.views, watched.query, ((0, 0),))
+    maps = summarise_views(watched.views, watched.query, ((0, 0),))
     text = to_text(maps, watched.views, {"image": "a reason"})
     assert "frame 2, row 3, column 0" in text and "Heat: blocks 0, mean of all heads." in text
     (line,) = (line for line in text.splitlines() if line.startswith("0  "))
@@ -59,7 +59,7 @@ def test_the_text_has_the_figures(watched):
 
 def test_frames_of_the_clip_lie_under_the_heat(watched):
     """Each map has the picture in the middle of its time; where there is no heat, it shows."""
-    maps = gather(watched.views, watched.query)
+    maps = summarise_views(watched.views, watched.query)
     cold = torch.zeros_like(maps.heat)
     cold[0, 0, 0] = 1.0
     clip = torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 100, 100, 3)
@@ -71,7 +71,7 @@ def test_frames_of_the_clip_lie_under_the_heat(watched):
 
 def test_the_scale_of_a_narrow_picture_says_all_in_two_rows(watched):
     """Title and words of the scale share a row where both fit beside it, else nothing lies over anything."""
-    maps = gather(watched.views, watched.query)
+    maps = summarise_views(watched.views, watched.query)
     narrow = replace(maps, heat=torch.rand(3, 24, 12), queries=torch.tensor([40]))
     wide, tall = (draw_heat(one, watched.query)[0] for one in (maps, narrow))
     assert tall.shape[1] < 300 < wide.shape[1]
@@ -81,10 +81,14 @@ def test_the_scale_of_a_narrow_picture_says_all_in_two_rows(watched):
 
 
 def test_charts_show_every_block_and_token(watched):
-    maps = gather(watched.views, watched.query)
+    maps = summarise_views(watched.views, watched.query)
     many = replace(maps, shares=dict.fromkeys(range(40), maps.mean))
     assert draw_shares(many).height > draw_shares(maps).height > 200
-    assert draw_spreads(maps.spreads).height > draw_spreads(maps.spreads[:1]).height > draw_spreads(()).height
+    assert (
+        draw_token_shares(maps.token_shares).height
+        > draw_token_shares(maps.token_shares[:1]).height
+        > draw_token_shares(()).height
+    )
 
 
 def test_colours_run_from_dark_to_light():
@@ -96,7 +100,7 @@ def test_colours_run_from_dark_to_light():
 @pytest.mark.parametrize("key", [0, 26, 59])
 def test_heat_is_drawn_where_it_is(watched, key):
     """The query's token is another: (2, 3, 0)."""
-    maps = gather(watched.views, watched.query)
+    maps = summarise_views(watched.views, watched.query)
     heat = torch.zeros(prod(GRID))
     heat[key] = 1.0
     pictures = draw_heat(replace(maps, heat=heat.view(GRID)), watched.query) * 255
@@ -112,7 +116,7 @@ def test_heat_is_drawn_where_it_is(watched, key):
 
 def test_the_query_is_marked(watched):
     """A ring around the token in its frame, a thinner one in others; the outline of a mask in its frame alone."""
-    maps = gather(watched.views, watched.query)
+    maps = summarise_views(watched.views, watched.query)
     maps = replace(maps, heat=torch.zeros(GRID))
     maps.heat[0, 0, 0] = 1.0
     whites = [(picture[:-44] > 0.99).all(-1).sum().item() for picture in draw_heat(maps, watched.query)]

@@ -10,11 +10,13 @@ from ..routing.run_stats import BYPASSED, Decision, RunStats
 
 
 @dataclass(frozen=True)
-class Shaping:
+class PatternCoverage:
     """What the patterns of a run did.
 
-    shaped: calls that ran by one. covered: calls that a pattern's rule covers. seen: calls that attend among the
-    video's own tokens, covered or not. reasons: why a covered call stayed dense -> calls.
+    shaped: calls that ran by one.
+    covered: calls that a pattern's rule covers.
+    seen: calls that attend among the video's own tokens, covered or not.
+    reasons: why a covered call stayed dense -> calls.
     """
 
     shaped: int = 0
@@ -22,9 +24,9 @@ class Shaping:
     seen: int = 0
     reasons: Counter = field(default_factory=Counter)
 
-    def __add__(self, other: Shaping) -> Shaping:
+    def __add__(self, other: PatternCoverage) -> PatternCoverage:
         values = ("shaped", "covered", "seen", "reasons")
-        return Shaping(*(getattr(self, name) + getattr(other, name) for name in values))
+        return PatternCoverage(*(getattr(self, name) + getattr(other, name) for name in values))
 
     def sentence(self) -> str:
         """Says what stayed dense and the first reason; empty when every covered call was shaped, or none was seen."""
@@ -43,8 +45,8 @@ class Shaping:
         return {"shaped": self.shaped, "covered": self.covered, "seen": self.seen, "reasons": reasons}
 
 
-def shaping_of(stats: RunStats) -> Shaping | None:
-    """The Shaping of a run; None without any pattern."""
+def coverage_of(stats: RunStats) -> PatternCoverage | None:
+    """Count what the patterns of a run did; None without any pattern."""
     shaped = covered = seen = 0
     reasons: Counter = Counter()
     for key, decision in stats.counted():
@@ -59,7 +61,7 @@ def shaping_of(stats: RunStats) -> Shaping | None:
         shaped += decision.answered - dense
         if dense:
             reasons[decision.reason if by_rule else decision.dense or f"taken by {lost}"] += dense
-    return Shaping(shaped, covered, max(seen, covered), reasons) if stats.patterned or covered else None
+    return PatternCoverage(shaped, covered, max(seen, covered), reasons) if stats.patterned or covered else None
 
 
 def _taker(key: tuple, decision: Decision) -> str | None:

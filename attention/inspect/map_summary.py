@@ -19,7 +19,7 @@ MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
-class Spread:
+class TokenShares:
     """What the tokens of one kind receive from the queries.
 
     kind: of tokens: text, image, audio or what else is in the sequence.
@@ -52,7 +52,7 @@ class Maps:
     chosen: the blocks that count.
     mean: part -> share, over those.
     even: the same of attention that looks at everything alike.
-    spreads: what the other tokens receive.
+    token_shares: what the other tokens receive.
     """
 
     heat: torch.Tensor
@@ -61,14 +61,14 @@ class Maps:
     chosen: tuple[int, ...]
     mean: dict[str, float]
     even: dict[str, float]
-    spreads: tuple[Spread, ...]
+    token_shares: tuple[TokenShares, ...]
 
     @property
     def grid(self) -> Grid:
         return tuple(self.heat.shape)
 
 
-def gather(views: Sequence[View], query: Query, blocks: tuple = ()) -> Maps | None:
+def summarise_views(views: Sequence[View], query: Query, blocks: tuple = ()) -> Maps | None:
     """Sum up views of one model evaluation; None when no chosen block has self-attention.
 
     views: of all its calls.
@@ -81,7 +81,7 @@ def gather(views: Sequence[View], query: Query, blocks: tuple = ()) -> Maps | No
     if not counted:
         return None
     grid = max((view.video_span.grid for view in counted), key=prod)
-    heat = torch.stack([_spread_over(view.heat, grid) for view in counted]).mean(0)
+    heat = torch.stack([_on_grid(view.heat, grid) for view in counted]).mean(0)
     return Maps(
         heat,
         query.tokens(grid),
@@ -89,7 +89,7 @@ def gather(views: Sequence[View], query: Query, blocks: tuple = ()) -> Maps | No
         _blocks(counted),
         _mean([view.shares for view in counted]),
         _mean([uniform(view.video_span) for view in counted]),
-        tuple(_spreads(views, rule)),
+        tuple(_token_shares(views, rule)),
     )
 
 
@@ -102,7 +102,7 @@ def _mean(shares: Sequence[dict[str, float]]) -> dict[str, float]:
     return {part: sum(one.get(part, 0.0) for one in shares) / len(shares) for part in parts}
 
 
-def _spread_over(heat: torch.Tensor, grid: Grid) -> torch.Tensor:
+def _on_grid(heat: torch.Tensor, grid: Grid) -> torch.Tensor:
     """Heat of a coarser grid, as a U-Net's inner levels have, on `grid`; the sum stays."""
     if tuple(heat.shape) == grid:
         return heat
@@ -110,8 +110,8 @@ def _spread_over(heat: torch.Tensor, grid: Grid) -> torch.Tensor:
     return finer * (heat.sum() / finer.sum().clamp(min=torch.finfo(heat.dtype).tiny))
 
 
-def _spreads(views: Sequence[View], rule: Rule):
-    """One Spread for each kind, role and number of tokens."""
+def _token_shares(views: Sequence[View], rule: Rule):
+    """One TokenShares for each kind, role and number of tokens."""
     found: dict[tuple, list[tuple[View, torch.Tensor]]] = {}
     for view in views:
         if view.video_span.side != BOTH:
@@ -128,7 +128,7 @@ def _spreads(views: Sequence[View], rule: Rule):
         weights = [torch.stack([w for view, w in members if view.site.block == block]).mean(0) for block in blocks]
         chosen = {view.site.block for view, _ in members if rule.covers(view.site)}
         if chosen:
-            yield Spread(kind, role, blocks, tuple(block in chosen for block in blocks), torch.stack(weights))
+            yield TokenShares(kind, role, blocks, tuple(block in chosen for block in blocks), torch.stack(weights))
 
 
 def percent(share: float) -> str:
@@ -162,7 +162,7 @@ def to_text(maps: Maps, views: Sequence[View], left_out: dict[str, str], heads: 
         "",
         *_table(maps),
         "",
-        *map(_spread_text, maps.spreads),
+        *map(_token_shares_text, maps.token_shares),
         *(f"No map of {role}-attention: {reason}." for role, reason in left_out.items()),
         _cost(views),
     ]
@@ -179,11 +179,11 @@ def _table(maps: Maps) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells]
 
 
-def _spread_text(spread: Spread) -> str:
-    mean = spread.mean
+def _token_shares_text(received: TokenShares) -> str:
+    mean = received.mean
     most = mean.topk(min(MOST_NAMED, len(mean)))
     named = ", ".join(f"{int(i)} ({percent(v.item())})" for v, i in zip(*most))
-    return f"{spread.kind}: {len(mean)} tokens in {spread.role}-attention; most on number {named}."
+    return f"{received.kind}: {len(mean)} tokens in {received.role}-attention; most on number {named}."
 
 
 def _cost(views: Sequence[View]) -> str:

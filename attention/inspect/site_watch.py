@@ -11,10 +11,11 @@ from ..routing.run_stats import RunStats
 from . import bypasses
 
 
-class Watch:
+class SiteWatch:
     """What the hooks of one model share while it is sampled; one thread drives a model.
 
-    caller: of the model evaluation that is on, None where nobody counts. model: the diffusion model.
+    model: the diffusion model.
+    caller: of the model evaluation that is on, None where nobody counts.
     """
 
     def __init__(self, model: object):
@@ -24,11 +25,11 @@ class Watch:
         self._known: dict = {}
 
     def begin(self, caller: Caller, stats: RunStats | None) -> None:
-        """A model evaluation begins. stats: None where nobody counts."""
+        """Begins a model evaluation. stats: None where nobody counts."""
         self.caller, self.stats = caller, stats
 
     def enter(self, tag: SiteTag) -> None:
-        """An announced module is called."""
+        """Notes that an announced module is called."""
         if self.caller is not None:
             self.caller.heard += 1
             if self.stats is not None:
@@ -36,7 +37,7 @@ class Watch:
             tag.routed = self.caller.routed
 
     def leave(self, tag: SiteTag, module: object, options: Mapping | None) -> None:
-        """It is done. options: the host's, as that call had them."""
+        """Notes that it is done. options: the host's, as that call had them."""
         caller = self.caller
         if caller is None:
             return
@@ -45,13 +46,13 @@ class Watch:
             self.missed(tag.site, module, options or {})
 
     def enter_block(self, tag: SiteTag) -> None:
-        """A block is called."""
+        """Notes that a block is called."""
         caller = self.caller
         if caller is not None:
             tag.routed, tag.heard, caller.tag = caller.routed, caller.heard, tag
 
     def leave_block(self, tag: SiteTag, block: object, options: Mapping | None) -> None:
-        """It is done: unless its attention was announced or came to us, somebody else did it."""
+        """Notes that it is done: unless its attention was announced or came to us, somebody else did it."""
         caller = self.caller
         if caller is None:
             return
@@ -62,7 +63,10 @@ class Watch:
             self.missed(site, block, options, patches.get(("double_block", site.block)))
 
     def missed(self, site: AttentionSite, module: object, options: Mapping, instead: Callable | None = None) -> None:
-        """A module made no call that came to us. instead: what the host was told to call in the place of a block."""
+        """Notes that a module made no call that came to us.
+
+        instead: what the host was told to call in the place of a block.
+        """
         override = options.get(SLOT)
         key = site, module, id(override)
         if key not in self._known:
