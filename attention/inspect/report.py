@@ -129,14 +129,12 @@ class Report:
 def summarise(stats: RunStats) -> Report:
     """Sum up a RunStats. Waits for the GPU when calls were timed."""
     rows: dict[tuple[str, str], ReportRow] = {}
-    fallbacks: Counter = Counter()
-    passed_over: Counter = Counter()
-    unplaced: Counter = Counter()
+    fallbacks, passed_over, unplaced = Counter(), Counter(), Counter()
     ruled, decisions = 0, [decision for _, decision in stats.counted()]
     for decision in decisions:
         if decision.answered:
-            row = decision.site.role, decision.used
-            _add(rows.setdefault(row, ReportRow(*row)), decision)
+            key = decision.site.role, decision.used
+            _add(rows.setdefault(key, ReportRow(*key)), decision)
         for why, calls in _reasons(decision):
             fallbacks[(decision.site.role, *why)] += calls
         if decision.wanted not in (None, HOST):
