@@ -40,7 +40,6 @@ class VideoSpan:
     side: BOTH for self-attention, where queries and keys are the same tokens; QUERIES or KEYS for cross-attention.
     before: the spans in front of them, every length known.
     after: the spans behind them, every length known.
-    order: in which they stand where they have been moved, boxes of grid.CUBE; see grid.order.
     part: (first, one past the last) of the sequence's tokens that are queries, where a self-attention is done in
         several calls; None: all of them.
     """
@@ -50,7 +49,6 @@ class VideoSpan:
     side: str
     before: tuple[Span, ...] = ()
     after: tuple[Span, ...] = ()
-    order: str = "raster"
     part: tuple[int, int] | None = None
 
     @property

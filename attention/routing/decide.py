@@ -121,9 +121,7 @@ def _shape(call: AttentionCall, found: Inspected, rule: Rule, host: str, stats: 
     if reason is None and call.first_head is not None:
         pattern = pattern_of_heads(pattern, call.first_head, call.heads, site.heads)
         reason = pattern if isinstance(pattern, Reason) else None
-    able = reason or runners(
-        pattern, video_span, geometry, block=site.block or 0, engine=shape.engine, order=video_span.order
-    )
+    able = reason or runners(pattern, video_span, geometry, block=site.block or 0, engine=shape.engine)
     if isinstance(able, Reason):
         if rule.on_unsupported == ERROR:
             raise UnsupportedAttention(sentence(shape.pattern.name, site, geometry, able, "pattern"))

@@ -13,7 +13,6 @@ import torch
 
 from ..backends.autotune import HOST_RUN, NOISE, AutotuneResult, KernelTrial, time_in_turns
 from ..core.geometry import Geometry
-from ..core.grid import RASTER, order
 from ..core.reason import Reason
 from ..core.spot_check import SpotCheck
 from ..patterns.spec import relation_of
@@ -98,13 +97,11 @@ def sees(task: Task, device, length: int, rows: torch.Tensor) -> torch.Tensor:
     length: L, keys of the whole sequence.
     rows: (b, h, R), the queries' numbers.
     """
-    video_span, raster = task.video_span, torch.arange(task.tokens, device=device)
-    if task.order != RASTER:
-        raster = order(task.grid, task.order, task.tile)[0].to(device)
+    video_span, keys = task.video_span, torch.arange(task.tokens, device=device)
     seen = torch.ones(*rows.shape, length, dtype=torch.bool, device=device)
-    query = raster[rows - video_span.queries.start + video_span.cut[0]]
+    queries = rows - video_span.queries.start + video_span.cut[0]
     relation = relation_of(task.pattern, task.grid).to(device)
-    seen[..., video_span.start : video_span.stop] = relation.mask_mod(0, 0, query[..., None], raster)
+    seen[..., video_span.start : video_span.stop] = relation.mask_mod(0, 0, queries[..., None], keys)
     return seen
 
 

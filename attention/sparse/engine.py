@@ -13,7 +13,6 @@ from math import prod
 import torch
 
 from ..core.geometry import Geometry
-from ..core.grid import CUBE, RASTER, order
 from ..core.reason import Reason
 from ..core.tokens import Grid, VideoSpan
 from ..patterns.spec import Pattern
@@ -28,14 +27,11 @@ class Task:
     """One pattern in calls of one kind.
 
     video_span: where the video's tokens are in the calls.
-    order, tile: how the video's tokens stand in the calls; see grid.order.
     compile_on_cpu: whether an engine may compile for the CPU, which takes a C++ compiler and some seconds.
     """
 
     pattern: Pattern
     video_span: VideoSpan
-    order: str = RASTER
-    tile: Grid = CUBE
     compile_on_cpu: bool = False
 
     @property
@@ -57,10 +53,6 @@ class Task:
     def context_tokens(self) -> int:
         """S."""
         return sum(span.length for span in (*self.video_span.before, *self.video_span.after))
-
-    def positions(self, raster: torch.Tensor) -> torch.Tensor:
-        """Find where raster indices stand in the call's order, counted from the first video token."""
-        return raster if self.order == RASTER else order(self.grid, self.order, self.tile)[1][raster]
 
 
 @dataclass(frozen=True)

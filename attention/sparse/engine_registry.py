@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..backends import registry
 from ..backends.spec import reason_of
 from ..core.geometry import Geometry
-from ..core.grid import CUBE, RASTER
 from ..core.reason import Reason
 from ..core.tokens import BOTH, Grid, VideoSpan
 from ..patterns.blocks import split_heads
@@ -24,14 +23,13 @@ def names() -> tuple[str, ...]:
 
 def runners(
     pattern: Pattern, video_span: VideoSpan, geometry: Geometry, *, block: int = 0, engine: str = AUTO,
-    order: str = RASTER, tile: Grid = CUBE, compile_on_cpu: bool = False,
+    compile_on_cpu: bool = False,
 ) -> tuple[Runner, ...] | Reason:  # fmt: skip
     """Make the Runners of a pattern, one for each engine that accepts such calls, best first, or say why none does.
 
     video_span, geometry: where the video is in the calls, and their shapes.
     block: index of the model's block, for patterns that alternate.
     engine: a name, or AUTO: any of TABLE.
-    order, tile: how the video's tokens stand in the call, where they have been moved; see grid.order.
     compile_on_cpu: whether FlexAttention may compile for the CPU.
     """
     reason = refuses(pattern, video_span, geometry, block)
@@ -39,7 +37,7 @@ def runners(
         return reason
     accepted = []
     for weight, part in parts_of(pattern, block):
-        task = Task(part, video_span, order, tile, compile_on_cpu)
+        task = Task(part, video_span, compile_on_cpu)
         found = candidates(task, geometry, engine)
         if isinstance(found, Reason):
             return found

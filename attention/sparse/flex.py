@@ -66,13 +66,12 @@ def compiled():
 
 def plan(task: Task, device, dtype) -> EnginePlan:
     to, _ = order(task.grid, TILE, NEAR)
-    raster, relation, tokens = to.to(device), relation_of(task.pattern, task.grid).to(device), task.tokens
+    permutation, relation, tokens = to.to(device), relation_of(task.pattern, task.grid).to(device), task.tokens
 
     def mask_mod(b, h, q_idx, kv_idx):
-        query, key = raster[q_idx], raster[kv_idx.clamp(max=tokens - 1)]
+        query, key = permutation[q_idx], permutation[kv_idx.clamp(max=tokens - 1)]
         return relation.mask_mod(b, h, query, key) | (kv_idx >= tokens)
 
-    permutation = task.positions(to).to(device)
     mask = block_mask(mask_mod, tokens, tokens + task.context_tokens, device)
     return EnginePlan(permutation, permutation.argsort(), mask)
 

@@ -6,7 +6,6 @@ from itertools import groupby
 
 import torch
 
-from ..core.grid import RASTER
 from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
 from ..patterns.spec import relation_of
@@ -14,8 +13,6 @@ from .engine import Engine, HostMask, Task, append_context
 
 
 def refuses(task: Task, call) -> Reason | None:
-    if task.order != RASTER:
-        return Reason(f"tokens in {task.order} order, takes raster")
     if frame_slices(task) is None:
         return Reason("windows are not whole frames in a row")
     return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ..core.grid import CUBE
+from ..core.grid import RASTER
 from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
 from ..patterns.blocks import KEYS, QUERIES, block_order, pool, select_blocks
@@ -33,9 +33,9 @@ def refuses(task: Task, call) -> Reason | None:
 
 
 def plan(task: Task, device, dtype) -> EnginePlan:
-    if (task.order, task.tile) == (task.pattern.order, CUBE):
+    if task.pattern.order == RASTER:
         return EnginePlan(task.pattern, None, None)
-    permutation = task.positions(block_order(task.pattern, task.grid)[0]).to(device)
+    permutation = block_order(task.pattern, task.grid)[0].to(device)
     return EnginePlan(task.pattern, permutation, permutation.argsort())
 
 

@@ -62,17 +62,15 @@ def plan(task: Task, device: torch.device, dtype: torch.dtype) -> EnginePlan:
     for tile in found.tiles if task.all_queries else cut_to_queries(task, found.tiles):
         alike.setdefault((len(tile.queries), len(tile.keys), tile.full, id(tile.seen)), []).append(tile)
     groups = tuple(box_group(task, found, tiles, back, device, dtype) for tiles in alike.values())
-    permutation = task.positions(to)
-    moved = found.run > 1 and not permutation.equal(torch.arange(task.tokens))
-    return EnginePlan(permutation.to(device) if moved else None, found.run, groups, found.relation.to(device))
+    moved = found.run > 1 and not to.equal(torch.arange(task.tokens))
+    return EnginePlan(to.to(device) if moved else None, found.run, groups, found.relation.to(device))
 
 
 def cut_to_queries(task: Task, tiles: Iterable[Tile]) -> Iterator[Tile]:
     """Cut tiles down to those of their queries that the call has."""
     (first, last), masks = task.video_span.cut, {}
     for tile in tiles:
-        at = task.positions(tile.queries)
-        some = (at >= first) & (at < last)
+        some = (tile.queries >= first) & (tile.queries < last)
         if some.any():
             seen = None if tile.seen is None else tile.seen[some]
             yield share_mask(replace(tile, queries=tile.queries[some], seen=seen, rows=some), masks)
@@ -82,7 +80,7 @@ def box_group(task: Task, found: Layout, tiles: list[Tile], back, device, dtype)
     """Make the group of some alike tiles. back: the permutation into the order in which keys are gathered."""
     check_interrupt()
     queries, keys = (torch.stack([getattr(t, name) for t in tiles]).long() for name in ("queries", "keys"))
-    units = back[keys][:, :: found.run] // found.run if found.run > 1 else task.positions(keys)
+    units = back[keys][:, :: found.run] // found.run if found.run > 1 else keys
     bias, unmasked, raster, seen = None, (), None, tiles[0].seen
     if seen is not None:
         bias = mask_bias(seen[None, None].to(device), task.context_tokens, dtype)
@@ -90,7 +88,7 @@ def box_group(task: Task, found: Layout, tiles: list[Tile], back, device, dtype)
         # The boxes and rows alone: what else the tiles hold would be held twice.
         unmasked = tuple(replace(tile, queries=tile.queries[:0], keys=tile.keys[:0]) for tile in tiles)
         raster = keys.int().to(device)
-    at = task.positions(queries) - task.video_span.cut[0]
+    at = queries - task.video_span.cut[0]
     return BoxGroup(at.to(device), units.int().to(device), bias, unmasked, raster)
 
 

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 
 from ..backends.spec import HALVES, nvidia_alone
 from ..core.error_handling import error_message
-from ..core.grid import RASTER
 from ..core.reason import Reason
 from ..patterns.adaptive import AdaptiveBlocks
 from ..patterns.blocks import TopBlocks, block_order
@@ -57,8 +56,6 @@ def missing(name: str, call) -> Reason | None:
 def na3d_refuses(task: Task, call) -> Reason | None:
     if not isinstance(task.pattern, Neighbourhood):
         return Reason("runs neighbourhood attention alone")
-    if task.order != RASTER:
-        return Reason(f"tokens in {task.order} order, takes raster")
     if task.context_tokens:
         return Reason("takes no tokens outside the video")
     if call.head_dim % 16 or call.head_dim > 128:
@@ -100,7 +97,7 @@ def sol_refuses(task: Task, call) -> Reason | None:
 
 
 def sol_plan(task: Task, device, dtype) -> EnginePlan:
-    permutation = task.positions(block_order(task.pattern, task.grid)[0]).to(device)
+    permutation = block_order(task.pattern, task.grid)[0].to(device)
     return EnginePlan(task.pattern, permutation, permutation.argsort())
 
 

@@ -54,17 +54,13 @@ def refuses(name: str, task: Task, call) -> Reason | None:
 def plan(task: Task, device: torch.device, dtype: torch.dtype) -> EnginePlan:
     relation = relation_of(task.pattern, task.grid)
     if relation is None:
-        to, moved, lists = (
-            block_order(task.pattern, task.grid)[0],
-            (task.order, task.tile) != (task.pattern.order, CUBE),
-            None,
-        )
+        to, moved, lists = block_order(task.pattern, task.grid)[0], task.pattern.order != RASTER, None
     else:
         relation = relation.to(device)
         to = min((to.to(device) for to in candidate_orders(task.grid)), key=lambda to: tile_cost(relation, to))
         lists = of_mask(*with_context(relation, to, task.context_tokens), device)
         moved = True
-    permutation = task.positions(to.cpu()).to(device)
+    permutation = to.to(device)
     if not moved or permutation.equal(torch.arange(task.tokens, device=device)):
         return EnginePlan(task.pattern, None, None, lists)
     return EnginePlan(task.pattern, permutation.int(), permutation.argsort(), lists)

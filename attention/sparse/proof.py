@@ -32,8 +32,8 @@ def worst_error(name: str, video_span: VideoSpan, geometry: Geometry, run: Calla
     wide = replace(geometry, batch=1, heads=geometry.heads // geometry.kv_heads, kv_heads=1, dtype=torch.float32)
     errors = []
     for pattern in PATTERNS:
-        ours = runners(pattern, video_span, geometry, engine=name, order=video_span.order)
-        exact = runners(pattern, video_span, wide, order=video_span.order)
+        ours = runners(pattern, video_span, geometry, engine=name)
+        exact = runners(pattern, video_span, wide)
         if isinstance(ours, Reason) or isinstance(exact, Reason):
             return None
         errors.append(_error(ours[0], exact[0], run, tensors, geometry.scale))

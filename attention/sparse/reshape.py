@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from ..core.grid import RASTER
 from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
 from ..patterns.spatial import Spatial
@@ -15,8 +14,6 @@ from .engine import Engine, Task, append_context
 def refuses(task: Task, call) -> Reason | None:
     if not isinstance(task.pattern, (Spatial, Temporal)):
         return Reason("folds spatial and temporal attention alone")
-    if task.order != RASTER:
-        return Reason(f"tokens in {task.order} order, takes raster")
     return None
 
 

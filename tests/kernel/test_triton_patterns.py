@@ -15,7 +15,6 @@ from video_calls import LARGE, PATTERNS, draw, first_runner, place_of
 from attention import patterns as p
 from attention import sparse
 from attention.backends import registry
-from attention.core import grid as g
 from attention.core.geometry import describe
 from attention.core.site import SITE, AttentionSite
 from attention.core.tokens import Tokens
@@ -135,10 +134,6 @@ def test_chosen_blocks_wait_for_no_gpu():
 
 
 def test_tokens_in_the_pattern_s_order_stay():
-    assert (
-        own_triton.INT8.plan(Task(p.TopBlocks(), place_of(LARGE), "tile", g.CUBE), CPU, torch.float16).permutation
-        is None
-    )
     assert planned(p.TopBlocks(order="raster")).permutation is None
     assert planned(p.TopBlocks()).permutation is not None
     assert planned(p.Spatial()).permutation is None

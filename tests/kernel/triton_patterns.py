@@ -20,7 +20,6 @@ from video_calls import LARGE, PATTERNS, draw, place_of
 
 from attention import patterns as p
 from attention import sparse
-from attention.core import grid
 from attention.core.reference import relative_l2
 from attention.patterns.spec import parts_of
 from attention.sparse import own_triton
@@ -33,7 +32,6 @@ ENGINES = tuple(engine for engine in sparse.TABLE if engine.plan is own_triton.p
 COARSE = tuple(engine for engine in ENGINES if not engine.exact)
 # Ragged grids of several blocks, context tokens that do and do not fill a block, one frame, one row.
 GRIDS = (((5, 7, 9), 0, 0), ((3, 8, 10), 4, 0), ((2, 10, 10), 70, 5), ((1, 11, 13), 0, 3), ((4, 1, 37), 64, 0))
-ORDER, TILE = "tile", (2, 3, 2)
 TAILS = (
     (p.TopBlocks(20, tail=True), 9),
     (p.TopBlocks(15, order="raster", tail=True), 0),
@@ -41,15 +39,15 @@ TAILS = (
 )
 
 
-def runner(pattern, video_span, engine, order="raster", block=0):
+def runner(pattern, video_span, engine, block=0):
     """As engine_registry.runners makes it, for an engine that would refuse the CPU."""
-    tasks = ((weight, Task(part, video_span, order, TILE)) for weight, part in parts_of(pattern, block))
+    tasks = ((weight, Task(part, video_span)) for weight, part in parts_of(pattern, block))
     return Runner(video_span, tuple((weight, task, engine) for weight, task in tasks))
 
 
-def result(engine, pattern, video_span, tensors, wanted, block=0, order="raster") -> dict:
+def result(engine, pattern, video_span, tensors, wanted, block=0) -> dict:
     """Our kernel takes grouped heads: who repeats keys for it fails here."""
-    run = runner(pattern, video_span, engine, order, block)
+    run = runner(pattern, video_span, engine, block)
     before, expand = [t.clone() for t in tensors], sparse.runner.expand_kv
     sparse.runner.expand_kv = None
     out = run(*tensors)
@@ -59,7 +57,7 @@ def result(engine, pattern, video_span, tensors, wanted, block=0, order="raster"
     return {
         "engine": engine.name,
         "row": pattern.name,
-        "what": f"{pattern}, {order} order, {where}, block {block}",
+        "what": f"{pattern}, {where}, block {block}",
         "error": relative_l2(out, wanted),
         "unchanged": unchanged,
     }
@@ -91,18 +89,6 @@ def drawn(seed: int):
             yield result(engine, pattern, video_span, tensors, wanted, block)
 
 
-def other_orders():
-    """Tokens that stand in another order already."""
-    for pattern in (p.Radial(step=1), p.TopBlocks(keep=30)):
-        video_span = place_of((4, 6, 7), 3)
-        q, k, v = draw(video_span, dim=64, dtype=torch.float16)
-        to = grid.order(video_span.grid, ORDER, TILE)[0] + video_span.start
-        move = torch.cat([torch.arange(video_span.start), to])
-        moved = [t[:, :, move] for t in (q, k, v)]
-        wanted = pattern_truth.attention(pattern, video_span, q, k, v)[:, :, move]
-        yield result(HALF, pattern, video_span, moved, wanted, order=ORDER)
-
-
 def tails():
     """Blocks that are left out and count by their means."""
     for (pattern, before), engine in zip(TAILS, (INT8, HALF, HALF)):
@@ -130,5 +116,5 @@ def again() -> bool:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     interpreter._convert_float = round_to_float8(interpreter._convert_float)
-    cases = [*fixed_and_chosen(), *drawn(json.load(sys.stdin)), *other_orders(), *tails(), *large()]
+    cases = [*fixed_and_chosen(), *drawn(json.load(sys.stdin)), *tails(), *large()]
     json.dump({"cases": cases, "again": again()}, sys.stdout)

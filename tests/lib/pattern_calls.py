@@ -12,7 +12,6 @@ from video_calls import first_runner
 
 from attention import patterns as p
 from attention import sparse
-from attention.core import grid as g
 from attention.core.geometry import describe
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2
@@ -27,7 +26,7 @@ MASKS = (None, "keys", "bool", "rows", "heads")
 class Call:
     """One call of attention: the heads of q and of k, the head size, what stands around the video, who masks it.
 
-    part: which queries it has, as shares of the sequence; order: how the video's tokens stand; block: of the model.
+    part: which queries it has, as shares of the sequence; block: of the model.
     """
 
     heads: tuple[int, int] = (2, 2)
@@ -37,15 +36,9 @@ class Call:
     after: int = 0
     mask: str | None = None
     part: tuple[float, float] | None = None
-    order: str = g.RASTER
     block: int = 0
     scale: float | None = None
     seed: int = 0
-
-    @property
-    def possible(self) -> Call:
-        """This call, as the host makes it: it moves no tokens of a call in parts or with a mask."""
-        return self if self.order == g.RASTER else replace(self, part=None, mask=None)
 
     def video_span(self, grid) -> VideoSpan:
         span = VideoSpan(grid, self.before, BOTH, (Span("text", self.before),), (Span("audio", self.after),))
@@ -55,7 +48,7 @@ class Call:
         return replace(span, part=(first, max(last, first + 1)) if first < span.length else None)
 
     def tensors(self, span: VideoSpan):
-        """q, k, v and the mask or None, in raster order."""
+        """q, k, v and the mask or None."""
         random = torch.Generator().manual_seed(self.seed)
         (heads, kv_heads), length = self.heads, span.length
         q, k, v = (torch.randn(self.batch, n, length, self.dim, generator=random) for n in (heads, kv_heads, kv_heads))
@@ -67,15 +60,6 @@ class Call:
         if self.mask == "bool":
             mask = (mask > -0.5).index_fill(-1, torch.tensor([0]), True)
         return q[:, :, rows], k, v, mask if mask is None or shape[2] == 1 else mask[:, :, rows]
-
-
-def in_order(call: Call, span: VideoSpan, *tensors):
-    """Tensors whose third axis is the sequence, with the video's tokens in the call's order."""
-    if call.order == g.RASTER:
-        return tensors
-    to = g.order(span.grid, call.order, g.CUBE)[0]
-    order = torch.cat([torch.arange(span.start), span.start + to, torch.arange(span.stop, span.length)])
-    return tuple(t[:, :, order] for t in tensors)
 
 
 def tried(pattern, grid, call: Call) -> dict[str, str | None]:
@@ -90,7 +74,7 @@ def tried(pattern, grid, call: Call) -> dict[str, str | None]:
 
     for engine in sparse.TABLE:
         way = engines_here.way_of(engine)
-        how = {"engine": engine.name, "block": call.block, "order": call.order, "tile": g.CUBE}
+        how = {"engine": engine.name, "block": call.block}
         with way.here():
             runner = first_runner(pattern, span, way.told(describe(q, k, v, mask, scale=call.scale)), **how)
             if isinstance(runner, Reason):
@@ -99,9 +83,8 @@ def tried(pattern, grid, call: Call) -> dict[str, str | None]:
                 continue
             found[engine.name] = None
             assert set(runner.engines) == {engine.name}
-            given = in_order(call, span, q, k, v, wanted(way.all_blocks))
-            what = f"{pattern} on {grid}, {call}"
-            check(engine.name, partial(runner, scale=call.scale, mask=mask), *given, what)
+            run, what = partial(runner, scale=call.scale, mask=mask), f"{pattern} on {grid}, {call}"
+            check(engine.name, run, q, k, v, wanted(way.all_blocks), what)
     return found
 
 

@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from video_calls import LARGE, PATTERNS, TOLERANCE, compare, draw, first_runner, place_of
 
 from attention import patterns as p
-from attention.core import grid as g
 from attention.core.geometry import describe
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
@@ -51,23 +50,12 @@ def test_refuses_or_is_right(pattern, engine):
     st.tuples(*[st.integers(1, 8)] * 3),
     st.integers(0, 5),
     st.integers(0, 5),
-    st.sampled_from(g.ORDERS),
     st.integers(0, 1),
 )
-def test_any_grid_span_and_order(pattern, grid, before, after, order, block):
-    """Tokens moved into an order give what tokens in raster order give, moved."""
+def test_any_grid_and_span(pattern, grid, before, after, block):
     video_span = place_of(grid, before, after)
-    tensors = draw(video_span)
-    runner = compare(pattern, video_span, tensors, block=block)
-    if isinstance(runner, Reason):
-        assert "dense" in runner
-        return
-    to, _ = g.order(grid, order, (2, 3, 2))
-    video = torch.arange(video_span.start, video_span.stop)
-    move = torch.cat([torch.arange(before), video[to], torch.arange(video_span.stop, video_span.stop + after)])
-    moved = [t[:, :, move] for t in tensors]
-    there = first_runner(pattern, video_span, describe(*moved), order=order, tile=(2, 3, 2), block=block)
-    assert relative_l2(there(*moved), runner(*tensors)[:, :, move]) < 1e-6
+    runner = compare(pattern, video_span, draw(video_span), block=block)
+    assert not isinstance(runner, Reason) or "dense" in runner
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)

@@ -11,7 +11,6 @@ import torch
 from attention import patterns as p
 from attention.backends.autotune import HOST_RUN
 from attention.core.geometry import describe
-from attention.core.grid import order
 from attention.core.reference import scaled_dot_product_attention
 from attention.core.tokens import BOTH, Span, VideoSpan
 from attention.sparse import autotune, engine_registry
@@ -27,7 +26,7 @@ def forgotten(monkeypatch):
 
 def ask(pattern, tensors, engines=None, max_error=0.02, seconds=None, monkeypatch=None, video_span=PLACE):
     """fastest() among the engines that accept, each taking the stated seconds."""
-    found = engine_registry.runners(pattern, video_span, describe(*tensors), order=video_span.order)
+    found = engine_registry.runners(pattern, video_span, describe(*tensors))
     found = tuple(engines(found)) if engines else found
     if seconds is not None:
         monkeypatch.setattr(
@@ -50,14 +49,6 @@ def test_the_truth_is_attention_under_the_mask(pattern, kv_heads):
     _, found, fresh = ask(pattern, tensors(kv_heads=kv_heads))
     assert fresh and found.trials[0].name == HOST_RUN and len(found.trials) >= 2
     assert all(trial.reason is None and trial.error < 1e-5 for trial in found.trials[1:])
-
-
-def test_tokens_in_another_order_have_the_same_truth():
-    video_span = replace(PLACE, order="hilbert")
-    to = torch.cat([torch.arange(TEXT), TEXT + order(GRID, "hilbert")[0]])
-    moved = tuple(t[:, :, to] for t in tensors())
-    _, found, _ = ask(p.Neighbourhood(3, 60, 60), moved, video_span=video_span)
-    assert len(found.trials) >= 2 and all(trial.error < 1e-5 for trial in found.trials[1:])
 
 
 @pytest.mark.parametrize(
