@@ -39,6 +39,7 @@ class EnginePlan:
 
 
 def refuses(task: Task, call) -> Reason | None:
+    """Refuse what FlexAttention cannot compile here, and patterns without a fixed mask."""
     if relation_of(task.pattern, task.grid) is None:
         return Reason("the mask follows from the tensors")
     if call.device != "cuda" and not (call.device == "cpu" and task.compile_on_cpu):
@@ -65,6 +66,7 @@ def compiled():
 
 
 def plan(task: Task, device, dtype) -> EnginePlan:
+    """Make the BlockMask over blocks of near tokens, the context behind them."""
     to, _ = order(task.grid, TILE, NEAR)
     permutation, relation, tokens = to.to(device), relation_of(task.pattern, task.grid).to(device), task.tokens
 
@@ -110,6 +112,7 @@ def listed(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def run(video, context_kv, scale, plan: EnginePlan) -> torch.Tensor:
+    """Attend by compiled FlexAttention; see Engine.run."""
     q, k, v = (t.index_select(2, plan.permutation) for t in video)
     k, v = (torch.cat([t, s], dim=2) for t, s in zip((k, v), context_kv))
     return compiled()(q, k, v, block_mask=plan.mask, scale=scale).index_select(2, plan.inverse)

@@ -13,6 +13,7 @@ from .engine import Engine, HostMask, Task, append_context
 
 
 def refuses(task: Task, call) -> Reason | None:
+    """Refuse patterns whose windows are not whole frames in a row."""
     if frame_slices(task) is None:
         return Reason("windows are not whole frames in a row")
     return None
@@ -47,6 +48,7 @@ def plan(task: Task, device, dtype):
 
 
 def run(video, context_kv, scale, plan, mask: HostMask | None = None) -> torch.Tensor:
+    """Attend from each run of frames to the slice that it sees; see Engine.run."""
     q, k, v = video
     context_k, context_v = context_kv
     # (batch, tokens, heads, D) in memory, as torch's kernels write and hosts read: both copies run straight.

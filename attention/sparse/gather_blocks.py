@@ -29,10 +29,12 @@ class EnginePlan:
 
 
 def refuses(task: Task, call) -> Reason | None:
+    """Refuse patterns with a fixed mask."""
     return Reason("the mask is fixed") if is_fixed(task.pattern) else None
 
 
 def plan(task: Task, device, dtype) -> EnginePlan:
+    """Make the permutation to the pattern's order."""
     if task.pattern.order == RASTER:
         return EnginePlan(task.pattern, None, None)
     permutation = block_order(task.pattern, task.grid)[0].to(device)
@@ -40,6 +42,7 @@ def plan(task: Task, device, dtype) -> EnginePlan:
 
 
 def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, mask: HostMask | None = None) -> torch.Tensor:
+    """Attend from each block of queries to the gathered blocks that it sees; see Engine.run."""
     batch, heads, tokens, dim = video[0].shape
     if plan.permutation is not None:
         video = tuple(t.index_select(2, plan.permutation) for t in video)

@@ -52,10 +52,12 @@ class EnginePlan:
 
 
 def refuses(task: Task, call) -> Reason | None:
+    """Refuse patterns whose mask follows from the tensors."""
     return Reason("the mask follows from the tensors") if relation_of(task.pattern, task.grid) is None else None
 
 
 def plan(task: Task, device: torch.device, dtype: torch.dtype) -> EnginePlan:
+    """Put the boxes that are alike into groups, and their masks on the device."""
     found = layout(task.pattern, task.grid)
     to, back = order(task.grid, TILE, found.tile)
     alike: dict[tuple, list[Tile]] = {}
@@ -100,6 +102,7 @@ def mask_bias(seen: torch.Tensor, context_tokens: int, dtype: torch.dtype) -> to
 
 
 def run(video, context_kv, scale, plan: EnginePlan, mask: HostMask | None = None) -> torch.Tensor:
+    """Attend group by group to gathered keys; see Engine.run."""
     (batch, heads, number, dim), tokens, context_tokens = video[0].shape, video[1].shape[2], context_kv[0].shape[2]
     q, k, v = (t.flatten(0, 1) for t in video)
     context_kv = tuple(s.flatten(0, 1) for s in context_kv)

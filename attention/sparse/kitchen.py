@@ -54,6 +54,7 @@ def missing(name: str, call) -> Reason | None:
 
 
 def na3d_refuses(task: Task, call) -> Reason | None:
+    """Refuse all but neighbourhood attention of a video alone."""
     if not isinstance(task.pattern, Neighbourhood):
         return Reason("runs neighbourhood attention alone")
     if task.context_tokens:
@@ -64,10 +65,12 @@ def na3d_refuses(task: Task, call) -> Reason | None:
 
 
 def na3d_plan(task: Task, device, dtype):
+    """Give the grid and the window in tokens."""
     return task.grid, task.pattern.window(task.grid)
 
 
 def na3d_run(video, context_kv, scale, plan) -> torch.Tensor:
+    """Attend by na3d; see Engine.run."""
     grid, window = plan
     q, k, v = (t.transpose(1, 2).unflatten(1, grid).contiguous() for t in video)
     return load("na3d")(q, k, v, list(window), scale=scale).flatten(1, 3).transpose(1, 2)
@@ -83,6 +86,7 @@ class EnginePlan:
 
 
 def sol_refuses(task: Task, call) -> Reason | None:
+    """Refuse all but top blocks and adaptive blocks, and what sol_attn cannot take."""
     if not isinstance(task.pattern, (TopBlocks, AdaptiveBlocks)):
         return Reason("runs top blocks and adaptive blocks alone")
     if task.pattern.by_heads:
@@ -97,6 +101,7 @@ def sol_refuses(task: Task, call) -> Reason | None:
 
 
 def sol_plan(task: Task, device, dtype) -> EnginePlan:
+    """Make the permutation to the pattern's order."""
     permutation = block_order(task.pattern, task.grid)[0].to(device)
     return EnginePlan(task.pattern, permutation, permutation.argsort())
 
@@ -143,9 +148,9 @@ def routing(pattern, blocks: int) -> dict:
 def single_tokens(run) -> dict:
     """Give sol_attn's `token_aug` where it has one, as its own default says.
 
-    So many tokens outside the chosen blocks, those with the highest scores, each block of queries sees singly: 0, or a
-    multiple of 64 up to 256. The library's reference code ignores it (0.2.40, backends/eager/sol_attn.py), so what more
-    of them cost and gain shows on a GPU alone, and has not been measured.
+    So many tokens outside the selected blocks, those with the highest scores, each block of queries sees singly: 0, or
+    a multiple of 64 up to 256. The library's reference code ignores it (0.2.40, backends/eager/sol_attn.py), so what
+    more of them cost and gain shows on a GPU alone, and has not been measured.
     """
     found = signature(run).parameters.get("token_aug")
     return {} if found is None else {found.name: found.default}

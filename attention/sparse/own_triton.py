@@ -48,10 +48,12 @@ class EnginePlan:
 
 
 def refuses(name: str, task: Task, call) -> Reason | None:
+    """Refuse what the backend of that name refuses."""
     return registry.why_not(name, call)
 
 
 def plan(task: Task, device: torch.device, dtype: torch.dtype) -> EnginePlan:
+    """Find the order in which the fewest tiles are seen, and make its lists."""
     relation = relation_of(task.pattern, task.grid)
     if relation is None:
         to, moved, lists = block_order(task.pattern, task.grid)[0], task.pattern.order != RASTER, None
@@ -104,6 +106,7 @@ def padded_context(context_tokens: int) -> int:
 
 
 def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, **how) -> torch.Tensor:
+    """Attend by lists of key blocks; see Engine.run. how: as of launch.attention."""
     q, selects, context_tokens = video[0], plan.lists is None, context_kv[0].shape[2]
     tail = plan.pattern.tail if selects else plan.lists.by_mean is not None
     inputs, means = prepare(*video, context_kv, plan.permutation, scale, selects=selects, tail=tail, **how)

@@ -17,7 +17,7 @@ from ..patterns import Neighbourhood, TopBlocks
 from .engine_registry import runners
 from .runner import Runner
 
-# Tiles that are seen whole, in part and not at all; and blocks chosen by their means, the others counting by theirs.
+# Tiles that are seen whole, in part and not at all; and blocks selected by their means, the others counting by theirs.
 PATTERNS = (Neighbourhood(), TopBlocks(25, tail=True))
 
 

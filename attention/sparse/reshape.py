@@ -12,16 +12,19 @@ from .engine import Engine, Task, append_context
 
 
 def refuses(task: Task, call) -> Reason | None:
+    """Refuse all but spatial and temporal attention."""
     if not isinstance(task.pattern, (Spatial, Temporal)):
         return Reason("folds spatial and temporal attention alone")
     return None
 
 
 def plan(task: Task, device, dtype):
+    """Give the pattern and the grid: nothing has to be made."""
     return task.pattern, task.grid
 
 
 def run(video, context_kv, scale, plan) -> torch.Tensor:
+    """Attend by reshaping, one batch entry at a time; see Engine.run."""
     pattern, (frames, _, _) = plan
     attend = spatial if isinstance(pattern, Spatial) else temporal
     samples = [attend(*(t[b].unflatten(1, (frames, -1)) for t in video), *(s[b] for s in context_kv), scale)

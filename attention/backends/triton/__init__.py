@@ -3,7 +3,7 @@
 launch.py       `attention`, the function to call, and the operator that torch.compile sees
 device.py       the kernel, which runs on the GPU
 tiling.py       tiles, warps and stages for each GPU generation
-block_lists.py  which key blocks each block of queries sees, from a mask or from chosen blocks
+block_lists.py  which key blocks each block of queries sees, from a mask or from selected blocks
 quantize.py     makes what the kernel reads: rotated INT8 copies of q and k, scaled values, means of blocks
 transforms.py   what quantize.py starts on the GPU
 reorder.py      a sparse call straight from tokens that stand in another order

@@ -96,7 +96,7 @@ def tiling_for(
 def edge_stages(tiling: Tiling, quantized: bool, *, listed: bool, masks: bool, means: bool) -> int:
     """Give the number of stages for the blocks that are ragged or partly seen; Tiling.stages is of the full ones.
 
-    Without masks, and where blocks were chosen, there are two of them at most, nothing to wait for. But 2 stages spare
+    Without masks, and where blocks were selected, there are two at most, nothing to wait for. But 2 stages spare
     16-bit lists on 12.0 a spill, and with 1 NVIDIA's assembler lets each WGMMA of the long loop wait for the one before
     (its message C7515).
     """
