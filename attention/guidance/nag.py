@@ -23,9 +23,12 @@ ROLES = (CROSS, AUDIO_CROSS)
 
 
 class PromptPair(NamedTuple):
-    """How the prompt of one model call was lengthened. first, second: tokens of the prompt that belongs there and of
-    the negative one behind it. positive: for each prompt of the batch, whether it is a positive one. batch: rows of the
-    model call, the same number for each prompt."""
+    """How the prompt of one model call was lengthened.
+
+    first, second: tokens of the prompt that belongs there and of the negative one behind it.
+    positive: for each prompt of the batch, whether it is a positive one.
+    batch: rows of the model call, the same number for each prompt.
+    """
 
     first: int
     second: int
@@ -34,18 +37,25 @@ class PromptPair(NamedTuple):
 
     @property
     def length(self) -> int:
+        """Tokens of both prompts."""
         return self.first + self.second
 
     def knows(self, rows: int) -> bool:
-        """Whether it can be told which rows of an attention call belong to a positive prompt. Another node may run
-        such calls in parts of the batch, and nothing in a part says which it is."""
+        """Tell whether it is known which of a call's `rows` belong to a positive prompt.
+
+        Another node may run such calls in parts of the batch, and nothing in a part says which it is.
+        """
         return rows == self.batch or all(self.positive)
 
 
 @dataclass(frozen=True)
 class Nag:
-    """scale: how far away from the negative prompt, 1 is off. tau: how much larger than before the guided features may
-    be, in their L1 norm. alpha: how much of them is mixed in, 0 is off."""
+    """What a user asks of this guidance.
+
+    scale: how far away from the negative prompt; 1 is off.
+    tau: how much larger than before the guided features may be, in their L1 norm.
+    alpha: how much of them is mixed in; 0 is off.
+    """
 
     scale: float = 11.0
     tau: float = 2.5
@@ -53,10 +63,14 @@ class Nag:
 
     @property
     def idle(self) -> bool:
+        """Whether it changes nothing."""
         return self.scale == 1.0 or self.alpha == 0.0
 
     def guide(self, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
-        """(B, L, H*D) or (B, H, L, D): what attention to each prompt gave. The norm is over a token's H*D channels."""
+        """Guide what attention to the positive prompt gave by what attention to the negative one gave.
+
+        positive, negative: (B, L, H*D) or (B, H, L, D). The norm is over a token's H*D channels.
+        """
         out, axis = torch.empty_like(positive), positive.ndim - 2
         # In pieces: a long clip's features in float32 are gigabytes.
         step = max(1, PIECE * positive.shape[axis] // max(1, positive.numel()))
@@ -87,7 +101,7 @@ def attend_apart(call, pair: PromptPair, nag: Nag | None, attend: Callable, stat
 
     def to_prompt(start: int, length: int, keep: Callable) -> torch.Tensor:
         k, v = (keep(t.narrow(axis, start, length)) for t in (call.k, call.v))
-        mask = keep(part(call.mask, slice(start, start + length), pair.length))
+        mask = keep(mask_columns(call.mask, slice(start, start + length), pair.length))
         return attend(call.but(q=keep(call.q), k=k, v=v, mask=mask))
 
     out = to_prompt(0, pair.first, lambda t: t)
@@ -97,18 +111,18 @@ def attend_apart(call, pair: PromptPair, nag: Nag | None, attend: Callable, stat
     if not pair.knows(batch):
         stats.leave(NAME, "attention call", IN_PARTS)
         return out
-    other = to_prompt(pair.first, pair.second, lambda t: rows(t, positive, batch))
+    other = to_prompt(pair.first, pair.second, lambda t: positive_rows(t, positive, batch))
     stats.spend(NAME, "attention call")
-    return replace_rows(out, nag.guide(rows(out, positive, batch), other), positive)
+    return replace_rows(out, nag.guide(positive_rows(out, positive, batch), other), positive)
 
 
-def part(mask: torch.Tensor | None, keys: slice, length: int) -> torch.Tensor | None:
-    """The columns of a mask (..., Lk or 1)."""
+def mask_columns(mask: torch.Tensor | None, keys: slice, length: int) -> torch.Tensor | None:
+    """Return the columns `keys` of a mask (..., length or 1)."""
     return mask if mask is None or mask.shape[-1] != length else mask[..., keys]
 
 
-def rows(t: torch.Tensor | None, positive: tuple[bool, ...], batch: int) -> torch.Tensor | None:
-    """The positive prompts' share of a batch; t itself where all are, or where its first axis is no batch."""
+def positive_rows(t: torch.Tensor | None, positive: tuple[bool, ...], batch: int) -> torch.Tensor | None:
+    """Return the positive prompts' share of a batch; t itself where all are, or where its first axis is no batch."""
     if t is None or all(positive) or t.shape[0] != batch:
         return t
     wanted = [i for i, yes in enumerate(positive) if yes]
@@ -116,7 +130,7 @@ def rows(t: torch.Tensor | None, positive: tuple[bool, ...], batch: int) -> torc
 
 
 def replace_rows(out: torch.Tensor, guided: torch.Tensor, positive: tuple[bool, ...]) -> torch.Tensor:
-    """`out` (B, ...) with the positive prompts' share replaced."""
+    """Return `out` (B, ...) with the positive prompts' share replaced by `guided`."""
     if all(positive):
         return guided
     pieces = iter(guided.chunk(sum(positive)))

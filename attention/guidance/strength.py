@@ -18,18 +18,19 @@ SCRATCH = 1 << 24
 
 @dataclass(frozen=True)
 class Strength:
-    """temperature: scores are divided by it: below 1 attention is sharper, above 1 flatter, 1 changes nothing.
+    """How strongly the tokens of a call attend.
 
+    temperature: scores are divided by it: below 1 attention is sharper, above 1 flatter, 1 changes nothing.
     cross_frame: Enhance-A-Video's weight (https://arxiv.org/abs/2502.07508): the output of self-attention is multiplied
-    by max(1, CFI * (T + cross_frame)), where CFI is the mean attention that a place pays to itself in other frames and
-    T the number of latent frames. 0 is off. Changes only the video's own tokens, where all of them are in the call.
+        by max(1, CFI * (T + cross_frame)), where CFI is the mean attention that a place pays to itself in other frames
+        and T the number of latent frames. 0 is off. Changes only the video's own tokens, where all are in the call.
     """
 
     temperature: float = 1.0
     cross_frame: float = 0.0
 
     def sharpen(self, q: torch.Tensor) -> torch.Tensor:
-        """q over the temperature: the same as dividing every score by it, for any kernel."""
+        """Divide q by the temperature: the same as dividing every score by it, for any kernel."""
         return q if self.temperature == 1.0 else clamp_finite_(q / self.temperature)
 
     def attend(self, run: Callable, video_span: VideoSpan | Reason, call) -> torch.Tensor:
@@ -69,7 +70,7 @@ class Strength:
 
 
 def combined(strengths: Iterable[Strength]) -> Strength | None:
-    """One for all that cover a call: of each setting the last that changes something; None where none does."""
+    """Join all that cover a call: of each setting the last that changes something; None where none does."""
     temperature, cross_frame = 1.0, 0.0
     for each in strengths:
         temperature = each.temperature if each.temperature != 1.0 else temperature
@@ -79,9 +80,11 @@ def combined(strengths: Iterable[Strength]) -> Strength | None:
 
 
 def cross_frame_intensity(q, k, grid, scale: float | None = None) -> torch.Tensor:
-    """(B,) mean of the off-diagonal entries of softmax over time, each place with itself in all frames.
+    """Return (B,) means of the off-diagonal entries of softmax over time, each place with itself in all frames.
 
     q, k: (B, H, T*Y*X, D) in raster order, T >= 2.
+    grid: (T, Y, X).
+    scale: of the scores; None: 1 / sqrt(D).
     """
     frames, places = grid[0], grid[1] * grid[2]
     scale = q.shape[-1] ** -0.5 if scale is None else scale

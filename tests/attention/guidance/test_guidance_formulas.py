@@ -70,9 +70,16 @@ def test_zero_features_stay_zero():
 def test_rows_of_positive_prompts():
     t = torch.arange(6.0).view(6, 1)
     positive = (False, True, True)
-    assert nag.rows(t, positive, 6).flatten().tolist() == [2, 3, 4, 5]
-    assert nag.rows(t[:1], positive, 6).shape == (1, 1), "a mask for all stays one"
-    assert nag.replace_rows(t, -nag.rows(t, positive, 6), positive).flatten().tolist() == [0, 1, -2, -3, -4, -5]
+    assert nag.positive_rows(t, positive, 6).flatten().tolist() == [2, 3, 4, 5]
+    assert nag.positive_rows(t[:1], positive, 6).shape == (1, 1), "a mask for all stays one"
+    assert nag.replace_rows(t, -nag.positive_rows(t, positive, 6), positive).flatten().tolist() == [
+        0,
+        1,
+        -2,
+        -3,
+        -4,
+        -5,
+    ]
 
 
 PLACES = (
