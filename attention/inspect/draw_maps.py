@@ -48,13 +48,13 @@ OTHERS = (RED, PLUM, LEAF, VIOLET, BROWN)
 
 
 def top_of(heat: torch.Tensor) -> float:
-    """The weight that is drawn brightest, above 0."""
+    """Find the weight that is drawn brightest, above 0."""
     ranked = heat.flatten().sort(descending=True).values
     return max(ranked[int(OVER * len(ranked))].item(), 1e-12)
 
 
 def paint(levels: torch.Tensor) -> torch.Tensor:
-    """Colours (..., 3), 0 to 1, of levels (...), 0 to 1, along RAMP."""
+    """Paint levels (...), 0 to 1, along RAMP: colours (..., 3), 0 to 1."""
     ramp = torch.tensor(RAMP, dtype=torch.float32) / 255
     at = levels.clamp(0, 1) * (len(RAMP) - 1)
     low = at.floor().long().clamp(max=len(RAMP) - 2)

@@ -25,5 +25,5 @@ def colours_of(used: Iterable[str], neutral: Collection[str] = ()) -> dict[str, 
 
 
 def lighter(colour: Colour) -> Colour:
-    """The same kernel in another role than self-attention."""
+    """Lighten a kernel's colour: the same kernel in another role than self-attention."""
     return mix(colour, PAPER, 0.6)

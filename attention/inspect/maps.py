@@ -51,7 +51,7 @@ class Query:
     mask: torch.Tensor | None = None
 
     def tokens(self, grid: Grid) -> torch.Tensor:
-        """Raster indices in `grid`, ascending, (Q,), at most MOST_QUERIES; ValueError with a sentence when none is."""
+        """Finds them in `grid`: raster indices, ascending, (Q,), MOST_QUERIES at most. Raises ValueError for none."""
         frames, rows, columns = grid
         if not 0 <= self.frame < frames:
             raise ValueError(f"frame: {self.frame} is not in this latent, whose frames are 0 to {frames - 1}.")
@@ -73,9 +73,12 @@ class Query:
 class View:
     """What one attention call's chosen queries look at.
 
-    weights: (L,) on the CPU, mean over queries and heads, sums to 1. shares: part -> sum of weights, for
-    self-attention; empty for roles with keys of another kind. queries, heads: how many were averaged.
-    numbers: of the largest buffer. span: see timing.elapsed.
+    site, video_span: of the call.
+    weights: (L,) on the CPU, mean over queries and heads, sums to 1.
+    shares: part -> sum of weights, for self-attention; empty for roles with keys of another kind.
+    queries, heads: how many were averaged.
+    numbers: of the largest buffer.
+    span: see timing.elapsed.
     """
 
     site: AttentionSite
@@ -144,7 +147,7 @@ class Watcher(Override):
 
 
 def first_positive(batch: int, options: Mapping) -> int | None:
-    """The first row of a batch of prompts that has the positive one; None without any.
+    """Find the first row of a batch of prompts that has the positive one; None without any.
 
     options: the host's; its "cond_or_uncond" has 0 for each part of the batch with the positive prompt.
     """
@@ -162,9 +165,11 @@ def _folded(video_span: VideoSpan, options: Mapping) -> Reason | None:
 def look(
     call: AttentionCall, site: AttentionSite, video_span: VideoSpan, row: int, tokens: torch.Tensor, heads: tuple = ()
 ) -> View:
-    """The View of batch row `row` from `tokens`: (Q,), indices in the place's grid.
+    """Compute what some tokens of one batch row look at.
 
-    heads: spans as in Watcher; ValueError for a head that the call lacks.
+    row: of the batch.
+    tokens: (Q,), indices in the grid of `video_span`.
+    heads: spans as in Watcher. Raises ValueError for a head that the call lacks.
     """
     begin = start_span(call.q.device)
     q, k, _ = call.to_heads()
@@ -206,7 +211,7 @@ def _rows_of(mask, row: int, rows: torch.Tensor, chosen: list[int] | None):
 
 
 def tiles(q: torch.Tensor, k: torch.Tensor, mask, size: int) -> Iterator[torch.Tensor]:
-    """Softmax weights in tiles of `size` keys: each (Q, up to `size`), mean over the heads.
+    """Compute softmax weights in tiles of `size` keys: each (Q, up to `size`), mean over the heads.
 
     q: (H, Q, D), scaled, float32; k: (Hkv, L, D), Hkv a divisor of H; mask: (1|H, 1|Q, L), bool (True: may be seen) or
     added. A query that may see nothing gets zeros.
@@ -230,9 +235,10 @@ def tiles(q: torch.Tensor, k: torch.Tensor, mask, size: int) -> Iterator[torch.T
 
 
 def survey(parts: Iterator[torch.Tensor], length: int, video_span: VideoSpan, tokens: torch.Tensor):
-    """Weights (L,), mean over the queries, and their shares, from tiles (Q, n) that follow each other.
+    """Sum up tiles (Q, n) that follow each other: weights (L,), mean over the queries, and their shares.
 
-    length: L. tokens: (Q,), the queries as indices in the place's grid.
+    length: L.
+    tokens: (Q,), the queries as indices in the grid of `video_span`.
     """
     weights, start = torch.zeros(length, device=tokens.device), 0
     in_frame = in_place = torch.zeros((), device=tokens.device)
@@ -258,7 +264,7 @@ def survey(parts: Iterator[torch.Tensor], length: int, video_span: VideoSpan, to
 
 
 def spans(video_span: VideoSpan) -> Iterator[tuple[str, slice]]:
-    """(kind, where among the keys) of everything in a self-attention's sequence that is not video."""
+    """List (kind, where among the keys) of everything in a self-attention's sequence that is not video."""
     at = 0
     for span in video_span.before:
         yield span.kind, slice(at, at + span.length)
@@ -270,7 +276,7 @@ def spans(video_span: VideoSpan) -> Iterator[tuple[str, slice]]:
 
 
 def uniform(video_span: VideoSpan) -> dict[str, float]:
-    """The shares of a self-attention that looks at everything alike."""
+    """Compute the shares of a self-attention that looks at everything alike."""
     frames, plane = video_span.grid[0], prod(video_span.grid[1:])
     counts = {SAME_FRAME: plane, SAME_PLACE: frames - 1, ELSEWHERE: (frames - 1) * (plane - 1)}
     for kind, part in spans(video_span):

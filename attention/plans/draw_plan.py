@@ -21,7 +21,10 @@ SMALLEST, LARGEST = 1e-5, 1.0
 
 
 def to_text(plan: Plan, measured, choice: PlanChoice) -> str:
-    """What was chosen and what it costs, in a few lines. measured: has `options` and `dropped`."""
+    """Write down what was chosen and what it costs, in a few lines.
+
+    measured: has `options`, part -> PlanOptions, and `dropped`, what -> why it was left out.
+    """
     faster = f"{plan.exact_seconds / plan.seconds:.2f}x as fast" if plan.seconds else "free"
     lines = [
         f"Attention of one sampling: {plan.seconds:.2f} s instead of {plan.exact_seconds:.2f} s, {faster}; by the same "
@@ -104,7 +107,7 @@ def _panel(canvas: Canvas, corner, part, options, chosen, colours: dict[str, Col
 
 
 def best(options) -> list:
-    """The options that no other beats both in error and in time, nearest first."""
+    """Find the options that no other beats both in error and in time, nearest first."""
     kept: list = []
     for option in sorted(options, key=lambda o: (o.error, o.seconds)):
         if not kept or option.seconds < kept[-1].seconds:
