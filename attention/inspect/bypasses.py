@@ -106,7 +106,8 @@ def untold(stats: RunStats, known: bool) -> tuple[str, ...]:
     if not calls:
         return ()
     whose = "told nothing of themselves, as those of a second model without these nodes" if known else "told no block"
-    return (f"{calls} attention call{'s' if calls > 1 else ''} {whose}, and were left alone by: {', '.join(rules)}.",)
+    which, verb = ("call", "was") if calls == 1 else ("calls", "were")
+    return (f"{calls} attention {which} {whose}, and {verb} left alone by: {', '.join(rules)}.",)
 
 
 def unreached(stats: RunStats, top: Router, routers: tuple[Router, ...]) -> tuple[str, ...]:

@@ -94,3 +94,14 @@ def test_what_upscaling_models_ask_for_changes_nothing(vae):
     x, statistics = torch.rand(1, 128, 2, 2, 2), vae.first_stage_model.per_channel_statistics
     assert torch.equal(statistics.normalize(statistics.un_normalize(x)), x)
     assert vae.patcher.clone().model is vae.first_stage_model and vae.get_sd() == {}
+
+
+def test_the_kept_frequencies_are_the_low_ones_each_once(pack):
+    """With each frequency those below it on every axis; the finer, the larger its scale; rows and columns alike."""
+    codec = pack.attention.demo.codec
+    scales = dict(zip(codec.FREQUENCIES, codec.SCALES, strict=True))
+    assert len(scales) == len(codec.FREQUENCIES) == 24 and codec.ACTIVE == 72
+    for (t, y, x), scale in scales.items():
+        assert scales[t, x, y] == scale
+        for lower in ((t - 1, y, x), (t, y - 1, x), (t, y, x - 1)):
+            assert min(lower) < 0 or scales[lower] <= scale

@@ -79,6 +79,19 @@ def test_when_next_to_nothing_of_a_region_is_left(pixels, first, measured):
         assert found.pixels == pixels
 
 
+def test_half_a_mask_is_outside():
+    """Where a mask is 0.5, as between its edge and what is around it, is no part of the region anywhere."""
+    half = torch.full((1, 1, 10, 10), 0.5)
+    masks, notes = tracked_region.prepare_masks(half[0], torch.zeros(3, 10, 10, 3))
+    assert masks is None and notes == ["The mask is empty: identity is that of the whole frame."]
+    region, picture = half.clone(), torch.rand(1, 3, 10, 10)
+    region[..., 2:5, 3:7] = 1.0
+    found = tracked_region.measure_drift(tracked_region.Track(region=region), picture, lambda box: box)
+    assert found.pixels == 12 and torch.equal(found.first, picture[..., 2:5, 3:7].movedim(1, -1).flatten())
+    track = tracked_region.Track(region=half, offset=torch.zeros(2))
+    assert tracked_region.follow(track, still((10, 10), 2.0)) is track
+
+
 def test_the_pace_of_laps():
     timeline = tuple(StepStats(number, seconds, {}, {}) for number, seconds in enumerate((3.0, 1.0, 2.0), 1))
     assert pace(timeline) == "Time: 3 steps in 6.00 s: the first 3.00 s, then 1.50 s each."

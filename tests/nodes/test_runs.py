@@ -243,3 +243,16 @@ def test_verify_has_a_run_for_the_model_as_it_is_alone(queue):
     shown = queue.run(prompt(verify=verify, exact=exact, planned=planned))
     assert counted(shown["planned"]["text"][0]) == (2 * CALLS, 2 * CALLS)
     assert "not counted" in shown["exact"]["text"][0]
+
+
+def test_only_what_carries_a_latent_is_a_latent(pack):
+    from comfy_execution.graph import DynamicPrompt
+
+    graph = pack.nodes.host.workflow_graph.Graph(
+        DynamicPrompt({
+            "loader": {"class_type": "UNETLoader", "inputs": {}},
+            "empty": {"class_type": "EmptyLatentImage", "inputs": {}},
+            "sampler": {"class_type": "KSampler", "inputs": {"model": ["loader", 0], "latent_image": ["empty", 0]}},
+        })
+    )  # fmt: skip
+    assert graph.latents("sampler") == [("empty", 0)] and graph.latents("loader") == []

@@ -153,3 +153,13 @@ def test_chosen_steps_are_marked(pack, show):
         show(studio.model, steps=10, first_step=6, last_step=5)
     with pytest.raises(ValueError, match="first_step: 11 is after"):
         show(studio.model, steps=10, first_step=11)
+
+
+@pytest.mark.parametrize("levels", [[], [0.7]])
+def test_of_no_steps_none_can_be_chosen(pack, show, levels):
+    """ComfyUI's schedulers give these where nothing is to be denoised."""
+    studio = Studio(pack, wan.TEXT_ONLY[0])
+    _, sigmas, _, *percents = show(studio.model, sigmas=torch.tensor(levels))
+    assert sigmas.tolist() == pytest.approx(levels) and percents == [0.0, 1.0]
+    with pytest.raises(ValueError, match="first_step: 2 is after last_step, 10000, or after all 0 steps"):
+        show(studio.model, sigmas=torch.tensor(levels), first_step=2)

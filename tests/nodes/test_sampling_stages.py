@@ -162,6 +162,35 @@ def test_a_method_of_another_pack_goes_on_too(plain_studio, monkeypatch):
     assert apart(plain_studio.two(sigmas=sigmas.clone(), switch_step=3, seed=8)[0], whole) > 0.1
 
 
+def finer(model, x, sigmas, extra_args=None, callback=None, disable=None):
+    """A method with steps of its own: more of them for a larger latent, as adaptive ones make more for a harder one."""
+    levels = sigmas if x.numel() == 1 else torch.linspace(float(sigmas[0]), 0.0, 11)
+    for i in range(len(levels) - 1):
+        clean = model(x, levels[i] * x.new_ones(len(x)), **extra_args)
+        callback({"x": x, "i": 0, "denoised": clean})
+        x = clean + levels[i + 1] / levels[i] * (x - clean)
+    return x
+
+
+def test_steps_that_nobody_rehearsed_are_told_by_their_level(pack, inference, monkeypatch):
+    import comfy.samplers
+    from comfy.patcher_extension import WrappersMP
+
+    monkeypatch.setattr(comfy.samplers, "sampler_object", lambda name: comfy.samplers.KSAMPLER(finer))
+    studio = Studio(pack, wan.TEXT_ONLY[0])
+    models, seen = experts(studio), ([], [])
+    for model, levels in zip(models, seen, strict=True):
+
+        def note(executor, x, timestep, *args, levels=levels, **kwargs):
+            levels.append(float(timestep.max()) / 1000.0)
+            return executor(x, timestep, *args, **kwargs)
+
+        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "note", note)
+    studio.two(None, *models, sigmas=torch.tensor([1.0, 0.75, 0.45, 0.2, 0.0]), switch_step=2)
+    assert sorted(set(seen[0]), reverse=True) == pytest.approx([1.0, 0.9, 0.8, 0.7, 0.6, 0.5])
+    assert sorted(set(seen[1]), reverse=True) == pytest.approx([0.4, 0.3, 0.2, 0.1])
+
+
 def test_nothing_waits_after_a_fault(plain_studio, flawed):
     """The thread of a sampler ends with its node: after a fault in either stage, and at the end."""
     before = threading.active_count()

@@ -160,3 +160,18 @@ def test_what_was_planned_is_forgotten():
     forget_engine_plans()
     assert not any(one.cache_info().currsize for one in kept)
     compare(p.Neighbourhood(3), video_span, tensors)
+
+
+class Alone:
+    """A relation in which every box sees itself alone: the smaller a box, the less time it takes."""
+
+    grid, tile_sizes = (32, 64, 64), ((1, 1, 1),)
+
+    def key_boxes(self, box):
+        return [box], True
+
+
+def test_the_best_tile_leaves_a_plan_that_can_be_made():
+    tile = gather_tiles.best_tile(Alone())
+    assert prod(-(-n // size) for n, size in zip(Alone.grid, tile)) <= gather_tiles.MOST_BOXES
+    assert prod(tile) == prod(Alone.grid) // gather_tiles.MOST_BOXES

@@ -75,6 +75,14 @@ def test_an_option_off_the_hull_fills_what_is_left():
     assert choose_plan(options, 0.45).seconds == 6.0
 
 
+def test_an_exchange_costs_what_it_adds_to_the_error_of_its_unit():
+    # The first move leaves 0.41**2 - 0.1**2 = 0.158: enough for 0.4**2 - 0.1**2 = 0.15, not for 0.4**2 beside 0.1**2.
+    options = {BLOCKS: options_of((8.0, 0.1), (6.0, 0.4), (1.0, 0.5))}
+    assert [o.seconds for o in hull(options[BLOCKS])] == [10.0, 8.0, 1.0]
+    found = choose_plan(options, 0.41)
+    assert (found.seconds, found.error) == (6.0, pytest.approx(0.4))
+
+
 def test_errors_of_units_add_up_as_squares():
     assert predict([0.03, 0.04]) == pytest.approx(0.05) and predict([0.03, 0.04], 2.0) == pytest.approx(0.1)
 

@@ -269,22 +269,32 @@ def test_with_rule_leaves_the_router_alone():
 
 
 STRANGE = (
-    {"k": lambda t: t[:, :, :-3]},  # a width that is no number of heads
-    {"v": lambda t: t[:, :-1]},  # fewer values than keys
-    {"k": lambda t: t[:1]},  # another batch
-    {"q": lambda t: t[:, :, :-1]},  # 31 channels over 4 heads
-    {"q": lambda t: t[None]},  # an axis too many
-    {"mask": lambda t: torch.zeros(5)},  # a mask of one axis broadcasts in torch
-    {"k": lambda t: t[:, :, :0], "v": lambda t: t[:, :, :0]},  # no key heads
+    ({"k": lambda t: t[:, :, :-3]}, "k and v of 29 and 32 channels, head size 8"),
+    ({"v": lambda t: t[:, :, :-5]}, "k and v of 32 and 27 channels, head size 8"),
+    ({"v": lambda t: t[:, :-1]}, "q, k and v of different batch or head size"),
+    ({"k": lambda t: t[:1]}, "q, k and v of different batch or head size"),
+    ({"q": lambda t: t[:, :, :-1]}, "tensors of 3 axes and 4 heads"),
+    ({"mask": lambda t: torch.zeros(5)}, "mask of 1 axes"),  # torch broadcasts it
+    ({"mask": lambda t: torch.zeros(1, 1, 1, 5, 5)}, "mask of 5 axes"),
+    ({"k": lambda t: t[:, :, :0], "v": lambda t: t[:, :, :0]}, "4 heads over 0 key heads"),
+    ({"k": lambda t: t[:, :, :24], "v": lambda t: t[:, :, :24]}, "4 heads over 3 key heads"),
 )
 
 
-@pytest.mark.parametrize("change", STRANGE, ids=lambda change: "+".join(change))
-def test_what_nobody_can_describe_goes_to_the_host(change):
+@pytest.mark.parametrize(("change", "why"), STRANGE, ids=lambda given: given if isinstance(given, str) else "")
+def test_what_nobody_can_describe_goes_to_the_host(change, why):
     given = dict(zip("qkv", qkv()), mask=None)
     given |= {name: alter(given[name]) for name, alter in change.items()}
     stats = RunStats()
     mask = given.pop("mask")
     out = run(Router((Rule(backend="sdpa"),)), tuple(given.values()), stats, mask=mask)
     (decision,) = stats.decisions.values()
-    assert mark(out) == "h" and decision.fell_back == 1 and decision.reason
+    assert mark(out) == "h" and decision.fell_back == 1 and decision.reason == why
+
+
+@pytest.mark.parametrize("axes", [2, 3, 4])
+def test_masks_of_two_to_four_axes_are_read(axes):
+    stats, mask, given = RunStats(), torch.randn((1,) * (axes - 2) + (5, 5)), qkv()
+    out = run(Router((Rule(backend="reference"),)), given, stats, mask=mask)
+    wanted = scaled_dot_product_attention(*(split(each).double() for each in given), mask.double())
+    assert relative_l2(split(out), wanted) < 1e-6 and not next(iter(stats.decisions.values())).fell_back

@@ -250,6 +250,14 @@ def test_memory_tells_where_a_slice_begins(make):
     assert first_query_of(torch.randn(5, 6), torch.randn(5, 6), split) is None
 
 
+def test_one_head_hides_no_batch():
+    """One head's stride may be a token's: it is no larger axis around the tokens."""
+    whole = torch.randn(2, 30, 1, 8).transpose(1, 2)
+    assert whole.stride(1) == whole.stride(2)
+    for first, last in ((0, 10), (7, 30)):
+        assert first_query_of(whole[:, :, first:last], torch.zeros_like(whole), True) == first
+
+
 def test_a_part_by_its_length_alone():
     tokens = Tokens((2, 3, 4), prefix=(Span("text", 5),), suffix=(Span("guide", 7), Span("guide", 7)))
     told = [(5, (0, 5)), (24, (5, 29)), (29, (0, 29)), (31, (5, 36)), (14, (29, 43)), (38, (5, 43)), (36, (0, 36))]

@@ -18,9 +18,9 @@ from attention.guidance.strength import Strength, combined, cross_frame_intensit
 from attention.patterns.blocks import KEYS, QUERIES, pool, select_pooled
 from attention.patterns.spec import relation_of
 from attention.sparse import autotune as engines
-from attention.sparse import engine_registry, own_triton
+from attention.sparse import engine_registry, gather_blocks, own_triton
 from attention.sparse.cached_blocks import CachedBlocks
-from attention.sparse.engine import GPU_BYTES, THREAD_BYTES, append_context, scratch_bytes
+from attention.sparse.engine import GPU_BYTES, THREAD_BYTES, HostMask, append_context, scratch_bytes
 
 SHARED = {"report.py": 1}
 
@@ -196,3 +196,22 @@ def test_scratch_and_joined_keys():
         append_context(keys, context_tokens), torch.cat([keys, context_tokens.expand(-1, 3, -1, -1)], dim=2)
     )
     assert append_context(keys, context_tokens[:, :, :0]) is keys
+
+
+@pytest.mark.parametrize("rows", [0, 1, 200])
+def test_what_is_gathered_at_once_fits_its_scratch(monkeypatch, rows):
+    """Keys and values of each row, and the host's mask of its scores; a row alone may be larger."""
+    scratch, tokens, dim, fixed = 1 << 19, 20 * KEYS, 16, 40
+    monkeypatch.setattr(gather_blocks, "scratch_bytes", lambda device: scratch)
+    seen, q = torch.rand(1, 2, 20, 20) < 0.4, torch.zeros(1, 2, tokens, dim)
+    seen[..., 0] = True
+    mask = HostMask(torch.zeros(1, 1, rows, tokens), torch.zeros(1, 1, rows, fixed)) if rows else None
+    told, sizes = [], []
+    for some, picked, hidden in gather_blocks.chunks(seen, tokens, dim, fixed, q, mask):
+        keys = hidden.shape[1] + fixed
+        bias = min(rows, QUERIES) * keys
+        sizes.append(len(some) * (2 * keys * dim + bias) * q.element_size())
+        assert (len(some) == 1 or sizes[-1] <= scratch) and picked.shape == (len(some), hidden.shape[1] // KEYS)
+        told += some.tolist()
+    assert sorted(told) == list(range(40)) and len(sizes) > 1
+    assert scratch / 8 < max(sizes)
