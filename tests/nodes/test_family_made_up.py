@@ -215,3 +215,16 @@ def test_every_row_says_of_each_thing_what_it_is_or_why_not(family, pack):
             assert isinstance(said, Reason) and said and "\n" not in said and not said.endswith(".")
     assert family.skipped_block is None or family.skipped_block >= 0
     assert NODES and family.scheduler in pack.nodes.runs.sampling_job.SCHEDULERS
+
+
+@pytest.mark.parametrize(
+    ("module", "block"),
+    [
+        ("blocks.3.self_attn", "blocks.3"),
+        ("blocks.3", "blocks.3"),
+        ("stages.0.blocks.12.attn.core", "stages.0.blocks.12"),
+        ("attn", ""),
+    ],
+)
+def test_a_module_belongs_to_the_innermost_numbered_one(pack, module, block):
+    assert pack.nodes.host.site_tags._root(module) == block

@@ -155,3 +155,14 @@ def test_nodes_with_blocks_blame_that_widget_alone(pack):
     for node in found:
         blamed = inspect.getfullargspec(node.validate_inputs).args
         assert "blocks" in blamed and not {"start_percent", "end_percent"} & set(blamed), node
+
+
+@pytest.mark.parametrize("wrong, share", [(0, None), (1, "less than 1 %"), (2, "1%"), (100, "50%"), (200, "100%")])
+def test_what_is_not_finite_is_told_with_its_share(pack, wrong, share):
+    samples = torch.zeros(200)
+    samples[:wrong] = float("nan")
+    samples[: wrong // 2] = float("inf")
+    stats = pack.attention.routing.run_stats.RunStats()
+    pack.nodes.host.counted_runs._note_what_is_not_finite(stats, samples)
+    assert bool(stats.notes) == (share is not None)
+    assert not stats.notes or f"this run gave: {share} of its values." in stats.notes[0]
