@@ -172,6 +172,6 @@ class Alone:
 
 
 def test_the_best_tile_leaves_a_plan_that_can_be_made():
-    tile = gather_tiles.best_tile(Alone())
-    assert prod(-(-n // size) for n, size in zip(Alone.grid, tile)) <= gather_tiles.MOST_BOXES
-    assert prod(tile) == prod(Alone.grid) // gather_tiles.MOST_BOXES
+    tile = tile_layout.best_tile(Alone())
+    assert prod(-(-n // size) for n, size in zip(Alone.grid, tile)) <= tile_layout.MOST_BOXES
+    assert prod(tile) == prod(Alone.grid) // tile_layout.MOST_BOXES
