@@ -131,6 +131,10 @@ def test_memory_is_that_of_a_tile(monkeypatch):
 # --- which queries ---------------------------------------------------------------------------------------------------
 
 
+def test_the_point_that_nobody_moved_is_the_middle_of_the_first_frame():
+    assert Query().tokens((2, 100, 200)).tolist() == [50 * 200 + 100]
+
+
 @given(GRIDS, st.floats(0, 100), st.floats(0, 100), st.data())
 def test_a_point_is_the_token_that_covers_it(grid, x, y, data):
     frame = data.draw(st.integers(0, grid[0] - 1))

@@ -57,12 +57,12 @@ def test_a_pattern_fits_the_video_alone():
 def test_the_longest_plans_and_words_are_read():
     """What BAD_PLANS has one more of."""
     versions = tuple((f"package {i}", "x" * 200) for i in range(64))
-    one = make_plan(steps=(make_step(Candidate("sage")),) * plan.MAX_STEPS, versions=versions, model="x" * 200)
+    one = make_plan(steps=(make_step(Candidate("sage")),) * plan_file.MAX_STEPS, versions=versions, model="x" * 200)
     assert from_json(to_json(one)) == one
     last = make_plan(steps=(make_step(Candidate("sage"), blocks=(0, 10**6 - 1)),))
     assert from_json(to_json(last)) == last
     text = to_json(make_plan())
-    assert from_json(text + " " * (plan.MAX_BYTES - len(text))) == make_plan()
+    assert from_json(text + " " * (plan_file.MAX_BYTES - len(text))) == make_plan()
 
 
 # --- files that are no plan -------------------------------------------------------------------------------------------

@@ -57,6 +57,21 @@ def test_neighbours_pass_from_one_to_the_other():
     assert rise.tolist() == pytest.approx([0.25, 0.5, 0.75]) and (fall + rise).tolist() == pytest.approx([1, 1, 1])
 
 
+@pytest.mark.parametrize("references", [0, 2])
+def test_a_clip_begins_and_ends_with_all_its_weight(references):
+    """Windows of 6 over 14 frames: only where another window is do they rise and fall; references weigh nothing."""
+    spans, found = windows.split(14, 6, 2), []
+    assert spans == [(0, 6), (4, 10), (8, 14)]
+    for span in spans:
+        frames = windows.with_references(span, references)
+        weights = windows.blend_weights_of(frames, 14, 2).tolist()
+        lead = len(frames) - 6
+        assert weights[:lead] == [0.0] * lead == [0.0] * (references if span[0] else 0)
+        found.append(weights[lead:])
+    rise, fall = [pytest.approx(1 / 3), pytest.approx(2 / 3)], [pytest.approx(2 / 3), pytest.approx(1 / 3)]
+    assert found == [[1.0] * 4 + fall, rise + [1.0] * 2 + fall, rise + [1.0] * 4]
+
+
 @pytest.mark.parametrize(("length", "overlap"), [(4, 4), (4, 5), (4, -1), (0, 0)])
 def test_an_overlap_that_cannot_be(length, overlap):
     with pytest.raises(ValueError, match="must be fewer than the window"):
