@@ -110,7 +110,7 @@ class SpatialAttention(torch.nn.Module):
         self.heads = MultiHead(dims, ops)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, attend: Attend = registry.attend) -> Tensor:
-        """x: (B, N, C), mask: (B, N) or None; returns (B, N, C)."""
+        """Attend within x: (B, N, C); mask: (B, N) or None; returns (B, N, C)."""
         check_grid(x, grid)
         x, mask = into_frames(x, grid), None if mask is None else into_frames(mask, grid)
         return out_of_frames(self.heads(x, x, (1, *grid[1:]), mask, attend), grid)
@@ -124,7 +124,7 @@ class TemporalAttention(torch.nn.Module):
         self.heads = MultiHead(dims, ops)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, attend: Attend = registry.attend) -> Tensor:
-        """x: (B, N, C), mask: (B, N) or None; returns (B, N, C)."""
+        """Attend within x: (B, N, C); mask: (B, N) or None; returns (B, N, C)."""
         check_grid(x, grid)
         x, mask = into_tracks(x, grid), None if mask is None else into_tracks(mask, grid)
         return out_of_tracks(self.heads(x, x, (grid[0], 1, 1), mask, attend), grid)
@@ -138,7 +138,7 @@ class SpatioTemporalAttention(torch.nn.Module):
         self.heads = MultiHead(dims, ops)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, attend: Attend = registry.attend) -> Tensor:
-        """x: (B, N, C), mask: (B, N) or None; returns (B, N, C)."""
+        """Attend within x: (B, N, C); mask: (B, N) or None; returns (B, N, C)."""
         check_grid(x, grid)
         return self.heads(x, x, grid, mask, attend)
 
@@ -157,7 +157,7 @@ class FactorisedAttention(torch.nn.Module):
         self.temporal = TemporalAttention(temporal, ops)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, attend: Attend = registry.attend) -> Tensor:
-        """x: (B, N, C), mask: (B, N) or None; returns (B, N, C)."""
+        """Attend within x: (B, N, C); mask: (B, N) or None; returns (B, N, C)."""
         inside = self.spatial(x, grid, mask, attend)
         return inside + self.temporal(x + inside, grid, mask, attend)
 
@@ -174,7 +174,7 @@ class CrossAttention(torch.nn.Module):
     def forward(
         self, x: Tensor, prompt: Tensor, mask: Tensor | None = None, attend: Attend = registry.attend
     ) -> Tensor:
-        """x: (B, N, C), prompt: (B, S, source), mask: (B, S) or None; returns (B, N, C)."""
+        """Attend from x: (B, N, C) to prompt: (B, S, source); mask: (B, S) or None; returns (B, N, C)."""
         return self.heads(x, prompt, None, mask, attend)
 
 

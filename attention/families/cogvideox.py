@@ -31,6 +31,7 @@ def is_1_5(model) -> bool:
 
 
 def clips(model):
+    """Return what it was trained with."""
     return CLIPS_OF_1_5 if is_1_5(model) else CLIPS
 
 

@@ -12,6 +12,7 @@ from .spec import Family, Variant, ceil_div
 
 
 def sites_of_1(model):
+    """Yield each attention of Cosmos 1."""
     for index, block in enumerate(model.blocks.values()):
         for part in block.blocks:
             # The third part is the MLP.
@@ -20,6 +21,7 @@ def sites_of_1(model):
 
 
 def sites_of_2(model):
+    """Yield each attention of Predict2."""
     for index, block in enumerate(model.blocks):
         yield block.self_attn, SELF, index
         yield block.cross_attn, CROSS, index

@@ -54,10 +54,12 @@ def tokens(model, x, inputs):
 
 
 def roles_by_length(model):
+    """Tell that calls to the prompt may be to the image tokens, where the model has them."""
     return {} if model.img_emb is None else {CROSS: (IMAGE,)}
 
 
 def roles_beside_pose(model):
+    """Tell as `roles_by_length`, with the calls of the pose's own sequence."""
     return {SELF: (POSE_SELF,), CROSS: (*roles_by_length(model).get(CROSS, ()), POSE_CROSS)}
 
 
@@ -133,10 +135,12 @@ def pretrained(model):
 
 
 def clips(model):
+    """Return what it was trained with, itself or the model that it was trained from."""
     return CLIPS_IN.get(type(model).__name__) or pretrained(model)
 
 
 def conditions(class_name):
+    """Return how windows get those conditions that this class uses in another way than others."""
     return CONDITIONS_IN.get(class_name, {})
 
 
