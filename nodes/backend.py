@@ -5,11 +5,15 @@ from comfy_api.latest import io, ui
 from ..attention.routing import rules
 from .host import model_rules
 from .widgets import rule_inputs
+from .widgets.node import LINE, Node
 
 CATEGORY = "video attention/backend"
 
 
 class VideoAttentionBackend(rule_inputs.Somewhere):
+    TEXT = LINE
+    COUNTS_ATTENTION = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -48,7 +52,7 @@ class VideoAttentionBackend(rule_inputs.Somewhere):
         return io.NodeOutput(model_rules.add_rule(model, rule), ui=ui.PreviewText(model_rules.status(model, rule)))
 
 
-class VideoAttentionClear(io.ComfyNode):
+class VideoAttentionClear(Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -8,9 +8,12 @@ from ..attention.plans.draw_bench import draw_trials
 from .host import model_rules
 from .runs import sampling_job
 from .widgets import image_output, sampler_inputs
+from .widgets.node import REPORT, Node
 
 
-class VideoAttentionBenchmark(io.ComfyNode):
+class VideoAttentionBenchmark(Node):
+    TEXT = REPORT
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

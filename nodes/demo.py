@@ -5,6 +5,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..attention.demo import codec, prompt
+from .widgets.node import Node
 
 CATEGORY = "video attention/demo"
 FRAME_RATE = 25
@@ -104,7 +105,7 @@ class DemoVAE:
         return self.first_stage_model.state_dict()
 
 
-class VideoAttentionDemoPrompt(io.ComfyNode):
+class VideoAttentionDemoPrompt(Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -138,7 +139,7 @@ def _conditioning(tokens: torch.Tensor, mask: torch.Tensor) -> list:
     return [[tokens, {"attention_mask": mask, "frame_rate": FRAME_RATE}]]
 
 
-class VideoAttentionDemoVAE(io.ComfyNode):
+class VideoAttentionDemoVAE(Node):
     @classmethod
     def define_schema(cls):
         return io.Schema(

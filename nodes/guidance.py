@@ -8,34 +8,11 @@ from ..attention.guidance import ENHANCE, nag, pag, perturb, riflex, stg
 from ..attention.guidance.strength import Strength
 from ..attention.routing import rules
 from .host import guidance_pass, model_rules, nag_prompt, riflex_rope
-from .widgets import rule_inputs
+from .widgets import guidance_inputs, rule_inputs
+from .widgets.node import NOTE, Node
 
 CATEGORY = "video attention/guidance"
 PASS_COST = "Cost: one more model call in each covered step: 3 instead of 2 with CFG, 2 instead of 1 at cfg 1."
-
-
-def _model() -> io.Model.Input:
-    return io.Model.Input("model", tooltip="A video model. It stays unchanged: the output is a patched clone.")
-
-
-def _enabled() -> io.Boolean.Input:
-    return io.Boolean.Input("enabled", default=True, tooltip="Off: the model passes through as it came, bit for bit.")
-
-
-def _float(name: str, default: float, low: float, high: float, tooltip: str, step: float = 0.05, **more):
-    return io.Float.Input(name, default=default, min=low, max=high, step=step, tooltip=tooltip, **more)
-
-
-def _steps_and_blocks(empty: str) -> list:
-    blocks, *percents = rule_inputs.which()
-    return [
-        io.String.Input("blocks", default="", tooltip=f"Transformer blocks, for example 14 or 8-10. {empty}"),
-        *percents,
-    ]
-
-
-def _patched() -> list:
-    return [io.Model.Output(tooltip="The guided model.")]
 
 
 def _checked(blocks: str, start: float, end: float) -> tuple:
@@ -64,13 +41,10 @@ def _weaken(model, name: str, how: str, blocks, start: float, end: float, audio:
     return io.NodeOutput(guidance_pass.install_pass(model, made, guide), ui=ui.PreviewText(text))
 
 
-def _audio() -> io.Boolean.Input:
-    return io.Boolean.Input(
-        "audio", default=True, tooltip="In models with sound: also the sound's attention to itself, in the same pass."
-    )
-
-
 class VideoAttentionSpatiotemporalGuidance(rule_inputs.Somewhere):
+    TEXT = NOTE
+    COUNTS_ATTENTION = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -83,9 +57,11 @@ class VideoAttentionSpatiotemporalGuidance(rule_inputs.Somewhere):
             ),
             search_aliases=["stg", "spatiotemporal skip guidance", "skip layer guidance", "slg", "perturbed attention"],
             inputs=[
-                _model(),
-                _enabled(),
-                _float("scale", 1.0, 0.0, 20.0, "How far away from the weaker model. 0 is off; 0.5 to 2 is usual."),
+                guidance_inputs.model(),
+                guidance_inputs.enabled(),
+                guidance_inputs.number(
+                    "scale", 1.0, 0.0, 20.0, "How far away from the weaker model. 0 is off; 0.5 to 2 is usual."
+                ),
                 io.Combo.Input(
                     "mode",
                     options=list(perturb.HOWS),
@@ -93,14 +69,14 @@ class VideoAttentionSpatiotemporalGuidance(rule_inputs.Somewhere):
                     tooltip="values: each token keeps its own value, the paper's STG-A. skip: the attention adds "
                     "nothing.",
                 ),
-                _float(
+                guidance_inputs.number(
                     "rescale", 0.7, 0.0, 1.0,
                     "How far the contrast is brought back to that before guidance. 0 leaves it, 1 restores it.",
                 ),
-                _audio(),
-                *_steps_and_blocks("Empty: the usual one, shown on the node."),
+                guidance_inputs.audio(),
+                *guidance_inputs.blocks_and_steps("Empty: the usual one, shown on the node."),
             ],
-            outputs=_patched(),
+            outputs=guidance_inputs.guided_model(),
         )  # fmt: skip
 
     @classmethod
@@ -120,6 +96,9 @@ class VideoAttentionSpatiotemporalGuidance(rule_inputs.Somewhere):
 
 
 class VideoAttentionPerturbedAttentionGuidance(rule_inputs.Somewhere):
+    TEXT = NOTE
+    COUNTS_ATTENTION = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -132,13 +111,15 @@ class VideoAttentionPerturbedAttentionGuidance(rule_inputs.Somewhere):
             ),
             search_aliases=["pag", "perturbed attention guidance", "self attention guidance"],
             inputs=[
-                _model(),
-                _enabled(),
-                _float("scale", 3.0, 0.0, 100.0, "How far away from the perturbed model. 0 is off; 1 to 3 is usual."),
-                _audio(),
-                *_steps_and_blocks("Empty: the middle one."),
+                guidance_inputs.model(),
+                guidance_inputs.enabled(),
+                guidance_inputs.number(
+                    "scale", 3.0, 0.0, 100.0, "How far away from the perturbed model. 0 is off; 1 to 3 is usual."
+                ),
+                guidance_inputs.audio(),
+                *guidance_inputs.blocks_and_steps("Empty: the middle one."),
             ],
-            outputs=_patched(),
+            outputs=guidance_inputs.guided_model(),
         )
 
     @classmethod
@@ -157,6 +138,9 @@ class VideoAttentionPerturbedAttentionGuidance(rule_inputs.Somewhere):
 
 
 class VideoAttentionNormalizedAttentionGuidance(rule_inputs.Somewhere):
+    TEXT = NOTE
+    COUNTS_ATTENTION = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -175,22 +159,26 @@ class VideoAttentionNormalizedAttentionGuidance(rule_inputs.Somewhere):
                 "distilled negative",
             ],
             inputs=[
-                _model(),
+                guidance_inputs.model(),
                 io.Conditioning.Input(
                     "negative",
                     optional=True,
                     tooltip="What to move away from. Not connected: the sampler's own negative prompt.",
                 ),
-                _enabled(),
-                _float("nag_scale", 11.0, 1.0, 100.0, "How far away from the negative prompt. 1 is off.", step=0.1),
-                _float("nag_tau", 2.5, 1.0, 10.0, "How many times stronger than before the features may become."),
-                _float(
+                guidance_inputs.enabled(),
+                guidance_inputs.number(
+                    "nag_scale", 11.0, 1.0, 100.0, "How far away from the negative prompt. 1 is off.", step=0.1
+                ),
+                guidance_inputs.number(
+                    "nag_tau", 2.5, 1.0, 10.0, "How many times stronger than before the features may become."
+                ),
+                guidance_inputs.number(
                     "nag_alpha", 0.25, 0.0, 1.0, "How much of the guided features is mixed in. 0 is off.", step=0.01
                 ),
                 io.Boolean.Input("audio", default=True, tooltip="In models with sound: also for the sound."),
                 *rule_inputs.which(),
             ],
-            outputs=_patched(),
+            outputs=guidance_inputs.guided_model(),
         )
 
     @classmethod
@@ -213,6 +201,9 @@ class VideoAttentionNormalizedAttentionGuidance(rule_inputs.Somewhere):
 
 
 class VideoAttentionEnhance(rule_inputs.Somewhere):
+    TEXT = NOTE
+    COUNTS_ATTENTION = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -226,12 +217,14 @@ class VideoAttentionEnhance(rule_inputs.Somewhere):
             ),
             search_aliases=["feta", "enhance a video", "enhance-a-video", "temporal consistency", "flicker"],
             inputs=[
-                _model(),
-                _enabled(),
-                _float("weight", 4.0, 0.0, 100.0, "The paper's temperature. 0 is off, 1 to 5 is usual.", step=0.1),
+                guidance_inputs.model(),
+                guidance_inputs.enabled(),
+                guidance_inputs.number(
+                    "weight", 4.0, 0.0, 100.0, "The paper's temperature. 0 is off, 1 to 5 is usual.", step=0.1
+                ),
                 *rule_inputs.which(),
             ],
-            outputs=_patched(),
+            outputs=guidance_inputs.guided_model(),
         )
 
     @classmethod
@@ -247,7 +240,9 @@ class VideoAttentionEnhance(rule_inputs.Somewhere):
         return io.NodeOutput(model_rules.add_rule(model, rule), ui=ui.PreviewText(text))
 
 
-class VideoAttentionRiflex(io.ComfyNode):
+class VideoAttentionRiflex(Node):
+    TEXT = NOTE
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -261,8 +256,8 @@ class VideoAttentionRiflex(io.ComfyNode):
             ),
             search_aliases=["riflex", "length extrapolation", "longer video", "rope", "repetition"],
             inputs=[
-                _model(),
-                _enabled(),
+                guidance_inputs.model(),
+                guidance_inputs.enabled(),
                 io.Int.Input(
                     "frequency",
                     default=0,
@@ -279,7 +274,7 @@ class VideoAttentionRiflex(io.ComfyNode):
                     tooltip="Frames of the clips in training; a clip must be longer to change. 0: as known.",
                 ),
             ],
-            outputs=_patched(),
+            outputs=guidance_inputs.guided_model(),
         )
 
     @classmethod

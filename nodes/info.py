@@ -10,9 +10,12 @@ from ..attention.routing import host_kernel
 from .host import model_family, site_hooks
 from .runs import sampling_job
 from .widgets import image_output
+from .widgets.node import REPORT, Node
 
 
-class VideoAttentionInfo(io.ComfyNode):
+class VideoAttentionInfo(Node):
+    TEXT = REPORT
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -8,11 +8,15 @@ from nodes import UNETLoader
 from ..attention.routing import rules
 from .host import model_rules
 from .widgets import rule_inputs
+from .widgets.node import LINE, Node
 
 WEIGHT_DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
 
 
-class VideoAttentionLoadModel(io.ComfyNode):
+class VideoAttentionLoadModel(Node):
+    TEXT = LINE
+    COUNTS_ATTENTION = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

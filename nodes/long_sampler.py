@@ -14,6 +14,7 @@ from .runs import context_windows, long_clip, sampling_job
 from .runs.long_clip import Length, Result
 from .runs.sampling_job import Job
 from .widgets import sampler_inputs
+from .widgets.node import REPORT, Node
 
 BLEND, EXTEND = "blend", "extend"
 SECONDS, FRAMES = "seconds", "latent frames"
@@ -22,7 +23,10 @@ SECONDS, FRAMES = "seconds", "latent frames"
 LONGEST = 10000.0
 
 
-class VideoAttentionLongSampler(io.ComfyNode):
+class VideoAttentionLongSampler(Node):
+    TEXT = REPORT
+    SAMPLES = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -9,12 +9,15 @@ from ..attention.inspect.maps import Query, Watcher
 from ..attention.routing.rules import parse_blocks
 from .runs import attention_maps
 from .widgets import image_output, rule_inputs
+from .widgets.node import REPORT, Node
 
 BLANK = torch.ones(1, 64, 64, 3)
 MOST_SHOWN = 40
 
 
-class VideoAttentionMaps(io.ComfyNode):
+class VideoAttentionMaps(Node):
+    TEXT = REPORT
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -10,12 +10,15 @@ from comfy_api.latest import io, ui
 from ..attention.measure import compare, draw_metrics, temporal
 from ..attention.measure.frames import Unmeasurable
 from .widgets import image_output
+from .widgets.node import REPORT, Node
 
 CATEGORY = "video attention/inspect"
 BLANK = torch.ones(1, 64, 64, 3)
 
 
-class VideoAttentionTemporalMetrics(io.ComfyNode):
+class VideoAttentionTemporalMetrics(Node):
+    TEXT = REPORT
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -68,7 +71,9 @@ class VideoAttentionTemporalMetrics(io.ComfyNode):
         return io.NodeOutput(*figures, text, image_output.to_image(chart), ui=_shown(text, found.series))
 
 
-class VideoAttentionCompare(io.ComfyNode):
+class VideoAttentionCompare(Node):
+    TEXT = REPORT
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

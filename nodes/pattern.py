@@ -12,6 +12,7 @@ from ..attention.routing import rules
 from ..attention.sparse import engine_registry
 from .host import model_family, model_rules
 from .widgets import image_output, pattern_inputs, rule_inputs
+from .widgets.node import LINE
 
 CATEGORY = "video attention/pattern"
 
@@ -53,6 +54,9 @@ def _pattern_inputs() -> list:
 
 
 class VideoAttentionPattern(rule_inputs.Somewhere):
+    TEXT = LINE
+    COUNTS_ATTENTION = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -137,6 +141,9 @@ def _others(tokens) -> int:
 
 
 class VideoAttentionStrength(rule_inputs.Somewhere):
+    TEXT = LINE
+    COUNTS_ATTENTION = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -13,6 +13,7 @@ from .runs.plans import BOTH, FOLDER, KERNELS, PATTERNS
 from .runs.progress import Bar
 from .runs.repeated_sampling import Sampling
 from .widgets import image_output, sampler_inputs
+from .widgets.node import NOTE, REPORT, Node
 
 CATEGORY = "video attention/plan"
 PLAN = io.Custom("VIDEO_ATTENTION_PLAN")
@@ -21,7 +22,10 @@ BUDGETS = {"lossless": 0.01, "quality": 0.03, "fast": 0.1}
 CUSTOM = "custom"
 
 
-class VideoAttentionCalibrate(io.ComfyNode):
+class VideoAttentionCalibrate(Node):
+    TEXT = REPORT
+    COUNTS_ATTENTION = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -145,7 +149,9 @@ def _inputs_of_calibrate() -> list:
     ]
 
 
-class VideoAttentionSavePlan(io.ComfyNode):
+class VideoAttentionSavePlan(Node):
+    TEXT = NOTE
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -192,7 +198,10 @@ class VideoAttentionSavePlan(io.ComfyNode):
         return io.NodeOutput(str(path), text, ui=ui.PreviewText(text))
 
 
-class VideoAttentionLoadPlan(io.ComfyNode):
+class VideoAttentionLoadPlan(Node):
+    TEXT = REPORT
+    COUNTS_ATTENTION = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -12,31 +12,17 @@ from ..attention.inspect.draw_report import draw_report
 from ..attention.inspect.report import Report, to_text
 from .host import run_history, workflow_graph
 from .widgets import image_output
+from .widgets.node import REPORT, Node
 
 UNKNOWN = (
     "This latent did not come straight from a sampler whose model went through Video Attention Backend. "
     "Connect a sampler's output here and put Video Attention Backend before the sampler."
 )
 
-# Nodes whose model counts what it does.
-PATCHING = {
-    f"VideoAttention{name}"
-    for name in (
-        "Backend",
-        "LoadModel",
-        "Pattern",
-        "Strength",
-        "Calibrate",
-        "LoadPlan",
-        "SpatiotemporalGuidance",
-        "PerturbedAttentionGuidance",
-        "NormalizedAttentionGuidance",
-        "Enhance",
-    )
-}
 
+class VideoAttentionReport(Node):
+    TEXT = REPORT
 
-class VideoAttentionReport(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -97,7 +83,7 @@ def _of_prompt(prompt: str, graph: workflow_graph.Graph, reader: str, samples) -
 
 def _not_counted(graph: workflow_graph.Graph, node: str) -> str:
     """A sentence about a sampler of which no run is known."""
-    if graph.patched(node, PATCHING):
+    if graph.is_counted(node):
         why = "It samples in a way of its own that passes by what nodes put on a model, or another node took it off."
     else:
         why = (

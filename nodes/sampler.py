@@ -10,9 +10,13 @@ from .runs import sampling_job, two_stages
 from .runs.progress import Progress
 from .runs.sampling_job import Job
 from .widgets import sampler_inputs
+from .widgets.node import REPORT, Node
 
 
-class VideoAttentionSampler(io.ComfyNode):
+class VideoAttentionSampler(Node):
+    TEXT = REPORT
+    SAMPLES = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -53,7 +57,10 @@ class VideoAttentionSampler(io.ComfyNode):
         return _sampled(job, line)
 
 
-class VideoAttentionSamplerAdvanced(io.ComfyNode):
+class VideoAttentionSamplerAdvanced(Node):
+    TEXT = REPORT
+    SAMPLES = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -10,9 +10,12 @@ from ..attention.sampling import schedule
 from .host import counted_runs, model_family, model_rules, site_hooks
 from .runs import sampling_job
 from .widgets import image_output, sampler_inputs
+from .widgets.node import REPORT, Node
 
 
-class VideoAttentionSchedule(io.ComfyNode):
+class VideoAttentionSchedule(Node):
+    TEXT = REPORT
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

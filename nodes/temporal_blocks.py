@@ -6,9 +6,12 @@ from ..attention.routing import rules
 from .host import model_family, temporal_grafts
 from .host.temporal_grafts import FOLDER
 from .widgets import rule_inputs
+from .widgets.node import NOTE
 
 
 class VideoAttentionTemporalBlocks(rule_inputs.Somewhere):
+    TEXT = NOTE
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

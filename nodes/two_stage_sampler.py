@@ -11,6 +11,7 @@ from .runs import sampling_job, two_stages
 from .runs.sampling_job import Job
 from .runs.two_stages import Upscaling
 from .widgets import sampler_inputs
+from .widgets.node import REPORT, Node
 
 BOUNDARY, STEP = "sigma boundary", "step"
 NOTHING, INTERPOLATE, MODEL = "nothing", "interpolate", "upscale model"
@@ -25,7 +26,10 @@ ALIASES = (
 )
 
 
-class VideoAttentionTwoStageSampler(io.ComfyNode):
+class VideoAttentionTwoStageSampler(Node):
+    TEXT = REPORT
+    SAMPLES = True
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

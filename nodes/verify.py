@@ -24,6 +24,7 @@ from .runs import sampling_job
 from .runs.progress import Bar
 from .runs.repeated_sampling import distance
 from .widgets import image_output, sampler_inputs
+from .widgets.node import REPORT, Node
 
 # Exact kernels, from other sums than most hosts' own to the slowest that always runs.
 # Which output has the latent of the model as it is: a report of the other one would not be of its run.
@@ -31,7 +32,9 @@ PLANNED = 1
 OTHERS = ("sdpa efficient", "sdpa flash", "flash attention 2", "sdpa cudnn", "sdpa math", "reference")
 
 
-class VideoAttentionVerify(io.ComfyNode):
+class VideoAttentionVerify(Node):
+    TEXT = REPORT
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

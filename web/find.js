@@ -1,6 +1,22 @@
-// Where a node is on the page, by the names that ComfyUI gives it; every view of this pack asks here.
+// Where a node is on the page, by the names that ComfyUI gives it, and what nodes/widgets/node.py says of it; every view
+// of this pack asks here.
 
 import { app } from "../../scripts/app.js";
+
+const TRAITS = new Map();
+
+app.registerExtension({
+  name: "videoattention.traits",
+
+  beforeRegisterNodeDef(nodeType, definition) {
+    if (definition.video_attention) TRAITS.set(definition.name, definition.video_attention);
+  },
+});
+
+// { text, samples } of a node of this pack, {} of others.
+export function traitsOf(node) {
+  return TRAITS.get(node.comfyClass) ?? {};
+}
 
 const inGraph = (graph, id) => graph?.getNodeById?.(id) ?? graph?.getNodeById?.(Number(id));
 

@@ -3,40 +3,8 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { ComfyWidgets } from "../../scripts/widgets.js";
-import { nodeAt, showAgain } from "./find.js";
+import { nodeAt, showAgain, traitsOf } from "./find.js";
 
-// Whole reports, some lines about what a node did, and one line on nodes that patch a model.
-const REPORTS = [
-  "VideoAttentionReport",
-  "VideoAttentionBenchmark",
-  "VideoAttentionInfo",
-  "VideoAttentionMaps",
-  "VideoAttentionTemporalMetrics",
-  "VideoAttentionCompare",
-  "VideoAttentionCalibrate",
-  "VideoAttentionLoadPlan",
-  "VideoAttentionVerify",
-  "VideoAttentionSchedule",
-  "VideoAttentionSampler",
-  "VideoAttentionSamplerAdvanced",
-  "VideoAttentionTwoStageSampler",
-  "VideoAttentionLongSampler",
-];
-const NOTES = [
-  "VideoAttentionTemporalBlocks",
-  "VideoAttentionSavePlan",
-  "VideoAttentionSpatiotemporalGuidance",
-  "VideoAttentionPerturbedAttentionGuidance",
-  "VideoAttentionNormalizedAttentionGuidance",
-  "VideoAttentionEnhance",
-  "VideoAttentionRiflex",
-];
-const LINES = [
-  "VideoAttentionBackend",
-  "VideoAttentionLoadModel",
-  "VideoAttentionPattern",
-  "VideoAttentionStrength",
-];
 const NAME = "what ran";
 const LINE = 22;
 
@@ -65,13 +33,14 @@ function lineWidget(node) {
   });
 }
 
-function addWidget(node) {
-  const widget = LINES.includes(node.comfyClass) ? lineWidget(node) : textWidget(node);
+// text: what nodes/widgets/node.py says of the node: a whole "report", some lines as a "note", or one "line".
+function addWidget(node, text) {
+  const widget = text === "line" ? lineWidget(node) : textWidget(node);
   // Neither part of the prompt nor of the saved workflow.
   widget.serialize = false;
   widget.options.serialize = false;
   // Of a new node; a loaded workflow brings its sizes. Some lines of a report, not two.
-  if (REPORTS.includes(node.comfyClass)) {
+  if (text === "report") {
     node.setSize([Math.max(node.size[0], 460), Math.max(node.size[1], node.computeSize()[1] + 160)]);
   }
 }
@@ -95,8 +64,9 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
-    if (![...REPORTS, ...NOTES, ...LINES].includes(node.comfyClass)) return;
-    addWidget(node);
+    const { text } = traitsOf(node);
+    if (!text) return;
+    addWidget(node, text);
     const executed = node.onExecuted;
     node.onExecuted = function (output) {
       executed?.apply(this, arguments);

@@ -28,22 +28,22 @@ POSITION = 5
 COMPILED = "torch.compile"
 
 
-class Group(KeepsIdentity):
+class RouterGroup(KeepsIdentity):
     """Some routers, and the ids of the nodes that made them. Not a tuple or a set: torch.compile takes those apart and
     ties its graph to their members."""
 
     def __init__(self, *members: Router, nodes: tuple[str, ...] = ()):
         self.members, self.nodes = members, nodes
 
-    def replaced(self, old, new: Router) -> Group:
+    def replaced(self, old, new: Router) -> RouterGroup:
         """With `new`, made by the node that is executing, in the place of `old`."""
         context = get_executing_context()
         nodes = self.nodes if context is None else tuple(dict.fromkeys((*self.nodes, context.node_id)))
-        return Group(*(router for router in self.members if router is not old), new, nodes=nodes)
+        return RouterGroup(*(router for router in self.members if router is not old), new, nodes=nodes)
 
 
 def look(executor, *args, **kwargs):
-    """APPLY_MODEL wrapper: a Caller for this model call, and after it, whether its attention came to us."""
+    """Wraps APPLY_MODEL: gives this model call a Caller, and notes after it whether its attention came to us."""
     options = kwargs.get(OPTIONS, args[POSITION] if len(args) > POSITION else None)
     stats = options[CONTEXT].stats if options and CONTEXT in options else None
     if stats is None:
@@ -77,7 +77,7 @@ def _tell(stats: RunStats, nodes: tuple[str, ...]) -> None:
 
 
 def is_compiled(patcher) -> bool:
-    """Whether torch.compile is on this MODEL: by ComfyUI's own node, or on parts of it as other packs do it."""
+    """Tells whether torch.compile is on this MODEL: by ComfyUI's own node, or on parts of it as other packs do it."""
     parts = (*patcher.object_patches.values(), *patcher.model.diffusion_model.modules())
     return bool(patcher.get_wrappers(WrappersMP.APPLY_MODEL, COMPILED)) or any(
         hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None for part in parts
@@ -85,7 +85,13 @@ def is_compiled(patcher) -> bool:
 
 
 def missing(stats: RunStats, options: dict, family: Family | None, model) -> list[str]:
-    """What a run's report says of attention that we did not see. options: the host's. model: its diffusion model."""
+    """Lists what a run's report says of attention that we did not see.
+
+    stats: of the run.
+    options: the host's transformer_options.
+    family: the model's row; None for an unknown one.
+    model: its diffusion model.
+    """
     top = options.get(SLOT)
     notes = [*bypasses.sentences(stats), *bypasses.untold(stats, family is not None and not family.unsupported)]
     if family is not None and family.unreachable and bypasses.all_by_nobody(stats):

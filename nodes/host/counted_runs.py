@@ -21,7 +21,7 @@ fallback.let_through(InterruptProcessingException)
 
 
 def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, *args, **kwargs):
-    """OUTER_SAMPLE wrapper: a fresh RunStats for this run, told at each step; its Report kept under its latent."""
+    """Wraps OUTER_SAMPLE: gives the run fresh RunStats, told at each step, and keeps its Report under its latent."""
     guider = executor.class_obj
     model = type(guider.model_patcher.model.diffusion_model).__name__
     stats = RunStats(model, steps=max(0, len(sigmas) - 1))
@@ -73,7 +73,7 @@ def _note_what_is_not_finite(stats: RunStats, samples) -> None:
 
 
 def publish_step(executor, x, timestep, model_options, seed=None):
-    """PREDICT_NOISE wrapper: which rules cover this step. Reads the noise level once a step, only if a rule asks."""
+    """Wraps PREDICT_NOISE: says which rules cover this step. Reads the noise level once a step, only if a rule asks."""
     options = model_options.get("transformer_options", {})
     stats = options[CONTEXT].stats if CONTEXT in options else None
     if stats is not None:
@@ -94,7 +94,12 @@ def _evaluate(stats: RunStats | None, executor, *args):
 
 
 def covers(rule: Rule, sigma: float, to_sigma, sigmas) -> bool:
-    """Whether a rule covers the step at `sigma`. sigmas: (steps + 1) noise levels of the run."""
+    """Tells whether a rule covers a step.
+
+    sigma: the noise level that the step begins at.
+    to_sigma: the model's percent_to_sigma.
+    sigmas: (steps + 1) noise levels of the run.
+    """
     if rule.spared != (0, 0) and rule.spares(sigma * (1 + 1e-4), sigmas):
         return False
     # A step that lies right on a bound begins there. Schedulers and percent_to_sigma round differently.

@@ -23,7 +23,10 @@ UNASKED = "the guider asked for no prompt that is positive by its name"
 
 
 def reachable(model, role: str) -> tuple[Family, int]:
-    """The family of a MODEL and how many of its blocks make calls of that role. ValueError with a sentence if none."""
+    """Finds the family of a MODEL and how many of its blocks make calls of that role.
+
+    Raises ValueError with a sentence where there are none.
+    """
     family = model_family.family_of(model)
     name = type(model.model.diffusion_model).__name__
     if family is None:
@@ -48,7 +51,7 @@ class ExtraPass(KeepsIdentity):
         self.rules, self.guide = rules, guide
 
     def guided(self, out: torch.Tensor, asked: Asked) -> torch.Tensor:
-        """`out`, what guidance made so far, with this pass; as it is in a step that is not covered."""
+        """Guides `out`, what guidance made so far, by this pass; leaves it in a step that is not covered."""
         options = asked.model_options.get(OPTIONS, {})
         if not self._holds(options):
             return out
@@ -135,13 +138,16 @@ class Passes(KeepsIdentity):
 
 
 def passes_inside(executor, *args, **kwargs):
-    """OUTER_SAMPLE wrapper: other wrappers of a step, LazyCache's say, see the prediction with the extra passes."""
+    """Wraps OUTER_SAMPLE: lets other wrappers of a step, LazyCache's say, see the prediction with the extra passes."""
     hooks.move_innermost(executor.class_obj, WrappersMP.PREDICT_NOISE, PASSES)
     return executor(*args, **kwargs)
 
 
 def install_pass(model, rules: tuple[Rule, ...], guide):
-    """A clone of `model` with these rules and the pass that they are for."""
+    """Adds rules and the extra pass that they are for to a clone of the MODEL `model`.
+
+    guide: as ExtraPass has it.
+    """
     patched = model_rules.add_rules(model, rules)
     passes = [each for found in patched.get_wrappers(WrappersMP.PREDICT_NOISE, PASSES) for each in found.passes]
     wrappers = {

@@ -113,11 +113,6 @@ def hooked(around: dict[torch.nn.Module, tuple[Callable, Callable]]) -> Iterator
             handle.remove()
 
 
-def is_on(model: torch.nn.Module, key: str) -> bool:
-    """Whether hooks of a key are on a diffusion model now."""
-    return bool(vars(model).get(ATTRIBUTE, {}).get(key))
-
-
 def when_unloaded(patcher, key: str, act: Callable) -> None:
     """Calls act(patcher, ...) when a MODEL leaves its device, instead of what the key had."""
     _remove_callbacks(patcher, key, (CallbacksMP.ON_DETACH,))

@@ -35,7 +35,7 @@ def detach(patcher) -> None:
 
 
 def free(patcher, *_) -> None:
-    """ON_DETACH: the model leaves its device, for another's sake or because the user wants the memory.
+    """Frees what was planned when the model leaves its device, for another's sake or because the user wants the memory.
 
     The plans of a model that stays are freed too: they are shared by geometry, and made again in seconds.
     """

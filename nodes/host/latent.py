@@ -14,10 +14,10 @@ class NotFinite(RuntimeError):
 
 
 def parts_of(samples) -> list[torch.Tensor]:
-    """The tensors of a latent: the video, then the sound if there is any."""
+    """Gives the tensors of a latent: the video, then the sound if there is any."""
     return list(samples.unbind()) if getattr(samples, "is_nested", False) else [samples]
 
 
 def join_parts(parts: list[torch.Tensor]):
-    """The latent of these parts: the reverse of parts_of."""
+    """Makes the latent of these parts: the reverse of parts_of."""
     return comfy.nested_tensor.NestedTensor(parts) if len(parts) > 1 else parts[0]

@@ -18,7 +18,10 @@ APART = 0.25
 
 
 def teller(stats: RunStats, callback):
-    """A sampler's callback that marks the step in `stats`, tells it, and goes on with `callback`, which may be None."""
+    """Makes a sampler's callback that marks each step in `stats` and tells it to the page.
+
+    callback: called after that; may be None.
+    """
     last, where = 0.0, _where()
 
     def told(step, x0, x, total):

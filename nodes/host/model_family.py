@@ -11,7 +11,7 @@ from ...attention.families.spec import UNKNOWN, Family
 
 
 def family_of(patcher) -> Family | None:
-    """The family of a MODEL, None when it is no model this pack knows."""
+    """Finds the family of a MODEL; None when it is no model this pack knows."""
     return find(type(patcher.model.diffusion_model).__name__)
 
 
@@ -21,7 +21,7 @@ def row_of(patcher) -> Family:
 
 
 def blocks_of(patcher, role: str) -> int | None:
-    """How many blocks of a MODEL make calls of that role; None for an unknown family."""
+    """Counts the blocks of a MODEL that make calls of a role; None for an unknown family."""
     family = family_of(patcher)
     if family is None or family.unsupported:
         return None
@@ -29,7 +29,11 @@ def blocks_of(patcher, role: str) -> int | None:
 
 
 def tokens_of(family: Family, model: torch.nn.Module, x, inputs) -> Tokens:
-    """The layout of one model call. Whatever a future host passes, a layout must not cost a render."""
+    """Lays out the tokens of one model call. Whatever a future host passes, a layout must not cost a render.
+
+    model: the diffusion model.
+    x, inputs: what it is called with.
+    """
     try:
         return family.tokens(model, x, inputs)
     except Exception as error:
@@ -37,7 +41,7 @@ def tokens_of(family: Family, model: torch.nn.Module, x, inputs) -> Tokens:
 
 
 def tokens_of_latent(patcher, samples) -> Tokens | None:
-    """The layout that a MODEL would give to this latent, as far as it needs no prompt; None for an unknown family."""
+    """Lays out the tokens that a MODEL would make of a latent, as far as it needs no prompt; None if unknown."""
     family = family_of(patcher)
     if family is None:
         return None

@@ -15,7 +15,7 @@ from ...attention.routing.router import Router
 from ...attention.routing.rules import ERROR, Rule
 from ...attention.routing.step_context import CONTEXT, StepContext
 from . import bypass_watch, counted_runs, hooks, interruption, memory_estimate, model_family, site_hooks
-from .bypass_watch import ROUTERS, Group, is_compiled
+from .bypass_watch import ROUTERS, RouterGroup, is_compiled
 
 try:
     from comfy.model_prefetch import pause_malloc_graph
@@ -28,9 +28,9 @@ KEY = "video_attention"
 
 
 def add_rule(model, rule: Rule):
-    """A clone of the MODEL `model` with one rule more; the input stays as it was.
+    """Adds a rule to a clone of the MODEL `model`; the input stays as it was.
 
-    ValueError when nothing of the model can be reached and the rule wants errors.
+    Raises ValueError when nothing of the model can be reached and the rule wants errors.
     """
     family = model_family.family_of(model)
     if rule.on_unsupported == ERROR and family is not None and family.unsupported:
@@ -44,21 +44,21 @@ def add_rule(model, rule: Rule):
     options[SLOT] = router
     options.setdefault(CONTEXT, StepContext())
     options.setdefault(CALLER, Caller())
-    options[ROUTERS] = options.get(ROUTERS, Group()).replaced(found, router)
+    options[ROUTERS] = options.get(ROUTERS, RouterGroup()).replaced(found, router)
     memory_estimate.tell(patched, router.rules)
     _attach(patched)
     return patched
 
 
 def add_rules(model, rules):
-    """A clone of `model` with all these rules, the last one strongest; `model` itself without any."""
+    """Adds rules to a clone of the MODEL `model`, the last one strongest; gives `model` itself without any."""
     for rule in rules:
         model = add_rule(model, rule)
     return model
 
 
 def clear(model):
-    """A clone of `model` without any rule of ours; overrides of other packs stay.
+    """Takes every rule of ours off a clone of the MODEL `model`; overrides of other packs stay.
 
     Its slot is as it was before us, so the model costs what it costs without us. Only behind torch.compile it keeps a
     router that passes everything on: a graph made while a rule was there looks the slot up.
@@ -78,7 +78,7 @@ def clear(model):
     if routers is not None and (compiled or SLOT in options):
         # One of ours may sit below another pack's override, out of reach but not out of sight.
         options[CONTEXT] = StepContext(off=(*options[CONTEXT].off, *routers.members))
-        options[ROUTERS] = Group()
+        options[ROUTERS] = RouterGroup()
     return cleared
 
 
@@ -92,24 +92,27 @@ def _put_back(options: dict, previous) -> None:
 
 
 def pattern_of(model):
-    """The pattern of the last Video Attention Pattern on this MODEL, None without one."""
+    """Finds the pattern of the last Video Attention Pattern on this MODEL; None without one."""
     return next((rule.shape.pattern for rule in reversed(rules_of(model)) if rule.shape), None)
 
 
 def status(model, rule: Rule | None = None) -> str:
-    """One line about a MODEL for the node that patches it, or that this rule covers none of its calls."""
+    """Says in one line what is known of a MODEL, or that this rule covers none of its calls."""
     net, family = model.model.diffusion_model, model_family.family_of(model)
     return rule and info.idle(net, family, rule) or info.status(net, family)
 
 
 def add_bench(model) -> tuple:
-    """A clone of `model` whose attention calls are timed on every backend, and the Bench that keeps the trials."""
+    """Lets every backend be timed on the calls of a clone of `model`. Gives it and the Bench with the trials."""
     registry.load_all()
     return fill_slot(model, Bench)
 
 
 def fill_slot(model, make) -> tuple:
-    """A clone of `model` with make(the override found) in its slot and every call announced, and what `make` gave."""
+    """Puts an override into the slot of a clone of the MODEL `model`, all of whose calls tell where they come from.
+
+    make: (the override found, or None) -> ours. Gives the clone and what `make` gave.
+    """
     patched = model.clone()
     options = patched.model_options.setdefault("transformer_options", {})
     options[SLOT] = override = make(options.get(SLOT))
@@ -118,7 +121,7 @@ def fill_slot(model, make) -> tuple:
 
 
 def rules_of(model) -> tuple[Rule, ...]:
-    """The rules of ours on this MODEL, as far as they can be seen: not below another pack's override."""
+    """Lists the rules of ours on this MODEL, as far as they can be seen: not below another pack's override."""
     router = model.model_options.get("transformer_options", {}).get(SLOT)
     return router.rules if isinstance(router, Router) else ()
 

@@ -32,7 +32,10 @@ class Negative(KeepsIdentity):
 
 
 def install_negative(model, rule: Rule, negative):
-    """A clone of `model` with a NAG rule. negative: CONDITIONING, None for the sampler's own negative prompt."""
+    """Adds a NAG rule to a clone of the MODEL `model`.
+
+    negative: CONDITIONING; None for the sampler's own negative prompt.
+    """
     patched = model_rules.add_rule(model, rule)
     wrappers = {
         WrappersMP.OUTER_SAMPLE: _Prompt(negative),
@@ -59,7 +62,7 @@ class _Prompt(KeepsIdentity):
 
 
 def publish_negative(executor, x, timestep, model_options, seed=None):
-    """PREDICT_NOISE wrapper: the prepared negative prompt of each positive one."""
+    """Wraps PREDICT_NOISE: gives each positive prompt its prepared negative one."""
     conds = getattr(executor.class_obj, "conds", {})
     options = model_options.get(OPTIONS, {})
     prompt_names.name_prompts(conds)
@@ -94,7 +97,7 @@ def _prepared(conds) -> Negative | None:
 
 
 def publish_names(executor, model, conds, x_in, timestep, model_options):
-    """CALC_COND_BATCH wrapper: whose prompts these are. Names and no uuids: caches and windows give new ones."""
+    """Wraps CALC_COND_BATCH: says whose prompts these are. Names and no uuids: caches and windows give new ones."""
     options = model_options.get(OPTIONS, {})
     if NEGATIVES in options:
         names = tuple(map(prompt_names.name_of, conds))
@@ -109,7 +112,7 @@ def watch_prompt(patcher) -> tuple[Handle, ...]:
 
 @compiled_op.eagerly
 def lengthen(module, args, kwargs):
-    """Pre-hook of the model: the negative prompt's tokens behind the prompt's, and a note of where they meet."""
+    """Puts the negative prompt's tokens behind the prompt's before the model runs, and notes where they meet."""
     options = kwargs.get(OPTIONS) or {}
     if NEGATIVES not in options:
         return None

@@ -21,18 +21,18 @@ def name_prompts(conds: Mapping) -> None:
 
 
 def name_of(prompt) -> str | None:
-    """The name of a prompt as a call of the model has it, a list of dictionaries; None for one of no guider."""
+    """Reads the name of a prompt as a call of the model has it, a list of dictionaries; None for one of no guider."""
     names = {each.get(NAME) for each in prompt or ()}
     return names.pop() if len(names) == 1 else None
 
 
 def is_positive(name: str | None) -> bool:
-    """Whether what the user wants stands in the prompt of that name."""
+    """Tells whether what the user wants stands in the prompt of that name."""
     return name is not None and not name.startswith(OWN) and not any(word in name.lower() for word in AWAY)
 
 
 def most_positive(names) -> int | None:
-    """Which of the prompts of one call is the positive one: its index, None without any."""
+    """Finds which of the prompts of one call is the positive one: its index, None without any."""
     ranks = [_rank(name) for name in names]
     best = min((rank for rank in ranks if rank is not None), default=None)
     return None if best is None else ranks.index(best)
@@ -46,7 +46,7 @@ def _rank(name: str | None) -> int | None:
 
 
 def opposite(name: str, conds: Mapping) -> str | None:
-    """The guider's negative prompt to a positive one: `source_negative` to `source_positive`; None without any."""
+    """Finds the guider's negative prompt to a positive one: `source_negative` to `source_positive`; None if none."""
     partner = name.replace("positive", "negative").replace("pos", "neg")
     wanted = (partner, "negative", *(other for other in conds if not other.startswith(OWN) and not is_positive(other)))
     return next((other for other in wanted if other != name and conds.get(other)), None)

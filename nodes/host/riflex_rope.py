@@ -41,7 +41,7 @@ def lengthening(model, frequency: int, trained_frames: int) -> tuple[int, int, s
 
 
 def install_riflex(model, frequency: int, frames: int):
-    """A clone of `model` whose clips of more than `frames` latent frames turn one frequency slower."""
+    """Lets a clone of `model` turn one frequency slower in clips of more than `frames` latent frames."""
     patched = model.clone()
     hooks.during_runs(patched, KEY, Slowed(frequency, frames))
     return patched

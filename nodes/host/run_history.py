@@ -105,7 +105,7 @@ def _execution(run: Run) -> tuple:
 
 
 def known() -> tuple[Run, ...]:
-    """All that is remembered, oldest first."""
+    """Lists all runs that are remembered, oldest first."""
     with _LOCK:
         return tuple(_RUNS)
 
@@ -121,12 +121,12 @@ def _gather(private: bool):
 
 
 def aside():
-    """A context whose runs are known to its Gathered alone: a measurement must not push out what a user looks at."""
+    """Opens a context whose runs its Gathered alone knows: a measurement must not push out what a user looks at."""
     return _gather(True)
 
 
 def own():
-    """A context whose Gathered has the runs that end in it; everybody else learns of them as ever."""
+    """Opens a context whose Gathered has the runs that end in it; everybody else learns of them as ever."""
     return _gather(False)
 
 
@@ -176,12 +176,12 @@ def _last(runs: list[Run], suits) -> list[Run]:
 
 
 def gave(runs: list[Run], samples) -> bool:
-    """Whether one of the runs gave this very latent."""
+    """Tells whether one of the runs gave this very latent."""
     return min(run.apart(samples) for run in runs) < SAME
 
 
 def of_entry(runs: list[Run], samples) -> list[Run]:
-    """Of a node that worked through a list, the runs of the entry that gave `samples`; all where none can be told."""
+    """Picks, of a node that worked through a list, those of the entry that gave `samples`; all if none can be told."""
     if len({run.index for run in runs}) < 2:
         return runs
     nearest = min(runs, key=lambda run: run.apart(samples))

@@ -66,13 +66,13 @@ def publish(patcher) -> Iterator[Handle]:
 
 
 def owners(model: torch.nn.Module) -> list[tuple[torch.nn.Module, object]]:
-    """(module, its holder of a function) for each attention module for which the model's file names one that runs."""
+    """Finds the attention modules for which the model's file names a function that runs: (module, its holder)."""
     holders = ((module, getattr(module, OWN, None)) for module in model.modules())
     return [(module, own) for module, own in holders if getattr(own, "function", None) is not None]
 
 
 def holders(patcher) -> dict[torch.nn.Module, object]:
-    """Each module of a MODEL that has a holder, and the holder: a LoRA's own until it is put in."""
+    """Finds each module of a MODEL that has a holder of a function, and the holder: a LoRA's own until it is put in."""
     patches, found = patcher.object_patches, {}
     for name, module in patcher.model.diffusion_model.named_modules():
         holder = patches.get(f"diffusion_model.{name}.{OWN}", getattr(module, OWN, None))
@@ -116,7 +116,7 @@ def _around(function, signature, skipped: int = 0):
 
 
 def announce(module, args, kwargs):
-    """Pre-hook of a tagged module: the options of this call carry its AttentionSite."""
+    """Lets the options of a tagged module's call carry its AttentionSite, before the module runs."""
     tag = getattr(module, TAG)
     return _announced(tag, tag.position, args, kwargs)
 
@@ -137,7 +137,7 @@ def _announced(tag: SiteTag, where: int | None, args, kwargs):
 
 
 def fall_silent(module, args, kwargs, output):
-    """Hook behind a tagged module: what is called next must not have this AttentionSite."""
+    """Takes the AttentionSite back behind a tagged module: what is called next must not have it."""
     tag = getattr(module, TAG)
     _silenced(module, tag, tag.position, args, kwargs)
 

@@ -18,13 +18,16 @@ TAG, BLOCK = "_video_attention_tag", "_video_attention_block"
 
 
 def position(function, skipped: int = 0) -> int | None:
-    """Which positional argument the options are, should they come as one. skipped: arguments not counted, as self."""
+    """Finds which positional argument of a function the options are, should they come as one.
+
+    skipped: arguments at the beginning that are not counted, as self.
+    """
     names = list(inspect.signature(function).parameters)[skipped:]
     return names.index(OPTIONS) if OPTIONS in names else None
 
 
 def options_of(where: int | None, args, kwargs):
-    """The options of a call, None without any."""
+    """Reads the options of a call; None without any."""
     options = kwargs.get(OPTIONS)
     return args[where] if options is None and where is not None and where < len(args) else options
 
@@ -88,7 +91,7 @@ def _root(name: str) -> str:
 
 
 def enter(block, args, kwargs):
-    """Pre-hook of a tagged block."""
+    """Says before a tagged block runs that its calls come next."""
     tag = getattr(block, BLOCK)
     if torch.compiler.is_compiling():
         tell(options_of(tag.position, args, kwargs), tag)
@@ -97,7 +100,7 @@ def enter(block, args, kwargs):
 
 
 def leave(block, args, kwargs, output):
-    """Hook behind a tagged block."""
+    """Says behind a tagged block that its calls are over."""
     tag = getattr(block, BLOCK)
     options = options_of(tag.position, args, kwargs)
     if torch.compiler.is_compiling():

@@ -44,12 +44,12 @@ class Graft:
 
 
 def list_files() -> list[str]:
-    """Files of models/video_attention_blocks, the pack's own among them."""
+    """Lists the files of models/video_attention_blocks, the pack's own among them."""
     return [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(".safetensors")]
 
 
 def find_file(name: str) -> Path:
-    """Where a file of that name is; FileNotFoundError with the folder's name otherwise."""
+    """Finds the file of that name. Raises FileNotFoundError with the folder's name."""
     path = folder_paths.get_full_path(FOLDER, name)
     if path is None:
         raise FileNotFoundError(f"blocks_name: there is no file {name!r} in models/{FOLDER}.")
@@ -57,7 +57,7 @@ def find_file(name: str) -> Path:
 
 
 def load_patcher(path: Path) -> ModelPatcher:
-    """The blocks of a file, under ComfyUI's memory management."""
+    """Loads the blocks of a file, under ComfyUI's memory management."""
     blocks = weights.load(path, comfy.ops.manual_cast)
     if not isinstance(blocks, TemporalBlocks):
         raise ValueError(f"{path.name} holds {type(blocks).__name__}, not the temporal blocks of a model.")
@@ -68,9 +68,11 @@ def load_patcher(path: Path) -> ModelPatcher:
 
 
 def add_blocks(model, path: Path, spans: tuple = (), strength: float = 1.0):
-    """A clone of the MODEL `model` with the blocks of a file, those behind the model's blocks in `spans`; () means all.
+    """Adds the blocks of a file to a clone of the MODEL `model`. Gives the clone and the numbers of the blocks chosen.
 
-    ValueError with one sentence when they do not fit. Returns the clone and the numbers chosen.
+    spans: only those behind these of the model's blocks; () means all.
+    strength: what the blocks add is multiplied by it.
+    Raises ValueError with one sentence when they do not fit.
     """
     grafted = load_patcher(path)
     config = grafted.model.config
@@ -91,7 +93,7 @@ def add_blocks(model, path: Path, spans: tuple = (), strength: float = 1.0):
 
 
 def check_fit(model, config, name: str) -> None:
-    """ValueError with one sentence unless blocks of this TemporalConfig fit the MODEL."""
+    """Raises ValueError with one sentence unless blocks of this TemporalConfig fit the MODEL. name: of their file."""
     network, family = model.model.diffusion_model, model_family.row_of(model)
     stream = family.stream
     if isinstance(stream, Reason):
@@ -175,5 +177,5 @@ def _attend(options: dict):
 
 
 def listed(numbers) -> str:
-    """`0, 2, 5`."""
+    """Writes numbers as `0, 2, 5`."""
     return ", ".join(map(str, numbers))

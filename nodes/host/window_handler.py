@@ -25,7 +25,7 @@ TIME = 2
 
 
 def has_windows(model) -> bool:
-    """Whether a MODEL is evaluated in context windows."""
+    """Tells whether a MODEL is evaluated in context windows."""
     return HANDLER in model.model_options
 
 
@@ -118,11 +118,11 @@ def before_each_window(handler, show: Callable[[int, int], None]) -> None:
 
 
 def cuts_guides(model) -> bool:
-    """Whether the host can cut guide frames into the windows that they belong to: in 0.30 those of LTX-2 alone."""
+    """Tells whether the host can cut guide frames into their windows: in 0.30 those of LTX-2 alone."""
     cut = "resize_cond_for_context_window"
     return getattr(type(model.model), cut) is not getattr(comfy.model_base.BaseModel, cut)
 
 
 def is_oom(error: BaseException) -> bool:
-    """Whether memory ran out."""
+    """Tells whether memory ran out."""
     return isinstance(error, Exception) and comfy.model_management.is_oom(error)

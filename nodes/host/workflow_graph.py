@@ -10,6 +10,8 @@ from comfy_execution.progress import get_progress_state
 from nodes import NODE_CLASS_MAPPINGS
 
 REPORT, CLEAR = "VideoAttentionReport", "VideoAttentionClear"
+# Of the classes of this pack's nodes whose MODEL counts its attention calls.
+COUNTS = "COUNTS_ATTENTION"
 # Outputs whose type depends on what is connected: they may carry a latent, or a model.
 ANY = {"*", "COMFY_MATCHTYPE_V3"}
 # Models that are not sampled.
@@ -48,7 +50,7 @@ class Graph:
         return f"{(self.node(key) or {}).get('class_type', 'a node')} (node {key})"
 
     def inside(self, key: str) -> list[str]:
-        """The nodes that a node was expanded into, in this prompt."""
+        """Lists the nodes that a node was expanded into, in this prompt."""
         found = []
         for each in self._dynprompt.ephemeral_prompt:
             parent = self._dynprompt.get_parent_node_id(each)
@@ -58,7 +60,7 @@ class Graph:
         return found
 
     def around(self, key: str) -> list[str]:
-        """The node, the one that it was expanded from, and so on."""
+        """Lists the node, the one that it was expanded from, and so on."""
         found = [key]
         while (parent := self._dynprompt.get_parent_node_id(found[-1])) is not None:
             found.append(parent)
@@ -102,14 +104,14 @@ class Graph:
         return str(types[output]) if output < len(types) else "*"
 
     def samples(self, key: str) -> bool:
-        """Whether a node looks like a sampler: it is given a guider, a model and prompts, or all of that in a pipe."""
+        """Tells whether a node looks like a sampler: it gets a guider, a model and prompts, or all in a pipe."""
         kinds = {self.kind(key, *link) for link in self.links(key)}
         models = {kind for kind in kinds if kind.endswith("MODEL") and not any(word in kind for word in HELPERS)}
         piped = any("PIPE" in kind for kind in kinds)
         return "GUIDER" in kinds or piped or bool(models - {"MODEL"}) or {"MODEL", "CONDITIONING"} <= kinds
 
     def latents(self, key: str) -> list[tuple[str, int]]:
-        """(node, output) of each latent that a node is given; of a switch what was chosen, where that can be told."""
+        """Lists the latents that a node gets, as (node, output); of a switch the chosen one, where it can be told."""
         found = [link for link in self.links(key) if {"LATENT", *ANY} & set(self.kind(key, *link).split(","))]
         class_type = (self.node(key) or {}).get("class_type")
         lazy = [link for link in found if _input(NODE_CLASS_MAPPINGS.get(class_type), link[0])[1].get("lazy")]
@@ -117,14 +119,14 @@ class Graph:
         chosen = [link for link in lazy if link[1] in self._reached] or lazy
         return [link[1:] for link in found if link not in lazy or link in chosen]
 
-    def patched(self, key: str, patching: set[str]) -> bool:
-        """Whether a node of the classes `patching`, not cleared again, is before the model of this sampler."""
+    def is_counted(self, key: str) -> bool:
+        """Tells whether the model of a sampler comes through a node that counts its calls, not cleared again."""
         latents, seen = self.latents(key), set()
         waiting = [source for _, source, output in self.links(key) if (source, output) not in latents]
         while waiting:
             each = waiting.pop()
             kind = (self.node(each) or {}).get("class_type")
-            if kind in patching:
+            if getattr(NODE_CLASS_MAPPINGS.get(kind), COUNTS, False):
                 return True
             if each not in seen and kind != CLEAR:
                 seen.add(each)
@@ -144,7 +146,7 @@ class Trail(NamedTuple):
 
 
 def follow(graph: Graph, reader: str, find: Callable) -> Trail:
-    """From the node `reader` up along every latent to the first node of which find(node, output) finds something."""
+    """Follows every latent from the node `reader` up to the first node of which find(node, output) finds something."""
     trail, seen, waiting = Trail([], [], []), set(), graph.latents(reader)
     while waiting:
         link = waiting.pop(0)
@@ -163,19 +165,19 @@ def follow(graph: Graph, reader: str, find: Callable) -> Trail:
 
 
 def running(prompt: str) -> Graph | None:
-    """The Graph of the prompt that runs, None when it is another one."""
+    """Gives the Graph of the prompt that runs; None when it is another one."""
     state = get_progress_state()
     return Graph(state.dynprompt) if state.prompt_id == prompt else None
 
 
 def behind(prompt: str, dynprompt) -> Graph:
-    """The Graph of the prompt for a node that runs in it, so that everything before the node has been reached."""
+    """Gives the Graph of the prompt for a node that runs in it, so that everything before the node has been reached."""
     state = get_progress_state()
     return Graph(dynprompt, set(state.nodes) if state.prompt_id == prompt else ())
 
 
 def owners(prompt: str, node: str) -> tuple[tuple[Owner, ...], str]:
-    """The node and those that it was expanded from; and the one that the page shows."""
+    """Finds the node and those that it was expanded from, and the one that the page shows."""
     graph = running(prompt)
     if graph is None or graph.node(node) is None:
         return (Owner(node, None),), node
@@ -183,7 +185,7 @@ def owners(prompt: str, node: str) -> tuple[tuple[Owner, ...], str]:
 
 
 def readers(prompt: str, node: str) -> list[str]:
-    """The Report nodes of the prompt whose latent comes from `node`, as the page names them."""
+    """Finds the Report nodes of the prompt whose latent comes from `node`, as the page names them."""
     graph = running(prompt)
     if graph is None or graph.node(node) is None:
         return []

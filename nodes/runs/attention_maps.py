@@ -12,7 +12,7 @@ from . import sampling_job
 
 
 def watch_attention(model, query: Query, heads: tuple = ()) -> tuple:
-    """A clone of the MODEL `model` that is looked at and otherwise as it was, and the Watcher that keeps the views.
+    """Lets a Watcher look at the attention of a clone of the MODEL `model`. Gives both.
 
     heads: spans as in Watcher.
     """
@@ -20,7 +20,7 @@ def watch_attention(model, query: Query, heads: tuple = ()) -> tuple:
 
 
 def evaluate(model, positive, latent: dict, sigma: float, seed: int, add_noise: bool):
-    """The finished latent that MODEL predicts from `latent` at noise level `sigma`: one evaluation.
+    """Predicts the finished latent from `latent` at noise level `sigma`, by one evaluation of the MODEL.
 
     add_noise: as the sampler does it; without, the latent already holds the noise of this level.
     """
@@ -34,7 +34,10 @@ def evaluate(model, positive, latent: dict, sigma: float, seed: int, add_noise: 
 
 
 def check(model, latent: dict, query: Query, blocks: tuple) -> None:
-    """ValueError with a sentence, before anything runs, for what cannot be shown. blocks: spans as in Rule."""
+    """Raises ValueError with a sentence, before anything runs, for what cannot be shown.
+
+    blocks: spans as in Rule.
+    """
     if window_handler.has_windows(model):
         raise ValueError("model: context windows show the clip in parts, which have no map; connect it without them.")
     family = model_family.family_of(model)
@@ -50,7 +53,10 @@ def check(model, latent: dict, query: Query, blocks: tuple) -> None:
 
 
 def sigma_at(model, percent: float, sigmas=None) -> float:
-    """The noise level at `percent` of the sampling, 0 to 1, one that the model was trained for; or that of `sigmas`."""
+    """Finds the noise level at `percent` of the sampling, 0 to 1, within what the model was trained for.
+
+    sigmas: noise levels of a sampling, whose first one counts instead.
+    """
     if sigmas is not None:
         if not len(sigmas) or sigmas[0] <= 0:
             raise ValueError("sigmas: the first noise level must be above 0; split them at a step before the last.")

@@ -38,14 +38,14 @@ def blended(job: Job, length: int, overlap: int, free_noise: bool, notes: list) 
 
 
 def alone(job: Job, span: Span, notes: list) -> Job:
-    """`job` with the frames of `span` evaluated; all others are predicted as zeros, and mean nothing after it."""
+    """Makes `job` one of the frames of `span`; all others are predicted as zeros, and mean nothing after it."""
     spans = [windows.with_references(span, window_conds.lead(job))]
     handler = window_handler.make_handler(lambda *_: spans, span[1] - span[0], 0)
     return replace(job, model=_windowed(job.model, handler, notes))
 
 
 def guide_frames(positive: list) -> int:
-    """Latent frames that LTXVAddGuide appended to the clip."""
+    """Counts the latent frames that LTXVAddGuide appended to the clip."""
     entries = positive[0][1].get("guide_attention_entries") if positive else None
     return sum(entry["latent_shape"][0] for entry in entries or ())
 
@@ -62,7 +62,7 @@ def shrunk(before: int, after: int) -> str:
 
 
 def show_windows(handler, frames: int, progress: Progress, per_step: int) -> None:
-    """The progress bar, `per_step` long for each step, also moves after each window of `frames` latent frames."""
+    """Moves the progress bar after each window of `frames` latent frames too. per_step: its length for each step."""
     told = [0]
 
     def show(step: int, window: int) -> None:

@@ -61,7 +61,7 @@ PLAIN = (str, int, float, bool, torch.dtype, torch.device, Enum)
 
 
 def candidates(kind: str) -> list[Candidate]:
-    """What a calibration tries: every kernel that is here, except slow ones kept for comparison, and some patterns."""
+    """Lists what a calibration tries: every kernel here, except slow ones kept for comparison, and some patterns."""
     found = []
     if kind != PATTERNS:
         rows = [row for row in registry.TABLE if row.auto or registry.seen_right(row.name) or coarse(row)]
@@ -72,12 +72,12 @@ def candidates(kind: str) -> list[Candidate]:
 
 
 def coarse(row: registry.Backend) -> bool:
-    """Whether a kernel that `auto` never takes may still be worth its error."""
+    """Tells whether a kernel that `auto` never takes may still be worth its error."""
     return not (row.limits.exact or row.promise)
 
 
 def remembered(job: Job) -> dict:
-    """What was measured on this very sampling before; a new dict if nothing was. The last few samplings are kept."""
+    """Finds what was measured on this very sampling before; a new dict if nothing was. The last few are kept."""
     digest = _digest(
         (job.positive, job.negative, job.cfg, job.sigmas, job.latent["samples"], job.latent.get("noise_mask"), job.seed,
          job.sampler.sampler_function.__name__, sorted(job.sampler.extra_options.items()),
@@ -126,7 +126,7 @@ def _number(value) -> int:
 
 
 def blank(model, samples=None) -> Plan:
-    """A plan without steps that describes this MODEL, this machine and, with a latent, its size."""
+    """Makes a plan without steps that describes this MODEL, this machine and, with a latent, its size."""
     tokens = None if samples is None else model_family.tokens_of_latent(model, samples)
     net = model.model.diffusion_model
     info = examine(net, model_family.family_of(model), tokens)
@@ -143,7 +143,7 @@ def device_name() -> str:
 
 
 def versions() -> tuple[tuple[str, str], ...]:
-    """Of ComfyUI and of the kernels' packages that are installed."""
+    """Lists the versions of ComfyUI and of the kernels' packages that are installed."""
     found = [("comfyui", comfyui)]
     for package in PACKAGES:
         try:
@@ -154,19 +154,19 @@ def versions() -> tuple[tuple[str, str], ...]:
 
 
 def missing(found: Plan) -> list[str]:
-    """A sentence for each kernel of the plan that is not here: its rules would fall back."""
+    """Says of each kernel of the plan that is not here, a sentence each, that its rules would fall back."""
     wanted = dict.fromkeys(step.candidate.backend for step in found.steps if step.candidate.backend)
     reasons = {name: registry.why_not(name) for name in wanted if name != registry.HOST}
     return [f"{name} cannot run here ({why}): its parts stay exact." for name, why in reasons.items() if why]
 
 
 def folder() -> Path:
-    """Where plans are kept: the user's own folder."""
+    """Gives the folder where plans are kept: the user's own."""
     return Path(folder_paths.get_user_directory()) / FOLDER
 
 
 def path_of(filename: str) -> Path:
-    """The file of that name in the plans' folder. ValueError for a name that no system, or not every one, can have."""
+    """Gives the file of that name in the plans' folder. ValueError for a name that not every system can have."""
     wrong = wrong_name(filename)
     if wrong:
         raise ValueError(wrong)
@@ -224,9 +224,9 @@ def _sweep(path: Path) -> None:
 
 
 def read(path: Path) -> Plan:
-    """The plan in a file, as UTF-8, UTF-16 or UTF-32, with or without a byte order mark: editors save it so.
+    """Reads the plan in a file, as UTF-8, UTF-16 or UTF-32, with or without a byte order mark: editors save it so.
 
-    ValueError when there is none; BadPlan when it holds anything else.
+    Raises ValueError when there is none; BadPlan when it holds anything else.
     """
     if not path.is_file():
         raise ValueError(f"filename: there is no {path.name} in user/{FOLDER}.")

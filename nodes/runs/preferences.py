@@ -20,17 +20,17 @@ FOLDER, ENDING = "loras", ".attention.safetensors"
 
 
 def names() -> list[str]:
-    """Files of this kind among ComfyUI's LoRAs."""
+    """Lists the files of this kind among ComfyUI's LoRAs."""
     return [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(ENDING)]
 
 
 def is_one(name) -> bool:
-    """Whether a name in Load Plan's list is a file of preferences, no plan."""
+    """Tells whether a name in Load Plan's list is a file of preferences, no plan."""
     return isinstance(name, str) and name.endswith(".safetensors")
 
 
 def path_of(name: str) -> Path | None:
-    """The LoRA of that name, None without one."""
+    """Finds the LoRA of that name; None without one."""
     found = folder_paths.get_full_path(FOLDER, name)
     return None if found is None else Path(found)
 
@@ -54,7 +54,7 @@ def write(plan: Plan, model, stem: str) -> list[str]:
 
 
 def read(name: str, model) -> tuple[Plan, list[str]]:
-    """The plan that a file's entries make for a MODEL, and sentences. BadPlan for a file that holds none."""
+    """Makes a plan of a file's entries for a MODEL, and sentences about it. BadPlan for a file that holds none."""
     path = path_of(name)
     if path is None:
         raise ValueError(f"plan_name: there is no {name[:100]} among ComfyUI's {FOLDER}.")
@@ -69,7 +69,7 @@ def read(name: str, model) -> tuple[Plan, list[str]]:
 
 
 def places(model) -> list[tuple[str, str, int]]:
-    """(name, role, block) of each attention module of a MODEL. ValueError for a model of no family that is known."""
+    """Lists (name, role, block) of each attention module of a MODEL. ValueError for an unknown family."""
     family = model_family.family_of(model)
     if family is None or family.unsupported:
         raise ValueError(

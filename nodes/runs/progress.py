@@ -49,7 +49,7 @@ class Progress:
         return callback
 
     def move(self, value: int, doing: str, preview=None) -> None:
-        """The bar to `value`, and a line: `doing` and how long it still takes."""
+        """Moves the bar to `value`, and writes a line: `doing` and how long it still takes."""
         self._bar.to(value, self.total, preview)
         now = time.perf_counter()
         self._time_left.mark(value, now)
@@ -147,7 +147,7 @@ def _together(pictures: list, edge: int) -> tuple:
 
 
 def say(text: str) -> None:
-    """A line on the node that runs, for the page that queued it; to nobody without a server, as in a script."""
+    """Writes a line on the node that runs, for the page that queued it; to nobody without a server, as in a script."""
     server = getattr(PromptServer, "instance", None)
     if server is None or server.client_id is None:
         return

@@ -35,7 +35,7 @@ class Sampling:
     total: int = 1
 
     def run(self, rules: tuple[Rule, ...], more: int = 0) -> tuple:
-        """(final latent, Report) with these rules, every call timed. more: added to the job's seed."""
+        """Samples with these rules, every call timed: (final latent, Report). more: added to the job's seed."""
         job = self.job
         model = model_rules.add_rules(job.model, (Rule(registry.HOST, timing=True), *rules))
         noise = sampling_job.noise_of(job.latent, job.seed + more) if more else job.noise
@@ -61,7 +61,7 @@ class Sampling:
             sampling_job.run(replace(job, model=model), self._on_step)
 
     def once(self, key, measure: Callable):
-        """What measure(), one sampling, gives or gave before an interrupt."""
+        """Gives what measure(), one sampling, gives, or gave before an interrupt."""
         if key in self.known:
             self.advance(self.job.steps)
         else:
@@ -74,7 +74,7 @@ class Sampling:
             self.show(self.done, max(self.done, self.total))
 
     def expect(self, samplings: int) -> None:
-        """So many more from here, as far as one can tell."""
+        """Expects so many samplings more from here, as far as one can tell."""
         self.total = self.done + samplings * self.job.steps
 
     def _on_step(self, step, x0, x, steps) -> None:
@@ -95,7 +95,7 @@ def _block_modules(model, blocks: set[int]) -> dict:
 
 
 def distance(latent, exact) -> float:
-    """Relative L2 of a latent, over video and sound together; infinite when it is not finite."""
+    """Measures the relative L2 of a latent, over video and sound together; infinite when it is not finite."""
     error = size = 0.0
     for part, truth in zip(parts_of(latent), parts_of(exact)):
         whole = truth.double().norm().item()

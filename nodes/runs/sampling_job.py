@@ -54,24 +54,24 @@ class Job:
 
 
 def fitted(model, latent: dict) -> dict:
-    """A copy of the LATENT `latent` with as many channels as the model's, as the host's samplers make it."""
+    """Copies the LATENT `latent` with as many channels as the model's, as the host's samplers make it."""
     # ComfyUI before 0.24 has no ratio in time, neither in its latents nor in its function.
     ratios = {name: latent[name] for name in ("downscale_ratio_spacial", "downscale_ratio_temporal") if name in latent}
     return {**latent, "samples": comfy.sample.fix_empty_latent_channels(model, latent["samples"], **ratios)}
 
 
 def noise_of(latent: dict, seed: int):
-    """The noise that RandomNoise makes of `seed` for this latent."""
+    """Draws the noise that RandomNoise makes of `seed` for this latent."""
     return Noise_RandomNoise(seed).generate_noise(latent)
 
 
 def fresh(seed: int) -> int:
-    """A seed for a second sampling of one run, whose noise must not be the first one's once more."""
+    """Gives a seed for a second sampling of one run, whose noise must not be the first one's once more."""
     return (seed + APART) % 2**64
 
 
 def check_noise(noise, latent: dict) -> None:
-    """ValueError with a sentence for noise of another kind or size than the samples of the LATENT `latent`."""
+    """Raises ValueError with a sentence for noise of another kind or size than the samples of the LATENT `latent`."""
     made, wanted = ([tuple(part.shape) for part in parts_of(each)] for each in (noise, latent["samples"]))
     if len(made) != len(wanted) or any(map(_apart, made, wanted)):
         both = ", which draws noise for the sound too" if len(wanted) > 1 else ""
@@ -123,7 +123,7 @@ def _shift(model, scheduler: str, latent: dict | None) -> str:
 
 
 def levels(sigmas: torch.Tensor) -> str:
-    """How many there are, from where to where."""
+    """Says how many noise levels there are, from where to where."""
     return (
         f"{len(sigmas) - 1} steps from {float(sigmas[0]):.4g} to {float(sigmas[-1]):.4g}" if len(sigmas) else "0 steps"
     )
@@ -155,7 +155,7 @@ def denoised(model, x0, samples):
 
 
 def outputs(job: Job, samples, seen: dict) -> tuple[dict, dict]:
-    """The LATENT `output` and the LATENT `denoised_output` of a run."""
+    """Makes the LATENT `output` and the LATENT `denoised_output` of a run."""
     out = {k: v for k, v in job.latent.items() if not k.startswith("downscale_ratio_")}
     out["samples"] = samples
     return out, {**out, "samples": denoised(job.model, seen["x0"], samples)} if "x0" in seen else out

@@ -20,7 +20,7 @@ GONE = object()
 
 
 def lead(job: Job) -> int:
-    """Latent frames in front of the clip that are references, and belong into every window."""
+    """Counts the latent frames in front of the clip that are references, and belong into every window."""
     row, network = model_family.row_of(job.model), job.model.model.diffusion_model
     prompts = [options for _, options in job.positive] or [{}]
     return max(row.references(network, options) for options in prompts)

@@ -5,5 +5,5 @@ import torch
 
 
 def to_image(picture) -> torch.Tensor:
-    """IMAGE (1, H, W, 3), 0 to 1, of a drawn RGB picture."""
+    """Makes an IMAGE (1, H, W, 3), 0 to 1, of a drawn RGB picture."""
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]

@@ -146,7 +146,7 @@ def pattern_input() -> io.DynamicCombo.Input:
 
 
 def units() -> list:
-    """What the patterns' `time` is counted in."""
+    """Makes the widgets that say what the patterns' `time` is counted in."""
     return [
         io.Combo.Input(
             "time_unit",
@@ -167,7 +167,7 @@ def units() -> list:
 
 
 def spared() -> list:
-    """What stays dense, besides the steps before start_percent and after end_percent."""
+    """Makes the widgets that say what stays dense, besides the steps before start_percent and after end_percent."""
     steps = "steps stay dense whatever start_percent and end_percent say."
     blocks = "of the model's blocks stay dense."
     return [

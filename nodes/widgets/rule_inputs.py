@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ...attention.backends import registry
 from ...attention.core.site import ROLES
 from ...attention.routing import rules
+from .node import Node
 
 
 def backend() -> io.Combo.Input:
@@ -39,12 +40,12 @@ def role(default: str) -> io.Combo.Input:
 
 
 def where(default: str = rules.ALL_ROLES, start: float = 0.0) -> list:
-    """Which calls a rule is about."""
+    """Makes the widgets that say which calls a rule is about."""
     return [role(default), *which(start)]
 
 
 def which(start: float = 0.0) -> list:
-    """Which blocks and steps a rule is about."""
+    """Makes the widgets that say which blocks and steps a rule is about."""
     return [
         io.String.Input(
             "blocks",
@@ -57,7 +58,7 @@ def which(start: float = 0.0) -> list:
     ]
 
 
-class Somewhere(io.ComfyNode):
+class Somewhere(Node):
     """A node with the widgets of `which`: its blocks are checked before anything runs.
 
     ComfyUI blames each argument of validate_inputs for what it says, so it takes the one widget alone; how the percents
@@ -91,7 +92,7 @@ def _percent(name: str, default: float, tooltip: str) -> io.Float.Input:
 
 
 def how() -> list:
-    """What a rule does besides naming a backend."""
+    """Makes the widgets that say what a rule does besides naming a backend."""
     return [
         io.Combo.Input(
             "on_unsupported",
@@ -110,7 +111,7 @@ def how() -> list:
 
 
 def choice() -> list:
-    """How `auto` chooses."""
+    """Makes the widgets that say how `auto` chooses."""
     return [
         io.Combo.Input(
             "auto_choice",

@@ -122,7 +122,8 @@ def test_what_is_compared_by_identity_is_its_own_copy(pack, model, inference):
     prompted(on, CASE, prompt(CASE, 1), prompt(CASE, 2), cfg=3.0)
     of_the_pack(on.model_options, pack.__name__, found)
     kinds = {type(value).__name__ for value in found.values()}
-    assert {"Router", "Moment", "Caller", "Group", "Passes", "Negative", "Slowed", "Tally", "Perturbation"} <= kinds
+    ours = {"Router", "StepContext", "Caller", "RouterGroup", "Passes", "Negative", "RunStats", "Perturbation"}
+    assert ours <= kinds
     for value in found.values():
         by_identity = type(value).__eq__ is object.__eq__
         assert not by_identity or (copy.deepcopy(value) is value and copy.copy(value) is value), type(value)

@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 
+import doc_pictures
 import host
 import pytest
 
@@ -76,12 +77,30 @@ def test_every_part_explains_itself(schemas):
 
 
 def test_every_text_is_shown(pack):
-    """ComfyUI draws a node's text on nodes of its own alone: web/report.js has to name ours."""
-    script = (host.ROOT / "web" / "report.js").read_text()
-    for topic in pack.nodes.TOPICS:
-        for node in topic.NODES:
-            if "PreviewText" in inspect.getsource(topic) and "ui=" in inspect.getsource(node):
-                assert f'"{node.GET_SCHEMA().node_id}"' in script, node
+    """ComfyUI draws a node's text on nodes of its own alone: a node that gives one says how the page shows it."""
+    node_base = pack.nodes.widgets.node
+    for node in pack.nodes.NODES:
+        shows = "ui=" in inspect.getsource(node) or any(f"return {name}(" in inspect.getsource(node) for name in GIVERS)
+        assert (node.TEXT in (node_base.REPORT, node_base.NOTE, node_base.LINE)) is shows, node
+        assert node.TEXT or node.TEXT is None
+
+
+# Functions of the topics that give a node's output, with its text, for several nodes.
+GIVERS = ("_weaken", "_sampled", "_experts", "_larger")
+
+
+def test_nodes_that_count_are_those_that_give_a_model_with_rules(pack):
+    adds = re.compile(r"\b(add_rules?|install_pass|install_negative|_weaken)\(")
+    for node in pack.nodes.NODES:
+        gives = any(output.io_type == "MODEL" for output in node.GET_SCHEMA().outputs)
+        assert node.COUNTS_ATTENTION is bool(gives and adds.search(inspect.getsource(node))), node
+
+
+def test_the_page_is_told_of_each_node(pack):
+    for node in pack.nodes.NODES:
+        told = node.GET_NODE_INFO_V1()["video_attention"]
+        assert told == {"text": node.TEXT, "samples": node.SAMPLES}
+        assert node.SAMPLES is node.GET_SCHEMA().category.endswith("/sample"), node
 
 
 def test_every_node_has_a_help_page(schemas):
@@ -93,33 +112,20 @@ def test_every_node_has_a_help_page(schemas):
         assert not missing, f"{name}: the help page says nothing about {', '.join(missing)}"
 
 
-PICTURED = {
-    f"VideoAttention{name}"
-    for name in (
-        "Benchmark",
-        "Calibrate",
-        "Compare",
-        "Info",
-        "Maps",
-        "Pattern",
-        "Report",
-        "Schedule",
-        "TemporalMetrics",
-    )
-}
-
-
 def pictures_of(page) -> list:
     """The files that a Markdown page shows."""
     found = re.findall(r"!\[[^\]]*\]\(<?([^)>]+)>?\)", page.read_text(encoding="ascii"))
     return [page.parent / name for name in found if "://" not in name]
 
 
-def test_pages_of_what_draws_show_it_and_every_picture_is_there():
+def test_pages_of_what_draws_show_it_and_every_picture_is_there(schemas):
+    drawn = {name for name, schema in schemas.items() if any(part.io_type == "IMAGE" for part in schema.outputs)}
+    assert set(doc_pictures.PICTURES) & drawn and set(doc_pictures.PICTURES) <= set(schemas)
     for page in (*DOCS.glob("*.md"), host.ROOT / "README.md", host.ROOT / "models" / "README.md"):
         shown = pictures_of(page)
         assert all(picture.exists() for picture in shown), page.name
-        assert shown or page.stem not in PICTURED, f"{page.name} shows no picture: python scripts/doc_pictures.py"
+        wanted = page.stem in doc_pictures.PICTURES
+        assert shown or not wanted, f"{page.name} shows no picture: python scripts/doc_pictures.py"
 
 
 def test_the_readme_names_every_node(schemas):

@@ -1,0 +1,29 @@
+"""The base of this pack's nodes: what the page and other nodes must know of a node beside its schema."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+# How the page shows a node's text on it: a tall area, an area, one line.
+REPORT, NOTE, LINE = "report", "note", "line"
+# The key of a node's definition that web/*.js reads.
+KEY = "video_attention"
+
+
+class Node(io.ComfyNode):
+    """A node of this pack.
+
+    TEXT: how its text is shown on it: REPORT, NOTE or LINE; None for a node without one.
+    COUNTS_ATTENTION: whether the sampling of a MODEL that it gives is counted, so that there is a report of it. Read
+        in nodes/host/workflow_graph.py.
+    SAMPLES: whether it sends previews of a clip, which move.
+    """
+
+    TEXT: str | None = None
+    COUNTS_ATTENTION = False
+    SAMPLES = False
+
+    @classmethod
+    def GET_NODE_INFO_V1(cls) -> dict:
+        """Gives the node's definition as the page asks for it, with what web/*.js must know."""
+        return {**super().GET_NODE_INFO_V1(), KEY: {"text": cls.TEXT, "samples": cls.SAMPLES}}
