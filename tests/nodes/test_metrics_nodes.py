@@ -8,6 +8,8 @@ import pytest
 import torch
 from clips_made import make_object, make_pan, make_still
 
+from attention.core.canvas import length
+
 pytestmark = pytest.mark.usefixtures("inference")
 
 
@@ -126,7 +128,9 @@ def test_comparison(compare):
     assert torch.equal(found["wipe"][0, :, :40], clip[1, :, :40])
     assert torch.equal(found["wipe"][0, :, 50:], other[1, :, 50:])
     assert torch.equal(compare(clip, other, split=0.0)["wipe"][0], other[1])
-    assert found["worst_frame"].shape[1:3] == (70 + 40, 3 * 91 + 32)
+    # Three frames beside each other, as far apart as the longest of their names needs.
+    column = max(91, math.ceil(length("reference, frame 1", 15)))
+    assert found["worst_frame"].shape[1:3] == (70 + 40, 3 * column + 32)
 
 
 def test_equal_clips(compare):
