@@ -111,17 +111,13 @@ def encode(clip: Tensor) -> Tensor:
     return F.pad(coefficients, (0, 0, 0, 0, 0, 0, 0, CHANNELS - ACTIVE))
 
 
-def decode(latent: Tensor, sharpen: bool = True) -> Tensor:
-    """Decode a latent (B, 128, T, Y, X) into a clip (B, F, H, W, 3) in 0..1.
-
-    sharpen: undoes the blur of the shapes' edges.
-    """
+def decode(latent: Tensor) -> Tensor:
+    """Decode a latent (B, 128, T, Y, X) into a clip (B, F, H, W, 3) in 0..1, the shapes' edges sharp again."""
     coefficients = latent[:, :ACTIVE].float().unflatten(1, (3, -1)).flatten(0, 1)
     planes = decode_planes(coefficients).unflatten(0, (-1, 3)).movedim(1, -1)
-    if sharpen:
-        # A colour lies sqrt(3) * DEPTH from grey; half of that is where the edge of a blurred shape was.
-        length = planes.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-        cover = length / (math.sqrt(3.0) * DEPTH)
-        cover = ((cover - 0.5) * (BLUR / 3.0) + 0.5).clamp(0, 1)
-        planes = planes / length * cover * (math.sqrt(3.0) * DEPTH)
+    # A colour lies sqrt(3) * DEPTH from grey; half of that is where the edge of a blurred shape was.
+    length = planes.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    cover = length / (math.sqrt(3.0) * DEPTH)
+    cover = ((cover - 0.5) * (BLUR / 3.0) + 0.5).clamp(0, 1)
+    planes = planes / length * cover * (math.sqrt(3.0) * DEPTH)
     return (planes + GREY).clamp(0, 1)

@@ -105,3 +105,14 @@ def test_the_kept_frequencies_are_the_low_ones_each_once(pack):
         assert scales[t, x, y] == scale
         for lower in ((t - 1, y, x), (t, y - 1, x), (t, y, x - 1)):
             assert min(lower) < 0 or scales[lower] <= scale
+
+
+@pytest.mark.parametrize("edge", [33, 40, 57])
+def test_a_blurred_edge_is_sharp_again_where_it_was(pack, edge):
+    """To the pixel beside it."""
+    picture = torch.full((1, 8, 96, 96, 3), 0.5)
+    picture[:, :, :, edge:] = torch.tensor([0.9, 0.1, 0.1])
+    codec = pack.attention.demo.codec
+    wrong = (codec.decode(codec.encode(picture)) - picture).abs().amax((0, 1, 2, 4))
+    wrong[edge - 2 : edge + 2] = 0.0
+    assert wrong.max() < 0.02

@@ -1,6 +1,7 @@
 """auto's choice: measured once for a geometry, never a loss, never above the error bound."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -184,3 +185,11 @@ def test_a_mask_of_bools_and_one_of_numbers_are_tried_apart(monkeypatch):
     for mask in (torch.ones(33, 33, dtype=torch.bool), torch.zeros(33, 33), torch.zeros(33, 33)):
         Router((Rule(),))(host, x, x, x, 3, mask=mask, transformer_options={CONTEXT: stats.context})
     assert len(autotune._CHOSEN) == 2 and len({decision.geometry for decision in stats.decisions.values()}) == 1
+
+
+@pytest.mark.parametrize(("error", "out"), [(0.0, False), (0.02, False), (0.0201, True), (float("nan"), True)])
+def test_an_error_up_to_the_bound_is_no_reason(error, out):
+    trial = autotune.check_error("kernel", None, SimpleNamespace(error_of_run=lambda run: error), 0.02)
+    assert (trial.reason is not None) == out and trial.name == "kernel"
+    assert trial.error == pytest.approx(error, nan_ok=True)
+    assert not out or trial.reason == f"error {error:.3g} is above 0.02"
