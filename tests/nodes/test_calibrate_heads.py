@@ -175,3 +175,13 @@ def test_an_interrupt_keeps_what_was_measured(bench, after):
     bench.stop_after = 1000
     assert bench.calibrate(latent=bench.latent, custom_budget=10.0)["plan"] == whole
     assert len(bench.samplings) == total
+
+
+def test_what_is_run_whole_is_in_the_middle_of_what_is_not_exact(pack):
+    calibration, calibrate = pack.nodes.runs.calibration, pack.attention.plans.calibrate
+    nearness = (0.0, 1e-5, 1e-4, 5e-3, 0.02, 0.1)
+    options = [calibrate.PlanOption(f"{at}", 6.0 - at, 0.0, near) for at, near in enumerate(nearness)]
+    assert [one.name for one in calibration._to_run(options, calibration.EACH)] == ["1", "2", "3", "4", "5"]
+    assert [one.name for one in calibration._to_run(options, calibration.ONE)] == ["4"]
+    assert [one.name for one in calibration._to_run(options[:3], calibration.ONE)] == ["2"], "all but exact"
+    assert calibration._to_run(options[:1], calibration.ONE) == []

@@ -171,8 +171,12 @@ def test_a_latent_of_pictures_has_as_many_frames_as_pictures(pack):
     from tiny import plain
 
     case = plain()["SVD"]
-    tokens = pack.nodes.host.model_family.tokens_of_latent(case.build(), case.latent())
-    assert tokens.grid == (len(case.latent()), *case.latent().shape[2:])
+    model, latent = case.build(), case.latent()
+    tokens = pack.nodes.host.model_family.tokens_of_latent(model, latent)
+    assert tokens.grid == (len(latent), *latent.shape[2:])
+    # As newer hosts have a clip, time an axis of its own.
+    clip = latent.transpose(0, 1)[None]
+    assert pack.nodes.host.model_family.tokens_of_latent(model, clip).grid == tokens.grid
 
 
 @pytest.mark.parametrize("own", [None, [1, 0, 1]])
@@ -193,3 +197,11 @@ def test_a_mask_of_either_prompt_makes_one_of_both(own, negative, pack, monkeypa
         assert "attention_mask" not in found
     else:
         assert found["attention_mask"].tolist() == [(own or [1] * 3) + (negative or [1] * 4)]
+
+
+def test_how_a_region_looks_does_not_depend_on_its_size():
+    """Fine grain is averaged, not picked: the same picture at half its size has the same features."""
+    fine = torch.rand(1, 328, 328, 3, generator=torch.Generator().manual_seed(4))
+    half = fine.unflatten(1, (164, 2)).unflatten(3, (164, 2)).mean((2, 4))
+    look = tracked_region.features_of
+    assert tracked_region.distance(look(fine).flatten(), look(half).flatten()) < 0.02

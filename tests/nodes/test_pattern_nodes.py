@@ -225,3 +225,12 @@ def test_strength_on_top_of_a_pattern(lab, pack):
     calls = lab.counted(model)
     assert calls["self", "spatial (folded)"] == 8
     assert lab.error(lab.sample(model), lab.sample(shaped(pack, lab.model, "spatial").args[0])) > 1e-4
+
+
+def test_a_latent_that_lies_on_no_grid_has_no_layout(pack, built, monkeypatch):
+    node, tokens = pack.nodes.pattern, pack.attention.core.tokens.Tokens
+    model, latent = built("Wan"), {"samples": PLAIN["Wan"].latent()}
+    assert node._tokens(model, None) is None and node._tokens(model, latent).grid == PLAIN["Wan"].grid
+    for found in (None, tokens(None, unknown="no grid")):
+        monkeypatch.setattr(node.model_family, "tokens_of_latent", lambda model, samples, found=found: found)
+        assert node._tokens(model, latent) is None

@@ -256,3 +256,22 @@ def test_only_what_carries_a_latent_is_a_latent(pack):
         })
     )  # fmt: skip
     assert graph.latents("sampler") == [("empty", 0)] and graph.latents("loader") == []
+    assert graph.kind("sampler", "model", "loader", 0) == "MODEL"
+    # Of a class that is not installed, or an input that it does not declare, the source tells.
+    assert graph.kind("gone", "x", "empty", 0) == graph.kind("sampler", "extra", "empty", 0) == "LATENT"
+    assert graph.kind("gone", "x", "gone", 0) == graph.kind("gone", "x", "empty", 9) == "*"
+
+
+@pytest.mark.parametrize(
+    ("value", "link"),
+    [
+        (["5", 0], True), ([5, 1], True), ([0.5, 1], False), (["5", 0.5], False), (["5", "0"], False), (["5"], False),
+        (["5", 0, 0], False), (("5", 0), False), ("50", False), ([[1], 0], False), ([None, 0], False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_a_link_and_what_a_widget_s_list(pack, value, link):
+    from comfy_execution.graph import DynamicPrompt
+
+    graph = pack.nodes.host.workflow_graph.Graph(DynamicPrompt({"a": {"class_type": "A", "inputs": {"x": value}}}))
+    assert graph.links("a") == ([("x", str(value[0]), value[1])] if link else [])

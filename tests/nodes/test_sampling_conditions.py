@@ -272,3 +272,28 @@ def test_behind_a_step_cache(pack, inference, method, cache, case, skips):
     if method == "blend":
         assert all(len(ids) == 1 for ids in seen.values())
         assert len({one for ids in seen.values() for pair in ids for one in pair}) == 2 * 3
+
+
+@pytest.mark.parametrize("sound", [False, True])
+def test_a_user_s_mask_is_what_the_model_reads_as_a_start_image_s(pack, inference, sound):
+    """Masks of the pack's own are not shown to such a model: it gets the user's, or one that gives nothing."""
+    from comfy.nested_tensor import NestedTensor
+
+    window_conds, sampling_job = pack.nodes.runs.window_conds, pack.nodes.runs.sampling_job
+    case = wan.TEXT_ONLY[0]
+    latent, mask = case.latent(), torch.ones(1, 1, *case.latent().shape[2:])
+    mask[:, :, 0] = 0.0
+    given = NestedTensor([mask, torch.ones(1, 1, 3, 1)]) if sound else mask
+    samples = NestedTensor([latent, torch.zeros(1, 8, 3, 1)]) if sound else latent
+    prompts = [["a", {}]], [["b", {"concat_mask": "own"}]]
+
+    def kept(**more):
+        job = sampling_job.Job(
+            case.build(), *prompts, 1.0, None, torch.ones(2), {"samples": samples, **more}, latent, 1
+        )
+        made = window_conds.keeping(job)
+        assert made.negative[0][1]["concat_mask"] == "own"
+        return made.positive[0][1]["concat_mask"]
+
+    assert torch.equal(kept(noise_mask=given), mask)
+    assert torch.equal(kept(), torch.ones_like(mask))

@@ -193,3 +193,10 @@ def test_a_sheet_holds_every_picture(count, width, height):
     made = preview_frames.contact_sheet(shades, 512)
     assert max(made.size) <= 512
     assert {colour[0] for _, colour in made.getcolors(maxcolors=1 << 20)} >= {20 * i + 10 for i in range(count)}
+
+
+def test_calibrate_moves_the_page_s_bar_too(pack, bar):
+    move = pack.nodes.plan._bar()
+    for done in (1, 3):
+        move(done, 3)
+    assert [(value, total) for value, total, _ in bar] == [(1, 3), (3, 3)]

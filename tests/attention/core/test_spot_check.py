@@ -252,3 +252,12 @@ def test_out_of_memory_beside_our_copies_is_tried_without_them():
 
     assert made.error_of_run(run) < 1e-5 and len(tries) == 2
     assert "no image" in made.error_of_run(lambda: (_ for _ in ()).throw(RuntimeError("no image")))
+
+
+@pytest.mark.parametrize("length", [1, 40, 5000])
+def test_rows_are_made_where_the_call_is(length):
+    """torch's stand-ins of a GPU's tensors refuse to be mixed with those of the CPU."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        assert query_rows(2, 3, length, torch.device("cuda")).device.type == "cuda"
