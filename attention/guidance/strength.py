@@ -41,7 +41,7 @@ class Strength:
         call: an AttentionCall of routing.
         """
         call = call.open()
-        call = call.but(q=self.sharpen(call.q))
+        call = call.with_tensors(self.sharpen(call.q), call.k, call.v)
         return self.amplify(run(call), video_span, call)
 
     def amplify(self, out: torch.Tensor, video_span: VideoSpan | Reason, call) -> torch.Tensor:

@@ -56,6 +56,13 @@ class AttentionCall:
         given = {name: getattr(self, name) for name in AttentionCall.__slots__ if name != "options"}
         return AttentionCall(**{**given, **changes})
 
+    def with_tensors(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> AttentionCall:
+        """Make this call with other tensors: what `but` does, without its detours, for the hot path."""
+        return AttentionCall(
+            self.func, q, k, v, self.heads, self.mask, self.precision, self.split_in, self.split_out, self.kw,
+            self.first_head,
+        )  # fmt: skip
+
     def peek(self) -> AttentionCall:
         """Look at the tensors; whoever holds them keeps them."""
         return self
@@ -112,10 +119,10 @@ class ContainerCall(AttentionCall):
     closed = True
 
     def peek(self) -> AttentionCall:
-        return self.but(q=self.q.peek(), k=self.k.peek(), v=self.v.peek())
+        return self.with_tensors(self.q.peek(), self.k.peek(), self.v.peek())
 
     def open(self) -> AttentionCall:
-        return self.but(q=self.q.take(), k=self.k.take(), v=self.v.take())
+        return self.with_tensors(self.q.take(), self.k.take(), self.v.take())
 
     def take_heads(self) -> list[torch.Tensor]:
         """Take [q, k, v] out as views, q: (B, H, Lq, D); k, v: (B, Hkv, Lk, D). Nobody else holds them then."""

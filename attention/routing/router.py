@@ -153,8 +153,7 @@ class Router(Override):
             decision.history.may_consume = False
             self._give_up(decision, failure, call)
             raise InputsLost(failure.reason)
-        q, k, v = (from_heads(t, call.split_in) for t in tensors)
-        call = call.but(q=q, k=k, v=v)
+        call = call.with_tensors(*(from_heads(t, call.split_in) for t in tensors))
         out = retry(decision, failure, call)
         return self._recover(decision, out, call) if isinstance(out, Failure) else call.reply(out)
 
