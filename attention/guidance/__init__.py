@@ -1,28 +1,9 @@
 """Guidance that needs no training: each names its paper, the calls it changes and what it costs."""
 
-from dataclasses import dataclass
-
 from . import nag, pag, riflex, stg
+from .spec import Guidance
 
 ENHANCE = "Enhance-A-Video"
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """One row of the table.
-
-    name: as reports and nodes call it.
-    paper: its address.
-    changes: which attention calls it changes.
-    cost: what a covered step takes beyond the step without it.
-    off: the values of widgets at which nothing changes.
-    """
-
-    name: str
-    paper: str
-    changes: str
-    cost: str
-    off: str
 
 
 TABLE = (
