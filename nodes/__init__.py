@@ -50,13 +50,18 @@ MODELS = Path(__file__).resolve().parent.parent / "models" / "diffusion_models"
 
 
 class VideoAttention(ComfyExtension):
+    """Registers the pack at ComfyUI."""
+
     async def on_load(self) -> None:
+        """Adds the folder of the demo model."""
         # The demo model travels with the pack: Load Diffusion Model lists it beside the user's own.
         folder_paths.add_model_folder_path("diffusion_models", str(MODELS))
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Lists the node classes."""
         return list(NODES)
 
 
 async def comfy_entrypoint() -> VideoAttention:
+    """Makes the extension that ComfyUI loads."""
     return VideoAttention()

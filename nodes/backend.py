@@ -10,7 +10,9 @@ from .widgets.node import LINE, Node
 CATEGORY = "video attention/backend"
 
 
-class VideoAttentionBackend(rule_inputs.Somewhere):
+class VideoAttentionBackend(rule_inputs.ChecksBlocks):
+    """Runs the attention of a MODEL on a chosen kernel."""
+
     TEXT = LINE
     COUNTS_ATTENTION = True
 
@@ -31,9 +33,9 @@ class VideoAttentionBackend(rule_inputs.Somewhere):
                     "model", tooltip="Any diffusion model. It stays unchanged: the output is a patched clone."
                 ),
                 rule_inputs.backend(),
-                *rule_inputs.where(),
+                *rule_inputs.covered_calls(),
                 *rule_inputs.how(),
-                *rule_inputs.choice(),
+                *rule_inputs.auto_choice(),
             ],
             outputs=[
                 io.Model.Output(
@@ -53,6 +55,8 @@ class VideoAttentionBackend(rule_inputs.Somewhere):
 
 
 class VideoAttentionClear(Node):
+    """Takes every rule of this pack off a MODEL."""
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -12,6 +12,8 @@ from .widgets.node import REPORT, Node
 
 
 class VideoAttentionBenchmark(Node):
+    """Times every kernel on a MODEL's own calls."""
+
     TEXT = REPORT
 
     @classmethod

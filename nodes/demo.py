@@ -12,16 +12,17 @@ FRAME_RATE = 25
 
 
 class Statistics(torch.nn.Module):
-    """What LTX's upscaling models ask of a VAE: the demo model's latents need no scaling."""
+    """Answers what LTX's upscaling models ask of a VAE: the demo model's latents need no scaling."""
 
     def normalize(self, x: torch.Tensor) -> torch.Tensor:
+        """Gives a latent as it is."""
         return x
 
     un_normalize = normalize
 
 
 class Codec(torch.nn.Module):
-    """The codec where a VAE has its network. It has no weights."""
+    """Stands where a VAE has its network. It has no weights."""
 
     def __init__(self):
         super().__init__()
@@ -29,7 +30,10 @@ class Codec(torch.nn.Module):
 
 
 class DemoVAE:
-    """The demo model's fixed DCT codec with all that nodes for a video VAE read or call. Small: nothing is tiled."""
+    """Gives the demo model's fixed DCT codec all that nodes for a video VAE read or call. Small: nothing is tiled.
+
+    Its names are those of ComfyUI's VAE.
+    """
 
     latent_channels, latent_dim, output_channels = codec.CHANNELS, 3, 3
     # As ComfyUI's VAE class has them: (frames, rows, columns) of a latent pixel, and what a number of frames becomes.
@@ -46,15 +50,17 @@ class DemoVAE:
         self.patcher = ModelPatcher(self.first_stage_model, load_device=self.device, offload_device=self.device)
 
     def decode(self, latent: torch.Tensor, vae_options=None) -> torch.Tensor:
-        """latent: (B, 128, T, Y, X); returns (B, F, H, W, 3) in 0 to 1."""
+        """Decodes a latent (B, 128, T, Y, X) into a clip (B, F, H, W, 3) in 0 to 1."""
         return codec.decode(latent.float().cpu())
 
     def decode_tiled(self, latent, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
+        """Decodes a latent as `decode` does, whatever the tiles."""
         return self.decode(latent)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """pixels: (F, H, W, 3) or (B, F, H, W, 3) in 0 to 1; returns (B, 128, T, Y, X).
+        """Encodes a clip into a latent (B, 128, T, Y, X).
 
+        pixels: (F, H, W, 3) or (B, F, H, W, 3) in 0 to 1.
         Sides are cropped to whole latent pixels. Frames are filled up in front with the first one: 8 n + 1 of them are
         n + 1 latent frames, as LTX's nodes count.
         """
@@ -64,48 +70,59 @@ class DemoVAE:
         return codec.encode(clip.float().cpu())
 
     def encode_tiled(self, pixels, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
+        """Encodes a clip as `encode` does, whatever the tiles."""
         return self.encode(pixels)
 
     def vae_encode_crop_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(..., H, W, C) cropped around its middle, three colours."""
+        """Crops pictures (..., H, W, C) around their middle to whole latent pixels and three colours."""
         for axis, step in ((-3, codec.BLOCK[1]), (-2, codec.BLOCK[2])):
             left = pixels.shape[axis] % step
             pixels = pixels.narrow(axis, left // 2, pixels.shape[axis] - left)
         return pixels[..., :3]
 
     def memory_used_decode(self, shape, dtype) -> int:
+        """Gives the bytes that decoding takes on a GPU: none, it runs on the CPU."""
         return self.memory_used_encode(shape, dtype)
 
     def memory_used_encode(self, shape, dtype) -> int:
-        """Bytes on a GPU: none, it runs on the CPU."""
+        """Gives the bytes that encoding takes on a GPU: none, it runs on the CPU."""
         return 0
 
     def temporal_compression_decode(self) -> int:
+        """Gives the frames of a latent frame."""
         return codec.BLOCK[0]
 
     def spacial_compression_decode(self) -> int:
+        """Gives the pixels of a latent pixel along a side."""
         return codec.BLOCK[1]
 
     def spacial_compression_encode(self) -> int:
+        """Gives the pixels of a latent pixel along a side."""
         return codec.BLOCK[1]
 
     def model_size(self) -> int:
+        """Gives the bytes of its weights: none."""
         return self.size
 
     def vae_output_dtype(self) -> torch.dtype:
+        """Gives the dtype of decoded clips."""
         return self.vae_dtype
 
     def throw_exception_if_invalid(self) -> None:
-        """It is always there."""
+        """Raises nothing: the codec is always there."""
 
     def is_dynamic(self) -> bool:
+        """Tells whether its weights are loaded piece by piece: it has none."""
         return False
 
     def get_sd(self) -> dict:
+        """Gives its weights: none."""
         return self.first_stage_model.state_dict()
 
 
 class VideoAttentionDemoPrompt(Node):
+    """Makes the demo model's prompts of three words."""
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -136,10 +153,13 @@ class VideoAttentionDemoPrompt(Node):
 
 
 def _conditioning(tokens: torch.Tensor, mask: torch.Tensor) -> list:
+    """Makes CONDITIONING of tokens (1, L, C) and their mask (1, L)."""
     return [[tokens, {"attention_mask": mask, "frame_rate": FRAME_RATE}]]
 
 
 class VideoAttentionDemoVAE(Node):
+    """Gives the demo model's VAE."""
+
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -15,20 +15,16 @@ CATEGORY = "video attention/guidance"
 PASS_COST = "Cost: one more model call in each covered step: 3 instead of 2 with CFG, 2 instead of 1 at cfg 1."
 
 
-def _checked(blocks: str, start: float, end: float) -> tuple:
-    wrong = rule_inputs.wrong_where(blocks, start, end)
-    if wrong:
-        raise ValueError(wrong)
-    return rules.parse_blocks(blocks)
-
-
 def _off(model, name: str) -> io.NodeOutput:
     return io.NodeOutput(model, ui=ui.PreviewText(f"{name} is off: the model is as it came."))
 
 
 def _weaken(model, name: str, how: str, blocks, start: float, end: float, audio: bool, usual, guide) -> io.NodeOutput:
-    """The output of a node that makes an extra pass. usual: (row of the family, number of blocks) -> block for none."""
-    spans = _checked(blocks, start, end)
+    """Makes the output of a node that makes an extra pass.
+
+    usual: (row of the family, number of blocks) -> block for none.
+    """
+    spans = rule_inputs.spans_of(blocks, start, end)
     family, count = guidance_pass.reachable(model, SELF)
     spans = spans or ((usual(family, count),) * 2,)
     if all(first >= count for first, _ in spans):
@@ -41,7 +37,9 @@ def _weaken(model, name: str, how: str, blocks, start: float, end: float, audio:
     return io.NodeOutput(guidance_pass.install_pass(model, made, guide), ui=ui.PreviewText(text))
 
 
-class VideoAttentionSpatiotemporalGuidance(rule_inputs.Somewhere):
+class VideoAttentionSpatiotemporalGuidance(rule_inputs.ChecksBlocks):
+    """Guides by a pass without self-attention in some blocks (arXiv:2411.18664)."""
+
     TEXT = NOTE
     COUNTS_ATTENTION = True
 
@@ -95,7 +93,9 @@ class VideoAttentionSpatiotemporalGuidance(rule_inputs.Somewhere):
         return _weaken(model, stg.NAME, mode, blocks, start_percent, end_percent, audio, usual, guide)
 
 
-class VideoAttentionPerturbedAttentionGuidance(rule_inputs.Somewhere):
+class VideoAttentionPerturbedAttentionGuidance(rule_inputs.ChecksBlocks):
+    """Guides by a pass whose tokens attend to themselves alone (arXiv:2403.17377)."""
+
     TEXT = NOTE
     COUNTS_ATTENTION = True
 
@@ -137,7 +137,9 @@ class VideoAttentionPerturbedAttentionGuidance(rule_inputs.Somewhere):
         return _weaken(model, pag.NAME, how, blocks, start_percent, end_percent, audio, usual, guide)
 
 
-class VideoAttentionNormalizedAttentionGuidance(rule_inputs.Somewhere):
+class VideoAttentionNormalizedAttentionGuidance(rule_inputs.ChecksBlocks):
+    """Guides by a negative prompt inside attention to the prompt (arXiv:2505.21179)."""
+
     TEXT = NOTE
     COUNTS_ATTENTION = True
 
@@ -176,7 +178,7 @@ class VideoAttentionNormalizedAttentionGuidance(rule_inputs.Somewhere):
                     "nag_alpha", 0.25, 0.0, 1.0, "How much of the guided features is mixed in. 0 is off.", step=0.01
                 ),
                 io.Boolean.Input("audio", default=True, tooltip="In models with sound: also for the sound."),
-                *rule_inputs.which(),
+                *rule_inputs.blocks_and_steps(),
             ],
             outputs=guidance_inputs.guided_model(),
         )
@@ -188,7 +190,7 @@ class VideoAttentionNormalizedAttentionGuidance(rule_inputs.Somewhere):
         asked = nag.Nag(nag_scale, nag_tau, nag_alpha)
         if not enabled or asked.idle:
             return _off(model, nag.NAME)
-        spans = _checked(blocks, start_percent, end_percent)
+        spans = rule_inputs.spans_of(blocks, start_percent, end_percent)
         family, count = guidance_pass.reachable(model, CROSS)
         if family.mixed_prompt is not None:
             raise ValueError(f"model: {nag.NAME} cannot guide {family.name}: {family.mixed_prompt}. Bypass this node.")
@@ -200,7 +202,9 @@ class VideoAttentionNormalizedAttentionGuidance(rule_inputs.Somewhere):
         return io.NodeOutput(nag_prompt.install_negative(model, rule, negative), ui=ui.PreviewText(text))
 
 
-class VideoAttentionEnhance(rule_inputs.Somewhere):
+class VideoAttentionEnhance(rule_inputs.ChecksBlocks):
+    """Strengthens what self-attention brings in from other frames (arXiv:2502.07508)."""
+
     TEXT = NOTE
     COUNTS_ATTENTION = True
 
@@ -222,7 +226,7 @@ class VideoAttentionEnhance(rule_inputs.Somewhere):
                 guidance_inputs.number(
                     "weight", 4.0, 0.0, 100.0, "The paper's temperature. 0 is off, 1 to 5 is usual.", step=0.1
                 ),
-                *rule_inputs.which(),
+                *rule_inputs.blocks_and_steps(),
             ],
             outputs=guidance_inputs.guided_model(),
         )
@@ -231,7 +235,7 @@ class VideoAttentionEnhance(rule_inputs.Somewhere):
     def execute(cls, model, enabled, weight, blocks, start_percent, end_percent) -> io.NodeOutput:
         if not enabled or weight == 0.0:
             return _off(model, ENHANCE)
-        spans = _checked(blocks, start_percent, end_percent)
+        spans = rule_inputs.spans_of(blocks, start_percent, end_percent)
         guidance_pass.reachable(model, SELF)
         rule = rules.Rule("", SELF, spans, start_percent, end_percent, strength=Strength(cross_frame=weight))
         text = (
@@ -241,6 +245,8 @@ class VideoAttentionEnhance(rule_inputs.Somewhere):
 
 
 class VideoAttentionRiflex(Node):
+    """Lets a MODEL make longer clips than it was trained for (arXiv:2502.15894)."""
+
     TEXT = NOTE
 
     @classmethod

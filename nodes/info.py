@@ -14,6 +14,8 @@ from .widgets.node import REPORT, Node
 
 
 class VideoAttentionInfo(Node):
+    """Says what is known of a MODEL without running it."""
+
     TEXT = REPORT
 
     @classmethod

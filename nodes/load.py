@@ -14,6 +14,8 @@ WEIGHT_DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
 
 
 class VideoAttentionLoadModel(Node):
+    """Loads a MODEL and chooses its kernel."""
+
     TEXT = LINE
     COUNTS_ATTENTION = True
 

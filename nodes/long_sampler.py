@@ -24,6 +24,8 @@ LONGEST = 10000.0
 
 
 class VideoAttentionLongSampler(Node):
+    """Samples a clip longer than its model's own length, in windows."""
+
     TEXT = REPORT
     SAMPLES = True
 
@@ -61,6 +63,7 @@ class VideoAttentionLongSampler(Node):
 
     @classmethod
     def validate_inputs(cls, window=0.0, overlap=0.0):
+        """Gives True, or one sentence about a window and an overlap that cannot be."""
         # Before anything runs: what is in front of it may take minutes. A linked widget has no value yet.
         if None in (window, overlap) or (not window and 0.0 <= overlap <= LONGEST):
             return True
@@ -150,7 +153,14 @@ def _care() -> list:
 
 @dataclass(frozen=True)
 class _Asked:
-    """The widgets, and the frame rate that the prompt has, or None."""
+    """What the widgets ask for.
+
+    unit: what window and overlap are counted in.
+    window: length of a window.
+    overlap: that neighbouring windows share.
+    rate: frames a second of the widget.
+    said: frames a second that the prompt has; None without any.
+    """
 
     unit: str
     window: float
@@ -160,7 +170,7 @@ class _Asked:
 
 
 def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
-    """The widgets in latent frames. ValueError with a sentence for what cannot be."""
+    """Counts the widgets in latent frames. Raises ValueError with a sentence for what cannot be."""
     video = parts_of(latent["samples"])[0]
     if video.ndim != 5:
         raise ValueError(f"latent: this model's frames are no axis of it (it is {tuple(video.shape)}); not supported.")
@@ -185,7 +195,7 @@ def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
 
 
 def _asked(asked: _Asked, known: TrainedClips, ratio: int | None) -> tuple[int, int, str]:
-    """Window and overlap in latent frames, and a sentence that says the window in pictures and seconds."""
+    """Finds window and overlap in latent frames, and a sentence that says the window in pictures and seconds."""
     auto = not asked.window
     rate = asked.said or (known.rate if auto and known.pictures else asked.rate)
     if auto:
@@ -200,7 +210,7 @@ def _asked(asked: _Asked, known: TrainedClips, ratio: int | None) -> tuple[int, 
 
 
 def _window_line(window: int, rate: float, known: TrainedClips, ratio: int) -> str:
-    """A window in pictures and seconds, beside what the model was trained for."""
+    """Says a window in pictures and seconds, beside what the model was trained for."""
     pictures, usual = lengths.pictures_of(window, ratio), round(known.count(rate))
     line = f"A window is {pictures} pictures, {pictures / rate:.2f} s at {rate:g} a second"
     if known.pictures is None:
@@ -212,7 +222,7 @@ def _window_line(window: int, rate: float, known: TrainedClips, ratio: int) -> s
 
 
 def _seams(result: Result) -> list:
-    """Seams of the video, then of the sound if there is any."""
+    """Measures the seams of the video, then of the sound if there is any."""
     parts = parts_of(result.samples)
     found = [seams.seams(parts[0][:, :, : result.done], list(result.joints))]
     for sound in parts[1:]:
@@ -230,7 +240,7 @@ def _windows_line(length: Length, result: Result) -> str:
 
 
 def _seam_lines(found: list) -> list[str]:
-    """Change across each joint over the ordinary change between neighbouring latent frames."""
+    """Says the change across each joint over the ordinary change between neighbouring latent frames."""
     names = ("Seams (1: none) by latent frame", "Seams of the sound")
     return [f"{name}: {seams.to_text(part)}." for name, part in zip(names, found, strict=False) if part]
 

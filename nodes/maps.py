@@ -16,6 +16,8 @@ MOST_SHOWN = 40
 
 
 class VideoAttentionMaps(Node):
+    """Shows where a MODEL looks from a point of the clip."""
+
     TEXT = REPORT
 
     @classmethod
@@ -42,6 +44,7 @@ class VideoAttentionMaps(Node):
 
     @classmethod
     def validate_inputs(cls, blocks="", heads=""):
+        """Gives True, or one sentence about a list of blocks or heads that cannot be right."""
         # Before anything runs: the sampler behind it may take minutes.
         return rule_inputs.wrong_spans(blocks) or rule_inputs.wrong_spans(heads, "head") or True
 
@@ -137,7 +140,7 @@ def _noise() -> list:
 
 
 def _pictures(mask):
-    """A MASK as (M, H, W); some nodes give one picture as (H, W)."""
+    """Gives a MASK as (M, H, W); some nodes give one picture as (H, W)."""
     return mask[None] if mask is not None and mask.ndim == 2 else mask
 
 
@@ -147,19 +150,22 @@ def _draw(maps: Maps, query: Query, images) -> tuple:
 
 
 def _shown(heat) -> tuple:
-    """Pictures for the node, where web/look.js lets the user click: at most MOST_SHOWN frames, without the scale."""
+    """Saves pictures for the node, where web/look.js lets the user click.
+
+    heat: (frames, H, W, 3) with its scale, which is cut off; at most MOST_SHOWN frames are saved.
+    """
     frames = range(0, len(heat), -(-len(heat) // MOST_SHOWN))
     saved = ui.PreviewImage(heat[list(frames), :-FOOT]).as_dict()["images"]
     return tuple({**file, "frame": frame} for file, frame in zip(saved, frames))
 
 
 def _shares(maps: Maps) -> tuple:
-    """The table of the report, for scripts."""
+    """Gives the table of the report, for scripts."""
     return ({"blocks": {str(block): of for block, of in maps.shares.items()}, "mean": maps.mean, "even": maps.even},)
 
 
 def _nothing(model, watcher: Watcher) -> str:
-    """Why there is no map."""
+    """Says why there is no map."""
     name = type(model.model.diffusion_model).__name__
     reasons = "".join(f" No map of {role}-attention: {reason}." for role, reason in watcher.left_out.items())
     return f"{name}: no self-attention of these blocks could be placed on the video.{reasons}"

@@ -17,6 +17,8 @@ BLANK = torch.ones(1, 64, 64, 3)
 
 
 class VideoAttentionTemporalMetrics(Node):
+    """Measures how steady a clip is."""
+
     TEXT = REPORT
 
     @classmethod
@@ -72,6 +74,8 @@ class VideoAttentionTemporalMetrics(Node):
 
 
 class VideoAttentionCompare(Node):
+    """Measures how far a clip is from a reference."""
+
     TEXT = REPORT
 
     @classmethod
@@ -122,7 +126,7 @@ class VideoAttentionCompare(Node):
 
 
 def _shown(text: str, series) -> dict:
-    """What the node shows, and the figures for scripts, which find what nodes show alone in the history of a run.
+    """Gives what the node shows, and the figures for scripts: of a run's history they find only what nodes show.
 
     JSON knows neither NaN nor infinity: those are None.
     """
@@ -131,7 +135,7 @@ def _shown(text: str, series) -> dict:
 
 
 def _running(images) -> dict:
-    """Where to measure, and a progress bar, which also notices when the run is cancelled."""
+    """Chooses where to measure, and makes a progress bar, which also notices when the run is cancelled."""
     bar, device = comfy.utils.ProgressBar(len(images)), comfy.model_management.get_torch_device()
     # Bicubic sampling is not to be had on every other kind of device.
     return {"device": device if device.type == "cuda" else "cpu", "advance": lambda: bar.update(1)}

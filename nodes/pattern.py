@@ -32,7 +32,7 @@ def _pattern_inputs() -> list:
             advanced=True,
             tooltip="With the pattern of the Video Attention Pattern before this one.",
         ),
-        *rule_inputs.which(start=0.2),
+        *rule_inputs.blocks_and_steps(start=0.2),
         *pattern_inputs.spared(),
         io.Int.Input(
             "min_tokens",
@@ -49,11 +49,13 @@ def _pattern_inputs() -> list:
             tooltip="What runs the pattern. auto: the fastest that accepts it.",
         ),
         *rule_inputs.how(),
-        *rule_inputs.choice(),
+        *rule_inputs.auto_choice(),
     ]
 
 
-class VideoAttentionPattern(rule_inputs.Somewhere):
+class VideoAttentionPattern(rule_inputs.ChecksBlocks):
+    """Lets each token of the video see a part of the others."""
+
     TEXT = LINE
     COUNTS_ATTENTION = True
 
@@ -87,6 +89,7 @@ class VideoAttentionPattern(rule_inputs.Somewhere):
 
     @classmethod
     def validate_inputs(cls, blocks="", *, pattern=None):
+        """Gives True, or one sentence about blocks or a pattern that cannot be right."""
         # ComfyUI hands over what a dynamic combo holds, asked for or not; by keyword alone it is not blamed for blocks.
         return super().validate_inputs(blocks)
 
@@ -107,12 +110,10 @@ def _rule(
     model, pattern, blocks, start_percent, end_percent, min_tokens, engine, dense_first_steps, dense_last_steps,
     dense_first_blocks, dense_last_blocks, auto_choice, **how,
 ) -> rules.Rule:  # fmt: skip
-    """The widgets' Rule. ValueError with a sentence about the first one that cannot be right."""
-    wrong = rule_inputs.wrong_where(blocks, start_percent, end_percent)
-    if wrong:
-        raise ValueError(wrong)
+    """Makes the widgets' Rule. Raises ValueError with a sentence about the first one that cannot be right."""
+    spans = rule_inputs.spans_of(blocks, start_percent, end_percent)
     known = model_family.blocks_of(model, SELF)
-    spans = pattern_inputs.without(rules.parse_blocks(blocks), dense_first_blocks, dense_last_blocks, known)
+    spans = pattern_inputs.without(spans, dense_first_blocks, dense_last_blocks, known)
     shape, spared = rules.Shape(pattern, engine, min_tokens), (dense_first_steps, dense_last_steps)
     return rules.Rule(
         "", SELF, spans, start_percent, end_percent, shape=shape, spared=spared, choice=auto_choice, **how
@@ -120,7 +121,7 @@ def _rule(
 
 
 def _time_of(model) -> tuple[int, int]:
-    """Frames of the video in one of the latent, latent frames in one of the tokens."""
+    """Finds the frames of the video in a latent frame, and the latent frames in a token."""
     ratio = getattr(model.model.latent_format, "temporal_downscale_ratio", 1)
     probe = model_family.tokens_of_latent(model, torch.empty(1, 1, 8, 32, 32, device="meta"))
     frames = probe.grid[0] if probe is not None and probe.grid else 8
@@ -128,7 +129,7 @@ def _time_of(model) -> tuple[int, int]:
 
 
 def _tokens(model, latent):
-    """The layout of the latent, None without one or where the model's is not known."""
+    """Lays the latent out; None without one or where the model's layout is not known."""
     if latent is None:
         return None
     tokens = model_family.tokens_of_latent(model, comfy.sample.fix_empty_latent_channels(model, latent["samples"]))
@@ -136,11 +137,13 @@ def _tokens(model, latent):
 
 
 def _others(tokens) -> int:
-    """Tokens around the video, as far as they are known before a prompt is."""
+    """Counts the tokens around the video, as far as they are known before a prompt is."""
     return sum(span.length or 0 for span in (*tokens.prefix, *tokens.suffix)) if tokens else 0
 
 
-class VideoAttentionStrength(rule_inputs.Somewhere):
+class VideoAttentionStrength(rule_inputs.ChecksBlocks):
+    """Makes attention sharper or flatter, or ties frames closer together."""
+
     TEXT = LINE
     COUNTS_ATTENTION = True
 
@@ -174,18 +177,16 @@ class VideoAttentionStrength(rule_inputs.Somewhere):
                     tooltip="Enhance-A-Video's weight: strengthens what self-attention brings in from other frames. 0 "
                     "is off, 1 to 5 is usual. For models whose grid is known.",
                 ),
-                *rule_inputs.where(default=SELF),
+                *rule_inputs.covered_calls(default=SELF),
             ],
             outputs=[io.Model.Output(tooltip="The model with its attention's strength changed.")],
         )
 
     @classmethod
     def execute(cls, model, temperature, cross_frame, role, blocks, start_percent, end_percent) -> io.NodeOutput:
-        wrong = rule_inputs.wrong_where(blocks, start_percent, end_percent, role)
-        if wrong:
-            raise ValueError(wrong)
+        spans = rule_inputs.spans_of(blocks, start_percent, end_percent, role)
         strength = Strength(temperature, cross_frame)
-        rule = rules.Rule("", role, rules.parse_blocks(blocks), start_percent, end_percent, strength=strength)
+        rule = rules.Rule("", role, spans, start_percent, end_percent, strength=strength)
         return io.NodeOutput(model_rules.add_rule(model, rule), ui=ui.PreviewText(model_rules.status(model, rule)))
 
 

@@ -23,6 +23,8 @@ CUSTOM = "custom"
 
 
 class VideoAttentionCalibrate(Node):
+    """Finds the fastest plan within a budget of error."""
+
     TEXT = REPORT
     COUNTS_ATTENTION = True
 
@@ -69,7 +71,10 @@ class VideoAttentionCalibrate(Node):
 
 
 def _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name) -> tuple:
-    """(Job, line about its noise levels). ValueError for a MODEL that is not as it would be without this pack."""
+    """Makes the Job and a line about its noise levels.
+
+    Raises ValueError for a MODEL that is not as it would be without this pack.
+    """
     if model_rules.rules_of(model):
         raise ValueError(
             "model: nodes of this pack have changed its attention already. Connect the model from before them, or put "
@@ -87,7 +92,15 @@ def _bar():
 
 
 def calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: int, ends: str, seeds: int) -> tuple:
-    """(Plan, Measured, PlanChoice) for a budget of relative L2 of the final latent."""
+    """Measures and chooses a plan. Returns the Plan, what was Measured and the PlanChoice.
+
+    kind: KERNELS, BOTH or PATTERNS.
+    budget: largest relative L2 of the final latent.
+    groups: number of groups that the blocks are cut into.
+    parts: number of parts that the sampling is cut into.
+    ends: as of calibration.measure.
+    seeds: number of seeds that the plan is run on.
+    """
     measured = calibration.measure(sampling, plans.candidates(kind), groups, parts, ends, seeds)
     choice, errors = calibration.settle(sampling, measured, budget)
     plan = replace(
@@ -100,7 +113,7 @@ def calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: 
 
 
 def _wanted() -> list:
-    """What may be chosen, and how much error it may make."""
+    """Makes the widgets that say what may be chosen, and how much error it may make."""
     return [
         io.Combo.Input(
             "candidates",
@@ -150,6 +163,8 @@ def _inputs_of_calibrate() -> list:
 
 
 class VideoAttentionSavePlan(Node):
+    """Keeps a plan as a file."""
+
     TEXT = NOTE
 
     @classmethod
@@ -186,6 +201,7 @@ class VideoAttentionSavePlan(Node):
 
     @classmethod
     def validate_inputs(cls, filename="plan"):
+        """Gives True, or one sentence about a file name that cannot be kept on every system."""
         # Before anything runs: what is behind it may take minutes. A linked widget has no value yet.
         return filename is None or plans.wrong_name(filename) or True
 
@@ -199,6 +215,8 @@ class VideoAttentionSavePlan(Node):
 
 
 class VideoAttentionLoadPlan(Node):
+    """Applies a plan's file to a MODEL."""
+
     TEXT = REPORT
     COUNTS_ATTENTION = True
 
@@ -231,11 +249,13 @@ class VideoAttentionLoadPlan(Node):
 
     @classmethod
     def validate_inputs(cls, plan_name=""):
+        """Gives True, or one sentence about a plan that is not there."""
         # A plan saved after the page was loaded is in no list yet. A linked widget has no value yet.
         return plan_name is None or preferences.is_one(plan_name) or plans.wrong_name(plan_name) or True
 
     @classmethod
     def fingerprint_inputs(cls, plan_name="", **others):
+        """Gives what changes when the plan's file does, so that ComfyUI reads it again."""
         if preferences.is_one(plan_name):
             path = preferences.path_of(plan_name)
         else:

@@ -21,6 +21,8 @@ UNKNOWN = (
 
 
 class VideoAttentionReport(Node):
+    """Says which kernel ran for a latent, and why."""
+
     TEXT = REPORT
 
     @classmethod
@@ -66,7 +68,7 @@ class VideoAttentionReport(Node):
 
 
 def _of_prompt(prompt: str, graph: workflow_graph.Graph, reader: str, samples) -> tuple[Report | None, str]:
-    """The runs of the samplers that this latent comes from, summed up; or why there is no report."""
+    """Sums up the runs of the samplers that this latent comes from; without any says why there is no report."""
     trail = workflow_graph.follow(graph, reader, lambda node, output: run_history.of_node(prompt, graph, node, output))
     uncounted = [_not_counted(graph, node) for node in trail.uncounted]
     if not trail.found:
@@ -82,7 +84,7 @@ def _of_prompt(prompt: str, graph: workflow_graph.Graph, reader: str, samples) -
 
 
 def _not_counted(graph: workflow_graph.Graph, node: str) -> str:
-    """A sentence about a sampler of which no run is known."""
+    """Says why no run of a sampler is known."""
     if graph.is_counted(node):
         why = "It samples in a way of its own that passes by what nodes put on a model, or another node took it off."
     else:

@@ -14,6 +14,8 @@ from .widgets.node import REPORT, Node
 
 
 class VideoAttentionSampler(Node):
+    """Samples a clip by widgets."""
+
     TEXT = REPORT
     SAMPLES = True
 
@@ -58,6 +60,8 @@ class VideoAttentionSampler(Node):
 
 
 class VideoAttentionSamplerAdvanced(Node):
+    """Samples a clip by a guider, a sampler and noise levels of other nodes."""
+
     TEXT = REPORT
     SAMPLES = True
 
@@ -95,7 +99,7 @@ class VideoAttentionSamplerAdvanced(Node):
 
 
 def _sampled(job: Job, line: str) -> io.NodeOutput:
-    """The outputs of one run, and a report that begins with `line`."""
+    """Makes the outputs of one run, and a report that begins with `line`."""
     begun, progress = time.perf_counter(), Progress(job.model, job.steps)
     with run_history.own() as runs:
         samples = sampling_job.run(job, progress.part())

@@ -14,6 +14,8 @@ from .widgets.node import REPORT, Node
 
 
 class VideoAttentionSchedule(Node):
+    """Shows which kernel each block will run in each step."""
+
     TEXT = REPORT
 
     @classmethod
@@ -85,7 +87,7 @@ def _chosen_steps() -> list:
 
 
 def _choose(model, sigmas: torch.Tensor, first_step: int, last_step: int) -> tuple:
-    """The chosen steps from 0, their percents, and a line about them that is empty when it is all steps."""
+    """Finds the chosen steps from 0, their percents, and a line about them that is empty when it is all steps."""
     steps = max(0, len(sigmas) - 1)
     chosen = first_step - 1, min(last_step, steps) - 1
     if first_step == 1 and last_step >= steps:

@@ -9,7 +9,9 @@ from .widgets import rule_inputs
 from .widgets.node import NOTE
 
 
-class VideoAttentionTemporalBlocks(rule_inputs.Somewhere):
+class VideoAttentionTemporalBlocks(rule_inputs.ChecksBlocks):
+    """Adds trained temporal blocks to a MODEL."""
+
     TEXT = NOTE
 
     @classmethod

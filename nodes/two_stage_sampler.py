@@ -27,6 +27,8 @@ ALIASES = (
 
 
 class VideoAttentionTwoStageSampler(Node):
+    """Samples a clip with two models on one schedule, or at two sizes."""
+
     TEXT = REPORT
     SAMPLES = True
 
@@ -92,13 +94,23 @@ class VideoAttentionTwoStageSampler(Node):
 
 
 class _Second:
-    """Makes the Job of a second stage of the latent that the first one leaves. wanted: as of sigmas_of, but latent."""
+    """Makes the Job of a second stage of the latent that the first one leaves.
+
+    wanted: the arguments of sigmas_of between model and latent.
+    sigmas: noise levels of another node; None for such as wanted says.
+    line: a sentence about the noise levels, once there are any.
+    """
 
     def __init__(self, model, cfg: float, wanted: tuple, sigmas):
         self.model, self.cfg, self.wanted, self.sigmas, self.line = model, cfg, wanted, sigmas, ""
         self.steps = wanted[2] if sigmas is None else max(0, len(sigmas) - 1)
 
     def job(self, high: Job, latent: dict) -> Job:
+        """Makes the Job.
+
+        high: the first stage's Job.
+        latent: LATENT in the second stage's size.
+        """
         sigmas, line = self.sigmas, "Noise levels: your own."
         if sigmas is None:
             sigmas, line = sampling_job.sigmas_of(self.model, *self.wanted, latent)
@@ -212,7 +224,7 @@ def _stages_line(high: Job, low: Job) -> str:
 
 
 def _shifts_line(high, low) -> str:
-    """A sentence when the second model's own schedule would be another one."""
+    """Says that the second model's own schedule would be another one; empty where it is the same."""
     shifts = [getattr(model.get_model_object("model_sampling"), "shift", None) for model in (high, low)]
     if shifts[0] == shifts[1]:
         return ""

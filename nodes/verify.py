@@ -33,6 +33,8 @@ OTHERS = ("sdpa efficient", "sdpa flash", "flash attention 2", "sdpa cudnn", "sd
 
 
 class VideoAttentionVerify(Node):
+    """Samples once as planned and once exactly, and measures how far they are apart."""
+
     TEXT = REPORT
 
     @classmethod
@@ -90,13 +92,18 @@ class VideoAttentionVerify(Node):
 
 
 class _Clock:
-    """Runs samplings with one progress bar. seconds: of the last one's steps; of the median one, as the first loads."""
+    """Runs samplings with one progress bar, and measures them.
+
+    total: steps of all samplings.
+    seconds: of the last sampling's steps, by the median one, as the first loads.
+    """
 
     def __init__(self, total: int):
         self.seconds, self._times = 0.0, []
         self._bar = Bar(total)
 
     def run(self, job):
+        """Samples a job."""
         self._times = []
         samples = sampling_job.run(job, self._on_step)
         spans = [after - before for before, after in zip(self._times, self._times[1:])]
@@ -110,8 +117,10 @@ class _Clock:
 
 
 def _beside(exact, job, clock: _Clock) -> tuple[list, list[VerifiedSampling], list[str]]:
-    """The latents of the model as it is and, if one runs here, of another exact kernel, what is known of each, and what
-    else is to be said."""
+    """Samples the model as it is and, if one runs here, on another exact kernel.
+
+    Returns the latents, what is known of each, and what else is to be said.
+    """
     with run_history.aside() as runs:
         samples = clock.run(job)
     report = runs.report
@@ -136,12 +145,12 @@ def _beside(exact, job, clock: _Clock) -> tuple[list, list[VerifiedSampling], li
 
 
 def _kernels(report) -> str:
-    """`sage (self), host default (pytorch) (cross)`."""
+    """Names the kernels that ran: `sage (self), host default (pytorch) (cross)`."""
     return ", ".join(f"{row.used} ({row.role})" for row in report.rows) or "nothing that was seen"
 
 
 def _with_frames(vae, exact, samples: list, rows: list[VerifiedSampling]) -> list[VerifiedSampling]:
-    """The rows with PSNR and SSIM of their decoded frames."""
+    """Adds PSNR and SSIM of the decoded frames to the rows."""
     frames, found = _decoded(vae, exact), []
     for latent, row in zip(samples, rows):
         try:
@@ -153,7 +162,7 @@ def _with_frames(vae, exact, samples: list, rows: list[VerifiedSampling]) -> lis
 
 
 def _decoded(vae, samples) -> torch.Tensor:
-    """(T, H, W, C) of the video, a batch's clips one after the other."""
+    """Decodes the video into (T, H, W, C), a batch's clips one after the other."""
     return vae.decode(parts_of(samples)[0]).flatten(0, -4)
 
 

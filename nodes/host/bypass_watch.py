@@ -29,14 +29,18 @@ COMPILED = "torch.compile"
 
 
 class RouterGroup(KeepsIdentity):
-    """Some routers, and the ids of the nodes that made them. Not a tuple or a set: torch.compile takes those apart and
-    ties its graph to their members."""
+    """Some routers, and the nodes that made them.
+
+    members: the Routers.
+    nodes: ids of the nodes.
+    Not a tuple or a set: torch.compile takes those apart and ties its graph to their members.
+    """
 
     def __init__(self, *members: Router, nodes: tuple[str, ...] = ()):
         self.members, self.nodes = members, nodes
 
     def replaced(self, old, new: Router) -> RouterGroup:
-        """With `new`, made by the node that is executing, in the place of `old`."""
+        """Makes the group with `new`, made by the node that is executing, in the place of `old`."""
         context = get_executing_context()
         nodes = self.nodes if context is None else tuple(dict.fromkeys((*self.nodes, context.node_id)))
         return RouterGroup(*(router for router in self.members if router is not old), new, nodes=nodes)
@@ -66,7 +70,7 @@ def look(executor, *args, **kwargs):
 
 
 def _tell(stats: RunStats, nodes: tuple[str, ...]) -> None:
-    """Once in a run, as soon as something is known: who attends past our rules, by what was counted until then."""
+    """Says who attends past our rules by what was counted until now: once in a run, as soon as something is known."""
     stats.warned = True
     text = " ".join(bypasses.sentences(stats))
     logging.warning("Video Attention, %s: %s", stats.model, text)
@@ -116,7 +120,7 @@ def _out_of_reach(family: Family) -> str:
 
 
 def _unseen(stats: RunStats, family: Family | None, model) -> str:
-    """Why no attention call was seen at all."""
+    """Says why no attention call was seen at all."""
     known = f"{_out_of_reach(family)} " if family and family.unreachable else ""
     if stats.compiled:
         return (

@@ -36,11 +36,15 @@ class _Call:
 
 
 class CarriedSampler:
-    """A SAMPLER for each of two models, `first` and `second`, which are one sampling; use them in this order.
+    """Makes a SAMPLER for each of two models, which are one sampling. A context: nothing of it outlives it.
 
-    sampler: the host's. sigmas: (steps + 1,), of the whole run. switch: how many steps begin with the first model; what
-    corrects such a step is its as well. A context: nothing of it outlives it. due: whether the sampler waits for the
-    second model. given: set it to what the first run gave, before the second.
+    sampler: the host's SAMPLER.
+    sigmas: (steps + 1,) noise levels of the whole run.
+    switch: how many steps begin with the first model; what corrects such a step is its as well.
+    first: the SAMPLER of the first model.
+    second: the SAMPLER of the second one, to be used after it.
+    due: whether the sampler waits for the second model.
+    given: what the first run gave; to be set before the second.
     """
 
     def __init__(self, sampler, sigmas: torch.Tensor, switch: int):
@@ -61,6 +65,7 @@ class CarriedSampler:
 
     @property
     def due(self) -> bool:
+        """Tells whether the sampler waits for the second model."""
         return self._pending is not None
 
     def _first(self, model, x, sigmas, extra_args=None, callback=None, disable=None, **options):
@@ -113,8 +118,9 @@ class CarriedSampler:
         return made
 
     def _is_due(self, sigma: float) -> bool:
-        """Whether the next call is the second model's: as rehearsed, or by its noise level where a sampler, as an
-        adaptive one, comes to others than it did there."""
+        """Tells whether the next call is the second model's: as rehearsed, or by its noise level where a sampler, as an
+        adaptive one, comes to others than it did there.
+        """
         planned = self._plan[self._calls] if self._calls < len(self._plan) else None
         if planned is not None and math.isclose(planned[0], sigma, rel_tol=NEAR):
             return planned[1]
@@ -122,10 +128,14 @@ class CarriedSampler:
 
 
 def rehearse(sampler, sigmas: torch.Tensor, level: float, guide) -> list[tuple[float, bool]]:
-    """For each call of the model that the sampler makes: its noise level, and whether a step at or below `level` had
-    begun by then. Found with a latent of one number; empty where the sampler does not run with it.
+    """Finds, for each call of the model that a sampler makes, its noise level and whether the second model is due.
 
-    A step begins with the call that its callback follows: the other calls of a step may look ahead.
+    sampler: the host's SAMPLER.
+    sigmas: (steps + 1,) noise levels of the run.
+    level: the noise level at which the second model takes over; it is due once a step at or below it had begun.
+    guide: what samplers read as the model's guider.
+    Found with a latent of one number; empty where the sampler does not run with it. A step begins with the call that
+    its callback follows: the other calls of a step may look ahead.
     """
     levels, began = [], []
 
@@ -153,15 +163,18 @@ def rehearse(sampler, sigmas: torch.Tensor, level: float, guide) -> list[tuple[f
 
 
 def _with_added(options: dict, asked: dict, before: dict) -> dict:
-    """The options of the run at hand, with what the sampler itself had put into those of the first run, `before`."""
+    """Adds to the options of the run at hand what the sampler itself had put into those of the first run, `before`."""
     added = [hook for hook in asked.get(HOOKS, []) if hook not in before.get(HOOKS, [])]
     new = {name: value for name, value in asked.items() if name not in before and name != HOOKS}
     return {**options, **new, **({HOOKS: [*options.get(HOOKS, []), *added]} if added else {})}
 
 
 def _noisy_latent(base, samples, sigma: torch.Tensor) -> torch.Tensor:
-    """What a sampler gets at noise level `sigma` in a run of the host's model `base` that begins with the noisy output
-    `samples` of another run: sound and video in one tensor."""
+    """Makes what a sampler gets at noise level `sigma` in a run that begins with the noisy output of another run.
+
+    base: the host's model.
+    samples: that output; sound and video are packed into one tensor.
+    """
     parts = parts_of(samples)
     packed = comfy.utils.pack_latents(parts)[0] if len(parts) > 1 else samples
     start = base.process_latent_in(packed.to(device=sigma.device, dtype=torch.float32))
@@ -169,7 +182,7 @@ def _noisy_latent(base, samples, sigma: torch.Tensor) -> torch.Tensor:
 
 
 class _Over:
-    """An object with some attributes laid over those of another."""
+    """Lays some attributes over those of another object."""
 
     def __init__(self, under, **over):
         self._under = under
@@ -180,7 +193,7 @@ class _Over:
 
 
 class _Called(_Over):
-    """What a sampler calls as its model: asks for each prediction."""
+    """Asks for each prediction where a sampler calls its model."""
 
     def __init__(self, model, guide, ask):
         super().__init__(model, inner_model=guide)

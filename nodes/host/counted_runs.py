@@ -49,7 +49,7 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
 
 
 def _note_what_is_hidden(stats: RunStats, model) -> None:
-    """Calls of no announced module: the kernel that the model's file names for it, if it does, could not be run."""
+    """Notes calls of no announced module: the kernel that the model's file names for it could not be run."""
     names = dict.fromkeys(
         host_kernel.name_of(h.function) for h in site_hooks.holders(model).values() if h.function is not None
     )
@@ -62,6 +62,7 @@ def _note_what_is_hidden(stats: RunStats, model) -> None:
 
 
 def _note_what_is_not_finite(stats: RunStats, samples) -> None:
+    """Notes how much of a run's latent is NaN or Inf."""
     finite = samples.isfinite()
     if not finite.all():
         wrong = 1.0 - finite.float().mean().item()

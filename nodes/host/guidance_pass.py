@@ -42,9 +42,10 @@ def reachable(model, role: str) -> tuple[Family, int]:
 
 
 class ExtraPass(KeepsIdentity):
-    """One more prediction of the positive prompt, by the model as rules weaken it.
+    """Predicts the positive prompt once more, by the model as rules weaken it.
 
-    rules: all with one Perturbation. guide: (guided, strong, weak) -> guided, of tensors (B, ...).
+    rules: all with one Perturbation.
+    guide: (guided, strong, weak) -> guided, of tensors (B, ...).
     """
 
     def __init__(self, rules: tuple[Rule, ...], guide):
@@ -73,12 +74,12 @@ class ExtraPass(KeepsIdentity):
         return out if torch.equal(strong, weak) else self.guide(out, strong, weak)
 
     def _apart(self, cond: dict) -> dict:
-        """The prompt under a name of its own, one for all steps: EasyCache would give the model's own prediction."""
+        """Names the prompt apart, by one name for all steps: EasyCache would give the model's own prediction."""
         named = cond.get("uuid")
         return {**cond, "uuid": uuid5(named, f"{id(self)}")} if isinstance(named, UUID) else cond
 
     def _holds(self, options) -> bool:
-        """Whether this step is covered, and nobody cleared the rules since."""
+        """Tells whether this step is covered, and nobody cleared the rules since."""
         if CONTEXT not in options or model_rules.ROUTERS not in options:
             return False
         context = options[CONTEXT]
@@ -90,6 +91,7 @@ class ExtraPass(KeepsIdentity):
 class Asked(KeepsIdentity):
     """The model's own prediction of the positive prompt in one step, and with what it was asked for.
 
+    model_options: the host's, of this step.
     It stands where the host looks for context windows, since every call of the model passes there whole: above
     windows and caches, with what the guider really gave, whatever it tells functions behind it.
     """
@@ -102,10 +104,11 @@ class Asked(KeepsIdentity):
         return getattr(self.handler, name)
 
     def should_use_context(self, *args) -> bool:
+        """Lets the host come here with every call."""
         return True
 
     def execute(self, calc, model, conds, x_in, timestep, model_options):
-        """The host's call, with its own handler in place; the first one of a positive prompt is noted."""
+        """Makes the host's call with its own handler in place, and keeps the first one of a positive prompt."""
         own = {key: value for key, value in model_options.items() if key != HANDLER}
         own |= {} if self.handler is None else {HANDLER: self.handler}
         args = (model, conds, x_in, timestep, own)
@@ -123,7 +126,10 @@ class Asked(KeepsIdentity):
 
 
 class Passes(KeepsIdentity):
-    """PREDICT_NOISE wrapper: all extra passes of a model, one after the other, behind the guider's own work."""
+    """Wraps PREDICT_NOISE: runs all extra passes of a model, one after the other, behind the guider's own work.
+
+    passes: ExtraPasses, the first one first.
+    """
 
     def __init__(self, *passes: ExtraPass):
         self.passes = passes
@@ -159,7 +165,7 @@ def install_pass(model, rules: tuple[Rule, ...], guide):
 
 
 def _shapes(cond):
-    """The streams' shapes where video and audio are packed into one tensor, else None."""
+    """Finds the streams' shapes where video and sound are packed into one tensor; None elsewhere."""
     for each in cond:
         packed = each.get("model_conds", {}).get("latent_shapes")
         if packed is not None and len(packed.cond) > 1:

@@ -131,7 +131,10 @@ def wrap(patcher, key: str, wrappers: dict[str, Callable]) -> None:
 
 
 def before_each_step(patcher, key: str, act: Callable[[float], None]) -> None:
-    """Calls act(sigma) before each step of a sampling of a MODEL. sigma: the noise level that the step begins at."""
+    """Calls act(sigma) before each step of a sampling of a MODEL.
+
+    act: gets the noise level that the step begins at.
+    """
 
     def step(executor, x, timestep, *args, **kwargs):
         act(float(timestep.max()))

@@ -7,7 +7,7 @@ import torch
 
 
 class NotFinite(RuntimeError):
-    """A step gave NaN or Inf; args[0] says which."""
+    """A step gave NaN or Inf. args[0]: a sentence's beginning that says which."""
 
     def __str__(self):
         return f"{self.args[0]}. Try another kernel, or its guard at `every call`, in Video Attention Backend."

@@ -36,7 +36,7 @@ def teller(stats: RunStats, callback):
 
 
 def _where() -> tuple[str | None, list[str]]:
-    """The node that runs, and the Report nodes that speak of it; None and none outside of a prompt."""
+    """Finds the node that runs, and the Report nodes that speak of it; None and none outside of a prompt."""
     context = get_executing_context()
     if context is None:
         return None, []
@@ -44,7 +44,7 @@ def _where() -> tuple[str | None, list[str]]:
 
 
 def _send(text: str, node: str | None, reports: list[str]) -> None:
-    """To the page that queued the run; to nobody without a server, as in a script."""
+    """Sends a text to the page that queued the run; to nobody without a server, as in a script."""
     server = getattr(PromptServer, "instance", None)
     if server is not None and server.client_id is not None:
         told = {"node": server.last_node_id if node is None else node, "reports": reports, "text": text}

@@ -48,7 +48,7 @@ def _put(options: dict, value: bool | None) -> None:
 
 
 def _usual_call(patcher) -> Geometry | None:
-    """A self-attention call as this MODEL will make it, None for one of unknown heads."""
+    """Makes the geometry of a self-attention call as this MODEL will make it; None for one of unknown heads."""
     info = examine(patcher.model.diffusion_model, model_family.family_of(patcher), None)
     if not info.heads:
         return None

@@ -16,7 +16,7 @@ def family_of(patcher) -> Family | None:
 
 
 def row_of(patcher) -> Family:
-    """Return the row of a MODEL's family; one that knows nothing for a model this pack does not know."""
+    """Finds the row of a MODEL's family; one that knows nothing for a model this pack does not know."""
     return family_of(patcher) or UNKNOWN
 
 
@@ -32,7 +32,8 @@ def tokens_of(family: Family, model: torch.nn.Module, x, inputs) -> Tokens:
     """Lays out the tokens of one model call. Whatever a future host passes, a layout must not cost a render.
 
     model: the diffusion model.
-    x, inputs: what it is called with.
+    x: latent that it is called with, or a list of latents.
+    inputs: its other arguments by name.
     """
     try:
         return family.tokens(model, x, inputs)

@@ -103,7 +103,7 @@ def status(model, rule: Rule | None = None) -> str:
 
 
 def add_bench(model) -> tuple:
-    """Lets every backend be timed on the calls of a clone of `model`. Gives it and the Bench with the trials."""
+    """Lets every backend be timed on the calls of a clone of `model`. Returns it and the Bench with the trials."""
     registry.load_all()
     return fill_slot(model, Bench)
 
@@ -111,7 +111,8 @@ def add_bench(model) -> tuple:
 def fill_slot(model, make) -> tuple:
     """Puts an override into the slot of a clone of the MODEL `model`, all of whose calls tell where they come from.
 
-    make: (the override found, or None) -> ours. Gives the clone and what `make` gave.
+    make: (the override found, or None) -> ours.
+    Returns the clone and what `make` gave.
     """
     patched = model.clone()
     options = patched.model_options.setdefault("transformer_options", {})

@@ -25,7 +25,11 @@ NEGATIVES, NAMES = "vattn.negatives", "vattn.names"
 
 
 class Negative(KeepsIdentity):
-    """What goes behind a prompt. context: (1 or B, L, C); mask: (1 or B, L) or None."""
+    """What goes behind a prompt.
+
+    context: (1 or B, L, C).
+    mask: (1 or B, L); None where all tokens are seen.
+    """
 
     def __init__(self, context: torch.Tensor, mask: torch.Tensor | None):
         self.context, self.mask = context, mask
@@ -48,7 +52,7 @@ def install_negative(model, rule: Rule, negative):
 
 
 class _Prompt(KeepsIdentity):
-    """OUTER_SAMPLE wrapper: the host prepares one prompt more for the model, unless it is None."""
+    """Wraps OUTER_SAMPLE: the host prepares one prompt more for the model, unless it is None."""
 
     def __init__(self, negative):
         self.negative = negative
@@ -129,7 +133,11 @@ def lengthen(module, args, kwargs):
 
 
 def _lengthened(kwargs: dict, negatives: dict, called: list) -> dict:
-    """A model's inputs for prompts of these names, lengthened where one of them is to be guided."""
+    """Lengthens a model's inputs for prompts of these names, where one of them is to be guided.
+
+    negatives: {name of a positive prompt: Negative}.
+    called: names of the prompts of this call; None for one without.
+    """
     options, context = kwargs[OPTIONS], kwargs.get("context")
     step, router = options.get(CONTEXT), options.get(model_rules.SLOT)
     positive = tuple(name in negatives for name in called)
@@ -156,12 +164,13 @@ def _lengthened(kwargs: dict, negatives: dict, called: list) -> dict:
 
 
 def _wanted(router: Router, step) -> bool:
-    """Whether a rule of ours guides attention to the prompt in this step."""
+    """Tells whether a rule of ours guides attention to the prompt in this step."""
     active = zip(router.rules, step.active_of(router))
     return router not in step.off and any(on and rule.kind == "nag" for rule, on in active)
 
 
 def _refuses(told: list[Negative], context: torch.Tensor, router) -> Reason | None:
+    """Gives the Reason why these prompts cannot be guided; None where they can."""
     if not isinstance(router, Router):
         return Reason("another node set its own attention behind it: place Video Attention's nodes last")
     for each in told:
@@ -178,12 +187,12 @@ def _refuses(told: list[Negative], context: torch.Tensor, router) -> Reason | No
 
 
 def _rows(t: torch.Tensor, rows: int) -> torch.Tensor:
-    """t: (1 or B, ...) for `rows` rows of a batch."""
+    """Repeats a tensor (1 or B, ...) for `rows` rows of a batch."""
     return t if t.shape[0] == rows else t[:1].expand(rows, *t.shape[1:])
 
 
 def _mask_of(mask, context: torch.Tensor, like) -> torch.Tensor:
-    """The mask of a prompt; where it has none, one under which all its tokens are seen, of the kind of `like`."""
+    """Gives the mask of a prompt; where it has none, one under which all its tokens are seen, of the kind of `like`."""
     if mask is not None:
         return _rows(mask.to(context.device), context.shape[0])
     added = like is not None and like.is_floating_point()

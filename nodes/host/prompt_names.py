@@ -14,7 +14,10 @@ OWN = "video_attention"
 
 
 def name_prompts(conds: Mapping) -> None:
-    """Writes its name into each prompt of a run. conds: a guider's own, {name: [{...}, ...]}."""
+    """Writes its name into each prompt of a run.
+
+    conds: a guider's own, {name: [{...}, ...]}.
+    """
     for name, prompt in conds.items():
         for each in prompt or ():
             each[NAME] = name
@@ -39,7 +42,7 @@ def most_positive(names) -> int | None:
 
 
 def _rank(name: str | None) -> int | None:
-    """0 for `positive`, 1 for `target_positive`, 2 for names that say neither, as `middle`; None for others."""
+    """Ranks names: 0 for `positive`, 1 for `target_positive`, 2 for such as `middle`; None for others."""
     if not is_positive(name):
         return None
     return 0 if name == "positive" else 1 if "pos" in name.lower() else 2

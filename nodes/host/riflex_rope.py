@@ -18,12 +18,12 @@ KEY = "video_attention.riflex"
 
 
 def lengthening(model, frequency: int, trained_frames: int) -> tuple[int, int, str]:
-    """Work out what RIFLEx does to a MODEL.
+    """Finds what RIFLEx does to a MODEL.
 
-    frequency: the widget's number of the frequency to slow down; 0: the one known for the family.
-    trained_frames: the widget's pictures of the clips in training; 0: as known.
-    Returns the frequency, the tokens along time in training and a line about both. ValueError with one sentence where
-    the family's row refuses or the frequency is none of the model's.
+    frequency: the widget's number of the frequency to slow down; 0 for the one known for the family.
+    trained_frames: the widget's frames of the clips in training; 0 for those known.
+    Returns the frequency, the tokens along time in training and a line about both. Raises ValueError with one sentence
+    where the family's row refuses or the frequency is none of the model's.
     """
     row, network = model_family.row_of(model), model.model.diffusion_model
     name, rotary = row.name or type(network).__name__, row.rotary
@@ -48,7 +48,11 @@ def install_riflex(model, frequency: int, frames: int):
 
 
 class Slowed(KeepsIdentity):
-    """Lets the family's embedder of positions give what RIFLEx makes of it, during a run."""
+    """Lets the family's embedder of positions give what RIFLEx makes of it, during a run.
+
+    frequency: number of the frequency that is slowed down, from 1.
+    trained: tokens along time in training; longer clips are changed.
+    """
 
     def __init__(self, frequency: int, trained: int):
         self.frequency, self.trained = frequency, trained
@@ -77,7 +81,7 @@ class Slowed(KeepsIdentity):
         yield hooks.hook_behind(getattr(model, rotary.embedder), turn)
 
     def _turned_table(self, original):
-        """The model's tables (T*Y*X, F) of cosines and sines, time's frequencies first, T in the outer loop."""
+        """Wraps the model's tables (T*Y*X, F) of cosines and sines: time's frequencies first, T in the outer loop."""
 
         @compiled_op.eagerly
         def table(h, w, t, device):

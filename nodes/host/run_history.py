@@ -23,11 +23,16 @@ EXECUTIONS, MOST = 32, 1024
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One sampling run. report: what it did; parts: the LatentFingerprint of each part of its latent.
+    """One sampling run.
 
-    prompt: the id of the prompt. owners: the node that made it, then the nodes that this one was expanded from; none
-    outside of a prompt. display: the node on which the page shows it. index: which of a list's entries the node worked
-    on. output: the output that has its latent, None for all. group: runs that belong to one execution share it.
+    report: what it did.
+    parts: the LatentFingerprint of each part of its latent.
+    prompt: the id of the prompt.
+    owners: the node that made it, then the nodes that this one was expanded from; none outside of a prompt.
+    display: the node on which the page shows it.
+    index: which of a list's entries the node worked on.
+    output: the output that has its latent; None for all.
+    group: runs that belong to one execution share it.
     """
 
     report: Report
@@ -41,16 +46,20 @@ class Run:
 
     @property
     def node(self) -> str | None:
+        """Gives the id of the node that made it; None outside of a prompt."""
         return self.owners[0].node if self.owners else None
 
     def apart(self, samples) -> float:
-        """How far its latent is from `samples`, by relative L2; of video and sound the part that has the shape."""
+        """Measures the relative L2 between its latent and `samples`; of video and sound the part that has the shape."""
         first = parts_of(samples)[0]
         return min((part.apart(first) for part in self.parts), default=float("inf"))
 
 
 class Gathered(list):
-    """The reports of the runs that end while it is open. private: nobody else learns of them."""
+    """The reports of the runs that end while it is open.
+
+    private: nobody else learns of them.
+    """
 
     def __init__(self, private: bool):
         super().__init__()
@@ -58,7 +67,7 @@ class Gathered(list):
 
     @property
     def report(self) -> Report | None:
-        """All of them summed up; None without any."""
+        """Sums all of them up; None without any."""
         return combine(self)
 
 
@@ -69,9 +78,11 @@ _OPEN: ContextVar[tuple[Gathered, ...]] = ContextVar("video attention: runs to g
 
 
 def remember(parts: list, report: Report, output: int | None = None) -> None:
-    """Keeps `report` for a latent, its tensors `parts` (video, sound), and for the node that runs.
+    """Keeps a report for a latent, and for the node that runs.
 
-    parts: none of a run that was stopped. output: the node's output that has this latent, None for all of them.
+    parts: the latent's tensors, video and sound; none of a run that was stopped.
+    report: of the run.
+    output: the node's output that has this latent; None for all of them.
     """
     opened = _OPEN.get()
     for gathered in reversed(opened):
@@ -131,7 +142,7 @@ def own():
 
 
 def find(samples) -> Report | None:
-    """What is known of the run that gave this latent, by the latent alone; None when no patched model gave it.
+    """Finds what is known of the run that gave a latent, by the latent alone; None when no patched model gave it.
 
     For scripts, which have no prompt to follow. Of several the nearest, of equals the newest; with all runs of the same
     execution.
@@ -146,10 +157,14 @@ def find(samples) -> Report | None:
 
 
 def of_node(prompt: str | None, graph, node: str, output: int) -> list[Run]:
-    """The runs that gave output `output` of `node` in this prompt, oldest first, those of nodes expanded from it too.
+    """Finds the runs that an output of a node comes from, oldest first, those of nodes expanded from it too.
 
-    graph: a _upstream.Graph. Where the node did not run in this prompt, those of the last prompt in which a node with
-    the same inputs did: ComfyUI kept its result.
+    prompt: id of the prompt.
+    graph: its Graph.
+    node: id of the node.
+    output: number of the output.
+    Where the node did not run in this prompt, those of the last prompt in which a node with the same inputs did:
+    ComfyUI kept its result.
     """
     runs = [run for run in known() if run.output in (None, output)]
     found = [run for each in (node, *graph.inside(node)) for run in _of_one(runs, prompt, graph, each)]
@@ -168,7 +183,7 @@ def _of_one(runs: list[Run], prompt: str | None, graph, node: str) -> list[Run]:
 
 
 def _last(runs: list[Run], suits) -> list[Run]:
-    """Those of the runs that suit which are of one prompt and one node with the newest of them."""
+    """Picks those of the runs that suit which are of one prompt and one node with the newest of them."""
     suiting = [run for run in runs if run.prompt is not None and suits(run)]
     if not suiting:
         return []

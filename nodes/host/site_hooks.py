@@ -185,6 +185,6 @@ def lay_out(
 
 
 def _window(options) -> tuple[int, int] | None:
-    """First and last latent frame of the context window that this model call is about."""
+    """Finds the first and last latent frame of the context window that this model call is about."""
     frames = getattr(options.get("context_window"), "index_list", None)
     return (frames[0], frames[-1]) if frames else None

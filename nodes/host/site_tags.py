@@ -33,7 +33,11 @@ def options_of(where: int | None, args, kwargs):
 
 
 def tell(options, tag: SiteTag | None) -> None:
-    """Says who is calling to code that torch.compile traced."""
+    """Says who is calling to code that torch.compile traced.
+
+    options: the host's transformer_options of the call; None without any.
+    tag: of the caller; None for nobody.
+    """
     caller = None if options is None else options.get(CALLER)
     if caller is not None:
         caller.tag = tag
@@ -49,9 +53,12 @@ def remove(model: torch.nn.Module) -> None:
 def tag_blocks(
     model: torch.nn.Module, tagged: Iterable[torch.nn.Module], first: int, watch: SiteWatch
 ) -> tuple[list[AttentionSite], list[Handle]]:
-    """Tags the blocks around these tagged modules: (the sites of calls that no module announces, hooks to remove).
+    """Tags the blocks around tagged modules. A block that makes its calls itself is tagged as a module.
 
-    first: the number of the first of these sites. A block that makes its calls itself is tagged as a module.
+    tagged: attention modules that have their tags.
+    first: the number of the first of the blocks' sites.
+    watch: what is told of each call.
+    Returns the sites of calls that no module announces, and the hooks to remove.
     """
     names = {id(module): name for name, module in model.named_modules()}
     blocks: dict[str, list[SiteTag]] = {}
@@ -72,7 +79,7 @@ def tag_blocks(
 
 
 def _between(tags: list[SiteTag], first: int, watch: SiteWatch) -> list[SiteTag]:
-    """The Tags of what is called before each of a block's modules; what may come next is the likeliest."""
+    """Makes the SiteTags of what is called before each of a block's modules; what may come next is the likeliest."""
     roles, found = [tag.site.role for tag in tags], []
     for number in range(len(tags)):
         order = tuple(dict.fromkeys((*roles[number:], *roles[:number])))
@@ -84,7 +91,7 @@ def _between(tags: list[SiteTag], first: int, watch: SiteWatch) -> list[SiteTag]
 
 
 def _root(name: str) -> str:
-    """`blocks.3.self_attn` as `blocks.3`: up to the last number."""
+    """Cuts `blocks.3.self_attn` to `blocks.3`: up to the last number."""
     parts = name.split(".")
     last = max((index for index, part in enumerate(parts) if part.isdigit()), default=-1)
     return ".".join(parts[: last + 1])

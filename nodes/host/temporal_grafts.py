@@ -35,8 +35,12 @@ for parent in (Path(folder_paths.models_dir), Path(__file__).resolve().parents[2
 
 @dataclass(frozen=True)
 class Graft:
-    """The blocks that one node added. key: of the additional model that holds them. chosen: the numbers of the model's
-    blocks that they stand behind. strength: their change is multiplied by it."""
+    """The blocks that one node added.
+
+    key: of the additional model that holds them.
+    chosen: the numbers of the model's blocks that they stand behind.
+    strength: their change is multiplied by it.
+    """
 
     key: str
     chosen: tuple[int, ...]
@@ -57,7 +61,7 @@ def find_file(name: str) -> Path:
 
 
 def load_patcher(path: Path) -> ModelPatcher:
-    """Loads the blocks of a file, under ComfyUI's memory management."""
+    """Loads the blocks of a file, under ComfyUI's memory management. Raises ValueError for a file of other blocks."""
     blocks = weights.load(path, comfy.ops.manual_cast)
     if not isinstance(blocks, TemporalBlocks):
         raise ValueError(f"{path.name} holds {type(blocks).__name__}, not the temporal blocks of a model.")
@@ -68,11 +72,11 @@ def load_patcher(path: Path) -> ModelPatcher:
 
 
 def add_blocks(model, path: Path, spans: tuple = (), strength: float = 1.0):
-    """Adds the blocks of a file to a clone of the MODEL `model`. Gives the clone and the numbers of the blocks chosen.
+    """Adds the blocks of a file to a clone of the MODEL `model`.
 
     spans: only those behind these of the model's blocks; () means all.
     strength: what the blocks add is multiplied by it.
-    Raises ValueError with one sentence when they do not fit.
+    Returns the clone and the numbers of the blocks chosen. Raises ValueError with one sentence when they do not fit.
     """
     grafted = load_patcher(path)
     config = grafted.model.config
@@ -93,7 +97,11 @@ def add_blocks(model, path: Path, spans: tuple = (), strength: float = 1.0):
 
 
 def check_fit(model, config, name: str) -> None:
-    """Raises ValueError with one sentence unless blocks of this TemporalConfig fit the MODEL. name: of their file."""
+    """Raises ValueError with one sentence unless added blocks fit the MODEL.
+
+    config: TemporalConfig of the blocks.
+    name: of their file.
+    """
     network, family = model.model.diffusion_model, model_family.row_of(model)
     stream = family.stream
     if isinstance(stream, Reason):
@@ -146,7 +154,11 @@ def _behind(blocks: TemporalBlocks, graft: Graft, part: int, site: AttentionSite
 
 
 def _where(options: dict, frames: str, x, site: AttentionSite):
-    """The video's place in x and the number of videos that share the batch; ValueError when it cannot be told."""
+    """Finds the video's place in x and the number of videos that share the batch.
+
+    frames: of the blocks' TemporalConfig, how they take the clip's frames.
+    Raises ValueError when it cannot be told.
+    """
     video_span = streams.place_in_block(options.get(CONTEXT, IDLE).tokens, x.flatten(1, -2).shape[1])
     if isinstance(video_span, Reason):
         raise ValueError(
@@ -164,7 +176,7 @@ def _where(options: dict, frames: str, x, site: AttentionSite):
 
 
 def _attend(options: dict):
-    """The host's attention, so that Video Attention Backend and other overrides reach these blocks too."""
+    """Gives the host's attention, so that Video Attention Backend and other overrides reach these blocks too."""
 
     def attend(q, k, v, mask=None):
         heads = q.shape[1]

@@ -49,7 +49,7 @@ def make_handler(
 
 
 def add_windows(model, handler, cut_condition: Callable, conds_of_window: Callable):
-    """A clone of the MODEL `model` that is evaluated in the windows of a handler.
+    """Lets a clone of the MODEL `model` be evaluated in the windows of a handler.
 
     handler: of make_handler.
     cut_condition: the host's callback for one condition in a window; what gives None leaves it to the host.
@@ -109,7 +109,10 @@ def share_noise(windowed) -> None:
 
 
 def before_each_window(handler, show: Callable[[int, int], None]) -> None:
-    """Calls show(step, window), both from 0, before each window of a handler is evaluated."""
+    """Calls show(step, window) before each window of a handler is evaluated.
+
+    show: gets both numbers from 0.
+    """
 
     def begin(handler, model, x, conds, timestep, options, window, *_):
         show(handler._step, window)

@@ -19,7 +19,11 @@ HELPERS = ("UPSCALE", "CLIP", "VISION", "STYLE", "PATCH", "CONTROL", "DETECT", "
 
 
 class Owner(NamedTuple):
-    """A node, and what its result depends on."""
+    """A node, and what its result depends on.
+
+    node: its id.
+    signature: as of Graph.signature; None where it is not known.
+    """
 
     node: str
     signature: int | None
@@ -28,8 +32,10 @@ class Owner(NamedTuple):
 class Graph:
     """The nodes of a prompt while it runs.
 
-    dynprompt: the host's DynamicPrompt, which grows where nodes expand. reached: the nodes that ran or had their result
-    kept, once that is known: what a switch did not choose is not among them.
+    dynprompt: the host's DynamicPrompt, which grows where nodes expand.
+    reached: the nodes that ran or had their result kept, once that is known: what a switch did not choose is not among
+        them.
+    Its methods take and give ids of nodes.
     """
 
     def __init__(self, dynprompt, reached=()):
@@ -37,16 +43,16 @@ class Graph:
         self._signatures: dict[str, int] = {}
 
     def node(self, key: str) -> dict | None:
-        """{class_type, inputs} of a node, None for one that is not there."""
+        """Gives {class_type, inputs} of a node; None for one that is not there."""
         return self._dynprompt.get_node(key) if self._dynprompt.has_node(key) else None
 
     def links(self, key: str) -> list[tuple[str, str, int]]:
-        """(input, node, output) of everything connected to a node."""
+        """Lists (input, node, output) of everything connected to a node."""
         inputs = (self.node(key) or {}).get("inputs", {})
         return [(name, str(value[0]), value[1]) for name, value in inputs.items() if _is_link(value)]
 
     def title(self, key: str) -> str:
-        """`KSampler (node 5)`."""
+        """Writes a node's name: `KSampler (node 5)`."""
         return f"{(self.node(key) or {}).get('class_type', 'a node')} (node {key})"
 
     def inside(self, key: str) -> list[str]:
@@ -67,16 +73,18 @@ class Graph:
         return found
 
     def reports(self) -> list[str]:
-        """The Report nodes among them."""
+        """Lists the Report nodes among them."""
         return [key for key in sorted(self._dynprompt.all_node_ids()) if self.node(key)["class_type"] == REPORT]
 
     def shown(self, key: str) -> str:
-        """The node on which the page shows this one."""
+        """Finds the node on which the page shows this one."""
         return self._dynprompt.get_display_node_id(key)
 
     def signature(self, key: str) -> int | None:
-        """Equal for nodes whose class and inputs are equal, everything upstream included, as ComfyUI's own cache has
-        it; None for a node that is not there."""
+        """Computes a number that is equal for nodes whose class and inputs are equal, everything upstream included.
+
+        As ComfyUI's own cache compares them. None for a node that is not there.
+        """
         waiting, entered = [key], set()
         while waiting:
             each = waiting[-1]
@@ -96,7 +104,12 @@ class Graph:
         return hash((node["class_type"], tuple(sorted((name, repr(value)) for name, value in inputs.items()))))
 
     def kind(self, key: str, name: str, source: str, output: int) -> str:
-        """The type of a link: as the node declares its input, else as the source declares its output."""
+        """Finds the type of a link: as the node declares its input, else as the source declares its output.
+
+        name: of the input.
+        source: node that is connected to it.
+        output: number of the source's output.
+        """
         declared, _ = _input(NODE_CLASS_MAPPINGS.get((self.node(key) or {}).get("class_type")), name)
         if declared and declared not in ANY:
             return declared
@@ -135,8 +148,10 @@ class Graph:
 
 
 class Trail(NamedTuple):
-    """Where a latent comes from. found: (node, what was found there). uncounted: samplers of which nothing was found.
+    """Where a latent comes from.
 
+    found: (node, what was found there).
+    uncounted: samplers of which nothing was found.
     between: nodes on the way that only passed the latent on.
     """
 
@@ -146,7 +161,10 @@ class Trail(NamedTuple):
 
 
 def follow(graph: Graph, reader: str, find: Callable) -> Trail:
-    """Follows every latent from the node `reader` up to the first node of which find(node, output) finds something."""
+    """Follows every latent from the node `reader` up to the first nodes of which something is found.
+
+    find: (node, output) -> what is found; something empty where the search goes on.
+    """
     trail, seen, waiting = Trail([], [], []), set(), graph.latents(reader)
     while waiting:
         link = waiting.pop(0)
@@ -195,7 +213,7 @@ def readers(prompt: str, node: str) -> list[str]:
 
 
 def _input(kind, name: str) -> tuple[str | None, dict]:
-    """The declared type and options of an input of a node's class; None and nothing where it is not declared."""
+    """Finds the declared type and options of an input of a node's class; None and nothing where it is not declared."""
     try:
         groups = kind.INPUT_TYPES().values()
     except Exception:  # a class that is not there, or of another pack: a report must not cost a render

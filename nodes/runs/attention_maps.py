@@ -12,8 +12,9 @@ from . import sampling_job
 
 
 def watch_attention(model, query: Query, heads: tuple = ()) -> tuple:
-    """Lets a Watcher look at the attention of a clone of the MODEL `model`. Gives both.
+    """Lets a Watcher look at the attention of a clone of the MODEL `model`. Returns both.
 
+    query: what is asked of the maps.
     heads: spans as in Watcher.
     """
     return model_rules.fill_slot(model, lambda found: Watcher(query, heads, found))

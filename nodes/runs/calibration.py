@@ -34,9 +34,13 @@ EACH, ONE = "every choice", "one choice for each part"
 
 
 def plan_parts_of(report, job: Job, groups: int, parts: int) -> list[PlanPart]:
-    """What to decide about: roles worth it, blocks in groups, the sampling in those parts that have steps.
+    """Lists the parts that a calibration decides about: every role worth it, by blocks and by the sampling's time.
 
-    ValueError for a model of unknown blocks.
+    report: Report of one sampling with every call timed.
+    job: its Job; a part of the sampling in which none of its steps begins is left out.
+    groups: number of groups that the blocks are cut into.
+    parts: number of parts that the sampling is cut into.
+    Raises ValueError for a model of unknown blocks.
     """
     plan_parts = []
     for role in dict.fromkeys(row.role for row in report.rows):
@@ -52,14 +56,14 @@ def plan_parts_of(report, job: Job, groups: int, parts: int) -> list[PlanPart]:
 
 
 def steps_in(job: Job, part: PlanPart) -> list[int]:
-    """The steps that a rule for this part of the sampling covers."""
+    """Lists the steps, from 0, that a rule for this part of the sampling covers."""
     rule, levels = Rule(start=part.start, end=part.end), job.sigmas.tolist()
     to_sigma = job.model.get_model_object("model_sampling").percent_to_sigma
     return [i for i, sigma in enumerate(levels[:-1]) if counted_runs.covers(rule, sigma, to_sigma, levels)]
 
 
 def blocks_of(report, part: PlanPart) -> dict[int, int]:
-    """Calls of each block of a part in a whole sampling."""
+    """Counts the calls of each block of a part in a whole sampling: {block: calls}."""
     rows = [row.by_block for row in report.rows if row.role == part.role]
     inside = sorted({block for row in rows for block in row if part.blocks[0] <= block <= part.blocks[1]})
     return {block: sum(row[block][0] for row in rows if block in row) for block in inside}
@@ -67,9 +71,12 @@ def blocks_of(report, part: PlanPart) -> dict[int, int]:
 
 @dataclass
 class Measured:
-    """exact: latents of the host's own attention, one for each seed. options: part -> options. dropped: what -> why.
+    """What was measured of one sampling.
 
-    named: name of an option -> Candidate, those with a number for each head group included.
+    exact: latents of the host's own attention, one for each seed.
+    options: the PlanOptions of each part, EXACT first.
+    dropped: {what was left out: the reason}.
+    named: {name of an option: Candidate}, those with a number for each head group included.
     """
 
     exact: list
@@ -81,8 +88,15 @@ class Measured:
 def measure(
     sampling: Sampling, candidates: list[Candidate], groups: int, parts: int, ends: str = EACH, seeds: int = 1
 ) -> Measured:
-    """Every candidate in every part where it saves time. ends: EACH, or ONE, whose error of the final latent gives the
-    others' by their nearness. seeds: how many the plan will be run on."""
+    """Measures every candidate in every part where it saves time.
+
+    candidates: kernels and patterns to try.
+    groups: number of groups that the blocks are cut into.
+    parts: number of parts that the sampling is cut into.
+    ends: EACH, to sample with each; ONE, to sample with one for each part and scale the others by their nearness.
+    seeds: number of seeds that the plan will be run on.
+    Raises ValueError, as `check` and plan_parts_of do.
+    """
     sampling.expect(seeds + 1)
     exact, report = sampling.once((EXACT, 0), lambda: sampling.run(()))
     check(exact, report)
@@ -104,7 +118,11 @@ def measure(
 
 
 def check(exact, report) -> None:
-    """ValueError with a sentence where nothing can be measured by the sampling that gave the latent `exact`."""
+    """Raises ValueError with a sentence where nothing can be measured by a sampling.
+
+    exact: the latent that it gave.
+    report: its Report; None where it was not counted.
+    """
     if not all(bool(part.isfinite().all()) for part in parts_of(exact)):
         raise ValueError(
             "model: it gives NaN or Inf with ComfyUI's own attention already, so nothing can be compared with it. Try "
@@ -119,7 +137,7 @@ def check(exact, report) -> None:
 def _probe(
     sampling: Sampling, candidates, plan_parts: list[PlanPart], report, measured: Measured
 ) -> dict[PlanPart, list[PlanOption]]:
-    """PlanOptions of every part by what single calls and blocks say, EXACT first; the final latent's error is open.
+    """Finds the PlanOptions of every part by single calls and blocks; the final latent's error is open.
 
     Where candidates are top blocks of one number a second sampling tries, in each part, one with a number for each head
     group: see head_groups.assign, of what the first one measured.
@@ -149,18 +167,18 @@ def _probe(
 
 
 def _places(part: PlanPart, steps: list[int], report) -> list[tuple]:
-    """Where the part's candidates are tried: (role, block, step) of some blocks in its middle step."""
+    """Picks where the part's candidates are tried: (role, block, step) of some blocks in its middle step."""
     return [(part.role, block, steps[len(steps) // 2]) for block in _some(list(blocks_of(report, part)), BLOCKS)]
 
 
 def _tried(places: dict, trials: dict, calls: dict, dropped: dict) -> dict[PlanPart, list[PlanOption]]:
-    """The PlanOptions of parts by their trials; those without any are left out."""
+    """Makes the PlanOptions of parts from their trials; leaves out parts without any."""
     found = {part: [trials[where] for where in some if trials.get(where)] for part, some in places.items()}
     return {part: _options(part, some, calls[part], dropped) for part, some in found.items() if some}
 
 
 def _options(part: PlanPart, found: list[dict], calls: float, dropped: dict) -> list[PlanOption]:
-    """EXACT and what saves time, each with the mean over the blocks where it was tried."""
+    """Makes EXACT and what saves time, each with the mean over the blocks where it was tried."""
     exact = sum(trials[HOST_RUN].seconds for trials in found) / len(found)
     options = [PlanOption(EXACT, calls * exact, 0.0)]
     for name in found[0]:
@@ -180,7 +198,7 @@ def _options(part: PlanPart, found: list[dict], calls: float, dropped: dict) -> 
 
 
 def _to_run(options: list[PlanOption], ends: str) -> list[PlanOption]:
-    """The options whose effect on the final latent is measured: those not beaten, or the one in the middle of them."""
+    """Picks the options whose final latent is measured: those not beaten, or the one in the middle of them."""
     found = calibrate.front(options)[1:]
     # Exact kernels' rounding says nothing of what larger errors do.
     rough = [option for option in found if option.nearness > ROUNDING] or found
@@ -188,7 +206,7 @@ def _to_run(options: list[PlanOption], ends: str) -> list[PlanOption]:
 
 
 def _end(sampling: Sampling, part: PlanPart, candidate: Candidate, exact) -> float | Reason:
-    """Relative L2 of the final latent with this candidate in this part alone, or why it is out."""
+    """Measures the relative L2 of the final latent with this candidate in this part alone; a Reason where it is out."""
 
     def measure() -> float | Reason:
         latent, report = sampling.run((candidate.rule(part.role, (part.blocks,), part.start, part.end),))
@@ -200,7 +218,7 @@ def _end(sampling: Sampling, part: PlanPart, candidate: Candidate, exact) -> flo
 
 
 def _some(values: list, count: int) -> list:
-    """`count` of the values, spread evenly, all if there are fewer."""
+    """Picks `count` of the values, spread evenly; all if there are fewer."""
     count = min(count, len(values))
     return [values[(2 * i + 1) * len(values) // (2 * count)] for i in range(count)]
 
@@ -210,9 +228,10 @@ def _root_mean(errors: list[float]) -> float:
 
 
 def settle(sampling: Sampling, measured: Measured, budget: float) -> tuple[PlanChoice, list[float]]:
-    """(choice, its error on each seed): chosen by prediction, then run; what it gave corrects the prediction.
+    """Chooses the fastest plan that keeps the budget: chosen by prediction, then run, which corrects the prediction.
 
-    The fastest choice that kept the budget as the root mean square over the seeds; all EXACT when none did.
+    budget: largest relative L2 of the final latent, as the root mean square over the seeds.
+    Returns the choice and its error on each seed; all EXACT when none kept the budget.
     """
     factor, kept, seen = 1.0, [], set()
     for _ in range(ROUNDS):
@@ -239,7 +258,7 @@ def _realised(sampling: Sampling, key: tuple, rules: tuple[Rule, ...], more: int
 
 
 def plan_rules_of(choice: PlanChoice, measured: Measured) -> tuple[PlanRule, ...]:
-    """The plan's rules: every part that leaves the exact attention."""
+    """Makes the plan's rules, one for every part that leaves the exact attention."""
     return tuple(
         PlanRule(
             measured.named[option.name],

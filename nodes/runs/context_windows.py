@@ -13,11 +13,13 @@ from .sampling_job import Job
 
 
 def blended(job: Job, length: int, overlap: int, free_noise: bool, notes: list) -> tuple:
-    """Makes `job` one of all windows, evaluated at every step and blended. Gives it and the host's handler of them.
+    """Makes `job` one of all windows, evaluated at every step and blended. Returns it and the host's handler of them.
 
-    length, overlap: of a window, in latent frames. When memory runs out the handler's length shrinks and `notes` gets a
-        line; the host's error comes through once it cannot shrink.
+    length: of a window, in latent frames; when memory runs out the handler's shrinks and `notes` gets a line. The
+        host's error comes through once it cannot shrink.
+    overlap: of neighbouring windows, in latent frames.
     free_noise: arXiv:2310.15169, done by the host.
+    notes: gets sentences.
     """
     lead = window_conds.lead(job)
 
@@ -51,18 +53,27 @@ def guide_frames(positive: list) -> int:
 
 
 def _windowed(model, handler, notes: list):
-    """A clone of the MODEL `model` that is evaluated in the windows of a handler. ValueError if it has some already."""
+    """Lets a clone of the MODEL `model` be evaluated in a handler's windows. ValueError if it has some already."""
     row, name = model_family.row_of(model), type(model.model.diffusion_model).__name__
     return window_handler.add_windows(model, handler, window_conds.cutter(row, name, notes), window_conds.of_window)
 
 
 def shrunk(before: int, after: int) -> str:
-    """Says that windows became shorter. before, after: latent frames."""
+    """Says that windows became shorter.
+
+    before: latent frames of a window until then.
+    after: latent frames of a window from then on.
+    """
     return f"Out of memory: windows of {after} latent frames instead of {before}."
 
 
 def show_windows(handler, frames: int, progress: Progress, per_step: int) -> None:
-    """Moves the progress bar after each window of `frames` latent frames too. per_step: its length for each step."""
+    """Moves the progress bar after each window too.
+
+    handler: of `blended`.
+    frames: latent frames of the clip.
+    per_step: how far a step moves the bar.
+    """
     told = [0]
 
     def show(step: int, window: int) -> None:

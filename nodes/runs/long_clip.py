@@ -21,8 +21,12 @@ from .sampling_job import Job
 
 @dataclass(frozen=True)
 class Length:
-    """In latent frames: of the clip without guides, of a window, of what windows share, of the guides at its end.
+    """How long a clip and its windows are, in latent frames.
 
+    frames: of the clip, without guides.
+    window: of one window.
+    overlap: that neighbouring windows share.
+    guides: of the guides at the clip's end.
     said: a sentence about the window.
     """
 
@@ -35,9 +39,13 @@ class Length:
 
 @dataclass(frozen=True)
 class Result:
-    """samples, clean: as `output` and `denoised_output`, tensor or NestedTensor. done: frames that are finished.
+    """What the sampling of a long clip gave.
 
-    joints: as windows.joints. notes: sentences about what went another way than asked.
+    samples: of `output`, a tensor or a NestedTensor.
+    clean: of `denoised_output`, as samples.
+    done: latent frames that are finished.
+    joints: where windows meet, as of windows.joints.
+    notes: sentences about what went another way than asked.
     """
 
     samples: object
@@ -48,7 +56,12 @@ class Result:
 
 
 def blend(job: Job, length: Length, free_noise: bool, keep: bool) -> Result:
-    """All windows at every step. Stopped early, it gives the last prediction of the whole clip if `keep`."""
+    """Samples all windows at every step and blends them.
+
+    free_noise: arXiv:2310.15169, done by the host; without effect where one window holds the clip.
+    keep: gives the last prediction of the whole clip when the sampling is stopped early.
+    Raises what stopped the sampling where nothing is kept.
+    """
     notes: list[str] = []
     free_noise = free_noise and length.frames > length.window
     windowed, handler = context_windows.blended(job, length.window, length.overlap, free_noise, notes)
@@ -70,9 +83,10 @@ def blend(job: Job, length: Length, free_noise: bool, keep: bool) -> Result:
 
 
 def extend(job: Job, length: Length, keep: bool) -> Result:
-    """One window after the other, each going on from the last frames of the one before, which a mask keeps.
+    """Samples one window after the other, each going on from the last frames of the one before, which a mask keeps.
 
-    Stopped early, it gives the windows that are finished if `keep` and there is one.
+    keep: gives the finished windows, if there are any, when the sampling is stopped early.
+    Raises what stopped the sampling where nothing is kept.
     """
     progress = Progress(job.model, job.steps * windows.count_spans(length.frames, length.window, length.overlap))
     samples, clean = (_copies(job.latent["samples"]) for _ in range(2))
@@ -105,9 +119,13 @@ def extend(job: Job, length: Length, keep: bool) -> Result:
 def _window(
     job: Job, length: Length, span: Span, done: int, samples: list, progress: Progress, count: int, notes: list
 ) -> tuple:
-    """Samples and prediction after the window `span` is made: the whole clip, meaningless after it.
+    """Samples the window `span`. Gives the samples and the prediction: of the whole clip, meaningless after the window.
 
-    samples: what there is of the clip, its first `done` frames finished.
+    length: with the window's length as it is now.
+    span: first latent frame and the one behind the last.
+    done: latent frames that are finished.
+    samples: tensors of the clip as it is so far.
+    count: windows that are finished.
     """
     if span != (0, length.frames):
         mask = join_parts(_masks(job, samples, length, done))
@@ -120,7 +138,7 @@ def _window(
 
 
 def _masks(job: Job, samples: list, length: Length, done: int) -> list[torch.Tensor]:
-    """The latent's own mask, or ones, of the shape of `samples`; the first `done` frames are kept."""
+    """Makes masks of the shape of `samples`: the latent's own, or ones; the first `done` frames are kept."""
     given = parts_of(job.latent["noise_mask"]) if job.latent.get("noise_mask") is not None else []
     made = []
     for i, part in enumerate(samples):
@@ -135,12 +153,12 @@ def _masks(job: Job, samples: list, length: Length, done: int) -> list[torch.Ten
 
 
 def _stream(parts: list, length: Length, i: int) -> int:
-    """Frames of part `i` that belong to the clip: guides are at the end of the video."""
+    """Counts the frames of part `i` that belong to the clip: guides are at the end of the video."""
     return parts[i].shape[window_handler.TIME] - (length.guides if i == 0 else 0)
 
 
 def _take(kept: list, new: list, length: Length, done: int, end: int) -> None:
-    """Frames `done` to `end` of `new` into `kept`, in place; all of it when that is the whole clip."""
+    """Copies frames `done` to `end` of `new` into `kept`, in place; all of it when that is the whole clip."""
     for i, (into, part) in enumerate(zip(kept, new, strict=True)):
         if (done, end) == (0, length.frames):
             into.copy_(part)
@@ -150,7 +168,7 @@ def _take(kept: list, new: list, length: Length, done: int, end: int) -> None:
 
 
 def _cut(parts: list, length: Length, done: int) -> list:
-    """The first `done` frames of each part, and the guides."""
+    """Cuts each part to its first `done` frames and the guides."""
     found = []
     for i, part in enumerate(parts):
         total = _stream(parts, length, i)
@@ -160,7 +178,7 @@ def _cut(parts: list, length: Length, done: int) -> list:
 
 
 def cut_latent(latent: dict, length: Length, done: int) -> dict:
-    """The LATENT `latent` with its mask as short as a result of `done` frames."""
+    """Copies the LATENT `latent` with its mask as short as a result of `done` latent frames."""
     mask = latent.get("noise_mask")
     if done == length.frames or mask is None:
         return latent
@@ -174,7 +192,7 @@ def _copies(samples) -> list[torch.Tensor]:
 
 
 def _why_stopped(error: BaseException) -> str | None:
-    """The beginning of a sentence, None for an error that is none of these."""
+    """Gives the beginning of a sentence about an error; None for an error that ends the run."""
     if isinstance(error, InterruptProcessingException):
         return "Interrupted"
     if window_handler.is_oom(error):

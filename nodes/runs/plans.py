@@ -91,8 +91,9 @@ def remembered(job: Job) -> dict:
 
 
 def _digest(value) -> str:
-    """Of tensors by their numbers, of tables and lists by their members, of other objects by who they are and by the
-    values that they hold: a ControlNet's strength may have been changed on it."""
+    """Digests a value: tensors by their numbers, tables and lists by their members, other objects by who they are and
+    by the values that they hold: a ControlNet's strength may have been changed on it.
+    """
     if getattr(value, "is_nested", False):
         value = tuple(value.unbind())
     if torch.is_tensor(value):
@@ -109,13 +110,13 @@ def _digest(value) -> str:
 
 
 def _tells(value) -> bool:
-    """Whether an object's attribute is a value, or a few in a row, and no object that has to be gone into."""
+    """Tells whether an object's attribute is a value, or a few in a row, and no object that has to be gone into."""
     some = value if isinstance(value, (list, tuple)) else (value,)
     return all(one is None or isinstance(one, PLAIN) or torch.is_tensor(one) for one in some)
 
 
 def _number(value) -> int:
-    """Of an object, the same as long as it lives; never given twice, as addresses in memory are."""
+    """Numbers an object: the same as long as it lives, and never given twice, as addresses in memory are."""
     reference, number = _NUMBERS.get(id(value), (lambda: None, 0))
     if reference() is value:
         return number
@@ -138,6 +139,7 @@ def blank(model, samples=None) -> Plan:
 
 
 def device_name() -> str:
+    """Names the device that ComfyUI computes on."""
     device = comfy.model_management.get_torch_device()
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
@@ -166,7 +168,7 @@ def folder() -> Path:
 
 
 def path_of(filename: str) -> Path:
-    """Gives the file of that name in the plans' folder. ValueError for a name that not every system can have."""
+    """Gives the file of that name in the plans' folder. Raises ValueError for a name that not every system can have."""
     wrong = wrong_name(filename)
     if wrong:
         raise ValueError(wrong)
@@ -174,7 +176,7 @@ def path_of(filename: str) -> Path:
 
 
 def wrong_name(filename) -> str | None:
-    """One sentence about a file name that cannot be kept on every system, or None."""
+    """Says in one sentence why a file name cannot be kept on every system; None where it can."""
     if not isinstance(filename, str):
         return f"filename: {str(filename)[:60]!r} is not a name."
     stem = filename.removesuffix(".json")
@@ -191,14 +193,19 @@ def wrong_name(filename) -> str | None:
 
 
 def write(found: Plan, path: Path) -> None:
-    """Keeps a plan, as `keep` does. BadPlan when it could not be read again."""
+    """Keeps a plan, as `keep` does. Raises BadPlan when it could not be read again."""
     text = plan_file.to_json(found)
     plan_file.from_json(text)
     keep(text.encode("utf-8"), path, f"user/{FOLDER}")
 
 
 def keep(raw: bytes, path: Path, where: str) -> None:
-    """Writes a file, whole or, should the disk be full, not at all. ValueError when it cannot be; where: in words."""
+    """Writes a file, whole or, should the disk be full, not at all.
+
+    raw: its bytes.
+    where: the folder, as a sentence names it.
+    Raises ValueError when it cannot be written.
+    """
     part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +233,7 @@ def _sweep(path: Path) -> None:
 def read(path: Path) -> Plan:
     """Reads the plan in a file, as UTF-8, UTF-16 or UTF-32, with or without a byte order mark: editors save it so.
 
-    Raises ValueError when there is none; BadPlan when it holds anything else.
+    Raises ValueError when there is no such file; BadPlan when it holds anything else.
     """
     if not path.is_file():
         raise ValueError(f"filename: there is no {path.name} in user/{FOLDER}.")

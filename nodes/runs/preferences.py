@@ -38,7 +38,8 @@ def path_of(name: str) -> Path | None:
 def write(plan: Plan, model, stem: str) -> list[str]:
     """Keeps what a file can say of a plan for a MODEL, and gives sentences: where, and what it could not say.
 
-    ValueError when the plan is for another class of model, or when it cannot be written.
+    stem: the file's name without its ending.
+    Raises ValueError when the plan is for another class of model, or when it cannot be written.
     """
     blank = plans.blank(model)
     if plan.model != blank.model:
@@ -54,7 +55,10 @@ def write(plan: Plan, model, stem: str) -> list[str]:
 
 
 def read(name: str, model) -> tuple[Plan, list[str]]:
-    """Makes a plan of a file's entries for a MODEL, and sentences about it. BadPlan for a file that holds none."""
+    """Makes a plan of a file's entries for a MODEL, and sentences about it.
+
+    Raises ValueError when there is no such file or the model is unknown; BadPlan when it holds no plan.
+    """
     path = path_of(name)
     if path is None:
         raise ValueError(f"plan_name: there is no {name[:100]} among ComfyUI's {FOLDER}.")
@@ -69,7 +73,7 @@ def read(name: str, model) -> tuple[Plan, list[str]]:
 
 
 def places(model) -> list[tuple[str, str, int]]:
-    """Lists (name, role, block) of each attention module of a MODEL. ValueError for an unknown family."""
+    """Lists (name, role, block) of each attention module of a MODEL. Raises ValueError for an unknown family."""
     family = model_family.family_of(model)
     if family is None or family.unsupported:
         raise ValueError(

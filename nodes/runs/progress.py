@@ -25,7 +25,12 @@ APART = 0.25
 
 
 class Progress:
-    """One bar for all parts of a run. seen["x0"]: the last finite prediction of a step."""
+    """Shows one bar for all parts of a run.
+
+    model: MODEL that is sampled, for previews.
+    total: length of the bar.
+    seen: {"x0": the last finite prediction of a step}, empty before the first.
+    """
 
     def __init__(self, model, total: int):
         self.total, self.seen = total, {}
@@ -33,10 +38,13 @@ class Progress:
         self._told = 0.0
 
     def part(self, name: str = "", first: int = 0, size: int = 1, span: tuple | None = None):
-        """The callback of a part that begins at `first` of the bar and moves it by `size` a step.
+        """Makes the callback of one part of the run.
 
-        span: the latent frames that previews show, all unless given. Raises NotFinite, and stops when the user
-        interrupts.
+        name: what the line says behind the step.
+        first: where the part begins on the bar.
+        size: how far a step moves the bar.
+        span: latent frames that previews show; None for all.
+        The callback raises NotFinite, and what the host raises when the user interrupts.
         """
 
         def callback(step, x0, x, steps):
@@ -49,7 +57,10 @@ class Progress:
         return callback
 
     def move(self, value: int, doing: str, preview=None) -> None:
-        """Moves the bar to `value`, and writes a line: `doing` and how long it still takes."""
+        """Moves the bar to `value`, and writes a line: `doing` and how long it still takes.
+
+        preview: as of Previews.of.
+        """
         self._bar.to(value, self.total, preview)
         now = time.perf_counter()
         self._time_left.mark(value, now)
@@ -60,22 +71,29 @@ class Progress:
 
 
 class Bar:
-    """ComfyUI's progress bar; what other packs hang into it cannot end a render."""
+    """Moves ComfyUI's progress bar; what other packs hang into it cannot end a render."""
 
     def __init__(self, total: int):
         self._bar, self._safely = comfy.utils.ProgressBar(total), Safely("the progress bar")
 
     def to(self, value: int, total: int, preview=None) -> None:
-        """Moves it to `value` of `total`, with a preview as the host's bar takes it."""
+        """Moves the bar to `value` of `total`.
+
+        preview: as of Previews.of.
+        """
         self._safely(lambda: self._bar.update_absolute(value, total, preview))
 
     def step(self) -> None:
-        """Moves it by one."""
+        """Moves the bar by one."""
         self._safely(lambda: self._bar.update(1))
 
 
 class Safely:
-    """Runs what belongs to other packs. An error is logged once and gives None; an interrupt is the user's own wish."""
+    """Runs what belongs to other packs. An error is logged once and gives None; an interrupt is the user's own wish.
+
+    what: that the run goes on without, as the log says it.
+    error: the last one; None without any.
+    """
 
     def __init__(self, what: str):
         self.what, self.error = what, None
@@ -93,8 +111,9 @@ class Safely:
 
 
 class Previews:
-    """Pictures of a prediction as ComfyUI's own previewer makes them, several where it makes one.
+    """Makes pictures of a prediction as ComfyUI's own previewer makes them, several where it makes one.
 
+    model: MODEL that is sampled.
     A previewer that fails makes no more of them. It gets a copy, and its random numbers are not the sampler's.
     """
 
@@ -108,7 +127,12 @@ class Previews:
         self._not_before = 0.0
 
     def of(self, x0, span: tuple | None) -> tuple | None:
-        """What the host's bar takes, (format, image, largest side), or None without one or too early for another."""
+        """Makes what the host's bar takes, (format, image, largest side), of a prediction.
+
+        x0: the latent, with sound or without.
+        span: latent frames that are shown; None for all.
+        Returns None without a previewer, or where it is too early for another picture.
+        """
         begun = time.perf_counter()
         if self._previewer is None or self._safely.error is not None or begun < self._not_before:
             return None
@@ -135,7 +159,7 @@ class Previews:
 
 
 def _together(pictures: list, edge: int) -> tuple:
-    """Moving for a page that shows WebP, else a contact sheet."""
+    """Makes one picture of several: moving for a page that shows WebP, else a contact sheet."""
     server = getattr(PromptServer, "instance", None)
     page = server is not None and feature_flags.supports_feature(
         server.sockets_metadata, server.client_id, "supports_preview_metadata"

@@ -22,10 +22,12 @@ KEY = "video_attention.probe"
 
 @dataclass
 class Sampling:
-    """A Job that is run again and again with different rules.
+    """Runs a Job again and again with different rules.
 
-    known: what was measured, by what; whoever keeps it can go on after an interrupt. done, total: steps of the bar.
-    show: called with both, or None.
+    known: {key: what was measured}; whoever keeps it can go on after an interrupt.
+    show: called with done and total; None for nobody.
+    done: steps that the bar shows as done.
+    total: steps of the whole bar.
     """
 
     job: Job
@@ -35,7 +37,10 @@ class Sampling:
     total: int = 1
 
     def run(self, rules: tuple[Rule, ...], more: int = 0) -> tuple:
-        """Samples with these rules, every call timed: (final latent, Report). more: added to the job's seed."""
+        """Samples with these rules, every call timed. Returns the final latent and the Report.
+
+        more: added to the job's seed.
+        """
         job = self.job
         model = model_rules.add_rules(job.model, (Rule(registry.HOST, timing=True), *rules))
         noise = sampling_job.noise_of(job.latent, job.seed + more) if more else job.noise
@@ -44,7 +49,10 @@ class Sampling:
         return latent, runs.report
 
     def probe(self, make: Callable) -> None:
-        """Samples once while the Probe that make(override found) gives measures, unless it has nothing left to do."""
+        """Samples once while a Probe measures, unless it has nothing left to do.
+
+        make: (the override found, or None) -> Probe.
+        """
         job = self.job
         registry.load_all()
         model, probe = model_rules.fill_slot(job.model, make)
@@ -61,7 +69,10 @@ class Sampling:
             sampling_job.run(replace(job, model=model), self._on_step)
 
     def once(self, key, measure: Callable):
-        """Gives what measure(), one sampling, gives, or gave before an interrupt."""
+        """Measures once: gives what measure(), one sampling, gives, or gave before an interrupt.
+
+        key: under which it is known.
+        """
         if key in self.known:
             self.advance(self.job.steps)
         else:
@@ -69,6 +80,7 @@ class Sampling:
         return self.known[key]
 
     def advance(self, steps: int = 1) -> None:
+        """Moves the bar by some steps."""
         self.done += steps
         if self.show is not None:
             self.show(self.done, max(self.done, self.total))
@@ -83,7 +95,7 @@ class Sampling:
 
 
 def _block_modules(model, blocks: set[int]) -> dict:
-    """The modules of these blocks, each with its number: those around the attention modules that the family names."""
+    """Finds the modules of these blocks, each with its number: those around the attention modules of the family."""
     root = model.model.diffusion_model
     names, modules = {id(m): name for name, m in root.named_modules()}, dict(root.named_modules())
     found = {}

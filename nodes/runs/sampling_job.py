@@ -27,9 +27,19 @@ LTXV_SETTINGS = {"max_shift": 2.05, "base_shift": 0.95, "stretch": True, "termin
 
 @dataclass(frozen=True)
 class Job:
-    """What is sampled. latent: a LATENT whose samples fit the model; noise: as its samples; sigmas: (steps + 1,).
+    """What is sampled, and how.
 
-    guider: a GUIDER of another node, which stands for the prompts and cfg.
+    model: MODEL.
+    positive: CONDITIONING.
+    negative: CONDITIONING.
+    cfg: scale of classifier-free guidance; 1 is none.
+    sampler: SAMPLER.
+    sigmas: (steps + 1,) noise levels.
+    latent: LATENT whose samples fit the model.
+    noise: as its samples.
+    seed: what samplers draw from.
+    guider: GUIDER of another node, which stands for the prompts and cfg; None for the host's CFGGuider.
+    Raises ValueError for a cfg that is not finite.
     """
 
     model: object
@@ -50,6 +60,7 @@ class Job:
 
     @property
     def steps(self) -> int:
+        """Counts the steps."""
         return max(0, len(self.sigmas) - 1)
 
 
@@ -86,13 +97,19 @@ def _apart(made: tuple, wanted: tuple) -> bool:
 
 
 def _kinds(shapes: list[tuple]) -> str:
-    """`video 1 x 128 x 3 x 4 x 5 and sound 1 x 8 x 9 x 16`."""
+    """Writes shapes as `video 1 x 128 x 3 x 4 x 5 and sound 1 x 8 x 9 x 16`."""
     sizes = (" x ".join(map(str, shape)) for shape in shapes)
     return " and ".join(f"{name} {size}" for name, size in zip(("video", "sound"), sizes))
 
 
 def sigmas_of(model, sampler: str, scheduler: str, steps: int, denoise: float, latent: dict) -> tuple:
-    """Noise levels, (steps + 1,), and a line that says where they come from. sampler: its name."""
+    """Makes noise levels, (steps + 1,), and a line that says where they come from.
+
+    sampler: name of the method.
+    scheduler: one of SCHEDULERS.
+    denoise: 0 to 1, as KSampler has it.
+    latent: LATENT, whose size LTXVScheduler goes by.
+    """
     row = model_family.row_of(model)
     name = row.scheduler if scheduler == schedule.AUTO else scheduler
     if denoise <= 0.0:
@@ -109,7 +126,7 @@ def sigmas_of(model, sampler: str, scheduler: str, steps: int, denoise: float, l
 
 
 def _shift(model, scheduler: str, latent: dict | None) -> str:
-    """Where the noise levels are shifted to, and who chose it. Empty for models without a shift."""
+    """Says where the noise levels are shifted to, and who chose it. Empty for models without a shift."""
     if scheduler == schedule.LTXV:
         # Without a latent LTXVScheduler takes 4096 tokens.
         tokens = 4096 if latent is None else math.prod(parts_of(latent["samples"])[0].shape[2:])
@@ -130,7 +147,10 @@ def levels(sigmas: torch.Tensor) -> str:
 
 
 def run(job: Job, callback):
-    """The samples that the job gives: a tensor, or a NestedTensor with sound. Raises what the callback raises."""
+    """Samples a job: gives a tensor, or a NestedTensor with sound. Raises what the callback raises.
+
+    callback: as the host's samplers call it, (step, x0, x, steps).
+    """
     guider = job.guider
     if guider is None:
         guider = comfy.samplers.CFGGuider(job.model)
@@ -146,7 +166,10 @@ def run(job: Job, callback):
 
 
 def denoised(model, x0, samples):
-    """The prediction `x0` of a callback in the latent's own scale; `samples`: what the run gave, for the shapes."""
+    """Puts the prediction `x0` of a callback into the latent's own scale.
+
+    samples: what the run gave, for the shapes of video and sound.
+    """
     if len(parts_of(samples)) > 1 and not getattr(x0, "is_nested", False):
         x0 = comfy.nested_tensor.NestedTensor(
             comfy.utils.unpack_latents(x0, [part.shape for part in parts_of(samples)])
@@ -155,7 +178,10 @@ def denoised(model, x0, samples):
 
 
 def outputs(job: Job, samples, seen: dict) -> tuple[dict, dict]:
-    """Makes the LATENT `output` and the LATENT `denoised_output` of a run."""
+    """Makes the LATENT `output` and the LATENT `denoised_output` of a run.
+
+    seen: as of Progress.seen.
+    """
     out = {k: v for k, v in job.latent.items() if not k.startswith("downscale_ratio_")}
     out["samples"] = samples
     return out, {**out, "samples": denoised(job.model, seen["x0"], samples)} if "x0" in seen else out

@@ -27,10 +27,12 @@ HUNYUAN_PIXELS = 16
 
 @dataclass(frozen=True)
 class Upscaling:
-    """How the video becomes larger between two stages. model: a LATENT_UPSCALE_MODEL, or None to interpolate.
+    """How the video becomes larger between two stages.
 
-    by: the factor for width and height without `large`. vae: what LTX's upscaling models need. large: a LATENT of the
-    second stage's size, whose kept parts replace those of the upscaled one.
+    by: factor for width and height, without `large`.
+    model: LATENT_UPSCALE_MODEL; None to interpolate.
+    vae: VAE, which LTX's upscaling models need.
+    large: LATENT of the second stage's size, whose kept parts replace those of the upscaled one.
     """
 
     by: float
@@ -43,12 +45,23 @@ class Upscaling:
 
 
 class Stages:
-    """Two jobs in a row under one bar. lines: a sentence or two about each stage that had steps."""
+    """Runs two jobs in a row under one bar.
+
+    high: the first Job.
+    steps_low: steps of the second one.
+    names: of both, as sentences say them.
+    lines: a sentence or two about each stage that had steps.
+    """
 
     def __init__(self, high: Job, steps_low: int, names: tuple[str, str]):
         self.progress, self.names, self.lines = Progress(high.model, high.steps + steps_low), names, []
 
     def run(self, job: Job, which: int, first: int = 0):
+        """Samples one stage, and writes its line.
+
+        which: 0 for the first stage, 1 for the second.
+        first: steps of the bar before it.
+        """
         begun = time.perf_counter()
         with run_history.own() as runs:
             samples = sampling_job.run(job, self.progress.part(f" of {self.names[which]}", first))
@@ -57,14 +70,21 @@ class Stages:
 
 
 def stage_line(name: str, steps: int, report: Report | None, seconds: float) -> str:
-    """What a stage took, and the first line of its own Report; None without a node of ours on its model."""
+    """Says what a stage took, and the first line of its own Report.
+
+    report: None without a node of ours on its model.
+    seconds: of the whole stage.
+    """
     ran = f" {headline(report)}" if report is not None else ""
     name = name[:1].upper() + name[1:]
     return f"{name}: {steps} step{'' if steps == 1 else 's'} in {time_left.to_text(seconds)}.{ran}"
 
 
 def switched(high: Job, low: Job) -> tuple:
-    """Samples of both jobs, `low` going on where `high` stopped, and the Stages. A stage without steps is left out."""
+    """Samples both jobs, `low` going on where `high` stopped; leaves out a stage without steps.
+
+    Returns the samples and the Stages.
+    """
     stages = Stages(high if high.steps else low, low.steps if high.steps else 0, NAMES[0])
     if not high.steps or not low.steps:
         return stages.run(low if low.steps else high, 1 if low.steps else 0), stages
@@ -81,9 +101,10 @@ def switched(high: Job, low: Job) -> tuple:
 
 
 def upscaled(high: Job, upscaling: Upscaling, second) -> tuple:
-    """Samples of both stages, the second Job and the Stages.
+    """Samples both stages, the second one on the upscaled result of the first.
 
     second: has the number of its steps as `steps`, and makes its job(high, larger LATENT).
+    Returns the samples, the second Job and the Stages. Raises ValueError for what cannot become larger.
     """
     _check(high, upscaling)
     stages = Stages(high, second.steps, NAMES[1])
@@ -110,7 +131,7 @@ def _check(high: Job, upscaling: Upscaling) -> None:
 
 
 def enlarged(latent: dict, samples, upscaling: Upscaling) -> dict:
-    """The LATENT `latent` with `samples` in the second stage's size; sound stays, and so does a mask."""
+    """Copies the LATENT `latent` with `samples` in the second stage's size; sound stays, and so does a mask."""
     video, *sound = parts_of(samples)
     size = tuple(round(side * upscaling.by) for side in video.shape[-2:])
     if upscaling.large is not None:
@@ -125,7 +146,7 @@ def _interpolate(video: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _by_model(video: torch.Tensor, size: tuple[int, int], upscaling: Upscaling) -> torch.Tensor:
-    """By ComfyUI's own node for this kind of model."""
+    """Enlarges the video by ComfyUI's own node for this kind of upscaling model."""
     model, latent = upscaling.model, {"samples": video}
     if hasattr(model, "resample_latent"):
         height, width = (side * HUNYUAN_PIXELS for side in size)
@@ -143,7 +164,7 @@ def _by_model(video: torch.Tensor, size: tuple[int, int], upscaling: Upscaling) 
 
 
 def _keep(latent: dict, large: dict) -> dict:
-    """`latent` with the parts that the mask of the LATENT `large` keeps, and with that mask."""
+    """Copies `latent` with the parts that the mask of the LATENT `large` keeps, and with that mask."""
     mask = large.get("noise_mask")
     if mask is None:
         return latent
@@ -161,6 +182,6 @@ def _keep(latent: dict, large: dict) -> dict:
 
 
 def _sound_masks(given, sound: list) -> list:
-    """The first stage's masks of the sound, or such that change it all."""
+    """Gives the first stage's masks of the sound, or such that change it all."""
     known = parts_of(given)[1:] if given is not None else []
     return [known[i] if i < len(known) else torch.ones_like(part[:, :1]) for i, part in enumerate(sound)]

@@ -27,9 +27,10 @@ def lead(job: Job) -> int:
 
 
 def cutter(row: Family, class_name: str, notes: list):
-    """The host's callback for a condition in a window; None leaves it to the host.
+    """Makes the host's callback for a condition in a window; what gives None leaves it to the host.
 
-    row, class_name: of the diffusion model.
+    row: of the model's family.
+    class_name: of the diffusion model.
     notes: gets a sentence about a condition that stands in no table and may be one of frames.
     """
 
@@ -49,7 +50,7 @@ def cutter(row: Family, class_name: str, notes: list):
 
 
 def _frames(window) -> list[int]:
-    """The latent frames that a model call has, with the one that ComfyUI puts before a later window."""
+    """Lists the latent frames that a model call has, with the one that ComfyUI puts before a later window."""
     anchor = getattr(window, "causal_anchor_index", None)
     return [*([anchor] if anchor is not None and anchor >= 0 else []), *window.index_list]
 
@@ -66,8 +67,10 @@ def _tell(key: str, value, total: int, notes: list) -> None:
 
 
 def of_window(conds, window):
-    """The conditions of one window, without those that it does not have, each with an identity of its own: a cache
-    keeps what it knows of a prompt by that, and windows differ."""
+    """Picks the conditions of one window, without those that it does not have.
+
+    Each gets an identity of its own: a cache keeps what it knows of a prompt by that, and windows differ.
+    """
     if conds is None or window is None:
         return conds
     name, found = f"{window.index_list[0]} {len(window.index_list)} {window.index_list[-1]}", []
@@ -79,8 +82,10 @@ def of_window(conds, window):
 
 
 def keeping(job: Job) -> Job:
-    """`job` for a noise mask of this pack's own: models that would read it as the mask of a start image get the mask
-    that was there, or one that gives nothing."""
+    """Prepares a job for a noise mask of this pack's own.
+
+    Models that would read it as the mask of a start image get the mask that was there, or one that gives nothing.
+    """
     names = tuple(kind.__name__ for kind in type(job.model.model).__mro__)
     if not any(row.start_mask(names) for row in families.TABLE):
         return job

@@ -16,13 +16,21 @@ def enabled() -> io.Boolean.Input:
 
 
 def number(name: str, default: float, low: float, high: float, tooltip: str, step: float = 0.05, **more):
-    """Makes a widget of a number. low, high: its range."""
+    """Makes a widget of a number.
+
+    low: smallest value.
+    high: largest value.
+    more: as io.Float.Input takes it.
+    """
     return io.Float.Input(name, default=default, min=low, max=high, step=step, tooltip=tooltip, **more)
 
 
 def blocks_and_steps(empty: str) -> list:
-    """Makes the widgets that say which blocks and steps are guided. empty: what no blocks mean, a sentence."""
-    blocks, *percents = rule_inputs.which()
+    """Makes the widgets that say which blocks and steps are guided.
+
+    empty: a sentence about what no blocks mean.
+    """
+    blocks, *percents = rule_inputs.blocks_and_steps()
     return [
         io.String.Input("blocks", default="", tooltip=f"Transformer blocks, for example 14 or 8-10. {empty}"),
         *percents,

@@ -11,7 +11,7 @@ KEY = "video_attention"
 
 
 class Node(io.ComfyNode):
-    """A node of this pack.
+    """A node of this pack. What it does stands in its schema, of which page and help are made.
 
     TEXT: how its text is shown on it: REPORT, NOTE or LINE; None for a node without one.
     COUNTS_ATTENTION: whether the sampling of a MODEL that it gives is counted, so that there is a report of it. Read

@@ -138,6 +138,7 @@ COMBINE = {REPLACE: None, "union": patterns.Union, "intersection": patterns.Inte
 
 
 def pattern_input() -> io.DynamicCombo.Input:
+    """Makes the dynamic combo of the patterns."""
     return io.DynamicCombo.Input(
         "pattern",
         options=[io.DynamicCombo.Option(name, widgets) for name, (widgets, _) in CHOICES.items()],
@@ -182,9 +183,14 @@ def spared() -> list:
 
 
 def make(choice: dict | None, unit: str = LATENT, fps: float = 24.0, ratio: int = 1, patch: int = 1):
-    """The pattern of a dynamic combo's value, whose time is counted as of `frames_of`.
+    """Makes the pattern of a dynamic combo's value.
 
-    ValueError with a sentence for None: ComfyUI lets a prompt leave a dynamic combo out.
+    choice: {"pattern": name, widget: value, ...}.
+    unit: one of UNITS, what the value of `time` is counted in.
+    fps: frames a second, where that is seconds.
+    ratio: frames of the video in a latent one.
+    patch: latent frames in a token.
+    Raises ValueError with a sentence for None: ComfyUI lets a prompt leave a dynamic combo out.
     """
     if choice is None:
         raise ValueError(f"pattern: none is given. Known: {', '.join(CHOICES)}.")
@@ -195,10 +201,14 @@ def make(choice: dict | None, unit: str = LATENT, fps: float = 24.0, ratio: int 
 
 
 def frames_of(time: float, unit: str, fps: float, ratio: int, patch: int) -> int:
-    """Frames of tokens in `time`, to the nearest and one at least.
+    """Counts the frames of tokens in `time`, to the nearest and one at least.
 
-    ratio: frames of the video in a latent one; patch: latent frames in a token. The first latent frame is one frame of
-    the video alone: 81 frames are 21 latent ones where four go into each, so a clip's own length is all of the clip.
+    unit: one of UNITS.
+    fps: frames a second, where the unit is seconds.
+    ratio: frames of the video in a latent one.
+    patch: latent frames in a token.
+    The first latent frame is one frame of the video alone: 81 frames are 21 latent ones where four go into each, so a
+    clip's own length is all of the clip.
     """
     if unit == LATENT:
         return max(1, round(time / patch))
@@ -210,9 +220,13 @@ def frames_of(time: float, unit: str, fps: float, ratio: int, patch: int) -> int
 
 
 def without(spans: tuple, first: int, last: int, count: int | None) -> tuple:
-    """Spans of blocks without the model's `first` first and `last` last ones. count: of its blocks, None: not known.
+    """Takes the model's first and last blocks out of spans of blocks.
 
-    ValueError with a sentence when that cannot be told, or leaves none.
+    spans: (first, last or None) each; () means all blocks.
+    first: how many of the first blocks.
+    last: how many of the last blocks.
+    count: of the model's blocks; None where it is not known.
+    Raises ValueError with a sentence when that cannot be told, or leaves none.
     """
     if not first and not last:
         return spans
@@ -229,7 +243,11 @@ def without(spans: tuple, first: int, last: int, count: int | None) -> tuple:
 
 
 def combined(pattern, before, combine: str):
-    """`pattern` with the one of the node before. ValueError with a sentence when that cannot be."""
+    """Combines `pattern` with the one of the node before. Raises ValueError with a sentence when that cannot be.
+
+    before: the pattern of that node; None without one.
+    combine: a key of COMBINE.
+    """
     if combine == REPLACE:
         return pattern
     if before is None:

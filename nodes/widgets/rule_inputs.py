@@ -9,6 +9,7 @@ from .node import Node
 
 
 def backend() -> io.Combo.Input:
+    """Makes the combo of a rule's backends."""
     return io.Combo.Input(
         "backend",
         options=list(rules.CHOICES),
@@ -19,6 +20,7 @@ def backend() -> io.Combo.Input:
 
 
 def guard() -> io.Combo.Input:
+    """Makes the combo that says when outputs are looked at for NaN or Inf."""
     return io.Combo.Input(
         "guard",
         options=list(rules.GUARDS),
@@ -30,6 +32,7 @@ def guard() -> io.Combo.Input:
 
 
 def role(default: str) -> io.Combo.Input:
+    """Makes the combo of the roles that a rule covers."""
     return io.Combo.Input(
         "role",
         options=[rules.ALL_ROLES, *ROLES],
@@ -39,13 +42,20 @@ def role(default: str) -> io.Combo.Input:
     )
 
 
-def where(default: str = rules.ALL_ROLES, start: float = 0.0) -> list:
-    """Makes the widgets that say which calls a rule is about."""
-    return [role(default), *which(start)]
+def covered_calls(default: str = rules.ALL_ROLES, start: float = 0.0) -> list:
+    """Makes the widgets that say which calls a rule is about.
+
+    default: the role at first.
+    start: start_percent at first, 0 to 1.
+    """
+    return [role(default), *blocks_and_steps(start)]
 
 
-def which(start: float = 0.0) -> list:
-    """Makes the widgets that say which blocks and steps a rule is about."""
+def blocks_and_steps(start: float = 0.0) -> list:
+    """Makes the widgets that say which blocks and steps a rule is about.
+
+    start: start_percent at first, 0 to 1.
+    """
     return [
         io.String.Input(
             "blocks",
@@ -58,8 +68,8 @@ def which(start: float = 0.0) -> list:
     ]
 
 
-class Somewhere(Node):
-    """A node with the widgets of `which`: its blocks are checked before anything runs.
+class ChecksBlocks(Node):
+    """A node with the widgets of blocks_and_steps: its blocks are checked before anything runs.
 
     ComfyUI blames each argument of validate_inputs for what it says, so it takes the one widget alone; how the percents
     stand to each other is for execute.
@@ -67,13 +77,15 @@ class Somewhere(Node):
 
     @classmethod
     def validate_inputs(cls, blocks=""):
+        """Gives True, or one sentence about a list of blocks that cannot be right."""
         return wrong_spans(blocks) or True
 
 
 def wrong_spans(text: str | None, name: str = "block") -> str | None:
-    """One sentence about a list of blocks, or of what `name` says, that cannot be right, or None.
+    """Says in one sentence why a list of blocks cannot be right; None for a right one.
 
     text: None for a linked widget, which has no value before anything runs: execute checks that.
+    name: of what is listed, where it is not blocks.
     """
     try:
         rules.parse_blocks(text or "", name)
@@ -82,9 +94,15 @@ def wrong_spans(text: str | None, name: str = "block") -> str | None:
     return None
 
 
-def wrong_where(blocks: str, start_percent: float, end_percent: float, role: str = rules.ALL_ROLES) -> str | None:
-    """One sentence about the first of these widgets that cannot be right, or None."""
-    return rules.check(registry.AUTO, role, blocks, start_percent, end_percent)
+def spans_of(blocks: str, start_percent: float, end_percent: float, role: str = rules.ALL_ROLES) -> tuple:
+    """Reads the spans of blocks of these widgets, () for all; checks the others.
+
+    Raises ValueError with a sentence about the first of them that cannot be right.
+    """
+    wrong = rules.check(registry.AUTO, role, blocks, start_percent, end_percent)
+    if wrong:
+        raise ValueError(wrong)
+    return rules.parse_blocks(blocks)
 
 
 def _percent(name: str, default: float, tooltip: str) -> io.Float.Input:
@@ -110,7 +128,7 @@ def how() -> list:
     ]
 
 
-def choice() -> list:
+def auto_choice() -> list:
     """Makes the widgets that say how `auto` chooses."""
     return [
         io.Combo.Input(

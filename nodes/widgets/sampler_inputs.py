@@ -9,6 +9,7 @@ from ..runs import sampling_job
 
 
 def prompts() -> list:
+    """Makes the inputs of a sampler's prompts and latent."""
     return [
         io.Conditioning.Input("positive", tooltip="What the clip shall show."),
         io.Conditioning.Input("negative", tooltip="What it shall not show. Without effect where cfg is 1."),
@@ -17,21 +18,27 @@ def prompts() -> list:
 
 
 def seed() -> io.Int.Input:
+    """Makes the widget of the noise's seed."""
     return io.Int.Input(
         "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip="Of the noise to begin with."
     )
 
 
 def fixed_seed(tooltip: str) -> io.Int.Input:
-    """The seed of a measurement, which stands still: another one would be measured all over again at each run."""
+    """Makes the widget of a measurement's seed, which stands still: each new one would be measured all over again."""
     return io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate="fixed", tooltip=tooltip)
 
 
 def steps() -> io.Int.Input:
+    """Makes the widget of the number of steps."""
     return io.Int.Input("steps", default=20, min=1, max=10000, tooltip="How many steps the sampling takes.")
 
 
 def cfg(name: str = "cfg", default: float = 4.0, of: str = "") -> io.Float.Input:
+    """Makes the widget of classifier-free guidance.
+
+    of: what the tooltip says it is the guidance of; empty for the node's one model.
+    """
     return io.Float.Input(
         name,
         default=default,
@@ -43,6 +50,7 @@ def cfg(name: str = "cfg", default: float = 4.0, of: str = "") -> io.Float.Input
 
 
 def how() -> list:
+    """Makes the combos of a sampling's method and of its noise levels."""
     return [
         io.Combo.Input(
             "sampler_name", options=list(comfy.samplers.SAMPLER_NAMES), default="euler", tooltip="The method of steps."
@@ -58,6 +66,7 @@ def how() -> list:
 
 
 def denoise() -> io.Float.Input:
+    """Makes the widget that says how much of the latent is made anew."""
     return io.Float.Input(
         "denoise",
         default=1.0,
@@ -69,16 +78,19 @@ def denoise() -> io.Float.Input:
 
 
 def own_sigmas() -> io.Sigmas.Input:
+    """Makes the optional input of noise levels from another node."""
     return io.Sigmas.Input(
         "sigmas", optional=True, tooltip="Noise levels to use instead of steps, scheduler_name and denoise."
     )
 
 
 def own_sampler() -> io.Sampler.Input:
+    """Makes the optional input of a sampler from another node."""
     return io.Sampler.Input("sampler", optional=True, tooltip="A sampler to use instead of sampler_name.")
 
 
 def outputs() -> list:
+    """Makes the outputs of a sampling's two latents."""
     return [
         io.Latent.Output("output", display_name="output", tooltip="What the sampling gave."),
         io.Latent.Output(
@@ -90,4 +102,5 @@ def outputs() -> list:
 
 
 def report() -> io.String.Output:
+    """Makes the output of the text that is shown on the node."""
     return io.String.Output("report", tooltip="What the node chose and did, as shown on it.")
