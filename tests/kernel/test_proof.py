@@ -12,9 +12,9 @@ from dataclasses import replace
 import interpreted
 import pytest
 import torch
-from bench_calls import host
 from kernels_made import broken, exact, greedy, wrong
 from open_limits import open_limits
+from stand_in_host import sdpa_host
 from video_calls import first_runner
 
 from attention import patterns as p
@@ -85,7 +85,7 @@ def measured(length=640, dim=16):
     given = x, x.roll(1, 1), x.roll(2, 1)
     before = [t.clone() for t in given]
     options = {SITE: AttentionSite("", "self", 0), CONTEXT: StepContext(RunStats(), tokens=Tokens(GRID))}
-    seen(host, *given, HEADS, transformer_options=options)
+    seen(sdpa_host, *given, HEADS, transformer_options=options)
     assert all(map(torch.equal, given, before)), "a kernel that writes is tried on copies"
     return seen
 
@@ -178,7 +178,7 @@ def test_a_little_wrong_is_what_it_promises(stand_in):
 def test_without_the_video_s_grid_no_pattern_is_tried(stand_in):
     stand_in()
     seen, x = bench.Bench(), torch.randn(1, 640, HEADS * 16)
-    seen(host, x, x, x, HEADS)
+    seen(sdpa_host, x, x, x, HEADS)
     assert NAME in registry.candidates(call_of())[0] and engines() == {"blocks"}
     assert list(registry._SEEN.values()) == [True]
 
@@ -195,7 +195,7 @@ def test_the_next_run_chooses_anew(stand_in, monkeypatch):
         return {name: 1.0 for name in runs if name == NAME}
 
     def used(router, context):
-        router(host, x, x, x, HEADS, transformer_options={SITE: site, CONTEXT: context})
+        router(sdpa_host, x, x, x, HEADS, transformer_options={SITE: site, CONTEXT: context})
         return [decision.used for decision in context.stats.decisions.values()]
 
     def runs():
@@ -203,7 +203,7 @@ def test_the_next_run_chooses_anew(stand_in, monkeypatch):
 
     routers, first = [Router((rule,)) for rule in rules], runs()
     before = [*map(used, routers, first)]
-    assert before == [["host default (host)"], ["spatial (folded)"]]
+    assert before == [["host default (sdpa_host)"], ["spatial (folded)"]]
     measured()
     assert [*map(used, routers, first)] == before
     assert [*map(used, routers, runs())] == [[NAME], [f"spatial ({NAME})"]]
@@ -233,7 +233,9 @@ def test_calibrate_tries_it_once_it_is_seen_right(pack, monkeypatch):
 def test_the_place_of_the_benchmark_is_the_call_s():
     options = {SITE: AttentionSite("", "self", 0), CONTEXT: StepContext(RunStats(), tokens=Tokens(GRID))}
     x = torch.randn(1, 640, HEADS * 16)
-    _, video_span, call, malformed = inspect(AttentionCall(host, x, x, x, HEADS, kw={"transformer_options": options}))
+    _, video_span, call, malformed = inspect(
+        AttentionCall(sdpa_host, x, x, x, HEADS, kw={"transformer_options": options})
+    )
     assert malformed is None and (video_span.grid, video_span.start) == (GRID, 0)
     assert call == replace(call_of(), kv_heads=HEADS) and to_heads(x, x, x, HEADS, False)[0].shape == (1, 2, 640, 16)
 

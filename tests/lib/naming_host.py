@@ -18,6 +18,14 @@ import torch
 from newer_host import host_container, is_container, newer
 
 NAMES = ("optimized_attention", "optimized_attention_masked")
+# Calls of the named kernel in two steps: without a node, Backend with role cross, with blocks 1, with "host default",
+# and Clear behind Backend.
+NAMED_CALLS = {
+    "Wan": (8, 4, 4, 8, 8),
+    "LTXV": (8, 4, 4, 8, 8),
+    "LTX-2": (24, 20, 12, 24, 24),
+    "MiniMax-H3": (6, 6, 4, 6, 6),
+}
 
 
 class Holder(torch.nn.Module):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from bench_calls import SDPA, host
+from stand_in_host import SDPA, sdpa_host
 
 from attention.backends import registry
 from attention.backends.autotune import KernelTrial
@@ -18,8 +18,10 @@ from benchmarks.shapes import Shape
 def test_every_backend_is_timed_or_says_why_not():
     override, x, text = bench.Bench(), torch.randn(1, 40, 24), torch.randn(1, 7, 24)
     for _ in range(3):
-        assert torch.equal(override(host, x, x, x, 3), host(x, x, x, 3)), "the model gets the host's own result"
-        override(host, x, text, text, 3, mask=torch.zeros(1, 1, 1, 7))
+        assert torch.equal(override(sdpa_host, x, x, x, 3), sdpa_host(x, x, x, 3)), (
+            "the model gets the host's own result"
+        )
+        override(sdpa_host, x, text, text, 3, mask=torch.zeros(1, 1, 1, 7))
     assert [(role, call.kv_len) for role, call in override.trials] == [("self", 40), ("cross", 7)]
     for trials in override.trials.values():
         assert {t.name for t in trials} == {"host", *registry.names()}
@@ -42,7 +44,7 @@ def test_no_bar_hides_a_name():
 def test_a_wrong_kernel_shows_its_error(monkeypatch):
     monkeypatch.setitem(registry._LOADED, "sdpa", lambda q, k, v, mask=None, scale=None: SDPA(q, k, v) * 0.72)
     override, x = bench.Bench(), torch.randn(1, 40, 24)
-    override(host, x, x, x, 3)
+    override(sdpa_host, x, x, x, 3)
     (trials,) = override.trials.values()
     assert abs(next(t.error for t in trials if t.name == "sdpa") - 0.28) < 1e-4
 
@@ -54,7 +56,7 @@ def test_an_override_before_it_still_runs():
         seen.append(1)
         return func(*args, **kwargs)
 
-    bench.Bench(foreign)(host, x, x, x, 3)
+    bench.Bench(foreign)(sdpa_host, x, x, x, 3)
     assert seen == [1]
 
 
@@ -64,8 +66,8 @@ def test_torch_compile_does_not_look_inside():
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     override, q = bench.Bench(), torch.randn(1, 8, 32)
-    model = torch.compile(lambda q: override(host, q, q + 1, q, 2) + 1, backend="eager")
-    torch.testing.assert_close(model(q), host(q, q + 1, q, 2) + 1)
+    model = torch.compile(lambda q: override(sdpa_host, q, q + 1, q, 2) + 1, backend="eager")
+    torch.testing.assert_close(model(q), sdpa_host(q, q + 1, q, 2) + 1)
     (why,) = torch._dynamo.utils.counters["graph_break"]
     assert "torch.compiler.disable" in why and len(override.trials) == 1
     torch._dynamo.reset()
@@ -81,7 +83,7 @@ def test_the_node_measures_a_real_model(lab, plain):
 
 def test_the_command_shows_auto_beside_the_hosts_own():
     shape, name = Shape("tiny", (2, 3, 4), 2, 16), "ComfyUI pytorch"
-    result = command.run_shape(shape, torch.device("cpu"), torch.float32, 3, {name: host}, lambda: None)
+    result = command.run_shape(shape, torch.device("cpu"), torch.float32, 3, {name: sdpa_host}, lambda: None)
     rows = {row["kernel"]: row for row in result["rows"]}
     assert {name, f"auto on {name}", "sdpa"} <= set(rows) and "needs cuda" in result["refused"]["sdpa cudnn"]
     assert all(row["ms"] > 0 and row["error"] < 1e-5 for row in rows.values())

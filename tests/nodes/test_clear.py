@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from chains import ALL_OURS, SLOT
+from tiny_calls import ALL_OURS, SLOT
 
 
 def test_clear_takes_every_rule_off(lab):

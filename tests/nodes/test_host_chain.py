@@ -6,7 +6,7 @@ import gc
 
 import pytest
 import torch
-from chains import ALL_OURS, BLOCKS, ROLES, SLOT, STEPS
+from tiny_calls import ALL_OURS, BLOCKS, ROLES, SLOT, STEPS
 
 CALLS = BLOCKS * ROLES * STEPS
 

@@ -6,8 +6,7 @@ import functools
 
 import pytest
 import torch
-from named_kernels import TABLE
-from naming_host import Holder, Kernel, Naming
+from naming_host import NAMED_CALLS, Holder, Kernel, Naming
 from shaping import shaped
 from tiny import plain
 from tiny.case import parts, prompt, sample
@@ -54,10 +53,10 @@ def named(lab, monkeypatch):
 
 
 @pytest.mark.parametrize("closing", [False, True], ids=["tensors", "containers"])
-@pytest.mark.parametrize("family", TABLE)
+@pytest.mark.parametrize("family", NAMED_CALLS)
 def test_the_table(lab, named, family, closing):
     it = named(family, closing=closing)
-    free, cross, second, host, cleared = TABLE[family]
+    free, cross, second, host, cleared = NAMED_CALLS[family]
     calls, plain = it.run()
     assert calls == free
     for widgets, count in (({"role": "cross"}, cross), ({"blocks": "1"}, second), ({"backend": "host default"}, host)):
@@ -72,7 +71,7 @@ def test_the_table(lab, named, family, closing):
 
 
 @pytest.mark.parametrize("closing", [False, True], ids=["tensors", "containers"])
-@pytest.mark.parametrize("family", TABLE)
+@pytest.mark.parametrize("family", NAMED_CALLS)
 def test_a_model_of_no_known_family(lab, named, family, closing):
     """Nobody says which role a call has; which module makes it is known all the same."""
     it = named(family, known=False, closing=closing)

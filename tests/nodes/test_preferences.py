@@ -11,8 +11,7 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
-from named_kernels import TABLE
-from naming_host import Holder, Kernel, Naming, load_lora
+from naming_host import NAMED_CALLS, Holder, Kernel, Naming, load_lora
 from tiny import plain
 from tiny.case import sample
 
@@ -177,7 +176,7 @@ class Saved:
         return self.kernel.calls
 
 
-@pytest.mark.parametrize("family", TABLE)
+@pytest.mark.parametrize("family", NAMED_CALLS)
 def test_plain_comfyui_runs_a_saved_plan(lab, monkeypatch, family):
     """The file behind the host's own loader, without a node of ours; read back, it is the same plan."""
     it = Saved(lab, monkeypatch, family)

@@ -7,8 +7,7 @@ import json
 
 import pytest
 import torch
-from counted_runs import HOST, add, call, make_tally
-from stepped_runs import run
+from counted_runs import HOST, add, call, make_stats, make_stepped
 
 from attention.core.canvas import PAPER
 from attention.core.site import CROSS, SELF, SPATIAL, AttentionSite
@@ -95,19 +94,19 @@ def test_a_pattern_that_no_call_reached_names_who_ran_them():
 
 
 def test_notes_that_count_alike_in_several_runs_say_so():
-    tallies = [make_tally() for _ in range(3)]
-    for stats in tallies[:2]:
+    runs = [make_stats() for _ in range(3)]
+    for stats in runs[:2]:
         stats.spend("Spatiotemporal guidance", "model call")
-    for stats in tallies:
+    for stats in runs:
         stats.notes += ["4 of 120 attention calls were taken.", "A run was stopped before its end."]
-    both = combine([summarise(stats) for stats in tallies])
+    both = combine([summarise(stats) for stats in runs])
     lines = [
         "Spatiotemporal guidance: 1 model call more. In 2 of 3 runs.",
         "4 of 120 attention calls were taken. In each of 3 runs.",
         "A run was stopped before its end.",
     ]
     assert to_text(both).splitlines()[-3:] == lines == both.as_dict()["notes"]
-    assert "In each" not in to_text(summarise(tallies[0]))
+    assert "In each" not in to_text(summarise(runs[0]))
 
 
 def test_a_guidance_is_no_pattern():
@@ -151,18 +150,18 @@ def test_all_grids_and_windows_are_told():
 ])  # fmt: skip
 def test_steps_are_those_that_were_made(marks, asked, evaluations, words):
     """Of samplers that tell each part of a step, or evaluate twice; both lines of the report agree."""
-    stats = run(steps=marks)
+    stats = make_stepped(steps=marks)
     stats.steps, stats.evaluations = asked, evaluations
     text = to_text(summarise(stats))
     assert words in text.splitlines()[0] and f"Time: {marks} steps" in text
 
 
 def test_several_runs_are_summed_up():
-    tallies = [make_tally(timed=True), run(timed=True), RunStats("WanModel", (1, 2, 3), 2)]
-    shaped(tallies[1], 5)
-    dense(tallies[2], 4, "no grid")
-    tallies[2].notes.append("A note.")
-    reports = [summarise(stats) for stats in tallies]
+    runs = [make_stats(timed=True), make_stepped(timed=True), RunStats("WanModel", (1, 2, 3), 2)]
+    shaped(runs[1], 5)
+    dense(runs[2], 4, "no grid")
+    runs[2].notes.append("A note.")
+    reports = [summarise(stats) for stats in runs]
     both, data = combine(reports), combine(reports).as_dict()
     assert both.calls == sum(report.calls for report in reports) and both.ruled == sum(r.ruled for r in reports)
     assert both.seconds == pytest.approx(sum(report.seconds for report in reports))
@@ -178,14 +177,14 @@ def test_several_runs_are_summed_up():
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_summing_up_does_not_depend_on_how_it_is_bracketed(order):
-    reports = [summarise(stats) for stats in (make_tally(True), run(True), make_tally())]
+    reports = [summarise(stats) for stats in (make_stats(True), make_stepped(True), make_stats())]
     one, two, three = (reports[i] for i in order)
     assert combine([combine([one, two]), three]) == combine([one, two, three]) == combine([one, combine([two, three])])
     assert combine([one]) is one and combine([]) is None
 
 
 def test_summing_up_leaves_the_reports_as_they_are():
-    reports = [summarise(make_tally()), summarise(make_tally())]
+    reports = [summarise(make_stats()), summarise(make_stats())]
     before = [report.as_dict() for report in reports]
     assert combine(reports).calls == 640 and [report.as_dict() for report in reports] == before
 

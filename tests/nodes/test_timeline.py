@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from counted_runs import HOST, bar_lengths, pixels
-from stepped_runs import STEPS, run
+from counted_runs import HOST, STEPS, bar_lengths, make_stepped, pixels
 
 from attention.core.site import CROSS, SELF
 from attention.inspect import draw_report
@@ -17,12 +16,12 @@ from attention.routing.run_stats import RunStats
 
 
 def test_each_step_has_its_own_calls_and_time():
-    laps = step_stats_of(run(timed=True))
+    laps = step_stats_of(make_stepped(timed=True))
     assert [lap.step for lap in laps] == [1, 2, 3, 4] and [lap.seconds for lap in laps] == [3.0, 2.0, 2.0, 2.0]
     assert laps[0].calls == {(SELF, "sdpa"): 3, (CROSS, HOST): 3}
     assert all(lap.calls == {(SELF, "spatial (folded)"): 3, (CROSS, HOST): 3} for lap in laps[1:])
     assert [lap.attention[CROSS, HOST] for lap in laps] == pytest.approx([0.3, 0.6, 0.9, 1.2])
-    report = summarise(run(timed=True))
+    report = summarise(make_stepped(timed=True))
     for row in report.rows:
         own = (row.role, row.used)
         assert sum(lap.calls.get(own, 0) for lap in laps) == row.calls
@@ -30,9 +29,9 @@ def test_each_step_has_its_own_calls_and_time():
 
 
 def test_words():
-    assert pace(step_stats_of(run())) == "Time: 4 steps in 9.00 s: the first 3.00 s, then 2.00 s each."
-    assert "; 6.00 s of it in attention, 67%." in to_text(summarise(run(timed=True)))
-    assert pace(step_stats_of(run(steps=1))) == "Time: 1 steps in 3.00 s."
+    assert pace(step_stats_of(make_stepped())) == "Time: 4 steps in 9.00 s: the first 3.00 s, then 2.00 s each."
+    assert "; 6.00 s of it in attention, 67%." in to_text(summarise(make_stepped(timed=True)))
+    assert pace(step_stats_of(make_stepped(steps=1))) == "Time: 1 steps in 3.00 s."
     assert pace(()) == "" and "Time:" not in to_text(summarise(RunStats()))
 
 
@@ -47,7 +46,7 @@ def test_a_step_without_an_evaluation_is_not_counted():
 
 
 def test_live():
-    assert live_text(run(), 6).splitlines() == [
+    assert live_text(make_stepped(), 6).splitlines() == [
         "Step 4 of 6, 2.25 s each, 4 s left.",
         f"cross on {HOST}: 12 calls",
         "self on spatial (folded): 9 calls",
@@ -57,15 +56,15 @@ def test_live():
 
 
 def test_data_survives_json():
-    data = json.loads(json.dumps(summarise(run(timed=True)).as_dict()))["timeline"]
+    data = json.loads(json.dumps(summarise(make_stepped(timed=True)).as_dict()))["timeline"]
     assert [step["step"] for step in data] == [1, 2, 3, 4] and data[0]["seconds"] == 3.0
     assert {"role": "self", "used": "sdpa", "calls": 3, "seconds": 0.3} in data[0]["rows"]
 
 
 def test_picture():
     """Columns as high as the steps took; the first step's kernel is in one column, the others' in three."""
-    plain, timed = (draw_report.draw_report(summarise(run(timed)), width=1056) for timed in (False, True))
-    bare = run()
+    plain, timed = (draw_report.draw_report(summarise(make_stepped(timed)), width=1056) for timed in (False, True))
+    bare = make_stepped()
     bare.marks.clear()
     assert plain.height == timed.height == draw_report.draw_report(summarise(bare)).height + draw_report.TIMELINE
     assert pixels(plain, draw_report.STEP_COLOUR) == pytest.approx(

@@ -75,10 +75,10 @@ def test_two_runs_at_once(monkeypatch, rule):
     """Two prompts or two models: each has its stats, and the same geometry."""
     # The host's stand-in and this one round alike, so that it does not matter which of them `auto` takes.
     monkeypatch.setattr(registry, "candidates", lambda call: (["sdpa"], {}))
-    router, tallies = Router((rule,)), [RunStats() for _ in range(THREADS)]
+    router, runs = Router((rule,)), [RunStats() for _ in range(THREADS)]
     work = [own_inputs() for _ in range(THREADS)]
-    drive(lambda index: calls(router, tallies[index].context, *work[index]))
-    for stats in tallies:
+    drive(lambda index: calls(router, runs[index].context, *work[index]))
+    for stats in runs:
         decisions = list(stats.decisions.values())
         assert len(decisions) == len(SITES) and {decision.calls for decision in decisions} == {CALLS // len(SITES)}
         assert not any(decision.fell_back for decision in decisions)
@@ -113,11 +113,11 @@ def test_a_fault_in_one_thread_stays_there(monkeypatch):
 
     monkeypatch.setitem(registry._BY_NAME, "picky", Backend("picky", "A test's.", open_limits(), load=lambda: picky))
     monkeypatch.setitem(registry._LOADED, "picky", picky)
-    router, tallies = Router((Rule("picky", guard=GUARD_EVERY),)), [RunStats() for _ in range(THREADS)]
+    router, runs = Router((Rule("picky", guard=GUARD_EVERY),)), [RunStats() for _ in range(THREADS)]
     work = [own_inputs() for _ in range(THREADS)]
     work[1][0][0][0, 0, 0, 0] = 7
     work[1] = (work[1][0], SDPA(*work[1][0]))
-    drive(lambda index: calls(router, tallies[index].context, *work[index]))
-    fell_back = [sum(decision.fell_back for decision in stats.decisions.values()) for stats in tallies]
+    drive(lambda index: calls(router, runs[index].context, *work[index]))
+    fell_back = [sum(decision.fell_back for decision in stats.decisions.values()) for stats in runs]
     assert fell_back == [0, CALLS]
-    assert {decision.reason for decision in tallies[1].decisions.values()} == {"RuntimeError: a fault"}
+    assert {decision.reason for decision in runs[1].decisions.values()} == {"RuntimeError: a fault"}

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from host_calls import host
 from open_limits import open_limits
 from source import ROOT, name_of, shipped, tree
+from stand_in_host import host
 
 from attention import patterns, sparse
 from attention.backends import flash, flex, kitchen, own_triton, registry, sage, sage3, spec, xformers

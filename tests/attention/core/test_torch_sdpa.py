@@ -14,8 +14,8 @@ import pytest
 import torch
 import truth
 import video_calls
-from host_calls import ON_CPU
 from source import name_of, shipped, sources, tree
+from stand_in_host import ON_CPU
 
 from attention.backends import registry
 from attention.core import torch_sdpa

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from counted_runs import HOST, add, bar_lengths, call, make_tally, pixels
+from counted_runs import HOST, add, bar_lengths, call, make_stats, pixels
 
 from attention.backends import registry
 from attention.backends.autotune import AutotuneResult, KernelTrial
@@ -20,7 +20,7 @@ from attention.routing.run_stats import RunStats
 
 
 def test_words():
-    text = to_text(summarise(make_tally()))
+    text = to_text(summarise(make_stats()))
     lines = text.splitlines()
     assert lines[0] == (
         "LTXVModel, 4 x 8 x 16 tokens (time x height x width), 20 steps: "
@@ -61,7 +61,7 @@ def test_a_call_without_geometry_is_counted():
 
 
 def test_notes_are_last():
-    stats = make_tally()
+    stats = make_stats()
     stats.notes.append("Something to know.")
     assert to_text(summarise(stats)).splitlines()[-2:] == ["", "Something to know."]
 
@@ -76,13 +76,13 @@ def test_calls_without_a_chosen_backend_do_not_count_as_chosen(wanted):
 
 
 def test_time():
-    report = summarise(make_tally(timed=True))
+    report = summarise(make_stats(timed=True))
     shares = [row.seconds / report.seconds for row in report.rows]
     assert sum(shares) == pytest.approx(1) and report.seconds == pytest.approx(1.6)
     assert shares == pytest.approx([0.75, 0.1875, 0.0625])
     text = to_text(report)
     assert "1.20 s, 75%" in text and "0.30 s, 19%" in text and "0.10 s, 6%" in text
-    assert "time" not in to_text(summarise(make_tally())).splitlines()[2]
+    assert "time" not in to_text(summarise(make_stats())).splitlines()[2]
 
 
 def test_a_stopwatch_on_the_cpu():
@@ -93,7 +93,7 @@ def test_a_stopwatch_on_the_cpu():
 
 
 def test_what_auto_did():
-    stats = make_tally()
+    stats = make_stats()
     out = KernelTrial("sage", error=0.28, reason="error 0.28 is above 0.02")
     trials = (KernelTrial("host", 0.0021), KernelTrial("sdpa", 0.001, 3e-7), out)
     add(
@@ -114,7 +114,7 @@ def test_what_auto_did():
 
 
 def test_data_survives_json():
-    report = summarise(make_tally(timed=True))
+    report = summarise(make_stats(timed=True))
     data = json.loads(json.dumps(report.as_dict()))
     assert data == report.as_dict()
     assert (data["model"], data["grid"], data["steps"]) == ("LTXVModel", [4, 8, 16], 20)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from host_calls import host
+from stand_in_host import host
 
 from attention.backends import registry
 from attention.plans.bench import Bench, to_text

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from faulty_kernels import draw, exactly, only, run
-from host_calls import host
+from stand_in_host import host
 
 from attention import patterns, sparse
 from attention.core.input_copies import InputCopies

@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 from faulty_kernels import draw, exactly, only, run
-from host_calls import host
+from stand_in_host import host
 
 from attention.core.input_copies import InputCopies
 from attention.core.site import SELF, AttentionSite

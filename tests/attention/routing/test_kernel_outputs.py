@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from faulty_kernels import draw, exactly, only, run
-from host_calls import host, to_host
+from stand_in_host import host, to_host
 
 from attention.inspect.report import summarise, to_text
 from attention.routing import guarded_run

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pytest
 import torch
 import truth
-from host_calls import ON_CPU, exact, host, to_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_limits import open_limits
+from stand_in_host import ON_CPU, exact, host, to_host
 
 from attention.backends import registry
 from attention.backends.spec import Backend

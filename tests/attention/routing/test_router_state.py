@@ -1,4 +1,4 @@
-"""The router over many calls: guards, precision, tallies, threads, pass-through, copies."""
+"""The router over many calls: guards, precision, what runs count, threads, pass-through, copies."""
 
 from __future__ import annotations
 
@@ -234,12 +234,12 @@ def test_a_router_above_a_router(backend):
 
 def test_threads_with_their_own_tallies_do_not_mix(backend):
     backend(lambda q, k, v, mask=None, scale=None: q * 2)
-    router, tallies, wrong = Router((Rule(backend="test"),)), [RunStats(), RunStats()], []
+    router, runs, wrong = Router((Rule(backend="test"),)), [RunStats(), RunStats()], []
 
     def work(index):
         for turn in range(150):
             tensors = qkv(5 + index + 2 * (turn % 3))
-            out = run(router, tensors, tallies[index])
+            out = run(router, tensors, runs[index])
             if not torch.equal(out, tensors[0] * 2):
                 wrong.append((index, turn))
 
@@ -249,7 +249,7 @@ def test_threads_with_their_own_tallies_do_not_mix(backend):
     for thread in threads:
         thread.join()
     assert not wrong
-    for index, stats in enumerate(tallies):
+    for index, stats in enumerate(runs):
         counted = {decision.geometry.q_len: decision.calls for decision in stats.decisions.values()}
         assert counted == {5 + index + 2 * i: 50 for i in range(3)}
 

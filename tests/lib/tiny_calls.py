@@ -1,4 +1,4 @@
-"""Every node of ours that patches a model."""
+"""How many attention calls the tiny model of `lab` makes in a sampling."""
 
 from __future__ import annotations
 
