@@ -53,6 +53,18 @@ def test_flow_of_an_object_over_a_background():
     assert found[:, :, 70:].norm(dim=0).mean() < 0.1
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("axis", "signs"), [(3, (-1.0, 1.0)), (2, (1.0, -1.0))])
+def test_mirrored_frames_have_the_mirrored_flow(seed, axis, signs):
+    """Frames that have nothing in common: every bound on the motion is reached somewhere, on each side alike."""
+    random = torch.Generator().manual_seed(seed)
+    first, second = (F.avg_pool2d(torch.rand(1, 1, 70, 91, generator=random), 5, 1, 2) for _ in range(2))
+    found = flow.estimate_flow(first, second)
+    mirrored = flow.estimate_flow(first.flip(axis), second.flip(axis)).flip(axis)
+    assert found.abs().mean() > 0.5
+    assert (mirrored * torch.tensor(signs).view(1, 2, 1, 1) - found).abs().mean() < 2e-3
+
+
 @pytest.mark.parametrize("gain, offset, most", [(1.0, 0.0, 1e-6), (1.0, 0.1, 1e-3), (0.7, 0.0, 0.05), (0.8, 0.2, 0.05)])
 def test_flow_does_not_see_brightness(gain, offset, most):
     frame = texture()
