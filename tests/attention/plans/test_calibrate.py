@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -73,6 +74,13 @@ def test_an_option_off_the_hull_fills_what_is_left():
     options = {BLOCKS: options_of((6.0, 0.4), (1.0, 0.5))}
     assert [o.seconds for o in hull(options[BLOCKS])] == [10.0, 1.0]
     assert choose_plan(options, 0.45).seconds == 6.0
+
+
+def test_what_a_move_costs_is_gone():
+    """Three parts of error 0.3 each: 0.3, 0.3 * sqrt(2) and 0.3 * sqrt(3) are one, two and all of them."""
+    options = {replace(BLOCKS, blocks=(i, i)): options_of((9.0, 0.3)) for i in range(3)}
+    for budget, taken in ((0.29, 0), (0.31, 1), (0.42, 1), (0.43, 2), (0.51, 2), (0.53, 3)):
+        assert choose_plan(options, budget).seconds == 30.0 - taken
 
 
 def test_an_exchange_costs_what_it_adds_to_the_error_of_its_unit():
