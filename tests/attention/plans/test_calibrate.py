@@ -91,6 +91,13 @@ def test_an_exchange_costs_what_it_adds_to_the_error_of_its_unit():
     assert (found.seconds, found.error) == (6.0, pytest.approx(0.4))
 
 
+def test_exchanges_share_what_is_left():
+    # Each part's one move, 0.5, is too much; of the options off the hull, 0.4, one fits, and two from 0.4 * sqrt(2) on.
+    options = {replace(BLOCKS, blocks=(i, i)): options_of((6.0, 0.4), (1.0, 0.5)) for i in range(2)}
+    for budget, seconds in ((0.39, 20.0), (0.45, 16.0)):
+        assert choose_plan(options, budget).seconds == seconds
+
+
 def test_errors_of_units_add_up_as_squares():
     assert predict([0.03, 0.04]) == pytest.approx(0.05) and predict([0.03, 0.04], 2.0) == pytest.approx(0.1)
 
