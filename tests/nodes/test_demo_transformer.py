@@ -53,6 +53,20 @@ def test_same_output_as_host(comfy_host, config, grid, mask):
     assert torch.linalg.vector_norm(got - want) <= 1e-5 * torch.linalg.vector_norm(want)
 
 
+def test_norms_are_kept_from_zero_by_as_much_as_the_host_s(comfy_host):
+    """Less than a test of outputs sees, unless what is normed is next to nothing."""
+    host_ltx = pytest.importorskip("comfy.ldm.lightricks.model")
+    ops = pytest.importorskip("comfy.ops").disable_weight_init
+    config = LTXConfig(num_layers=1)
+    mine = LTXVideoTransformer(config)
+    theirs = host_ltx.LTXVModel(**config.to_metadata(), dtype=torch.float32, device="cpu", operations=ops)
+    found = [
+        {name: module.eps for name, module in model.named_modules() if hasattr(module, "weight") and "norm" in name}
+        for model in (mine, theirs)
+    ]
+    assert found[0] == found[1] and len(found[0]) == 4
+
+
 def test_config_survives_metadata():
     config = LTXConfig(num_layers=3, positional_embedding_max_pos=(1.0, 2.0, 3.0))
     assert LTXConfig.from_metadata(json.loads(json.dumps(config.to_metadata()))) == config
