@@ -19,6 +19,7 @@ from attention.backends.spec import Backend
 from attention.core.reason import Reason
 from attention.core.site import CROSS, SELF, SITE, AttentionSite
 from attention.inspect.report import summarise, to_text
+from attention.routing import decide
 from attention.routing.router import Router
 from attention.routing.rules import GUARD_EVERY, IN_ORDER, Rule
 from attention.routing.run_stats import RunStats
@@ -221,3 +222,26 @@ def test_the_schedules_hold_every_fault():
     runs = [run for seed in range(200) for run in draw_runs(seed)]
     drawn = Counter(fault for plan, _ in runs for _, _, fault in plan)
     assert all(drawn[fault] > 100 for fault in FAULTS) and 50 < sum(gone for _, gone in runs) < 250
+
+
+@pytest.mark.parametrize(
+    ("rule", "lost"),
+    [(Rule("sdpa", CROSS), False), (Rule(registry.HOST), False), (Rule("sdpa"), True)],
+    ids=["of others", "host", "sdpa"],
+)
+def test_a_call_that_could_not_be_decided_is_the_host_s(monkeypatch, rule, lost):
+    """Only a rule that wants something else has lost something; else the run says it once."""
+
+    def broken(*args):
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(decide, "_decide", broken)
+    tensors, stats = tuple(torch.randn(2, 6, 8) for _ in range(3)), RunStats()
+    assert torch.equal(
+        Router((rule,))(host, *tensors, 2, transformer_options={CONTEXT: stats.context}), host(*tensors, 2)
+    )
+    (decision,) = stats.decisions.values()
+    assert decision.calls == 1 and decision.kernel is None
+    why = "it could not be decided (RuntimeError: no such thing)"
+    assert (decision.reason == why, decision.fell_back) == ((True, 1) if lost else (False, 0))
+    assert stats.notes == ([] if lost else [f"self-attention: {why}."])
