@@ -79,6 +79,18 @@ def test_when_next_to_nothing_of_a_region_is_left(pixels, first, measured):
         assert found.pixels == pixels
 
 
+@pytest.mark.parametrize("grow", [0.1, -0.05])
+def test_a_region_grows_around_its_own_middle(grow):
+    """What moves away from a point leaves that point where it was, wherever the region lies in the frame."""
+    here = torch.stack(torch.meshgrid(torch.arange(24.0), torch.arange(20.0), indexing="xy"))
+    region, middle = torch.zeros(1, 1, 20, 24), torch.tensor([15.0, 6.0])
+    region[..., 4:9, 12:19] = 1.0
+    away = SimpleNamespace(forward=(grow * (here - middle[:, None, None]))[None], matched=region > 0)
+    track = tracked_region.follow(tracked_region.Track(region=region, offset=torch.zeros(2)), away)
+    assert track.scale == pytest.approx(1 + grow, abs=1e-5)
+    assert torch.allclose(track.scale * middle + track.offset, middle, atol=1e-4)
+
+
 def test_half_a_mask_is_outside():
     """Where a mask is 0.5, as between its edge and what is around it, is no part of the region anywhere."""
     half = torch.full((1, 1, 10, 10), 0.5)
