@@ -170,9 +170,9 @@ def _ratio(host_name: str, stats: RunStats, times: dict[str, list[float]]) -> di
 
 
 def _kernels(q, k, v) -> tuple[dict, dict]:
-    call, kernels, refused = describe(q, k, v), {}, {}
+    geometry, kernels, refused = describe(q, k, v), {}, {}
     for name in registry.names():
-        reason = registry.why_not(name, call)
+        reason = registry.why_not(name, geometry)
         if reason is None:
             kernels[name] = registry.load(name)
         else:

@@ -130,18 +130,18 @@ def run(tokens: int, head_dim: int, device, options) -> list[dict]:
 
 def candidates(shape: Shape, q, k, v, densities) -> dict:
     """Collect (name, percent of the tiles) -> function of q, k, v."""
-    call, video_span = describe(q, k, v), VideoSpan(shape.grid, 0, BOTH)
-    found = {(name, 100): registry.load(name) for name in rivals() if registry.why_not(name, call) is None}
+    geometry, video_span = describe(q, k, v), VideoSpan(shape.grid, 0, BOTH)
+    found = {(name, 100): registry.load(name) for name in rivals() if registry.why_not(name, geometry) is None}
     for percent in densities:
         for what, means in (("lists", False), ("lists and means", True)):
             blocks = lists_of_best(shape, q, k, percent, means)
             for name, how in OURS.items():
-                if registry.why_not(name, call) is not None:
+                if registry.why_not(name, geometry) is not None:
                     continue
                 ours = partial(by_lists, shape=shape, percent=percent, means=means, **how)
                 found[f"{name}, {what}", percent] = partial(ours, blocks=blocks)
                 found[f"{name}, {what} chosen in the call", percent] = ours
-        other = engine_registry.runners(TopBlocks(keep=percent), video_span, call, engine="comfy-kitchen sol_attn")
+        other = engine_registry.runners(TopBlocks(keep=percent), video_span, geometry, engine="comfy-kitchen sol_attn")
         if not isinstance(other, Reason):
             found["comfy-kitchen sol_attn", percent] = other[0]
     return found

@@ -108,9 +108,9 @@ def run(shape: Shape, device, dtype, options) -> tuple[list[dict], dict]:
     for title, pattern in PATTERNS.items():
         for engine in engine_registry.names() if options.only in title else ():
             begin = time.perf_counter()
-            call = describe(q, k, v)
+            geometry = describe(q, k, v)
             able = engine_registry.runners(
-                pattern, video_span, call, engine=engine, compile_on_cpu=options.compile_on_cpu
+                pattern, video_span, geometry, engine=engine, compile_on_cpu=options.compile_on_cpu
             )
             if isinstance(able, Reason):
                 refused[f"{title}, {engine}"] = able

@@ -52,9 +52,9 @@ def draw_cover(scene: Scene, frames: int, size: int, edge: float) -> Tensor:
     angle = scene.direction * (torch.pi / 4)
     time = (torch.arange(frames) + 0.5) / frames - 0.5
     way = scene.speed[:, None] * time
-    video_span = (torch.arange(size) + 0.5) / size
-    dx = video_span[None, None, None, :] - (scene.centre[:, 0:1] + way * angle.cos()[:, None])[:, :, None, None]
-    dy = video_span[None, None, :, None] - (scene.centre[:, 1:2] + way * angle.sin()[:, None])[:, :, None, None]
+    middle = (torch.arange(size) + 0.5) / size
+    dx = middle[None, None, None, :] - (scene.centre[:, 0:1] + way * angle.cos()[:, None])[:, :, None, None]
+    dy = middle[None, None, :, None] - (scene.centre[:, 1:2] + way * angle.sin()[:, None])[:, :, None, None]
     radius = scene.radius[:, None, None, None]
     far = (dx.square() + dy.square()).sqrt()
     distances = (

@@ -81,7 +81,7 @@ FLASH_3 = Backend(
     "FlashAttention 3 for Hopper: exact.",
     _limits((9, 0), 256),
     load_3,
-    lambda call: () if call.capability == (9, 0) else (Reason("made for compute capability 9.0 alone"),),
+    lambda geometry: () if geometry.capability == (9, 0) else (Reason("made for compute capability 9.0 alone"),),
     besides="Hopper alone",
 )
 FLASH_4 = Backend(

@@ -169,9 +169,9 @@ def attend(q, k, v, mask=None, scale: float | None = None, backend: str = AUTO) 
     backend: a name, or AUTO: the best that accepts the call.
     """
     mask = to_mask(mask, q.dtype)
-    call = describe(q, k, v, mask, scale=scale)
-    name, reason = pick(call)[0] if backend == AUTO else backend, None
-    reason = "no backend accepts it" if name is None else why_not(name, call)
+    geometry = describe(q, k, v, mask, scale=scale)
+    name, reason = pick(geometry)[0] if backend == AUTO else backend, None
+    reason = "no backend accepts it" if name is None else why_not(name, geometry)
     if reason:
-        raise RuntimeError(f"{backend} cannot run attention of {call.shape_text}: {reason}.")
+        raise RuntimeError(f"{backend} cannot run attention of {geometry.shape_text}: {reason}.")
     return load(name)(q, k, v, mask=mask, scale=scale)

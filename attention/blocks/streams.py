@@ -15,7 +15,7 @@ from ..core.tokens import Span, Tokens, VideoSpan
 PROMPT = ("text", "byt5", "vision")
 
 
-def place_in_block(tokens: Tokens | None, length: int) -> VideoSpan | Reason:
+def span_in_block(tokens: Tokens | None, length: int) -> VideoSpan | Reason:
     """Find the video among the tokens that a block gives out, or say why that cannot be told.
 
     Double-stream blocks give the prompt out apart from the video: then it stands without the prompt's spans.

@@ -123,7 +123,7 @@ class Tokens:
             return False
         if role in (SPATIAL, TEMPORAL):
             return q_len == kv_len and isinstance(self.video_span(role, q_len, kv_len), VideoSpan)
-        queries, keys = (isinstance(self._place_in(length, BOTH), VideoSpan) for length in (q_len, kv_len))
+        queries, keys = (isinstance(self._span_in(length, BOTH), VideoSpan) for length in (q_len, kv_len))
         side = SIDES.get(role)
         if side == BOTH:  # in parts too: some of the queries, all of the keys
             return keys and q_len <= kv_len
@@ -148,13 +148,13 @@ class Tokens:
         if self.grid is None:
             return Reason(self.unknown or "no grid")
         if side == BOTH and q_len != kv_len:
-            return self._place_part(role, q_len, kv_len, begin)
+            return self._span_of_part(role, q_len, kv_len, begin)
         length = kv_len if side == KEYS else q_len
         if role in (SPATIAL, TEMPORAL) or self.levels:
-            return self._place_folded(role, length, side)
-        return self._place_in(length, side)
+            return self._span_folded(role, length, side)
+        return self._span_in(length, side)
 
-    def _place_in(self, length: int, side: str) -> VideoSpan | Reason:
+    def _span_in(self, length: int, side: str) -> VideoSpan | Reason:
         spans = (*self.prefix, *self.suffix)
         rest = length - prod(self.grid) - sum(span.length or 0 for span in spans)
         open_ended = any(span.length is None for span in spans)
@@ -165,7 +165,7 @@ class Tokens:
         after = tuple(Span(s.kind, rest if s.length is None else s.length) for s in self.suffix)
         return VideoSpan(self.grid, sum(span.length for span in before), side, before, after)
 
-    def _place_part(self, role: str, q_len: int, kv_len: int, begin: int | None) -> VideoSpan | Reason:
+    def _span_of_part(self, role: str, q_len: int, kv_len: int, begin: int | None) -> VideoSpan | Reason:
         """Some of the queries and all keys: the place among all, if it can be told which queries these are."""
         what = Reason(f"self-attention in parts ({q_len} x {kv_len} tokens)")
         whole = self.video_span(role, kv_len, kv_len)
@@ -184,7 +184,7 @@ class Tokens:
             (begin,) = found
         return replace(whole, part=(begin, begin + q_len)) if begin + q_len <= kv_len else what
 
-    def _place_folded(self, role: str, length: int, side: str) -> VideoSpan | Reason:
+    def _span_folded(self, role: str, length: int, side: str) -> VideoSpan | Reason:
         """Other axes are folded into the batch: one frame, or one place over time, is the whole sequence."""
         grids = (self.grid, *self.levels)
         spatial = [(1, y, x) for _, y, x in grids if y * x == length and role != TEMPORAL]

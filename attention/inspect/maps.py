@@ -102,7 +102,8 @@ class Watcher(Override):
     query: whose view.
     heads: spans (first, last or None), whose mean is taken; empty for all.
     previous: the override found in the slot, or None.
-    views: one for each call whose queries are video tokens. left_out: role -> why its calls have no view.
+    views: one for each call whose queries are video tokens.
+    left_out: role -> why its calls have no view.
     """
 
     def __init__(self, query: Query, heads: tuple = (), previous=None):

@@ -36,7 +36,7 @@ class StepStats:
 def step_stats_of(stats: RunStats) -> tuple[StepStats, ...]:
     """Count a run step by step, as its marks tell. Waits for the GPU when calls were timed."""
     found, before, known = [], stats.begun, {}
-    for step, (context, counts) in enumerate(stats.marks, 1):
+    for step, (ended, counts) in enumerate(stats.marks, 1):
         calls: dict[tuple[str, str], int] = {}
         attention: dict[tuple[str, str], float] = {}
         for key, count in counts.items():
@@ -48,8 +48,8 @@ def step_stats_of(stats: RunStats) -> tuple[StepStats, ...]:
             # With timing on, every call leaves one span.
             if decision.spans:
                 attention[row] = attention.get(row, 0.0) + sum(elapsed(span) for span in decision.spans[first:count])
-        found.append(StepStats(step, context - before, calls, attention))
-        before, known = context, counts
+        found.append(StepStats(step, ended - before, calls, attention))
+        before, known = ended, counts
     return tuple(found)
 
 

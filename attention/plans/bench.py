@@ -46,7 +46,7 @@ class Bench(Override):
             self.trials[key] = measure(call, geometry, video_span)
         elif name not in (trial.host for trial in self.trials[key]):
             # Blocks of one role and shape, of which the model's file names another function for some.
-            self.trials[key] = _in_order((*self.trials[key], host_trial(call, sample_of(call, geometry))))
+            self.trials[key] = _in_order((*self.trials[key], host_trial(call, spot_check_of(call, geometry))))
 
 
 def measure(call: AttentionCall, geometry: Geometry, video_span: VideoSpan | Reason) -> tuple[KernelTrial, ...]:
@@ -54,27 +54,27 @@ def measure(call: AttentionCall, geometry: Geometry, video_span: VideoSpan | Rea
 
     Kernels that `auto` waits for are noted in the registry as right or wrong.
     """
-    sample = sample_of(call, geometry)
-    trials = [host_trial(call, sample)]
+    spot_check = spot_check_of(call, geometry)
+    trials = [host_trial(call, spot_check)]
     for name in registry.names():
         reasons = registry.reasons(name, geometry)
         if not reasons:
             kernel = registry.load(name)
-            trials.append(try_kernel(name, lambda kernel=kernel: call.run(kernel), sample, math.inf))
+            trials.append(try_kernel(name, lambda kernel=kernel: call.run(kernel), spot_check, math.inf))
             witness(trials[-1], call, geometry, video_span)
         else:
             trials.append(KernelTrial(name, reason="; ".join(reasons)))
     return _in_order(trials)
 
 
-def sample_of(call: AttentionCall, geometry: Geometry) -> SpotCheck:
+def spot_check_of(call: AttentionCall, geometry: Geometry) -> SpotCheck:
     """What outputs of this call are compared with."""
     return SpotCheck(*call.to_heads(), call.to_mask(), geometry.scale)
 
 
-def host_trial(call: AttentionCall, sample: SpotCheck) -> KernelTrial:
+def host_trial(call: AttentionCall, spot_check: SpotCheck) -> KernelTrial:
     """The host's own attention, or what the model's file names instead, on one call."""
-    error = sample(call.run_host())
+    error = spot_check(call.run_host())
     seconds = time_call(call.run_host, call.q.device)
     named = own_function(call.options) is call.func
     return KernelTrial(HOST_RUN, seconds, error, host=name_of(call.func), named=named)
@@ -101,14 +101,14 @@ def witness(trial: KernelTrial, call: AttentionCall, geometry: Geometry, video_s
 def to_text(trials: dict[tuple[str, Geometry], tuple[KernelTrial, ...]]) -> str:
     """One Markdown table for each geometry."""
     lines = []
-    for (role, call), rows in trials.items():
+    for (role, geometry), rows in trials.items():
         base = next(t.seconds for t in rows if t.name == HOST_RUN)
-        lines += [f"**{role}-attention**, {call.shape_text}, mask: {call.mask}", ""]
+        lines += [f"**{role}-attention**, {geometry.shape_text}, mask: {geometry.mask}", ""]
         lines += ["| kernel | ms | speed beside ComfyUI's own | relative L2 error |", "| --- | --- | --- | --- |"]
         for row in rows:
             figures = f"- | - | {row.reason}" if row.reason else _figures(row, base)
             lines.append(f"| {_shown(row)} | {figures} |")
-        lines += ["", *auto_lines(call, rows)]
+        lines += ["", *auto_lines(geometry, rows)]
     none = "No attention call was seen: this model class is out of reach, or another node answers for the model."
     return "\n".join(lines) or none
 

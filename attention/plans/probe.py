@@ -80,7 +80,7 @@ class Probe(Override):
     @property
     def done(self) -> bool:
         """Whether nothing is left to measure."""
-        return all(_is_complete(self.trials.get(video_span, {})) for video_span in self.wanted)
+        return all(_is_complete(self.trials.get(key, {})) for key in self.wanted)
 
     def answer(self, call: AttentionCall) -> torch.Tensor:
         """Try the candidates on a call where that is wanted, and answer as without us."""
@@ -143,8 +143,8 @@ class Probe(Override):
     def _roles(self, block: int) -> list[str]:
         """Roles whose effect on this block is still to be measured in this step."""
         now = (block, self.step)
-        at = [video_span for video_span in self.wanted if video_span[1:] == now] if self._instead is None else []
-        return [video_span[0] for video_span in at if not _is_complete(self.trials.get(video_span, {}))]
+        at = [key for key in self.wanted if key[1:] == now] if self._instead is None else []
+        return [key[0] for key in at if not _is_complete(self.trials.get(key, {}))]
 
     @record_paused()
     def _keep(self, block: int, kept: list, module, args, kwargs):

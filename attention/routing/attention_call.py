@@ -31,7 +31,8 @@ class AttentionCall:
     mask: any that tensor_layout.to_mask reads, or None.
     precision: dtype in which the model asks to compute, None for that of q.
     split_in, split_out: whether the heads are an axis of their own in q, k and v; in what the host wants back.
-    kw: the other keyword arguments. options: the host's transformer_options among them, empty without.
+    kw: the other keyword arguments.
+    options: the host's transformer_options among them, empty without.
     first_head: number of the call's first head where its module's heads are spread over several calls, else None.
     """
 

@@ -26,7 +26,7 @@ class KernelHistory:
     proven: (kernel, geometry) that left its inputs as they were and gave an output of its own.
     out_of_memory: those that memory was missing for once.
     may_consume: whether a kernel may let go of q, k and v before it answers. None: no, since nobody could make the
-    evaluation again should it fail then; False: no more, since one did.
+        evaluation again should it fail then; False: no more, since one did.
     notes: those of the RunStats.
     """
 
@@ -46,7 +46,8 @@ class Decision:
     rule: that won, None where none is about a kernel.
     video_span: where in the call the video's tokens are, or why that cannot be told.
     wanted: the backend or pattern that the rule names, None without a rule.
-    used: what runs, by name. reason: why that is not `wanted`.
+    used: what runs, by name.
+    reason: why that is not `wanted`.
     kernel: what runs, None for what would run without us.
     run: all that the router does to each such call, put together once: an AttentionCall -> what the host gets.
     passed_over: backends that `auto` would have preferred, and why not.
@@ -55,12 +56,13 @@ class Decision:
     dense: why a pattern alone was left out.
     strength: what is done to the call whatever runs it.
     guard: whether the next call is looked at, as the first always is.
-    calls: how many there were. fell_back: how many of them ran without the kernel that the rule wants.
+    calls: how many there were.
+    fell_back: how many of them ran without the kernel that the rule wants.
     below: how many went through another pack's override to a router of ours below it, whose Decision counts them.
-    lost: the override below us that raised, and what it said. without: calls that the host's own attention made in its
-    place.
+    lost: the override below us that raised, and what it said.
+    without: calls that the host's own attention made in its place.
     counted_in: of a call with some of its module's heads that is not the first, the Decision that counts them all as
-    one.
+        one.
     spans: stopwatches of the calls that were timed, see timing.elapsed.
     """
 
@@ -152,20 +154,24 @@ class Bypass:
 class RunStats(KeepsIdentity):
     """Counts what happened in one run. Keys of decisions carry the device, so no two GPU threads ever write one.
 
-    model: the class of the model. steps: how many the sampler was asked for.
+    model: the class of the model.
+    steps: how many the sampler was asked for.
     grids: of the video's tokens, in the order in which they were met.
     windows: first and last frame of each context window.
     patterned: the rules with a pattern that are on the model.
     decisions: by the router's key, or under a key that begins with BYPASSED.
     chunks: counts the heads of calls with some of a module's.
-    history: of kernels. notes: sentences for the report.
+    history: of kernels.
+    notes: sentences for the report.
     choosing: seconds that `auto` spent on timing candidates in this run.
     context: what is published when nothing more is known than who counts.
-    begun: when the first model evaluation began. evaluations: how many began.
+    begun: when the first model evaluation began.
+    evaluations: how many began.
     marks: for each finished step the time, and the calls of every decision until then.
     spent: calls that guidance added, by name and unit.
     left: what guidance had to leave as it is, by name, unit and why.
-    bypasses: what ran past our rules, by who and how. warned: whether the log knows of them.
+    bypasses: what ran past our rules, by who and how.
+    warned: whether the log knows of them.
     at_start: what was in the host's override slot when the run began.
     compiled: whether torch.compile has the model.
     calls: of the model.

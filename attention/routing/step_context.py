@@ -10,7 +10,7 @@ from ..core.site import AttentionSite, guess, site_of
 from ..core.tokens import Tokens, VideoSpan
 
 # Key of a StepContext in the host's transformer_options.
-CONTEXT = "vattn.moment"
+CONTEXT = "vattn.context"
 
 
 class StepContext(KeepsIdentity):
@@ -18,7 +18,7 @@ class StepContext(KeepsIdentity):
 
     stats: RunStats that count this run, None outside of one.
     active: pairs of a router and, for each of its rules, whether it covers this step; a router without a pair goes by
-    its rules for all steps.
+        its rules for all steps.
     tokens: how the input is laid out, None when nobody told.
     off: routers that were cleared but may sit below another pack's override.
     perturbation: the Perturbation whose pass this is, None in the model's own.

@@ -14,6 +14,7 @@ from einops import rearrange
 
 from ..backends.spec import FLOATS
 from ..core.error_handling import error_message
+from ..core.geometry import Geometry
 from ..core.grid import TILE, order
 from ..core.interruption import check_interrupt
 from ..core.reason import Reason
@@ -38,18 +39,18 @@ class EnginePlan:
     mask: object
 
 
-def refuses(task: Task, call) -> Reason | None:
+def refuses(task: Task, geometry: Geometry) -> Reason | None:
     """Refuse what FlexAttention cannot compile here, and patterns without a fixed mask."""
     if relation_of(task.pattern, task.grid) is None:
         return Reason("the mask follows from the tensors")
-    if call.device != "cuda" and not (call.device == "cpu" and task.compile_on_cpu):
-        return Reason(f"compiles for CUDA, the tensors are on {call.device}")
-    if call.capability is not None and call.capability < (8, 0):
+    if geometry.device != "cuda" and not (geometry.device == "cpu" and task.compile_on_cpu):
+        return Reason(f"compiles for CUDA, the tensors are on {geometry.device}")
+    if geometry.capability is not None and geometry.capability < (8, 0):
         return Reason("needs compute capability 8.0")
-    if call.dtype not in FLOATS[:3]:
-        return Reason(f"dtype {str(call.dtype).removeprefix('torch.')}, takes float16, bfloat16, float32")
-    if call.head_dim < 16:
-        return Reason(f"head size {call.head_dim}, takes 16 and more")
+    if geometry.dtype not in FLOATS[:3]:
+        return Reason(f"dtype {str(geometry.dtype).removeprefix('torch.')}, takes float16, bfloat16, float32")
+    if geometry.head_dim < 16:
+        return Reason(f"head size {geometry.head_dim}, takes 16 and more")
     found = compiled()
     return found if isinstance(found, Reason) else None
 

@@ -6,13 +6,14 @@ from itertools import groupby
 
 import torch
 
+from ..core.geometry import Geometry
 from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
 from ..patterns.spec import relation_of
 from .engine import Engine, HostMask, Task, append_context
 
 
-def refuses(task: Task, call) -> Reason | None:
+def refuses(task: Task, geometry: Geometry) -> Reason | None:
     """Refuse patterns whose windows are not whole frames in a row."""
     if frame_slices(task) is None:
         return Reason("windows are not whole frames in a row")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from ..core.geometry import Geometry
 from ..core.grid import RASTER
 from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
@@ -28,7 +29,7 @@ class EnginePlan:
     inverse: torch.Tensor | None
 
 
-def refuses(task: Task, call) -> Reason | None:
+def refuses(task: Task, geometry: Geometry) -> Reason | None:
     """Refuse patterns with a fixed mask."""
     return Reason("the mask is fixed") if is_fixed(task.pattern) else None
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..core.geometry import Geometry
 from ..core.grid import TILE, order
 from ..core.interruption import check_interrupt
 from ..core.reason import Reason
@@ -51,7 +52,7 @@ class EnginePlan:
     relation: Relation
 
 
-def refuses(task: Task, call) -> Reason | None:
+def refuses(task: Task, geometry: Geometry) -> Reason | None:
     """Refuse patterns whose mask follows from the tensors."""
     return Reason("the mask follows from the tensors") if relation_of(task.pattern, task.grid) is None else None
 

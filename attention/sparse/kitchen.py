@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from ..backends.spec import HALVES, nvidia_alone
 from ..core.error_handling import error_message
+from ..core.geometry import Geometry
 from ..core.reason import Reason
 from ..patterns.adaptive import AdaptiveBlocks
 from ..patterns.blocks import TopBlocks, block_order
@@ -39,29 +40,29 @@ def load(name: str):
         return Reason(f"comfy-kitchen's {name} cannot be loaded ({error_message(error)})")
 
 
-def missing(name: str, call) -> Reason | None:
+def missing(name: str, geometry: Geometry) -> Reason | None:
     """Say what is missing of what both kernels ask for."""
     found = load(name)
     if isinstance(found, Reason):
         return found
-    if call.device != "cuda":
-        return Reason(f"needs cuda, the tensors are on {call.device}")
-    if call.amd is not None:
-        return nvidia_alone(call)
-    if call.dtype not in HALVES:
-        return Reason(f"dtype {str(call.dtype).removeprefix('torch.')}, takes float16, bfloat16")
+    if geometry.device != "cuda":
+        return Reason(f"needs cuda, the tensors are on {geometry.device}")
+    if geometry.amd is not None:
+        return nvidia_alone(geometry)
+    if geometry.dtype not in HALVES:
+        return Reason(f"dtype {str(geometry.dtype).removeprefix('torch.')}, takes float16, bfloat16")
     return None
 
 
-def na3d_refuses(task: Task, call) -> Reason | None:
+def na3d_refuses(task: Task, geometry: Geometry) -> Reason | None:
     """Refuse all but neighbourhood attention of a video alone."""
     if not isinstance(task.pattern, Neighbourhood):
         return Reason("runs neighbourhood attention alone")
     if task.context_tokens:
         return Reason("takes no tokens outside the video")
-    if call.head_dim % 16 or call.head_dim > 128:
-        return Reason(f"head size {call.head_dim}, takes 16 to 128 in steps of 16")
-    return missing("na3d", call)
+    if geometry.head_dim % 16 or geometry.head_dim > 128:
+        return Reason(f"head size {geometry.head_dim}, takes 16 to 128 in steps of 16")
+    return missing("na3d", geometry)
 
 
 def na3d_plan(task: Task, device, dtype):
@@ -85,7 +86,7 @@ class EnginePlan:
     inverse: torch.Tensor
 
 
-def sol_refuses(task: Task, call) -> Reason | None:
+def sol_refuses(task: Task, geometry: Geometry) -> Reason | None:
     """Refuse all but top blocks and adaptive blocks, and what sol_attn cannot take."""
     if not isinstance(task.pattern, (TopBlocks, AdaptiveBlocks)):
         return Reason("runs top blocks and adaptive blocks alone")
@@ -93,11 +94,11 @@ def sol_refuses(task: Task, call) -> Reason | None:
         return Reason("keeps one percentage for all heads")
     if isinstance(task.pattern, TopBlocks) and not 0 < task.pattern.keep < 100:
         return Reason(f"keeps {task.pattern.keep:g} percent, takes more than 0 and less than 100")
-    if call.head_dim not in (64, HEAD_DIM):
-        return Reason(f"head size {call.head_dim}, takes 64, {HEAD_DIM}")
-    if call.capability is not None and call.capability < (8, 0):
+    if geometry.head_dim not in (64, HEAD_DIM):
+        return Reason(f"head size {geometry.head_dim}, takes 64, {HEAD_DIM}")
+    if geometry.capability is not None and geometry.capability < (8, 0):
         return Reason("needs compute capability 8.0")
-    return missing("sol_attn", call)
+    return missing("sol_attn", geometry)
 
 
 def sol_plan(task: Task, device, dtype) -> EnginePlan:

@@ -18,6 +18,7 @@ import torch
 from ..backends import registry
 from ..backends.triton.block_lists import KEYS, QUERIES, BlockLists, classify_tiles, of_blocks, of_mask, tiles_of_row
 from ..backends.triton.reorder import attend, prepare
+from ..core.geometry import Geometry
 from ..core.grid import CUBE, RASTER, TILE, order
 from ..core.interruption import check_interrupt
 from ..core.reason import Reason
@@ -47,9 +48,9 @@ class EnginePlan:
     lists: BlockLists | None
 
 
-def refuses(name: str, task: Task, call) -> Reason | None:
+def refuses(name: str, task: Task, geometry: Geometry) -> Reason | None:
     """Refuse what the backend of that name refuses."""
-    return registry.why_not(name, call)
+    return registry.why_not(name, geometry)
 
 
 def plan(task: Task, device: torch.device, dtype: torch.dtype) -> EnginePlan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..core.geometry import Geometry
 from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
 from ..patterns.spatial import Spatial
@@ -11,7 +12,7 @@ from ..patterns.temporal import Temporal
 from .engine import Engine, Task, append_context
 
 
-def refuses(task: Task, call) -> Reason | None:
+def refuses(task: Task, geometry: Geometry) -> Reason | None:
     """Refuse all but spatial and temporal attention."""
     if not isinstance(task.pattern, (Spatial, Temporal)):
         return Reason("folds spatial and temporal attention alone")

@@ -29,8 +29,8 @@ def tell(patcher, rules: tuple[Rule, ...]) -> None:
         return
     options = patcher.model_options
     found = options.setdefault(FOUND, options.get(KEY))
-    call = _usual_call(patcher)
-    efficient = is_efficient(rules, lambda name: registry.why_not(name, call))
+    geometry = _usual_call(patcher)
+    efficient = is_efficient(rules, lambda name: registry.why_not(name, geometry))
     _put(options, found if efficient is None else efficient)
 
 

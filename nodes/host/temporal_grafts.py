@@ -159,7 +159,7 @@ def _where(options: dict, frames: str, x, site: AttentionSite):
     frames: of the blocks' TemporalConfig, how they take the clip's frames.
     Raises ValueError when it cannot be told.
     """
-    video_span = streams.place_in_block(options.get(CONTEXT, IDLE).tokens, x.flatten(1, -2).shape[1])
+    video_span = streams.span_in_block(options.get(CONTEXT, IDLE).tokens, x.flatten(1, -2).shape[1])
     if isinstance(video_span, Reason):
         raise ValueError(
             f"{TITLE}: behind block {site.block} of {site.family} the video cannot be found: {video_span}."

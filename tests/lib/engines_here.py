@@ -1,7 +1,7 @@
 """How each engine of sparse.TABLE is run on this machine: for itself, or with what its library documents in its place.
 
 An engine that no stand-in is for runs for itself or not at all, and then says why: a new row needs nothing here.
-Our own Triton kernel runs in tests/kernel/triton_rows.py, in Triton's interpreter.
+Our own Triton kernel runs in tests/kernel/triton_patterns.py, in Triton's interpreter.
 """
 
 from __future__ import annotations

@@ -122,11 +122,11 @@ def test_unequal_heads_get_unequal_numbers_and_the_plan_is_kept(bench, lab):
         many, few = step.candidate.pattern.by_heads
         assert few == 5.0 < many and (many + few) / 2 < head_groups.SAVES * 50.0
         assert step.error > 0 and step.seconds == pytest.approx(0.1 * step.exact_seconds)
-    places = [video_span for video_span in more if more[video_span]]
+    places = [place for place in more if more[place]]
     assert len(places) == UNITS
-    for video_span in places:
-        (made,) = (trial for name, trial in more[video_span].items() if name != "host")
-        assert 0 < made.error <= uniform[video_span]["top blocks (keep 25)"].error
+    for place in places:
+        (made,) = (trial for name, trial in more[place].items() if name != "host")
+        assert 0 < made.error <= uniform[place]["top blocks (keep 25)"].error
     assert "by_heads" in found["info"]
     # Saved, loaded, applied.
     bench.plan.VideoAttentionSavePlan.execute(plan, "heads")

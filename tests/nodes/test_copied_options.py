@@ -115,7 +115,7 @@ def test_what_is_compared_by_identity_is_its_own_copy(pack, model, inference):
     def look(executor, *args):
         of_the_pack(args[4], pack.__name__, found)
         inside = args[4]["transformer_options"]
-        of_the_pack([inside["vattn.moment"].stats, *inside[SLOT].rules], pack.__name__, found)
+        of_the_pack([inside["vattn.context"].stats, *inside[SLOT].rules], pack.__name__, found)
         return executor(*args)
 
     on.add_wrapper_with_key("calc_cond_batch", "look", look)

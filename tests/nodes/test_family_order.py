@@ -79,7 +79,7 @@ def neighbours(grid) -> list[tuple[int, int, int]]:
     """A place in the middle of the video and the next one along each axis: together they show all three strides."""
     at = tuple((length - 1) // 2 for length in grid)
     steps = [tuple(i + (axis == other) for other, i in enumerate(at)) for axis in range(3)]
-    return [at, *(video_span for video_span in steps if all(i < length for i, length in zip(video_span, grid)))]
+    return [at, *(place for place in steps if all(i < length for i, length in zip(place, grid)))]
 
 
 def size_of(case) -> tuple[int, int, int]:

@@ -121,7 +121,7 @@ def watched(model):
 
     def look(func, q, k, v, heads, *args, **kwargs):
         options = kwargs["transformer_options"]
-        site, context = options.get("vattn.site"), options.get("vattn.moment")
+        site, context = options.get("vattn.site"), options.get("vattn.context")
         extra = context is not None and context.perturbation is not None
         seen.append((extra, site and site.role, site and site.block, q.sum().item(), k.shape[-2]))
         return func(q, k, v, heads, *args, **kwargs)

@@ -190,7 +190,7 @@ def test_easycache_tells_the_passes_apart(pack, built, inference):
 
     def look(func, *args, **kwargs):
         options = kwargs["transformer_options"]
-        seen.append((options["vattn.moment"].perturbation, *options["uuids"]))
+        seen.append((options["vattn.context"].perturbation, *options["uuids"]))
         return func(*args, **kwargs)
 
     model.model_options["transformer_options"][SLOT] = look

@@ -1,10 +1,10 @@
 """ComfyUI's own local video workflows (the package comfyui-workflow-templates-json), with our nodes where a user would
 put them: Backend and a Pattern that sees all behind each model, a Report behind each sampler.
 
-Each workflow is expanded, shrunk and furnished with tiny models (tests/official), and runs twice in ComfyUI's executor.
-The latents of all samplers must agree, and the reports must have as many attention calls as an override counted: none
-for SeedVR2 and Causal Forcing, whose attention no override reaches. What cannot run here is skipped with the reason.
-All of them take about two minutes.
+Each workflow is expanded, shrunk and furnished with tiny models (tests/lib/official), and runs twice in ComfyUI's
+executor. The latents of all samplers must agree, and the reports must have as many attention calls as an override
+counted: none for SeedVR2 and Causal Forcing, whose attention no override reaches. What cannot run here is skipped with
+the reason. All of them take about two minutes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Wan-Animate-2: methods that the host calls past every module hook, frames that attend one by one, a pose beside them.
 
-In the host's own class where it has one, else in the stand-in of tiny/wan_animate2.py.
+In the host's own class where it has one, else in the stand-in of tests/lib/tiny/wan_animate2.py.
 """
 
 from __future__ import annotations

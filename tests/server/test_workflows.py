@@ -1,9 +1,9 @@
 """The workflows that come with the pack: written from the nodes as they are, and run on a real server.
 
 Every loader of a diffusion model, a LoRA, an upscaler or a decoder loads a file of the name that the workflow gives: a
-small one with random weights, through the host's own class (tests/tiny/files.py). Two things have no small form and are
-replaced: text encoders by conditioning of the right shape, and the decoders of Wan 2.2 5B and HunyuanVideo 1.5 by the
-same class with fewer channels (tests/stand_in_pack). Sizes, lengths and steps are small.
+small one with random weights, through the host's own class (tests/lib/tiny/files.py). Two things have no small form and
+are replaced: text encoders by conditioning of the right shape, and the decoders of Wan 2.2 5B and HunyuanVideo 1.5 by
+the same class with fewer channels (tests/lib/stand_in_pack). Sizes, lengths and steps are small.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def test_frames_in_the_batch_are_one_video_for_each_prompt():
 
 def test_the_video_is_found_with_and_without_the_prompt():
     layout = Tokens(GRID, (Span("text", 7),), (Span("reference", 3),))
-    assert streams.place_in_block(layout, N + 10).start == 7
-    assert streams.place_in_block(layout, N + 3).start == 0
-    assert "do not fit the grid 3 x 2 x 4" in streams.place_in_block(layout, N + 4)
-    assert "nothing is known" in streams.place_in_block(None, N)
+    assert streams.span_in_block(layout, N + 10).start == 7
+    assert streams.span_in_block(layout, N + 3).start == 0
+    assert "do not fit the grid 3 x 2 x 4" in streams.span_in_block(layout, N + 4)
+    assert "nothing is known" in streams.span_in_block(None, N)

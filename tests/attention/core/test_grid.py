@@ -20,10 +20,8 @@ def test_a_token_and_its_place(grid):
     frames, rows, columns = grid
     walk = [(t, y, x) for t in range(frames) for y in range(rows) for x in range(columns)]
     assert [g.coordinates(grid, i) for i in range(prod(grid))] == walk
-    assert [g.index_of(grid, *video_span) for video_span in walk] == list(range(prod(grid)))
-    assert torch.stack(g.coordinates(grid, torch.arange(prod(grid))), 1).tolist() == [
-        list(video_span) for video_span in walk
-    ]
+    assert [g.index_of(grid, *place) for place in walk] == list(range(prod(grid)))
+    assert torch.stack(g.coordinates(grid, torch.arange(prod(grid))), 1).tolist() == [list(place) for place in walk]
 
 
 @settings(max_examples=60)

@@ -184,7 +184,7 @@ def test_nothing_of_a_plan_may_be_missing(name):
 
 
 def here(**other) -> Plan:
-    """The model at hand, as nodes/_plans.blank describes it."""
+    """The model at hand, as nodes/runs/plans.py describes it."""
     return make_plan(steps=(), **other)
 
 

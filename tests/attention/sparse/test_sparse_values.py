@@ -158,8 +158,8 @@ def test_intensity_does_not_depend_on_how_much_is_held(monkeypatch, scratch):
     for b in range(2):
         off = []
         for h in range(3):
-            for video_span in range(6):
-                weights = (q[b, h, video_span::6] @ k[b, h, video_span::6].T * 0.3).softmax(-1)
+            for place in range(6):
+                weights = (q[b, h, place::6] @ k[b, h, place::6].T * 0.3).softmax(-1)
                 off.append((weights.sum() - weights.diagonal().sum()) / 12)
         expected.append(torch.stack(off).mean())
     torch.testing.assert_close(

@@ -163,7 +163,7 @@ class Vision:
 
 
 class AudioEncoder:
-    """wav2vec2, as wide as tests/tiny has it, or Whisper."""
+    """wav2vec2, as wide as tests/lib/tiny has it, or Whisper."""
 
     def __init__(self, name: str):
         self.layers, self.width = (33, 1280) if "whisper" in name else (25 if "large" in name else 12, 8)

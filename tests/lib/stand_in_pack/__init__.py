@@ -5,7 +5,7 @@ import unittest.mock
 
 import torch
 
-# (tokens, channels) of the embedding; more of the conditioning. As tests/tiny/files.py makes the models.
+# (tokens, channels) of the embedding; more of the conditioning. As tests/lib/tiny/files.py makes the models.
 TEXTS = {"ltx": (7, 80), "wan": (7, 16), "hunyuan": (7, 16)}
 NARROW = {"wan2.2_vae.safetensors": 8, "hunyuanvideo15_vae_fp16.safetensors": 32}
 
