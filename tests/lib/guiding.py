@@ -1,4 +1,7 @@
-"""The guidance nodes as tests use them: their widgets, their models, and how far two latents are apart."""
+"""Guidance nodes with values by hand, for tests of what each does, and how far two latents are apart.
+
+guidance_rows.py has those of the table as they come, without a list.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,6 @@ NODES = {
     "nag": "VideoAttentionNormalizedAttentionGuidance",
     "enhance": "VideoAttentionEnhance",
     "riflex": "VideoAttentionRiflex",
-}
-OFF = {
-    "stg": ({"enabled": False}, {"scale": 0.0}),
-    "pag": ({"enabled": False}, {"scale": 0.0}),
-    "nag": ({"enabled": False}, {"nag_scale": 1.0}, {"nag_alpha": 0.0}),
-    "enhance": ({"enabled": False}, {"weight": 0.0}),
-    "riflex": ({"enabled": False},),
 }
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 
+import guidance_rows
 import pytest
 import torch
-from guiding import DEFAULTS, NODES, OFF, PLAIN, guided, run, same
-from tiny.case import sample
+from guiding import PLAIN, guided, run, same
+from tiny.case import parts, sample
 
-from attention import guidance
 from attention.core.reason import Reason
 from attention.core.site import CROSS, SELF
 from attention.families import TABLE
@@ -92,12 +93,33 @@ def test_trained_clips_are_told_in_the_host_s_latent_frames(row, pack, built, in
         ), "a clip of whole latent frames"
 
 
-def test_every_row_of_guidance_has_a_node_and_tests(pack, built, inference):
-    """Switched off, a node names the guidance that it is for."""
-    assert set(NODES) == set(DEFAULTS) == set(OFF)
-    assert set(NODES.values()) == {node.GET_SCHEMA().node_id for node in pack.nodes.guidance.NODES}
-    texts = [run(pack, kind, built("Wan"), enabled=False)[1] for kind in NODES]
-    assert sorted(text.partition(" is off")[0] for text in texts) == sorted(row.name for row in guidance.TABLE)
+@ROWS
+@pytest.mark.parametrize("name", guidance_rows.NAMES)
+def test_a_guidance_guides_the_family_or_says_why_not(name, row, pack, built, inference):
+    """Every guidance of the table, its node's widgets as they come."""
+    model, case = built(row.name), PLAIN[row.name]
+    try:
+        on, text = guidance_rows.execute(guidance_rows.nodes_of(pack)[name], model)
+    except ValueError as refused:
+        assert str(refused).startswith("model: ") and row.name in str(refused)
+        return
+    out = sample(on, case)
+    report = pack.nodes.host.run_history.find(out)
+    assert text and all(part.isfinite().all() for part in parts(out))
+    assert report is None or not report.fallbacks, report.fallbacks
+    # Some act over time alone.
+    assert not same(out, sample(model, case)) or case.grid[0] == 1
+
+
+def test_every_guidance_has_a_node_and_guides_some_family(pack, built, inference):
+    nodes = guidance_rows.nodes_of(pack)
+    assert set(nodes) == set(guidance_rows.NAMES) and len(nodes) == len(pack.nodes.guidance.NODES)
+    for name, node in nodes.items():
+        guides = []
+        for family in PLAIN:
+            with contextlib.suppress(ValueError):
+                guides.append(guidance_rows.execute(node, built(family)))
+        assert guides, name
 
 
 def test_later_models_of_a_family_are_told_by_their_latent(pack, inference):

@@ -6,13 +6,17 @@ import functools
 import itertools
 from math import prod
 
+import guidance_rows
 import pytest
 import torch
-from guiding import MODULES, NODES, OFF, PLAIN, error, guided, prompted, run, same, weaken_modules
+from guiding import MODULES, PLAIN, error, guided, prompted, same, weaken_modules
 from tiny import CASES
 from tiny.case import SLOT, parts, prompt, sample, with_sites
 
+from attention import guidance
 from attention.families import TABLE
+
+GUIDANCE = pytest.mark.parametrize("row", guidance.TABLE, ids=lambda row: row.name)
 
 
 @pytest.fixture(scope="module")
@@ -147,15 +151,18 @@ def test_only_the_named_calls_change(name, pack, built, inference):
     assert extra[:until] == own[:until], "the same until then"
 
 
-def test_steps_outside_are_bit_for_bit_the_same(pack, built, inference):
-    case, model = PLAIN["LTXV"], built("LTXV")
+@GUIDANCE
+def test_steps_outside_are_bit_for_bit_the_same(row, pack, built, inference):
+    case, model, node = PLAIN["LTXV"], built("LTXV"), guidance_rows.nodes_of(pack)[row.name]
+    if not guidance_rows.has_steps(node):
+        pytest.skip("it asks for no steps")
     truth = sample(model, case, steps=4)
-    for kind in ("stg", "pag", "nag", "enhance"):
-        late = guided(pack, kind, model, start_percent=0.999)
-        assert same(sample(late, case, steps=4), truth), kind
-        half = sample(guided(pack, kind, model, end_percent=0.5), case, steps=4)
-        notes = pack.nodes.host.run_history.find(half).notes
-        assert not same(half, truth) and (kind == "enhance" or notes[0].split(": ")[1][0] in "1234"), kind
+    late, _ = guidance_rows.execute(node, model, start_percent=0.999)
+    assert same(sample(late, case, steps=4), truth)
+    half = sample(guidance_rows.execute(node, model, end_percent=0.5)[0], case, steps=4)
+    notes = pack.nodes.host.run_history.find(half).notes
+    told = not row.cost.startswith(("one model call", "one attention call")) or notes[0].split(": ")[1][0] in "1234"
+    assert not same(half, truth) and told
 
 
 @pytest.mark.parametrize("name", [name for name in PLAIN if name not in (*MODULES, *JOINT)])
@@ -169,17 +176,20 @@ def test_every_other_family_can_be_guided(name, pack, built, inference):
     assert weakened >= 1 and plain > 1e-6
 
 
-@pytest.mark.parametrize("kind", NODES)
-def test_switched_off_it_is_the_model_as_it_came(kind, pack, built, inference):
-    for widgets in OFF[kind]:
-        model, text = run(pack, kind, built("Wan"), **widgets)
-        assert model is built("Wan") and "is off" in text
+@GUIDANCE
+def test_switched_off_it_is_the_model_as_it_came(row, pack, built, inference):
+    node = guidance_rows.nodes_of(pack)[row.name]
+    for widgets in guidance_rows.off_values(row, node):
+        model, text = guidance_rows.execute(node, built("Wan"), **widgets)
+        assert model is built("Wan") and f"{row.name} is off" in text, widgets
 
 
-@pytest.mark.parametrize("kind", ["stg", "pag", "nag", "enhance"])
-def test_cleared_it_is_the_model_as_it_came(kind, pack, built, inference):
-    case, model = PLAIN["Wan"], built("Wan")
-    on = guided(pack, kind, model)
+@GUIDANCE
+def test_cleared_it_is_the_model_as_it_came(row, pack, built, inference):
+    case, model, node = PLAIN["Wan"], built("Wan"), guidance_rows.nodes_of(pack)[row.name]
+    if not node.COUNTS_ATTENTION:
+        pytest.skip("it is no rule for attention, and those alone are cleared")
+    on, _ = guidance_rows.execute(node, model)
     truth = sample(model, case, steps=2, cfg=3.0)
     assert not same(sample(on, case, steps=2, cfg=3.0), truth)
     cleared = pack.nodes.backend.VideoAttentionClear.execute(on).args[0]

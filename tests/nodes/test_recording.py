@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import guidance_rows
 import pytest
 import torch
-from guiding import DEFAULTS, PLAIN, guided, prompted
+from guiding import PLAIN, prompted
 from recorder import Recorder
 from tiny.case import prompt
+
+from attention import guidance
 
 STEPS = 4
 FAMILIES = ("LTX-2", "MiniMax-H3")
@@ -85,16 +88,18 @@ def test_every_backend(pack, inference, family, bare):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("kind", [k for k in DEFAULTS if k not in ("riflex",)])
-def test_guidance(pack, inference, family, kind, bare):
-    case = PLAIN[family]
-    more = {"negative": prompt(case, 2)} if kind == "nag" else {}
+@pytest.mark.parametrize("row", guidance.TABLE, ids=lambda row: row.name)
+def test_guidance(pack, inference, family, row, bare):
+    case, node = PLAIN[family], guidance_rows.nodes_of(pack)[row.name]
+    if not node.COUNTS_ATTENTION:
+        pytest.skip("it changes no attention call")
+    prompts = {i.id: prompt(case, 2) for i in node.GET_SCHEMA().inputs if i.io_type == "CONDITIONING"}
     try:
-        model = guided(pack, kind, case.build(), **more)
+        model, _ = guidance_rows.execute(node, case.build(), **prompts)
     except ValueError as refused:
         pytest.skip(str(refused))
     # An extra pass in which a block's attention is left out cannot allocate what the model's own pass does.
-    check(recorded(pack, model, case), bare[family], 2 if kind in ("stg", "pag") else 1)
+    check(recorded(pack, model, case), bare[family], 2 if row.cost == "one model call" else 1)
 
 
 @pytest.mark.parametrize("kind", ["Benchmark", "Maps", "Verify", "Calibrate"])
