@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import guidance_rows
 import pytest
 from guiding import PLAIN, error, guided, prompted, same
 from tiny.case import SLOT, prompt
@@ -28,12 +29,14 @@ def kernel(pack, m, **where):
     return pack.nodes.host.model_rules.add_rule(m, pack.attention.routing.rules.Rule("reference", **where))
 
 
+def by_row(pack, m, name):
+    return guidance_rows.execute(guidance_rows.nodes_of(pack)[name], m)[0]
+
+
 NODES = {
-    "stg": lambda pack, m: guided(pack, "stg", m, blocks="1"),
+    **{name: lambda pack, m, name=name: by_row(pack, m, name) for name in guidance_rows.NAMES},
     "pag in some steps": lambda pack, m: guided(pack, "pag", m, blocks="1", end_percent=0.5),
     "nag": lambda pack, m: guided(pack, "nag", m, negative=prompt(CASE, 5)),
-    "enhance": lambda pack, m: guided(pack, "enhance", m),
-    "riflex": lambda pack, m: guided(pack, "riflex", m),
     "pattern": pattern,
     "kernel of one block": lambda pack, m: kernel(pack, m, blocks=((1, 1),)),
     "kernel in some steps": lambda pack, m: kernel(pack, m, end=0.5),

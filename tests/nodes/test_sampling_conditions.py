@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from sampling_nodes import METHODS
 from studio import Studio
 from tiny import case as tiny_case
 from tiny import cogvideox, cosmos, hunyuan, kandinsky5, ltxv, wan, wan_animate2
 
 FRAMES, WINDOW, OVERLAP = 9, 4, 1
-METHODS = ("blend", "extend")
 # Time's axis in what nodes give; a list's members have it.
 GIVEN = {
     "concat_latent_image": 2, "concat_mask": 2, "camera_conditions": 2, "control_video": 2, "vace_frames": 2,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from long_studio import CASES, FRAMES, STEPS, WINDOW, LongStudio
+from sampling_nodes import METHODS
 from studio import bar as bar
 from studio import flawed as flawed
 from studio import interrupt, latent_of, nan, same, short_of_memory
 from studio import previews as previews
 from tiny import case as tiny_case
 from tiny import minimax
-
-METHODS = ("blend", "extend")
 
 
 @pytest.fixture(params=CASES)

