@@ -113,7 +113,7 @@ def test_a_plan_is_stopped_and_made_anew(pattern, after):
     compare(pattern, video_span, tensors, "tiles")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(FIXED, GRIDS, st.data())
 def test_masks_from_the_axes_are_the_masks(pattern, grid, data):
     """For any box of queries and any keys."""
@@ -129,13 +129,13 @@ def test_masks_from_the_axes_are_the_masks(pattern, grid, data):
         assert mask_in(relation, tuple(box), keys.to(kind)).equal(truth[queries][:, keys])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(FIXED, GRIDS)
 def test_pairs_are_counted_without_looking_at_each(pattern, grid):
     assert count_pairs(relation_of(pattern, grid)) == int(dense(pattern, grid).sum())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(FIXED, GRIDS, st.tuples(*[st.integers(1, 4)] * 3))
 def test_boxes_of_one_signature_see_alike(pattern, grid, tile):
     from attention.core.grid import boxes, tokens_of

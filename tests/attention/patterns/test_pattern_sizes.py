@@ -52,7 +52,7 @@ def test_all_of_an_axis_is_all_of_it_on_real_grids(grid):
     assert_all_is_whole(grid)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ANY)
 def test_all_of_an_axis_is_all_of_it(grid):
     assert_all_is_whole(grid)
@@ -68,7 +68,7 @@ def test_all_blocks_are_all_blocks(pattern):
     assert blocks.select_blocks(pattern, q, k).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 170), st.integers(1, 20), st.floats(0.1, 100))
 def test_a_window_of_tiles_is_the_nearest(length, step, percent):
     """As near to what was asked as whole tiles can be, and never more than half a tile away but for the first."""
@@ -78,7 +78,7 @@ def test_a_window_of_tiles_is_the_nearest(length, step, percent):
     assert steps * step >= length if size == length else abs(steps * step - size) <= max(step / 2, step - size)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 3000), st.integers(1, 1000))
 def test_kept_blocks_are_counted_exactly(blocks_there, tenths):
     assert p.TopBlocks(tenths / 10).number(blocks_there) == max(1, -(-blocks_there * tenths // 1000))

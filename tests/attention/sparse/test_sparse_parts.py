@@ -95,7 +95,7 @@ def test_a_mask_of_the_host_beside_the_pattern(pattern, kind):
     assert ran & {"tiles", "blocks"}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.sampled_from(PATTERNS), st.tuples(*[st.integers(1, 7)] * 3), st.integers(0, 4), st.integers(1, 30),
     st.integers(0, 1),
@@ -116,7 +116,7 @@ def test_guides_of_part_strength(pattern, grid, before, guides, block):
             assert relative_l2(out, wanted_of(pattern, video_span, q, k, v, mask, block, rows)) < 1e-6
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.sampled_from([each for each in PATTERNS if not hasattr(each, "amount")]),
     st.tuples(*[st.integers(1, 7)] * 3),
