@@ -76,10 +76,10 @@ def publish_negative(executor, x, timestep, model_options, seed=None):
         if prompt_names.is_positive(name)
     }
     found = {name: negative for name, negative in found.items() if negative is not None}
-    step = options.get(CONTEXT)
+    step_context = options.get(CONTEXT)
     if not found:
-        if step is not None and step.stats is not None:
-            step.stats.notes.append(_nothing_to_guide(conds))
+        if step_context is not None and step_context.stats is not None:
+            step_context.stats.notes.append(_nothing_to_guide(conds))
         return executor(x, timestep, model_options, seed)
     return executor(x, timestep, {**model_options, OPTIONS: {**options, NEGATIVES: found}}, seed)
 
@@ -139,18 +139,18 @@ def _lengthened(kwargs: dict, negatives: dict, called: list) -> dict:
     called: names of the prompts of this call; None for one without.
     """
     options, context = kwargs[OPTIONS], kwargs.get("context")
-    step, router = options.get(CONTEXT), options.get(model_rules.SLOT)
+    step_context, router = options.get(CONTEXT), options.get(model_rules.SLOT)
     positive = tuple(name in negatives for name in called)
-    if step is None or context is None or not any(positive):
+    if step_context is None or context is None or not any(positive):
         return kwargs
-    if isinstance(router, Router) and not _wanted(router, step):
+    if isinstance(router, Router) and not _wanted(router, step_context):
         return kwargs
     # A negative prompt's rows get any: nobody reads them.
     told = [negatives.get(name) or next(iter(negatives.values())) for name in called]
     reason = _refuses(told, context, router)
     if reason is not None:
-        if step.stats is not None:
-            step.stats.notes.append(f"{nag.NAME} is off: {reason}.")
+        if step_context.stats is not None:
+            step_context.stats.notes.append(f"{nag.NAME} is off: {reason}.")
         return kwargs
     parts = [_rows(each.context.to(context), context.shape[0] // len(told)) for each in told]
     behind, mask = torch.cat(parts), kwargs.get("attention_mask")
@@ -160,13 +160,13 @@ def _lengthened(kwargs: dict, negatives: dict, called: list) -> dict:
         second = [_mask_of(each.mask, part, mask) for each, part in zip(told, parts, strict=True)]
         kwargs = {**kwargs, "attention_mask": torch.cat([first, torch.cat(second).to(first)], dim=-1)}
     lengthened = {"context": torch.cat([context, behind], dim=1)}
-    return {**kwargs, **lengthened, OPTIONS: {**options, CONTEXT: step.but(prompt_pair=prompt_pair)}}
+    return {**kwargs, **lengthened, OPTIONS: {**options, CONTEXT: step_context.but(prompt_pair=prompt_pair)}}
 
 
-def _wanted(router: Router, step) -> bool:
+def _wanted(router: Router, step_context) -> bool:
     """Tells whether a rule of ours guides attention to the prompt in this step."""
-    active = zip(router.rules, step.active_of(router))
-    return router not in step.off and any(on and rule.kind == "nag" for rule, on in active)
+    active = zip(router.rules, step_context.active_of(router))
+    return router not in step_context.off and any(on and rule.kind == "nag" for rule, on in active)
 
 
 def _refuses(told: list[Negative], context: torch.Tensor, router) -> Reason | None:

@@ -82,7 +82,7 @@ def test_two_runs_at_once(monkeypatch, rule):
         decisions = list(stats.decisions.values())
         assert len(decisions) == len(SITES) and {decision.calls for decision in decisions} == {CALLS // len(SITES)}
         assert not any(decision.fell_back for decision in decisions)
-    assert not router.stats.decisions, "nothing went to the tally of calls outside of a run"
+    assert not router.stats.decisions, "nothing went to the stats of calls outside of a run"
 
 
 def test_two_devices_of_one_run():

@@ -144,8 +144,8 @@ def test_steps(backends, spans, active, winner):
 def test_step_changes_the_rule_within_a_run(backends):
     backends("a", make_kernel(1.0))
     router, stats = Router((Rule(backend="a", end=0.5),)), RunStats()
-    moments = [stats.context.but(active=((router, (i < 2,)),)) for i in range(4)]
-    values = [ask(router, {CONTEXT: context}, stats=stats)[0].unique().item() for context in moments]
+    contexts = [stats.context.but(active=((router, (i < 2,)),)) for i in range(4)]
+    values = [ask(router, {CONTEXT: context}, stats=stats)[0].unique().item() for context in contexts]
     assert values == [1.0, 1.0, 7.0, 7.0]
     assert sorted((r.wanted or "", r.calls) for r in stats.decisions.values()) == [("", 2), ("a", 2)]
 

@@ -192,7 +192,7 @@ def test_counts_are_exact(backend):
     assert [(row.role, row.used, row.calls) for row in report.rows] == [("self", "test", 19)]
 
 
-def test_counts_go_to_the_published_tally(backend):
+def test_counts_go_to_the_published_stats(backend):
     backend(Scripted())
     router, published = Router((Rule(backend="test"),)), RunStats()
     run(router, stats=published)
