@@ -15,9 +15,9 @@ from attention.backends import TABLE
 from attention.backends.spec import ANY, EVERY_DEVICE, FLOATS, HALVES, Backend, Limits, head_dims_text
 from attention.core.geometry import MASKS
 from attention.core.site import ROLES
-from attention.families import READ, UNREAD
 from attention.families import TABLE as FAMILIES
 from attention.families.spec import Family
+from attention.families.unplaced import READ, UNREAD
 
 README = ROOT / "README.md"
 # First compute capability of a generation -> what people call it.

@@ -18,6 +18,7 @@ from attention import families
 from attention.core.reason import Reason
 from attention.core.site import AUDIO_VIDEO, CROSS, IMAGE, ROLES, SELF, SPATIAL, TEMPORAL
 from attention.core.tokens import BOTH, KEYS, QUERIES, SIDES, Span, Tokens, VideoSpan
+from attention.families import unplaced
 from attention.families.spec import Family, ceil_div
 
 CLASS, WORD = re.compile(r"^class (\w+)", re.MULTILINE), re.compile(r"\w+")
@@ -116,14 +117,14 @@ def test_what_was_only_read_is_no_family(pack):
     """Nor does a ComfyUI that these tests run on have it: there a tiny model could be sampled."""
     import comfy
 
-    assert not [name for _, name, *_ in families.READ if families.find(name)]
+    assert not [name for _, name, *_ in unplaced.READ if families.find(name)]
     known = {variant.name for family in families.TABLE for variant in family.variants}
-    assert not known & {name for name, *_ in families.READ} and not known & set(families.UNREAD)
+    assert not known & {name for name, *_ in unplaced.READ} and not known & set(unplaced.UNREAD)
     folder = Path(comfy.__path__[0]) / "ldm"
     defined = {name for file in folder.rglob("*.py") for name in CLASS.findall(file.read_text(encoding="utf-8"))}
     assert {"WanModel", "NaDiT"} <= defined
-    assert not defined & {name for _, name, *_ in families.READ}
-    assert not [name for name in families.UNREAD if defined & set(WORD.findall(name))]
+    assert not defined & {name for _, name, *_ in unplaced.READ}
+    assert not [name for name in unplaced.UNREAD if defined & set(WORD.findall(name))]
 
 
 def test_the_readme_names_every_model_that_a_stand_in_plays(models):

@@ -13,7 +13,7 @@ from attention.patterns.blocks import pool
 
 @pytest.fixture(scope="module")
 def results():
-    return interpreted.run("triton_ordered.py")
+    return interpreted.run("triton_reorder.py")
 
 
 def test_read_through_an_index_is_reordered_first(results):

@@ -1,4 +1,4 @@
-"""What attention/backends/triton/reorder.py prepares, on the CPU: `TRITON_INTERPRET=1 python triton_ordered.py`.
+"""What attention/backends/triton/reorder.py prepares, on the CPU: `TRITON_INTERPRET=1 python triton_reorder.py`.
 
 Writes {name of a check: whether it holds, or an error} to stdout as JSON. A process of its own; see
 triton_in_interpreter.py, whose rounding to float8 it takes.
