@@ -86,7 +86,7 @@ def test_what_would_be_read_past_its_end_is_refused(call, message):
 
 
 def test_lists_count_no_more_than_they_hold():
-    made = block_lists.of_blocks(torch.ones(1, 1, 1, 4, dtype=torch.bool), 256, most=3)
+    made = block_lists.of_blocks(torch.ones(1, 1, 1, 4, dtype=torch.bool), 256, max_blocks=3)
     assert made.index.shape[-1] == 3 and made.count.tolist() == [[[[3, 3]]]]
 
 
