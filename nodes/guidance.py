@@ -20,10 +20,7 @@ def _off(model, name: str) -> io.NodeOutput:
 
 
 def _weaken(model, name: str, how: str, blocks, start: float, end: float, audio: bool, usual, guide) -> io.NodeOutput:
-    """Makes the output of a node that makes an extra pass.
-
-    usual: (row of the family, number of blocks) -> block for none.
-    """
+    """Makes the output of a node with an extra pass. usual: (row of the family, number of blocks) -> block for none."""
     spans = rule_inputs.spans_of(blocks, start, end)
     family, count = guidance_pass.reachable(model, SELF)
     spans = spans or ((usual(family, count),) * 2,)

@@ -53,7 +53,7 @@ class TemporalConfig:
 
     @property
     def dims(self) -> Dims:
-        """Sizes of the temporal attention: all channel pairs turn with the frame."""
+        """Return the sizes of the temporal attention: all channel pairs turn with the frame."""
         return Dims(self.channels, self.heads, self.head_dim, pairs=(self.head_dim // 2, 0, 0))
 
 

@@ -90,7 +90,7 @@ def legend_places(names: Iterable[str], room: float, columns: int = 0, size: int
 
 
 def legend_height(names: Iterable[str], room: float, columns: int = 0, size: int = 14) -> int:
-    """Height of a legend in pixels, see `legend_places`; 0 without names."""
+    """Return the height of a legend in pixels, see `legend_places`; 0 without names."""
     return max((y for _, y in legend_places(names, room, columns, size)), default=-ROW) + ROW
 
 

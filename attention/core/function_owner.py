@@ -72,7 +72,7 @@ def chained(attention: Callable, matches: Callable[[object], bool], depth: int =
 
 
 def _held(attention) -> Iterator:
-    """What a function, a partial or an object with a method __call__ keeps, as far as it may be called."""
+    """Yield what a function, a partial or an object with a method __call__ keeps, as far as it may be called."""
     if isinstance(attention, functools.partial):
         yield attention.func
         kept = (*attention.args, *attention.keywords.values())
@@ -97,7 +97,7 @@ def _cells(attention) -> list:
 
 
 def _inside(attention) -> Iterator[Callable]:
-    """The function and, one in another, those that it stands for. A wrapper is told before what it wraps."""
+    """Yield the function and, one in another, those that it stands for. A wrapper is told before what it wraps."""
     while attention is not None:
         yield attention
         wrapped = getattr(attention, "func", None) if isinstance(attention, functools.partial) else None
@@ -132,7 +132,7 @@ def _module(attention: Callable) -> str:
 
 
 def _file(attention: Callable) -> str:
-    """Where its code is, unless here: functools.wraps gives a function the module of what it wraps."""
+    """Return where its code is, unless here: functools.wraps gives a function the module of what it wraps."""
     of = attention if hasattr(attention, "__code__") else type(attention).__call__
     file = getattr(getattr(of, "__code__", None), "co_filename", "")
     return "" if file.startswith(HERE) else file

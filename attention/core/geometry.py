@@ -50,7 +50,7 @@ class Geometry:
 
     @property
     def shape_text(self) -> str:
-        """The shapes in words: `2x32 heads, 6144x6144 tokens, head size 128, bfloat16`."""
+        """Return the shapes in words: `2x32 heads, 6144x6144 tokens, head size 128, bfloat16`."""
         kv = "" if self.kv_heads == self.heads else f" ({self.kv_heads} key heads)"
         return (
             f"{self.batch}x{self.heads} heads{kv}, {self.q_len}x{self.kv_len} tokens, "

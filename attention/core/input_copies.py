@@ -49,7 +49,7 @@ class InputCopies:
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Bit by bit, so that NaN equals itself; a tensor of the meta device has no numbers that could change."""
+    """Compare bit by bit, so that NaN equals itself; a tensor of the meta device has no numbers that could change."""
     if a.is_meta:
         return True
     a, b = (t if t.dtype == torch.bool else t.view(_BITS[t.element_size()]) for t in (a, b))

@@ -53,23 +53,23 @@ class VideoSpan:
 
     @property
     def stop(self) -> int:
-        """One past the last video token."""
+        """Return the index one past the last video token."""
         return self.start + prod(self.grid)
 
     @property
     def length(self) -> int:
-        """Tokens of the whole sequence."""
+        """Count the tokens of the whole sequence."""
         return self.stop + sum(span.length for span in self.after)
 
     @property
     def queries(self) -> slice:
-        """Where the video's tokens are among the call's queries; empty where none is."""
+        """Return where the video's tokens are among the call's queries; empty where none is."""
         first, last = self.part or (0, self.length)
         return slice(max(self.start, first) - first, max(self.start, first, min(self.stop, last)) - first)
 
     @property
     def cut(self) -> tuple[int, int]:
-        """The video's tokens that are queries: (first, one past the last), counted from the video's first."""
+        """Return the video's tokens that are queries: (first, one past the last), counted from the video's first."""
         first = (self.part or (0, 0))[0] - self.start
         return first + self.queries.start, first + self.queries.stop
 
@@ -166,7 +166,7 @@ class Tokens:
         return VideoSpan(self.grid, sum(span.length for span in before), side, before, after)
 
     def _span_of_part(self, role: str, q_len: int, kv_len: int, begin: int | None) -> VideoSpan | Reason:
-        """Some of the queries and all keys: the place among all, if it can be told which queries these are."""
+        """Find the place of some queries among all, where all keys are there, if it can be told which these are."""
         what = Reason(f"self-attention in parts ({q_len} x {kv_len} tokens)")
         whole = self.video_span(role, kv_len, kv_len)
         # Beside a branch the other parts see keys of that too: all of them stay as they are.
@@ -185,7 +185,7 @@ class Tokens:
         return replace(whole, part=(begin, begin + q_len)) if begin + q_len <= kv_len else what
 
     def _span_folded(self, role: str, length: int, side: str) -> VideoSpan | Reason:
-        """Other axes are folded into the batch: one frame, or one place over time, is the whole sequence."""
+        """Find the span where other axes are in the batch: the sequence is one frame, or one place over time."""
         grids = (self.grid, *self.levels)
         spatial = [(1, y, x) for _, y, x in grids if y * x == length and role != TEMPORAL]
         temporal = [(t, 1, 1) for t, _, _ in grids[:1] if t == length and role != SPATIAL]

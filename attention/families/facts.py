@@ -26,7 +26,7 @@ class TrainedClips:
 
     @property
     def latent_frames(self) -> int:
-        """Latent frames of a clip of `pictures`."""
+        """Return the latent frames of a clip of `pictures`."""
         return (self.pictures - 1) // self.ratio + 1
 
     def count(self, rate: float) -> float:

@@ -37,7 +37,7 @@ class PromptPair(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Tokens of both prompts."""
+        """Count the tokens of both prompts."""
         return self.first + self.second
 
     def knows(self, rows: int) -> bool:
@@ -63,7 +63,7 @@ class Nag:
 
     @property
     def idle(self) -> bool:
-        """Whether it changes nothing."""
+        """Tell whether it changes nothing."""
         return self.scale == 1.0 or self.alpha == 0.0
 
     def guide(self, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,7 @@ class Perturbation(KeepsIdentity):
 
     @property
     def label(self) -> str:
-        """How reports call a call that it changed."""
+        """Return how reports call a call that it changed."""
         return f"{self.name}: {'values as they are' if self.how == VALUES else 'nothing'}"
 
     def kernel(self, site: AttentionSite, video_span: VideoSpan | Reason, geometry: Geometry) -> Kernel | Reason:

@@ -35,7 +35,7 @@ def draw_info(info: Info, width: int = WIDTH) -> Image.Image:
 
 
 def _step(canvas: Canvas, share: float, faster: float, y: int) -> None:
-    """One step: what is not attention, then attention, `faster` times as fast."""
+    """Draw one step: what is not attention, then attention, `faster` times as fast."""
     left, right, as_it_is = 200, canvas.size[0] - MARGIN, faster == 1.0
     middle = left + (right - left) * (1.0 - share)
     end = middle + (right - left) * share / faster

@@ -88,14 +88,14 @@ def _to_image(pixels: torch.Tensor) -> Image.Image:
 
 
 def _size(grid, images) -> tuple[int, int]:
-    """Height and width of a map: LEAST_SIDE at least along the longer side, a whole multiple of the picture."""
+    """Return a map's height and width: LEAST_SIDE at least along the longer side, a whole multiple of the picture."""
     height, width = grid[1:] if images is None else images.shape[1:3]
     times = max(1, math.ceil(LEAST_SIDE / max(height, width)))
     return height * times, width * times
 
 
 def _middle(images: torch.Tensor, frame: int, frames: int, size: tuple[int, int]) -> torch.Tensor:
-    """(H, W, 3): the picture in the middle of a grid frame's equal share of the clip."""
+    """Return (H, W, 3): the picture in the middle of a grid frame's equal share of the clip."""
     index = min(len(images) - 1, int((frame + 0.5) * len(images) / frames))
     picture = images[index].float().cpu().clamp(0, 1).movedim(-1, 0)[None]
     picture = picture[:, :3] if picture.shape[1] >= 3 else picture[:, :1].expand(-1, 3, -1, -1)
@@ -103,13 +103,13 @@ def _middle(images: torch.Tensor, frame: int, frames: int, size: tuple[int, int]
 
 
 def _over(picture: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-    """The picture nearly in grey, with heat over it, the stronger the more solid."""
+    """Draw the picture nearly in grey, with heat over it, the stronger the more solid."""
     grey = 0.8 * picture.mean(-1, keepdim=True) + 0.2 * picture
     return torch.lerp(0.85 * grey, paint(level), 0.95 * ((level - 0.2) / 0.5).clamp(0, 1)[..., None])
 
 
 def _mark(canvas: Canvas, maps: Maps, query: Query, frame: int, size: tuple[int, int]) -> None:
-    """The query: a ring around its token, a thin one at the same place of other frames; of a mask the outline."""
+    """Mark the query: a ring around its token, a thin one at the same place of other frames; of a mask the outline."""
     t, y, x = coordinates(maps.grid, maps.queries)
     if query.mask is not None:
         marked = np.zeros(maps.grid[1:], bool)
@@ -124,7 +124,7 @@ def _mark(canvas: Canvas, maps: Maps, query: Query, frame: int, size: tuple[int,
 
 
 def _outline(canvas: Canvas, marked: np.ndarray, size: tuple[int, int]) -> None:
-    """Lines between marked cells and others."""
+    """Draw lines between marked cells and others."""
     (rows, columns), padded = marked.shape, np.pad(marked, 1)
     for y, x in np.argwhere(marked):
         top, bottom = y * size[0] / rows, (y + 1) * size[0] / rows
@@ -137,7 +137,7 @@ def _outline(canvas: Canvas, marked: np.ndarray, size: tuple[int, int]) -> None:
 
 
 def _scale(canvas: Canvas, title: str, top: float, over: bool) -> None:
-    """The colours' meaning in the foot: 0 to `top` of the attention on one token."""
+    """Draw the colours' meaning in the foot: 0 to `top` of the attention on one token."""
     (width, height), words = canvas.size, f"{percent(top)} or more on a token"
     left, right, y, size = 40 + round(length(title, 15)), width - 22 - round(length(words, 15)), height - FOOT + 22, 15
     if right - left < LEAST_BAR:
@@ -244,5 +244,5 @@ def _tokens(canvas: Canvas, received: TokenShares, y: int) -> None:
 
 
 def _columns(values: torch.Tensor, room: int) -> list[float]:
-    """`values` as `room` columns; where several share a column, the largest is seen."""
+    """Fit `values` into `room` columns; where several share a column, the largest is seen."""
     return F.adaptive_max_pool1d(values[None].float(), room)[0].tolist()

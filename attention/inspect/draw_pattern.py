@@ -62,12 +62,12 @@ def describe(pattern, grid: Grid | None, others: int = 0) -> list[str]:
 
 
 def _all_parts(pattern) -> list:
-    """What even and odd blocks run, each once."""
+    """List what even and odd blocks run, each once."""
     return list(dict.fromkeys(part for _, part in (*parts_of(pattern, 0), *parts_of(pattern, 1))))
 
 
 def _row(canvas: Canvas, relation, name: str, grid: Grid, y: int) -> None:
-    """One part of a pattern: its mask, and beside it what the token in the middle sees."""
+    """Draw one part of a pattern: its mask, and beside it what the token in the middle sees."""
     left, top = MARGIN, y + 24
     canvas.text((left, y), f"{name}: its mask", INK, 14)
     canvas.text((MASK_SIDE + 64, y), "what the marked token sees", INK, 14)
@@ -84,7 +84,7 @@ def mask_picture(relation, grid: Grid) -> Image.Image:
 
 
 def _frames(canvas: Canvas, relation, grid: Grid, corner: tuple[int, int]) -> None:
-    """Small pictures of the frames around that of the token in the middle, in rows, the token marked."""
+    """Draw small pictures of the frames around that of the token in the middle, in rows, the token marked."""
     frames, rows, columns = grid
     query = tuple(length // 2 for length in grid)
     chosen = sorted(range(frames), key=lambda t: abs(t - query[0]))[:FRAMES_SHOWN]
@@ -106,6 +106,6 @@ def _frames(canvas: Canvas, relation, grid: Grid, corner: tuple[int, int]) -> No
 
 
 def _colour(seen: torch.Tensor) -> Image.Image:
-    """(rows, columns) bool as a picture."""
+    """Turn (rows, columns) bool into a picture."""
     table = torch.tensor([UNSEEN, SEEN], dtype=torch.uint8)
     return Image.fromarray(table[seen.long()].numpy(), "RGB")

@@ -52,7 +52,7 @@ def _bar(canvas: Canvas, report: Report, row: ReportRow, y: int, colours: dict) 
 
 
 def _timeline(canvas: Canvas, report: Report, y: int, colours: dict) -> None:
-    """A column for each step, as high as it took long, cut into kernels when timed; below it which kernels ran."""
+    """Draw a column for each step, as high as it took long, cut into kernels when timed; below it which kernels ran."""
     width = canvas.size[0]
     canvas.text((MARGIN, y), "Steps", INK, 16)
     canvas.text((width - MARGIN, y), pace(report.timeline).removeprefix("Time: "), PALE, 15, "ra")
@@ -75,7 +75,7 @@ def _timeline(canvas: Canvas, report: Report, y: int, colours: dict) -> None:
 
 
 def _ran(canvas: Canvas, one: StepStats, box: tuple[float, float, float, float], colours: dict) -> None:
-    """A strip cut into the kernels of one step, by calls."""
+    """Draw a strip cut into the kernels of one step, by calls."""
     left, top, right, bottom = box
     each = (right - left) / max(1, sum(one.calls.values()))
     for used, calls in one.calls.items():
@@ -91,7 +91,7 @@ def _reasons(report: Report) -> list[str]:
 
 
 def _colours(report: Report) -> dict[tuple[str, str], Colour]:
-    """(role, kernel) -> colour of all that ran; lighter for other roles than self-attention."""
+    """Return (role, kernel) -> colour of all that ran; lighter for other roles than self-attention."""
     ran = dict.fromkeys((row.role, row.used) for row in report.rows)
     ran |= dict.fromkeys(used for one in report.timeline for used in (*one.calls, *one.attention))
     of_others = {used for _, used in ran if _is_another_s(used)}
@@ -103,7 +103,7 @@ def _colours(report: Report) -> dict[tuple[str, str], Colour]:
 
 
 def _is_another_s(used: str) -> bool:
-    """Whether it is ComfyUI's or another pack's: no backend, no pattern with its engine in brackets, no guidance."""
+    """Tell whether it is ComfyUI's or another pack's: no backend, no pattern with its engine behind it, no guidance."""
     if used in names():
         return False
     return used.startswith((HOST, OTHER)) or not used.endswith(")") and ": " not in used

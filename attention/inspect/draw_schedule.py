@@ -46,7 +46,7 @@ def draw_schedule(table: ScheduleTable, width: int = WIDTH, chosen: tuple[int, i
 
 
 def _curve(canvas: Canvas, sigmas: tuple[float, ...], y: int) -> None:
-    """The noise level at the begin of each step and at the end."""
+    """Draw the noise level at the begin of each step and at the end."""
     steps, top, width = len(sigmas) - 1, max(sigmas) or 1.0, canvas.size[0]
     canvas.text((MARGIN, y + 16), "sigma", INK, 14)
     canvas.text((LEFT - 8, y), f"{top:.4g}", PALE, 12, "ra")

@@ -49,7 +49,7 @@ class Info:
 
     @property
     def share(self) -> float | None:
-        """Part of a block's arithmetic that is self-attention over the whole video; None when it cannot be told.
+        """Return the part of a block's arithmetic that is self-attention of the whole video; None if it cannot be told.
 
         4 N^2 C operations of attention beside 2 N P of the P weights that each of the N tokens meets.
         """
@@ -110,7 +110,7 @@ def weights_per_token(model: torch.nn.Module, family: Family) -> int:
 
 
 def _root(name: str) -> str:
-    """`blocks.3.attn.qkv` as `blocks.3`: up to the first number."""
+    """Shorten `blocks.3.attn.qkv` to `blocks.3`: up to the first number."""
     parts = name.split(".")
     number = next((i for i, part in enumerate(parts) if part.isdigit()), None)
     return "" if number is None else ".".join(parts[: number + 1])
@@ -136,7 +136,7 @@ def status(model: torch.nn.Module, family: Family | None) -> str:
 
 
 def idle(model: torch.nn.Module, family: Family | None, rule: Rule) -> str | None:
-    """Why a rule covers no attention call of this diffusion model, in a node's width; None where it covers some."""
+    """Say why a rule covers no attention call of this diffusion model, in a node's width; None where it covers some."""
     if family is None:
         return f"Covers nothing: blocks of {type(model).__name__} are unknown." if rule.blocks else None
     if family.unsupported:

@@ -38,7 +38,7 @@ class TokenShares:
 
     @property
     def mean(self) -> torch.Tensor:
-        """(tokens,), over the chosen blocks."""
+        """Return the mean (tokens,) over the chosen blocks."""
         return self.weights[list(self.chosen)].mean(0)
 
 
@@ -103,7 +103,7 @@ def _mean(shares: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def _on_grid(heat: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Heat of a coarser grid, as a U-Net's inner levels have, on `grid`; the sum stays."""
+    """Spread heat of a coarser grid, as a U-Net's inner levels have, on `grid`; the sum stays."""
     if tuple(heat.shape) == grid:
         return heat
     finer = F.interpolate(heat[None, None], grid, mode="nearest")[0, 0]
@@ -111,7 +111,7 @@ def _on_grid(heat: torch.Tensor, grid: Grid) -> torch.Tensor:
 
 
 def _token_shares(views: Sequence[View], rule: Rule):
-    """One TokenShares for each kind, role and number of tokens."""
+    """Make one TokenShares for each kind, role and number of tokens."""
     found: dict[tuple, list[tuple[View, torch.Tensor]]] = {}
     for view in views:
         if view.video_span.side != BOTH:

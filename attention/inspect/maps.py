@@ -51,7 +51,7 @@ class Query:
     mask: torch.Tensor | None = None
 
     def tokens(self, grid: Grid) -> torch.Tensor:
-        """Finds them in `grid`: raster indices, ascending, (Q,), MOST_QUERIES at most. Raises ValueError for none."""
+        """Find them in `grid`: raster indices, ascending, (Q,), MOST_QUERIES at most. Raises ValueError for none."""
         frames, rows, columns = grid
         if not 0 <= self.frame < frames:
             raise ValueError(f"frame: {self.frame} is not in this latent, whose frames are 0 to {frames - 1}.")
@@ -92,7 +92,7 @@ class View:
 
     @property
     def heat(self) -> torch.Tensor:
-        """(T, Y, X): the weights on the video's tokens, of self-attention."""
+        """Return (T, Y, X): the weights on the video's tokens, of self-attention."""
         return self.weights[self.video_span.start : self.video_span.stop].view(self.video_span.grid)
 
 
@@ -190,7 +190,7 @@ def look(
 
 
 def _chosen(heads: tuple, count: int, role: str) -> list[int] | None:
-    """Indices of the heads in the spans `heads`, None for all of them."""
+    """Return the indices of the heads in the spans `heads`, None for all of them."""
     for first, last in heads:
         if max(first, last or 0) >= count:
             raise ValueError(
@@ -201,7 +201,7 @@ def _chosen(heads: tuple, count: int, role: str) -> list[int] | None:
 
 
 def _rows_of(mask, row: int, rows: torch.Tensor, chosen: list[int] | None):
-    """The part of the host's mask for one row of the batch and some queries: (1|H, 1|Q, L), in its own dtype."""
+    """Return the part of the host's mask for one row of the batch and some queries: (1|H, 1|Q, L), in its own dtype."""
     if mask is None:
         return None
     mask = to_mask(mask, mask.dtype)

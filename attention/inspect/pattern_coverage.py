@@ -29,7 +29,7 @@ class PatternCoverage:
         return PatternCoverage(*(getattr(self, name) + getattr(other, name) for name in values))
 
     def sentence(self) -> str:
-        """Says what stayed dense and the first reason; empty when every covered call was shaped, or none was seen."""
+        """Say what stayed dense and the first reason; empty when every covered call was shaped, or none was seen."""
         if not self.seen or (self.covered and self.shaped == self.covered):
             return ""
         if not self.covered:
@@ -40,7 +40,7 @@ class PatternCoverage:
         return f"The pattern shaped {self.shaped} of {self.covered or self.seen} self-attention calls: {why}."
 
     def as_dict(self) -> dict:
-        """Plain data, for JSON."""
+        """Return plain data, for JSON."""
         reasons = [{"reason": reason, "calls": calls} for reason, calls in self.reasons.most_common()]
         return {"shaped": self.shaped, "covered": self.covered, "seen": self.seen, "reasons": reasons}
 
@@ -65,7 +65,7 @@ def coverage_of(stats: RunStats) -> PatternCoverage | None:
 
 
 def _taker(key: tuple, decision: Decision) -> str | None:
-    """Who ran the calls of a Decision that no router with a pattern was asked for; None where one was."""
+    """Name who ran the calls of a Decision that no router with a pattern was asked for; None where one was."""
     if key[0] == BYPASSED:
         return decision.used
     # The pattern's node stands before another pack's override, and this router behind that.

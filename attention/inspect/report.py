@@ -81,7 +81,7 @@ class Report:
 
     @property
     def grid(self) -> Grid | None:
-        """The first of the grids."""
+        """Return the first of the grids."""
         return self.grids[0] if self.grids else None
 
     @property
@@ -168,7 +168,7 @@ def summarise(stats: RunStats) -> Report:
 
 
 def _reasons(decision: Decision):
-    """((what was wanted, why it did not run), calls) of one decision."""
+    """Return ((what was wanted, why it did not run), calls) of one decision."""
     if decision.fell_back:
         yield (decision.wanted, decision.reason), decision.fell_back
     if decision.unshaped:
@@ -178,7 +178,7 @@ def _reasons(decision: Decision):
 
 
 def _trials(decision: Decision) -> str:
-    """`self 512x512: sdpa 8.1 ms error 3e-07, host 9.0 ms -> sdpa`, fastest first, those that are out last."""
+    """Write `self 512x512: sdpa 8.1 ms error 3e-07, host 9.0 ms -> sdpa`, fastest first, those that are out last."""
     ordered = sorted(decision.choice.trials, key=lambda t: (t.reason is not None, t.seconds))
     parts = [
         f"{t.name} {t.reason}"
@@ -252,7 +252,7 @@ def headline(report: Report) -> str:
 
 
 def _grids(report: Report) -> str:
-    """`, 2 windows of 4 x 8 x 16 tokens (time x height x width)`; empty where no grid is known."""
+    """Write `, 2 windows of 4 x 8 x 16 tokens (time x height x width)`; empty where no grid is known."""
     if not report.grids:
         return ""
     sizes = [" x ".join(map(str, grid)) for grid in report.grids]
@@ -262,7 +262,7 @@ def _grids(report: Report) -> str:
 
 
 def _steps(report: Report) -> str:
-    """`20 steps`, and how often the model was evaluated where a step takes more than one evaluation, or less."""
+    """Write `20 steps`, and how often the model was evaluated where a step takes more than one evaluation, or less."""
     more = f" ({report.evaluations} model evaluations)" if report.evaluations not in (0, report.steps) else ""
     return f"{report.steps} steps{more}"
 

@@ -30,7 +30,7 @@ class ScheduleTable:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Every label, in order of appearance."""
+        """List every label, in order of appearance."""
         columns = (column for blocks in self.roles.values() for column in blocks.values())
         return tuple(dict.fromkeys(label for column in columns for label in column))
 
@@ -90,7 +90,7 @@ def _span(run: list[int], sigmas: tuple[float, ...]) -> str:
 
 
 def _column(labels: tuple[str, ...], blocks: dict) -> str:
-    """`sage in blocks 0-3, host default in 4-27`; the label alone when all blocks have it."""
+    """Write `sage in blocks 0-3, host default in 4-27`; the label alone when all blocks have it."""
     named: dict[str, list[int]] = {}
     for block, label in zip(blocks, labels, strict=True):
         named.setdefault(label, []).append(block)

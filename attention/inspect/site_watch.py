@@ -25,11 +25,11 @@ class SiteWatch:
         self._known: dict = {}
 
     def begin(self, caller: Caller, stats: RunStats | None) -> None:
-        """Begins a model evaluation. stats: None where nobody counts."""
+        """Begin a model evaluation. stats: None where nobody counts."""
         self.caller, self.stats = caller, stats
 
     def enter(self, tag: SiteTag) -> None:
-        """Notes that an announced module is called."""
+        """Note that an announced module is called."""
         if self.caller is not None:
             self.caller.heard += 1
             if self.stats is not None:
@@ -37,7 +37,7 @@ class SiteWatch:
             tag.routed = self.caller.routed
 
     def leave(self, tag: SiteTag, module: object, options: Mapping | None) -> None:
-        """Notes that it is done. options: the host's, as that call had them."""
+        """Note that it is done. options: the host's, as that call had them."""
         caller = self.caller
         if caller is None:
             return
@@ -46,13 +46,13 @@ class SiteWatch:
             self.missed(tag.site, module, options or {})
 
     def enter_block(self, tag: SiteTag) -> None:
-        """Notes that a block is called."""
+        """Note that a block is called."""
         caller = self.caller
         if caller is not None:
             tag.routed, tag.heard, caller.tag = caller.routed, caller.heard, tag
 
     def leave_block(self, tag: SiteTag, block: object, options: Mapping | None) -> None:
-        """Notes that it is done: unless its attention was announced or came to us, somebody else did it."""
+        """Note that it is done: unless its attention was announced or came to us, somebody else did it."""
         caller = self.caller
         if caller is None:
             return
@@ -63,7 +63,7 @@ class SiteWatch:
             self.missed(site, block, options, patches.get(("double_block", site.block)))
 
     def missed(self, site: AttentionSite, module: object, options: Mapping, instead: Callable | None = None) -> None:
-        """Notes that a module made no call that came to us.
+        """Note that a module made no call that came to us.
 
         instead: what the host was told to call in the place of a block.
         """

@@ -25,7 +25,7 @@ class StepStats:
     attention: dict[tuple[str, str], float]
 
     def as_dict(self) -> dict:
-        """Plain data, for JSON."""
+        """Return plain data, for JSON."""
         rows = [
             {"role": role, "used": used, "calls": calls, "seconds": round(self.attention.get((role, used), 0.0), 6)}
             for (role, used), calls in self.calls.items()

@@ -81,7 +81,7 @@ def _panel(canvas: Canvas, one: Series, top: int, colour: Colour) -> None:
 
 
 def _mark_worst(canvas: Canvas, one: Series, bounds: tuple[float, float], top: int) -> None:
-    """A ring at the worst frame, if one is worse than the others."""
+    """Draw a ring at the worst frame, if one is worse than the others."""
     if len({value for value in one.values if not math.isnan(value)}) < 2:
         return
     frame, value = one.worst
@@ -92,7 +92,7 @@ def _mark_worst(canvas: Canvas, one: Series, bounds: tuple[float, float], top: i
 
 
 def _range(one: Series) -> tuple[float, float]:
-    """Lowest and highest level of a chart: from zero, unless that would hide what there is to see."""
+    """Return the lowest and highest level of a chart: from zero, unless that would hide what there is to see."""
     known = [_shown(value) for value in one.values if not math.isnan(value)]
     low, high = min(known), max(known)
     if not one.lowest_is_worst or not 0.5 * high < low < high:
@@ -113,7 +113,7 @@ def _column(frame: int, count: int) -> float:
 
 
 def _runs(values: Sequence[float]) -> list[list[int]]:
-    """Frames with a value, those that follow each other together."""
+    """List the frames with a value, those that follow each other together."""
     runs: list[list[int]] = []
     for frame, value in enumerate(values):
         if math.isnan(value):

@@ -84,7 +84,7 @@ def _inside(flow: Tensor) -> Tensor:
 
 
 def _mean_around(x: Tensor, half: int) -> Tensor:
-    """Mean over windows of 2 half + 1, cut at the frame's border."""
+    """Take the mean over windows of 2 half + 1, cut at the frame's border."""
     for window, padding in (((2 * half + 1, 1), (half, 0)), ((1, 2 * half + 1), (0, half))):
         x = F.avg_pool2d(x, window, 1, padding, count_include_pad=False)
     return x
@@ -97,7 +97,7 @@ def _normalise(picture: Tensor) -> Tensor:
 
 
 def _common_shift(first: Tensor, second: Tensor) -> Tensor:
-    """(1, 2, H, W): everywhere the shift at the peak of the phase correlation, or zero if that explains no more."""
+    """Find one shift for all, (1, 2, H, W): at the peak of the phase correlation, or zero if that explains no more."""
     height, width = first.shape[2:]
     window = torch.hann_window(height, False).outer(torch.hann_window(width, False)).to(first)
     a, b = (torch.fft.rfft2(x * window) for x in (first, second))
@@ -111,13 +111,13 @@ def _common_shift(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _difference(first: Tensor, second: Tensor, flow: Tensor) -> float:
-    """Mean absolute difference where the flow stays in the frame."""
+    """Measure the mean absolute difference where the flow stays in the frame."""
     inside = _inside(flow)
     return ((warp(second, flow) - first).abs() * inside).sum().item() / max(1, inside.sum().item())
 
 
 def _refine(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
-    """Lucas-Kanade steps: least squares over a window around each pixel, damped where the gradients are small."""
+    """Take Lucas-Kanade steps: least squares over a window around each pixel, damped where the gradients are small."""
     for _ in range(ROUNDS):
         moved = warp(second, flow)
         across, down = _gradients((moved + first) / 2)
@@ -131,13 +131,13 @@ def _refine(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
 
 
 def _gradients(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Central differences along columns and rows, one-sided on the border."""
+    """Take central differences along columns and rows, one-sided on the border."""
     wide = F.pad(picture, (1, 1, 1, 1), mode="replicate")
     return (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2]) / 2, (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]) / 2
 
 
 def _median(flow: Tensor) -> Tensor:
-    """Median over 3 x 3: single wrong vectors go, edges of the motion stay.
+    """Take the median over 3 x 3: single wrong vectors go, edges of the motion stay.
 
     Of three sorted rows it is the median of the largest low, the median middle and the smallest high.
     """
@@ -148,7 +148,7 @@ def _median(flow: Tensor) -> Tensor:
 
 
 def _sort(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Three pictures sorted at every pixel."""
+    """Sort three pictures at every pixel."""
     a, b = torch.minimum(a, b), torch.maximum(a, b)
     b, c = torch.minimum(b, c), torch.maximum(b, c)
     a, b = torch.minimum(a, b), torch.maximum(a, b)

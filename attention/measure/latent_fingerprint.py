@@ -53,7 +53,7 @@ def _in_pieces(values: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _signs(length: int) -> torch.Tensor:
-    """(length,) of 1 and -1 without an order that a picture could have. Without them a shifted mean would be all."""
+    """Make (length,) of 1 and -1 in no order that a picture could have. Without them a shifted mean would be all."""
     pattern = _pattern()
     return pattern.repeat(-(-length // len(pattern)))[:length]
 

@@ -25,7 +25,7 @@ class Series:
 
     @property
     def mean(self) -> float:
-        """`overall`, or the mean of the values there are; NaN if there are none."""
+        """Return `overall`, or the mean of the values there are; NaN if there are none."""
         known = [value for value in self.values if not math.isnan(value)]
         if self.overall is not None:
             return self.overall
@@ -33,7 +33,7 @@ class Series:
 
     @property
     def worst(self) -> tuple[int, float] | None:
-        """(frame, value) of the first worst value, None if there are no values."""
+        """Return (frame, value) of the first worst value, None if there are no values."""
         known = [(frame, value) for frame, value in enumerate(self.values) if not math.isnan(value)]
         choose = min if self.lowest_is_worst else max
         return choose(known, key=lambda pair: pair[1]) if known else None

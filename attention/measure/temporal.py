@@ -145,7 +145,7 @@ def _length(flow: Tensor) -> Tensor:
 
 
 def _describe(motion: Motion) -> tuple[float, float, bool]:
-    """Share of matched pixels, their mean speed in pixels per frame, and whether it is a cut."""
+    """Return the share of matched pixels, their mean speed in pixels per frame, and whether it is a cut."""
     speed = _length(motion.forward)[motion.matched].mean().item()
     return motion.matched.float().mean().item(), speed, motion.cut
 

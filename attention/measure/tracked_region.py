@@ -151,7 +151,7 @@ def distance(first: Tensor, now: Tensor) -> float:
 
 
 def _count_colours(pixels: Tensor) -> Tensor:
-    """Histogram (COLOUR_BINS^3,) of colours (3, N) in 0..1, each shared among the bins around it."""
+    """Make the histogram (COLOUR_BINS^3,) of colours (3, N) in 0..1, each shared among the bins around it."""
     centres = torch.arange(COLOUR_BINS, device=pixels.device)[:, None]
     red, green, blue = ((1 - (plane * (COLOUR_BINS - 1) - centres).abs()).clamp(min=0) for plane in pixels)
     return torch.einsum("an,bn,cn->abc", red, green, blue).flatten() / pixels.shape[1]

@@ -20,7 +20,7 @@ class Axis:
     length: positions.
     size: of the window, in steps.
     step: positions of a step.
-    The window is moved inwards at the ends, never cut, as in neighbourhood attention (https://arxiv.org/abs/2204.07143).
+    The window is moved inwards at the ends, not cut, as in neighbourhood attention (https://arxiv.org/abs/2204.07143).
     """
 
     length: int
@@ -29,7 +29,7 @@ class Axis:
 
     @property
     def steps(self) -> int:
-        """How many steps the axis has."""
+        """Count how many steps the axis has."""
         return -(-self.length // self.step)
 
     def start(self, position):
@@ -59,7 +59,7 @@ class Axis:
 
     @cached_property
     def pairs(self) -> int:
-        """How many (query, key) pairs of positions see each other."""
+        """Count how many (query, key) pairs of positions see each other."""
         return sum(
             (b - a) * (stop - start) for a, b in cut(self.length, self.step) for start, stop in [self.reach(a, b)]
         )

@@ -50,7 +50,7 @@ class Bench(Override):
 
 
 def measure(call: AttentionCall, geometry: Geometry, video_span: VideoSpan | Reason) -> tuple[KernelTrial, ...]:
-    """Every backend on one call: milliseconds, relative L2 error against float32, or why not.
+    """Measure every backend on one call: milliseconds, relative L2 error against float32, or why not.
 
     Kernels that `auto` waits for are noted in the registry as right or wrong.
     """
@@ -68,12 +68,12 @@ def measure(call: AttentionCall, geometry: Geometry, video_span: VideoSpan | Rea
 
 
 def spot_check_of(call: AttentionCall, geometry: Geometry) -> SpotCheck:
-    """What outputs of this call are compared with."""
+    """Make what outputs of this call are compared with."""
     return SpotCheck(*call.to_heads(), call.to_mask(), geometry.scale)
 
 
 def host_trial(call: AttentionCall, spot_check: SpotCheck) -> KernelTrial:
-    """The host's own attention, or what the model's file names instead, on one call."""
+    """Try the host's own attention, or what the model's file names instead, on one call."""
     error = spot_check(call.run_host())
     seconds = time_call(call.run_host, call.q.device)
     named = own_function(call.options) is call.func
@@ -85,7 +85,7 @@ def _in_order(trials) -> tuple[KernelTrial, ...]:
 
 
 def witness(trial: KernelTrial, call: AttentionCall, geometry: Geometry, video_span: VideoSpan | Reason) -> None:
-    """Notes whether a kernel that `auto` waits for was right, alone and by lists. video_span: of the call."""
+    """Note whether a kernel that `auto` waits for was right, alone and by lists. video_span: of the call."""
     promise = registry.get(trial.name).promise
     if not promise:
         return
@@ -99,7 +99,7 @@ def witness(trial: KernelTrial, call: AttentionCall, geometry: Geometry, video_s
 
 
 def to_text(trials: dict[tuple[str, Geometry], tuple[KernelTrial, ...]]) -> str:
-    """One Markdown table for each geometry."""
+    """Write one Markdown table for each geometry."""
     lines = []
     for (role, geometry), rows in trials.items():
         base = next(t.seconds for t in rows if t.name == HOST_RUN)
@@ -114,7 +114,7 @@ def to_text(trials: dict[tuple[str, Geometry], tuple[KernelTrial, ...]]) -> str:
 
 
 def auto_lines(geometry: Geometry, rows: tuple[KernelTrial, ...]) -> list[str]:
-    """What `auto` makes of the kernels that it waits for, of those that ran."""
+    """Say what `auto` makes of the kernels that it waits for, of those that ran."""
     said = []
     for row in rows:
         if row.name == HOST_RUN or row.reason or not registry.get(row.name).promise:

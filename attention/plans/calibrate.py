@@ -22,7 +22,7 @@ class PlanPart:
 
     @property
     def text(self) -> str:
-        """`self, blocks 0-3, 20-60 %`."""
+        """Write `self, blocks 0-3, 20-60 %`."""
         low, high = self.blocks
         blocks = f"block {low}" if low == high else f"blocks {low}-{high}"
         return f"{self.role}, {blocks}, {self.start * 100:.0f}-{self.end * 100:.0f} %"
@@ -50,7 +50,7 @@ class PlanOption:
 
     @property
     def nearness(self) -> float:
-        """What is known of the error before the final latent is: of the block's output, else of the call's."""
+        """Return what is known of the error before the final latent is: of the block's output, else of the call's."""
         return self.local or 0.0 if self.effect is None else self.effect
 
 

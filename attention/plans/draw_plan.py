@@ -45,7 +45,7 @@ def to_text(plan: Plan, measured, choice: PlanChoice) -> str:
 
 
 def _left_out(dropped: dict[str, str]) -> list[str]:
-    """One line for each reason."""
+    """Write one line for each reason."""
     by_reason: dict[str, list[str]] = {}
     for what, reason in dropped.items():
         by_reason.setdefault(reason, []).append(what)

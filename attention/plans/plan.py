@@ -22,7 +22,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Names it: `sage` or `sliding tile (frames 12, height 50, width 50)`."""
+        """Name it: `sage` or `sliding tile (frames 12, height 50, width 50)`."""
         if self.pattern is None:
             return self.backend
         # Flags, tiles and the like that are as always say nothing.
@@ -35,11 +35,11 @@ class Candidate:
         return value != field.default or (type(value) in (int, float) and field.name not in ("step", "refresh"))
 
     def fits(self, role: str) -> bool:
-        """Says whether it can do anything for calls of this role: patterns are about the video's own tokens."""
+        """Tell whether it can do anything for calls of this role: patterns are about the video's own tokens."""
         return self.pattern is None or role in COVERS[SELF]
 
     def rule(self, role: str, blocks, start: float, end: float, **more) -> Rule:
-        """Makes the rule that puts this candidate somewhere.
+        """Make the rule that puts this candidate somewhere.
 
         role, blocks, start, end, more: see Rule.
         """
@@ -117,7 +117,7 @@ class Plan:
         return tuple(step.rule() for step in self.steps)
 
     def fitting(self, other: Plan) -> tuple[Plan, list[str]]:
-        """Keeps what of this plan can be applied to another model.
+        """Keep what of this plan can be applied to another model.
 
         other: a plan without rules that describes that model.
         Returns the plan, and a sentence for each way in which the models are not the same.

@@ -101,7 +101,7 @@ def _candidate(data: dict, where: str) -> Candidate:
 
 
 def _pattern(kind, data: dict, where: str):
-    """Every field of the pattern's dataclass, each of the type and within the reach of its default."""
+    """Read every field of the pattern's dataclass, each of the type and within the reach of its default."""
     fields = dataclasses.fields(kind)
     _only(data, ["name", *(field.name for field in fields)], where)
     for field in fields:
@@ -131,7 +131,7 @@ def _fits(value, default) -> bool:
 
 
 def _table(pairs: list) -> dict:
-    """A JSON object. Of two equal names one would win without a word."""
+    """Read a JSON object. Of two equal names one would win without a word."""
     data = dict(pairs)
     if len(data) < len(pairs):
         raise ValueError("a name twice in one table")
@@ -139,7 +139,7 @@ def _table(pairs: list) -> dict:
 
 
 def _only(data: dict, known: list[str], where: str) -> None:
-    """Exactly these names: a missing one has no value to take, a strange one has a meaning that nobody knows."""
+    """Ask for exactly these names: a missing one has no value to take, a strange one a meaning that nobody knows."""
     strange, lacking = [key for key in data if key not in known], [key for key in known if key not in data]
     if strange:
         raise BadPlan(f"{where}: {strange[0][:40]!r} does not belong there.")

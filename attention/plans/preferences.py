@@ -55,7 +55,7 @@ def entries_of(plan: Plan, modules: Modules) -> tuple[dict[str, torch.Tensor], l
 
 
 def _choices_for(plan: Plan, site: AttentionSite) -> tuple[list[dict], str]:
-    """What the plan puts there as an entry has it, and why a file cannot say it, one of them empty."""
+    """Say what the plan puts there as an entry has it, and why a file cannot say it, one of them empty."""
     steps = {step.rule(): step for step in plan.steps if step.rule().covers(site)}
     shapes = _deciding([rule for rule in steps if rule.kind == "shape"])
     dense = _deciding([rule for rule in steps if rule.kind == ""])
@@ -76,13 +76,13 @@ def _choices_for(plan: Plan, site: AttentionSite) -> tuple[list[dict], str]:
 
 
 def _sol(pattern) -> dict | None:
-    """The host's name of a pattern; it cuts blocks in raster order and always adds the means of the others."""
+    """Return the host's name of a pattern; it cuts blocks in raster order and always adds the means of the others."""
     same = isinstance(pattern, AdaptiveBlocks) and pattern == AdaptiveBlocks(pattern.tau, RASTER, True)
     return {"attention": SOL, "tau": pattern.tau} if same else None
 
 
 def _deciding(rules: list[Rule]) -> list[Rule]:
-    """Of rules of one kind, those that win at some step: the last one for all steps, and what comes after it."""
+    """Find, of rules of one kind, those that win at some step: the last one for all steps, and what comes after it."""
     always = [at for at, rule in enumerate(rules) if rule.always]
     return rules[always[-1] :] if always else rules
 
@@ -126,7 +126,7 @@ def _module_of(key: str) -> str:
 
 
 def _candidates_of(choices: list[dict], role: str) -> tuple[list[Candidate], list[str]]:
-    """What this pack has of the choices, up to the first that any GPU may be able to run, and what it does not have.
+    """List what this pack has of the choices, up to the first that any GPU may be able to run, and what it has not.
 
     A pattern is no obstacle to the kernel after it, which runs where the pattern cannot: so it is in the host.
     """
@@ -146,7 +146,7 @@ def _candidates_of(choices: list[dict], role: str) -> tuple[list[Candidate], lis
 
 
 def _spans(blocks: list[int]) -> list[tuple[int, int]]:
-    """Runs of consecutive numbers, as (first, last)."""
+    """List runs of consecutive numbers, as (first, last)."""
     starts = [b for b in blocks if b - 1 not in blocks]
     return [(first, next(b for b in blocks if b >= first and b + 1 not in blocks)) for first in starts]
 

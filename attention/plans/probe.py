@@ -79,7 +79,7 @@ class Probe(Override):
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to measure."""
+        """Tell whether nothing is left to measure."""
         return all(_is_complete(self.trials.get(key, {})) for key in self.wanted)
 
     def answer(self, call: AttentionCall) -> torch.Tensor:
@@ -117,7 +117,7 @@ class Probe(Override):
         self.trials[key] = {HOST_RUN: CandidateTrial(seconds[HOST_RUN]), **found}
 
     def _share(self, role: str, call: AttentionCall, truth: torch.Tensor) -> dict:
-        """{pattern: squared error of each head group} of the levels that run. truth: (B, H, L, D)."""
+        """Return {pattern: squared error of each head group} of the levels that run. truth: (B, H, L, D)."""
         found, groups = {}, head_groups.count(call.heads)
         for candidate in (Candidate(pattern=pattern) for pattern in self.levels):
             if not candidate.fits(role):
@@ -132,7 +132,7 @@ class Probe(Override):
         return found
 
     def hooks_of(self, block: int) -> tuple[Callable, Callable]:
-        """Makes the hooks that measure effects on the output of a block.
+        """Make the hooks that measure effects on the output of a block.
 
         Gives (before, behind), to be called around the block's module: before(module, args, kwargs), behind(module,
         args, kwargs, output). Neither changes what passes.
@@ -141,7 +141,7 @@ class Probe(Override):
         return partial(self._keep, block, kept), partial(self._run_again, block, kept)
 
     def _roles(self, block: int) -> list[str]:
-        """Roles whose effect on this block is still to be measured in this step."""
+        """Return the roles whose effect on this block is still to be measured in this step."""
         now = (block, self.step)
         at = [key for key in self.wanted if key[1:] == now] if self._instead is None else []
         return [key[0] for key in at if not _is_complete(self.trials.get(key, {}))]
@@ -203,7 +203,7 @@ def trial_of(run: Callable, truth: torch.Tensor) -> CandidateTrial:
 
 
 def split_error(run: Callable, truth: torch.Tensor, groups: int) -> tuple[float, ...]:
-    """Squared error of each group of heads over the squared norm of all of truth, (B, H, L, D); () where it fails."""
+    """Divide each head group's squared error by the squared norm of all of truth, (B, H, L, D); () where it fails."""
     try:
         out = run()
     except Exception:
@@ -218,18 +218,18 @@ def _timed(trial: CandidateTrial, seconds: float) -> CandidateTrial:
 
 
 def _is_complete(found: dict[str, CandidateTrial]) -> bool:
-    """Whether no effect is missing, as far as the call itself was tried; untried calls come within the block."""
+    """Tell whether no effect is missing, as far as the call itself was tried; untried calls come within the block."""
     return bool(found) and all(t.effect is not None or t.reason for name, t in found.items() if name != HOST_RUN)
 
 
 def distance(out: list[torch.Tensor], truth: list[torch.Tensor]) -> float:
-    """Relative L2 of several tensors together, in float32, CHUNK numbers at a time; NaN stays NaN."""
+    """Compute the relative L2 of several tensors together, in float32, CHUNK numbers at a time; NaN stays NaN."""
     error, size = squares(out, truth)
     return math.sqrt(error / size) if size else math.sqrt(error)
 
 
 def squares(out: list[torch.Tensor], truth: list[torch.Tensor]) -> tuple[float, float]:
-    """Sums of squares of out - truth and of truth."""
+    """Compute the sums of squares of out - truth and of truth."""
     error = size = 0.0
     for a, b in zip(out, truth, strict=True):
         for piece, whole in zip(a.reshape(-1).split(CHUNK), b.reshape(-1).split(CHUNK), strict=True):
@@ -245,7 +245,7 @@ def _tensors(output) -> list[torch.Tensor]:
 
 
 def _copied(value):
-    """Tensors of positional or named arguments as copies, everything else as it is."""
+    """Give tensors of positional or named arguments as copies, everything else as it is."""
     if isinstance(value, dict):
         return {name: _copied(one) if torch.is_tensor(one) else one for name, one in value.items()}
     if isinstance(value, tuple):
@@ -254,7 +254,7 @@ def _copied(value):
 
 
 def block_name(name: str) -> str:
-    """`blocks.3` of the attention module `blocks.3.attn.qkv`: up to the last number; empty without one."""
+    """Return `blocks.3` of the attention module `blocks.3.attn.qkv`: up to the last number; empty without one."""
     parts = name.split(".")
     last = max((i for i, part in enumerate(parts) if part.isdigit()), default=-1)
     return ".".join(parts[: last + 1])

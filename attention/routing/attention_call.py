@@ -203,5 +203,5 @@ def checked(out: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> torch.T
 
 
 def in_heads(out: torch.Tensor, heads: int) -> torch.Tensor:
-    """(B, H, L, D) of what ComfyUI gives when asked for it: its attention_pytorch forgets above a batch of 32768."""
+    """Give (B, H, L, D) of what ComfyUI gives when asked: its attention_pytorch forgets above a batch of 32768."""
     return to_heads(out, out, out, heads, False)[0] if out.ndim == 3 else out

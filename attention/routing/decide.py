@@ -133,7 +133,7 @@ def _shape(call: AttentionCall, found: Inspected, rule: Rule, host: str, stats: 
 
 
 def _begun(decision: Decision, kernel: Kernel, stats: RunStats) -> Decision:
-    """The decision with what runs its calls. The first of them is looked at where anything is to be looked for."""
+    """Give the decision with what runs its calls. The first of them is looked at where anything is to be looked for."""
     decision.kernel, decision.history = kernel, stats.history
     decision.guard = decision.rule.guard != GUARD_OFF or (decision.used, decision.geometry) not in stats.history.proven
     return decision
@@ -247,7 +247,7 @@ def _unreadable(call: AttentionCall) -> Reason | None:
 
 
 def sentence(backend: str, site: AttentionSite, geometry: Geometry | None, reason: str, widget: str = "backend") -> str:
-    """What on_unsupported 'error' says. widget: which of the node's inputs named it."""
+    """Write what on_unsupported 'error' says. widget: which of the node's inputs named it."""
     where = f"{site.role}-attention" + ("" if site.block is None else f" of block {site.block}")
     what = "" if geometry is None else f" ({geometry.shape_text})"
     return (

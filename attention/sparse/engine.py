@@ -36,22 +36,22 @@ class Task:
 
     @property
     def grid(self) -> Grid:
-        """The video's tokens, (T, Y, X)."""
+        """Return the video's tokens, (T, Y, X)."""
         return self.video_span.grid
 
     @property
     def tokens(self) -> int:
-        """N."""
+        """Return N, the number of the video's tokens."""
         return prod(self.grid)
 
     @property
     def all_queries(self) -> bool:
-        """Whether all of the video's tokens are queries."""
+        """Tell whether all of the video's tokens are queries."""
         return self.video_span.cut == (0, self.tokens)
 
     @property
     def context_tokens(self) -> int:
-        """S."""
+        """Return S, the number of context tokens."""
         return sum(span.length for span in (*self.video_span.before, *self.video_span.after))
 
 
@@ -118,7 +118,7 @@ class HostMask:
 
     @property
     def rows(self) -> int:
-        """M, or 1 where all queries see alike."""
+        """Return M, the number of queries, or 1 where all queries see alike."""
         return self.video.shape[2]
 
     def bias_of(self, heads, queries, keys, dtype: torch.dtype) -> torch.Tensor:

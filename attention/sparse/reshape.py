@@ -36,8 +36,11 @@ def run(video, context_kv, scale, plan) -> torch.Tensor:
 def spatial(q, k, v, context_k, context_v, scale):
     """Attend inside each frame: (H, T * P, D).
 
-    q, k, v: (H, T, P, D), P places of a frame.
-    context_k, context_v: (H, S, D).
+    q: (H, T, P, D), P places of a frame.
+    k: as q.
+    v: as q.
+    context_k: (H, S, D).
+    context_v: as context_k.
 
     Frames become the batch, so that a kernel which writes (batch, tokens, heads, D) writes the video in its own order.
     """

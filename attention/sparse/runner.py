@@ -45,17 +45,17 @@ class Runner:
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """The names of the parts' engines."""
+        """List the names of the parts' engines."""
         return tuple(engine.name for _, _, engine in self.parts)
 
     @property
     def label(self) -> str:
-        """The engines' names, each once."""
+        """Join the engines' names, each once."""
         return ", ".join(dict.fromkeys(self.engines))
 
     @property
     def flop_ratio(self) -> float | None:
-        """FLOPs over those of dense attention; None where only the tensors can tell."""
+        """Return the FLOPs over those of dense attention; None where only the tensors can tell."""
         ratios = [flop_ratio(task.pattern, task.grid, task.context_tokens) for _, task, _ in self.parts]
         return None if None in ratios else sum(ratios)
 
