@@ -15,7 +15,10 @@ OLDEST_TRITON = (3, 3, 1)
 
 
 def load(**how):
-    """Load the kernel. how: as of launch.attention. Raises Unavailable where Triton is missing, broken or too old."""
+    """Load the kernel. Raises Unavailable where Triton is missing, broken or too old.
+
+    how: as of launch.attention.
+    """
     from .triton.device import compiled
     from .triton.launch import attention, triton_version
 

@@ -70,7 +70,10 @@ class Limits:
     amd: bool = False
 
     def runs_on(self, device: str) -> bool:
-        """Return whether the kernel has code for a device. device: torch's type of it, "cuda" or "cpu"."""
+        """Tell whether the kernel has code for a device.
+
+        device: torch's type of it, "cuda" or "cpu".
+        """
         return self.devices == EVERY_DEVICE or device in self.devices
 
     def reasons(self, geometry: Geometry) -> Iterator[Reason]:

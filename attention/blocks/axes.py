@@ -31,7 +31,8 @@ class Dims:
     """Sizes of one attention. ValueError for sizes that cannot be.
 
     channels: C of the tokens.
-    heads, head_dim: H and D.
+    heads: H.
+    head_dim: D.
     pairs: how many of a head's D/2 channel pairs turn with frame, row and column.
     source: channels of what is attended to; 0: as many as `channels`.
     base: of the rotary ladder.
@@ -68,7 +69,9 @@ class MultiHead(torch.nn.Module):
     def forward(self, x: Tensor, source: Tensor, grid: Grid | None, mask: Tensor | None, attend: Attend) -> Tensor:
         """Attend from x to `source`; returns (B, L, C).
 
-        x: (B, L, C). source: (B, S, Cs). mask: (B, S) or None.
+        x: (B, L, C).
+        source: (B, S, Cs).
+        mask: (B, S) or None.
         grid: of L = S tokens that turn with their place; None: nothing turns.
         """
         q, k, v = self.to_q(x), self.to_k(source), self.to_v(source)
@@ -110,7 +113,11 @@ class SpatialAttention(torch.nn.Module):
         self.heads = MultiHead(dims, ops)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, attend: Attend = registry.attend) -> Tensor:
-        """Attend within x: (B, N, C); mask: (B, N) or None; returns (B, N, C)."""
+        """Attend within x; returns (B, N, C).
+
+        x: (B, N, C).
+        mask: (B, N) or None.
+        """
         check_grid(x, grid)
         x, mask = into_frames(x, grid), None if mask is None else into_frames(mask, grid)
         return out_of_frames(self.heads(x, x, (1, *grid[1:]), mask, attend), grid)
@@ -124,7 +131,11 @@ class TemporalAttention(torch.nn.Module):
         self.heads = MultiHead(dims, ops)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, attend: Attend = registry.attend) -> Tensor:
-        """Attend within x: (B, N, C); mask: (B, N) or None; returns (B, N, C)."""
+        """Attend within x; returns (B, N, C).
+
+        x: (B, N, C).
+        mask: (B, N) or None.
+        """
         check_grid(x, grid)
         x, mask = into_tracks(x, grid), None if mask is None else into_tracks(mask, grid)
         return out_of_tracks(self.heads(x, x, (grid[0], 1, 1), mask, attend), grid)
@@ -138,7 +149,11 @@ class SpatioTemporalAttention(torch.nn.Module):
         self.heads = MultiHead(dims, ops)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, attend: Attend = registry.attend) -> Tensor:
-        """Attend within x: (B, N, C); mask: (B, N) or None; returns (B, N, C)."""
+        """Attend within x; returns (B, N, C).
+
+        x: (B, N, C).
+        mask: (B, N) or None.
+        """
         check_grid(x, grid)
         return self.heads(x, x, grid, mask, attend)
 
@@ -157,7 +172,11 @@ class FactorisedAttention(torch.nn.Module):
         self.temporal = TemporalAttention(temporal, ops)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, attend: Attend = registry.attend) -> Tensor:
-        """Attend within x: (B, N, C); mask: (B, N) or None; returns (B, N, C)."""
+        """Attend within x; returns (B, N, C).
+
+        x: (B, N, C).
+        mask: (B, N) or None.
+        """
         inside = self.spatial(x, grid, mask, attend)
         return inside + self.temporal(x + inside, grid, mask, attend)
 
@@ -174,7 +193,12 @@ class CrossAttention(torch.nn.Module):
     def forward(
         self, x: Tensor, prompt: Tensor, mask: Tensor | None = None, attend: Attend = registry.attend
     ) -> Tensor:
-        """Attend from x: (B, N, C) to prompt: (B, S, source); mask: (B, S) or None; returns (B, N, C)."""
+        """Attend from x to the prompt; returns (B, N, C).
+
+        x: (B, N, C).
+        prompt: (B, S, source).
+        mask: (B, S) or None.
+        """
         return self.heads(x, prompt, None, mask, attend)
 
 

@@ -71,7 +71,10 @@ def axial_tables(grid: tuple[int, int, int], pairs: tuple[int, int, int], base: 
 
 
 def timestep_features(timestep: Tensor, channels: int = 256) -> Tensor:
-    """Return cosines then sines of geometrically spaced frequencies, (B, channels); timestep: (B,)."""
+    """Return cosines then sines of geometrically spaced frequencies, (B, channels).
+
+    timestep: (B,).
+    """
     half = channels // 2
     frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, device=timestep.device, dtype=torch.float32) / half)
     angles = timestep.float()[:, None] * frequencies

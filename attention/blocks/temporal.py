@@ -28,7 +28,8 @@ class TemporalConfig:
 
     family: the families' name of the model it was trained with.
     channels: C of that model's tokens.
-    heads, head_dim: of the temporal attention.
+    heads: of the temporal attention.
+    head_dim: channels of one of them.
     hidden: channels inside the feed-forward.
     blocks: behind which of the model's blocks there is one, counted from 0.
     frames: "grid": the frames are the first axis of the model's token grid. "batch": an image model gets the frames
@@ -108,5 +109,8 @@ class TemporalBlocks(torch.nn.Module):
         self.blocks = torch.nn.ModuleDict({str(index): TemporalBlock(config, ops) for index in config.blocks})
 
     def forward(self, index: int, x: Tensor, grid: Grid, attend: Attend = registry.attend) -> Tensor:
-        """Return the change (B, N, C) behind the model's block `index`; x: (B, N, C)."""
+        """Return the change (B, N, C) behind the model's block `index`.
+
+        x: (B, N, C).
+        """
         return self.blocks[str(index)](x, grid, attend)

@@ -117,7 +117,10 @@ class Canvas:
         return canvas
 
     def text(self, at: Sequence[float], text: str, colour: Colour = INK, size: int = 15, anchor: str = "la") -> None:
-        """Write one line. anchor: which point of it is `at`, see Pillow's "text anchors"."""
+        """Write one line.
+
+        anchor: which point of it is `at`, see Pillow's "text anchors".
+        """
         self._texts.append((tuple(at), text, colour, size, anchor))
 
     def title(self, text: str, below: Sequence[str] = ()) -> None:
@@ -127,7 +130,10 @@ class Canvas:
             self.text((MARGIN, 58 + 20 * line), words, PALE, 15)
 
     def box(self, corners: Sequence[float], colour: Colour, radius: float = 0.0) -> None:
-        """Fill a box. corners: left, top, right, bottom; right and bottom are the first pixels outside."""
+        """Fill a box.
+
+        corners: left, top, right, bottom; right and bottom are the first pixels outside.
+        """
         left, top, right, bottom = (round(FINE * at) for at in corners)
         if right > left and bottom > top:
             self._pen.rounded_rectangle((left, top, right - 1, bottom - 1), round(FINE * radius), fill=colour)
@@ -159,7 +165,9 @@ class Canvas:
 
         corner: left, top.
         entries: name -> colour.
-        room, columns, size: as in `legend_places`.
+        room: as in `legend_places`.
+        columns: as in `legend_places`.
+        size: as in `legend_places`.
         """
         for (x, y), (name, colour) in zip(legend_places(entries, room, columns, size), entries.items(), strict=True):
             left, top = corner[0] + x, corner[1] + y

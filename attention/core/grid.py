@@ -34,7 +34,9 @@ def index_of(grid: Grid, t, y, x):
     """Return the raster index of (t, y, x).
 
     grid: (T, Y, X).
-    t, y, x: ints, or integer tensors that broadcast.
+    t: frame, an int or an integer tensor that broadcasts.
+    y: row, likewise.
+    x: column, likewise.
     """
     _, rows, columns = grid
     return (t * rows + y) * columns + x

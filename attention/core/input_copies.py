@@ -17,7 +17,9 @@ class InputCopies:
     copies are in the machine's own memory, and without room there nothing is watched. A mask larger than q, k and v
     together is not watched. Nothing but a copy can tell: in inference mode tensors carry no version.
 
-    q, k, v: of any shape and layout.
+    q: of any shape and layout.
+    k: of any shape and layout.
+    v: of any shape and layout.
     mask: as the host gave it, or None.
     """
 

@@ -60,12 +60,12 @@ class LTXConfig:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
-    """Attend over all tokens. q, k, v: (B, H, L, D); returns (B, H, L, D)."""
+    """Attend over all tokens, each tensor and the output (B, H, L, D)."""
     return sdpa(q, k, v)
 
 
 def attend_inside_frames(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
-    """Attend inside each of the T frames only. q, k, v: (B, H, L, D); returns (B, H, L, D)."""
+    """Attend inside each of the T frames only, each tensor and the output (B, H, L, D)."""
     q, k, v = (rearrange(x, "b h (t place) d -> b t h place d", t=grid[0]) for x in (q, k, v))
     return rearrange(sdpa(q, k, v), "b t h place d -> b h (t place) d")
 
@@ -101,7 +101,12 @@ class Attention(torch.nn.Module):
         return self.to_out(rearrange(out, "b h l d -> b l (h d)"))
 
     def over_prompt(self, x: Tensor, prompt: Tensor, bias: Tensor | None) -> Tensor:
-        """Attend from x: (B, L, W) to the prompt: (B, N, W); bias: (B, 1, 1, N) or None; returns (B, L, W)."""
+        """Attend from x to the prompt; returns (B, L, W).
+
+        x: (B, L, W).
+        prompt: (B, N, W).
+        bias: (B, 1, 1, N) or None.
+        """
         q, k, v = (rearrange(z, "b l h d -> b h l d") for z in self.project(x, prompt))
         return self.to_out(rearrange(sdpa(q, k, v, attn_mask=bias), "b h l d -> b l (h d)"))
 
@@ -223,9 +228,12 @@ class LTXVideoTransformer(torch.nn.Module):
     ) -> Tensor:
         """Predict the flow (B, C, T, Y, X) of a noisy latent.
 
-        latent: (B, C, T, Y, X). timestep: (B,) in 0..1.
-        context: (B, N, caption), the prompt. mask: (B, N) of 0 or 1.
-        frame_rate: frames a second. self_attention: what attends within the video.
+        latent: (B, C, T, Y, X).
+        timestep: (B,) in 0..1.
+        context: (B, N, caption), the prompt.
+        mask: (B, N) of 0 or 1.
+        frame_rate: frames a second.
+        self_attention: what attends within the video.
         """
         grid = tuple(latent.shape[2:])
         x, modulation, embedding, prompt = self.embed(latent, timestep, context)

@@ -37,7 +37,7 @@ def _patches(model, latent) -> tuple[int, ...]:
 
 
 def _prompt(model, inputs) -> tuple[Span, ...]:
-    """Return the spans of the conditioning in order. byt5: text that the picture shall show; vision: a start image."""
+    """Return the spans of the conditioning in order: byt5 is text that the picture shall show, vision a start image."""
     spans = (Span("text", inputs["context"].shape[1]),)
     byt5, vision = inputs.get("txt_byt5"), inputs.get("clip_fea")
     if byt5 is not None and model.byt5_in is not None:

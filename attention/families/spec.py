@@ -45,7 +45,7 @@ class Family:
     variants: what users load, for the documentation; tests run a tiny model of each and compare the roles.
     sites: model -> (module, role, block) of each attention. The module is the innermost one whose forward takes
         `transformer_options` and makes the call; blocks count on where a model has several lists of them.
-    tokens: (model, x, inputs) -> Tokens of one model call. x: the model's first argument, after concatenation; inputs:
+    tokens: (model, x, inputs) -> Tokens of one model call: x is the model's first argument, after concatenation, inputs
         its other arguments by name ("context", "transformer_options" ...), as the host's apply_model gives them.
     roles_by_length: model -> announced role to those that such a call may turn out to have by its numbers of queries
         and keys, as Tokens.role tells them.

@@ -25,7 +25,8 @@ ROLES = (CROSS, AUDIO_CROSS)
 class PromptPair(NamedTuple):
     """How the prompt of one model call was lengthened.
 
-    first, second: tokens of the prompt that belongs there and of the negative one behind it.
+    first: tokens of the prompt that belongs there.
+    second: tokens of the negative one behind it.
     positive: for each prompt of the batch, whether it is a positive one.
     batch: rows of the model call, the same number for each prompt.
     """
@@ -69,7 +70,8 @@ class Nag:
     def guide(self, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
         """Guide what attention to the positive prompt gave by what attention to the negative one gave.
 
-        positive, negative: (B, L, H*D) or (B, H, L, D). The norm is over a token's H*D channels.
+        positive: (B, L, H*D) or (B, H, L, D). The norm is over a token's H*D channels.
+        negative: of the same shape.
         """
         out, axis = torch.empty_like(positive), positive.ndim - 2
         # In pieces: a long clip's features in float32 are gigabytes.

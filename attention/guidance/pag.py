@@ -22,7 +22,8 @@ def guide(guided, strong, weak, scale: float) -> torch.Tensor:
     """Return the prediction (B, ...) moved away from the perturbed model's.
 
     guided: (B, ...), what guidance made so far.
-    strong, weak: (B, ...), the model's own prediction and the perturbed model's.
+    strong: (B, ...), the model's own prediction.
+    weak: (B, ...), the perturbed model's.
     scale: how far; 0 is off.
     """
     dtype, (guided, strong, weak) = guided.dtype, upcast(guided, strong, weak)

@@ -26,7 +26,8 @@ def guide(guided, strong, weak, scale: float, rescale: float = 0.0) -> torch.Ten
     """Return the prediction (B, ...) moved away from the weaker model's.
 
     guided: (B, ...), what guidance made so far.
-    strong, weak: (B, ...), the model's own prediction and the weaker model's.
+    strong: (B, ...), the model's own prediction.
+    weak: (B, ...), the weaker model's.
     scale: how far; 0 is off.
     rescale: 0 to 1, how far each clip's standard deviation is brought back to that of `strong`.
     """

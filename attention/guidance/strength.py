@@ -82,7 +82,8 @@ def combined(strengths: Iterable[Strength]) -> Strength | None:
 def cross_frame_intensity(q, k, grid, scale: float | None = None) -> torch.Tensor:
     """Return (B,) means of the off-diagonal entries of softmax over time, each place with itself in all frames.
 
-    q, k: (B, H, T*Y*X, D) in raster order, T >= 2.
+    q: (B, H, T*Y*X, D) in raster order, T >= 2.
+    k: as q.
     grid: (T, Y, X).
     scale: of the scores; None: 1 / sqrt(D).
     """

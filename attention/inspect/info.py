@@ -18,10 +18,12 @@ from ..routing.rules import Rule, format_blocks
 class Info:
     """What is known of a model before it runs.
 
-    model, family: class of the diffusion model, name of its family, empty for one that this pack does not know.
+    model: class of the diffusion model.
+    family: name of its family, empty for one that this pack does not know.
     roles: of attention, those that this pack reaches.
     blocks: that have self-attention of the video.
-    heads, head_dim: of that, 0 when unknown.
+    heads: of that, 0 when unknown.
+    head_dim: channels of one of them, 0 when unknown.
     width: c in share = N / (N + c * channels): weights that each video token meets in a block, over 2 * channels ** 2.
     grid: of the latent asked about, (frames, rows, columns) of tokens.
     why: there is no grid.

@@ -40,7 +40,9 @@ TILE_NUMBERS = 2**23
 class Query:
     """Which tokens' view to show.
 
-    x, y: a point, percent of the picture's width and height. frame: index of a frame of the token grid.
+    x: of a point, percent of the picture's width.
+    y: of the point, percent of the picture's height.
+    frame: index of a frame of the token grid.
     mask: (M, H, W), 0 to 1, instead of the point: the tokens that it covers by half, the best covered if none is. One
     picture marks tokens of `frame`, several are spread over all frames.
     """
@@ -73,10 +75,12 @@ class Query:
 class View:
     """What one attention call's chosen queries look at.
 
-    site, video_span: of the call.
+    site: of the call.
+    video_span: of the call.
     weights: (L,) on the CPU, mean over queries and heads, sums to 1.
     shares: part -> sum of weights, for self-attention; empty for roles with keys of another kind.
-    queries, heads: how many were averaged.
+    queries: how many were averaged.
+    heads: how many were averaged.
     numbers: of the largest buffer.
     span: see timing.elapsed.
     """
@@ -214,8 +218,9 @@ def _rows_of(mask, row: int, rows: torch.Tensor, chosen: list[int] | None):
 def tiles(q: torch.Tensor, k: torch.Tensor, mask, size: int) -> Iterator[torch.Tensor]:
     """Compute softmax weights in tiles of `size` keys: each (Q, up to `size`), mean over the heads.
 
-    q: (H, Q, D), scaled, float32; k: (Hkv, L, D), Hkv a divisor of H; mask: (1|H, 1|Q, L), bool (True: may be seen) or
-    added. A query that may see nothing gets zeros.
+    q: (H, Q, D), scaled, float32.
+    k: (Hkv, L, D), Hkv a divisor of H.
+    mask: (1|H, 1|Q, L), bool (True: may be seen) or added. A query that may see nothing gets zeros.
     """
 
     def scores(start: int) -> torch.Tensor:

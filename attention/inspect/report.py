@@ -22,7 +22,8 @@ class ReportRow:
     """All calls of one role that ran on one kernel.
 
     seconds: 0 unless timing was on.
-    blocks, tokens: that had such calls, and their (queries, keys).
+    blocks: that had such calls.
+    tokens: their (queries, keys).
     by_block: block -> (calls, seconds).
     """
 
@@ -49,9 +50,11 @@ class Report:
     rows: most calls first.
     fallbacks: (role, wanted, reason) -> calls.
     passed_over: (backend, reason) -> calls that `auto` would have given to that backend.
-    notes, told: sentences, and in how many of the runs each holds.
+    notes: sentences.
+    told: note -> in how many of the runs it holds.
     ruled: calls that ran on the backend that was chosen for them.
-    measured, choosing: what `auto` timed, a line for each geometry, and the seconds that took.
+    measured: what `auto` timed, a line for each geometry.
+    choosing: the seconds that took.
     unplaced: (role, reason) -> calls whose video tokens could not be placed on the grid.
     timeline: the steps one by one.
     windows: context windows, 0 without any.

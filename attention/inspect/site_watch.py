@@ -25,7 +25,10 @@ class SiteWatch:
         self._known: dict = {}
 
     def begin(self, caller: Caller, stats: RunStats | None) -> None:
-        """Begin a model evaluation. stats: None where nobody counts."""
+        """Begin a model evaluation.
+
+        stats: None where nobody counts.
+        """
         self.caller, self.stats = caller, stats
 
     def enter(self, tag: SiteTag) -> None:
@@ -37,7 +40,10 @@ class SiteWatch:
             tag.routed = self.caller.routed
 
     def leave(self, tag: SiteTag, module: object, options: Mapping | None) -> None:
-        """Note that it is done. options: the host's, as that call had them."""
+        """Note that it is done.
+
+        options: the host's, as that call had them.
+        """
         caller = self.caller
         if caller is None:
             return

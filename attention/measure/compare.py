@@ -46,7 +46,8 @@ def compare_clips(
 ) -> Comparison:
     """Measure how far a clip is from a reference, frame by frame.
 
-    reference, images: (T, H, W, C) of one size, RGB, 0 to 1.
+    reference: (T, H, W, C), RGB, 0 to 1.
+    images: the same, of one size with it.
     device: where to measure.
     advance: called after each frame.
     Raises `Unmeasurable` when sizes or lengths differ, and for NaN or Inf.
@@ -93,7 +94,8 @@ def measure_ssim(first: Tensor, second: Tensor) -> float:
 def wipe(reference: Tensor, images: Tensor, index: int, split: float) -> Tensor:
     """Make a picture of one frame, the reference on its left and the other clip on its right: (1, H, W, 3).
 
-    reference, images: (T, H, W, C) of one size.
+    reference: (T, H, W, C).
+    images: the same, of one size with it.
     index: of the frame.
     split: where they meet, 0 to 1 of the width; a white line with dark edges parts them.
     """

@@ -41,7 +41,8 @@ EQUAL_DB = 100.0
 def draw_series(title: str, subtitle: str, series: Sequence[Series], notes: Sequence[str] = ()) -> Image.Image:
     """Draw a panel for each series: the figure of the clip, the curve over the frames, the worst frame. RGB.
 
-    title, subtitle: a line each.
+    title: one line.
+    subtitle: one line.
     series: drawn from top to bottom, at least one.
     notes: sentences below the panels.
     """
@@ -135,7 +136,8 @@ def _frame_numbers(canvas: Canvas, count: int, y: float) -> None:
 def draw_pair(reference: Tensor, images: Tensor, index: int) -> Image.Image:
     """Draw a frame of two clips side by side, and their difference made visible. RGB.
 
-    reference, images: clips (T, H, W, C) of one size, RGB in 0..1.
+    reference: a clip (T, H, W, C), RGB in 0..1.
+    images: another one of the same size.
     index: of the frame.
     """
     first, second = (to_picture(clip, index, "cpu")[0].movedim(0, -1) for clip in (reference, images))

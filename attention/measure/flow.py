@@ -28,8 +28,11 @@ BETTER = 0.9
 def estimate_flow(first: Tensor, second: Tensor) -> Tensor:
     """Find each pixel p of `first` in `second`: (1, 2, H, W), so that second(p + flow(p)) is like first(p).
 
-    first, second: luma, (1, 1, H, W), 0 to 1. Both are brought to zero mean and unit contrast around every pixel, so a
-        change of brightness is not taken for motion. A flat place gets the motion of its surroundings.
+    first: luma, (1, 1, H, W), 0 to 1.
+    second: luma, (1, 1, H, W), 0 to 1.
+
+    Both are brought to zero mean and unit contrast around every pixel, so a change of brightness is not taken for
+    motion. A flat place gets the motion of its surroundings.
     """
     size, longest = first.shape[2:], max(first.shape[2:])
     small = [max(1, round(side * min(1.0, WORKING_SIZE / longest))) for side in size]
@@ -61,7 +64,8 @@ def targets(flow: Tensor) -> tuple[Tensor, Tensor]:
 def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear", beyond: str = "border") -> Tensor:
     """Read a picture (1, C, H, W) at p + flow(p).
 
-    mode, beyond: interpolation, and what there is beyond the frame: see torch's `grid_sample`.
+    mode: of interpolation, see torch's `grid_sample`.
+    beyond: what there is beyond the frame, its `padding_mode`.
     """
     grid = torch.stack(targets(flow), -1)
     size = grid.new_tensor([picture.shape[3], picture.shape[2]])

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 class Series:
     """One measure of a clip over its frames.
 
-    name, unit: for the reader.
+    name: for the reader.
+    unit: for the reader.
     values: one figure for each frame, NaN where there is none.
     lowest_is_worst: which end is the bad one.
     overall: the figure of the whole clip, where that is not the mean.

@@ -57,7 +57,8 @@ class ClipMetrics:
 class Motion:
     """How pixels move between a frame and the next.
 
-    forward, backward: flows, (1, 2, H, W), in pixels.
+    forward: flow to the next frame, (1, 2, H, W), in pixels.
+    backward: flow from there, (1, 2, H, W), in pixels.
     matched: the pixels that have a match, bool (1, 1, H, W).
     cut: whether no motion explains the change; then nothing moves and every pixel counts.
     """
@@ -108,7 +109,8 @@ def measure_clip(
 def find_motion(before: Tensor, now: Tensor) -> Motion:
     """Find how two neighbouring frames moved.
 
-    before, now: their pictures, (1, 3, H, W).
+    before: picture of the first, (1, 3, H, W).
+    now: picture of the second, (1, 3, H, W).
     """
     forward, backward = estimate_flow(to_luma(before), to_luma(now)), estimate_flow(to_luma(now), to_luma(before))
     matched = find_matched(forward, backward)

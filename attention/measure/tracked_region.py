@@ -34,7 +34,8 @@ class Track:
     """Where a region is in the present frame, and how far its look is from that where it was first seen.
 
     region: in the present frame, (1, 1, H, W).
-    scale, offset: pixel p of the first frame, (column, row), is now at scale * p + offset (2,).
+    scale: pixel p of the first frame, (column, row), is now at scale * p + offset.
+    offset: (2,), in pixels.
     pixels: of the region where it was first seen.
     first: features of it there, (D,).
     drift: see `distance`; NaN in that frame and wherever next to nothing of the region is left.
@@ -74,7 +75,8 @@ def locate(track: Track, masks: Tensor | None, index: int, motion, picture: Tens
 
     track: as it was in the frame before.
     masks: see `prepare_masks`.
-    index, picture: of this frame.
+    index: of this frame.
+    picture: of this frame.
     motion: the `Motion` to this frame, None for the first.
     """
     if masks is None:

@@ -16,7 +16,9 @@ class AdaptiveBlocks:
     of its scores, and its own. How many that are is each head's and each block's own; a higher tau sees less.
 
     tau: standard deviations above the mean.
-    order, tail, refresh: as of TopBlocks.
+    order: as of TopBlocks.
+    tail: as of TopBlocks.
+    refresh: as of TopBlocks.
     """
 
     name: ClassVar[str] = "adaptive blocks"

@@ -64,7 +64,10 @@ class MassBlocks:
     """A block of queries sees the fewest key blocks that hold `mass` percent of its pooled attention, and its own.
 
     mass: percent of the pooled attention. How many blocks hold it is each head's own and `varies` by call.
-    order, tail, refresh, by_heads: as of TopBlocks.
+    order: as of TopBlocks.
+    tail: as of TopBlocks.
+    refresh: as of TopBlocks.
+    by_heads: as of TopBlocks.
     """
 
     name: ClassVar[str] = "blocks by mass"
@@ -152,7 +155,8 @@ def pool(x: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 def mask(pattern, q, k, grid: Grid, scale: float | None = None) -> torch.Tensor:
     """Make the mask of the video's tokens, (B, H, N, N) bool in raster order: what engines are compared with.
 
-    q, k: (B, H, N, D) in raster order. For small N: it holds N x N.
+    q: (B, H, N, D) in raster order. For small N: the mask holds N x N.
+    k: (B, H, N, D) in raster order.
     """
     to, back = block_order(pattern, grid)
     blocks = select_blocks(pattern, q[:, :, to], k[:, :, to], scale)

@@ -18,7 +18,11 @@ from .tiles import count_pairs
 
 @dataclass(frozen=True)
 class AnyOf:
-    """A query sees what any of the parts lets it see. grid: (T, Y, X); parts: Relations over it."""
+    """A query sees what any of the parts lets it see.
+
+    grid: (T, Y, X).
+    parts: Relations over it.
+    """
 
     grid: Grid
     parts: tuple
@@ -73,7 +77,11 @@ class AnyOf:
 
 @dataclass(frozen=True)
 class AllOf(AnyOf):
-    """A query sees what all of the parts let it see. grid, parts: as of AnyOf."""
+    """A query sees what all of the parts let it see.
+
+    grid: as of AnyOf.
+    parts: as of AnyOf.
+    """
 
     @property
     def is_dense(self) -> bool:
@@ -108,7 +116,10 @@ def meet(boxes) -> Box | None:
 
 @dataclass(frozen=True)
 class Union:
-    """Every token sees what at least one of the patterns lets it see. parts: FixedPatterns."""
+    """Every token sees what at least one of the patterns lets it see.
+
+    parts: FixedPatterns.
+    """
 
     name: ClassVar[str] = "union"
 
@@ -126,7 +137,10 @@ class Union:
 
 @dataclass(frozen=True)
 class Intersection:
-    """Every token sees what all of the patterns let it see: itself at least. parts: FixedPatterns."""
+    """Every token sees what all of the patterns let it see: itself at least.
+
+    parts: FixedPatterns.
+    """
 
     name: ClassVar[str] = "intersection"
 

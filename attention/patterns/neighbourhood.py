@@ -13,7 +13,8 @@ class Neighbourhood:
     """Every token sees the window around itself, moved inwards at the borders of the video.
 
     frames: of the window, in latents.
-    height, width: of the window, in percent of the picture.
+    height: of the window, in percent of the picture's.
+    width: of the window, in percent of the picture's.
     """
 
     name: ClassVar[str] = "neighbourhood"

@@ -13,7 +13,8 @@ class SlidingTile:
     """A window that moves in steps of whole tiles: all tokens of a tile see the same tiles, so no mask is needed.
 
     frames: of the window, in latents.
-    height, width: of the window, in percent of the picture.
+    height: of the window, in percent of the picture's.
+    width: of the window, in percent of the picture's.
     tile: (T, Y, X) in tokens. The window is rounded to the nearest number of whole tiles, and all of an axis is all of
         it, its part-filled last tile too.
     """

@@ -83,8 +83,10 @@ class Relation(Protocol):
     def mask_mod(self, b, h, q_idx, kv_idx):
         """Tell which queries see which keys, as FlexAttention asks it: the truth that all else is compared with.
 
-        b, h: batch entry and head, which do not matter here.
-        q_idx, kv_idx: integer tensors of raster indices that broadcast. Gives bool of their shape.
+        b: batch entry, which does not matter here.
+        h: head, which does not matter here.
+        q_idx: raster indices of queries, an integer tensor.
+        kv_idx: raster indices of keys, which broadcast with q_idx. Gives bool of their common shape.
         """
 
     def key_boxes(self, box: Box) -> tuple[tuple[Box, ...], bool]:

@@ -72,7 +72,10 @@ def whole_axis(length: int) -> Axis:
 
 @dataclass(frozen=True)
 class Windows:
-    """A query sees the product of one window along each axis. grid: (T, Y, X)."""
+    """A query sees the product of one window along each axis.
+
+    grid: (T, Y, X).
+    """
 
     grid: Grid
     axes: tuple[Axis, Axis, Axis]

@@ -85,7 +85,10 @@ def _in_order(trials) -> tuple[KernelTrial, ...]:
 
 
 def witness(trial: KernelTrial, call: AttentionCall, geometry: Geometry, video_span: VideoSpan | Reason) -> None:
-    """Note whether a kernel that `auto` waits for was right, alone and by lists. video_span: of the call."""
+    """Note whether a kernel that `auto` waits for was right, alone and by lists.
+
+    video_span: of the call.
+    """
     promise = registry.get(trial.name).promise
     if not promise:
         return

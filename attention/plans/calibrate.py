@@ -12,7 +12,8 @@ class PlanPart:
 
     role: of attention.
     blocks: first and last.
-    start, end: 0 to 1 of the noise schedule, as everywhere in ComfyUI.
+    start: 0 to 1 of the noise schedule, as everywhere in ComfyUI.
+    end: 0 to 1 of the noise schedule.
     """
 
     role: str
@@ -38,8 +39,8 @@ class PlanOption:
     name: of the Candidate, EXACT for the host's own attention.
     seconds: of its attention calls in one sampling.
     error: relative L2 of the final latent when this part alone runs on the candidate.
-    local, effect: relative L2 of one call's output, and of the output of the block around it; None where that could not
-        be measured.
+    local: relative L2 of one call's output; None where that could not be measured.
+    effect: relative L2 of the output of the block around it; None where that could not be measured.
     """
 
     name: str

@@ -41,7 +41,11 @@ class Candidate:
     def rule(self, role: str, blocks, start: float, end: float, **more) -> Rule:
         """Make the rule that puts this candidate somewhere.
 
-        role, blocks, start, end, more: see Rule.
+        role: see Rule.
+        blocks: see Rule.
+        start: see Rule.
+        end: see Rule.
+        more: other fields of a Rule.
         """
         shape = None if self.pattern is None else Shape(self.pattern)
         return Rule(self.backend, role, tuple(blocks), start, end, shape=shape, **more)
@@ -58,11 +62,15 @@ class PlanRule:
     """One rule of a plan, and what was measured for it. A plan's file lists them as "steps".
 
     candidate: what runs.
-    role, blocks: where: a role in blocks (first, last).
-    start, end: when: 0 to 1 of the noise schedule.
+    role: of attention.
+    blocks: first and last.
+    start: 0 to 1 of the noise schedule.
+    end: 0 to 1 of the noise schedule.
     error: relative L2 of the final latent with this rule alone.
-    local, effect: relative L2 of one call's output, and of the output of the block around it; None if not measured.
-    seconds, exact_seconds: of its calls in one sampling, with the candidate and with the host's own attention.
+    local: relative L2 of one call's output; None if not measured.
+    effect: relative L2 of the output of the block around it; None if not measured.
+    seconds: of its calls in one sampling, with the candidate.
+    exact_seconds: the same, with the host's own attention.
     """
 
     candidate: Candidate
@@ -86,13 +94,17 @@ class Plan:
 
     model: class of the diffusion model.
     fingerprint: digest of its structure, not of its weights.
-    blocks, heads, head_dim: of its self-attention.
+    blocks: of its self-attention.
+    heads: of its self-attention.
+    head_dim: of its self-attention.
     device: the GPU's name.
     tokens: of the latent it was calibrated on.
     sampling: how was sampled, in words.
-    budget, error: relative L2 of the final latent, allowed and predicted.
+    budget: relative L2 of the final latent that is allowed.
+    error: the same, predicted.
     realised: the same, measured with the calibrating prompt and seed.
-    exact_seconds, seconds: of the attention that was decided about, in one sampling, before and with the plan.
+    exact_seconds: of the attention that was decided about, in one sampling without the plan.
+    seconds: the same, with the plan.
     versions: of the software, (name, version).
     steps: its rules.
     """

@@ -117,7 +117,10 @@ class Probe(Override):
         self.trials[key] = {HOST_RUN: CandidateTrial(seconds[HOST_RUN]), **found}
 
     def _share(self, role: str, call: AttentionCall, truth: torch.Tensor) -> dict:
-        """Return {pattern: squared error of each head group} of the levels that run. truth: (B, H, L, D)."""
+        """Return {pattern: squared error of each head group} of the levels that run.
+
+        truth: (B, H, L, D).
+        """
         found, groups = {}, head_groups.count(call.heads)
         for candidate in (Candidate(pattern=pattern) for pattern in self.levels):
             if not candidate.fits(role):
@@ -191,7 +194,10 @@ def runner(rule: Rule, call: AttentionCall) -> Callable | Reason:
 
 
 def trial_of(run: Callable, truth: torch.Tensor) -> CandidateTrial:
-    """Try a call, and do not time it yet. truth: (B, H, L, D) of the host."""
+    """Try a call, and do not time it yet.
+
+    truth: (B, H, L, D) of the host.
+    """
     try:
         out = run()
     except Exception as failure:

@@ -14,7 +14,8 @@ class VerifiedSampling:
     error: relative L2 of its latent.
     ran: kernels, in words.
     seconds: of its steps.
-    psnr, ssim: of the decoded frames, NaN where none were.
+    psnr: of the decoded frames, in dB, NaN where none were.
+    ssim: of the decoded frames, NaN where none were.
     """
 
     name: str

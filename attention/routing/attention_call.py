@@ -26,11 +26,13 @@ class AttentionCall:
 
     func: the host's own attention function, which the model called.
     q: (B, Lq, H*D), or (B, H, Lq, D) where split_in.
-    k, v: (B, Lk, Hkv*D), or (B, Hkv, Lk, D) where split_in.
+    k: (B, Lk, Hkv*D), or (B, Hkv, Lk, D) where split_in.
+    v: (B, Lk, Hkv*D), or (B, Hkv, Lk, D) where split_in.
     heads: H.
     mask: any that tensor_layout.to_mask reads, or None.
     precision: dtype in which the model asks to compute, None for that of q.
-    split_in, split_out: whether the heads are an axis of their own in q, k and v; in what the host wants back.
+    split_in: whether the heads are an axis of their own in q, k and v.
+    split_out: whether they are in what the host wants back.
     kw: the other keyword arguments.
     options: the host's transformer_options among them, empty without.
     first_head: number of the call's first head where its module's heads are spread over several calls, else None.
@@ -126,7 +128,7 @@ class ContainerCall(AttentionCall):
         return self.with_tensors(self.q.take(), self.k.take(), self.v.take())
 
     def take_heads(self) -> list[torch.Tensor]:
-        """Take [q, k, v] out as views, q: (B, H, Lq, D); k, v: (B, Hkv, Lk, D). Nobody else holds them then."""
+        """Take [q, k, v] out as views, (B, H, Lq, D) and twice (B, Hkv, Lk, D). Nobody else holds them then."""
         return list(to_heads(self.q.take(), self.k.take(), self.v.take(), self.heads, self.split_in))
 
 

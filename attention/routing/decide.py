@@ -162,7 +162,10 @@ def choose_engine(call: AttentionCall, decision: Decision, able: tuple[Runner, .
 
 
 def _dense(call: AttentionCall, found: Inspected, rule: Rule | None, host: str, stats: RunStats) -> Decision:
-    """Decide which kernel runs a call that attends to everything. rule: the last one about a backend, or None."""
+    """Decide which kernel runs a call that attends to everything.
+
+    rule: the last one about a backend, or None.
+    """
     site, video_span, geometry, malformed = found
     if rule is None or rule.backend == registry.HOST:
         return Decision(site, geometry, rule, None if rule is None else registry.HOST, host, video_span)
@@ -247,7 +250,10 @@ def _unreadable(call: AttentionCall) -> Reason | None:
 
 
 def sentence(backend: str, site: AttentionSite, geometry: Geometry | None, reason: str, widget: str = "backend") -> str:
-    """Write what on_unsupported 'error' says. widget: which of the node's inputs named it."""
+    """Write what on_unsupported 'error' says.
+
+    widget: which of the node's inputs named it.
+    """
     where = f"{site.role}-attention" + ("" if site.block is None else f" of block {site.block}")
     what = "" if geometry is None else f" ({geometry.shape_text})"
     return (

@@ -131,7 +131,10 @@ def _undone(kept: InputCopies | None) -> bool:
 
 
 def _malformed(out: torch.Tensor, given: tuple) -> Reason | None:
-    """Say why an output cannot be handed on as the caller's own. given: (q, k, v, mask)."""
+    """Say why an output cannot be handed on as the caller's own.
+
+    given: (q, k, v, mask).
+    """
     device = given[0].device
     if out.device != device:
         return Reason(f"output on {out.device}, the inputs are on {device}")

@@ -39,7 +39,9 @@ def host_function(func: Callable, previous, options: Mapping) -> Callable:
 def following(func: Callable, previous, options: Mapping) -> Callable:
     """Find what runs a call that nothing of ours takes: the override found in the slot, or the host's own.
 
-    func, previous, options: as in host_function.
+    func: as in host_function.
+    previous: as in host_function.
+    options: as in host_function.
     """
     return partial(previous, func) if previous is not None else own_function(options) or func
 
@@ -62,7 +64,10 @@ def host_name(func, own) -> str:
 
 
 def sentence(holders: Iterable) -> str:
-    """Say in one line what a model's file names; empty where it names nothing. holders: of its attention modules."""
+    """Say in one line what a model's file names; empty where it names nothing.
+
+    holders: of its attention modules.
+    """
     runs, lost = Counter(), Counter()
     for holder in holders:
         if holder.function is not None:

@@ -36,8 +36,8 @@ class Router(Override):
     """Routes every attention call of one model to the backend that its rules name.
 
     rules: the last one that covers a call wins.
-    previous, host: as of an Override. The one found in the slot is asked for everything that no rule covers or no
-    backend accepts.
+    previous: the override found in the slot, which is asked for everything that no rule covers or no backend accepts.
+    host: as of an Override.
     Unchanging, so clones may share it: what is counted goes to the RunStats of the StepContext in transformer_options.
     """
 

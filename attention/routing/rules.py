@@ -48,7 +48,8 @@ class Rule:
     backend: one of CHOICES.
     role: one of ROLES or ALL_ROLES.
     blocks: spans (first, last), last None: open; empty: all.
-    start, end: part of the sampling covered, 0 to 1 of the noise schedule, as everywhere in ComfyUI.
+    start: of the sampling covered, 0 to 1 of the noise schedule, as everywhere in ComfyUI.
+    end: of the sampling covered, 0 to 1 of the noise schedule.
     on_unsupported: FALL_BACK or ERROR.
     guard: which calls of a kernel are looked at, one of GUARDS.
     timing: whether every call is measured.
@@ -123,7 +124,10 @@ def covering(rules: Sequence[Rule], active: Sequence[bool], site: AttentionSite)
 
 
 def winner(covers: Sequence[Rule], kind: str) -> Rule | None:
-    """Find the last rule of a kind among those that cover a call. kind: as Rule.kind has it."""
+    """Find the last rule of a kind among those that cover a call.
+
+    kind: as Rule.kind has it.
+    """
     return next((rule for rule in reversed(covers) if rule.kind == kind), None)
 
 

@@ -42,7 +42,8 @@ class KernelHistory:
 class Decision:
     """Holds what the router decided for one site and geometry, and counts how often it was carried out.
 
-    site, geometry: of the calls; geometry None where their tensors cannot be read.
+    site: of the calls.
+    geometry: of the calls; None where their tensors cannot be read.
     rule: that won, None where none is about a kernel.
     video_span: where in the call the video's tokens are, or why that cannot be told.
     wanted: the backend or pattern that the rule names, None without a rule.
@@ -201,7 +202,8 @@ class RunStats(KeepsIdentity):
     def add_bypass(self, who: str, how: str, site: AttentionSite | None = None) -> None:
         """Note that attention of this step ran past our rules.
 
-        who, how: as of a Bypass.
+        who: as of a Bypass.
+        how: as of a Bypass.
         site: of the call; None where single calls cannot be told.
         """
         bypass = self.bypasses.setdefault((who, how), Bypass(who, how))
@@ -237,11 +239,17 @@ class RunStats(KeepsIdentity):
         return tuple((key, decision) for key, decision in tuple(self.decisions.items()) if decision.counted_in is None)
 
     def spend(self, what: str, unit: str) -> None:
-        """Note that a guidance made one call more than the model alone. unit: in the singular."""
+        """Note that a guidance made one call more than the model alone.
+
+        unit: in the singular.
+        """
         self.spent[what, unit] += 1
 
     def leave(self, what: str, unit: str, why: str) -> None:
-        """Note that a guidance could not be in one place where its rule wants it. unit: in the singular."""
+        """Note that a guidance could not be in one place where its rule wants it.
+
+        unit: in the singular.
+        """
         self.left[what, unit, why] += 1
 
     def costs(self) -> tuple[str, ...]:

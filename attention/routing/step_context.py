@@ -62,7 +62,8 @@ def locate(
     """Find the site of a call, and where in it the video is, or why that cannot be told.
 
     options: the host's transformer_options.
-    q_len, kv_len: tokens in q; in k and v.
+    q_len: tokens in q.
+    kv_len: tokens in k and v.
     begin: number of the first query, as of Tokens.video_span.
     """
     site = site_of(options)

@@ -41,7 +41,8 @@ def percent_range(sigmas: list[float], first: int, last: int, to_sigma: Callable
     Bounds lie between two steps, so that no rounding moves them. ValueError where two steps have one noise level.
 
     sigmas: (steps + 1,), falling.
-    first, last: the steps, from 0, both covered.
+    first: the first step covered, from 0.
+    last: the last step covered.
     to_sigma: the model's percent_to_sigma.
     """
     steps = len(sigmas) - 1

@@ -69,7 +69,8 @@ def blend_weights(length: int, overlap: int, first: bool, last: bool) -> torch.T
     All are above 0 and meant to be divided by their sum over all windows.
 
     overlap: frames over which they rise and fall.
-    first, last: whether no window is before or behind it.
+    first: whether no window is before it.
+    last: whether no window is behind it.
     """
     up = (torch.arange(length, dtype=torch.float32) + 1) / (overlap + 1)
     weights = torch.ones(length)

@@ -59,7 +59,8 @@ class Task:
 class Engine:
     """One row of the table.
 
-    name, summary: as users know the engine, and what is said of it.
+    name: as users know the engine.
+    summary: what is said of it.
     refuses: refuses(task, geometry) says why it cannot run the task, None: it can. May be slow: asked once.
     plan: plan(task, device, dtype) makes index tensors and masks for `run`, once.
     run: run(video, context_kv, scale, plan) -> (B, H, N, D). video: (q, k, v), each (B, H, N, D); context_kv: (k, v),
@@ -125,7 +126,8 @@ class HostMask:
         """Give what the mask adds to the scores of gathered keys and all context tokens: (R|1, n, m|1, K + S).
 
         heads: ((R,), (R,)), indices into batch and heads.
-        queries, keys: their positions, (n, m) and (n, K), or (R, n, m) and (R, n, K).
+        queries: their positions, (n, m) or (R, n, m).
+        keys: their positions, (n, K) or (R, n, K).
         """
         axes = [index[:, None, None] if size > 1 else index.new_zeros(1, 1, 1)
                 for index, size in zip(heads, self.video.shape)]  # fmt: skip

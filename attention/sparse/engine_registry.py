@@ -27,7 +27,8 @@ def runners(
 ) -> tuple[Runner, ...] | Reason:  # fmt: skip
     """Make the Runners of a pattern, one for each engine that accepts such calls, best first, or say why none does.
 
-    video_span, geometry: where the video is in the calls, and their shapes.
+    video_span: where the video is in the calls.
+    geometry: their shapes.
     block: index of the model's block, for patterns that alternate.
     engine: a name, or AUTO: any of TABLE.
     compile_on_cpu: whether FlexAttention may compile for the CPU.

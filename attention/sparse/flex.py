@@ -30,7 +30,8 @@ NEAR = (2, 8, 8)
 class EnginePlan:
     """What `run` needs.
 
-    permutation, inverse: (N,), of the video's tokens to blocks of NEAR ones, and back.
+    permutation: (N,), of the video's tokens to blocks of NEAR ones.
+    inverse: (N,), back.
     mask: the BlockMask.
     """
 

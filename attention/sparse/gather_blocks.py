@@ -21,7 +21,8 @@ from .engine import Engine, HostMask, Task, append_context, as_bias, scratch_byt
 class EnginePlan:
     """What `run` needs.
 
-    permutation, inverse: (N,), to the pattern's order and back; None: the tokens stand in it.
+    permutation: (N,), to the pattern's order; None: the tokens stand in it.
+    inverse: (N,), back; None likewise.
     """
 
     pattern: BlockPattern
@@ -130,7 +131,8 @@ def pattern_bias(hidden, lengths, seen, keys: int, dtype: torch.dtype) -> torch.
 def chunks(seen: torch.Tensor, tokens: int, dim: int, fixed: int, q: torch.Tensor, mask: HostMask | None = None):
     """Cut the blocks of queries into (rows, key blocks, hidden), about as many key blocks each, within scratch_bytes.
 
-    Rows: (n,), of B * H * nq. Key blocks: (n, most), of B * H * nk. Hidden: (n, most * KEYS) bool, keys that fill up.
+    Rows are (n,), of B * H * nq; key blocks (n, most), of B * H * nk; hidden (n, most * KEYS) bool, keys that fill up.
+
     seen: (B, H, nq, nk) bool, the selected blocks.
     fixed: how many keys all have.
     """

@@ -80,7 +80,10 @@ def cut_to_queries(task: Task, tiles: Iterable[Tile]) -> Iterator[Tile]:
 
 
 def box_group(task: Task, found: Layout, tiles: list[Tile], back, device, dtype) -> BoxGroup:
-    """Make the group of some alike tiles. back: the permutation into the order in which keys are gathered."""
+    """Make the group of some alike tiles.
+
+    back: the permutation into the order in which keys are gathered.
+    """
     check_interrupt()
     queries, keys = (torch.stack([getattr(t, name) for t in tiles]).long() for name in ("queries", "keys"))
     units = back[keys][:, :: found.run] // found.run if found.run > 1 else keys
@@ -172,9 +175,11 @@ def token_positions(plan: EnginePlan, keys: torch.Tensor) -> torch.Tensor:
 def attend(q, k, v, context_kv, scale, bias, queries, keys, out) -> None:
     """Attend from some boxes of a group for some heads, into `out`.
 
-    q, out: (R, M, D), R of batch times heads.
-    k, v: (R, N / run, run * D).
+    q: (R, M, D), R of batch times heads.
+    k: (R, N / run, run * D).
+    v: (R, N / run, run * D).
     context_kv: (k, v), each (R, S, D).
+    out: (R, M, D), which is written to.
     """
     (n, m), dim = queries.shape, q.shape[-1]
     one = q.index_select(1, queries.flatten()).unflatten(1, (n, m))

@@ -79,7 +79,11 @@ def na3d_run(video, context_kv, scale, plan) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class EnginePlan:
-    """What `sol_run` needs. permutation, inverse: (N,), of the video's tokens to the pattern's order and back."""
+    """What `sol_run` needs.
+
+    permutation: (N,), of the video's tokens to the pattern's order.
+    inverse: (N,), back.
+    """
 
     pattern: TopBlocks | AdaptiveBlocks
     permutation: torch.Tensor

@@ -37,8 +37,8 @@ SAMPLED_ROWS = 12
 class EnginePlan:
     """What `run` needs.
 
-    permutation, inverse: (N,), of the video's tokens to the order they are cut into blocks in, and back; None: as they
-        stand.
+    permutation: (N,), of the video's tokens to the order they are cut into blocks in; None: as they stand.
+    inverse: (N,), back; None likewise.
     lists: of a fixed mask; None where `pattern` selects blocks from q and k.
     """
 
@@ -89,7 +89,7 @@ def tile_cost(relation, to: torch.Tensor) -> float:
 def with_context(relation, to: torch.Tensor, context_tokens: int):
     """Give (seen, queries, keys) of a pattern over tokens in the order `to`, behind context tokens that all see.
 
-    seen: seen(query, key) -> bool, over positions that broadcast; queries, keys: how many there are.
+    seen(query, key) gives bool, over positions that broadcast; queries and keys are how many there are.
     """
     tokens, start = len(to), padded_context(context_tokens)
 
@@ -107,7 +107,10 @@ def padded_context(context_tokens: int) -> int:
 
 
 def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, **how) -> torch.Tensor:
-    """Attend by lists of key blocks; see Engine.run. how: as of launch.attention."""
+    """Attend by lists of key blocks; see Engine.run.
+
+    how: as of launch.attention.
+    """
     q, selects, context_tokens = video[0], plan.lists is None, context_kv[0].shape[2]
     tail = plan.pattern.tail if selects else plan.lists.by_mean is not None
     inputs, means = prepare(*video, context_kv, plan.permutation, scale, selects=selects, tail=tail, **how)

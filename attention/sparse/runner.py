@@ -63,7 +63,8 @@ class Runner:
         """Attend with one softmax over all keys: (B, H, Lq, D).
 
         q: (B, H, Lq, D), Lq is L, or as many as video_span.part has.
-        k, v: (B, Hkv, L, D).
+        k: (B, Hkv, L, D).
+        v: (B, Hkv, L, D).
         scale: None: 1 / sqrt(D).
         mask: (1|B, 1|H, 1|Lq, L), bool (True: may be seen) or added to the scores, or None.
         """
@@ -102,7 +103,9 @@ class Runner:
 def dense_attention(q, k, v, scale: float | None, mask=None) -> torch.Tensor:
     """Attend from context tokens to all: (B, H, S, D). Repeats no k and v where there is no mask.
 
-    q: (B, H, S, D); k, v: (B, Hkv, L, D).
+    q: (B, H, S, D).
+    k: (B, Hkv, L, D).
+    v: (B, Hkv, L, D).
     mask: (1|B, 1|H, 1|S, L) or None.
     """
     if mask is not None:

@@ -37,7 +37,8 @@ def attention(
     """Compute softmax(scale * Q K^T + mask) V with float32 sums: (B, H, Lq, D), a token's heads side by side in memory.
 
     q: (B, H, Lq, D), D up to 128, float16 or bfloat16, any strides.
-    k, v: (B, Hkv, Lk, D), Hkv a divisor of H.
+    k: (B, Hkv, Lk, D), Hkv a divisor of H.
+    v: (B, Hkv, Lk, D).
     mask: (1|B, 1|H, 1, Lk), bool (True may be seen) or added to the scores.
     scale: positive; None: 1 / sqrt(D).
     quantized: whether scores are INT8.
@@ -74,7 +75,10 @@ def check(q, k, v, mask, scale: float) -> None:
 
 
 def check_lists(blocks: BlockLists, q: torch.Size, kv_len: int, mask=None) -> None:
-    """Raise ValueError for lists of another call. q: its shape."""
+    """Raise ValueError for lists of another call.
+
+    q: the call's shape of queries.
+    """
     batch, heads, rows, _ = blocks.index.shape
     if batch not in (1, q[0]) or heads not in (1, q[1]) or rows != -(-q[2] // block_lists.QUERIES):
         raise ValueError(f"lists for {batch} x {heads} x {rows} blocks of queries, q is {tuple(q)}")
@@ -112,8 +116,15 @@ class KernelInputs:
     tiling: how the call is cut.
     scale: of the scores.
     sizes: (q's length, k's length, head size).
-    q, k, v: as they are, or as quantize_queries, quantize_keys and scale_values give them; with their scales.
-    k_mean, v_mean: (B, Hkv, C, D or padded D), means of the blocks of keys and values; pool_scale: k_mean's scales.
+    q: as it is, or as quantize_queries gives it.
+    k: as it is, or as quantize_keys gives it.
+    v: as it is, or as scale_values gives it.
+    q_scale: q's scales.
+    k_scale: k's scales.
+    v_scale: v's scales.
+    k_mean: (B, Hkv, C, D or padded D), means of the blocks of keys.
+    pool_scale: k_mean's scales.
+    v_mean: (B, Hkv, C, D or padded D), means of the blocks of values.
     mass: (B, C) float32, log2 of the keys that a mean stands for.
     """
 
@@ -141,7 +152,10 @@ def triton_version() -> tuple[int, ...]:
 
 
 def tiling_of(q, quantized: bool, **how) -> Tiling:
-    """Look up the Tiling of a call with such queries on their device. how: as of tiling_for."""
+    """Look up the Tiling of a call with such queries on their device.
+
+    how: as of tiling_for.
+    """
     capability = (capability_of(q.device) if q.device.type == "cuda" else None) or INTERPRETED
     return tiling_for(capability, quantized, q.shape[-1], triton=triton_version(), **how)
 

@@ -104,7 +104,8 @@ def _quantize_into(made: _Int8Copy, x, order, mean, factor: float, ahead: int, b
 def reorder_rows(x, block: int, order=None, front=None, pooled: torch.dtype | None = None):
     """Copy x in `order`, behind `front`: (B, H, L, D), zeros where they are filled up to whole blocks; with means.
 
-    order, front: as of quantize_keys.
+    order: as of quantize_keys.
+    front: as of quantize_keys.
     pooled: dtype of the means of the blocks, (B, H, L / block, D); None: none are made.
     """
     return _reorder(x, block, order, front, None, x.dtype, pooled)
@@ -154,7 +155,8 @@ def scale_values(
     """Divide each channel of v's heads by a scale; give that, the scales (B, Hkv, padded D) float32, and means.
 
     dtype: float16 gives (B, Hkv, L, D), float8_e4m3fn (B, Hkv, padded D, L), L keys filled up to whole blocks.
-    order, front: as of quantize_keys.
+    order: as of quantize_keys.
+    front: as of quantize_keys.
     fp16_accumulate: whether the kernel sums a block of them in float16, which must hold it; see Tiling.
     pooled: whether means of the blocks are made too, (B, Hkv, L / block, D) in v's dtype, divided as well; else None.
     """

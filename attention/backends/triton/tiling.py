@@ -11,7 +11,8 @@ LARGEST_HEAD = 128
 class Tiling:
     """How one call is cut.
 
-    m, n: queries and keys of one tile.
+    m: queries of one tile.
+    n: keys of one tile.
     warps: of one program.
     stages: how many tiles of keys are on their way.
     pipelined_pv: whether weights times values are added one step late, beside the next tile's softmax.
