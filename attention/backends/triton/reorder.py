@@ -39,14 +39,9 @@ def prepare(
 ) -> tuple[KernelInputs, PooledBlocks | None]:  # fmt: skip
     """Make what the kernel reads for queries q[order], and for keys `front`, filled up to whole blocks, and k[order].
 
-    q: (B, H, N, D).
-    k: (B, Hkv, N, D).
-    v: (B, Hkv, N, D).
+    What is not named here is as of launch.attention; q, k and v have N tokens each.
     front: (k, v), each (B, Hkv, S, D), S may be 0.
     order: (N,) int, None for as they stand.
-    quantized: as of launch.attention.
-    float8: as of launch.attention.
-    rotated: as of launch.attention.
     selects: whether blocks are to be selected by their means; else no PooledBlocks are given.
     tail: whether the blocks that are not selected count by their means.
     Raises ValueError for what does not fit.
