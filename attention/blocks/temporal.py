@@ -67,6 +67,7 @@ class FeedForward(torch.nn.Module):
         self.outward = ops.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (B, N, C) of x: (B, N, C), each token by itself."""
         return self.outward(F.gelu(self.inward(x), approximate="tanh"))
 
 

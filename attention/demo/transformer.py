@@ -44,6 +44,7 @@ class LTXConfig:
 
     @property
     def width(self) -> int:
+        """Return W, the channels of a token."""
         return self.num_attention_heads * self.attention_head_dim
 
     def to_metadata(self) -> dict:
@@ -71,6 +72,7 @@ def attend_inside_frames(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
 
 
 def rms_norm(x: Tensor) -> Tensor:
+    """Divide each token of x: (..., W) by its root mean square."""
     return F.rms_norm(x, x.shape[-1:], eps=1e-6)
 
 
@@ -112,11 +114,14 @@ class Attention(torch.nn.Module):
 
 
 class GELUProjection(torch.nn.Module):
+    """A linear layer and its activation, nested as the host's file names them."""
+
     def __init__(self, width: int, hidden: int, ops=torch.nn):
         super().__init__()
         self.proj = ops.Linear(width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (..., hidden) of x: (..., W)."""
         return F.gelu(self.proj(x), approximate="tanh")
 
 
@@ -130,6 +135,7 @@ class FeedForward(torch.nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (..., W) of x: (..., W), each token by itself."""
         return self.net(x)
 
 
@@ -161,6 +167,7 @@ class TwoLayers(torch.nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (..., W) of x: (..., source)."""
         return self.linear_2(self.activation(self.linear_1(x)))
 
 

@@ -10,6 +10,7 @@ from .spec import Family, Variant, ceil_div
 
 
 def sites(model):
+    """Yield the self-attention of each double block, then of each single one."""
     for index, block in enumerate((*model.double_blocks, *model.single_blocks)):
         yield block, SELF, index
 

@@ -10,6 +10,7 @@ from .spec import Family, Variant, ceil_div
 
 
 def sites(model):
+    """Yield the self-attention of each block, double before single, then that of the text's refiner."""
     blocks = (*model.double_blocks, *model.single_blocks)
     for index, block in enumerate(blocks):
         yield block, SELF, index

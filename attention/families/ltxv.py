@@ -20,6 +20,7 @@ ATTENTION = {
 
 
 def sites(model):
+    """Yield the attentions that each block has: the video's, the sound's and those between them."""
     for index, block in enumerate(model.transformer_blocks):
         for name, role in ATTENTION.items():
             if hasattr(block, name):

@@ -12,6 +12,7 @@ from .spec import Family, Variant, ceil_div
 
 
 def sites(model):
+    """Yield the self-attention of each block."""
     for index, block in enumerate(model.blocks):
         yield block.attn, SELF, index
 

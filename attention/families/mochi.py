@@ -11,6 +11,7 @@ PROMPT_TOKENS = 256
 
 
 def sites(model):
+    """Yield the self-attention of each block."""
     for index, block in enumerate(model.blocks):
         yield block.attn, SELF, index
 

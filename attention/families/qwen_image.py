@@ -10,6 +10,7 @@ from .spec import Family, Variant, ceil_div
 
 
 def sites(model):
+    """Yield the self-attention of each block."""
     for index, block in enumerate(model.transformer_blocks):
         yield block.attn, SELF, index
 

@@ -31,6 +31,7 @@ KINDS = {"pose_latents": "pose", "reference_motion": "motion"}  # every other in
 
 
 def sites(model):
+    """Yield self-attention and the attentions to prompt and sound of each block, VACE's blocks after the model's."""
     for index, block in enumerate((*model.blocks, *getattr(model, "vace_blocks", ()))):
         yield block.self_attn, SELF, index
         yield block.cross_attn, CROSS, index

@@ -47,6 +47,7 @@ class Info:
 
     @property
     def tokens(self) -> int:
+        """Count the tokens of the grid, 0 without one."""
         return prod(self.grid) if self.grid else 0
 
     @property

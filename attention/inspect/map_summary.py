@@ -65,6 +65,7 @@ class Maps:
 
     @property
     def grid(self) -> Grid:
+        """Return the grid of the heat, (T, Y, X)."""
         return tuple(self.heat.shape)
 
 

@@ -89,10 +89,12 @@ class Report:
 
     @property
     def calls(self) -> int:
+        """Count the calls of all rows."""
         return sum(row.calls for row in self.rows)
 
     @property
     def seconds(self) -> float:
+        """Sum up the seconds of all rows, 0 without timing."""
         return sum(row.seconds for row in self.rows)
 
     def as_dict(self) -> dict:

@@ -50,6 +50,7 @@ class ClipMetrics:
 
     @property
     def series(self) -> tuple[Series, ...]:
+        """Return the measures in the order in which they are shown."""
         return self.flicker, self.warp_error, self.acceleration, self.drift, self.sharpness
 
 

@@ -59,6 +59,7 @@ class AnyOf:
         return seen
 
     def leaves(self) -> tuple:
+        """List the relations that are no combination, in the order in which `combine` takes their answers."""
         return tuple(leaf for part in self.parts for leaf in part.leaves())
 
     def combine(self, seen: list) -> bool:

@@ -163,6 +163,7 @@ class RowBands:
 
     @cached_property
     def sizes(self) -> list[list[int]]:
+        """Return the table as lists."""
         return self.table.tolist()
 
     @property
@@ -188,6 +189,7 @@ class RowBands:
         return ((1, self.step, self.grid[2]),)
 
     def axis(self, size: int) -> Axis:
+        """Make the axis of rows with a window of `size` steps."""
         return Axis(self.grid[1], size, self.step)
 
     def mask_mod(self, b, h, q_idx, kv_idx):

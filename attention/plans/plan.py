@@ -85,6 +85,7 @@ class PlanRule:
     exact_seconds: float
 
     def rule(self) -> Rule:
+        """Make the Rule that puts the candidate there."""
         return self.candidate.rule(self.role, (self.blocks,), self.start, self.end)
 
 
@@ -126,6 +127,7 @@ class Plan:
     steps: tuple[PlanRule, ...] = ()
 
     def rules(self) -> tuple[Rule, ...]:
+        """Make the Rules of the plan, in its order."""
         return tuple(step.rule() for step in self.steps)
 
     def fitting(self, other: Plan) -> tuple[Plan, list[str]]:

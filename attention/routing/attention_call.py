@@ -122,9 +122,11 @@ class ContainerCall(AttentionCall):
     closed = True
 
     def peek(self) -> AttentionCall:
+        """Make a call of the same tensors, which stay in the containers."""
         return self.with_tensors(self.q.peek(), self.k.peek(), self.v.peek())
 
     def open(self) -> AttentionCall:
+        """Make a call of the tensors, taken out of the containers."""
         return self.with_tensors(self.q.take(), self.k.take(), self.v.take())
 
     def take_heads(self) -> list[torch.Tensor]:

@@ -35,6 +35,7 @@ class BlockLists:
 
     @property
     def tensors(self) -> tuple[torch.Tensor | None, ...]:
+        """Return the tensors in the order in which the operator takes them."""
         return self.index, self.count, self.mask_index, self.masks, self.by_mean
 
 
