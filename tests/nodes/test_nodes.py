@@ -41,7 +41,8 @@ def input_picture(i) -> dict:
     fields = {name: getattr(i, name, None) for name in ("default", "min", "max", "step", "advanced", "optional")}
     # Names of model files are each user's own.
     fields["options"] = None if i.id.endswith("_name") else options_picture(getattr(i, "options", None))
-    return {"id": i.id, "type": i.io_type} | {k: v for k, v in fields.items() if v not in (None, False)}
+    # A bound or a default of 0 is one, though 0 == False.
+    return {"id": i.id, "type": i.io_type} | {k: v for k, v in fields.items() if v is not None and v is not False}
 
 
 def options_picture(options):
