@@ -76,10 +76,12 @@ class VideoAttentionVerify(Node):
         sigmas, line = sampling_job.sigmas_of(model, sampler_name, scheduler_name, steps, 1.0, latent)
         sampler, noise = comfy.samplers.sampler_object(sampler_name), sampling_job.noise_of(latent, seed)
         job = sampling_job.Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed)
-        clock = _Clock(3 * job.steps)
+        others = [name for name in OTHERS if registry.why_not(name) is None]
+        clock = _Clock((2 + len(others)) * job.steps)
         exact = clock.run(replace(job, model=model_rules.clear(model)))
         seconds = clock.seconds
-        samples, rows, seen = _beside(exact, job, clock)
+        samples, rows, seen = _beside(exact, job, clock, others)
+        clock.end()
         if vae is not None:
             rows = _with_frames(vae, exact, samples, rows)
         text, picture = "\n".join([to_text(rows, seconds, line), *seen]), image_output.to_image(draw_verified(rows))
@@ -94,13 +96,13 @@ class VideoAttentionVerify(Node):
 class _Clock:
     """Runs samplings with one progress bar, and measures them.
 
-    total: steps of all samplings.
+    total: steps of all samplings that may be needed.
     seconds: of the last sampling's steps, by the median one, as the first loads.
     """
 
     def __init__(self, total: int):
         self.seconds, self._times = 0.0, []
-        self._bar = Bar(total)
+        self._bar, self._total = Bar(total), total
 
     def run(self, job):
         """Samples a job."""
@@ -115,9 +117,13 @@ class _Clock:
         self._times.append(time.perf_counter())
         self._bar.step()
 
+    def end(self) -> None:
+        """Fills the bar: some samplings may not have been needed."""
+        self._bar.to(self._total, self._total)
 
-def _beside(exact, job, clock: _Clock) -> tuple[list, list[VerifiedSampling], list[str]]:
-    """Samples the model as it is and, if one runs here, on another exact kernel.
+
+def _beside(exact, job, clock: _Clock, others: list[str]) -> tuple[list, list[VerifiedSampling], list[str]]:
+    """Samples the model as it is and on another exact kernel: the first of `others` that differs from the host's.
 
     Returns the latents, what is known of each, and what else is to be said.
     """
@@ -130,9 +136,7 @@ def _beside(exact, job, clock: _Clock) -> tuple[list, list[VerifiedSampling], li
     reason = "" if report is None else skipped(report.timeline)
     said = [f"Errors and seconds are not attention's alone: {reason}."] if reason else []
     found, rows = [samples], [VerifiedSampling("planned", distance(samples, exact), ran, clock.seconds)]
-    for name in OTHERS:
-        if registry.why_not(name) is not None:
-            continue
+    for name in others:
         with run_history.aside() as runs:
             samples = clock.run(replace(job, model=model_rules.add_rule(model_rules.clear(job.model), Rule(name))))
         report = runs.report

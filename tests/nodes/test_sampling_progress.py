@@ -200,3 +200,11 @@ def test_calibrate_moves_the_page_s_bar_too(pack, bar):
     for done in (1, 3):
         move(done, 3)
     assert [(value, total) for value, total, _ in bar] == [(1, 3), (3, 3)]
+
+
+def test_verify_s_bar_is_full_at_its_end_and_not_before(lab, bar):
+    latent = {"samples": torch.zeros(1, 128, 2, 3, 4)}
+    lab.pack.nodes.verify.VideoAttentionVerify.execute(lab.backend(), *lab.prompt, latent, 1, 2, 1.0, "euler", "simple")
+    values, (total,) = [value for value, _, _ in bar], {total for _, total, _ in bar}
+    assert values[:6] == list(range(1, 7)) and values == sorted(values)
+    assert values[-1] == total and (len(values) == total or total not in values[:-1])
