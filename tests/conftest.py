@@ -236,7 +236,7 @@ def browser_page(server, browser):
     page.on("pageerror", lambda error: page.messages.append(("error", str(error), getattr(error, "stack", "") or "")))
     page.goto(server[0])
     page.wait_for_function(
-        "window.app && app.graph && Object.keys(LiteGraph.registered_node_types).length > 500", timeout=60000
+        "window.app && app.graph && Object.keys(LiteGraph.registered_node_types).length > 500", timeout=240000
     )
     wait_until_listening(page)
     yield page

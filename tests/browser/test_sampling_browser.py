@@ -17,7 +17,7 @@ SEEN = f"""async (type) => {{
     let blob = null;
     comfyAPI.api.api.addEventListener("b_preview_with_metadata", (event) => (blob = event.detail.blob));
     app.queuePrompt(0);
-    for (let i = 0; i < 3000; i++) {{
+    for (let i = 0; i < 12000; i++) {{
         {NODE}
         const line = node?.widgets?.find((w) => w.name === "$$node-text-preview")?.value;
         const image = node?.imgs?.[0];

@@ -14,7 +14,7 @@ NODE = "const node = app.graph.nodes.find((n) => n.type === type);"
 
 @pytest.fixture
 def page(browser_page):
-    browser_page.set_default_timeout(60000)
+    browser_page.set_default_timeout(240000)
     yield browser_page
     wrong = [" ".join(message) for message in browser_page.messages if message[0] == "error"]
     assert not [text for text in wrong if re.search("video.?attention", text, re.IGNORECASE)]

@@ -117,11 +117,12 @@ def test_the_page_s_extensions_carry_the_pack_s_name():
     prefix = project()["tool"]["comfy"]["DisplayName"].replace(" ", "").lower() + "."
     texts = {f.name: f.read_text() for f in ROOT.glob("web/*.js")}
     names = {name: re.search(r'registerExtension\(\{\s*name: "([^"]*)"', text) for name, text in texts.items()}
-    # What registers nothing is there for the others.
+    registered = [found[1] for found in names.values() if found]
+    assert registered and all(name.startswith(prefix) for name in registered), names
+    assert len(set(registered)) == len(registered), names
+    # What registers nothing is there for the others. A file that others import is loaded once all the same.
     shared = {name for name in texts if any(f'from "./{name}"' in text for text in texts.values())}
-    extensions = {name: found for name, found in names.items() if name not in shared}
-    assert extensions and all(found and found[1].startswith(prefix) for found in extensions.values()), names
-    assert not any(names[name] for name in shared)
+    assert {name for name, found in names.items() if not found} <= shared
 
 
 def test_the_changelog_knows_the_version():
@@ -152,6 +153,7 @@ def test_the_requirements_are_what_is_imported():
     always = {root for one in trees for node in one.body for root in roots(node)}
     assert asked <= anywhere, "asked for and never imported"
     hosts = {"torch", "numpy", "PIL", "folder_paths", "nodes", "server", "comfy", "comfy_api", "comfy_execution"}
+    hosts |= {"comfy_extras", "comfyui_version", "latent_preview"}
     assert always - set(sys.stdlib_module_names) - hosts <= asked, "imported and never asked for"
 
 
