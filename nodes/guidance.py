@@ -52,7 +52,7 @@ class VideoAttentionSpatiotemporalGuidance(rule_inputs.ChecksBlocks):
             ),
             search_aliases=["stg", "spatiotemporal skip guidance", "skip layer guidance", "slg", "perturbed attention"],
             inputs=[
-                guidance_inputs.model(),
+                rule_inputs.model(),
                 guidance_inputs.enabled(),
                 guidance_inputs.number(
                     "scale", 1.0, 0.0, 20.0, "How far away from the weaker model. 0 is off; 0.5 to 2 is usual."
@@ -108,7 +108,7 @@ class VideoAttentionPerturbedAttentionGuidance(rule_inputs.ChecksBlocks):
             ),
             search_aliases=["pag", "perturbed attention guidance", "self attention guidance"],
             inputs=[
-                guidance_inputs.model(),
+                rule_inputs.model(),
                 guidance_inputs.enabled(),
                 guidance_inputs.number(
                     "scale", 3.0, 0.0, 100.0, "How far away from the perturbed model. 0 is off; 1 to 3 is usual."
@@ -158,7 +158,7 @@ class VideoAttentionNormalizedAttentionGuidance(rule_inputs.ChecksBlocks):
                 "distilled negative",
             ],
             inputs=[
-                guidance_inputs.model(),
+                rule_inputs.model(),
                 io.Conditioning.Input(
                     "negative",
                     optional=True,
@@ -218,7 +218,7 @@ class VideoAttentionEnhance(rule_inputs.ChecksBlocks):
             ),
             search_aliases=["feta", "enhance a video", "enhance-a-video", "temporal consistency", "flicker"],
             inputs=[
-                guidance_inputs.model(),
+                rule_inputs.model(),
                 guidance_inputs.enabled(),
                 guidance_inputs.number(
                     "weight", 4.0, 0.0, 100.0, "The paper's temperature. 0 is off, 1 to 5 is usual.", step=0.1
@@ -259,7 +259,7 @@ class VideoAttentionRiflex(Node):
             ),
             search_aliases=["riflex", "length extrapolation", "longer video", "rope", "repetition"],
             inputs=[
-                guidance_inputs.model(),
+                rule_inputs.model(),
                 guidance_inputs.enabled(),
                 io.Int.Input(
                     "frequency",

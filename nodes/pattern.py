@@ -19,7 +19,7 @@ CATEGORY = "video attention/pattern"
 
 def _pattern_inputs() -> list:
     return [
-        io.Model.Input("model", tooltip="A video model. It stays unchanged: the output is a patched clone."),
+        rule_inputs.model(),
         io.Latent.Input(
             "latent", optional=True, tooltip="The latent you will sample: the picture then shows its grid."
         ),
@@ -122,10 +122,9 @@ def _rule(
 
 def _time_of(model) -> tuple[int, int]:
     """Finds the frames of the video in a latent frame, and the latent frames in a token."""
-    ratio = getattr(model.model.latent_format, "temporal_downscale_ratio", 1)
     probe = model_family.tokens_of_latent(model, torch.empty(1, 1, 8, 32, 32, device="meta"))
     frames = probe.grid[0] if probe is not None and probe.grid else 8
-    return ratio, max(1, 8 // frames)
+    return model_family.temporal_ratio(model), max(1, 8 // frames)
 
 
 def _tokens(model, latent):
@@ -159,7 +158,7 @@ class VideoAttentionStrength(rule_inputs.ChecksBlocks):
             ),
             search_aliases=["enhance a video", "feta", "attention temperature", "temporal consistency", "flicker"],
             inputs=[
-                io.Model.Input("model", tooltip="A video model. It stays unchanged: the output is a patched clone."),
+                rule_inputs.model(),
                 io.Float.Input(
                     "temperature",
                     default=1.0,

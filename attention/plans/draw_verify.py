@@ -22,7 +22,7 @@ def draw_verified(rows: Sequence[VerifiedSampling], width: int = WIDTH) -> Image
     width: of the picture, in pixels.
     """
     canvas, bottom = Canvas(width, HEAD + 32 + ROW * len(rows)), HEAD + ROW * len(rows)
-    canvas.text((MARGIN, 22), "Distance from exact attention", INK, 24)
+    canvas.title("Distance from exact attention")
     canvas.text((MARGIN, 58), "relative L2 of the final latent, logarithmic", PALE, 14)
     for power in range(round(math.log10(SMALLEST)), 1):
         x = _x(10.0**power, width)

@@ -52,3 +52,8 @@ def tokens_of_latent(patcher, samples) -> Tokens | None:
         parts = parts.movedim(1, 2).flatten(0, 1)
     frames = parts.shape[0] if not isinstance(parts, list) else 1
     return tokens_of(family, model, parts, {"context": torch.empty(1, 0, 0), "num_video_frames": frames})
+
+
+def temporal_ratio(patcher) -> int:
+    """Counts the pictures in a latent frame of a MODEL behind the first; 1 where its latents are no clip's."""
+    return getattr(patcher.model.latent_format, "temporal_downscale_ratio", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -11,6 +12,7 @@ from ...attention.core.reason import Reason
 from ...attention.families.spec import ceil_div
 from ...attention.guidance import riflex
 from ...attention.routing import compiled_op
+from ...attention.sampling.lengths import pictures_of
 from . import hooks, model_family
 from .hooks import Handle
 
@@ -30,12 +32,14 @@ def lengthening(model, frequency: int, trained_frames: int) -> tuple[int, int, s
     if isinstance(rotary, Reason):
         raise ValueError(f"model: {riflex.NAME} cannot lengthen the clips of {name}: {rotary}. Bypass this node.")
     known, patch = rotary.clips(network), rotary.patch(network)
-    ratio = getattr(model.model.latent_format, "temporal_downscale_ratio", 1)
-    trained = (trained_frames - 1) // ratio + 1 if trained_frames else known.latent_frames
-    frames, chosen, available = ceil_div(trained, patch), frequency or rotary.frequency, rotary.count(network)
+    ratio = model_family.temporal_ratio(model)
+    if trained_frames:
+        known = replace(known, pictures=trained_frames, ratio=ratio)
+    frames, chosen = ceil_div(known.latent_frames, patch), frequency or rotary.frequency
+    available = rotary.count(network)
     if chosen > available:
         raise ValueError(f"frequency: {chosen} is more than the {available} that {name} has over time.")
-    about = ((frames * patch) - 1) * ratio + 1
+    about = pictures_of(frames * patch, ratio)
     text = f"{riflex.NAME}: frequency {chosen} of {available}, in clips of more than {about} frames. No extra cost."
     return chosen, frames, text
 

@@ -5,11 +5,6 @@ from comfy_api.latest import io
 from . import rule_inputs
 
 
-def model() -> io.Model.Input:
-    """Makes the input of the model that is guided."""
-    return io.Model.Input("model", tooltip="A video model. It stays unchanged: the output is a patched clone.")
-
-
 def enabled() -> io.Boolean.Input:
     """Makes the switch that lets the model pass through."""
     return io.Boolean.Input("enabled", default=True, tooltip="Off: the model passes through as it came, bit for bit.")

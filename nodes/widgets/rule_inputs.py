@@ -8,6 +8,11 @@ from ...attention.routing import rules
 from .node import Node
 
 
+def model() -> io.Model.Input:
+    """Makes the input of the model that a rule is put on."""
+    return io.Model.Input("model", tooltip="A video model. It stays unchanged: the output is a patched clone.")
+
+
 def backend() -> io.Combo.Input:
     """Makes the combo of a rule's backends."""
     return io.Combo.Input(
