@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 import torch
 from host_folder import find_host
+from widget_defaults import defaults
 
 # Nothing may depend on how busy the machine is.
 hypothesis.settings.register_profile(
@@ -123,7 +124,7 @@ class Lab:
     def backend(self, model=None, backend="sdpa", **widgets):
         """A model behind Video Attention Backend, its widgets as they come unless given."""
         node = self.pack.nodes.backend.VideoAttentionBackend
-        values = {i.id: i.default for i in node.GET_SCHEMA().inputs if i.id != "model"}
+        values = defaults(node)
         chosen = self.model if model is None else model
         return node.execute(chosen, **{**values, "backend": backend, **widgets}).args[0]
 

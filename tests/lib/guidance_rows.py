@@ -8,15 +8,12 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from widget_defaults import defaults
+
 from attention.guidance import TABLE, Guidance
 
 # What a node's own text says when it is switched off.
 OFF = re.compile(r"(.+) is off: the model is as it came\.")
-
-
-def defaults(node) -> dict:
-    """The widgets of a node as they come."""
-    return {i.id: i.default for i in node.GET_SCHEMA().inputs if getattr(i, "default", None) is not None}
 
 
 def acting(values: dict, least: dict) -> dict:

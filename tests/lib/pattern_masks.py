@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import pattern_rows
+import pattern_truth
 import torch
 from hypothesis import strategies as st
 
 from attention import patterns as p
-from attention.patterns.spec import relation_of
 
 SIZES = st.sampled_from([1, 2, 3, 4, 5, 7, 9])
 GRIDS = st.tuples(SIZES, SIZES, SIZES)
@@ -19,7 +17,7 @@ FIXED = pattern_rows.any_of(tuple(row for row in p.TABLE if pattern_rows.is_fixe
 
 
 def dense(pattern, grid):
-    index = torch.arange(prod(grid))
-    seen = relation_of(pattern, grid).mask_mod(0, 0, index[:, None], index[None, :])
+    """The mask over every pair of tokens, (N, N), checked to be bool."""
+    seen = pattern_truth.fixed(pattern, grid)
     assert seen.dtype == torch.bool
     return seen

@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from widget_defaults import defaults
+
 SNAPSHOTS = Path(__file__).resolve().parents[1] / "nodes" / "snapshots"
 SCHEMAS = {file.stem: json.loads(file.read_text()) for file in sorted(SNAPSHOTS.glob("*.json"))}
 # Whichever of these a node has: few steps, windows that fit a tiny clip. Every other widget is as it comes.
@@ -68,7 +70,7 @@ def run(way: Way, studio, latent: dict, sampler: str = "euler", seed: int = 0, w
     """
     node = next(node for node in studio.pack.nodes.NODES if node.GET_SCHEMA().node_id == way.node)
     inputs = node.GET_SCHEMA().inputs
-    values = {i.id: i.default for i in inputs if getattr(i, "default", None) is not None}
+    values = defaults(node)
     sockets = ("NOISE", "GUIDER", "SAMPLER", "SIGMAS")
     given = dict(zip(sockets, studio.neighbours(noise=seed, sampler=sampler, cfg=1.0), strict=True))
     given |= {"MODEL": studio.model, "LATENT": latent}

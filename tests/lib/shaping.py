@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pattern_rows
 from tiny.case import parts
+from widget_defaults import defaults
 
 from attention import patterns as p
 
@@ -37,10 +38,8 @@ def shaped(pack, model, pattern="spatial", latent=None, choice=None, **widgets):
     choice: widgets of the pattern that are not as they come.
     """
     node = pack.nodes.pattern.VideoAttentionPattern
-    skipped = ("model", "latent", "pattern")
-    values = {i.id: i.default for i in node.GET_SCHEMA().inputs if i.id not in skipped}
     # Which engine is the fastest on a few tokens is chance.
-    values |= {"start_percent": 0.0, "min_tokens": 0, "auto_choice": "table order", **widgets}
+    values = defaults(node) | {"start_percent": 0.0, "min_tokens": 0, "auto_choice": "table order", **widgets}
     chosen = {"pattern": pattern, **choices(pack)[pattern], **BY_HAND.get(pattern, {}), **(choice or {})}
     return node.execute(model, pattern=chosen, latent=latent, **values)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import case as tiny_case
 from tiny import ltx2, ltxv, wan
+from widget_defaults import defaults
 
 STEPS = 4
 
@@ -63,10 +64,8 @@ class Studio:
         self.positive, self.negative = tiny_case.prompt(case, 1), tiny_case.prompt(case, 2)
 
     def values(self, node, latent, **widgets) -> dict:
-        inputs = node.GET_SCHEMA().inputs
-        given = {i.id: i.default for i in inputs if getattr(i, "default", None) is not None}
         common = {"positive": self.positive, "negative": self.negative, "latent": latent, "steps": STEPS, "seed": 7}
-        return {**given, **common, "scheduler_name": "simple", **widgets}
+        return {**defaults(node), **common, "scheduler_name": "simple", **widgets}
 
     def sample(self, latent=None, model=None, **widgets):
         node = self.pack.nodes.sampler.VideoAttentionSampler

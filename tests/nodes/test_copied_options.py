@@ -8,6 +8,7 @@ import guidance_rows
 import pytest
 from guiding import PLAIN, error, guided, prompted, same
 from tiny.case import SLOT, prompt
+from widget_defaults import defaults
 
 CASE = PLAIN["Wan"]
 
@@ -19,10 +20,8 @@ def model(pack):
 
 def pattern(pack, m, start=0.0):
     node = pack.nodes.pattern.VideoAttentionPattern
-    left_out = ("model", "latent", "pattern")
-    values = {i.id: i.default for i in node.GET_SCHEMA().inputs if i.id not in left_out}
     given = {"start_percent": start, "min_tokens": 0, "auto_choice": "table order"}
-    return node.execute(m, pattern={"pattern": "temporal window", "time": 1.0}, **values | given).args[0]
+    return node.execute(m, pattern={"pattern": "temporal window", "time": 1.0}, **defaults(node) | given).args[0]
 
 
 def kernel(pack, m, **where):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from guiding import PLAIN, error, guided, prompted, run, same
 from tiny.case import SLOT, parts, prompt, sample
+from widget_defaults import defaults
 
 HOOKS = "_video_attention_hooks"
 
@@ -113,8 +114,7 @@ def test_any_order_with_kernels_and_patterns(name, pack, built, inference):
     case, model, nodes = PLAIN[name], built(name), pack.nodes
 
     def widgets(node, **given):
-        left_out = ("model", "latent", "pattern")
-        return {i.id: i.default for i in node.GET_SCHEMA().inputs if i.id not in left_out} | given
+        return defaults(node) | given
 
     def kernel(m):
         node = nodes.backend.VideoAttentionBackend

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny import CASES, plain
 from tiny.case import parts, sample
+from widget_defaults import defaults
 
 from attention.core.site import SELF
 from attention.inspect import info
@@ -121,7 +122,7 @@ def test_the_node_on_a_model_out_of_reach(pack, tiny_ltxv, inference, monkeypatc
     text, _ = node(pack, tiny_ltxv)
     assert "is not supported: " in text
     backend = pack.nodes.backend.VideoAttentionBackend
-    widgets = {i.id: i.default for i in backend.GET_SCHEMA().inputs if i.id != "model"}
+    widgets = defaults(backend)
     shown = backend.execute(tiny_ltxv, **widgets).ui.as_dict()
     assert shown["text"][0].startswith("not supported: ")
     with pytest.raises(ValueError, match="^model: SeedVR2 is not supported: .* Bypass this node.$"):
@@ -196,8 +197,7 @@ def test_blocks_of_a_model_nobody_knows_cover_nothing(pack):
 
 def test_nodes_tell_that_they_cover_nothing(lab):
     def shown(node, **widgets):
-        values = {i.id: i.default for i in node.GET_SCHEMA().inputs if hasattr(i, "default") and i.default is not None}
-        return node.execute(**{**values, "model": lab.model, **widgets}).ui.as_dict()["text"][0]
+        return node.execute(**{**defaults(node), "model": lab.model, **widgets}).ui.as_dict()["text"][0]
 
     nodes = lab.pack.nodes
     silent = {

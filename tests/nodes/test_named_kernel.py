@@ -10,6 +10,7 @@ from naming_host import NAMED_CALLS, Holder, Kernel, Naming
 from shaping import shaped
 from tiny import plain
 from tiny.case import parts, prompt, sample
+from widget_defaults import defaults
 
 PLAIN = plain()
 SLOT = "optimized_attention_override"
@@ -157,21 +158,20 @@ def test_behind_torch_compile(lab, named, compiled, then, closing):  # noqa: F81
         assert calls == count and lab.error(latent, plain) <= 1e-4
 
 
-def defaults(node, model, **more):
+def run_node(node, model, **more):
     """What a node of ours makes of a MODEL, its widgets as they come unless given."""
-    values = {i.id: i.default for i in node.GET_SCHEMA().inputs if getattr(i, "default", None) is not None}
-    return node.execute(model=model, **{**values, **more}).args
+    return node.execute(model=model, **{**defaults(node), **more}).args
 
 
 def test_strength_and_guidance_leave_the_kernel_to_the_file(lab, named):
     nodes, it = lab.pack.nodes, named()
     negative = prompt(it.case, 2)
-    strong = defaults(nodes.pattern.VideoAttentionStrength, it.model, temperature=0.9)[0]
+    strong = run_node(nodes.pattern.VideoAttentionStrength, it.model, temperature=0.9)[0]
     assert it.run(strong)[0] == 8
-    nag = defaults(nodes.guidance.VideoAttentionNormalizedAttentionGuidance, it.model, negative=negative)[0]
+    nag = run_node(nodes.guidance.VideoAttentionNormalizedAttentionGuidance, it.model, negative=negative)[0]
     # The cross-attention of each block once more for the negative prompt.
     assert it.run(nag)[0] == 12
-    stg = defaults(nodes.guidance.VideoAttentionSpatiotemporalGuidance, it.model, blocks="0")[0]
+    stg = run_node(nodes.guidance.VideoAttentionSpatiotemporalGuidance, it.model, blocks="0")[0]
     calls, latent = it.run(stg)
     skipped = sum(n for (_, used), n in it.used(latent).items() if used != NAMED)
     assert skipped and calls == 16 - skipped

@@ -10,6 +10,7 @@ import torch
 from guiding import PLAIN, prompted
 from recorder import Recorder
 from tiny.case import prompt
+from widget_defaults import defaults
 
 from attention import guidance
 
@@ -56,8 +57,7 @@ def forget(pack) -> None:
 
 def backend(pack, model, name, **widgets):
     node = pack.nodes.backend.VideoAttentionBackend
-    values = {i.id: i.default for i in node.GET_SCHEMA().inputs if i.id != "model"}
-    return node.execute(model, **{**values, "backend": name, **widgets}).args[0]
+    return node.execute(model, **{**defaults(node), "backend": name, **widgets}).args[0]
 
 
 def test_the_host_alone_keeps_its_record(bare):
@@ -135,8 +135,7 @@ def choices(pack) -> dict:
 
 def shaped(pack, model, pattern: str, choice: dict, **widgets):
     node = pack.nodes.pattern.VideoAttentionPattern
-    values = {i.id: i.default for i in node.GET_SCHEMA().inputs if i.id not in ("model", "latent", "pattern")}
-    values |= {"start_percent": 0.0, "min_tokens": 0, **widgets}
+    values = defaults(node) | {"start_percent": 0.0, "min_tokens": 0, **widgets}
     return node.execute(model, pattern={"pattern": pattern, **choice}, latent=None, **values)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from studio import Studio
 from tiny import wan
+from widget_defaults import defaults
 
 from attention.backends.registry import HOST
 from attention.core.canvas import NEUTRAL
@@ -92,8 +93,7 @@ def test_many_blocks_and_steps_fit():
 @pytest.fixture
 def show(pack, inference):
     node = pack.nodes.schedule.VideoAttentionSchedule
-    values = {i.id: i.default for i in node.GET_SCHEMA().inputs if getattr(i, "default", None) is not None}
-    return lambda model, **widgets: node.execute(model, **{**values, **widgets}).args
+    return lambda model, **widgets: node.execute(model, **{**defaults(node), **widgets}).args
 
 
 def test_the_table_is_what_runs(pack, lab, show):

@@ -9,6 +9,7 @@ import torch
 from tiny import CASES
 from tiny import plain as plain_cases
 from tiny.case import parts, prompt, sample
+from widget_defaults import defaults
 
 PLAIN = plain_cases()
 
@@ -63,7 +64,7 @@ def test_a_block_that_makes_its_calls_itself_is_known(pack, inference, names, ru
 def test_guidance_reaches_such_blocks(pack, inference, node):
     """An extra pass changes as much as without the other pack, to the last bits."""
     case, cls = PLAIN["LTX-2"], getattr(pack.nodes.guidance, f"VideoAttention{node}")
-    given = {each.id: each.default for each in cls.GET_SCHEMA().inputs if each.id != "model"}
+    given = defaults(cls)
     outs = []
     for change in (lambda model: model, tuned):
         model = change(cls.execute(case.build(), **given).args[0])

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from video_calls import draw, place_of
+from widget_defaults import defaults
 
 import attention.patterns as p
 from attention import sparse
@@ -61,9 +62,7 @@ def test_svd_is_shaped_in_its_usual_type(dtype, pack, inference):
     cpu = torch.device("cpu")
     model = comfy.model_patcher.ModelPatcher(inner, load_device=cpu, offload_device=cpu)
     node = pack.nodes.pattern.VideoAttentionPattern
-    left_out = ("model", "latent", "pattern")
-    values = {i.id: i.default for i in node.GET_SCHEMA().inputs if i.id not in left_out}
-    values |= {"min_tokens": 0, "start_percent": 0.0}
+    values = defaults(node) | {"min_tokens": 0, "start_percent": 0.0}
     on = node.execute(model, pattern={"pattern": "temporal window", "time": 1.0}, **values).args[0]
     out, plain = sample(on, case), sample(model, case)
     report = pack.nodes.host.run_history.find(out)

@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from attention.backends import registry, sage
+from attention.backends import registry
 from attention.backends.spec import EVERY_DEVICE, FLOATS, Limits
 from attention.core.geometry import MASKS, Geometry
 from attention.core.reason import Reason
@@ -26,14 +26,6 @@ FAULTS = (
     {"mask": "dense"},
     {"kv_len": 0},
 )
-
-
-@pytest.fixture
-def all_loaded(monkeypatch):
-    """Every backend loads, and SageAttention is version 2."""
-    monkeypatch.setattr(sage, "major_version", lambda: 2)
-    for name in registry.names():
-        monkeypatch.setitem(registry._LOADED, name, lambda q, k, v, mask=None, scale=None: q)
 
 
 @pytest.mark.parametrize("name", OPEN)

@@ -135,14 +135,6 @@ def test_every_row_names_itself():
         registry.get("nonsense")
 
 
-@pytest.fixture
-def all_loaded(monkeypatch):
-    """Every backend loads, and SageAttention is version 2."""
-    monkeypatch.setattr(sage, "major_version", lambda: 2)
-    for name in registry.names():
-        monkeypatch.setitem(registry._LOADED, name, lambda q, k, v, mask=None, scale=None: q)
-
-
 PICKS = (
     ({}, "comfy-kitchen int8", None),
     ({"kv_len": 2047}, "sage", ("comfy-kitchen int8", "2047 keys are too few to gain, from 2048 on")),
