@@ -113,9 +113,9 @@ def run_shape(shape: Shape, device, dtype, rounds: int, host: dict, advance) -> 
     auto: [{host, took, ratio}]} of one shape."""
     q, k, v = draw(shape, device, dtype)
     kernels, refused = _kernels(q, k, v)
-    tallies = {name: RunStats() for name in host}
+    counted = {name: RunStats() for name in host}
     for name, function in host.items():
-        pair = {name: direct(function), _auto(name): routed(function, tallies[name])}
+        pair = {name: direct(function), _auto(name): routed(function, counted[name])}
         kernels = {**pair, **kernels}
     times, checks = {name: [] for name in kernels}, {}
     for index in range(rounds):
@@ -133,7 +133,7 @@ def run_shape(shape: Shape, device, dtype, rounds: int, host: dict, advance) -> 
     rows = sorted((_row(shape, name, times[name], *checks[name]) for name in kernels), key=lambda row: row["ms"])
     return {"name": shape.name, "grid": shape.grid, "tokens": shape.tokens, "heads": shape.heads,
             "head_dim": shape.head_dim, "rows": rows, "refused": refused,
-            "auto": [_ratio(name, tallies[name], times) for name in host if {name, _auto(name)} <= set(kernels)],
+            "auto": [_ratio(name, counted[name], times) for name in host if {name, _auto(name)} <= set(kernels)],
             }  # fmt: skip
 
 
