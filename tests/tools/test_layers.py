@@ -18,7 +18,7 @@ MAX_FILE, MAX_FUNCTION = 300, 40
 FLOORS = {
     "attention": (
         ("core",),
-        ("backends", "patterns", "families", "guidance", "sampling"),
+        ("backends", "patterns", "families", "guidance", "sampling", "forecast"),
         ("sparse", "blocks"),
         ("routing", "demo"),
         ("inspect",),

@@ -1,0 +1,46 @@
+"""Which evaluations of a model are forecast, and how: what the node asks for, and what a preset may name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CHEBYSHEV, TAYLOR = "chebyshev", "taylor"
+METHODS = (CHEBYSHEV, TAYLOR)
+
+
+@dataclass(frozen=True)
+class ForecastSettings:
+    """Says when an evaluation of the model is forecast from computed ones in its place.
+
+    method: CHEBYSHEV, a polynomial fitted to all that is remembered (Spectrum, https://arxiv.org/abs/2603.01623), or
+        TAYLOR, finite differences of the newest (TaylorSeer, https://arxiv.org/abs/2503.06923).
+    degree: of the polynomial; with fewer computed evaluations than it needs, a lower one.
+    warm_up: how many of a run's first steps are computed.
+    last: how many of its last steps are computed.
+    in_a_row: the most steps that are forecast one after the other; 0 forecasts nothing.
+    max_error: the most relative L2 error of a forecast. Each computed step is forecast too, which measures it: above
+        the bound fewer steps in a row are forecast, down to none, until it is kept again. 0 goes by the schedule alone.
+    history: how many computed evaluations are remembered, of each prompt.
+    ridge: how much CHEBYSHEV is drawn to a plain fit: the penalty on its coefficients, 0 for least squares.
+    offload: whether what is remembered lies in the computer's memory and not in the GPU's.
+    """
+
+    method: str = CHEBYSHEV
+    degree: int = 2
+    warm_up: int = 4
+    last: int = 2
+    in_a_row: int = 1
+    max_error: float = 0.05
+    history: int = 6
+    ridge: float = 0.01
+    offload: bool = False
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise ValueError(f"method: {self.method!r} is none of {', '.join(METHODS)}.")
+        for name, least in (("degree", 0), ("warm_up", 1), ("last", 0), ("in_a_row", 0), ("history", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: {getattr(self, name)} is less than {least}.")
+        for name in ("max_error", "ridge"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: {getattr(self, name)} is no number from 0 up.")
