@@ -34,13 +34,21 @@ def tokens(model, x, inputs):
     return Tokens(grid, prefix=(text, *references, Span("audio", audio.shape[-2] * audio.shape[-1])))
 
 
+def release_name(model):
+    """Tell FastH3 by the gates of the sparse attention that it was distilled with; no other model has them."""
+    return (
+        "FastH3" if any(getattr(block.attn, "to_gate_compress", None) is not None for block in model.blocks) else None
+    )
+
+
 PAYLOAD = {"minimax_payload": Packed(("layout", "keyframes", "refs"))}
 MINIMAX = Family(
     name="MiniMax-H3",
     models=("MiniMaxH3Model",),
-    variants=(Variant("MiniMax-H3", (SELF,)),),
+    variants=(Variant("MiniMax-H3", (SELF,)), Variant("FastH3", (SELF,))),
     sites=sites,
     tokens=tokens,
+    release_name=release_name,
     unreachable=(
         "Fun-ControlNet's tower (newer ComfyUIs hand it no override)",
         "the refiner of the prompt, run once before sampling",

@@ -19,7 +19,7 @@ FLOORS = {
     "attention": (
         ("core",),
         ("backends", "patterns", "families", "guidance", "sampling", "forecast"),
-        ("sparse", "blocks"),
+        ("sparse", "blocks", "presets"),
         ("routing", "demo"),
         ("inspect",),
         ("plans", "measure"),

@@ -16,6 +16,18 @@ def model():
     return build("MiniMaxH3", CONFIG)
 
 
+def fast_h3():
+    """A stand-in: FastH3 is MiniMax-H3 with a gate beside each attention, which ComfyUI's dense forward leaves alone.
+
+    ComfyUI builds the gates from 0.36 on (comfy/ldm/minimax/model.py, Attention.to_gate_compress); here they are put on
+    the blocks of the host's own class.
+    """
+    made = model()
+    for block in made.model.diffusion_model.blocks:
+        block.attn.to_gate_compress = torch.nn.Linear(48, 64, bias=False)
+    return made
+
+
 def latents(frames, height, width, audio=5):
     """A maker of latents: the video, and `audio` samples of two channels."""
 
@@ -54,5 +66,6 @@ CASES = (
     case("one frame", latents(1, 4, 4), (1, 2, 2)),
     case("two prompts, one after the other", latents(2, 6, 8), (2, 3, 4), calls=4, options={"cfg": 3.0}),
     case("first and last frame", latents(2, 6, 8), (2, 3, 4), reference=24, conditioning=keyframes),
+    Case("FastH3", fast_h3, latents(2, 6, 8), (1, 7, 16), {"self": 2}, (2, 3, 4), (("text", 7), ("audio", 10))),
     case("references", latents(2, 6, 8), (2, 3, 4), reference=20, conditioning=references),
 )

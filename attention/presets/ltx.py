@@ -1,0 +1,38 @@
+"""LTX-Video, LTX-2, LTX-2.3 and LTX-2.5."""
+
+from ..forecast import ForecastSettings
+from ..patterns import TopBlocks
+from ..patterns.ramp import LINEAR, Ramp
+from . import sources
+from .levels import BALANCED, FAST, HIGH, LOSSLESS, NEAR, ROUGH
+from .spec import DENSITY, FORECAST, KERNEL, PATTERN, RANGE, KernelChoice, PatternChoice, Preset
+from .unknown import kernels_only
+
+LTX = ("LTXV", "LTX-2", "LTX-2.3", "LTX-2.5")
+SHAPED = (
+    (PATTERN, sources.TOP_BLOCKS),
+    (PATTERN, sources.FEW_TOKENS),
+    (DENSITY, sources.RAMPED),
+    (DENSITY, sources.LTX_DENSITY),
+    (RANGE, sources.LTX_RANGE),
+    (FORECAST, sources.FORECAST_LTX),
+)
+ROWS = (
+    *kernels_only(LTX, (LOSSLESS, HIGH)),
+    Preset(
+        LTX,
+        BALANCED,
+        KernelChoice(NEAR),
+        PatternChoice(TopBlocks(keep=40.0, tail=True), Ramp(25.0, LINEAR), 0.25),
+        ForecastSettings(warm_up=7, last=2, in_a_row=1, max_error=0.03),
+        (*SHAPED, (KERNEL, sources.GATE_INT8)),
+    ),
+    Preset(
+        LTX,
+        FAST,
+        KernelChoice(ROUGH),
+        PatternChoice(TopBlocks(keep=25.0, tail=True), Ramp(15.0, LINEAR), 0.2),
+        ForecastSettings(warm_up=6, last=2, in_a_row=1, max_error=0.05),
+        (*SHAPED, (KERNEL, sources.ANY_INT8)),
+    ),
+)

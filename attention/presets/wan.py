@@ -1,0 +1,44 @@
+"""Wan 2.1 and 2.2, 14B, 5B and 1.3B, and Wan-Animate-2."""
+
+from ..forecast import ForecastSettings
+from ..patterns import TopBlocks
+from ..patterns.ramp import LINEAR, Ramp
+from . import sources
+from .levels import BALANCED, FAST, HIGH, LOSSLESS, NEAR, ROUGH
+from .spec import DENSE, DENSITY, FORECAST, KERNEL, PATTERN, RANGE, KernelChoice, PatternChoice, Preset
+from .unknown import kernels_only
+
+WAN, ANIMATE_2, CAUSAL = ("Wan",), ("Wan-Animate-2",), ("Wan causal",)
+SHAPED = (
+    (PATTERN, sources.TOP_BLOCKS),
+    (PATTERN, sources.FEW_TOKENS),
+    (DENSITY, sources.RAMPED),
+    (DENSITY, sources.WAN_SMALL),
+    (RANGE, sources.WAN_RANGE),
+    (DENSE, sources.WAN_RANGE),
+    (FORECAST, sources.SPECTRUM),
+)
+ROWS = (
+    *kernels_only(WAN, (LOSSLESS, HIGH)),
+    Preset(
+        WAN,
+        BALANCED,
+        KernelChoice(NEAR),
+        PatternChoice(TopBlocks(keep=40.0, tail=True), Ramp(25.0, LINEAR), 0.25, dense_first_blocks=1),
+        ForecastSettings(warm_up=6, last=2, in_a_row=1, max_error=0.05),
+        (*SHAPED, (KERNEL, sources.GATE_INT8), (DENSITY, sources.WAN_DENSITY_30)),
+    ),
+    Preset(
+        WAN,
+        FAST,
+        KernelChoice(ROUGH),
+        PatternChoice(TopBlocks(keep=25.0, tail=True), Ramp(15.0, LINEAR), 0.2, dense_first_blocks=1),
+        ForecastSettings(warm_up=6, last=2, in_a_row=3, max_error=0.1),
+        (*SHAPED, (KERNEL, sources.ANY_INT8), (DENSITY, sources.WAN_DENSITY_15)),
+    ),
+    *kernels_only(
+        ANIMATE_2,
+        note="Wan-Animate-2 attends one latent frame at a time: nothing here chooses blocks for a part of the queries.",
+    ),
+    *kernels_only(CAUSAL, note="The sampler ar_video hands its blocks no options, so that nothing else reaches them."),
+)
