@@ -50,6 +50,7 @@ def _pattern_inputs() -> list:
         ),
         *rule_inputs.how(),
         *rule_inputs.auto_choice(),
+        *pattern_inputs.over_time(),
     ]
 
 
@@ -94,12 +95,15 @@ class VideoAttentionPattern(rule_inputs.ChecksBlocks):
         return super().validate_inputs(blocks)
 
     @classmethod
-    def execute(cls, model, time_unit, fps, combine, pattern=None, latent=None, **widgets) -> io.NodeOutput:
+    def execute(
+        cls, model, time_unit, fps, combine, pattern=None, latent=None, ramp=pattern_inputs.CONSTANT, keep_end=10.0,
+        **widgets,
+    ) -> io.NodeOutput:  # fmt: skip
         made = pattern_inputs.make(pattern, time_unit, fps, *_time_of(model))
         chosen = pattern_inputs.combined(made, model_rules.pattern_of(model), combine)
-        tokens = _tokens(model, latent)
-        picture, text = draw_pattern(chosen, tokens and tokens.grid, _others(tokens))
-        rule = _rule(model, chosen, **widgets)
+        ramp, tokens = pattern_inputs.ramp_of(ramp, keep_end), _tokens(model, latent)
+        rule = _rule(model, chosen, ramp, **widgets)
+        picture, text = draw_pattern(chosen, tokens and tokens.grid, _others(tokens), ramp=ramp)
         status = model_rules.status(model, rule)
         return io.NodeOutput(
             model_rules.add_rule(model, rule), image_output.to_image(picture), text, ui=ui.PreviewText(status)
@@ -107,14 +111,14 @@ class VideoAttentionPattern(rule_inputs.ChecksBlocks):
 
 
 def _rule(
-    model, pattern, blocks, start_percent, end_percent, min_tokens, engine, dense_first_steps, dense_last_steps,
+    model, pattern, ramp, blocks, start_percent, end_percent, min_tokens, engine, dense_first_steps, dense_last_steps,
     dense_first_blocks, dense_last_blocks, auto_choice, **how,
 ) -> rules.Rule:  # fmt: skip
     """Makes the widgets' Rule. Raises ValueError with a sentence about the first one that cannot be right."""
     spans = rule_inputs.spans_of(blocks, start_percent, end_percent)
     known = model_family.blocks_of(model, SELF)
     spans = pattern_inputs.without(spans, dense_first_blocks, dense_last_blocks, known)
-    shape, spared = rules.Shape(pattern, engine, min_tokens), (dense_first_steps, dense_last_steps)
+    shape, spared = rules.Shape(pattern, engine, min_tokens, ramp), (dense_first_steps, dense_last_steps)
     return rules.Rule(
         "", SELF, spans, start_percent, end_percent, shape=shape, spared=spared, choice=auto_choice, **how
     )

@@ -111,7 +111,7 @@ def _table(model, sigmas: torch.Tensor):
     }
     rules = model_rules.rules_of(model)
     to_sigma = model.get_model_object("model_sampling").percent_to_sigma
-    active = [tuple(counted_runs.covers(rule, sigma, to_sigma, levels) for rule in rules) for sigma in levels[:-1]]
+    active = [tuple(counted_runs.stretch_of(rule, sigma, to_sigma, levels) for rule in rules) for sigma in levels[:-1]]
     return tabulate(((role, block) for _, role, block in sites), rules, active, levels, hosts)
 
 

@@ -11,6 +11,7 @@ from ..core.canvas import BLUE, INK, MARGIN, NEUTRAL, PALE, RED, WIDTH, Canvas, 
 from ..core.grid import index_of
 from ..core.tokens import Grid
 from ..patterns.density import density, flop_ratio
+from ..patterns.ramp import Ramp
 from ..patterns.spec import parts_of, relation_of
 
 # Shown when no latent says which grid it will be; 97 frames of 768 x 448 in LTX.
@@ -19,14 +20,17 @@ SEEN, UNSEEN, HERE = BLUE, (226, 228, 232), RED
 MASK_SIDE, FRAMES_SHOWN, PER_ROW = 240, 12, 4
 
 
-def draw_pattern(pattern, grid: Grid | None, others: int = 0, width: int = WIDTH) -> tuple[Image.Image, str]:
+def draw_pattern(
+    pattern, grid: Grid | None, others: int = 0, width: int = WIDTH, ramp: Ramp | None = None
+) -> tuple[Image.Image, str]:
     """Draw a pattern on a token grid: RGB picture and text.
 
     grid: frames, rows and columns of tokens; None: an example, and the text says so.
     others: tokens around the video, which see all and are seen by all.
     width: of the picture, in pixels.
+    ramp: how the pattern's percentage changes over the steps; None: it does not.
     """
-    words = describe(pattern, grid, others)
+    words = describe(pattern, grid, others, ramp)
     lines = [part for line in words for part in wrap(line, 15, width - 2 * MARGIN)]
     grid = grid or EXAMPLE
     fixed = [(part.name, relation) for part in _all_parts(pattern) if (relation := relation_of(part, grid)) is not None]
@@ -42,7 +46,7 @@ def draw_pattern(pattern, grid: Grid | None, others: int = 0, width: int = WIDTH
     return canvas.picture(), "\n".join(words)
 
 
-def describe(pattern, grid: Grid | None, others: int = 0) -> list[str]:
+def describe(pattern, grid: Grid | None, others: int = 0, ramp: Ramp | None = None) -> list[str]:
     """Say in lines which grid it is, how dense the pattern, its FLOPs and the most that it can gain."""
     shown = grid or EXAMPLE
     size = f"{' x '.join(map(str, shown))} = {prod(shown)} tokens (time x height x width)"
@@ -53,10 +57,14 @@ def describe(pattern, grid: Grid | None, others: int = 0) -> list[str]:
         lines.append(f"Groups of heads, {pattern.amount} in percent: {numbers}")
     if hasattr(pattern, "sizes_in_tokens") and (words := pattern.sizes_in_tokens(shown)):
         lines.append(f"Sizes in tokens: {words}")
-    seen = density(pattern, shown)
-    if seen is None:
+    each = (pattern,) if ramp is None else ramp.patterns(pattern)
+    if len(each) > 1:
+        numbers = ", ".join(f"{getattr(one, one.amount):g}" for one in each)
+        lines.append(f"{pattern.amount}, {ramp.shape}: {numbers} percent, each for 1/{len(each)} of the covered steps")
+    if density(pattern, shown) is None:
         return [*lines, "Density: follows from the tensors of each call"]
-    flops = flop_ratio(pattern, shown, others)
+    seen = sum(density(one, shown) for one in each) / len(each)
+    flops = sum(flop_ratio(one, shown, others) for one in each) / len(each)
     gain = f"self-attention at most {1 / flops:.1f}x as fast" if flops < 1 else "dense: nothing is gained"
     return [*lines, f"Density: {seen:.1%} of the video's (query, key) pairs; {flops:.1%} of the FLOPs; {gain}"]
 

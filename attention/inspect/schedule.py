@@ -10,8 +10,7 @@ from ..backends.registry import HOST
 from ..core.site import ROLES, AttentionSite
 from ..guidance.nag import NAME as NAG
 from ..guidance.nag import ROLES as NAG_ROLES
-from ..routing.decide import winner
-from ..routing.rules import Rule, format_blocks
+from ..routing.rules import Rule, covering, format_blocks, winner
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def tabulate(
 
     sites: (role, block) of attention modules.
     rules: of the model.
-    active: for each step, for each rule, whether it covers the step.
+    active: for each step, for each rule, which of its stretches the step is in, 0 where it does not cover it.
     sigmas: (steps + 1) noise levels.
     hosts: (role, block) -> a label for the host's own attention, where it is not simply that.
     """
@@ -58,12 +57,12 @@ def tabulate(
     return ScheduleTable(tuple(sigmas), roles)
 
 
-def _label(site: AttentionSite, rules: tuple[Rule, ...], active: tuple[bool, ...], host: str) -> str:
-    covering = [rule for rule, on in zip(rules, active, strict=True) if on and rule.covers(site)]
+def _label(site: AttentionSite, rules: tuple[Rule, ...], active: tuple[int, ...], host: str) -> str:
+    covers = covering(rules, active, site)
     shape, strength, backend, perturbed, nag = (
-        winner(covering, k) for k in ("shape", "strength", "", "perturbation", "nag")
+        winner(covers, k) for k in ("shape", "strength", "", "perturbation", "nag")
     )
-    name = shape.shape.pattern.name if shape else backend.backend if backend else HOST
+    name = shape.shape.label if shape else backend.backend if backend else HOST
     name = host if name == HOST else name
     more = (
         "strength" if strength else "",

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, replace
 
 from ..core.site import COVERS, SELF
+from ..patterns.ramp import Ramp
 from ..routing.rules import Rule, Shape
 
 
@@ -15,10 +16,12 @@ class Candidate:
 
     backend: one of rules.CHOICES, or empty.
     pattern: one of patterns.TABLE, or None; never both.
+    ramp: how the pattern's percentage changes over the steps; None: it does not.
     """
 
     backend: str = ""
     pattern: object | None = None
+    ramp: Ramp | None = None
 
     @property
     def name(self) -> str:
@@ -27,8 +30,14 @@ class Candidate:
             return self.backend
         # Flags, tiles and the like that are as always say nothing.
         told = [f for f in dataclasses.fields(self.pattern) if self._tells(f)]
-        words = ", ".join(f"{f.name} {_plain(getattr(self.pattern, f.name))}" for f in told)
+        words = ", ".join(f"{f.name} {self._value(f.name)}" for f in told)
         return f"{self.pattern.name} ({words})" if words else self.pattern.name
+
+    def _value(self, name: str) -> str:
+        value = _plain(getattr(self.pattern, name))
+        if self.ramp is None or name != self.pattern.amount:
+            return value
+        return f"{value} to {_plain(self.ramp.end)} {self.ramp.shape}"
 
     def _tells(self, field) -> bool:
         value = getattr(self.pattern, field.name)
@@ -47,7 +56,7 @@ class Candidate:
         end: see Rule.
         more: other fields of a Rule.
         """
-        shape = None if self.pattern is None else Shape(self.pattern)
+        shape = None if self.pattern is None else Shape(self.pattern, ramp=self.ramp)
         return Rule(self.backend, role, tuple(blocks), start, end, shape=shape, **more)
 
 

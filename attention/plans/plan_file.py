@@ -9,11 +9,14 @@ from .. import patterns
 from ..backends import registry
 from ..core.grid import ORDERS
 from ..core.site import ROLES
+from ..patterns.ramp import Ramp
 from ..routing.rules import CHOICES
 from .plan import Candidate, Plan, PlanRule
 
 # Of the file. A new field of a pattern is a new schema: no file from before has a value for it, and none is guessed.
 NAME, SCHEMA = "video_attention_plan", 1
+# Of a file with a rule whose pattern's percentage changes: "ramp" in its steps, {"end": percent, "shape": name}.
+WITH_RAMP = 2
 MAX_BYTES = 1 << 20
 MAX_STEPS = 1024
 # Of heads, in a pattern that has a number for each.
@@ -33,11 +36,13 @@ def to_json(plan: Plan) -> str:
         {
             "backend": step.candidate.backend,
             "pattern": _pattern_to_dict(step.candidate.pattern),
+            **({"ramp": dataclasses.asdict(step.candidate.ramp)} if step.candidate.ramp else {}),
             **{f.name: getattr(step, f.name) for f in dataclasses.fields(step) if f.name != "candidate"},
         }
         for step in plan.steps
     ]
-    data = {NAME: SCHEMA, **fields, "versions": dict(plan.versions), "steps": steps}
+    schema = WITH_RAMP if any(step.candidate.ramp for step in plan.steps) else SCHEMA
+    data = {NAME: schema, **fields, "versions": dict(plan.versions), "steps": steps}
     return json.dumps(data, indent=1, allow_nan=False)
 
 
@@ -55,8 +60,10 @@ def from_json(text: str) -> Plan:
         raise BadPlan(f"plan: not JSON ({str(wrong).splitlines()[0][:200]}).") from None
     if not isinstance(data, dict) or type(data.get(NAME)) is not int:
         raise BadPlan("plan: not a video attention plan.")
-    if data[NAME] != SCHEMA:
-        raise BadPlan(f"plan: of schema {str(data[NAME])[:20]}, this version of the pack reads schema {SCHEMA}.")
+    if data[NAME] not in (SCHEMA, WITH_RAMP):
+        raise BadPlan(
+            f"plan: of schema {str(data[NAME])[:20]}, this version of the pack reads schema {SCHEMA} and {WITH_RAMP}."
+        )
     _only(data, [NAME, *(f.name for f in dataclasses.fields(Plan))], "plan")
     numbers = {name: _number(data, name) for name in ("budget", "error", "realised", "exact_seconds", "seconds")}
     counts = {name: _count(data[name], name) for name in ("blocks", "heads", "head_dim", "tokens")}
@@ -66,15 +73,17 @@ def from_json(text: str) -> Plan:
         raise BadPlan("plan: versions is not a short table.")
     if not isinstance(steps, list) or len(steps) > MAX_STEPS:
         raise BadPlan(f"plan: steps is not a list of at most {MAX_STEPS}.")
+    rules = tuple(_step(one, index, data[NAME] == WITH_RAMP) for index, one in enumerate(steps))
     named = tuple((_short(key, "versions"), _short(value, "versions")) for key, value in versions.items())
-    return Plan(**words, **counts, **numbers, versions=named, steps=tuple(_step(s, i) for i, s in enumerate(steps)))
+    return Plan(**words, **counts, **numbers, versions=named, steps=rules)
 
 
-def _step(data, index: int) -> PlanRule:
+def _step(data, index: int, ramps: bool) -> PlanRule:
     where = f"plan: step {index}"
     if not isinstance(data, dict):
         raise BadPlan(f"{where} is not a table.")
-    _only(data, ["backend", "pattern", *(f.name for f in dataclasses.fields(PlanRule) if f.name != "candidate")], where)
+    given = ["backend", "pattern", *(f.name for f in dataclasses.fields(PlanRule) if f.name != "candidate")]
+    _only(data, [*given, *(["ramp"] if ramps and "ramp" in data else [])], where)
     role, blocks = data["role"], data["blocks"]
     if not isinstance(role, str) or role not in ROLES:
         raise BadPlan(f"{where}: role {str(role)[:40]!r} is not known.")
@@ -90,6 +99,8 @@ def _step(data, index: int) -> PlanRule:
 
 def _candidate(data: dict, where: str) -> Candidate:
     backend, pattern = data["backend"], data["pattern"]
+    if pattern is None and "ramp" in data:
+        raise BadPlan(f"{where}: a ramp without a pattern.")
     if pattern is None:
         if not isinstance(backend, str) or backend not in CHOICES or backend == registry.AUTO:
             raise BadPlan(f"{where}: backend {str(backend)[:40]!r} is not known.")
@@ -97,7 +108,20 @@ def _candidate(data: dict, where: str) -> Candidate:
     name = pattern.get("name") if isinstance(pattern, dict) else None
     if backend != "" or not isinstance(name, str) or name not in PATTERNS:
         raise BadPlan(f"{where}: pattern {str(name)[:40]!r} is not known, or it comes with a backend.")
-    return Candidate(pattern=_pattern(PATTERNS[name], pattern, where))
+    made = _pattern(PATTERNS[name], pattern, where)
+    return Candidate(pattern=made, ramp=_ramp(made, data["ramp"], where) if "ramp" in data else None)
+
+
+def _ramp(pattern, data, where: str) -> Ramp:
+    """Read how a pattern's percentage changes."""
+    if not isinstance(data, dict) or not hasattr(pattern, "amount"):
+        raise BadPlan(f"{where}: a ramp of {pattern.name} cannot be {repr(data)[:40]}.")
+    _only(data, [field.name for field in dataclasses.fields(Ramp)], f"{where}: ramp")
+    end = _number(data, "end", 100, f"{where}: ramp")
+    try:
+        return Ramp(end, str(data["shape"])[:20])
+    except ValueError as wrong:
+        raise BadPlan(f"{where}: {wrong}") from None
 
 
 def _pattern(kind, data: dict, where: str):

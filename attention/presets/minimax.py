@@ -37,7 +37,7 @@ ROWS = (
     ),
     *kernels_only(
         FAST_H3,
-        note="FastH3 was trained with a sparse attention of its own, which ComfyUI's Model Sparse Attention runs, method "
-        "vsa. Its few steps leave nothing to forecast.",
+        note="FastH3 was trained with a sparse attention of its own, which ComfyUI's Model Sparse Attention runs (its "
+        "method vsa). Its few steps leave nothing to forecast.",
     ),
 )

@@ -46,7 +46,7 @@ def decide(call: AttentionCall, rules: tuple[Rule, ...], active, host: str, stat
     """Decide about a call: the last rule that covers it, its backend, and why not, if not.
 
     call: open; its func: what ComfyUI would run with its slot empty.
-    active: for each rule, whether it covers this step.
+    active: for each rule, which of its stretches this step is in, 0 where it does not cover the step.
     host: what runs without us, by name.
     Raises UnsupportedAttention where the rule wants that instead of a fallback.
     """
@@ -128,7 +128,7 @@ def _shape(call: AttentionCall, found: Inspected, rule: Rule, host: str, stats: 
         return able
     decision = Decision(site, geometry, rule, shape.pattern.name, host, video_span)
     runner = choose_engine(call, decision, able, stats)
-    decision.used = f"{shape.pattern.name} ({runner.label})"
+    decision.used = f"{shape.label} ({runner.label})"
     return _begun(decision, runner.with_block_cache(lambda: stats.evaluations).kernel, stats)
 
 
@@ -151,7 +151,7 @@ def choose_engine(call: AttentionCall, decision: Decision, able: tuple[Runner, .
     key = key_of(decision.geometry, call.q.device, *_asked_how(call))
     try:
         runner, decision.choice, fresh = fastest_engine(
-            key, able, call.run, call.run_host, tensors, rule.max_error, decision.geometry.scale
+            key, able, call.run, call.run_host, tensors, rule.max_error, decision.geometry.scale, rule.shape.of
         )
     except Exception as error:  # a choice must not cost a render
         stats.notes.append(f"auto could not measure the engines ({error_message(error)}) and went by table order.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 from ..backends import registry
 from ..core.site import COVERS, ROLES, AttentionSite
@@ -12,6 +13,7 @@ from ..guidance.nag import NAME as NAG
 from ..guidance.nag import Nag
 from ..guidance.perturb import Perturbation
 from ..guidance.strength import Strength
+from ..patterns.ramp import Ramp
 
 CHOICES = (registry.AUTO, registry.HOST, *registry.names())
 ALL_ROLES = "all"
@@ -33,11 +35,32 @@ class Shape:
     pattern: one of patterns.TABLE.
     engine: what runs it, AUTO for the best that accepts.
     min_tokens: fewer video tokens than these stay dense, where a pattern costs more than it saves.
+    ramp: how the pattern's percentage changes over the steps that the rule covers; None: it does not.
+    of: the Shape with a ramp of which this is one stretch; None: of none.
     """
 
     pattern: object
     engine: str = registry.AUTO
     min_tokens: int = 0
+    ramp: Ramp | None = None
+    of: Shape | None = None
+
+    def __post_init__(self):
+        if self.ramp is not None and not hasattr(self.pattern, "amount"):
+            raise ValueError(f"ramp: {self.pattern.name} has no percentage that could change from step to step.")
+
+    @cached_property
+    def stretches(self) -> tuple[Shape, ...]:
+        """List what holds one after the other, each for an equal part of the covered steps; itself without a ramp."""
+        if self.ramp is None:
+            return (self,)
+        return tuple(replace(self, pattern=one, ramp=None, of=self) for one in self.ramp.patterns(self.pattern))
+
+    @property
+    def label(self) -> str:
+        """Name the pattern, with its percentage where that is one of a ramp's."""
+        name = self.pattern.name
+        return name if self.of is None else f"{name} {getattr(self.pattern, self.pattern.amount):g} %"
 
 
 @dataclass(frozen=True)
@@ -95,7 +118,16 @@ class Rule:
     @property
     def always(self) -> bool:
         """Tell whether every step is covered, so that the step need not be known."""
-        return self.start <= 0.0 and self.end >= 1.0 and self.spared == (0, 0)
+        return self.start <= 0.0 and self.end >= 1.0 and self.spared == (0, 0) and self.stretches == 1
+
+    @property
+    def stretches(self) -> int:
+        """Count the equal parts of the covered steps in which this rule says something else."""
+        return 1 if self.shape is None else len(self.shape.stretches)
+
+    def at(self, stretch: int) -> Rule:
+        """Give the rule as it holds in one of its stretches, from 1."""
+        return self if self.stretches == 1 else _at(self, stretch)
 
     def spares(self, sigma: float, sigmas: Sequence[float]) -> bool:
         """Tell whether the step that begins at `sigma` is one of the first or last that are spared.
@@ -115,12 +147,17 @@ class Rule:
         return block is not None and any(lo <= block and (hi is None or block <= hi) for lo, hi in self.blocks)
 
 
-def covering(rules: Sequence[Rule], active: Sequence[bool], site: AttentionSite) -> list[Rule]:
-    """Find the rules that are about a call from `site`, in their order.
+@lru_cache(maxsize=256)
+def _at(rule: Rule, stretch: int) -> Rule:
+    return replace(rule, shape=rule.shape.stretches[stretch - 1])
 
-    active: for each of `rules`, whether it covers this step.
+
+def covering(rules: Sequence[Rule], active: Sequence[int], site: AttentionSite) -> list[Rule]:
+    """Find the rules that are about a call from `site`, in their order and as they hold in this step.
+
+    active: for each of `rules` the stretch that this step is in, from 1, or 0 where the rule does not cover it.
     """
-    return [rule for rule, on in zip(rules, active) if on and rule.covers(site)]
+    return [rule.at(on) for rule, on in zip(rules, active) if on and rule.covers(site)]
 
 
 def winner(covers: Sequence[Rule], kind: str) -> Rule | None:

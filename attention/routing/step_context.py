@@ -17,8 +17,8 @@ class StepContext(KeepsIdentity):
     """Says what holds during one kind of model evaluation. One object for the same values, compared by identity.
 
     stats: RunStats that count this run, None outside of one.
-    active: pairs of a router and, for each of its rules, whether it covers this step; a router without a pair goes by
-        its rules for all steps.
+    active: pairs of a router and, for each of its rules, which of its stretches this step is in, 0 where the rule does
+        not cover the step; a router without a pair goes by its rules for all steps.
     tokens: how the input is laid out, None when nobody told.
     off: routers that were cleared but may sit below another pack's override.
     perturbation: the Perturbation whose pass this is, None in the model's own.
@@ -47,8 +47,8 @@ class StepContext(KeepsIdentity):
         found = self._kin.get(key)
         return found or self._kin.setdefault(key, StepContext(self.stats, **values, kin=self._kin))
 
-    def active_of(self, router) -> tuple[bool, ...]:
-        """Tell of each rule of `router` whether it covers this evaluation."""
+    def active_of(self, router) -> tuple[int, ...]:
+        """Tell of each rule of `router` which of its stretches this evaluation is in, 0 where it does not cover it."""
         return next((on for member, on in self.active if member is router), router.always)
 
 

@@ -25,7 +25,7 @@ _CHOSEN: dict[tuple, AutotuneResult] = {}
 
 def fastest_engine(
     key: tuple, runners: tuple[Runner, ...], run: Callable, host: Callable, tensors: Callable, max_error: float,
-    scale: float | None = None,
+    scale: float | None = None, ramp: object = None,
 ) -> tuple[Runner, AutotuneResult, bool]:  # fmt: skip
     """Choose the Runner for a geometry; give it, the trials, and whether they were made now rather than remembered.
 
@@ -36,9 +36,11 @@ def fastest_engine(
     tensors: gives q: (B, H, Lq, D), k, v: (B, Hkv, L, D) and, if there is one, the mask; asked for only when the
         geometry is new.
     max_error: relative L2 that an engine may be off.
+    ramp: what the pattern is one stretch of; the engine that was the fastest for one is taken for all. None: nothing.
     Raises ValueError when no engine stays within max_error.
     """
-    key, named = (*key, runners, max_error), {runner.label: runner for runner in runners}
+    named = {runner.label: runner for runner in runners}
+    key = (*key, runners if ramp is None else (ramp, tuple(named)), max_error)
     if key in _CHOSEN:
         return named[_CHOSEN[key].winner], _CHOSEN[key], False
     begin = time.perf_counter()

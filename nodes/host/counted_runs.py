@@ -18,6 +18,8 @@ from .bypass_watch import ROUTERS, is_compiled
 from .latent import NotFinite
 
 fallback.let_through(InterruptProcessingException)
+# A step that lies right on a bound begins there. Schedulers and percent_to_sigma round differently.
+ROUNDING = 1 - 1e-4
 
 
 def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, *args, **kwargs):
@@ -85,13 +87,25 @@ def publish_step(executor, x, timestep, model_options, seed=None):
     sigma = float(timestep.max())
     to_sigma = executor.class_obj.inner_model.model_sampling.percent_to_sigma
     sigmas = options.get("sample_sigmas", timestep).tolist()
-    active = tuple((r, tuple(covers(rule, sigma, to_sigma, sigmas) for rule in r.rules)) for r in routers)
+    active = tuple((r, tuple(stretch_of(rule, sigma, to_sigma, sigmas) for rule in r.rules)) for r in routers)
     options = {**options, CONTEXT: options[CONTEXT].but(active=active)}
     return _evaluate(stats, executor, x, timestep, {**model_options, "transformer_options": options}, seed)
 
 
 def _evaluate(stats: RunStats | None, executor, *args):
     return executor(*args) if stats is None else evaluate(stats, lambda: executor(*args))
+
+
+def stretch_of(rule: Rule, sigma: float, to_sigma, sigmas) -> int:
+    """Tells which of a rule's stretches a step is in, from 1, or 0 where the rule does not cover it.
+
+    Arguments as of `covers`.
+    """
+    if not covers(rule, sigma, to_sigma, sigmas):
+        return 0
+    each = (rule.end - rule.start) / rule.stretches
+    bounds = (rule.start + each * number for number in range(1, rule.stretches))
+    return 1 + sum(sigma * ROUNDING <= float(to_sigma(bound)) for bound in bounds)
 
 
 def covers(rule: Rule, sigma: float, to_sigma, sigmas) -> bool:
@@ -103,7 +117,6 @@ def covers(rule: Rule, sigma: float, to_sigma, sigmas) -> bool:
     """
     if rule.spared != (0, 0) and rule.spares(sigma * (1 + 1e-4), sigmas):
         return False
-    # A step that lies right on a bound begins there. Schedulers and percent_to_sigma round differently.
-    sigma *= 1 - 1e-4
+    sigma *= ROUNDING
     begun = rule.start <= 0.0 or sigma <= float(to_sigma(rule.start))
     return begun and (rule.end >= 1.0 or sigma > float(to_sigma(rule.end)))

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ...attention import patterns
 from ...attention.core.grid import ORDERS, TILE
+from ...attention.patterns.ramp import CONSTANT, SHAPES, Ramp
 
 LATENT, FRAMES, SECONDS = UNITS = ("latent frames", "frames", "seconds")
 TIME = "time"
@@ -180,6 +181,36 @@ def spared() -> list:
             ("dense_last_blocks", f"So many of the last {blocks}"),
         )
     ]
+
+
+def over_time() -> list:
+    """Makes the widgets that say how a pattern's percentage changes from start_percent to end_percent."""
+    return [
+        io.Combo.Input(
+            "ramp",
+            options=list(SHAPES),
+            default=CONSTANT,
+            optional=True,
+            advanced=True,
+            tooltip="How keep, or mass, goes from its own value at start_percent to keep_end at end_percent. constant: "
+            "it stays. linear and cosine: in at most 8 stretches. steps: in three.",
+        ),
+        io.Float.Input(
+            "keep_end",
+            default=10.0,
+            min=0.1,
+            max=100.0,
+            step=0.5,
+            optional=True,
+            advanced=True,
+            tooltip="The percent at end_percent, where ramp is not constant. For top blocks and blocks by mass.",
+        ),
+    ]
+
+
+def ramp_of(ramp: str, keep_end: float) -> Ramp | None:
+    """Makes the Ramp of these widgets; None for a constant percentage."""
+    return None if ramp == CONSTANT else Ramp(keep_end, ramp)
 
 
 def make(choice: dict | None, unit: str = LATENT, fps: float = 24.0, ratio: int = 1, patch: int = 1):

@@ -6,6 +6,7 @@ import json
 
 from attention import patterns
 from attention.core.site import CROSS, SELF
+from attention.patterns.ramp import COSINE, Ramp
 from attention.plans.plan import Candidate, Plan, PlanRule
 from attention.plans.plan_file import PATTERNS, to_json
 
@@ -37,6 +38,7 @@ def make_step(candidate: Candidate, index: int = 0, **other) -> PlanRule:
 
 def make_plan(**other) -> Plan:
     steps = [make_step(Candidate(pattern=pattern), i) for i, pattern in enumerate(BY_HAND)]
+    steps.append(make_step(Candidate(pattern=patterns.TopBlocks(50.0), ramp=Ramp(15.0, COSINE)), 24))
     steps.append(make_step(Candidate("sage"), role=CROSS, start=0.25, end=1.0, effect=0.02))
     values = {
         "model": "LTXVModel", "fingerprint": "0123456789abcdef", "blocks": 28, "heads": 32, "head_dim": 64,

@@ -65,6 +65,20 @@ def test_the_longest_plans_and_words_are_read():
     assert from_json(text + " " * (plan_file.MAX_BYTES - len(text))) == make_plan()
 
 
+def test_files_from_before_ramps_are_what_they_were():
+    """One without a ramp is written as it always was, and read."""
+    before = make_plan(steps=tuple(step for step in make_plan().steps if step.candidate.ramp is None))
+    written = json.loads(to_json(before))
+    assert written[plan_file.NAME] == 1 and not any("ramp" in step for step in written["steps"])
+    assert from_json(json.dumps(written)) == before and json.loads(to_json(make_plan()))[plan_file.NAME] == 2
+
+
+def test_a_plan_with_a_ramp_makes_its_rule():
+    step = next(step for step in make_plan().steps if step.candidate.ramp)
+    assert step.rule().shape.ramp == step.candidate.ramp and step.rule().stretches == 8
+    assert "keep 50 to 15 cosine" in step.candidate.name
+
+
 # --- files that are no plan -------------------------------------------------------------------------------------------
 
 DEEP = "[" * 100_000
@@ -76,9 +90,10 @@ BAD_FILES = {
     "too long": (" " * (plan_file.MAX_BYTES + 1), "more than"),
     "nested without end": (DEEP, "not JSON"),
     "a schema to come": (
-        json.dumps({**data(), plan_file.NAME: 2}),
-        "of schema 2, this version of the pack reads schema 1",
+        json.dumps({**data(), plan_file.NAME: 3}),
+        "of schema 3, this version of the pack reads schema 1 and 2",
     ),
+    "a ramp in a file from before": (json.dumps({**data(), plan_file.NAME: 1}), "'ramp' does not belong there"),
     "a schema that is no number": (json.dumps({**data(), plan_file.NAME: True}), "not a video attention plan"),
     "a name twice": (to_json(make_plan()).replace('"heads": 32', '"heads": 32, "heads": 2'), "twice"),
     "NaN": (to_json(make_plan()).replace('"budget": 0.03', '"budget": NaN'), "NaN is no JSON number"),
@@ -113,7 +128,15 @@ BAD_PLANS = {
     "too many steps": ({"steps": [0] * (plan_file.MAX_STEPS + 1)}, "steps is not a list of at most"),
     "a step a number": ({"steps": [7]}, "step 0 is not a table"),
 }
+RAMP = {"end": 10.0, "shape": "linear"}
 BAD_STEPS = {
+    "a ramp without a pattern": ({"backend": "sage", "pattern": None, "ramp": RAMP}, "a ramp without a pattern"),
+    "a ramp of a fixed pattern": ({"ramp": RAMP}, "a ramp of spatial cannot be"),
+    "a ramp as a number": ({"pattern": TOP, "ramp": 5}, "a ramp of top blocks cannot be 5"),
+    "a ramp without a shape": ({"pattern": TOP, "ramp": {"end": 5}}, "'shape' is missing"),
+    "a ramp of an unknown shape": ({"pattern": TOP, "ramp": {**RAMP, "shape": "zigzag"}}, "'zigzag' is none of"),
+    "a ramp to nothing": ({"pattern": TOP, "ramp": {**RAMP, "end": 0}}, "keep_end: 0 must lie between"),
+    "a ramp beyond all": ({"pattern": TOP, "ramp": {**RAMP, "end": 101}}, "end is not a number from 0 to 100"),
     "a name too much": ({"command": "x"}, "'command' does not belong there"),
     "an unknown role": ({"role": "pose"}, "role 'pose' is not known"),
     "a role as a list": ({"role": ["self"]}, "is not known"),
@@ -197,11 +220,11 @@ def test_it_fits_the_model_it_was_made_for():
     ("at_hand", "kept", "words"),
     [
         ({"model": "WanModel"}, 0, "The plan is for LTXVModel, this is WanModel: not applied."),
-        ({"blocks": 5}, 6, "7 of 13 rules are for blocks that are not here"),
-        ({"heads": 16}, 13, "28 blocks and 16 heads of 64"),
-        ({"fingerprint": "f" * 16}, 13, "(structure ffffffff)"),
-        ({"device": "NVIDIA RTX 4090"}, 13, "measured on NVIDIA H100, this is NVIDIA RTX 4090: errors hold"),
-        ({"tokens": 64}, 13, "calibrated on 512 video tokens, these are 64"),
+        ({"blocks": 5}, 6, "8 of 14 rules are for blocks that are not here"),
+        ({"heads": 16}, 14, "28 blocks and 16 heads of 64"),
+        ({"fingerprint": "f" * 16}, 14, "(structure ffffffff)"),
+        ({"device": "NVIDIA RTX 4090"}, 14, "measured on NVIDIA H100, this is NVIDIA RTX 4090: errors hold"),
+        ({"tokens": 64}, 14, "calibrated on 512 video tokens, these are 64"),
     ],
 )
 def test_one_sentence_says_where_it_does_not_fit(at_hand, kept, words):

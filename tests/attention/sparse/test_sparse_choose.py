@@ -128,3 +128,20 @@ def test_blocks_of_its_own_may_be_as_bad_as_the_exact_engine_and_the_bound(monke
         wrong, exact = (next(t for t in found.trials if t.name == name) for name in ("wrong", "blocks"))
         assert exact.reason is None and exact.error > 0.02
         assert (wrong.reason is None) is fits
+
+
+def test_the_percentages_of_one_ramp_share_a_choice(monkeypatch):
+    """Another percentage of another ramp, or of none, is measured by itself."""
+    took = []
+    monkeypatch.setattr(autotune, "time_in_turns", lambda runs, device: took.append(1) or dict.fromkeys(runs, 1.0))
+
+    def choose(keep, ramp):
+        found = engine_registry.runners(p.TopBlocks(keep), PLACE, describe(*tensors()))
+        answer = autotune.fastest_engine(
+            ("key",), found, lambda kernel: kernel(*tensors()), lambda: None, tensors, 0.02, None, ramp
+        )
+        assert answer[0].parts[0][1].pattern.keep == keep
+        return answer[2]
+
+    assert [choose(keep, "one") for keep in (50.0, 40.0, 30.0)] == [True, False, False] and len(took) == 1
+    assert choose(40.0, "other") and choose(40.0, None) and choose(30.0, None) and len(took) == 4
