@@ -6,7 +6,7 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from ..attention.families.facts import TrainedClips
-from ..attention.inspect.report import headline
+from ..attention.inspect.report_text import head_lines
 from ..attention.sampling import lengths, seams, windows
 from .host import model_family, run_history, window_handler
 from .host.latent import parts_of
@@ -90,8 +90,10 @@ class VideoAttentionLongSampler(Node):
                 if method == BLEND
                 else long_clip.extend(job, length, keep)
             )
-        found, ran = _seams(result), [headline(runs.report)] if runs else []
-        lines = [line, f"{_windows_line(length, result)} {length.said}".strip(), *ran, *_seam_lines(found)]
+        found, ran = _seams(result), list(head_lines(runs.report)) if runs else []
+        answer = [ran.pop(0)] if runs and runs.report.answer.sentence else []
+        window = f"{_windows_line(length, result)} {length.said}".strip()
+        lines = [*answer, line, window, *ran, *_seam_lines(found)]
         text = "\n".join([*lines, *result.notes])
         out = {k: v for k, v in long_clip.cut_latent(latent, length, result.done).items() if "downscale_ratio" not in k}
         made = ({**out, "samples": samples} for samples in (result.samples, result.clean))

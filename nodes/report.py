@@ -9,7 +9,8 @@ from comfy_execution.utils import get_executing_context
 
 from ..attention.inspect.combined_report import combine
 from ..attention.inspect.draw_report import draw_report
-from ..attention.inspect.report import Report, to_text
+from ..attention.inspect.report import Report
+from ..attention.inspect.report_text import to_text
 from .host import run_history, workflow_graph
 from .widgets import image_output
 from .widgets.node import REPORT, Node

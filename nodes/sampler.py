@@ -103,7 +103,8 @@ def _sampled(job: Job, line: str) -> io.NodeOutput:
     begun, progress = time.perf_counter(), Progress(job.model, job.steps)
     with run_history.own() as runs:
         samples = sampling_job.run(job, progress.part())
-    text = f"{line}\n{two_stages.stage_line('sampling', job.steps, runs.report, time.perf_counter() - begun)}"
+    took = two_stages.stage_line("sampling", job.steps, runs.report, time.perf_counter() - begun)
+    text = "\n".join((*two_stages.answer_line(runs.report), line, took))
     return io.NodeOutput(*sampling_job.outputs(job, samples, progress.seen), text, ui=ui.PreviewText(text))
 
 

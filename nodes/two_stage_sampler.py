@@ -184,7 +184,7 @@ def _larger(high: Job, upscaling: Upscaling, second: _Second, line: str) -> io.N
 
 
 def _output(job: Job, samples, stages, switch_step: int, lines: list[str]) -> io.NodeOutput:
-    text = "\n".join(filter(None, lines))
+    text = "\n".join(filter(None, [*stages.answer, *lines]))
     outputs = sampling_job.outputs(job, samples, stages.progress.seen)
     return io.NodeOutput(*outputs, switch_step, text, ui=ui.PreviewText(text))
 

@@ -60,6 +60,16 @@ class AutotuneResult:
     trials: tuple[KernelTrial, ...]
     spent: float
 
+    def seconds_of(self, name: str) -> float | None:
+        """Return what a kernel took for one call; None where it was not timed, as one that is out."""
+        return next((t.seconds for t in self.trials if t.name == name and t.reason is None), None) or None
+
+    @property
+    def times(self) -> float:
+        """Return how many times as long the winner takes as the host's own; infinite where either is not known."""
+        host, best = self.seconds_of(HOST_RUN), self.seconds_of(self.winner)
+        return best / host if host and best and host < math.inf else math.inf
+
 
 _CHOSEN: dict[tuple, AutotuneResult] = {}
 

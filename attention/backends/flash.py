@@ -75,7 +75,14 @@ def _limits(min_capability, max_head_dim, amd=False):
     )
 
 
-FLASH_2 = Backend("flash attention 2", "The flash-attn package: exact.", _limits((8, 0), 256, amd=True), load_2)
+FLASH_2 = Backend(
+    "flash attention 2",
+    "The flash-attn package: exact.",
+    _limits((8, 0), 256, amd=True),
+    load_2,
+    library="FlashAttention 2",
+    install="pip install flash-attn",
+)
 FLASH_3 = Backend(
     "flash attention 3",
     "FlashAttention 3 for Hopper: exact.",
@@ -83,7 +90,14 @@ FLASH_3 = Backend(
     load_3,
     lambda geometry: () if geometry.capability == (9, 0) else (Reason("made for compute capability 9.0 alone"),),
     besides="Hopper alone",
+    library="FlashAttention 3",
+    install="build it from the hopper folder of its repository",
 )
 FLASH_4 = Backend(
-    "flash attention 4", "FlashAttention 4 for Hopper and Blackwell: exact.", _limits((9, 0), 128), load_4
+    "flash attention 4",
+    "FlashAttention 4 for Hopper and Blackwell: exact.",
+    _limits((9, 0), 128),
+    load_4,
+    library="FlashAttention 4",
+    install="pip install flash-attn-4",
 )

@@ -76,6 +76,26 @@ def reasons(name: str, geometry: Geometry) -> tuple[Reason, ...]:
     return get(name).reasons(geometry)
 
 
+def worth_installing(geometry: Geometry, than: str, exact: bool = False) -> Backend | None:
+    """Find the best backend that `auto` would try for a call, before the one that it has, were it installed.
+
+    geometry: of the call.
+    than: name of the backend that runs now; any other name for the host's own attention.
+    exact: leaves out those that quantise or approximate.
+    """
+    for backend in TABLE:
+        if backend.name == than:
+            return None
+        if not backend.library or not backend.auto or geometry.kv_len < backend.limits.useful_from:
+            continue
+        # Of one that is not there its library cannot be asked: its limits alone.
+        if (exact and not backend.limits.exact) or next(backend.limits.reasons(geometry), None):
+            continue
+        if why_not(backend.name) is not None:
+            return backend
+    return None
+
+
 def pick(geometry: Geometry) -> tuple[str | None, dict[str, str]]:
     """Pick the best backend for a call, None where none accepts it, and why each better one was passed over.
 

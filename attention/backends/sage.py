@@ -125,5 +125,7 @@ SAGE = Backend(
     ),
     load=load,
     other_reasons=other_reasons,
+    library="SageAttention",
+    install="pip install sageattention",
     besides="1.x: head sizes 64, 96, 128, keys in steps of 64, not on Blackwell; 2.x: one kernel for each NVIDIA GPU",
 )

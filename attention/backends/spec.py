@@ -95,6 +95,8 @@ class Backend:
         only where Video Attention Benchmark has seen it right; 0: for any other.
     besides: what other_reasons looks at, in words, for the table of backends.
     scores: whether it holds the whole matrix of scores, queries by keys; None where another library decides that.
+    library: what has to be installed for it, as its authors write it; empty where ComfyUI or torch brings it.
+    install: how that is done, in words that can be typed or read.
     """
 
     name: str
@@ -106,6 +108,8 @@ class Backend:
     promise: float = 0.0
     besides: str = ""
     scores: bool | None = False
+    library: str = ""
+    install: str = ""
 
     def refuses(self, geometry: Geometry) -> Reason | None:
         """Return the first reason why this backend cannot run the call, in a few words, or None."""

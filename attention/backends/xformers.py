@@ -40,4 +40,6 @@ XFORMERS = Backend(
         amd=True,
     ),
     load=load,
+    library="xFormers",
+    install="pip install xformers for your torch",
 )

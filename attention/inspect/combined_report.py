@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from .pattern_coverage import PatternCoverage
@@ -34,12 +34,24 @@ def combine(reports: Sequence[Report]) -> Report | None:
         coverage=_coverage(reports),
         missing=next((report.missing for report in reports if report.missing), ""),
         told=_added(reports, "told"),
+        rules=_summed(reports, "rules", lambda rule: (rule.label, rule.node)),
+        gains=_summed(reports, "gains", lambda gain: gain.role),
+        hints=_added(reports, "hints"),
+        untimed=_once(node for report in reports for node in report.untimed),
     )
 
 
 def _coverage(reports: Sequence[Report]) -> PatternCoverage | None:
     found = [report.coverage for report in reports if report.coverage is not None]
     return sum(found[1:], start=found[0]) if found else None
+
+
+def _summed(reports: Sequence[Report], name: str, key: Callable) -> tuple:
+    """Add up what several reports have under `name`, in the order in which its keys are met."""
+    found: dict = {}
+    for one in (one for report in reports for one in getattr(report, name)):
+        found[key(one)] = found[key(one)] + one if key(one) in found else one
+    return tuple(found.values())
 
 
 def _once(found) -> tuple:

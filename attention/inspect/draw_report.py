@@ -9,7 +9,8 @@ from ..core.canvas import INK, MARGIN, PALE, WELL, WIDTH, Canvas, Colour, wrap
 from ..core.function_owner import OTHER
 from ..core.site import SELF
 from .kernel_colours import colours_of, lighter
-from .report import Report, ReportRow, fallback_lines, headline, passed_over_line
+from .report import Report, ReportRow
+from .report_text import fallback_lines, head_lines, passed_over_line
 from .timeline import StepStats, pace
 
 STEP_COLOUR, COLUMN, TIMELINE = (214, 217, 224), 84, 178
@@ -22,7 +23,8 @@ def draw_report(report: Report, width: int = WIDTH) -> Image.Image:
     width: of the picture, in pixels.
     """
     room = width - 2 * MARGIN
-    said, notes = wrap(headline(report), 15, room), [part for line in _reasons(report) for part in wrap(line, 14, room)]
+    said = [part for line in head_lines(report) for part in wrap(line, 15, room)]
+    notes = [part for line in _reasons(report) for part in wrap(line, 14, room)]
     head, colours = 96 + 20 * (len(said) - 1), _colours(report)
     steps = TIMELINE if report.timeline else 0
     canvas = Canvas(width, head + 58 * max(1, len(report.rows)) + steps + 26 * len(notes) + 24)

@@ -10,11 +10,10 @@ from ..core.reason import Reason
 from ..core.tokens import SIDES, Grid
 from ..routing.rules import format_blocks
 from ..routing.run_stats import Decision, RunStats
+from .answer import Answer, Gain, answer_of, gains_of, hints_of, untimed_of
 from .pattern_coverage import PatternCoverage, coverage_of
-from .timeline import StepStats, pace, step_stats_of
-
-# How many grids the first line names, and how many backends the line of those that `auto` passed over.
-GRIDS, PASSED_OVER = 3, 3
+from .rule_coverage import RuleCoverage, coverage_of_rules, sentences
+from .timeline import StepStats, step_stats_of
 
 
 @dataclass
@@ -61,6 +60,10 @@ class Report:
     evaluations: of the model, two for a step of some samplers.
     coverage: what patterns did, None without one.
     missing: why no call was seen.
+    rules: what each rule did.
+    gains: what was measured beside the host's own attention, by role.
+    hints: (library that may be faster, how to get it) -> calls.
+    untimed: (id, title) of the nodes whose `timing` is off.
     """
 
     model: str
@@ -81,6 +84,15 @@ class Report:
     coverage: PatternCoverage | None = None
     missing: str = ""
     told: Counter = field(default_factory=Counter)
+    rules: tuple[RuleCoverage, ...] = ()
+    gains: tuple[Gain, ...] = ()
+    hints: Counter = field(default_factory=Counter)
+    untimed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def answer(self) -> Answer:
+        """Say how much faster the run was."""
+        return answer_of(self)
 
     @property
     def grid(self) -> Grid | None:
@@ -100,6 +112,9 @@ class Report:
     def as_dict(self) -> dict:
         """Plain data, for JSON."""
         return {
+            "answer": self.answer.as_dict(),
+            "rules": [rule.as_dict() for rule in self.rules],
+            "rule_lines": sentences(self.rules),
             "model": self.model,
             "grid": list(self.grid) if self.grid else None,
             "grids": [list(grid) for grid in self.grids],
@@ -169,6 +184,10 @@ def summarise(stats: RunStats) -> Report:
         coverage=coverage_of(stats),
         missing=stats.notes[0] if stats.notes and not stats.decisions else "",
         told=Counter(notes),
+        rules=coverage_of_rules(stats),
+        gains=gains_of(stats),
+        hints=hints_of(stats),
+        untimed=untimed_of(stats),
     )
 
 
@@ -207,32 +226,6 @@ def _add(row: ReportRow, decision: Decision) -> None:
         row.tokens.add((decision.geometry.q_len, decision.geometry.kv_len))
 
 
-def to_text(report: Report) -> str:
-    """Write a report down so that it fits a node."""
-    lines = [headline(report)]
-    if report.rows:
-        lines += ["", *_table(report)]
-    if report.timeline:
-        lines += ["", pace(report.timeline)]
-    if report.fallbacks:
-        lines += ["", "Fell back:", *fallback_lines(report)]
-    if report.measured:
-        lines += [
-            "",
-            f"Measured by auto ({report.choosing:.2f} s in this run):",
-            *(f"  {line}" for line in report.measured),
-        ]
-    if report.passed_over:
-        lines += ["", passed_over_line(report)]
-    if report.unplaced:
-        lines += ["", "Not on the video's grid:"]
-        lines += [f"  {calls} calls, {role}: {why}" for (role, why), calls in report.unplaced.most_common()]
-    notes = [note for note in notes_of(report) if report.calls or note != report.missing]
-    if notes:
-        lines += ["", *notes]
-    return "\n".join(lines)
-
-
 def notes_of(report: Report) -> tuple[str, ...]:
     """Complete the notes: one that counts something alike in several runs says in how many of them."""
 
@@ -243,56 +236,3 @@ def notes_of(report: Report) -> tuple[str, ...]:
         return f"{note} In {'each' if runs == report.runs else runs} of {report.runs} runs."
 
     return tuple(map(told, report.notes))
-
-
-def headline(report: Report) -> str:
-    """Say whether it is active, and how much of the run went through it; then whether a pattern left calls."""
-    where = report.model or "model"
-    if not report.calls:
-        return " ".join(filter(None, (f"{where}: no attention call was seen.", report.missing)))
-    ran = f"{report.ruled} of {report.calls} attention calls ran on the chosen backend"
-    runs = f", {report.runs} runs" if report.runs > 1 else ""
-    first = f"{where}{_grids(report)}{runs}, {_steps(report)}: {ran}."
-    return " ".join(filter(None, (first, report.coverage.sentence() if report.coverage else "")))
-
-
-def _grids(report: Report) -> str:
-    """Write `, 2 windows of 4 x 8 x 16 tokens (time x height x width)`; empty where no grid is known."""
-    if not report.grids:
-        return ""
-    sizes = [" x ".join(map(str, grid)) for grid in report.grids]
-    shown = [*sizes[:GRIDS], *([f"{len(sizes) - GRIDS} more"] if len(sizes) > GRIDS else [])]
-    windows = f"{report.windows} windows of " if report.windows > 1 else ""
-    return f", {windows}{' and '.join(shown)} tokens (time x height x width)"
-
-
-def _steps(report: Report) -> str:
-    """Write `20 steps`, and how often the model was evaluated where a step takes more than one evaluation, or less."""
-    more = f" ({report.evaluations} model evaluations)" if report.evaluations not in (0, report.steps) else ""
-    return f"{report.steps} steps{more}"
-
-
-def _table(report: Report) -> list[str]:
-    timed = report.seconds > 0
-    cells = [["role", "ran on", "calls", "blocks", "tokens", *(["time"] if timed else [])]]
-    for row in report.rows:
-        tokens = ", ".join(f"{q}x{k}" for q, k in sorted(row.tokens)[:3]) + (", ..." if len(row.tokens) > 3 else "")
-        share = [f"{row.seconds:.2f} s, {row.seconds / report.seconds:.0%}"] if timed else []
-        cells.append([row.role, row.used, str(row.calls), format_blocks(row.blocks) or "unknown", tokens, *share])
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    return ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in cells]
-
-
-def fallback_lines(report: Report) -> list[str]:
-    """Write one line for each role, backend and reason, most calls first."""
-    return [
-        f"  {calls} calls, {role}-attention, {wanted}: {reason}"
-        for (role, wanted, reason), calls in report.fallbacks.most_common()
-    ]
-
-
-def passed_over_line(report: Report) -> str:
-    """Say in one line which backends `auto` could not take; most are just not installed, JSON has the reasons."""
-    names = list(dict.fromkeys(name for name, _ in report.passed_over))
-    more = f" and {len(names) - PASSED_OVER} more" if len(names) > PASSED_OVER else ""
-    return f"Not open to auto: {', '.join(names[:PASSED_OVER])}{more}; the JSON output says why."

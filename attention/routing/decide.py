@@ -5,24 +5,21 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..backends import registry
-from ..backends.autotune import HOST_RUN, AutotuneResult, fastest_backend
-from ..core.error_handling import error_message, error_text
+from ..backends.autotune import HOST_RUN
+from ..core.error_handling import error_text
 from ..core.geometry import Geometry, describe
 from ..core.head_chunks import pattern_of_heads
 from ..core.kernel import Kernel
 from ..core.reason import Reason
 from ..core.site import GUESSED, SELF, AttentionSite, site_of
-from ..core.spot_check import SpotCheck
 from ..core.tensor_layout import first_query_of
 from ..core.tokens import BOTH, VideoSpan
 from ..guidance.strength import combined
-from ..sparse.autotune import fastest_engine, key_of
-from ..sparse.engine_registry import AUTO, runners
-from ..sparse.runner import Runner
+from ..sparse.engine_registry import runners
 from .attention_call import AttentionCall
+from .choose import choose_auto, choose_engine, compare, why_dense
 from .errors import UnsupportedAttention
-from .host_kernel import name_of
-from .rules import ERROR, GUARD_OFF, MEASURE, Rule, covering, winner
+from .rules import ERROR, GUARD_OFF, Rule, covering, winner
 from .run_stats import Decision, RunStats
 from .step_context import CONTEXT, IDLE, locate
 
@@ -68,7 +65,7 @@ def _undecided(reason: str, call: AttentionCall, rules, active, host: str, stats
         return Decision(site, None, rule, None if rule is None else registry.HOST, host)
     wanted, widget = (rule.shape.pattern.name, "pattern") if rule.shape else (rule.backend, "backend")
     if rule.on_unsupported == ERROR:
-        raise UnsupportedAttention(sentence(wanted, site, None, reason, widget))
+        raise UnsupportedAttention(sentence(rule, wanted, site, None, reason, widget))
     decision = Decision(site, None, rule, wanted, host)
     decision.reason = reason
     return decision
@@ -86,9 +83,14 @@ def _decide(call: AttentionCall, rules: tuple[Rule, ...], active, host: str, sta
         decision = Decision(site, geometry, perturb_rule, perturbation.name, perturbation.label, video_span)
         decision.kernel = perturb_result
         return decision
-    shape = winner(covers, "shape") if shapable(video_span) else None
-    shaped = None if shape is None else _shape(call, found, shape, host, stats)
-    decision = shaped if isinstance(shaped, Decision) else _dense(call, found, winner(covers, ""), host, stats)
+    shape, timed = winner(covers, "shape") if shapable(video_span) else None, any(rule.timing for rule in rules)
+    shaped = None if shape is None else _shape(call, found, shape, host, stats, timed)
+    decision = shaped
+    if not isinstance(shaped, Decision) or shape.shape.if_faster:
+        decision = _dense(call, found, winner(covers, ""), host, stats, timed)
+    if isinstance(shaped, Decision) and decision is not shaped:
+        why = why_dense(shaped, decision)
+        decision, shaped = (shaped, shaped) if why is None else (decision, why)
     if isinstance(shaped, Reason):
         decision.unshaped, decision.dense = (shape.shape.pattern.name, shaped), shaped
     if perturb_result is not None:
@@ -111,7 +113,9 @@ def shapable(video_span: VideoSpan | Reason) -> bool:
     return video_span.queries.start < video_span.queries.stop
 
 
-def _shape(call: AttentionCall, found: Inspected, rule: Rule, host: str, stats: RunStats) -> Decision | Reason:
+def _shape(
+    call: AttentionCall, found: Inspected, rule: Rule, host: str, stats: RunStats, timed: bool
+) -> Decision | Reason:
     """Decide which engine runs a call by the rule's pattern, or say why the call stays dense."""
     (site, video_span, geometry, malformed), shape = found, rule.shape
     reason = malformed or (video_span if isinstance(video_span, Reason) else None)
@@ -124,10 +128,10 @@ def _shape(call: AttentionCall, found: Inspected, rule: Rule, host: str, stats: 
     able = reason or runners(pattern, video_span, geometry, block=site.block or 0, engine=shape.engine)
     if isinstance(able, Reason):
         if rule.on_unsupported == ERROR:
-            raise UnsupportedAttention(sentence(shape.pattern.name, site, geometry, able, "pattern"))
+            raise UnsupportedAttention(sentence(rule, shape.pattern.name, site, geometry, able, "pattern"))
         return able
     decision = Decision(site, geometry, rule, shape.pattern.name, host, video_span)
-    runner = choose_engine(call, decision, able, stats)
+    runner = choose_engine(call, decision, able, stats, timed)
     decision.used = f"{shape.label} ({runner.label})"
     return _begun(decision, runner.with_block_cache(lambda: stats.evaluations).kernel, stats)
 
@@ -139,29 +143,9 @@ def _begun(decision: Decision, kernel: Kernel, stats: RunStats) -> Decision:
     return decision
 
 
-def choose_engine(call: AttentionCall, decision: Decision, able: tuple[Runner, ...], stats: RunStats) -> Runner:
-    """Choose the fastest of the engines that accept a call; the decision learns what was measured."""
-    rule = decision.rule
-    if len(able) == 1 or rule.shape.engine != AUTO or rule.choice != MEASURE:
-        return able[0]
-
-    def tensors():
-        return *call.to_heads(), call.to_mask()
-
-    key = key_of(decision.geometry, call.q.device, *_asked_how(call))
-    try:
-        runner, decision.choice, fresh = fastest_engine(
-            key, able, call.run, call.run_host, tensors, rule.max_error, decision.geometry.scale, rule.shape.of
-        )
-    except Exception as error:  # a choice must not cost a render
-        stats.notes.append(f"auto could not measure the engines ({error_message(error)}) and went by table order.")
-        return able[0]
-    if fresh:
-        stats.choosing += decision.choice.spent
-    return runner
-
-
-def _dense(call: AttentionCall, found: Inspected, rule: Rule | None, host: str, stats: RunStats) -> Decision:
+def _dense(
+    call: AttentionCall, found: Inspected, rule: Rule | None, host: str, stats: RunStats, timed: bool
+) -> Decision:
     """Decide which kernel runs a call that attends to everything.
 
     rule: the last one about a backend, or None.
@@ -172,50 +156,17 @@ def _dense(call: AttentionCall, found: Inspected, rule: Rule | None, host: str, 
     decision = Decision(site, geometry, rule, rule.backend, host, video_span)
     name, decision.reason = rule.backend, malformed
     if malformed is None and name == registry.AUTO:
-        name = choose_auto(call, decision, stats)
+        name = choose_auto(call, decision, stats, timed)
     elif malformed is None:
         decision.reason = registry.why_not(name, geometry)
+        if decision.reason is None and timed:
+            compare(call, decision, name, stats)
     if decision.reason is not None and rule.on_unsupported == ERROR:
-        raise UnsupportedAttention(sentence(rule.backend, site, geometry, decision.reason))
+        raise UnsupportedAttention(sentence(rule, rule.backend, site, geometry, decision.reason))
     if decision.reason is None and name != HOST_RUN:
         decision.used = name
         return _begun(decision, registry.load(name), stats)
     return decision
-
-
-def choose_auto(call: AttentionCall, decision: Decision, stats: RunStats) -> str:
-    """Choose the backend that `auto` gives this call, HOST_RUN for the host's own; the decision learns why."""
-    accepted, reasons = registry.candidates(decision.geometry)
-    decision.passed_over = reasons
-    rule = decision.rule
-    if not accepted:
-        decision.reason = "no backend accepts this call"
-        return HOST_RUN
-    if rule.choice != MEASURE or decision.geometry.grad:
-        name, decision.passed_over = registry.pick(decision.geometry)
-        return name
-    try:
-        decision.choice, fresh = _measure(call, decision, accepted)
-    except Exception as error:  # out of memory in the sample, say: a choice must not cost a render
-        stats.notes.append(f"auto could not measure ({error_text(error)}) and went by table order.")
-        return accepted[0]
-    if fresh:
-        stats.choosing += decision.choice.spent
-    return decision.choice.winner
-
-
-def _measure(call: AttentionCall, decision: Decision, accepted: list[str]) -> tuple[AutotuneResult, bool]:
-    def make_spot_check() -> SpotCheck:
-        return SpotCheck(*call.to_heads(), call.to_mask(), decision.geometry.scale)
-
-    runs = {name: lambda name=name: call.run(registry.load(name)) for name in accepted}
-    key = (str(call.q.device), decision.geometry, *_asked_how(call))
-    return fastest_backend(key, runs, call.run_host, make_spot_check, decision.rule.max_error)
-
-
-def _asked_how(call: AttentionCall) -> tuple:
-    """Return what a timing depends on beside device and geometry: host's function, layout, dtype of the mask."""
-    return name_of(call.func), call.split_in, None if call.mask is None else call.mask.dtype
 
 
 def inspect(call: AttentionCall) -> Inspected:
@@ -249,14 +200,19 @@ def _unreadable(call: AttentionCall) -> Reason | None:
     return None
 
 
-def sentence(backend: str, site: AttentionSite, geometry: Geometry | None, reason: str, widget: str = "backend") -> str:
+def sentence(
+    rule: Rule, wanted: str, site: AttentionSite, geometry: Geometry | None, reason: str, widget: str = "backend"
+) -> str:
     """Write what on_unsupported 'error' says.
 
+    rule: that asks for the error; its node comes first, since ComfyUI blames the sampler.
+    wanted: what cannot run.
     widget: which of the node's inputs named it.
     """
     where = f"{site.role}-attention" + ("" if site.block is None else f" of block {site.block}")
     what = "" if geometry is None else f" ({geometry.shape_text})"
+    who = "" if rule.asker is None else f"{rule.asker.title}, "
     return (
-        f"{widget}: {backend!r} cannot run the {where}{what}: {reason}. "
+        f"{who}{widget}: {wanted!r} cannot run the {where}{what}: {reason}. "
         f"Choose another {widget} or set on_unsupported to 'fall back'."
     )

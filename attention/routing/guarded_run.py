@@ -70,7 +70,10 @@ def to_failure(decision: Decision, error: Exception) -> Failure:
 
 def unsupported(decision: Decision, reason: str) -> UnsupportedAttention:
     """Make the error that a rule asks for in the place of a fallback."""
-    return UnsupportedAttention(sentence(decision.used, decision.site, decision.geometry, reason))
+    widget = "pattern" if decision.rule.shape else "backend"
+    return UnsupportedAttention(
+        sentence(decision.rule, decision.used, decision.site, decision.geometry, reason, widget)
+    )
 
 
 def attempt(decision: Decision, call: AttentionCall) -> torch.Tensor | Failure:

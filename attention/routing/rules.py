@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from ..backends import registry
@@ -37,6 +37,7 @@ class Shape:
     min_tokens: fewer video tokens than these stay dense, where a pattern costs more than it saves.
     ramp: how the pattern's percentage changes over the steps that the rule covers; None: it does not.
     of: the Shape with a ramp of which this is one stretch; None: of none.
+    if_faster: takes the pattern only where it is measured to be faster than what would run without it.
     """
 
     pattern: object
@@ -44,6 +45,7 @@ class Shape:
     min_tokens: int = 0
     ramp: Ramp | None = None
     of: Shape | None = None
+    if_faster: bool = False
 
     def __post_init__(self):
         if self.ramp is not None and not hasattr(self.pattern, "amount"):
@@ -61,6 +63,20 @@ class Shape:
         """Name the pattern, with its percentage where that is one of a ramp's."""
         name = self.pattern.name
         return name if self.of is None else f"{name} {getattr(self.pattern, self.pattern.amount):g} %"
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Names the node that made a rule.
+
+    node: its id, as the page has it.
+    title: its name and id, for sentences.
+    times: whether it has a `timing` to turn on.
+    """
+
+    node: str
+    title: str
+    times: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,7 @@ class Rule:
     spared: how many of the first and of the last steps are never covered.
     perturbation: what the calls do in this Perturbation's own pass, and in no other.
     nag: a negative prompt inside attention to the prompt.
+    asker: the node that made it, None outside of a prompt. Two rules that differ in it alone are equal.
     """
 
     backend: str = registry.AUTO
@@ -100,6 +117,7 @@ class Rule:
     spared: tuple[int, int] = (0, 0)
     perturbation: Perturbation | None = None
     nag: Nag | None = None
+    asker: Asker | None = field(default=None, compare=False)
 
     @property
     def kind(self) -> str:
@@ -127,7 +145,7 @@ class Rule:
 
     def at(self, stretch: int) -> Rule:
         """Give the rule as it holds in one of its stretches, from 1."""
-        return self if self.stretches == 1 else _at(self, stretch)
+        return self if self.stretches == 1 else _at(self, stretch, self.asker)
 
     def spares(self, sigma: float, sigmas: Sequence[float]) -> bool:
         """Tell whether the step that begins at `sigma` is one of the first or last that are spared.
@@ -148,8 +166,9 @@ class Rule:
 
 
 @lru_cache(maxsize=256)
-def _at(rule: Rule, stretch: int) -> Rule:
-    return replace(rule, shape=rule.shape.stretches[stretch - 1])
+def _at(rule: Rule, stretch: int, asker: Asker | None) -> Rule:
+    # Equal rules of two nodes are two.
+    return replace(rule, shape=rule.shape.stretches[stretch - 1], asker=asker)
 
 
 def covering(rules: Sequence[Rule], active: Sequence[int], site: AttentionSite) -> list[Rule]:

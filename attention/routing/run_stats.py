@@ -159,7 +159,8 @@ class RunStats(KeepsIdentity):
     steps: how many the sampler was asked for.
     grids: of the video's tokens, in the order in which they were met.
     windows: first and last frame of each context window.
-    patterned: the rules with a pattern that are on the model.
+    rules: of the model when the run began.
+    patterned: those of them with a pattern.
     decisions: by the router's key, or under a key that begins with BYPASSED.
     chunks: counts the heads of calls with some of a module's.
     history: of kernels.
@@ -182,6 +183,7 @@ class RunStats(KeepsIdentity):
         self.model, self.steps = model, steps
         self.grids: dict[Grid, None] = {} if grid is None else {grid: None}
         self.windows: dict[tuple[int, int], None] = {}
+        self.rules: tuple = ()
         self.patterned: tuple = ()
         self.decisions: dict[tuple, Decision] = {}
         self.chunks, self._first = HeadChunks(), {}

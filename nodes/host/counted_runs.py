@@ -31,7 +31,8 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     options = guider.model_options["transformer_options"]
     options[CONTEXT] = stats.context.but(off=options[CONTEXT].off)
     stats.at_start, stats.compiled = options.get(SLOT), is_compiled(guider.model_patcher)
-    stats.patterned = tuple(rule for router in options[ROUTERS].members for rule in router.rules if rule.shape)
+    stats.rules = tuple(rule for router in options[ROUTERS].members for rule in router.rules)
+    stats.patterned = tuple(rule for rule in stats.rules if rule.shape)
     told = live_report.teller(stats, callback)
     try:
         samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *args, **kwargs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from comfy.ldm.modules import attention as host_attention
 from comfy.patcher_extension import WrappersMP
 
@@ -14,7 +16,7 @@ from ...attention.routing.compiled_op import SLOT
 from ...attention.routing.router import Router
 from ...attention.routing.rules import ERROR, Rule
 from ...attention.routing.step_context import CONTEXT, StepContext
-from . import bypass_watch, counted_runs, hooks, interruption, memory_estimate, model_family, site_hooks
+from . import bypass_watch, counted_runs, hooks, interruption, memory_estimate, model_family, site_hooks, workflow_graph
 from .bypass_watch import ROUTERS, RouterGroup, is_compiled
 
 try:
@@ -36,6 +38,7 @@ def add_rule(model, rule: Rule):
     if rule.on_unsupported == ERROR and family is not None and family.unsupported:
         raise ValueError(f"model: {family.name} is not supported: {family.unsupported}. Bypass this node.")
     registry.load_all()
+    rule = rule if rule.asker else replace(rule, asker=workflow_graph.asker())
     patched = model.clone()
     options = patched.model_options.setdefault("transformer_options", {})
     found = options.get(SLOT)

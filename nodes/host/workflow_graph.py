@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from comfy_execution.progress import get_progress_state
+from comfy_execution.utils import get_executing_context
 
-from nodes import NODE_CLASS_MAPPINGS
+from nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+
+from ...attention.routing.rules import Asker
 
 REPORT, CLEAR = "VideoAttentionReport", "VideoAttentionClear"
 # Of the classes of this pack's nodes whose MODEL counts its attention calls.
@@ -200,6 +203,21 @@ def owners(prompt: str, node: str) -> tuple[tuple[Owner, ...], str]:
     if graph is None or graph.node(node) is None:
         return (Owner(node, None),), node
     return tuple(Owner(each, graph.signature(each)) for each in graph.around(node)), graph.shown(node)
+
+
+def asker() -> Asker | None:
+    """Names the node that is executing, as the page shows it; None outside of a prompt."""
+    context = get_executing_context()
+    if context is None:
+        return None
+    graph = running(context.prompt_id)
+    node = None if graph is None else graph.node(context.node_id)
+    if node is None:
+        return Asker(context.node_id, f"node {context.node_id}")
+    shown, kind = graph.shown(context.node_id), node["class_type"]
+    # Without what stands in brackets behind some names.
+    name = NODE_DISPLAY_NAME_MAPPINGS.get(kind, kind).partition(" (")[0]
+    return Asker(shown, f"{name} (node {shown})", "timing" in node.get("inputs", {}))
 
 
 def readers(prompt: str, node: str) -> list[str]:

@@ -11,7 +11,9 @@ import torch
 from comfy_extras.nodes_hunyuan import HunyuanVideo15LatentUpscaleWithModel
 from comfy_extras.nodes_lt_upsampler import LTXVLatentUpsampler
 
-from ...attention.inspect.report import Report, headline
+from ...attention.inspect.combined_report import combine
+from ...attention.inspect.report import Report
+from ...attention.inspect.report_text import ran_lines
 from ...attention.sampling import time_left
 from ..host import run_history
 from ..host.carried_sampler import CarriedSampler
@@ -55,6 +57,7 @@ class Stages:
 
     def __init__(self, high: Job, steps_low: int, names: tuple[str, str]):
         self.progress, self.names, self.lines = Progress(high.model, high.steps + steps_low), names, []
+        self._reports: list[Report] = []
 
     def run(self, job: Job, which: int, first: int = 0):
         """Samples one stage, and writes its line.
@@ -66,16 +69,27 @@ class Stages:
         with run_history.own() as runs:
             samples = sampling_job.run(job, self.progress.part(f" of {self.names[which]}", first))
         self.lines.append(stage_line(self.names[which], job.steps, runs.report, time.perf_counter() - begun))
+        self._reports += runs
         return samples
+
+    @property
+    def answer(self) -> list[str]:
+        """Says in a line how much faster the stages were; nothing where none of their models has a rule of ours."""
+        return answer_line(combine(self._reports))
+
+
+def answer_line(report: Report | None) -> list[str]:
+    """Says in a line how much faster a run was; nothing without a Report or where nothing is known."""
+    return [report.answer.sentence] if report is not None and report.answer.sentence else []
 
 
 def stage_line(name: str, steps: int, report: Report | None, seconds: float) -> str:
-    """Says what a stage took, and the first line of its own Report.
+    """Says what a stage took, and what its own Report says of what ran.
 
     report: None without a node of ours on its model.
     seconds: of the whole stage.
     """
-    ran = f" {headline(report)}" if report is not None else ""
+    ran = " ".join(("", *ran_lines(report))) if report is not None else ""
     name = name[:1].upper() + name[1:]
     return f"{name}: {steps} step{'' if steps == 1 else 's'} in {time_left.to_text(seconds)}.{ran}"
 

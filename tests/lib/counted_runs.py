@@ -9,9 +9,9 @@ from attention.backends import registry
 from attention.core.geometry import Geometry
 from attention.core.site import CROSS, SELF, AttentionSite
 from attention.routing.router import Router
+from attention.routing.rules import CHOICES, Rule
 from attention.routing.run_stats import Decision, RunStats
 
-OURS = Router(())
 HOST = f"{registry.HOST} (pytorch)"
 # Of make_stepped.
 STEPS = 4
@@ -22,17 +22,27 @@ def call(q_len=512, kv_len=512):
     return Geometry(2, 8, 8, q_len, kv_len, 64, torch.bfloat16, "cpu")
 
 
-def add(stats, role, block, used, calls, *, wanted="sdpa", reason=None, fell_back=0, seconds=(), of=None, **more):
+# backend -> the Rule that asks for it, and the rules of a run -> their Router.
+BACKENDS, ROUTERS = {name: Rule(name) for name in CHOICES}, {}
+
+
+def add(
+    stats, role, block, used, calls, *, wanted="sdpa", reason=None, fell_back=0, seconds=(), of=None, rules=None, **more
+):
     """Adds one Decision to `stats`.
 
     of: Geometry of its calls.
+    rules: of its router, the first of which made it; None for the one that asks for `wanted`.
     more: other fields, as passed_over.
     """
-    decision = Decision(AttentionSite("LTXV", role, block), of or call(), None, wanted, used)
+    if rules is None:
+        rules = (BACKENDS[wanted],) if wanted in BACKENDS else ()
+    site, router = AttentionSite("LTXV", role, block), ROUTERS.setdefault(rules, Router(rules))
+    decision = Decision(site, of or call(), rules[0] if rules else None, wanted, used)
     decision.calls, decision.reason, decision.fell_back, decision.spans = calls, reason, fell_back, list(seconds)
     for name, value in more.items():
         setattr(decision, name, value)
-    stats.decisions[OURS, len(stats.decisions)] = decision
+    stats.decisions[router, site, len(stats.decisions)] = decision
     return decision
 
 

@@ -7,42 +7,54 @@ import json
 
 import pytest
 import torch
-from counted_runs import HOST, add, call, make_stats, make_stepped
+from counted_runs import BACKENDS, HOST, add, call, make_stats, make_stepped
 
 from attention.core.canvas import PAPER
 from attention.core.site import CROSS, SELF, SPATIAL, AttentionSite
 from attention.inspect import draw_report
 from attention.inspect.combined_report import combine
 from attention.inspect.pattern_coverage import coverage_of
-from attention.inspect.report import headline, summarise, to_text
+from attention.inspect.report import summarise
+from attention.inspect.report_text import headline, to_text
+from attention.inspect.rule_coverage import sentences
+from attention.patterns import Spatial
 from attention.routing.router import Router
 from attention.routing.rules import Rule, Shape
 from attention.routing.run_stats import RunStats
 
-PATTERN = Rule(shape=Shape(None))
+PATTERN = Rule("", SELF, shape=Shape(Spatial()))
 
 
 def shaped(stats, calls, fell_back=0, reason=None, role=SELF):
-    decision = add(stats, role, 0, "spatial (folded)", calls, wanted="spatial", reason=reason, fell_back=fell_back)
-    decision.rule = PATTERN
+    add(
+        stats, role, 0, "spatial (folded)", calls, wanted="spatial", reason=reason, fell_back=fell_back,
+        rules=(PATTERN, BACKENDS["sdpa"]),
+    )  # fmt: skip
 
 
 def dense(stats, calls, why, role=SELF):
-    decision = add(stats, role, 0, "sdpa", calls)
-    decision.unshaped, decision.dense = ("spatial", why), why
+    add(stats, role, 0, "sdpa", calls, rules=(BACKENDS["sdpa"], PATTERN), unshaped=("spatial", why), dense=why)
 
 
-def second(stats) -> str:
-    """The headline's second sentence."""
-    text = headline(summarise(stats))
-    return text[text.index("backend.") + len("backend.") :].strip()
+def lines(stats) -> list[str]:
+    """What a report says of each rule."""
+    return sentences(summarise(stats).rules)
 
 
-def test_a_pattern_that_shaped_all_says_nothing():
+def of_pattern(stats) -> str:
+    (line,) = (line for line in lines(stats) if line.startswith("Pattern"))
+    return line
+
+
+def test_a_pattern_that_shaped_all_says_so():
     stats = RunStats()
     shaped(stats, 20)
     add(stats, CROSS, 0, "sdpa", 20)
-    assert second(stats) == "" and summarise(stats).as_dict()["shaping"]["shaped"] == 20
+    assert lines(stats) == [
+        "Pattern spatial: 20 of 20 self-attention calls.",
+        "Backend sdpa: 20 of 20 attention calls.",
+    ]
+    assert summarise(stats).as_dict()["shaping"]["shaped"] == 20
 
 
 def test_a_pattern_that_shaped_nothing_says_why_first():
@@ -50,12 +62,12 @@ def test_a_pattern_that_shaped_nothing_says_why_first():
     stats = RunStats("LTXAVModel", (4, 8, 16), 8)
     dense(stats, 32, "guides of part strength: self-attention in parts (36 x 108 tokens)")
     add(stats, CROSS, 0, "sdpa", 80)
-    assert headline(summarise(stats)).startswith("LTXAVModel, 4 x 8 x 16 tokens")
-    assert "112 of 112 attention calls" in headline(summarise(stats))
-    assert second(stats) == (
-        "The pattern shaped 0 of 32 self-attention calls: guides of part strength: self-attention in parts "
-        "(36 x 108 tokens)."
-    )
+    assert "LTXAVModel, 4 x 8 x 16 tokens" in headline(summarise(stats))
+    assert lines(stats) == [
+        "Backend sdpa: 112 of 112 attention calls.",
+        "Pattern spatial: 0 of 32 self-attention calls (guides of part strength: self-attention in parts "
+        "(36 x 108 tokens)).",
+    ]
 
 
 def test_a_pattern_that_shaped_some_names_the_most_frequent_reason():
@@ -63,8 +75,8 @@ def test_a_pattern_that_shaped_some_names_the_most_frequent_reason():
     shaped(stats, 20, fell_back=3, reason="RuntimeError: broken")
     dense(stats, 8, "512 video tokens, fewer than min_tokens", SPATIAL)
     dense(stats, 1, "no grid")
-    assert second(stats) == (
-        "The pattern shaped 17 of 29 self-attention calls: 512 video tokens, fewer than min_tokens, and 2 more reasons."
+    assert of_pattern(stats) == (
+        "Pattern spatial: 17 of 29 self-attention calls (512 video tokens, fewer than min_tokens, and 2 more reasons)."
     )
     data = summarise(stats).as_dict()["shaping"]
     assert (data["shaped"], data["covered"], sum(row["calls"] for row in data["reasons"])) == (17, 29, 12)
@@ -73,23 +85,23 @@ def test_a_pattern_that_shaped_some_names_the_most_frequent_reason():
 def test_a_pattern_whose_blocks_and_steps_cover_nothing():
     stats = RunStats()
     add(stats, SELF, 0, "sdpa", 12)
-    assert second(stats) == ""
+    assert lines(stats) == ["Backend sdpa: 12 of 12 attention calls."]
     stats.patterned = (PATTERN,)
-    assert second(stats) == "The pattern shaped 0 of 12 self-attention calls: none is in its blocks and steps."
+    assert of_pattern(stats) == "Pattern spatial: 0 of 12 self-attention calls (none is in its blocks and steps)."
 
 
 def test_a_pattern_that_no_call_reached_names_who_ran_them():
     """Its node, another pack's override, a node of ours again: only the last one is asked."""
     stats = RunStats()
-    stats.patterned = (Rule(role=SELF, blocks=((1, 3),), shape=Shape(None)),)
+    stats.patterned = (Rule("", SELF, ((1, 3),), shape=Shape(Spatial())),)
     above = Router((Rule("sdpa", role=CROSS),), previous=lambda *args: None)
     for block in range(6):
         decision = add(stats, SELF, block, "ComfyUI-KJNodes", 4, wanted=None)
         stats.decisions[above, block] = stats.decisions.popitem()[1]
         assert decision.rule is None
     stats.add_bypass("ComfyUI-bleh", "in these steps", AttentionSite("LTXV", SELF, 2))
-    assert second(stats) == (
-        "The pattern shaped 0 of 13 self-attention calls: taken by ComfyUI-KJNodes, and 1 more reason."
+    assert of_pattern(stats) == (
+        "Pattern spatial: 0 of 13 self-attention calls (taken by ComfyUI-KJNodes, and 1 more reason)."
     )
 
 
@@ -100,19 +112,19 @@ def test_notes_that_count_alike_in_several_runs_say_so():
     for stats in runs:
         stats.notes += ["4 of 120 attention calls were taken.", "A run was stopped before its end."]
     both = combine([summarise(stats) for stats in runs])
-    lines = [
+    said = [
         "Spatiotemporal guidance: 1 model call more. In 2 of 3 runs.",
         "4 of 120 attention calls were taken. In each of 3 runs.",
         "A run was stopped before its end.",
     ]
-    assert to_text(both).splitlines()[-3:] == lines == both.as_dict()["notes"]
+    assert to_text(both).splitlines()[-3:] == said == both.as_dict()["notes"]
     assert "In each" not in to_text(summarise(runs[0]))
 
 
 def test_a_guidance_is_no_pattern():
     stats = RunStats()
     add(stats, SELF, 0, "sdpa", 12, unshaped=("Spatiotemporal guidance", "no grid"))
-    assert second(stats) == "" and coverage_of(stats) is None
+    assert lines(stats) == ["Backend sdpa: 12 of 12 attention calls."] and coverage_of(stats) is None
 
 
 def test_why_no_call_was_seen_is_in_the_headline_and_only_there():
@@ -153,7 +165,7 @@ def test_steps_are_those_that_were_made(marks, asked, evaluations, words):
     stats = make_stepped(steps=marks)
     stats.steps, stats.evaluations = asked, evaluations
     text = to_text(summarise(stats))
-    assert words in text.splitlines()[0] and f"Time: {marks} steps" in text
+    assert words in text.splitlines()[1] and f"Time: {marks} steps" in text
 
 
 def test_several_runs_are_summed_up():
@@ -167,10 +179,8 @@ def test_several_runs_are_summed_up():
     assert both.seconds == pytest.approx(sum(report.seconds for report in reports))
     assert both.fallbacks == reports[0].fallbacks + reports[1].fallbacks + reports[2].fallbacks
     assert [lap.step for lap in both.timeline] == [1, 2, 3, 4] and both.steps == 20 + 4 + 2 and both.runs == 3
-    assert headline(both).startswith(
-        "LTXVModel and WanModel, 4 x 8 x 16 and 1 x 2 x 3 tokens (time x height x width), 3 runs, 26 steps: "
-    )
-    assert "The pattern shaped 5 of 9 self-attention calls: no grid." in headline(both)
+    said = "LTXVModel and WanModel, 4 x 8 x 16 and 1 x 2 x 3 tokens (time x height x width), 3 runs, 26 steps: "
+    assert said in headline(both) and "Pattern spatial: 5 of 9 self-attention calls (no grid)." in headline(both)
     assert json.loads(json.dumps(data)) == data and data["runs"] == 3 and both.notes == ("A note.",)
     draw_report.draw_report(both)
 
@@ -204,7 +214,7 @@ def test_calls_that_another_pack_took_are_told_by_its_name():
     for _ in range(6):
         stats.add_bypass("ComfyUI-OtherPack", "replaced", AttentionSite("LTXV", SELF, 0))
     add(stats, CROSS, 0, "sdpa", 6)
-    assert second(stats) == "The pattern shaped 0 of 6 self-attention calls: taken by ComfyUI-OtherPack."
+    assert of_pattern(stats) == "Pattern spatial: 0 of 6 self-attention calls (taken by ComfyUI-OtherPack)."
 
 
 @pytest.mark.parametrize("sampler, steps", [("euler", "3 steps:"), ("heun", "3 steps (5 model evaluations):")])
@@ -217,7 +227,7 @@ def test_evaluations_of_a_real_sampler(lab, sampler, steps):
         lab.backend(), noise, 3, 1.0, sampler, "simple", positive, negative, latent, disable_pbar=True, seed=1
     )
     text = to_text(lab.report(out))
-    assert steps in text.splitlines()[0] and "Time: 3 steps" in text
+    assert steps in text.splitlines()[1] and "Time: 3 steps" in text
 
 
 def test_windows_of_a_real_run(pack, inference):

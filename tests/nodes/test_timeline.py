@@ -10,7 +10,8 @@ from counted_runs import HOST, STEPS, bar_lengths, make_stepped, pixels
 from attention.core.site import CROSS, SELF
 from attention.inspect import draw_report
 from attention.inspect.kernel_colours import colours_of
-from attention.inspect.report import summarise, to_text
+from attention.inspect.report import summarise
+from attention.inspect.report_text import to_text
 from attention.inspect.timeline import live_text, pace, step_stats_of
 from attention.routing.run_stats import RunStats
 

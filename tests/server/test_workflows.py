@@ -21,7 +21,7 @@ from PIL import Image
 from workflow_runs import WORKFLOWS
 
 # What a run must have said, besides that all of its output nodes ran: a node's type -> a pattern of its text.
-ALL_CHOSEN = r"(\d+) of \1 attention calls ran on the chosen backend"
+ALL_CHOSEN = r"Backend [^:\n]+: (\d+) of \1 attention calls\."
 SAID = {
     "Video attention demo": {"VideoAttentionReport": ALL_CHOSEN},
     "Compare attention, A against B": {"VideoAttentionCompare": "PSNR", "VideoAttentionTemporalMetrics": "flicker"},

@@ -28,7 +28,8 @@ from attention.core.error_handling import error_message, error_text
 from attention.core.geometry import Geometry
 from attention.core.site import SELF, SITE, AttentionSite
 from attention.core.tokens import Tokens
-from attention.inspect.report import summarise, to_text
+from attention.inspect.report import summarise
+from attention.inspect.report_text import to_text
 from attention.routing import compiled_op
 from attention.routing.errors import UnsupportedAttention
 from attention.routing.router import Router

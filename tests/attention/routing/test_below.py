@@ -6,7 +6,8 @@ import pytest
 import torch
 from newer_host import HEADS, Container, attention_exact, newer
 
-from attention.inspect.report import summarise, to_text
+from attention.inspect.report import summarise
+from attention.inspect.report_text import to_text
 from attention.routing import fallback
 from attention.routing.errors import UnsupportedAttention
 from attention.routing.router import Router

@@ -58,7 +58,11 @@ def test_inputs_are_freed_before_the_attention(install, layout, split_out, optio
         # The first call is looked at, and must be able to fall back.
         if turn:
             assert library.held == [False, False, False]
-    assert library.stages == ["whole", *2 * ["first", "second"]]
+    # With timing the kernel is measured beside the host's own before its first call.
+    measured, stages = library.stages[:-5], library.stages[-5:]
+    assert stages == ["whole", *2 * ["first", "second"]] and set(measured) <= (
+        {"whole"} if options.get("timing") else set()
+    )
     decision = decision_of(stats)
     assert (decision.used, decision.calls, decision.fell_back) == ("test", 3, 0)
     assert len(decision.spans) == (3 if options.get("timing") else 0)

@@ -7,7 +7,8 @@ import torch
 from faulty_kernels import draw, exactly, only, run
 from stand_in_host import host, to_host
 
-from attention.inspect.report import summarise, to_text
+from attention.inspect.report import summarise
+from attention.inspect.report_text import to_text
 from attention.routing import guarded_run
 from attention.routing.rules import GUARD_EVERY, GUARDS, Rule
 from attention.routing.run_stats import RunStats

@@ -18,7 +18,8 @@ from attention.backends import registry
 from attention.backends.spec import Backend
 from attention.core.reason import Reason
 from attention.core.site import CROSS, SELF, SITE, AttentionSite
-from attention.inspect.report import summarise, to_text
+from attention.inspect.report import summarise
+from attention.inspect.report_text import to_text
 from attention.routing import decide
 from attention.routing.router import Router
 from attention.routing.rules import GUARD_EVERY, IN_ORDER, Rule
