@@ -200,7 +200,7 @@ def _of_the_host(report: Report) -> Answer:
     fell = sum(report.fallbacks.values())
     if fell and (found := report.fallbacks.most_common(1)):
         (_, wanted, why), _ = found[0]
-        return Answer(f"Nothing is faster: ComfyUI's own attention ran, {wanted} cannot run here ({why}).", calls=calls)
+        return Answer(f"No faster than ComfyUI's own: {wanted} cannot run here ({why}).", calls=calls)
     chosen = ", as chosen" if any(rule.host and rule.ran for rule in report.rules) else ""
     total = sum(one.seconds for one in report.timeline)
     if report.seconds:

@@ -37,7 +37,7 @@ def add(
     """
     if rules is None:
         rules = (BACKENDS[wanted],) if wanted in BACKENDS else ()
-    site, router = AttentionSite("LTXV", role, block), ROUTERS.setdefault(rules, Router(rules))
+    site, router = AttentionSite("LTXV", role, block), ROUTERS.setdefault(tuple(map(id, rules)), Router(rules))
     decision = Decision(site, of or call(), rules[0] if rules else None, wanted, used)
     decision.calls, decision.reason, decision.fell_back, decision.spans = calls, reason, fell_back, list(seconds)
     for name, value in more.items():
