@@ -91,11 +91,11 @@ def choose_engine(
         return *call.to_heads(), call.to_mask()
 
     key = key_of(decision.geometry, call.q.device, *_asked_how(call))
-    # What the user named runs whatever its error is.
-    max_error = rule.max_error if free else math.inf
+    # What the user named runs whatever its error is. Whether a pattern gains is another question for each percentage.
+    max_error, ramp = rule.max_error if free else math.inf, None if rule.shape.if_faster else rule.shape.of
     try:
         runner, decision.choice, fresh = fastest_engine(
-            key, able, call.run, call.run_host, tensors, max_error, decision.geometry.scale, rule.shape.of
+            key, able, call.run, call.run_host, tensors, max_error, decision.geometry.scale, ramp
         )
     except Exception as error:  # a choice must not cost a render
         if len(able) > 1:
