@@ -176,9 +176,10 @@ class RowBands:
         used = sorted({size for row in sizes for size in row if size})
         return x1 - x0, sizes, tuple(self.axis(size).mask_key(*rows) + self.shift(size, rows) for size in used)
 
-    def shift(self, size: int, rows: tuple[int, int]) -> tuple[int]:
-        """Give where the first row seen is, from the first that sees."""
-        return (self.axis(size).reach(*rows)[0] - rows[0],)
+    def shift(self, size: int, rows: tuple[int, int]) -> tuple[int, ...]:
+        """Give where the first row seen is, from the first that sees; nothing of a frame that all rows see whole."""
+        axis = self.axis(size)
+        return () if size >= axis.steps else (axis.reach(*rows)[0] - rows[0],)
 
     def to(self, device) -> RowBands:
         # Captured, not made in mask_mod: FlexAttention's compiler takes no tensor that is made there.

@@ -19,7 +19,6 @@ from ...attention.blocks.temporal import IN_BATCH
 from ...attention.core.reason import Reason
 from ...attention.core.site import SITE, TEMPORAL, AttentionSite
 from ...attention.routing import compiled_op, rules
-from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.step_context import CONTEXT, IDLE
 from . import hooks, model_family, site_hooks, site_tags
 from .hooks import Handle
@@ -137,9 +136,7 @@ def _behind(blocks: TemporalBlocks, graft: Graft, part: int, site: AttentionSite
 
     @compiled_op.eagerly
     def hook(module, args, kwargs, output):
-        options = kwargs.get(OPTIONS)
-        if options is None and position is not None and position < len(args):
-            options = args[position]
+        options = site_tags.options_of(position, args, kwargs)
         x = output[part] if isinstance(output, tuple) else output
         video_span, groups = _where(options or {}, blocks.config.frames, x, site)
         attend = _attend({**options, SITE: site})

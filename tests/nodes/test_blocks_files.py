@@ -107,7 +107,7 @@ def test_whole_numbers_are_no_weights(saved):
 @pytest.mark.parametrize("raw", [b"", b"{}", b"\xff" * 64, (10**9).to_bytes(8, "little") + b"{}"])
 def test_other_files_are_refused(tmp_path, raw):
     (tmp_path / "c.safetensors").write_bytes(raw)
-    with pytest.raises(ValueError, match="^c.safetensors is no safetensors file: "):
+    with pytest.raises(ValueError, match="^c.safetensors is no safetensors file: .*[Hh]eader.*[^.][.]$"):
         weights.load(tmp_path / "c.safetensors")
 
 

@@ -273,3 +273,18 @@ def test_a_model_that_gives_nan_is_said(bench, lab):
     model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "nan", lambda run, *args: run(*args) * float("nan"))
     with pytest.raises(ValueError, match="it gives NaN or Inf with ComfyUI's own attention already"):
         bench.calibrate(model)
+
+
+def test_the_bar_s_length_is_known_before_the_last_samplings(bench):
+    """Each time Calibrate knows how many samplings are to come, the bar is as long as all of their steps."""
+    sampling = bench.lab.pack.nodes.runs.repeated_sampling.Sampling
+    seen, expect = [], sampling.expect
+
+    def told(self, samplings):
+        expect(self, samplings)
+        seen.append((self.done, samplings, self.total, self.job.steps))
+
+    bench.set(sampling, "expect", told)
+    bench.calibrate(custom_budget=0.3)
+    assert len(seen) >= 3
+    assert all((total - done) == samplings * steps > samplings for done, samplings, total, steps in seen)

@@ -10,6 +10,7 @@ import guidance_rows
 import pytest
 import torch
 from guiding import PLAIN, guided, run, same
+from tiny import CASES
 from tiny.case import parts, sample
 
 from attention.core.reason import Reason
@@ -91,6 +92,27 @@ def test_trained_clips_are_told_in_the_host_s_latent_frames(row, pack, built, in
         assert clips.latent_frames == pack.attention.sampling.lengths.latent_frames(clips.pictures, told) or (
             (clips.pictures - 1) % told
         ), "a clip of whole latent frames"
+
+
+# Pictures and pictures a second of a trained clip, as their makers tell: papers, model cards and pipelines.
+TRAINED = {
+    "CogVideoXTransformer3DModel": (49, 8.0), "GeneralDIT": (121, 24.0), "MiniTrainDIT": (93, 16.0),
+    "HunyuanVideo": (129, 24.0), "Kandinsky5": (121, 24.0), "LTXAVModel": (None, 24.0), "LTXVModel": (None, 24.0),
+    "MiniMaxH3Model": (124, 24.0), "AsymmDiTJoint": (163, 30.0), "WanModel": (81, 16.0), "VaceWanModel": (81, 16.0),
+    "HumoWanModel": (97, 25.0), "WanModel_S2V": (77, 16.0), "AnimateWanModel": (77, 30.0),
+    "WanDancerModel": (149, 30.0),
+}  # fmt: skip
+
+
+def test_trained_clips_are_the_makers(pack, inference):
+    told = {}
+    for case in (case for case in CASES if case.name == "" or "Wan" in case.variant):
+        network = case.build().model.diffusion_model
+        name = type(network).__name__
+        if name in TRAINED and name not in told and getattr(network, "out_dim", 16) == 16:
+            clips = pack.attention.families.find(name).clips(network)
+            told[name] = (clips.pictures, clips.rate)
+    assert told == TRAINED
 
 
 @ROWS

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from calibrating import LATENT, UNITS, start
+from studio import bar as bar
 
 
 @pytest.fixture
@@ -192,6 +193,22 @@ def test_what_a_killed_writer_left_is_removed_once_it_is_old(bench, saved, tmp_p
     assert sorted(file.name for file in folder.iterdir()) == ["mine.json", "new.part"]
 
 
+def test_what_is_half_written_is_told_from_plans(bench, saved, tmp_path, monkeypatch):
+    """A writer that is killed before it has put its file in place: the rest goes once it is old, and is no plan."""
+    plans, folder = bench.lab.pack.nodes.runs.plans, tmp_path / "video_attention_plans"
+    killed = {"replace": lambda self, target: 1 / 0, "unlink": lambda self, missing_ok=False: None}
+    with monkeypatch.context() as now:
+        for name, act in killed.items():
+            now.setattr(type(folder), name, act)
+        with pytest.raises(ZeroDivisionError):
+            plans.write(saved["plan"], folder / "other.json")
+    (left,) = [file for file in folder.iterdir() if file.name != "mine.json"]
+    assert left.stat().st_size and left.suffix != ".json"
+    os.utime(left, (time.time() - 7200,) * 2)
+    plans.write(saved["plan"], folder / "mine.json")
+    assert [file.name for file in folder.iterdir()] == ["mine.json"]
+
+
 def test_no_plan_is_written_that_could_not_be_read(bench, saved, tmp_path):
     plans, path = bench.lab.pack.nodes.runs.plans, tmp_path / "video_attention_plans" / "mine.json"
     with pytest.raises(ValueError, match="steps is not a list of at most 1024"):
@@ -283,6 +300,14 @@ def test_verify_compares_with_the_exact_model(lab, plain):
     assert found["picture"].shape[2:] == (960, 3)
     # The planned latent can be looked up by the Report node.
     assert lab.report(found["planned"]["samples"]).rows
+
+
+def test_verify_s_bar_is_as_long_as_all_samplings(lab, bar):
+    """Exact, planned, and each other exact kernel that may be needed."""
+    others = [name for name in lab.pack.nodes.verify.OTHERS if not lab.pack.attention.backends.registry.why_not(name)]
+    verify(lab, lab.model)
+    assert {total for _, total, _ in bar} == {(2 + len(others)) * 4}
+    assert [value for value, *_ in bar][:8] == list(range(1, 9)) and bar[-1][0] == bar[-1][1]
 
 
 def test_verify_of_a_model_without_rules(lab, plain):

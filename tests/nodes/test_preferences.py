@@ -142,6 +142,17 @@ def test_what_is_no_entry_is_refused(given):
         preferences.plan_of(BLANK, given, PLACES)
 
 
+def test_as_many_entries_as_a_plan_has_rules():
+    places = [(f"blocks.{n}.self", "self", n) for n in range(0, 2 * 1025, 2)]
+    given = {
+        f"{name}{preferences.SUFFIX}": preferences.encode([{"attention": "comfy_kitchen_int8"}]) for name, *_ in places
+    }
+    with pytest.raises(BadPlan, match="the file has 1025 entries .*, not 1 to 1024"):
+        preferences.plan_of(BLANK, given, places)
+    del given[f"{places[-1][0]}{preferences.SUFFIX}"]
+    assert len(preferences.plan_of(BLANK, given, places)[0].steps) == 1024
+
+
 # --- on models -------------------------------------------------------------------------------------------------------
 
 

@@ -189,6 +189,9 @@ def test_less_memory_means_smaller_windows(sound_studio, bar, method):
     assert max(seen[-STEPS:]) <= 6, "5 and the frame before them"
     values = [value for value, _, _ in bar]
     assert values == sorted(set(values)) and bar[-1][:2] == (bar[-1][1],) * 2
+    if method == "extend":
+        # 5 of 10 frames, then 3 more in each window, which sees 2 of those before.
+        assert {total for _, total, _ in bar} == {3 * STEPS}
 
 
 @pytest.mark.parametrize("method", METHODS)

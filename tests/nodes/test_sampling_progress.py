@@ -208,3 +208,15 @@ def test_verify_s_bar_is_full_at_its_end_and_not_before(lab, bar):
     values, (total,) = [value for value, _, _ in bar], {total for _, total, _ in bar}
     assert values[:6] == list(range(1, 7)) and values == sorted(values)
     assert values[-1] == total and (len(values) == total or total not in values[:-1])
+
+
+def test_quick_steps_share_a_line(pack, inference, progress, monkeypatch):
+    """Ten steps a second: a line every third of them, the first and the last one always."""
+    page, now = Page(), [100.0]
+    monkeypatch.setattr(progress.PromptServer, "instance", page, raising=False)
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    bar = progress.Progress(Studio(pack, CASES[0]).model, 12)
+    for step in range(1, 13):
+        bar.move(step, f"Step {step}")
+        now[0] += 0.1
+    assert [text.split(",")[0] for text, *_ in page.lines] == [f"Step {n}" for n in (1, 4, 7, 10, 12)]

@@ -175,3 +175,43 @@ def test_the_best_tile_leaves_a_plan_that_can_be_made():
     tile = tile_layout.best_tile(Alone())
     assert prod(-(-n // size) for n, size in zip(Alone.grid, tile)) <= tile_layout.MOST_BOXES
     assert prod(tile) == prod(Alone.grid) // tile_layout.MOST_BOXES
+
+
+class Everything:
+    """A relation in which every box sees the whole grid: whatever the tile, as much is gathered for each query."""
+
+    grid, tile_sizes = (16, 16, 16), ((1, 1, 1),)
+
+    def key_boxes(self, box):
+        return [tuple((0, length) for length in self.grid)], True
+
+
+def test_of_boxes_that_gather_alike_larger_ones_take_less_time():
+    times = [tile_layout.estimate(Everything(), (1, 1, size)) for size in (1, 2, 4, 8, 16)]
+    assert times == sorted(times, reverse=True) and times[0] > times[-1] > prod(Everything.grid)
+    assert prod(tile_layout.best_tile(Everything())) == tile_layout.MOST_QUERIES
+
+
+def test_boxes_that_see_alike_share_one_mask():
+    """Radial attention far from the clip's begin and from the borders: the same bands, moved by some rows."""
+    relation = relation_of(p.Radial(keep=20.0, step=1), (3, 64, 4))
+    boxes = [((1, 2), (row, row + 2), (0, 4)) for row in range(24, 40, 2)]
+    assert not any(relation.key_boxes(box)[1] for box in boxes)
+    assert len({relation.mask_key(box) for box in boxes}) == 1
+
+
+@pytest.mark.parametrize("context_tokens", [0, 40])
+@pytest.mark.parametrize("boxes", [1, 300])
+def test_what_is_gathered_at_once_fits_its_scratch(monkeypatch, boxes, context_tokens):
+    """Keys and values of the boxes and heads that run at once; one box of one head may be larger."""
+    scratch, dim, run, heads = 1 << 22, 32, 4, 24
+    monkeypatch.setattr(gather_tiles, "scratch_bytes", lambda device: scratch)
+    group = gather_tiles.BoxGroup(torch.zeros(boxes, 64, dtype=torch.int), torch.zeros(boxes, 50, dtype=torch.int))
+    q, told, sizes = torch.zeros(heads, 64, dim), set(), []
+    for rows, members in gather_tiles.chunks(group, heads, dim, run, context_tokens, q):
+        some = (range(heads)[rows], range(boxes)[members])
+        sizes.append(len(some[0]) * len(some[1]) * 2 * (50 * run + context_tokens) * dim * q.element_size())
+        assert not told & {(a, b) for a in some[0] for b in some[1]}
+        told |= {(a, b) for a in some[0] for b in some[1]}
+    assert len(told) == heads * boxes and max(sizes) <= scratch
+    assert boxes == 1 or scratch / 8 < max(sizes), "and no less than could be is gathered at once"

@@ -1,0 +1,44 @@
+"""How a window of a long clip gets its part of a condition, each kind by itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from attention.families.conditions import Each, First, Padded, Start
+
+
+def numbered(count: int) -> torch.Tensor:
+    """(1, 1, count) of 0, 1, 2 ..."""
+    return torch.arange(count, dtype=torch.float32).view(1, 1, count)
+
+
+@pytest.mark.parametrize(("entries", "kept"), [(9, 3), (11, 5), (10, 4)])
+def test_references_come_before_as_many_entries_as_the_window_has_frames(entries, kept):
+    """A clip of 9 frames, of which the window has 3: entries above 9 are references, and all of them stay."""
+    found = Padded().cut(numbered(entries), [3, 4, 5], 9)
+    assert found.flatten().tolist() == list(range(kept))
+
+
+def test_what_ends_before_the_clip_is_no_reference():
+    assert Padded().cut(numbered(4), [6, 7, 8], 9).shape[2] == 3
+
+
+def test_a_start_image_is_for_windows_at_the_begin():
+    assert First().cut("image", [0, 1, 2], 9) == "image"
+    assert First().cut("image", [3, 4, 5], 9) is None
+    # A reference in front of a later window is no begin.
+    assert First().cut("image", [0, 4, 5], 9) is None
+
+
+def test_what_is_known_of_the_first_frames_ends_with_them():
+    """Four frames are given: a window from the third on has two of them, a later one none."""
+    assert Start().cut(numbered(4), [2, 3, 4, 5], 9).flatten().tolist() == [2, 3]
+    assert Start().cut(numbered(4), [3, 4, 5], 9).flatten().tolist() == [3]
+    assert Start().cut(numbered(4), [4, 5, 6], 9) is None
+
+
+def test_of_a_list_what_is_as_long_as_the_clip_is_cut():
+    clip, reference, flat = numbered(9), numbered(1), torch.zeros(9, 9)
+    found = Each().cut([clip, reference, flat], [3, 4, 5], 9)
+    assert found[0].flatten().tolist() == [3, 4, 5] and found[1] is reference and found[2] is flat
