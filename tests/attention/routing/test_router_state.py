@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import threading
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,10 +12,7 @@ from open_limits import open_limits
 from attention.backends import registry
 from attention.backends.spec import Backend
 from attention.core.reference import relative_l2, scaled_dot_product_attention
-from attention.core.site import CALLER
 from attention.inspect.report import summarise
-from attention.routing import compiled_op
-from attention.routing.attention_call import AttentionCall
 from attention.routing.router import Router
 from attention.routing.rules import GUARD_EVERY, GUARD_FIRST, GUARD_OFF, IN_ORDER, Rule
 from attention.routing.run_stats import RunStats
@@ -302,16 +298,3 @@ def test_masks_of_two_to_four_axes_are_read(axes):
     out = run(Router((Rule(backend="reference"),)), given, stats, mask=mask)
     wanted = scaled_dot_product_attention(*(split(each).double() for each in given), mask.double())
     assert relative_l2(split(out), wanted) < 1e-6 and not next(iter(stats.decisions.values())).fell_back
-
-
-@pytest.mark.parametrize("wants", [None, "q", "k", "v"])
-def test_what_is_trained_is_not_left_to_the_operator(wants):
-    """It has no backward: with a gradient to come, torch.compile must see the router's own calls."""
-    tensors = {name: torch.randn(1, 4, 16, requires_grad=name == wants) for name in "qkv"}
-    router = Router(())
-    options = {compiled_op.SLOT: router, CALLER: SimpleNamespace(live=True, tag=None)}
-    call = AttentionCall(attention_stand_in, **tensors, heads=2, kw={compiled_op.OPTIONS: options})
-    with torch.enable_grad():
-        assert compiled_op.can_trace(router, call) == (wants is None)
-    with torch.no_grad():
-        assert compiled_op.can_trace(router, call)
