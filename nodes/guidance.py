@@ -20,10 +20,10 @@ def _off(model, name: str) -> io.NodeOutput:
 
 
 def _weaken(model, name: str, how: str, blocks, start: float, end: float, audio: bool, usual, guide) -> io.NodeOutput:
-    """Makes the output of a node with an extra pass. usual: (row of the family, number of blocks) -> block for none."""
+    """Makes the output of a node with an extra pass. usual: (family, its model, blocks) -> block for none."""
     spans = rule_inputs.spans_of(blocks, start, end)
     family, count = guidance_pass.reachable(model, SELF)
-    spans = spans or ((usual(family, count),) * 2,)
+    spans = spans or ((usual(family, model.model.diffusion_model, count),) * 2,)
     if all(first >= count for first, _ in spans):
         raise ValueError(f"blocks: {blocks!r} names none of this model's blocks, which are 0-{count - 1}.")
     extra = perturb.Perturbation(name, how)
@@ -84,8 +84,8 @@ class VideoAttentionSpatiotemporalGuidance(rule_inputs.ChecksBlocks):
         def guide(guided, strong, weak):
             return stg.guide(guided, strong, weak, scale, rescale)
 
-        def usual(family, count):
-            return stg.usual_block(count, family.skipped_block)
+        def usual(family, network, count):
+            return stg.usual_block(count, family.skipped_block(network))
 
         return _weaken(model, stg.NAME, mode, blocks, start_percent, end_percent, audio, usual, guide)
 
@@ -127,7 +127,7 @@ class VideoAttentionPerturbedAttentionGuidance(rule_inputs.ChecksBlocks):
         def guide(guided, strong, weak):
             return pag.guide(guided, strong, weak, scale)
 
-        def usual(family, count):
+        def usual(family, network, count):
             return pag.usual_block(count)
 
         how = perturb.VALUES

@@ -124,11 +124,11 @@ def _rule(
     )
 
 
-def _time_of(model) -> tuple[int, int]:
-    """Finds the frames of the video in a latent frame, and the latent frames in a token."""
+def _time_of(model) -> tuple[int, int, tuple]:
+    """Finds the frames of the video in a latent frame, the latent frames in a token, and the family's frame_sizes."""
     probe = model_family.tokens_of_latent(model, torch.empty(1, 1, 8, 32, 32, device="meta"))
     frames = probe.grid[0] if probe is not None and probe.grid else 8
-    return model_family.temporal_ratio(model), max(1, 8 // frames)
+    return model_family.temporal_ratio(model), max(1, 8 // frames), model_family.row_of(model).frame_sizes
 
 
 def _tokens(model, latent):

@@ -76,6 +76,11 @@ def release_name(model):
     return "LTX-2.3" if getattr(model, "cross_attention_adaln", False) else None
 
 
+def skipped_block(model):
+    """Return what Lightricks' pipelines skip, 28 in LTX-2.3 (LTX_2_3_PARAMS), else what ComfyUI's own node does."""
+    return 28 if release_name(model) == "LTX-2.3" else 29
+
+
 # Any length and rate.
 CLIPS = TrainedClips(None, 24.0, ratio=8)
 STREAM = BlockStream(("transformer_blocks",), "inner_dim")
@@ -92,7 +97,7 @@ LTXV = Family(
     stream=STREAM,
     rotary=ROTARY,
     mixed_prompt=None,
-    skipped_block=19,
+    skipped_block=always(19),
 )
 LTX2 = Family(
     name="LTX-2",
@@ -109,5 +114,5 @@ LTX2 = Family(
     stream=STREAM,
     rotary=ROTARY,
     mixed_prompt=None,
-    skipped_block=29,
+    skipped_block=skipped_block,
 )

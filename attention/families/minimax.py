@@ -53,7 +53,11 @@ MINIMAX = Family(
         "Fun-ControlNet's tower (newer ComfyUIs hand it no override)",
         "the refiner of the prompt, run once before sampling",
     ),
+    # 124 to 362 pictures in training; 17 of them are 5 latent frames.
     clips=always(TrainedClips(124, 24.0)),
+    frame_sizes=(1, 4, 4, 4, 4),
+    # Later than elsewhere, and not to the end: https://github.com/Comfy-Org/docs/pull/1698.
+    pattern_range=(0.4, 0.9),
     conditions=lambda class_name: PAYLOAD,
     stream=Reason("its blocks take text, sound and video packed into one sequence"),
 )

@@ -72,7 +72,10 @@ class Family:
     rotary: how queries and keys turn with the frame, or why no frequency can be slowed down.
     mixed_prompt: why a negative prompt cannot go through the model behind the prompt: what mixes their tokens before
         the blocks attend to them. None: nothing does.
-    skipped_block: the block that spatiotemporal guidance skips in the authors' or the model's own settings.
+    skipped_block: model -> the block that spatiotemporal guidance skips in the authors' or the model's own settings.
+    frame_sizes: pictures in each latent frame, over and over, where they are not alike behind the first; () where each
+        holds as many as the host's latent format says.
+    pattern_range: of the sampling, 0 to 1 of the noise schedule, in which a pattern does the least harm.
     """
 
     name: str
@@ -99,7 +102,10 @@ class Family:
     stream: BlockStream | Reason = Reason("it is not known where its video passes between its blocks")
     rotary: TimeRotary | Reason = Reason("it is not known which of its frequencies over time to slow down")
     mixed_prompt: Reason | None = Reason("it is not known whether its prompt's tokens stay apart on their way")
-    skipped_block: int | None = None
+    skipped_block: Callable[[torch.nn.Module], int | None] = always(None)
+    frame_sizes: tuple[int, ...] = ()
+    # The first steps decide the motion: the fifth that Sol-Attn leaves dense (https://arxiv.org/abs/2607.24027).
+    pattern_range: tuple[float, float] = (0.2, 1.0)
 
     def roles_of(self, model: torch.nn.Module) -> Iterator[tuple[str, int]]:
         """Yield (role, block) of every kind of call that the modules of a loaded model may make."""

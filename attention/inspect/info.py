@@ -30,6 +30,7 @@ class Info:
     unreachable: kinds of attention that this pack does not reach.
     unsupported: why this family cannot be worked on, None where it can.
     named: a sentence about the kernels that the model's file names.
+    usual: a sentence about what such models are sampled with.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Info:
     unreachable: tuple[str, ...] = ()
     unsupported: str | None = None
     named: str = ""
+    usual: str = ""
 
     @property
     def tokens(self) -> int:
@@ -87,7 +89,20 @@ def examine(model: torch.nn.Module, family: Family | None, tokens: Tokens | None
         grid=found.grid,
         why=found.unknown or "",
         unreachable=family.unreachable,
+        usual=usual_of(family, model),
     )  # fmt: skip
+
+
+def usual_of(family: Family, model: torch.nn.Module) -> str:
+    """Say in a sentence what models of a family are sampled with: length, rate, scheduler, and when a pattern fits."""
+    clips, (start, end), skipped = family.clips(model), family.pattern_range, family.skipped_block(model)
+    words = (
+        f"{clips.pictures} pictures at {clips.rate:g} a second" if clips.pictures else "",
+        f"scheduler {family.scheduler}",
+        "" if skipped is None else f"STG in block {skipped}",
+        f"patterns from {start:.0%} to {end:.0%} of the sampling",
+    )
+    return f"Usual: {', '.join(filter(None, words))}."
 
 
 def weights_per_token(model: torch.nn.Module, family: Family) -> int:
@@ -171,6 +186,8 @@ def to_text(info: Info) -> str:
     ]
     if info.unreachable:
         lines.append(f"Out of reach: {', '.join(info.unreachable)}")
+    if info.usual:
+        lines.append(info.usual)
     if info.named:
         lines.append(info.named)
     if info.grid:

@@ -1,5 +1,6 @@
 """MiniMax-H3 and FastH3, which was distilled from it to 8 steps with a sparse attention of its own."""
 
+from ..families.minimax import MINIMAX
 from ..forecast import ForecastSettings
 from ..patterns import TopBlocks
 from ..patterns.ramp import LINEAR, Ramp
@@ -9,7 +10,7 @@ from .spec import DENSITY, FORECAST, KERNEL, PATTERN, RANGE, KernelChoice, Patte
 from .unknown import kernels_only
 
 H3, FAST_H3 = ("MiniMax-H3",), ("FastH3",)
-START, END = 0.4, 0.9
+START, END = MINIMAX.pattern_range
 SHAPED = (
     (KERNEL, sources.H3_INT8),
     (PATTERN, sources.TOP_BLOCKS),
@@ -37,6 +38,7 @@ ROWS = (
     ),
     *kernels_only(
         FAST_H3,
+        errors={BALANCED: (CLOSE, sources.H3_INT8), FAST: (NEAR, sources.H3_INT8)},
         note="FastH3 was trained with a sparse attention of its own, which ComfyUI's Model Sparse Attention runs (its "
         "method vsa). Its few steps leave nothing to forecast.",
     ),

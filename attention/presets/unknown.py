@@ -13,14 +13,17 @@ KERNELS = {
 }
 
 
-def kernels_only(models: tuple[str, ...], levels=tuple(KERNELS), note: str = "") -> tuple[Preset, ...]:
+def kernels_only(
+    models: tuple[str, ...], levels=tuple(KERNELS), note: str = "", errors: dict | None = None
+) -> tuple[Preset, ...]:
     """Make the rows of models whose attention runs on another kernel at most.
 
     models: see Preset.
     levels: those to make rows of.
     note: see Preset.
+    errors: as KERNELS, of levels at which these models stand less or more.
     """
-    made = ((level, *KERNELS[level]) for level in levels)
+    made = ((level, *(KERNELS | (errors or {}))[level]) for level in levels)
     return tuple(
         Preset(models, level, KernelChoice(error), sources=((KERNEL, why),), note=note) for level, error, why in made
     )

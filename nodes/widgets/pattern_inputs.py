@@ -1,5 +1,6 @@
 """The patterns as a node offers them: one option of a dynamic combo each, with its own widgets."""
 
+from itertools import accumulate, cycle, islice
 from math import ceil
 
 from comfy_api.latest import io
@@ -213,7 +214,7 @@ def ramp_of(ramp: str, keep_end: float) -> Ramp | None:
     return None if ramp == CONSTANT else Ramp(keep_end, ramp)
 
 
-def make(choice: dict | None, unit: str = LATENT, fps: float = 24.0, ratio: int = 1, patch: int = 1):
+def make(choice: dict | None, unit: str = LATENT, fps: float = 24.0, ratio: int = 1, patch: int = 1, sizes: tuple = ()):
     """Makes the pattern of a dynamic combo's value.
 
     choice: {"pattern": name, widget: value, ...}.
@@ -221,29 +222,34 @@ def make(choice: dict | None, unit: str = LATENT, fps: float = 24.0, ratio: int 
     fps: frames a second, where that is seconds.
     ratio: frames of the video in a latent one.
     patch: latent frames in a token.
+    sizes: frames of the video in each latent one, over and over, where they are not alike.
     Raises ValueError with a sentence for None: ComfyUI lets a prompt leave a dynamic combo out.
     """
     if choice is None:
         raise ValueError(f"pattern: none is given. Known: {', '.join(CHOICES)}.")
     widgets = {name: value for name, value in choice.items() if name != "pattern"}
     if TIME in widgets:
-        widgets[TIME] = frames_of(widgets[TIME], unit, fps, ratio, patch)
+        widgets[TIME] = frames_of(widgets[TIME], unit, fps, ratio, patch, sizes)
     return CHOICES[choice["pattern"]][1](**widgets)
 
 
-def frames_of(time: float, unit: str, fps: float, ratio: int, patch: int) -> int:
+def frames_of(time: float, unit: str, fps: float, ratio: int, patch: int, sizes: tuple = ()) -> int:
     """Counts the frames of tokens in `time`, to the nearest and one at least.
 
     unit: one of UNITS.
     fps: frames a second, where the unit is seconds.
     ratio: frames of the video in a latent one.
     patch: latent frames in a token.
+    sizes: frames of the video in each latent one, over and over, where they are not alike.
     The first latent frame is one frame of the video alone: 81 frames are 21 latent ones where four go into each, so a
     clip's own length is all of the clip.
     """
     if unit == LATENT:
         return max(1, round(time / patch))
     video = time * (fps if unit == SECONDS else 1.0)
+    if sizes:
+        ends = accumulate(islice(cycle(sizes), ceil(video) + 1))
+        return max(1, round(min(enumerate(ends, 1), key=lambda end: abs(end[1] - video))[0] / patch))
     behind = (video - 1) / ratio
     if abs(behind - round(behind)) < 1e-6:
         return max(1, ceil((round(behind) + 1) / patch))

@@ -141,7 +141,9 @@ def rows(families):
         "stream": facts.BlockStream(("chain",), "outward.in_features"),
         "rotary": facts.TimeRotary(1, clips, facts.frequencies_of_embedder("turner"), embedder="turner"),
         "mixed_prompt": None,
-        "skipped_block": 3,
+        "skipped_block": facts.always(3),
+        "frame_sizes": (1, 2),
+        "pattern_range": (0.3, 0.8),
     }
     words = {name: spec.Reason(f"{name} of its own") for name in ("stream", "rotary", "mixed_prompt")}
     return replace(bare, **known), bare, replace(bare, **words)

@@ -213,7 +213,8 @@ def test_every_row_says_of_each_thing_what_it_is_or_why_not(family, pack):
     for said in (family.stream, family.rotary, family.mixed_prompt):
         if isinstance(said, str):
             assert isinstance(said, Reason) and said and "\n" not in said and not said.endswith(".")
-    assert family.skipped_block is None or family.skipped_block >= 0
+    assert all(size >= 1 for size in family.frame_sizes)
+    assert 0 <= family.pattern_range[0] < family.pattern_range[1] <= 1
     assert NODES and family.scheduler in pack.nodes.runs.sampling_job.SCHEDULERS
 
 

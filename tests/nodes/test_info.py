@@ -211,3 +211,18 @@ def test_nodes_tell_that_they_cover_nothing(lab):
         words = "Covers nothing: "
         assert words in shown(node, **widgets), node
         assert words not in shown(node, **{k: v for k, v in widgets.items() if k not in ("role", "blocks")}), node
+
+
+@pytest.mark.parametrize(
+    ("variant", "words"),
+    [
+        ("MiniMax-H3", "124 pictures at 24 a second, scheduler simple, patterns from 40% to 90%"),
+        ("LTX-2.3", "scheduler ltxv, STG in block 28, patterns from 20% to 100%"),
+        ("LTX-2.5", "scheduler ltxv, STG in block 29,"),
+        ("Wan 2.2 TI2V 5B", "121 pictures at 24 a second"),
+        ("Wan 2.2 S2V", "77 pictures at 16 a second"),
+    ],
+)
+def test_it_says_what_such_models_are_sampled_with(variant, words, pack, built, inference):
+    case = next(case for case in CASES if case.variant == variant)
+    assert f"Usual: {words}" in pack.attention.inspect.info.to_text(examined(pack, built(case.build)))

@@ -185,6 +185,10 @@ def test_blocks_of_an_unknown_model(pack):
         ("LTXV", "frames", 97, 13),
         ("HunyuanVideo", "frames", 129, 33),
         ("Wan", "latent frames", 81, 81),
+        ("MiniMax-H3", "frames", 124, 37),  # 17 frames of the video are 5 latent ones, of 1, 4, 4, 4 and 4
+        ("MiniMax-H3", "frames", 362, 107),
+        ("MiniMax-H3", "frames", 1, 1),
+        ("MiniMax-H3", "seconds", 22 / 24, 7),
     ],
 )
 def test_time_in_units_of_the_user(name, unit, time, frames, pack, built, inference):

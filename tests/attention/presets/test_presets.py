@@ -95,8 +95,8 @@ def test_patterns_are_for_this_family(row):
     for name in row.models:
         for _, blocks, _, _ in REAL[family_of(name).name]:
             assert choice.dense_first_blocks + choice.dense_last_blocks <= blocks // 10
-    if "MiniMax-H3" in row.models:
-        assert choice.start >= 0.4 and choice.end <= 0.9
+    first, last = family_of(row.models[0]).pattern_range
+    assert first <= choice.start and choice.end <= last
 
 
 @pytest.mark.parametrize("row", SHAPED, ids=of)
