@@ -42,7 +42,10 @@ def input_picture(i) -> dict:
     # Names of model files are each user's own.
     fields["options"] = None if i.id.endswith("_name") else options_picture(getattr(i, "options", None))
     # A bound or a default of 0 is one, though 0 == False.
-    return {"id": i.id, "type": i.io_type} | {k: v for k, v in fields.items() if v is not None and v is not False}
+    found = {"id": i.id, "type": i.io_type} | {k: v for k, v in fields.items() if v is not None and v is not False}
+    # A widget of the front end's behind the seed: its value is saved too. Without a word it makes one that randomizes.
+    control = getattr(i, "control_after_generate", None)
+    return found if control is None else {**found, "control_after_generate": control}
 
 
 def options_picture(options):

@@ -215,3 +215,13 @@ def test_what_is_gathered_at_once_fits_its_scratch(monkeypatch, rows):
         told += some.tolist()
     assert sorted(told) == list(range(40)) and len(sizes) > 1
     assert scratch / 8 < max(sizes), "and no less than could be is gathered at once"
+
+
+def test_a_mask_s_last_token_keeps_its_own_value():
+    """The last block of keys is ragged: what fills it up is hidden anyway, what is there has its own bias."""
+    tokens = 2 * KEYS + 5
+    mask = HostMask(torch.arange(tokens, dtype=torch.float32).view(1, 1, 1, tokens), torch.zeros(1, 1, 1, 0))
+    plan, at = gather_blocks.EnginePlan(p.TopBlocks(50), None, None), torch.zeros(1, dtype=torch.long)
+    bias = gather_blocks.host_bias(mask, plan, (at, torch.tensor([[0, 2]])), (at, at), torch.zeros(1))
+    assert bias.shape[-1] == 2 * KEYS
+    assert bias.flatten()[: KEYS + 5].tolist() == [*range(KEYS), *range(2 * KEYS, tokens)]
