@@ -135,6 +135,11 @@ def pretrained(model):
     return CLIPS_OF_5B if model.out_dim == 48 else CLIPS
 
 
+def release_name(model):
+    """Tell Wan 2.2 5B by the channels of its latent, and what was trained from it."""
+    return "Wan 2.2 5B" if model.out_dim == 48 else None
+
+
 def clips(model):
     """Return what it was trained with, itself or the model that it was trained from."""
     return CLIPS_IN.get(type(model).__name__) or pretrained(model)
@@ -221,6 +226,7 @@ WAN = Family(
     sites=sites,
     tokens=tokens,
     roles_by_length=roles_by_length,
+    release_name=release_name,
     unreachable=(
         "S2V: audio injector",
         "Animate: face adapter",

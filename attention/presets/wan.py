@@ -8,12 +8,11 @@ from .levels import BALANCED, FAST, HIGH, LOSSLESS, NEAR, ROUGH
 from .spec import DENSE, DENSITY, FORECAST, KERNEL, PATTERN, RANGE, KernelChoice, PatternChoice, Preset
 from .unknown import kernels_only
 
-WAN, ANIMATE_2, CAUSAL = ("Wan",), ("Wan-Animate-2",), ("Wan causal",)
+WAN, WAN_5B, ANIMATE_2, CAUSAL = ("Wan",), ("Wan 2.2 5B",), ("Wan-Animate-2",), ("Wan causal",)
 SHAPED = (
     (PATTERN, sources.TOP_BLOCKS),
     (PATTERN, sources.FEW_TOKENS),
     (DENSITY, sources.RAMPED),
-    (DENSITY, sources.WAN_SMALL),
     (RANGE, sources.WAN_RANGE),
     (DENSE, sources.WAN_RANGE),
     (FORECAST, sources.SPECTRUM),
@@ -35,6 +34,23 @@ ROWS = (
         PatternChoice(TopBlocks(keep=25.0, tail=True), Ramp(15.0, LINEAR), 0.2, dense_first_blocks=1),
         ForecastSettings(warm_up=6, last=2, in_a_row=3, max_error=0.1),
         (*SHAPED, (KERNEL, sources.ANY_INT8), (DENSITY, sources.WAN_DENSITY_15)),
+    ),
+    *kernels_only(WAN_5B, (LOSSLESS, HIGH)),
+    Preset(
+        WAN_5B,
+        BALANCED,
+        KernelChoice(NEAR),
+        PatternChoice(TopBlocks(keep=50.0, tail=True), Ramp(35.0, LINEAR), 0.25, dense_first_blocks=1),
+        ForecastSettings(warm_up=6, last=2, in_a_row=1, max_error=0.05),
+        (*SHAPED, (KERNEL, sources.GATE_INT8), (DENSITY, sources.WAN_SMALL)),
+    ),
+    Preset(
+        WAN_5B,
+        FAST,
+        KernelChoice(ROUGH),
+        PatternChoice(TopBlocks(keep=35.0, tail=True), Ramp(20.0, LINEAR), 0.2, dense_first_blocks=1),
+        ForecastSettings(warm_up=6, last=2, in_a_row=2, max_error=0.1),
+        (*SHAPED, (KERNEL, sources.ANY_INT8), (DENSITY, sources.WAN_SMALL)),
     ),
     *kernels_only(
         ANIMATE_2,

@@ -15,6 +15,7 @@ from attention.presets import words
 PLAIN = plain()
 STEPS = 20
 NODES = {words.BACKEND: ("backend", "VideoAttentionBackend"), words.PATTERN: ("pattern", "VideoAttentionPattern")}
+VARIANTS = ("FastH3", "MiniMax-H3", "LTX-2.3", "LTX-2.5", "Wan 2.2 TI2V 5B", "Wan-Animate-2", "HunyuanVideo 1.5")
 SHAPED = [(row, name) for row in presets.TABLE if row.pattern for name in row.models if name in PLAIN]
 
 
@@ -78,7 +79,9 @@ def test_short_clips_stay_dense(pack, built, inference):
     assert any("fewer than min_tokens" in reason for _, _, reason in report.fallbacks)
 
 
-@pytest.mark.parametrize("variant", ["FastH3", "LTX-2.3", "LTX-2.5", "MiniMax-H3", "Wan-Animate-2", "HunyuanVideo 1.5"])
+@pytest.mark.parametrize(
+    "variant", ["FastH3", "Wan 2.2 TI2V 5B", "LTX-2.3", "LTX-2.5", "MiniMax-H3", "Wan-Animate-2", "HunyuanVideo 1.5"]
+)
 def test_a_loaded_model_finds_its_row(variant, pack, inference):
     """By the name that its family has for it, and where a row is for that family alone, by the family's."""
     case = next(case for case in CASES if case.variant == variant)

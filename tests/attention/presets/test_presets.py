@@ -32,8 +32,11 @@ def of(row) -> str:
 
 
 def family_of(name: str):
-    """The family that a row's name is for: by its own name or that of a variant."""
-    return next((f for f in families.TABLE if name == f.name or name in {variant.name for variant in f.variants}), None)
+    """The family that a row's name is for: its own, that of a variant, or of a release that several variants are."""
+    for family in families.TABLE:
+        if name == family.name or name in {variant.name for variant in family.variants}:
+            return family
+    return next((family for family in families.TABLE if name.startswith(f"{family.name} ")), None)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -55,6 +55,17 @@ def references():
     return {"minimax_refs": [image, clip]}
 
 
+def spoken():
+    """3 samples of a voice alone."""
+    return {"minimax_refs": [{"kind": "audio", "ref_audio_t": 3, "audio_latent": torch.zeros(1, 32, 2, 3)}]}
+
+
+def silent():
+    """2 frames of 2 x 2 tokens without sound."""
+    clip = {"kind": "video", "latent_t": 2, "latent_h": 4, "latent_w": 4, "latent": torch.zeros(1, 24, 2, 4, 4)}
+    return {"minimax_refs": [{**clip, "ref_audio_t": 0}]}
+
+
 def case(name, latent, grid, reference=0, calls=2, **more):
     before = (("text", 7), *((("reference", reference),) if reference else ()), ("audio", 10))
     return Case("MiniMax-H3", model, latent, (1, 7, 16), {"self": calls}, grid, before, name=name, **more)
@@ -68,4 +79,6 @@ CASES = (
     case("first and last frame", latents(2, 6, 8), (2, 3, 4), reference=24, conditioning=keyframes),
     Case("FastH3", fast_h3, latents(2, 6, 8), (1, 7, 16), {"self": 2}, (2, 3, 4), (("text", 7), ("audio", 10))),
     case("references", latents(2, 6, 8), (2, 3, 4), reference=20, conditioning=references),
+    case("a voice as reference", latents(2, 6, 8), (2, 3, 4), reference=6, conditioning=spoken),
+    case("a silent clip as reference", latents(2, 6, 8), (2, 3, 4), reference=8, conditioning=silent),
 )
