@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ..core.reason import Reason
 from ..core.site import SELF, SPATIAL, TEMPORAL
+from ..patterns.density import density
 from ..routing.run_stats import BYPASSED, Decision, RunStats
 
 
@@ -17,15 +19,19 @@ class PatternCoverage:
     covered: calls that a pattern's rule covers.
     seen: calls that attend among the video's own tokens, covered or not.
     reasons: why a covered call stayed dense -> calls.
+    known: shaped calls of which it can be told what they computed, which of patterns by mass nobody can.
+    computed: the sum of their densities, each the part of the video's (query, key) pairs.
     """
 
     shaped: int = 0
     covered: int = 0
     seen: int = 0
     reasons: Counter = field(default_factory=Counter)
+    known: int = 0
+    computed: float = 0.0
 
     def __add__(self, other: PatternCoverage) -> PatternCoverage:
-        values = ("shaped", "covered", "seen", "reasons")
+        values = ("shaped", "covered", "seen", "reasons", "known", "computed")
         return PatternCoverage(*(getattr(self, name) + getattr(other, name) for name in values))
 
     def sentence(self) -> str:
@@ -39,15 +45,32 @@ class PatternCoverage:
             why += f", and {others} more reason{'s' if others > 1 else ''}" if others else ""
         return f"The pattern shaped {self.shaped} of {self.covered or self.seen} self-attention calls: {why}."
 
+    @property
+    def density(self) -> float | None:
+        """Return the part of the pairs that the shaped calls computed on average; None where it cannot be told."""
+        return self.computed / self.known if self.known and self.known == self.shaped else None
+
+    def density_line(self) -> str:
+        """Say how dense the shaped calls were, and with the dense ones all of them; empty where it is unknown."""
+        if self.density is None:
+            return ""
+        whole = (self.computed + self.seen - self.shaped) / self.seen
+        return (
+            f"Density: {self.density:.0%} of the video's (query, key) pairs in the {self.shaped} shaped calls, "
+            f"{whole:.0%} in all {self.seen}."
+        )
+
     def as_dict(self) -> dict:
         """Return plain data, for JSON."""
         reasons = [{"reason": reason, "calls": calls} for reason, calls in self.reasons.most_common()]
-        return {"shaped": self.shaped, "covered": self.covered, "seen": self.seen, "reasons": reasons}
+        return {"shaped": self.shaped, "covered": self.covered, "seen": self.seen, "density": self.density,
+                "reasons": reasons}  # fmt: skip
 
 
 def coverage_of(stats: RunStats) -> PatternCoverage | None:
     """Count what the patterns of a run did; None without any pattern."""
-    shaped = covered = seen = 0
+    shaped = covered = seen = known = 0
+    computed = 0.0
     reasons: Counter = Counter()
     for key, decision in stats.counted():
         own = decision.site.role in (SELF, SPATIAL, TEMPORAL)
@@ -58,10 +81,22 @@ def coverage_of(stats: RunStats) -> PatternCoverage | None:
             continue
         covered += decision.answered
         dense = decision.fell_back - decision.below if by_rule else decision.answered
-        shaped += decision.answered - dense
+        ran = decision.answered - dense
+        shaped += ran
+        part = _density(decision) if ran else None
+        if part is not None:
+            known, computed = known + ran, computed + part * ran
         if dense:
             reasons[decision.reason if by_rule else decision.dense or f"taken by {lost}"] += dense
-    return PatternCoverage(shaped, covered, max(seen, covered), reasons) if stats.patterned or covered else None
+    if not (stats.patterned or covered):
+        return None
+    return PatternCoverage(shaped, covered, max(seen, covered), reasons, known, computed)
+
+
+def _density(decision: Decision) -> float | None:
+    """Tell the part of the pairs that a shaped call computes; None where only its tensors can tell."""
+    span = decision.video_span
+    return None if isinstance(span, Reason) else density(decision.rule.shape.pattern, span.grid)
 
 
 def _taker(key: tuple, decision: Decision) -> str | None:

@@ -16,6 +16,8 @@ def to_text(report: Report) -> str:
     lines = list(head_lines(report))
     if report.rows:
         lines += ["", *_table(report)]
+    if report.coverage is not None and report.coverage.density is not None:
+        lines += ["", report.coverage.density_line()]
     if report.timeline:
         lines += ["", pace(report.timeline)]
     if report.fallbacks:

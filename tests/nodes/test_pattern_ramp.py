@@ -75,6 +75,24 @@ def test_steps_outside_of_the_range_stay_dense(lab, pack):
     ]  # fmt: skip
 
 
+def test_the_report_says_the_density_of_the_run(lab, pack):
+    options = {"ramp": "steps", "keep_end": 30.0, "start_percent": 0.25, "end_percent": 0.75}
+    model = shaped(pack, lab.model, "top blocks", choice={"keep": 90.0, "tail": False}, **options).args[0]
+    report = lab.report(lab.sample(model, steps=STEPS))
+    # Of 8 steps two at 90, one at 60 and one at 30 percent, the others dense.
+    assert report.coverage.density == pytest.approx((2 * 0.9 + 0.6 + 0.3) / 4)
+    text = pack.attention.inspect.report_text.to_text(report)
+    blocks = report.coverage.shaped // 4
+    assert (
+        f"Density: 68% of the video's (query, key) pairs in the {4 * blocks} shaped calls, 84% in all {8 * blocks}."
+        in text
+    )
+    assert report.as_dict()["shaping"]["density"] == report.coverage.density
+    mass = lab.report(lab.sample(ramped(pack, lab.model, "blocks by mass", 90.0), steps=2))
+    assert mass.coverage.shaped and mass.coverage.density is None
+    assert "Density" not in pack.attention.inspect.report_text.to_text(mass)
+
+
 def test_engines_are_measured_once_for_a_ramp(lab, pack):
     options = {"ramp": "linear", "keep_end": 50.0, "auto_choice": "measure", "max_error": 1.0}
     report = lab.report(lab.sample(ramped(pack, lab.model, keep=90.0, **options), steps=STEPS))
