@@ -9,8 +9,8 @@ from attention.presets.spec import Preset, Source, dense_parts
 def levels() -> str:
     """A row for each preset with a pattern or forecast steps, then a line for those that set kernels alone."""
     lines = [
-        "| models | level | kernels off by at most | keeps, from the first covered step to the last | of the sampling | "
-        "dense | forecast |",
+        "| models | level | kernels off by at most | keeps, from first to last covered step | of the sampling | dense "
+        "| forecast |",
         "|" + " --- |" * 7,
     ]
     lines += [row(preset) for preset in presets.TABLE if preset.pattern or preset.forecast]

@@ -60,8 +60,8 @@ H3_DENSITY_30 = Source(
     OTHERS,
 )
 H3_DENSITY_15 = Source(
-    "H3-Optimizations keeps 15 % unless told otherwise; 30 % was 1.93 times as fast a step (RTX 4070, 1376 x 768, 10 s). "
-    "At 10 %, re-blocked: 23.30 dB at 1.73 times the speed (RTX PRO 6000).",
+    "H3-Optimizations keeps 15 % unless told otherwise; 30 % was 1.93 times as fast a step (RTX 4070, 1376 x 768, "
+    "10 s). At 10 %, re-blocked: 23.30 dB at 1.73 times the speed (RTX PRO 6000).",
     "https://github.com/Zironic/H3-Optimizations and https://huggingface.co/Aazeus/Spark-H3",
     OTHERS,
 )

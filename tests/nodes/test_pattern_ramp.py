@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from compiling import broken_at, graphs
 from shaping import choices, error, shaped
 from tiny import plain
 from tiny.case import sample
@@ -98,6 +99,15 @@ def test_engines_are_measured_once_for_a_ramp(lab, pack):
     report = lab.report(lab.sample(ramped(pack, lab.model, keep=90.0, **options), steps=STEPS))
     assert len({used for (role, used) in percentages_of(report)}) == STEPS
     assert len(report.measured) <= 1
+
+
+def test_one_graph_serves_every_percentage(lab, pack, compiled):
+    """The router is one operator of the graph: what it decides from step to step compiles nothing anew."""
+    model = ramped(pack, lab.model, keep=90.0, ramp="linear", keep_end=30.0)
+    truth = lab.sample(model, steps=STEPS)
+    out = lab.sample(compiled(model), steps=STEPS)
+    assert lab.error(out, truth) <= 1e-4 and graphs() == 1 and not broken_at()
+    assert len(percentages(lab.report(out))) == STEPS
 
 
 def percentages_of(report) -> set:
