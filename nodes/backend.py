@@ -4,7 +4,7 @@ from comfy_api.latest import io, ui
 
 from ..attention.routing import rules
 from .host import model_rules
-from .widgets import rule_inputs
+from .widgets import rule_inputs, search_words
 from .widgets.node import LINE, Node
 
 CATEGORY = "video attention/backend"
@@ -20,14 +20,15 @@ class VideoAttentionBackend(rule_inputs.ChecksBlocks):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionBackend",
-            display_name="Video Attention Backend",
+            display_name="Video Attention Backend (SageAttention, Flash, SDPA)",
             category=CATEGORY,
             description=(
-                "Runs the attention of this model on the kernel you choose: all of it, one role, some blocks or "
-                "some steps. What the kernel cannot do falls back to ComfyUI's own attention and is counted. Several "
-                "in a row: the last one that covers a call wins. Bypass it and it is gone."
+                "Faster video models: runs their attention on SageAttention, FlashAttention, torch's SDPA or another"
+                " kernel you choose, for all of it, one role, some blocks or some steps. What the kernel cannot do "
+                "falls back to ComfyUI's own attention and is counted. Several in a row: the last one that covers a "
+                "call wins. Bypass it and it is gone."
             ),
-            search_aliases=["sage", "sageattention", "flash attention", "sdpa", "attention override", "int8", "speed"],
+            search_aliases=search_words.of("VideoAttentionBackend"),
             inputs=[
                 io.Model.Input(
                     "model", tooltip="Any diffusion model. It stays unchanged: the output is a patched clone."
@@ -61,18 +62,13 @@ class VideoAttentionClear(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionClear",
-            display_name="Video Attention Clear",
+            display_name="Video Attention Clear (All Off)",
             category=CATEGORY,
             description=(
-                "Takes every Video Attention rule off this model and leaves what other packs set. "
-                "Works behind torch.compile."
+                "Turns this pack off for a model: takes every Video Attention rule off it and leaves what other "
+                "packs set. Works behind torch.compile."
             ),
-            search_aliases=[
-                "disable sage attention",
-                "reset attention",
-                "remove attention override",
-                "default attention",
-            ],
+            search_aliases=search_words.of("VideoAttentionClear"),
             inputs=[
                 io.Model.Input("model", tooltip="A model with Video Attention nodes before it. It stays unchanged.")
             ],

@@ -7,7 +7,7 @@ from ..attention.plans.bench import to_text
 from ..attention.plans.draw_bench import draw_trials
 from .host import model_rules
 from .runs import sampling_job
-from .widgets import image_output, sampler_inputs
+from .widgets import image_output, sampler_inputs, search_words
 from .widgets.node import REPORT, Node
 
 
@@ -20,14 +20,14 @@ class VideoAttentionBenchmark(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionBenchmark",
-            display_name="Video Attention Benchmark",
+            display_name="Video Attention Benchmark (Time Every Kernel)",
             category="video attention/inspect",
             description=(
-                "Runs one step of the model and times every attention kernel on its real calls, each shape once, "
-                "beside ComfyUI's own: milliseconds and error against float32. The model stays as it is. This pack's "
-                "own kernels, once seen right here, are open to auto."
+                "Finds the fastest attention kernel on your machine: runs one step of the model and times every "
+                "kernel on its real calls, each shape once, beside ComfyUI's own: milliseconds and error against "
+                "float32. The model stays as it is. This pack's own kernels, once seen right here, are open to auto."
             ),
-            search_aliases=["attention speed", "compare attention", "sage benchmark", "fastest attention"],
+            search_aliases=search_words.of("VideoAttentionBenchmark"),
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model as you would sample it."),

@@ -5,6 +5,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..attention.demo import codec, prompt
+from .widgets import search_words
 from .widgets.node import Node
 
 CATEGORY = "video attention/demo"
@@ -133,7 +134,7 @@ class VideoAttentionDemoPrompt(Node):
                 "The prompt of the demo model: a coloured shape moving in a direction. "
                 "The negative output is the empty prompt."
             ),
-            search_aliases=["demo text", "demo conditioning", "coloured shape"],
+            search_aliases=search_words.of("VideoAttentionDemoPrompt"),
             inputs=[
                 io.Combo.Input("colour", options=list(prompt.COLOURS), tooltip="Colour of the shape."),
                 io.Combo.Input("shape", options=list(prompt.SHAPES), tooltip="Which shape."),
@@ -170,7 +171,7 @@ class VideoAttentionDemoVAE(Node):
                 "Decoder of the demo model: a fixed three-dimensional cosine transform, so it has no weights. "
                 "For ComfyUI's VAE Decode."
             ),
-            search_aliases=["demo vae", "dct decoder"],
+            search_aliases=search_words.of("VideoAttentionDemoVAE"),
             inputs=[],
             outputs=[io.Vae.Output(tooltip="Works with VAE Decode, VAE Decode (Tiled) and VAE Encode.")],
         )

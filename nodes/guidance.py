@@ -8,7 +8,7 @@ from ..attention.guidance import ENHANCE, nag, pag, perturb, riflex, stg
 from ..attention.guidance.strength import Strength
 from ..attention.routing import rules
 from .host import guidance_pass, model_rules, nag_prompt, riflex_rope
-from .widgets import guidance_inputs, rule_inputs
+from .widgets import guidance_inputs, rule_inputs, search_words
 from .widgets.node import NOTE, Node
 
 CATEGORY = "video attention/guidance"
@@ -47,10 +47,10 @@ class VideoAttentionSpatiotemporalGuidance(rule_inputs.ChecksBlocks):
             display_name="Video Attention Spatiotemporal Guidance (STG)",
             category=CATEGORY,
             description=(
-                "Spatiotemporal skip guidance (arXiv 2411.18664): predicts once more with self-attention of one block "
-                f"switched off and moves away from that. Clearer detail and motion, also at cfg 1. {PASS_COST}"
+                "Clearer detail and motion, also at cfg 1: predicts once more with self-attention of one block "
+                f"switched off and moves away from that (spatiotemporal skip guidance, arXiv 2411.18664). {PASS_COST}"
             ),
-            search_aliases=["stg", "spatiotemporal skip guidance", "skip layer guidance", "slg", "perturbed attention"],
+            search_aliases=search_words.of("VideoAttentionSpatiotemporalGuidance"),
             inputs=[
                 rule_inputs.model(),
                 guidance_inputs.enabled(),
@@ -103,10 +103,11 @@ class VideoAttentionPerturbedAttentionGuidance(rule_inputs.ChecksBlocks):
             display_name="Video Attention Perturbed Attention Guidance (PAG)",
             category=CATEGORY,
             description=(
-                "Perturbed attention guidance (arXiv 2403.17377) for video models: predicts once more with tokens that "
-                f"attend to themselves alone and moves away from that. {PASS_COST}"
+                "Cleaner structure in video models, also at cfg 1: predicts once more with tokens that attend to "
+                "themselves alone and moves away from that (perturbed attention guidance, arXiv 2403.17377). "
+                f"{PASS_COST}"
             ),
-            search_aliases=["pag", "perturbed attention guidance", "self attention guidance"],
+            search_aliases=search_words.of("VideoAttentionPerturbedAttentionGuidance"),
             inputs=[
                 rule_inputs.model(),
                 guidance_inputs.enabled(),
@@ -147,16 +148,11 @@ class VideoAttentionNormalizedAttentionGuidance(rule_inputs.ChecksBlocks):
             display_name="Video Attention Normalized Attention Guidance (NAG)",
             category=CATEGORY,
             description=(
-                "Normalised attention guidance (arXiv 2505.21179): a negative prompt that works at cfg 1 and with "
-                "distilled models, inside attention to the prompt. No extra model call: attention to the prompt runs "
-                "twice. For LTX-Video, LTX-2, Wan and Cosmos."
+                "A negative prompt that works at cfg 1 and with distilled models, inside attention to the prompt "
+                "(normalised attention guidance, arXiv 2505.21179). No extra model call: attention to the prompt "
+                "runs twice. For LTX-Video, LTX-2, Wan and Cosmos."
             ),
-            search_aliases=[
-                "nag",
-                "normalized attention guidance",
-                "negative prompt without cfg",
-                "distilled negative",
-            ],
+            search_aliases=search_words.of("VideoAttentionNormalizedAttentionGuidance"),
             inputs=[
                 rule_inputs.model(),
                 io.Conditioning.Input(
@@ -209,14 +205,14 @@ class VideoAttentionEnhance(rule_inputs.ChecksBlocks):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionEnhance",
-            display_name="Video Attention Enhance (Enhance-A-Video)",
+            display_name="Video Attention Cross-Frame Emphasis (Enhance-A-Video)",
             category=CATEGORY,
             description=(
-                "Enhance-A-Video (arXiv 2502.07508): strengthens what self-attention brings in from other frames, for "
-                "steadier and more detailed clips. No extra model call. The same as cross_frame of Video Attention "
-                "Strength."
+                "Steadier, more detailed clips with no extra model call: cross-frame emphasis strengthens what self-"
+                "attention brings in from other frames (Enhance-A-Video, arXiv 2502.07508). The same as cross_frame "
+                "of Video Attention Strength."
             ),
-            search_aliases=["feta", "enhance a video", "enhance-a-video", "temporal consistency", "flicker"],
+            search_aliases=search_words.of("VideoAttentionEnhance"),
             inputs=[
                 rule_inputs.model(),
                 guidance_inputs.enabled(),
@@ -250,14 +246,14 @@ class VideoAttentionRiflex(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionRiflex",
-            display_name="Video Attention RIFLEx",
+            display_name="Video Attention RIFLEx (Longer Clips)",
             category=CATEGORY,
             description=(
-                "RIFLEx (arXiv 2502.15894): clips up to about twice as long as the model was trained on, without "
-                "beginning anew. For Wan, HunyuanVideo and CogVideoX. Costs nothing; clips of trained length stay as "
+                "Clips up to about twice as long as the model was trained on, without starting over (RIFLEx, arXiv "
+                "2502.15894). For Wan, HunyuanVideo and CogVideoX. Costs nothing; clips of trained length stay as "
                 "they are."
             ),
-            search_aliases=["riflex", "length extrapolation", "longer video", "rope", "repetition"],
+            search_aliases=search_words.of("VideoAttentionRiflex"),
             inputs=[
                 rule_inputs.model(),
                 guidance_inputs.enabled(),

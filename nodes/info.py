@@ -9,7 +9,7 @@ from ..attention.inspect.info import examine, to_text
 from ..attention.routing import host_kernel
 from .host import model_family, site_hooks
 from .runs import sampling_job
-from .widgets import image_output
+from .widgets import image_output, search_words
 from .widgets.node import REPORT, Node
 
 
@@ -22,14 +22,14 @@ class VideoAttentionInfo(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionInfo",
-            display_name="Video Attention Info",
+            display_name="Video Attention Model Info",
             category="video attention/inspect",
             description=(
-                "Says what is known of this model without running it: family, blocks, heads, which attention can be "
-                "reached, and with a latent the token grid, attention's share of a step and what a faster kernel or a "
-                "pattern could gain at most."
+                "Tells before a run what a faster kernel or a pattern could gain at most, and what is known of this "
+                "model: family, blocks, heads, which attention can be reached, and with a latent the token grid and "
+                "attention's share of a step."
             ),
-            search_aliases=["model info", "tokens", "attention share", "heads", "amdahl", "is my model supported"],
+            search_aliases=search_words.of("VideoAttentionInfo"),
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="Any diffusion model. Nothing is run and nothing is changed."),

@@ -7,7 +7,7 @@ from nodes import UNETLoader
 
 from ..attention.routing import rules
 from .host import model_rules
-from .widgets import rule_inputs
+from .widgets import rule_inputs, search_words
 from .widgets.node import LINE, Node
 
 WEIGHT_DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
@@ -26,10 +26,10 @@ class VideoAttentionLoadModel(Node):
             display_name="Video Attention Load Model",
             category="video attention/backend",
             description=(
-                "Load Diffusion Model and Video Attention Backend in one node: the same loader, the same rule for all "
-                "blocks and steps. For more than that use the two nodes."
+                "Loads a model with a faster attention kernel: Load Diffusion Model and Video Attention Backend in "
+                "one node, with the same rule for all blocks and steps. For more than that use the two nodes."
             ),
-            search_aliases=["load diffusion model", "unet loader", "sage loader", "load model with sage attention"],
+            search_aliases=search_words.of("VideoAttentionLoadModel"),
             inputs=[
                 io.Combo.Input(
                     "unet_name",

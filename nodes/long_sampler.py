@@ -13,7 +13,7 @@ from .host.latent import parts_of
 from .runs import context_windows, long_clip, sampling_job
 from .runs.long_clip import Length, Result
 from .runs.sampling_job import Job
-from .widgets import sampler_inputs
+from .widgets import sampler_inputs, search_words
 from .widgets.node import REPORT, Node
 
 BLEND, EXTEND = "blend", "extend"
@@ -33,14 +33,14 @@ class VideoAttentionLongSampler(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionLongSampler",
-            display_name="Video Attention Long Sampler",
+            display_name="Video Attention Long Video Sampler",
             category="video attention/sample",
             description=(
-                "Samples a video longer than its model's own length, with its sound, in windows that overlap: blended "
-                "at every step, or one after the other. Measures every joint, keeps what is finished when it is "
+                "Longer videos than the model's own length, with sound: samples in windows that overlap, blended at "
+                "every step or one after the other. Measures every joint, keeps what is finished when it is "
                 "interrupted, and takes smaller windows when memory runs out."
             ),
-            search_aliases=["long video", "context windows", "extend video", "looping sampler", "freenoise"],
+            search_aliases=search_words.of("VideoAttentionLongSampler"),
             inputs=[
                 io.Model.Input("model", tooltip="The model, without context windows of its own."),
                 *sampler_inputs.prompts(),

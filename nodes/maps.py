@@ -8,7 +8,7 @@ from ..attention.inspect.map_summary import Maps, summarise_views, to_text
 from ..attention.inspect.maps import Query, Watcher
 from ..attention.routing.rules import parse_blocks
 from .runs import attention_maps
-from .widgets import image_output, rule_inputs
+from .widgets import image_output, rule_inputs, search_words
 from .widgets.node import REPORT, Node
 
 BLANK = torch.ones(1, 64, 64, 3)
@@ -24,14 +24,14 @@ class VideoAttentionMaps(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionMaps",
-            display_name="Video Attention Maps",
+            display_name="Video Attention Maps (Heat Map)",
             category="video attention/inspect",
             description=(
                 "Shows where the model looks from a point of the clip: a heat map over every frame, how much of each "
                 "block's attention stays in the frame, at the place or goes to the text, and what each token of the "
                 "prompt receives. One evaluation of the model; nothing is changed."
             ),
-            search_aliases=["attention map", "heat map", "where does the model look", "token heat", "visualise"],
+            search_aliases=search_words.of("VideoAttentionMaps"),
             is_output_node=True,
             inputs=[*_sources(), *_choices(), *_noise()],
             outputs=[

@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..attention.measure import compare, draw_metrics, temporal
 from ..attention.measure.frames import Unmeasurable
-from .widgets import image_output
+from .widgets import image_output, search_words
 from .widgets.node import REPORT, Node
 
 CATEGORY = "video attention/inspect"
@@ -25,13 +25,13 @@ class VideoAttentionTemporalMetrics(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionTemporalMetrics",
-            display_name="Video Attention Temporal Metrics",
+            display_name="Video Attention Temporal Metrics (Flicker, Motion)",
             category=CATEGORY,
             description=(
                 "Measures how steady a clip is: flicker, warping error, smoothness of the motion, identity drift and "
                 "sharpness, for each frame and as one figure. Needs no model."
             ),
-            search_aliases=["flicker", "temporal consistency", "warp error", "video quality", "identity drift"],
+            search_aliases=search_words.of("VideoAttentionTemporalMetrics"),
             is_output_node=True,
             inputs=[
                 io.Image.Input("images", tooltip="The frames of one clip, in order."),
@@ -82,13 +82,13 @@ class VideoAttentionCompare(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionCompare",
-            display_name="Video Attention Compare",
+            display_name="Video Attention Compare (A/B, PSNR, SSIM)",
             category=CATEGORY,
             description=(
                 "Measures how far a clip is from a reference of the same size: PSNR and SSIM for each frame and as one "
                 "figure, the worst frame side by side, and a wipe."
             ),
-            search_aliases=["psnr", "ssim", "compare videos", "image difference", "side by side", "wipe"],
+            search_aliases=search_words.of("VideoAttentionCompare"),
             is_output_node=True,
             inputs=[
                 io.Image.Input("reference", tooltip="The clip to compare with, for example with exact attention."),

@@ -11,7 +11,7 @@ from ..attention.inspect.draw_pattern import draw_pattern
 from ..attention.routing import rules
 from ..attention.sparse import engine_registry
 from .host import model_family, model_rules
-from .widgets import image_output, pattern_inputs, rule_inputs
+from .widgets import image_output, pattern_inputs, rule_inputs, search_words
 from .widgets.node import LINE
 
 CATEGORY = "video attention/pattern"
@@ -30,7 +30,7 @@ def _pattern_inputs() -> list:
             options=list(pattern_inputs.COMBINE),
             default=pattern_inputs.REPLACE,
             advanced=True,
-            tooltip="With the pattern of the Video Attention Pattern before this one.",
+            tooltip="With the pattern of the Video Attention Sparse Pattern before this one.",
         ),
         *rule_inputs.blocks_and_steps(start=0.2),
         *pattern_inputs.spared(),
@@ -64,22 +64,14 @@ class VideoAttentionPattern(rule_inputs.ChecksBlocks):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionPattern",
-            display_name="Video Attention Pattern",
+            display_name="Video Attention Sparse Pattern (Radial, Sliding Tile)",
             category=CATEGORY,
             description=(
-                "Lets each token of the video see a part of the others only, on the video's own time, height and "
-                "width: less work, or a different motion. Calls that cannot be shaped stay dense, on the kernel that "
-                "Video Attention Backend chose, and are counted with the reason."
+                "Less work for long or large clips, or a different motion: each token of the video sees a part of "
+                "the others only, on the video's own time, height and width. Calls that cannot be shaped stay dense,"
+                " on the kernel that Video Attention Backend chose, and are counted with the reason."
             ),
-            search_aliases=[
-                "sparse attention",
-                "sliding tile",
-                "radial attention",
-                "spatial attention",
-                "temporal attention",
-                "neighborhood attention",
-                "block sparse",
-            ],
+            search_aliases=search_words.of("VideoAttentionPattern"),
             inputs=_pattern_inputs(),
             outputs=[
                 io.Model.Output(tooltip="The model with its self-attention shaped."),
@@ -154,13 +146,13 @@ class VideoAttentionStrength(rule_inputs.ChecksBlocks):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionStrength",
-            display_name="Video Attention Strength",
+            display_name="Video Attention Strength (Sharper, Flatter)",
             category=CATEGORY,
             description=(
-                "Makes attention sharper or flatter, or ties the frames of the video closer together "
-                "(Enhance-A-Video). Works with every kernel and every pattern. At 1 and 0 nothing changes."
+                "Sharper or flatter attention, or steadier clips by cross-frame emphasis (Enhance-A-Video, which has"
+                " a node of its own, too). Works with every kernel and every pattern. At 1 and 0 nothing changes."
             ),
-            search_aliases=["enhance a video", "feta", "attention temperature", "temporal consistency", "flicker"],
+            search_aliases=search_words.of("VideoAttentionStrength"),
             inputs=[
                 rule_inputs.model(),
                 io.Float.Input(
@@ -177,8 +169,9 @@ class VideoAttentionStrength(rule_inputs.ChecksBlocks):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="Enhance-A-Video's weight: strengthens what self-attention brings in from other frames. 0 "
-                    "is off, 1 to 5 is usual. For models whose grid is known.",
+                    tooltip="Cross-frame emphasis (Enhance-A-Video), as the node of that name does it: strengthens "
+                    "what self-attention brings in from other frames. 0 is off, 1 to 5 is usual. For models whose "
+                    "grid is known.",
                 ),
                 *rule_inputs.covered_calls(default=SELF),
             ],

@@ -12,7 +12,7 @@ from .runs.calibration import EACH, ONE
 from .runs.plans import BOTH, FOLDER, KERNELS, PATTERNS
 from .runs.progress import Bar
 from .runs.repeated_sampling import Sampling
-from .widgets import image_output, sampler_inputs
+from .widgets import image_output, sampler_inputs, search_words
 from .widgets.node import NOTE, REPORT, Node
 
 CATEGORY = "video attention/plan"
@@ -32,14 +32,14 @@ class VideoAttentionCalibrate(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionCalibrate",
-            display_name="Video Attention Calibrate",
+            display_name="Video Attention Calibrate (Error Budget)",
             category=CATEGORY,
             description=(
                 "Finds the fastest kernel or pattern for each part of the model and of the sampling that keeps the "
                 "final latent within an error budget. Measures on your own prompt and size: it samples once for every "
                 "choice worth trying. What an interrupt stopped goes on when you queue again."
             ),
-            search_aliases=["auto tune attention", "error budget", "attention plan", "calibrate sparse attention"],
+            search_aliases=search_words.of("VideoAttentionCalibrate"),
             is_output_node=True,
             inputs=_inputs_of_calibrate(),
             outputs=[
@@ -177,7 +177,7 @@ class VideoAttentionSavePlan(Node):
                 f"Keeps a plan as JSON in user/{FOLDER}. It holds numbers and names only and is safe to share. With "
                 "the model, also what plain ComfyUI understands of it, as a LoRA."
             ),
-            search_aliases=["export plan", "share plan", "attention preference", "comfy_attention"],
+            search_aliases=search_words.of("VideoAttentionSavePlan"),
             is_output_node=True,
             inputs=[
                 PLAN.Input("plan", tooltip="From Video Attention Calibrate or Load Plan."),
@@ -227,7 +227,7 @@ class VideoAttentionLoadPlan(Node):
             display_name="Video Attention Load Plan",
             category=CATEGORY,
             description="Applies a saved plan to a model, and says in a sentence each where it does not quite fit.",
-            search_aliases=["import plan", "apply plan"],
+            search_aliases=search_words.of("VideoAttentionLoadPlan"),
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model to apply it to. It stays unchanged."),

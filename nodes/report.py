@@ -12,7 +12,7 @@ from ..attention.inspect.draw_report import draw_report
 from ..attention.inspect.report import Report
 from ..attention.inspect.report_text import to_text
 from .host import run_history, workflow_graph
-from .widgets import image_output
+from .widgets import image_output, search_words
 from .widgets.node import REPORT, Node
 
 UNKNOWN = (
@@ -30,13 +30,13 @@ class VideoAttentionReport(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionReport",
-            display_name="Video Attention Report",
+            display_name="Video Attention Report (What Ran, Why Slow)",
             category="video attention/inspect",
             description=(
-                "Says which attention kernel ran for this latent: how often, for which role and blocks, step by step, "
-                "and every reason for a fallback. Shows it while the sampler runs, too."
+                "Shows whether your attention kernel really ran, and why not: how often, for which role and blocks, "
+                "step by step, with every reason for a fallback. While the sampler runs, too."
             ),
-            search_aliases=["which attention", "is sage active", "attention statistics", "fallback reason"],
+            search_aliases=search_words.of("VideoAttentionReport"),
             is_output_node=True,
             hidden=[io.Hidden.dynprompt, io.Hidden.unique_id],
             inputs=[io.Latent.Input("latent", tooltip="The output of a sampler. It is passed through unchanged.")],

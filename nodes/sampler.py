@@ -9,7 +9,7 @@ from .host import run_history
 from .runs import sampling_job, two_stages
 from .runs.progress import Progress
 from .runs.sampling_job import Job
-from .widgets import sampler_inputs
+from .widgets import sampler_inputs, search_words
 from .widgets.node import REPORT, Node
 
 
@@ -29,7 +29,7 @@ class VideoAttentionSampler(Node):
                 "Samples a video, with its sound if the latent has any. auto takes the model family's usual scheduler "
                 "and says which. Stops at the first step that gives NaN instead of rendering black frames."
             ),
-            search_aliases=["ksampler", "sample video", "video sampler", "denoise video"],
+            search_aliases=search_words.of("VideoAttentionSampler"),
             inputs=[
                 io.Model.Input("model", tooltip="The model, with all its patches."),
                 *sampler_inputs.prompts(),
@@ -75,7 +75,7 @@ class VideoAttentionSamplerAdvanced(Node):
                 "Samples with sockets in place of widgets, as ComfyUI's SamplerCustomAdvanced, with a moving preview, "
                 "the seconds left, an end at the first step that gives NaN, and a report."
             ),
-            search_aliases=["samplercustomadvanced", "custom sampler", "guider", "noise", "sigmas"],
+            search_aliases=search_words.of("VideoAttentionSamplerAdvanced"),
             inputs=[
                 io.Noise.Input("noise", tooltip="RandomNoise, or DisableNoise to go on with a noisy latent."),
                 io.Guider.Input("guider", tooltip="The model with its prompts: CFGGuider, BasicGuider and others."),

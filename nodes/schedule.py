@@ -9,7 +9,7 @@ from ..attention.routing import host_kernel
 from ..attention.sampling import schedule
 from .host import counted_runs, model_family, model_rules, site_hooks
 from .runs import sampling_job
-from .widgets import image_output, sampler_inputs
+from .widgets import image_output, sampler_inputs, search_words
 from .widgets.node import REPORT, Node
 
 
@@ -22,22 +22,14 @@ class VideoAttentionSchedule(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionSchedule",
-            display_name="Video Attention Schedule",
+            display_name="Video Attention Schedule (Steps, Blocks)",
             category="video attention/inspect",
             description=(
-                "Draws what Video Attention Backend, Pattern and Strength on this model ask for at every step of the "
-                "sampling, for every block and kind of attention, beside the noise levels. Gives the percent of the "
-                "steps that you choose, for those nodes. Nothing is run."
+                "Shows what Video Attention Backend, Sparse Pattern and Strength on this model ask for at every step"
+                " of the sampling, for every block and kind of attention, beside the noise levels. Gives the percent"
+                " of the steps that you choose, for those nodes. Nothing is run."
             ),
-            search_aliases=[
-                "start percent",
-                "end percent",
-                "which steps",
-                "sigma plot",
-                "step table",
-                "sigmas",
-                "step to percent",
-            ],
+            search_aliases=search_words.of("VideoAttentionSchedule"),
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model as you would sample it."),

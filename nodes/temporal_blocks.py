@@ -5,7 +5,7 @@ from comfy_api.latest import io, ui
 from ..attention.routing import rules
 from .host import model_family, temporal_grafts
 from .host.temporal_grafts import FOLDER
-from .widgets import rule_inputs
+from .widgets import rule_inputs, search_words
 from .widgets.node import NOTE
 
 
@@ -18,13 +18,13 @@ class VideoAttentionTemporalBlocks(rule_inputs.ChecksBlocks):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionTemporalBlocks",
-            display_name=temporal_grafts.TITLE,
+            display_name=f"{temporal_grafts.TITLE} (Needs Trained Files)",
             category="video attention/blocks",
             description=(
-                "Adds trained temporal attention behind the blocks of an image or video model, so that its frames "
-                "agree. The model's own weights stay as they are."
+                "Needs trained files: adds their temporal attention behind the blocks of an image or video model, so"
+                " that its frames agree. The model's own weights stay as they are."
             ),
-            search_aliases=["animatediff", "motion module", "temporal attention", "consistency", "flicker"],
+            search_aliases=search_words.of("VideoAttentionTemporalBlocks"),
             inputs=[
                 io.Model.Input("model", tooltip="The model that the blocks were trained for. It stays unchanged."),
                 io.Combo.Input(

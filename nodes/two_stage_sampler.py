@@ -10,20 +10,11 @@ from .host.latent import parts_of
 from .runs import sampling_job, two_stages
 from .runs.sampling_job import Job
 from .runs.two_stages import Upscaling
-from .widgets import sampler_inputs
+from .widgets import sampler_inputs, search_words
 from .widgets.node import REPORT, Node
 
 BOUNDARY, STEP = "sigma boundary", "step"
 NOTHING, INTERPOLATE, MODEL = "nothing", "interpolate", "upscale model"
-ALIASES = (
-    "wan 2.2",
-    "moe sampler",
-    "high noise low noise",
-    "two experts",
-    "ksampler advanced",
-    "latent upscale",
-    "hires fix",
-)
 
 
 class VideoAttentionTwoStageSampler(Node):
@@ -36,14 +27,14 @@ class VideoAttentionTwoStageSampler(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionTwoStageSampler",
-            display_name="Video Attention Two-Stage Sampler",
+            display_name="Video Attention Two-Stage Sampler (MoE, Upscale)",
             category="video attention/sample",
             description=(
                 "Samples with two models one after the other, as Wan 2.2's high-noise and low-noise experts, or with "
                 "one model on a small and then on an upscaled latent, as LTX-2.3: one seed, one progress bar. Each "
                 "model keeps its own patches."
             ),
-            search_aliases=list(ALIASES),
+            search_aliases=search_words.of("VideoAttentionTwoStageSampler"),
             inputs=[
                 io.Model.Input("model_high", tooltip="The model of the first, noisy steps. Its schedule is used."),
                 io.Model.Input(

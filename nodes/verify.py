@@ -23,7 +23,7 @@ from .plan import CATEGORY
 from .runs import sampling_job
 from .runs.progress import Bar
 from .runs.repeated_sampling import distance
-from .widgets import image_output, sampler_inputs
+from .widgets import image_output, sampler_inputs, search_words
 from .widgets.node import REPORT, Node
 
 # Exact kernels, from other sums than most hosts' own to the slowest that always runs.
@@ -41,13 +41,14 @@ class VideoAttentionVerify(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionVerify",
-            display_name="Video Attention Verify",
+            display_name="Video Attention Verify (Distance From Exact)",
             category=CATEGORY,
             description=(
-                "Samples with one seed three times: exact, with the model's plan, kernel or pattern, and exact on "
-                "another kernel. Says how far the second is from the first beside the third, the noise floor."
+                "Tells how far a plan, kernel or pattern takes a clip from exact attention: samples with one seed "
+                "three times, exact, with what is on the model, and exact on another kernel, whose distance is the "
+                "noise floor."
             ),
-            search_aliases=["verify plan", "compare with exact attention", "noise floor", "psnr ssim", "quality check"],
+            search_aliases=search_words.of("VideoAttentionVerify"),
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="With the plan, backend or pattern to verify."),

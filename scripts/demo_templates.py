@@ -175,8 +175,8 @@ def inside(graph: Graph) -> None:
     preview(graph, 6, looked["token_heat"], "Each word of the prompt")
     graph.note(
         6,
-        "## Inside a model\n\n**Video Attention Info** says what is known of a model and what a faster kernel could "
-        "gain at most. **Video Attention Benchmark** times every kernel on its real calls. **Video Attention "
+        "## Inside a model\n\n**Video Attention Model Info** says what is known of a model and what a faster kernel "
+        "could gain at most. **Video Attention Benchmark** times every kernel on its real calls. **Video Attention "
         "Schedule** draws which rule holds at which step. **Video Attention Maps** shows where the model looks: click "
         "into a frame to ask again from there.\n\n" + OWN,
     )

@@ -1,4 +1,4 @@
-"""Makes clips of 4 times the demo model's length with Video Attention Long Sampler, and measures their seams.
+"""Makes clips of 4 times the demo model's length with Video Attention Long Video Sampler, and measures their seams.
 
     python scripts/evaluate_long.py [--prompts 3] [--overlap 4] [--rate 100] [--steps 20] [--comfyui PATH]
 

@@ -3,7 +3,7 @@
     python scripts/evaluate_patterns.py [--samples 16] [--everywhere] [--only TEXT] [--out FILE.md]
 
 Same prompts, seeds and sampler as evaluate_demo.py, by the pack's engines, without ComfyUI. The first fifth of the
-steps is dense, as Video Attention Pattern has it by default.
+steps is dense, as Video Attention Sparse Pattern has it by default.
 """
 
 import argparse

@@ -37,7 +37,7 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     try:
         samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *args, **kwargs)
     except (InterruptProcessingException, NotFinite):
-        # Video Attention Long Sampler goes on with what there is of it.
+        # Video Attention Long Video Sampler goes on with what there is of it.
         stats.notes.append("A run was stopped before its end.")
         run_history.remember([], summarise(stats))
         raise

@@ -95,7 +95,7 @@ def _put_back(options: dict, previous) -> None:
 
 
 def pattern_of(model):
-    """Finds the pattern of the last Video Attention Pattern on this MODEL; None without one."""
+    """Finds the pattern of the last Video Attention Sparse Pattern on this MODEL; None without one."""
     return next((rule.shape.pattern for rule in reversed(rules_of(model)) if rule.shape), None)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from . import search_words
+
 # How the page shows a node's text on it: a tall area, an area, one line.
 REPORT, NOTE, LINE = "report", "note", "line"
 # The key of a node's definition that web/*.js reads.
@@ -25,5 +27,8 @@ class Node(io.ComfyNode):
 
     @classmethod
     def GET_NODE_INFO_V1(cls) -> dict:
-        """Gives the node's definition as the page asks for it, with what web/*.js must know."""
-        return {**super().GET_NODE_INFO_V1(), KEY: {"text": cls.TEXT, "samples": cls.SAMPLES}}
+        """Gives the node's definition as the page asks for it, with what web/*.js must know and words to find it by."""
+        info = super().GET_NODE_INFO_V1()
+        # The page translates names and tooltips, not these: who types in Chinese finds nothing in an English list.
+        words = dict.fromkeys([*(info.get("search_aliases") or ()), *search_words.of_other_languages(info["name"])])
+        return {**info, "search_aliases": list(words), KEY: {"text": cls.TEXT, "samples": cls.SAMPLES}}

@@ -288,7 +288,7 @@ def combined(pattern, before, combine: str):
     if combine == REPLACE:
         return pattern
     if before is None:
-        raise ValueError(f"combine: {combine!r} needs another Video Attention Pattern before this one.")
+        raise ValueError(f"combine: {combine!r} needs another Video Attention Sparse Pattern before this one.")
     try:
         return COMBINE[combine]((before, pattern))
     except ValueError as wrong:

@@ -32,7 +32,7 @@ def add_by_search(page, text: str, title: str, x: int, y: int) -> None:
     entry.wait_for(state="visible")
     shoot(page, f"search {text}")
     entry.click()
-    page.wait_for_function("(title) => app.graph.nodes.some((n) => n.title === title)", arg=title)
+    page.wait_for_function("(title) => app.graph.nodes.some((n) => n.title.startsWith(title))", arg=title)
     # The new node hangs on the pointer until the next click.
     box.wait_for(state="hidden")
     page.mouse.move(x, y, steps=4)

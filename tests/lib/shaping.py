@@ -33,7 +33,7 @@ def default_of(widget):
 
 
 def shaped(pack, model, pattern="spatial", latent=None, choice=None, **widgets):
-    """The MODEL behind Video Attention Pattern, every step and size covered unless the widgets say otherwise.
+    """The MODEL behind Video Attention Sparse Pattern, every step and size covered unless the widgets say otherwise.
 
     choice: widgets of the pattern that are not as they come.
     """

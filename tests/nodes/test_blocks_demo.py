@@ -57,7 +57,7 @@ def test_they_learned_the_flow_of_the_joint_model(teacher, student, noise):
 
 
 def test_the_nodes_give_what_the_training_saw(pack, inference, student, noise):
-    """Load Diffusion Model, Video Attention Pattern (spatial), Video Attention Temporal Blocks: one model call."""
+    """Load Diffusion Model, Sparse Pattern (spatial), Temporal Blocks of this pack: one model call."""
     import comfy.sd
 
     rules, spatial = pack.attention.routing.rules, pack.attention.patterns.spatial.Spatial()

@@ -1,4 +1,4 @@
-"""What Video Attention Info says, beside what the host's own models really compute."""
+"""What Video Attention Model Info says, beside what the host's own models really compute."""
 
 from __future__ import annotations
 

@@ -136,6 +136,8 @@ def test_the_readme_names_every_node(schemas):
     lines = (host.ROOT / "README.md").read_text(encoding="ascii").splitlines()
     rows = [line.split("|")[1].strip() for line in lines if line.startswith("| Video Attention ")]
     named = {
-        name if name.startswith("Video") else f"Video Attention {name}" for row in rows for name in row.split(", ")
+        name if name.startswith("Video") else f"Video Attention {name}"
+        for row in rows
+        for name in re.split(r", (?![^(]*\))", row)
     }
     assert named == {schema.display_name for schema in schemas.values()}

@@ -1,4 +1,4 @@
-"""Video Attention Pattern and Strength in a real ComfyUI, on tiny models of three ways to lay out tokens."""
+"""Video Attention Sparse Pattern and Strength in a real ComfyUI, on tiny models of three ways to lay out tokens."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def test_patterns_combine(lab, pack):
     first = shaped(pack, lab.model, "spatial").args[0]
     both = shaped(pack, first, "temporal", combine="union").args[0]
     assert lab.counted(both)["self", "union (tiles)"] == 8
-    with pytest.raises(ValueError, match="^combine: 'union' needs another Video Attention Pattern before this one.$"):
+    with pytest.raises(
+        ValueError, match="^combine: 'union' needs another Video Attention Sparse Pattern before this one.$"
+    ):
         shaped(pack, lab.model, "temporal", combine="union")
 
 
