@@ -63,7 +63,7 @@ def axial_tables(grid: tuple[int, int, int], pairs: tuple[int, int, int], base: 
     column, and the rest do not turn. Pair i of n turns by base ** (-i / n) per token: equation 15 of arXiv:2104.09864,
     applied to each axis alone, as in most video transformers.
     """
-    axes = torch.meshgrid(*(torch.arange(size, device=device, dtype=torch.float32) for size in grid), indexing="ij")
+    axes = torch.meshgrid(*(torch.arange(size, device=device) for size in grid), indexing="ij")
     ladders = (base ** -(torch.arange(n, device=device, dtype=torch.float32) / max(n, 1)) for n in pairs)
     angles = torch.cat([axis.reshape(-1, 1) * ladder for axis, ladder in zip(axes, ladders)], dim=-1)
     angles = torch.nn.functional.pad(angles, (0, head_dim // 2 - angles.shape[1]))[:, None]

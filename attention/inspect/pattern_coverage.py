@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..core.reason import Reason
 from ..core.site import SELF, SPATIAL, TEMPORAL
@@ -23,10 +23,10 @@ class PatternCoverage:
     computed: the sum of their densities, each the part of the video's (query, key) pairs.
     """
 
-    shaped: int = 0
-    covered: int = 0
-    seen: int = 0
-    reasons: Counter = field(default_factory=Counter)
+    shaped: int
+    covered: int
+    seen: int
+    reasons: Counter
     known: int = 0
     computed: float = 0.0
 

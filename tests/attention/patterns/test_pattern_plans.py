@@ -84,6 +84,8 @@ def test_a_plan_looks_at_a_small_part_of_the_pairs_and_keeps_little(pattern):
         density(pattern, grid)
     assert work.numbers < 0.1 * prod(grid) ** 2
     assert len(made.groups) <= tile_layout.MOST_BOXES
+    # Of tiles whose masks are made in the call the groups hold the tokens already.
+    assert not any(tile.queries.numel() + tile.keys.numel() for group in made.groups for tile in group.unmasked)
     assert held((made, tile_layout.layout(pattern, grid)), set()) < tile_layout.MASK_BYTES + (160 << 20)
 
 
