@@ -8,6 +8,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import (
     backend,
     benchmark,
+    boost,
     demo,
     guidance,
     info,
@@ -26,6 +27,7 @@ from . import (
 )
 
 TOPICS = (
+    boost,
     backend,
     load,
     pattern,

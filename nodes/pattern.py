@@ -51,6 +51,14 @@ def _pattern_inputs() -> list:
         *rule_inputs.how(),
         *rule_inputs.auto_choice(),
         *pattern_inputs.over_time(),
+        io.Boolean.Input(
+            "if_faster",
+            default=False,
+            optional=True,
+            advanced=True,
+            tooltip="Measures the pattern on the first call of each shape, and leaves it out where dense attention is "
+            "as fast.",
+        ),
     ]
 
 
@@ -89,12 +97,12 @@ class VideoAttentionPattern(rule_inputs.ChecksBlocks):
     @classmethod
     def execute(
         cls, model, time_unit, fps, combine, pattern=None, latent=None, ramp=pattern_inputs.CONSTANT, keep_end=10.0,
-        **widgets,
+        if_faster=False, **widgets,
     ) -> io.NodeOutput:  # fmt: skip
         made = pattern_inputs.make(pattern, time_unit, fps, *_time_of(model))
         chosen = pattern_inputs.combined(made, model_rules.pattern_of(model), combine)
         ramp, tokens = pattern_inputs.ramp_of(ramp, keep_end), _tokens(model, latent)
-        rule = _rule(model, chosen, ramp, **widgets)
+        rule = _rule(model, chosen, ramp, if_faster, **widgets)
         picture, text = draw_pattern(chosen, tokens and tokens.grid, _others(tokens), ramp=ramp)
         status = model_rules.status(model, rule)
         return io.NodeOutput(
@@ -103,14 +111,15 @@ class VideoAttentionPattern(rule_inputs.ChecksBlocks):
 
 
 def _rule(
-    model, pattern, ramp, blocks, start_percent, end_percent, min_tokens, engine, dense_first_steps, dense_last_steps,
-    dense_first_blocks, dense_last_blocks, auto_choice, **how,
+    model, pattern, ramp, if_faster, blocks, start_percent, end_percent, min_tokens, engine, dense_first_steps,
+    dense_last_steps, dense_first_blocks, dense_last_blocks, auto_choice, **how,
 ) -> rules.Rule:  # fmt: skip
     """Makes the widgets' Rule. Raises ValueError with a sentence about the first one that cannot be right."""
     spans = rule_inputs.spans_of(blocks, start_percent, end_percent)
     known = model_family.blocks_of(model, SELF)
     spans = pattern_inputs.without(spans, dense_first_blocks, dense_last_blocks, known)
-    shape, spared = rules.Shape(pattern, engine, min_tokens, ramp), (dense_first_steps, dense_last_steps)
+    shape = rules.Shape(pattern, engine, min_tokens, ramp, if_faster=if_faster)
+    spared = dense_first_steps, dense_last_steps
     return rules.Rule(
         "", SELF, spans, start_percent, end_percent, shape=shape, spared=spared, choice=auto_choice, **how
     )

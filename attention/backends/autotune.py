@@ -23,6 +23,8 @@ HOST_RUN = "host"
 REPEATS = 5
 # Repeats beyond the first two are left out when they would take longer than this for one candidate.
 SECONDS_EACH = 0.25
+# The relative L2 error that exact kernels stay below in 16 bit, and that every quantised one exceeds.
+EXACT = 0.005
 # Two timings of one kernel differ by this much on an idle machine; a smaller gain is not a reason to leave the host.
 NOISE = 0.03
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..backends import registry
-from ..backends.autotune import HOST_RUN
+from ..backends.autotune import EXACT, HOST_RUN
 from ..core.site import SELF
 from ..routing.run_stats import Decision, RunStats
 
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
 # Names of kernels in the first line, and the share of a run below which no percent is worth saying.
 NAMES, LITTLE = 3, 0.005
-# A quantised kernel is not worth a word to who asked for less error than these have.
-QUANTISED = 0.005
-# Two sums of timings that differ by less are equal, as for `auto`.
-EQUAL = 0.01
 
 
 @dataclass(frozen=True)
@@ -138,7 +134,7 @@ def hints_of(stats: RunStats) -> Counter:
             continue
         if rule.backend != registry.AUTO:
             continue
-        row = registry.worth_installing(decision.geometry, decision.used, exact=rule.max_error < QUANTISED)
+        row = registry.worth_installing(decision.geometry, decision.used, exact=rule.max_error <= EXACT)
         if row is not None:
             found[row.library, row.install] += decision.answered
     return found

@@ -19,4 +19,17 @@ def find(name: str | None, level: str) -> Preset:
     return next((row for row in rows if name in row.models), next(row for row in rows if not row.models))
 
 
-__all__ = ["BALANCED", "FAST", "HIGH", "LEVELS", "LEVELS_BY_NAME", "LOSSLESS", "TABLE", "Preset", "find"]
+def find_for(family, model, level: str) -> Preset:
+    """Find the preset of a loaded model: its release's, else its family's, else kernels alone.
+
+    family: its Family; None for a model that is not known.
+    model: the diffusion model.
+    level: one of LEVELS.
+    """
+    if family is None or family.unsupported:
+        return find(None, level)
+    release = find(family.name_of(model), level)
+    return release if release.models else find(family.name, level)
+
+
+__all__ = ["BALANCED", "FAST", "HIGH", "LEVELS", "LEVELS_BY_NAME", "LOSSLESS", "TABLE", "Preset", "find", "find_for"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..backends import registry
-from ..backends.autotune import HOST_RUN, NOISE, AutotuneResult, fastest_backend
+from ..backends.autotune import EXACT, HOST_RUN, NOISE, AutotuneResult, fastest_backend
 from ..core.error_handling import error_message, error_text
 from ..core.reason import Reason
 from ..core.spot_check import SpotCheck
@@ -39,7 +39,8 @@ def choose_auto(call: AttentionCall, decision: Decision, stats: RunStats, timed:
         decision.choice, fresh = _measure(call, decision, accepted, decision.rule.max_error)
     except Exception as error:  # out of memory in the sample, say: a choice must not cost a render
         stats.notes.append(f"auto could not measure ({error_text(error)}) and went by table order.")
-        return accepted[0]
+        exact = (name for name in accepted if registry.get(name).limits.exact)
+        return next(exact, HOST_RUN) if decision.rule.max_error <= EXACT else accepted[0]
     if fresh:
         stats.choosing += decision.choice.spent
     return decision.choice.winner

@@ -114,15 +114,24 @@ def _percent(name: str, default: float, tooltip: str) -> io.Float.Input:
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=tooltip)
 
 
+def on_unsupported(**options) -> io.Combo.Input:
+    """Makes the combo that says what happens to a call that the rule's kernel cannot do.
+
+    options: of the widget, as advanced.
+    """
+    return io.Combo.Input(
+        "on_unsupported",
+        options=[rules.FALL_BACK, rules.ERROR],
+        default=rules.FALL_BACK,
+        tooltip="fall back: ComfyUI's attention takes over, the report says why. error: stop and say why.",
+        **options,
+    )
+
+
 def how() -> list:
     """Makes the widgets that say what a rule does besides naming a backend."""
     return [
-        io.Combo.Input(
-            "on_unsupported",
-            options=[rules.FALL_BACK, rules.ERROR],
-            default=rules.FALL_BACK,
-            tooltip="fall back: ComfyUI's attention takes over, the report says why. error: stop and say why.",
-        ),
+        on_unsupported(),
         guard(),
         io.Boolean.Input(
             "timing",

@@ -1,0 +1,65 @@
+"""A rule as the values of the node that makes it: what a prompt would have to say for the same."""
+
+from __future__ import annotations
+
+from ...attention.patterns.ramp import CONSTANT
+from ...attention.routing.rules import Rule
+from . import pattern_inputs
+
+BACKEND, PATTERN = "VideoAttentionBackend", "VideoAttentionPattern"
+# Widgets whose name is not that of the pattern's field.
+FIELDS = {"token_order": "order", pattern_inputs.TIME: "frames", "spatial_weight": "weight"}
+
+
+def of_rule(rule: Rule) -> dict | None:
+    """Gives {class_type, inputs} of the node that makes this rule, without its model; None where none makes it so.
+
+    Of a dynamic combo the inputs stand as in a prompt: `pattern`, `pattern.keep`.
+    """
+    if rule.kind not in ("", "shape"):
+        return None
+    shared = {
+        "blocks": ",".join(map(_span, rule.blocks)),
+        "start_percent": rule.start,
+        "end_percent": rule.end,
+        "on_unsupported": rule.on_unsupported,
+        "guard": rule.guard,
+        "timing": rule.timing,
+        "auto_choice": rule.choice,
+        "max_error": rule.max_error,
+    }
+    if not rule.kind:
+        return {"class_type": BACKEND, "inputs": {"backend": rule.backend, "role": rule.role, **shared}}
+    shape, choice = rule.shape, choice_of(rule.shape.pattern)
+    if choice is None:
+        return None
+    named = {key if key == "pattern" else f"pattern.{key}": value for key, value in choice.items()}
+    own = {
+        "time_unit": pattern_inputs.LATENT,
+        "combine": pattern_inputs.REPLACE,
+        "dense_first_steps": rule.spared[0],
+        "dense_last_steps": rule.spared[1],
+        "min_tokens": shape.min_tokens,
+        "engine": shape.engine,
+        "ramp": CONSTANT if shape.ramp is None else shape.ramp.shape,
+        **({} if shape.ramp is None else {"keep_end": shape.ramp.end}),
+        "if_faster": shape.if_faster,
+    }
+    return {"class_type": PATTERN, "inputs": {**named, **own, **shared}}
+
+
+def choice_of(pattern) -> dict | None:
+    """Gives the value of the dynamic combo that makes a pattern: {"pattern": name, widget: value}; None for none."""
+    if pattern.name not in pattern_inputs.CHOICES:
+        return None
+    widgets, make = pattern_inputs.CHOICES[pattern.name]
+    values = {widget.id: getattr(pattern, FIELDS.get(widget.id, widget.id), None) for widget in widgets}
+    if "blocks_do" in values:
+        both = values["spatial_weight"] is not None
+        values |= {"blocks_do": "both" if both else "alternate", "spatial_weight": values["spatial_weight"] or 0.5}
+    return {"pattern": pattern.name, **values} if make(**values) == pattern else None
+
+
+def _span(span: tuple[int, int | None]) -> str:
+    first, last = span
+    return f"{first}-" if last is None else str(first) if first == last else f"{first}-{last}"
