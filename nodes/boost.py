@@ -10,7 +10,7 @@ from ..attention.presets import Preset
 from ..attention.routing import rules
 from .host import model_family
 from .runs import preset_rules, sampling_job
-from .widgets import as_nodes, rule_inputs
+from .widgets import as_nodes, rule_inputs, search_words
 from .widgets.node import NOTE, Node
 
 CONNECT = "Connect the latent you will sample to see the most that it can gain at that size."
@@ -33,7 +33,7 @@ class VideoAttentionBoost(Node):
                 "where more speed is asked for a sparse pattern and forecast steps. Chosen for your model's family; "
                 "what turns out slower is not taken. Says how much faster, and at which loss it was allowed."
             ),
-            search_aliases=ALIASES,
+            search_aliases=search_words.of("VideoAttentionBoost"),
             inputs=[
                 io.Model.Input(
                     "model", tooltip="Any diffusion model. It stays unchanged: the output is a patched clone."
@@ -62,16 +62,10 @@ class VideoAttentionBoost(Node):
         family, net = model_family.family_of(model), model.model.diffusion_model
         preset = presets.find_for(family, net, quality)
         asked = preset_rules.Asked(pattern, forecast, timing, on_unsupported)
-        patched, made, left = preset_rules.install(model, preset, asked)
+        patched, made, left = preset_rules.install_preset(model, preset, asked)
         told = [_first_line(preset, family, net, made), *left, *_most(model, family, latent, made), preset.note]
         settings = {"nodes": [as_nodes.of_rule(rule) for rule in made], "quality": quality}
         return io.NodeOutput(patched, json.dumps(settings), ui=ui.PreviewText(" ".join(filter(None, told))))
-
-
-ALIASES = [
-    "faster", "speed up", "speed", "slow", "accelerate", "optimize", "one click", "boost", "turbo", "performance",
-    "sage", "sageattention", "flash attention", "sparse", "teacache", "easycache", "quality",
-]  # fmt: skip
 
 
 def _advanced() -> list:

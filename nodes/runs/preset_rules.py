@@ -27,7 +27,7 @@ class Asked:
     on_unsupported: str = rules.FALL_BACK
 
 
-def install(model, preset: Preset, asked: Asked) -> tuple:
+def install_preset(model, preset: Preset, asked: Asked) -> tuple:
     """Puts a preset on a clone of the MODEL `model`.
 
     Returns it, the rules that were made, and sentences about what of the preset was left out.

@@ -22,6 +22,10 @@ WORDS = {
     "VideoAttentionBenchmark": (
         "benchmark, profile, attention speed, slow, compare attention, sage benchmark, fastest attention"
     ),
+    "VideoAttentionBoost": (
+        "faster, speed up, speed, slow, accelerate, optimize, one click, boost, turbo, performance, sage, "
+        f"sageattention, flash attention, sparse, cache, teacache, easycache, step skip, {FAST_MODELS}, {MODELS}"
+    ),
     "VideoAttentionCalibrate": (
         "auto tune attention, error budget, attention plan, calibrate sparse attention, optimize, faster"
     ),

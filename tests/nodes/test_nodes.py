@@ -94,7 +94,7 @@ GIVERS = ("_weaken", "_sampled", "_experts", "_larger")
 
 
 def test_nodes_that_count_are_those_that_give_a_model_with_rules(pack):
-    adds = re.compile(r"\b(add_rules?|install_pass|install_negative|_weaken)\(")
+    adds = re.compile(r"\b(add_rules?|install_pass|install_negative|install_preset|_weaken)\(")
     for node in pack.nodes.NODES:
         gives = any(output.io_type == "MODEL" for output in node.GET_SCHEMA().outputs)
         assert node.COUNTS_ATTENTION is bool(gives and adds.search(inspect.getsource(node))), node
@@ -134,7 +134,7 @@ def test_pages_of_what_draws_show_it_and_every_picture_is_there(schemas):
 
 def test_the_readme_names_every_node(schemas):
     lines = (host.ROOT / "README.md").read_text(encoding="ascii").splitlines()
-    rows = [line.split("|")[1].strip() for line in lines if line.startswith("| Video Attention ")]
+    rows = [line.split("|")[1].strip() for line in lines if line.startswith("| Video Attention")]
     named = {
         name if name.startswith("Video") else f"Video Attention {name}"
         for row in rows
