@@ -51,14 +51,7 @@ def _pattern_inputs() -> list:
         *rule_inputs.how(),
         *rule_inputs.auto_choice(),
         *pattern_inputs.over_time(),
-        io.Boolean.Input(
-            "if_faster",
-            default=False,
-            optional=True,
-            advanced=True,
-            tooltip="Measures the pattern on the first call of each shape, and leaves it out where dense attention is "
-            "as fast.",
-        ),
+        pattern_inputs.if_faster(),
     ]
 
 

@@ -209,6 +209,18 @@ def over_time() -> list:
     ]
 
 
+def if_faster() -> io.Boolean.Input:
+    """Makes the switch that leaves a pattern out where it does not gain."""
+    return io.Boolean.Input(
+        "if_faster",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="Measures the pattern on the first call of each shape, and leaves it out where dense attention is as "
+        "fast.",
+    )
+
+
 def ramp_of(ramp: str, keep_end: float) -> Ramp | None:
     """Makes the Ramp of these widgets; None for a constant percentage."""
     return None if ramp == CONSTANT else Ramp(keep_end, ramp)
