@@ -9,7 +9,7 @@ from ..backends.registry import names
 from ..core.canvas import CATEGORIES, NEUTRAL, PAPER, Colour, mix
 
 # Of a pattern's name in a run in which that changes; what is without it is one thing to the eye.
-PERCENTAGE = re.compile(r" [\d.]+ %")
+PERCENTAGE = re.compile(r" ([\d.]+) %")
 # How much of the paper the lightest of a pattern's percentages has.
 PALEST = 0.55
 
@@ -20,7 +20,7 @@ def colours_of(used: Iterable[str], neutral: Collection[str] = ()) -> dict[str, 
     used: names as the picture has them. A backend has the colour of its place in the table; whatever else there is, a
         pattern with its engine first of all, takes those that no backend has, then those of backends that are not in
         this picture. Beyond as many names as there are colours they begin again. Percentages of one pattern are shades
-        of its colour, from the first to the palest.
+        of its colour, the largest the darkest.
     neutral: names in grey, as the host's own attention.
     """
     used, table = list(dict.fromkeys(used)), names()
@@ -32,10 +32,16 @@ def colours_of(used: Iterable[str], neutral: Collection[str] = ()) -> dict[str, 
         if name not in own and name not in neutral:
             shades.setdefault(PERCENTAGE.sub("", name), []).append(name)
     others = {}
-    for index, alike in enumerate(shades.values()):
+    for index, found in enumerate(shades.values()):
+        alike = sorted(found, key=_percentage, reverse=True)
         colour, step = free[index % len(free)], PALEST / max(1, len(alike) - 1)
         others |= {name: mix(colour, PAPER, 1 - step * at) for at, name in enumerate(alike)}
     return dict.fromkeys(neutral, NEUTRAL) | own | others
+
+
+def _percentage(name: str) -> float:
+    found = PERCENTAGE.search(name)
+    return float(found[1]) if found else 0.0
 
 
 def lighter(colour: Colour) -> Colour:

@@ -46,7 +46,7 @@ class Ramp:
         fine = min(MOST, 1 + ceil(abs(begin - self.end) / APART - 1e-9))
         count = min(STAIRS, fine) if self.shape == STEPS else fine
         parts = (CURVES[self.shape](step / (count - 1)) for step in range(1, count - 1))
-        return (begin, *(round(begin + (self.end - begin) * part, 2) for part in parts), self.end)
+        return (begin, *(round(begin + (self.end - begin) * part) for part in parts), self.end)
 
     def patterns(self, pattern) -> tuple:
         """List the patterns that `pattern` goes through, each for an equal stretch of the covered steps.

@@ -2,7 +2,6 @@
 
 from ..forecast import ForecastSettings
 from ..patterns import TopBlocks
-from ..patterns.ramp import LINEAR, Ramp
 from . import sources
 from .levels import BALANCED, FAST, HIGH, LOSSLESS, NEAR, ROUGH
 from .spec import DENSE, DENSITY, FORECAST, KERNEL, PATTERN, RANGE, KernelChoice, PatternChoice, Preset
@@ -12,7 +11,7 @@ HUNYUAN = ("HunyuanVideo",)
 SHAPED = (
     (PATTERN, sources.TOP_BLOCKS),
     (PATTERN, sources.FEW_TOKENS),
-    (DENSITY, sources.RAMPED),
+    (DENSITY, sources.CONSTANT),
     (RANGE, sources.HUNYUAN_RANGE),
     (DENSE, sources.HUNYUAN_RANGE),
     (FORECAST, sources.SPECTRUM),
@@ -23,7 +22,7 @@ ROWS = (
         HUNYUAN,
         BALANCED,
         KernelChoice(NEAR),
-        PatternChoice(TopBlocks(keep=40.0, tail=True), Ramp(25.0, LINEAR), 0.25, dense_first_blocks=1),
+        PatternChoice(TopBlocks(keep=35.0, tail=True), start=0.25, dense_first_blocks=1),
         ForecastSettings(warm_up=6, last=2, in_a_row=1, max_error=0.05),
         (*SHAPED, (KERNEL, sources.GATE_INT8), (DENSITY, sources.HUNYUAN_DENSITY_25)),
     ),
@@ -31,7 +30,7 @@ ROWS = (
         HUNYUAN,
         FAST,
         KernelChoice(ROUGH),
-        PatternChoice(TopBlocks(keep=25.0, tail=True), Ramp(15.0, LINEAR), 0.2, dense_first_blocks=1),
+        PatternChoice(TopBlocks(keep=20.0, tail=True), start=0.2, dense_first_blocks=1),
         ForecastSettings(warm_up=6, last=2, in_a_row=3, max_error=0.1),
         (*SHAPED, (KERNEL, sources.ANY_INT8), (DENSITY, sources.HUNYUAN_DENSITY_15)),
     ),

@@ -15,7 +15,7 @@ SHAPED = (
     (KERNEL, sources.H3_INT8),
     (PATTERN, sources.TOP_BLOCKS),
     (PATTERN, sources.FEW_TOKENS),
-    (DENSITY, sources.RAMPED),
+    (DENSITY, sources.H3_RAMP),
     (RANGE, sources.H3_RANGE),
 )
 ROWS = (

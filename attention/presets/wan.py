@@ -2,7 +2,6 @@
 
 from ..forecast import ForecastSettings
 from ..patterns import TopBlocks
-from ..patterns.ramp import LINEAR, Ramp
 from . import sources
 from .levels import BALANCED, FAST, HIGH, LOSSLESS, NEAR, ROUGH
 from .spec import DENSE, DENSITY, FORECAST, KERNEL, PATTERN, RANGE, KernelChoice, PatternChoice, Preset
@@ -12,7 +11,7 @@ WAN, WAN_5B, ANIMATE_2, CAUSAL = ("Wan",), ("Wan 2.2 5B",), ("Wan-Animate-2",), 
 SHAPED = (
     (PATTERN, sources.TOP_BLOCKS),
     (PATTERN, sources.FEW_TOKENS),
-    (DENSITY, sources.RAMPED),
+    (DENSITY, sources.CONSTANT),
     (RANGE, sources.WAN_RANGE),
     (DENSE, sources.WAN_RANGE),
     (FORECAST, sources.SPECTRUM),
@@ -23,7 +22,7 @@ ROWS = (
         WAN,
         BALANCED,
         KernelChoice(NEAR),
-        PatternChoice(TopBlocks(keep=40.0, tail=True), Ramp(25.0, LINEAR), 0.25, dense_first_blocks=1),
+        PatternChoice(TopBlocks(keep=40.0, tail=True), start=0.25, dense_first_blocks=1),
         ForecastSettings(warm_up=6, last=2, in_a_row=1, max_error=0.05),
         (*SHAPED, (KERNEL, sources.GATE_INT8), (DENSITY, sources.WAN_DENSITY_30)),
     ),
@@ -31,7 +30,7 @@ ROWS = (
         WAN,
         FAST,
         KernelChoice(ROUGH),
-        PatternChoice(TopBlocks(keep=25.0, tail=True), Ramp(15.0, LINEAR), 0.2, dense_first_blocks=1),
+        PatternChoice(TopBlocks(keep=20.0, tail=True), start=0.2, dense_first_blocks=1),
         ForecastSettings(warm_up=6, last=2, in_a_row=3, max_error=0.1),
         (*SHAPED, (KERNEL, sources.ANY_INT8), (DENSITY, sources.WAN_DENSITY_15)),
     ),
@@ -40,7 +39,7 @@ ROWS = (
         WAN_5B,
         BALANCED,
         KernelChoice(NEAR),
-        PatternChoice(TopBlocks(keep=50.0, tail=True), Ramp(35.0, LINEAR), 0.25, dense_first_blocks=1),
+        PatternChoice(TopBlocks(keep=45.0, tail=True), start=0.25, dense_first_blocks=1),
         ForecastSettings(warm_up=6, last=2, in_a_row=1, max_error=0.05),
         (*SHAPED, (KERNEL, sources.GATE_INT8), (DENSITY, sources.WAN_SMALL)),
     ),
@@ -48,7 +47,7 @@ ROWS = (
         WAN_5B,
         FAST,
         KernelChoice(ROUGH),
-        PatternChoice(TopBlocks(keep=35.0, tail=True), Ramp(20.0, LINEAR), 0.2, dense_first_blocks=1),
+        PatternChoice(TopBlocks(keep=30.0, tail=True), start=0.2, dense_first_blocks=1),
         ForecastSettings(warm_up=6, last=2, in_a_row=2, max_error=0.1),
         (*SHAPED, (KERNEL, sources.ANY_INT8), (DENSITY, sources.WAN_SMALL)),
     ),

@@ -65,7 +65,8 @@ def test_a_preset_shapes_its_steps_and_blocks_and_no_other(row, name, pack, buil
     # The tiny models' own noise levels; simple's steps are even in the schedule, but for LTX's by the clip's size.
     assert abs(first / STEPS - choice.start) <= 1 / STEPS and abs((last + 1) / STEPS - choice.end) <= 1 / STEPS
     ran = list(dict.fromkeys(name for step in shaped for name in step))
-    assert ran == [f"top blocks {percent:g} %" for percent in choice.percentages]
+    percents = [f" {percent:g} %" for percent in choice.percentages] if choice.ramp else [""]
+    assert ran == [f"top blocks{percent}" for percent in percents]
     rows = [used for used in report.rows if used.used.startswith("top blocks")]
     assert rows and all(used.role == "self" for used in rows)
     assert min(block for used in rows for block in used.blocks) == choice.dense_first_blocks

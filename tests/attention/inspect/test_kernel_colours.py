@@ -112,3 +112,13 @@ def test_no_two_names_share_a_colour_while_there_are_enough():
     assert len(set(colours.values())) == len(names)
     more = colours_of([*names, "one more (engine)", "and one (engine)"])
     assert more["one more (engine)"] in colours.values()
+
+
+def test_percentages_of_one_pattern_are_shades_of_its_colour():
+    """In whatever order they come, a larger one is darker; another pattern, and a name without one, has its own."""
+    seen = [f"top blocks {percent} % (blocks)" for percent in (30, 52.5, 45, 60)]
+    found = colours_of(["sdpa", *seen, "spatial (folded)", "host"], {"host"})
+    assert len(set(found.values())) == len(found)
+    light = {float(name.split()[2]): sum(found[name]) for name in seen}
+    assert [light[percent] for percent in (60, 52.5, 45, 30)] == sorted(light.values())
+    assert found["top blocks 60 % (blocks)"] in CATEGORIES and found["spatial (folded)"] in CATEGORIES

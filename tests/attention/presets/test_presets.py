@@ -70,9 +70,7 @@ def test_rows_name_families_and_their_releases(name):
 def test_each_cell_has_its_source_and_no_other(row):
     assert {cell for cell, _ in row.sources} == set(row.cells)
     for _, source in row.sources:
-        assert source.text.endswith(".") and (
-            source.where.startswith("https://") or source.where.startswith("python -m")
-        )
+        assert source.text.endswith(".") and source.where.startswith(("https://", "python "))
         assert spec.NOT_ON_A_GPU in source.measured
 
 
