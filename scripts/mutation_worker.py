@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import signal
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -28,8 +27,7 @@ def serve(tree: Path, pipe) -> None:
     """Answers tasks until there is None.
 
     A task: "files" of tests/ to run, which "tests" of them (None: all), "edit" (file, text), whether to "trace" what
-    each test reaches (by a few of its cases), and to run on as a "whole" after a failure, "seconds" that it should
-    take.
+    each test reaches, and to run on as a "whole" after a failure, "seconds" that it should take.
     """
     os.nice(5)
     os.chdir(tree)
@@ -112,9 +110,12 @@ def _in_fork(tree: Path, task: dict, answer: Path) -> None:
     watcher = Watcher(tree, task)
     options = ["-c", "tests/pytest.ini", "-q", "-p", "no:cacheprovider", "-W", "ignore", "--tb=line"]
     options += ["--basetemp", str(tree.parent / f"{tree.name}-tmp"), *([] if task["whole"] else ["-x"])]
-    code = int(pytest.main([*options, *(f"tests/{f}" for f in task["files"])], plugins=[watcher]))
-    answer.write_text(json.dumps({"code": code, **watcher.result()}))
-    os._exit(0)
+    try:
+        code = int(pytest.main([*options, *(f"tests/{f}" for f in task["files"])], plugins=[watcher]))
+        answer.write_text(json.dumps({"code": code, **watcher.result()}))
+    finally:
+        # Whatever happens, the fork serves nobody.
+        os._exit(0)
 
 
 class Watcher:
@@ -122,7 +123,7 @@ class Watcher:
 
     def __init__(self, tree: Path, task: dict):
         self.tree, self.task, self.failed, self.cover = tree, task, [], None
-        self.seconds = collections.defaultdict(list)
+        self.seconds = collections.Counter()
         if task["trace"]:
             import coverage
 
@@ -131,12 +132,10 @@ class Watcher:
             self.cover.start()
 
     def result(self) -> dict:
-        # The first case makes what the others share.
-        seconds = {t: max(s) + statistics.median(s) * (self.counts[t] - 1) for t, s in self.seconds.items()}
-        return {"failed": self.failed, "seconds": seconds, "reached": self.reached()}
+        return {"failed": self.failed, "seconds": self.seconds, "reached": self.reached()}
 
     def reached(self) -> dict[str, list[str]]:
-        """Test -> functions, each as its file and its first line."""
+        """Test -> functions, each as its file and the line on which it begins."""
         found = collections.defaultdict(set)
         if self.cover is not None:
             self.cover.stop()
@@ -152,9 +151,6 @@ class Watcher:
         kept = [i for i in items if not FIXTURES_NOT_RUN & set(i.fixturenames)]
         if self.task["tests"] is not None:
             kept = [i for i in kept if function_of(i.nodeid) in set(self.task["tests"])]
-        self.counts = collections.Counter(function_of(i.nodeid) for i in kept)
-        if self.task["trace"]:
-            kept = few_of_each(kept)
         items[:] = kept
 
     def pytest_runtest_logstart(self, nodeid, location) -> None:
@@ -163,7 +159,7 @@ class Watcher:
             self.cover.switch_context(function_of(nodeid))
 
     def pytest_runtest_logfinish(self, nodeid, location) -> None:
-        self.seconds[function_of(nodeid)].append(time.process_time() - self.begin)
+        self.seconds[function_of(nodeid)] += time.process_time() - self.begin
 
     def pytest_runtest_logreport(self, report) -> None:
         if report.failed:
@@ -176,15 +172,6 @@ class Watcher:
 
 def function_of(test: str) -> str:
     return test.split("[")[0]
-
-
-def few_of_each(items: list) -> list:
-    """Of each test function the first, the middle and the last of its cases: they reach what all reach, nearly."""
-    cases = collections.defaultdict(list)
-    for item in items:
-        cases[function_of(item.nodeid)].append(item)
-    kept = {id(each[at]) for each in cases.values() for at in (0, len(each) // 2, -1)}
-    return [item for item in items if id(item) in kept]
 
 
 def lines_of_functions(text: str) -> dict[int, int]:

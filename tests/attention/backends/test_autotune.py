@@ -193,3 +193,11 @@ def test_an_error_up_to_the_bound_is_no_reason(error, out):
     assert (trial.reason is not None) == out and trial.name == "kernel"
     assert trial.error == pytest.approx(error, nan_ok=True)
     assert not out or trial.reason == f"error {error:.3g} is above 0.02"
+
+
+def test_how_much_the_winner_gains():
+    trial, host = autotune.KernelTrial, autotune.HOST_RUN
+    trials = (trial(host, 4.0), trial("fast", 1.0), trial("wrong", 0.5, reason="error 0.3"), trial("untimed"))
+    gains = {name: autotune.AutotuneResult(name, trials, 1.0).times for name in ("fast", host, "wrong", "untimed")}
+    assert gains == {"fast": 0.25, host: 1.0, "wrong": float("inf"), "untimed": float("inf")}
+    assert autotune.AutotuneResult("fast", trials[1:], 1.0).times == float("inf"), "the host was not timed"
