@@ -1,5 +1,6 @@
 """How steady a clip is, and how far two clips are apart."""
 
+import json
 import math
 
 import comfy.model_management
@@ -9,11 +10,14 @@ from comfy_api.latest import io, ui
 
 from ..attention.measure import compare, draw_metrics, temporal
 from ..attention.measure.frames import Unmeasurable
+from ..attention.measure.verdict import judge
 from .widgets import image_output, search_words
 from .widgets.node import REPORT, Node
 
 CATEGORY = "video attention/inspect"
 BLANK = torch.ones(1, 64, 64, 3)
+# What an output gives that could not be measured, by its type.
+NOTHING = {"FLOAT": math.nan, "INT": -1, "IMAGE": BLANK, "STRING": ""}
 
 
 class VideoAttentionTemporalMetrics(Node):
@@ -47,17 +51,7 @@ class VideoAttentionTemporalMetrics(Node):
                     tooltip="Compares identity by this model's image embedding instead of colours and edges.",
                 ),
             ],
-            outputs=[
-                io.Float.Output("flicker", tooltip="Mean difference of luma that no motion explains, 0 to 1."),
-                io.Float.Output(
-                    "warp_error", tooltip="Mean squared difference of RGB that no motion explains, 0 to 1."
-                ),
-                io.Float.Output("acceleration", tooltip="Mean change of the motion, in pixels per frame squared."),
-                io.Float.Output("identity_drift", tooltip="One minus the cosine of features with the first frame."),
-                io.Float.Output("sharpness", tooltip="Variance of the Laplacian of luma; more is sharper."),
-                io.String.Output("report", tooltip="The table shown on the node."),
-                io.Image.Output("chart", tooltip="All five over time."),
-            ],
+            outputs=_clip_outputs(),
         )
 
     @classmethod
@@ -66,11 +60,22 @@ class VideoAttentionTemporalMetrics(Node):
         try:
             found = temporal.measure_clip(images, mask, encode, **_running(images))
         except Unmeasurable as reason:
-            return io.NodeOutput(*[math.nan] * 5, str(reason), BLANK, ui=_shown(str(reason), ()))
-        text = temporal.to_text(found)
-        chart = draw_metrics.draw_series("Steadiness over time", found.title, found.series, found.notes)
-        figures = (one.mean for one in found.series)
-        return io.NodeOutput(*figures, text, image_output.to_image(chart), ui=_shown(text, found.series))
+            return _answer(cls, {"report": str(reason)}, {})
+        shots, (frame, worst) = found.shots, found.flicker.worst or (-1, math.nan)
+        chart = draw_metrics.draw_series(
+            "Steadiness over time", found.title, found.drawn, found.notes, shots.cuts, shots.repeats
+        )
+        values = {
+            "flicker": found.flicker.mean, "warp_error": found.warp_error.mean, "acceleration": found.acceleration.mean,
+            "identity_drift": found.drift.mean, "sharpness": found.sharpness.mean, "report": temporal.to_text(found),
+            "chart": image_output.to_image(chart), "motion": found.motion.mean, "frozen": found.frozen,
+            "loop": found.loop, "cuts": len(shots.cuts), "brightness_flicker": found.brightness.mean,
+            "colour_drift": found.colour_drift.mean, "last_frame": found.last_frame,
+            "flicker_ratio": found.flicker_ratio, "acceleration_percent": found.acceleration_percent,
+            "acceleration_ratio": found.acceleration_ratio, "worst_flicker": worst, "worst_frame": frame,
+        }  # fmt: skip
+        more = {"worst": _worst_of(found.series), "cut frames": list(shots.cuts)}
+        return _answer(cls, values, {**found.figures, **more})
 
 
 class VideoAttentionCompare(Node):
@@ -102,14 +107,7 @@ class VideoAttentionCompare(Node):
                     tooltip="Where the wipe changes from the reference to the other clip: 0 is the left edge.",
                 ),
             ],
-            outputs=[
-                io.Float.Output("psnr", tooltip="Decibels, over all frames; more is closer, inf is equal."),
-                io.Float.Output("ssim", tooltip="Mean structural similarity; 1 is equal."),
-                io.String.Output("report", tooltip="The table shown on the node."),
-                io.Image.Output("chart", tooltip="Both over time."),
-                io.Image.Output("worst_frame", tooltip="Reference, the other and their difference, side by side."),
-                io.Image.Output("wipe", tooltip="The worst frame: the reference on the left, the other on the right."),
-            ],
+            outputs=_pair_outputs(),
         )
 
     @classmethod
@@ -117,21 +115,87 @@ class VideoAttentionCompare(Node):
         try:
             found = compare.compare_clips(reference, images, **_running(images))
         except Unmeasurable as reason:
-            return io.NodeOutput(*[math.nan] * 2, str(reason), *[BLANK] * 3, ui=_shown(str(reason), ()))
-        text, series = compare.to_text(found), (found.psnr, found.ssim)
-        chart = image_output.to_image(draw_metrics.draw_series("Beside the reference", found.title, series))
-        worst = image_output.to_image(draw_metrics.draw_pair(reference, images, found.worst))
-        wipe = compare.wipe(reference, images, found.worst, split)
-        return io.NodeOutput(*(one.mean for one in series), text, chart, worst, wipe, ui=_shown(text, series))
+            return _answer(cls, {"report": str(reason), "verdict": str(reason)}, {})
+        verdict = judge(found)
+        chart = draw_metrics.draw_series("Beside the reference", found.title, found.series, [verdict])
+        values = {
+            "psnr": found.psnr.mean, "ssim": found.ssim.mean, "report": compare.to_text(found),
+            "chart": image_output.to_image(chart),
+            "worst_frame": image_output.to_image(draw_metrics.draw_pair(reference, images, found.worst)),
+            "wipe": compare.wipe(reference, images, found.worst, split), "verdict": verdict,
+            "unsteady": found.unsteady.mean, "motion": found.motion.mean, "reference_motion": found.reference_motion,
+            "frozen": found.frozen, "reference_frozen": found.reference_frozen,
+        }  # fmt: skip
+        return _answer(cls, values, {**found.figures, "worst": _worst_of(found.series)})
 
 
-def _shown(text: str, series) -> dict:
-    """Gives what the node shows, and the figures for scripts: of a run's history they find only what nodes show.
+def _worst_of(series) -> dict:
+    """Gives the worst value and its frame of each measure that has one."""
+    return {one.name: {"frame": one.worst[0], "value": one.worst[1]} for one in series if one.worst}
 
-    JSON knows neither NaN nor infinity: those are None.
+
+def _clip_outputs() -> list:
+    return [
+        io.Float.Output("flicker", tooltip="Mean difference of luma that no motion explains, 0 to 1."),
+        io.Float.Output("warp_error", tooltip="Mean squared difference of RGB that no motion explains, 0 to 1."),
+        io.Float.Output("acceleration", tooltip="Mean change of the motion, in pixels per frame squared."),
+        io.Float.Output("identity_drift", tooltip="One minus the cosine of features with the first frame."),
+        io.Float.Output("sharpness", tooltip="Variance of the Laplacian of luma; more is sharper."),
+        io.String.Output("report", tooltip="The table shown on the node."),
+        io.Image.Output("chart", tooltip="The measures over time."),
+        io.Float.Output("motion", tooltip="How far things move, in percent of the height per frame."),
+        io.Float.Output("frozen", tooltip="Share of the frames that equal the one before, 0 to 1."),
+        io.Float.Output("loop", tooltip="Share of the frames that recur, 0 to 1: a warning, no score."),
+        io.Int.Output("cuts", tooltip="How many cuts there are; they are in no other figure."),
+        io.Float.Output("brightness_flicker", tooltip="How far brightness jumps up and down as a whole, 0 to 1."),
+        io.Float.Output("colour_drift", tooltip="From the first fifth of a shot to its last, in L*a*b*."),
+        io.Float.Output("last_frame", tooltip="How far the last frame stands out, in deviations of the others."),
+        io.Float.Output("flicker_ratio", tooltip="Flicker over the mean gradient: blur lowers both."),
+        io.Float.Output("acceleration_percent", tooltip="Acceleration in percent of the height."),
+        io.Float.Output("acceleration_ratio", tooltip="Acceleration over motion."),
+        io.Float.Output("worst_flicker", tooltip="Flicker of the worst frame."),
+        io.Int.Output("worst_frame", tooltip="Which frame that is, from 0; -1 if there is none."),
+        io.String.Output("figures", tooltip="All figures as JSON, with the worst value and its frame of each measure."),
+    ]
+
+
+def _pair_outputs() -> list:
+    return [
+        io.Float.Output("psnr", tooltip="Decibels, over all frames; more is closer, inf is equal."),
+        io.Float.Output("ssim", tooltip="Mean structural similarity; 1 is equal."),
+        io.String.Output("report", tooltip="The table shown on the node."),
+        io.Image.Output("chart", tooltip="Both over time."),
+        io.Image.Output("worst_frame", tooltip="Reference, the other and their difference, side by side."),
+        io.Image.Output("wipe", tooltip="The worst frame: the reference on the left, the other on the right."),
+        io.String.Output("verdict", tooltip="What to think of it, in a sentence or two."),
+        io.Float.Output(
+            "unsteady", tooltip="Share of the error that changes: 0 stays, 1 is new in each frame, 2 flickers."
+        ),
+        io.Float.Output("motion", tooltip="Of the other clip, in percent of the height per frame."),
+        io.Float.Output("reference_motion", tooltip="The same of the reference."),
+        io.Float.Output("frozen", tooltip="Share of its frames that equal the one before, 0 to 1."),
+        io.Float.Output("reference_frozen", tooltip="The same of the reference."),
+        io.String.Output("figures", tooltip="All figures as JSON, with the worst value and its frame of each measure."),
+    ]
+
+
+def _answer(node, values: dict, figures: dict) -> io.NodeOutput:
+    """Gives a node's outputs in the schema's order, and what it shows: the text, and the figures for scripts.
+
+    values: by the outputs' ids; what could not be measured is left out.
+    figures: of a run's history scripts find only what nodes show. JSON knows neither NaN nor infinity: those are None.
     """
-    figures = {one.name: one.mean if math.isfinite(one.mean) else None for one in series}
-    return {**ui.PreviewText(text).as_dict(), "figures": (figures,)}
+    plain = _plain(figures)
+    known = {"figures": json.dumps(plain), **values}
+    outputs = [known.get(part.id, NOTHING[part.io_type]) for part in node.GET_SCHEMA().outputs]
+    return io.NodeOutput(*outputs, ui={**ui.PreviewText(values["report"]).as_dict(), "figures": (plain,)})
+
+
+def _plain(value):
+    """Puts None where JSON has no number."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _running(images) -> dict:

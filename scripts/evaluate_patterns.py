@@ -28,7 +28,7 @@ from attention.core.tokens import BOTH, VideoSpan
 from attention.demo import codec, prompt
 from attention.demo.transformer import attend
 from attention.measure.frames import to_picture
-from attention.measure.temporal import find_motion, measure_unexplained
+from attention.measure.motion import find_motion, measure_unexplained
 from attention.patterns.density import density
 from attention.patterns.ramp import COSINE, Ramp
 from attention.sparse.engine_registry import runners

@@ -7,14 +7,17 @@ Sources: Z. Wang et al., "Image quality assessment: from error visibility to str
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean as mean
 
 import torch
 from torch import Tensor
 
 from .frames import Unmeasurable, check_shape, describe_size, to_picture
-from .series import Series, to_table
+from .motion_meter import MotionMeter, Moves
+from .series import Series, number, to_table
+from .verdict import judge
 
 SSIM_WINDOW = 11
 
@@ -29,6 +32,13 @@ class Comparison:
     ssim: -1 to 1, 1 for equal frames.
     worst: the frame with the lowest SSIM.
     equal: whether all pixels are.
+    unsteady: share of the error that changes from frame to frame: its mean squared change over twice its mean square.
+        0 for an error that stays, 1 for one that is new in each frame, 2 for one that flickers to and fro.
+    motion: of the clip, in percent of the height per frame, with that of the reference beside; over the pixels that
+        have a match.
+    reference_motion: of the reference.
+    frozen: share of the frames that equal the one before.
+    reference_frozen: of the reference.
     """
 
     title: str
@@ -36,6 +46,24 @@ class Comparison:
     ssim: Series
     worst: int
     equal: bool
+    unsteady: Series
+    motion: Series
+    reference_motion: float
+    frozen: float
+    reference_frozen: float
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """Return the measures in the order in which they are shown."""
+        return self.psnr, self.ssim, self.unsteady, self.motion
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Return a figure for each measure, by its name."""
+        return {one.name: one.mean for one in self.series} | {
+            "reference motion": self.reference_motion, "frozen share": self.frozen,
+            "reference frozen share": self.reference_frozen,
+        }  # fmt: skip
 
 
 def compare_clips(
@@ -59,21 +87,44 @@ def compare_clips(
             f"Only clips of one size and length can be compared: the reference has {describe_size(reference)}, "
             f"the other {describe_size(images)}."
         )
-    errors, ssim = [], []
+    meters, facts, before = (MotionMeter(), MotionMeter()), [], None
     for index in range(len(images)):
         pair = to_picture(reference, index, device), to_picture(images, index, device)
-        errors.append((pair[0] - pair[1]).square().mean().item())
-        ssim.append(measure_ssim(*pair))
+        away = pair[1] - pair[0]
+        change = math.nan if before is None else (away - before).square().mean().item()
+        facts.append((away.square().mean().item(), change, measure_ssim(*pair)))
+        for meter, picture in zip(meters, pair):
+            meter.add(picture)
+        before = away
         advance()
-    worst = min(range(len(ssim)), key=lambda index: (ssim[index], -errors[index]))
-    overall = to_psnr(math.fsum(errors) / len(errors))
+    return _sum_up(describe_size(images), facts, [meter.finish() for meter in meters])
+
+
+def _sum_up(title: str, facts: Sequence[tuple[float, float, float]], moves: Sequence[Moves]) -> Comparison:
+    """Make the measures of squared error, its squared change and SSIM of each frame, and of both clips' motion."""
+    errors, changes, ssim = zip(*facts)
+    first, second = moves
     return Comparison(
-        describe_size(images),
-        Series("PSNR", "decibels, more is closer", tuple(map(to_psnr, errors)), True, overall),
-        Series("SSIM", "1 is equal", tuple(ssim), True),
-        worst,
+        title,
+        Series("PSNR", "decibels, more is closer", tuple(map(to_psnr, errors)), True, to_psnr(mean(errors))),
+        Series("SSIM", "1 is equal", ssim, True),
+        min(range(len(ssim)), key=lambda index: (ssim[index], -errors[index])),
         not any(errors),
+        _unsteady(errors, changes),
+        replace(second.motion, beside=first.motion.values, unit="% of the height per frame; grey: reference"),
+        first.motion.mean,
+        second.frozen,
+        first.frozen,
     )
+
+
+def _unsteady(errors: Sequence[float], changes: Sequence[float]) -> Series:
+    """Divide the squared change of the error by the squares of the two errors it is between."""
+    both = [math.nan, *(one + two for one, two in zip(errors, errors[1:]))]
+    shares = tuple(change / squares if squares > 0 else math.nan for change, squares in zip(changes, both))
+    total = math.fsum(both[1:])
+    overall = math.fsum(changes[1:]) / total if total > 0 else math.nan
+    return Series("unsteady share", "of the error: 0 stays, 1 is new, 2 flickers", shares, overall=overall)
 
 
 def to_psnr(error: float) -> float:
@@ -110,6 +161,12 @@ def wipe(reference: Tensor, images: Tensor, index: int, split: float) -> Tensor:
 
 
 def to_text(found: Comparison) -> str:
-    """Write down title, table and the worst frame."""
+    """Write down title, verdict, table and the worst frame."""
     last = "All pixels are equal." if found.equal else f"Worst frame: {found.worst}, the one with the lowest SSIM."
-    return "\n\n".join((found.title, to_table((found.psnr, found.ssim)), last))
+    shares = (
+        f"Motion: {number(found.motion.mean)} percent of the height per frame, the reference "
+        f"{number(found.reference_motion)}. Frozen: {found.frozen:.0%} of the frames, the reference "
+        f"{found.reference_frozen:.0%}."
+    )
+    shares = shares if len(found.psnr.values) > 1 else ""
+    return "\n\n".join(filter(None, (found.title, judge(found), to_table(found.series), shares, last)))

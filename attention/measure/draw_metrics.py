@@ -29,8 +29,10 @@ from ..core.canvas import (
 from .frames import to_picture
 from .series import Series, number
 
-HEAD, PANEL, FOOT = 96, 124, 44
-LEFT, RIGHT, PLOT = 330, WIDTH - 72, 92
+HEAD, PANEL, FOOT = 104, 148, 48
+LEFT, RIGHT, PLOT = 372, WIDTH - 92, 120
+# Heights of the texts: of a measure's name, its figure, what is below it and in the notes; the least that small gets.
+NAME, FIGURE, SMALL, SMALLEST, NOTE = 22, 34, 18, 13, 28
 FRAME, WELL = (214, 216, 222), (241, 242, 243)
 # Dark enough for figures, far apart for neighbours.
 CURVES = (BLUE, RED, GREEN, PLUM, VIOLET)
@@ -38,47 +40,84 @@ CURVES = (BLUE, RED, GREEN, PLUM, VIOLET)
 EQUAL_DB = 100.0
 
 
-def draw_series(title: str, subtitle: str, series: Sequence[Series], notes: Sequence[str] = ()) -> Image.Image:
+def draw_series(
+    title: str,
+    subtitle: str,
+    series: Sequence[Series],
+    notes: Sequence[str] = (),
+    cuts: Sequence[int] = (),
+    frozen: Sequence[int] = (),
+) -> Image.Image:
     """Draw a panel for each series: the figure of the clip, the curve over the frames, the worst frame. RGB.
 
     title: one line.
     subtitle: one line.
     series: drawn from top to bottom, at least one.
     notes: sentences below the panels.
+    cuts: frames that begin a shot, a line through all panels.
+    frozen: frames that repeat the one before, a grey band.
     """
-    lines = [part for note in notes for part in wrap(note, 14, WIDTH - 2 * MARGIN)]
-    canvas = Canvas(WIDTH, HEAD + PANEL * len(series) + FOOT + 24 * len(lines))
-    canvas.title(title, (subtitle,))
+    lines = [part for note in notes for part in wrap(note, SMALL, WIDTH - 2 * MARGIN)]
+    canvas = Canvas(WIDTH, HEAD + PANEL * len(series) + FOOT + NOTE * len(lines))
+    canvas.title(title, (_fitted(subtitle, WIDTH - 2 * MARGIN)[0],))
+    count = max(len(one.values) for one in series)
     for index, one in enumerate(series):
-        _panel(canvas, one, HEAD + PANEL * index, CURVES[index % len(CURVES)])
+        _panel(canvas, one, HEAD + PANEL * index, CURVES[index % len(CURVES)], (cuts, frozen))
     y = HEAD + PANEL * len(series)
-    _frame_numbers(canvas, max(len(one.values) for one in series), y - PANEL + PLOT + 6)
+    _frame_numbers(canvas, count, y - PANEL + PLOT + 6)
     for line in lines:
-        canvas.text((MARGIN, y + 8), line, INK, 14)
-        y += 24
+        canvas.text((MARGIN, y + 14), line, INK, SMALL)
+        y += NOTE
     return canvas.picture()
 
 
-def _panel(canvas: Canvas, one: Series, top: int, colour: Colour) -> None:
-    canvas.text((MARGIN, top + 2), one.name, INK, 17)
-    canvas.text((MARGIN, top + 62), one.unit, PALE, 13)
+def _fitted(text: str, room: float) -> tuple[str, int]:
+    """Return a text and the height at which it fits, cut where even the smallest does not."""
+    size = next((size for size in range(SMALL, SMALLEST, -1) if length(text, size) <= room), SMALLEST)
+    return wrap(text, size, room)[0], size
+
+
+def _panel(canvas: Canvas, one: Series, top: int, colour: Colour, marks: tuple[Sequence[int], Sequence[int]]) -> None:
+    canvas.text((MARGIN, top - 2), one.name, INK, NAME)
+    unit, size = _fitted(one.unit, LEFT - MARGIN - 12)
+    canvas.text((MARGIN, top + 70), unit, PALE, size)
     canvas.box((LEFT, top, RIGHT, top + PLOT), WELL, 4)
     if one.worst is None:
-        canvas.text((MARGIN, top + 30), number(one.mean), PALE, 20)
+        canvas.text((MARGIN, top + 32), number(one.mean), PALE, NAME)
         return
-    canvas.text((MARGIN, top + 26), number(one.mean), colour, 26)
+    canvas.text((MARGIN, top + 26), number(one.mean), colour, FIGURE)
+    _draw_marks(canvas, len(one.values), marks, top)
     low, high = _range(one)
     for level in (low, high):
         y = _height(level, low, high, top)
         canvas.line([(LEFT, y), (RIGHT, y)], FRAME, 0.7)
-        canvas.text((RIGHT + 8, y), "equal" if level == EQUAL_DB else number(level), PALE, 12, "lm")
-    for run in _runs(one.values):
-        points = [(_column(n, len(one.values)), _height(one.values[n], low, high, top)) for n in run]
+        canvas.text((RIGHT + 8, y), "equal" if level == EQUAL_DB else number(level), PALE, 15, "lm")
+    _curve(canvas, one.beside, (low, high), top, PALE)
+    for points in _curve(canvas, one.values, (low, high), top, colour):
         canvas.area([(points[0][0], top + PLOT), *points, (points[-1][0], top + PLOT)], mix(colour, WELL, 0.16))
-        canvas.line(points, colour, 2)
-        if len(points) == 1:
-            canvas.dot(points[0], 2.5, colour)
+    _curve(canvas, one.values, (low, high), top, colour)
     _mark_worst(canvas, one, (low, high), top)
+
+
+def _draw_marks(canvas: Canvas, count: int, marks: tuple[Sequence[int], Sequence[int]], top: int) -> None:
+    cuts, frozen = marks
+    for frame in frozen:
+        left, right = (_column(min(max(at, 0), count - 1), count) for at in (frame - 0.5, frame + 0.5))
+        canvas.box((left, top, right, top + PLOT), FRAME)
+    for frame in cuts:
+        canvas.line([(_column(frame - 0.5, count), top), (_column(frame - 0.5, count), top + PLOT)], INK, 1)
+
+
+def _curve(canvas: Canvas, values: Sequence[float], bounds: tuple[float, float], top: int, colour: Colour) -> list:
+    """Draw a curve with its gaps; returns the points of each of its parts."""
+    parts = []
+    for run in _runs(values):
+        points = [(_column(n, len(values)), _height(values[n], *bounds, top)) for n in run]
+        canvas.line(points, colour, 2.5)
+        if len(points) == 1:
+            canvas.dot(points[0], 3, colour)
+        parts.append(points)
+    return parts
 
 
 def _mark_worst(canvas: Canvas, one: Series, bounds: tuple[float, float], top: int) -> None:
@@ -87,14 +126,14 @@ def _mark_worst(canvas: Canvas, one: Series, bounds: tuple[float, float], top: i
         return
     frame, value = one.worst
     at = _column(frame, len(one.values)), _height(value, *bounds, top)
-    canvas.dot(at, 4.5, INK)
-    canvas.dot(at, 2.5, PAPER)
-    canvas.text((MARGIN, top + 80), f"worst {number(value)} at frame {frame}", PALE, 13)
+    canvas.dot(at, 5, INK)
+    canvas.dot(at, 3, PAPER)
+    canvas.text((MARGIN, top + 94), f"{one.marked} {number(value)} at frame {frame}", PALE, SMALL)
 
 
 def _range(one: Series) -> tuple[float, float]:
     """Return the lowest and highest level of a chart: from zero, unless that would hide what there is to see."""
-    known = [_shown(value) for value in one.values if not math.isnan(value)]
+    known = [_shown(value) for value in (*one.values, *one.beside) if not math.isnan(value)]
     low, high = min(known), max(known)
     if not one.lowest_is_worst or not 0.5 * high < low < high:
         low = min(0.0, low)
@@ -127,10 +166,10 @@ def _runs(values: Sequence[float]) -> list[list[int]]:
 
 
 def _frame_numbers(canvas: Canvas, count: int, y: float) -> None:
-    canvas.text((LEFT - 10, y), "frame", PALE, 12, "ra")
+    canvas.text((LEFT - 10, y), "frame", PALE, 15, "ra")
     step = next(step for size in range(9) for step in (10**size, 2 * 10**size, 5 * 10**size) if count / step <= 12)
     for frame in range(0, count, step):
-        canvas.text((_column(frame, count), y), str(frame), PALE, 12, "ma")
+        canvas.text((_column(frame, count), y), str(frame), PALE, 15, "ma")
 
 
 def draw_pair(reference: Tensor, images: Tensor, index: int) -> Image.Image:

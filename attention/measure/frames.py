@@ -5,23 +5,37 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# Decoders go a little beyond 0 and 1; beyond this the values are of another scale, as 0 to 255.
+MOST = 2.0
+
 
 class Unmeasurable(ValueError):
     """Frames that nothing can be measured on; the message is a sentence for the user."""
 
 
 def to_picture(frames: Tensor, index: int, device) -> Tensor:
-    """Take one frame as (1, 3, H, W), float32, on `device`. Raises `Unmeasurable` if it holds NaN or Inf."""
+    """Take one frame as (1, 3, H, W), float32, on `device`; 8 bits become 0 to 1.
+
+    Raises `Unmeasurable` if it holds NaN or Inf, or values that are far from 0 to 1.
+    """
     frame = frames[index].to(device, torch.float32).movedim(-1, 0)[None]
+    if frames.dtype == torch.uint8:
+        frame = frame / 255
     if not torch.isfinite(frame).all():
         raise Unmeasurable(f"Frame {index} holds NaN or Inf, so there is nothing to measure.")
+    most = frame.abs().max().item()
+    if most > MOST:
+        raise Unmeasurable(f"Frame {index} holds values up to {most:.4g}; colours from 0 to 1 can be measured.")
     return frame[:, :3] if frame.shape[1] >= 3 else frame[:, :1].expand(-1, 3, -1, -1)
 
 
 def check_shape(frames: Tensor) -> None:
-    """Raise `Unmeasurable` unless `frames` is (T, H, W, C) with at least one of each."""
+    """Raise `Unmeasurable` unless `frames` is (T, H, W, C) with at least one of each, of a type that is understood."""
     if frames.ndim != 4 or 0 in frames.shape:
         raise Unmeasurable(f"Frames of shape {tuple(frames.shape)} are no clip: (frames, rows, columns, colours) is.")
+    if not (frames.is_floating_point() or frames.dtype == torch.uint8):
+        name = str(frames.dtype).removeprefix("torch.")
+        raise Unmeasurable(f"Frames of {name} cannot be measured: floating point from 0 to 1 can, and uint8.")
 
 
 def describe_size(frames: Tensor) -> str:

@@ -16,6 +16,8 @@ class Series:
     values: one figure for each frame, NaN where there is none.
     lowest_is_worst: which end is the bad one.
     overall: the figure of the whole clip, where that is not the mean.
+    marked: what the end that `worst` gives is called.
+    beside: the same figures of a reference, to be drawn behind.
     """
 
     name: str
@@ -23,6 +25,8 @@ class Series:
     values: tuple[float, ...]
     lowest_is_worst: bool = False
     overall: float | None = None
+    marked: str = "worst"
+    beside: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -31,12 +32,13 @@ def named(node, output) -> dict:
     ids = [part.id for part in node.GET_SCHEMA().outputs]
     assert len(ids) == len(output.args)
     found = dict(zip(ids, output.args))
-    # What the node shows is what it gives.
+    # What the node shows is what it gives, and scripts find every figure that it gives.
     assert output.ui["text"] == (found["report"],)
     (figures,) = output.ui["figures"]
-    measured = [value for value in found.values() if isinstance(value, float)]
-    for value, figure in zip(measured, figures.values() if figures else [None] * len(measured), strict=True):
-        assert figure == value or (figure is None and not math.isfinite(value))
+    assert json.loads(found["figures"]) == figures
+    for name, value in found.items():
+        if isinstance(value, float) and math.isfinite(value):
+            assert value in [*figures.values(), *(one["value"] for one in figures["worst"].values())], name
     return found
 
 
@@ -60,6 +62,13 @@ def test_metrics_of_a_clip(measure):
     assert all(isinstance(found[name], float) and found[name] > 0 for name in FIGURES)
     assert found["report"].startswith("6 frames of 91 x 70, ") and "warping error" in found["report"]
     assert is_image(found["chart"]) and found["chart"].shape[2] == 960
+    assert found["brightness_flicker"] == pytest.approx(0.1, rel=0.02) and found["motion"] > 4
+    assert found["frozen"] == found["loop"] == found["cuts"] == 0
+    assert found["worst_flicker"] >= found["flicker"] and 1 <= found["worst_frame"] < len(clip)
+    assert found["acceleration_percent"] == pytest.approx(100 * found["acceleration"] / 70)
+    worst = json.loads(found["figures"])["worst"]
+    assert set(worst) >= {"motion", "flicker", "acceleration", "identity drift", "colour drift", "sharpness"}
+    assert worst["flicker"] == {"frame": found["worst_frame"], "value": found["worst_flicker"]}
 
 
 def test_a_mask_says_whose_identity(measure):
@@ -92,6 +101,8 @@ def clip_vision(comfy_host):
 
 def test_clip_vision_compares_identity(measure, clip_vision):
     clip, mask = make_object([3] * 3 + [8] * 3, step=0)
+    # Something else moves: frames that equal the one before add nothing.
+    clip[1::2, :10] *= 0.5
     mask = mask.expand(6, -1, -1)
     drift = measure(clip, mask, clip_vision)["identity_drift"]
     direct = [
@@ -124,6 +135,9 @@ def test_comparison(compare):
     found = compare(clip, other)
     assert found["psnr"] == pytest.approx(20 + 10 * math.log10(3), abs=0.1) and 0.5 < found["ssim"] < 1
     assert "Worst frame: 1" in found["report"]
+    assert found["verdict"].startswith("Far apart: 24.8 dB") and found["verdict"] in found["report"]
+    assert found["unsteady"] == pytest.approx(1.0) and found["motion"] < 1e-3
+    assert found["reference_motion"] == 0 and found["reference_frozen"] == 1 and found["frozen"] == 0
     assert all(is_image(found[name]) for name in ("chart", "worst_frame", "wipe"))
     assert torch.equal(found["wipe"][0, :, :40], clip[1, :, :40])
     assert torch.equal(found["wipe"][0, :, 50:], other[1, :, 50:])

@@ -111,7 +111,7 @@ def test_a_chart_of_anything(values):
 
 def test_a_chart_grows_with_what_it_says():
     base, two, told = draw((1.0, 2.0)), draw((1.0, 2.0), (3.0, 1.0)), draw((1.0, 2.0), notes=("A cut.", "Another."))
-    assert two.shape[0] == base.shape[0] + draw_metrics.PANEL and told.shape[0] == base.shape[0] + 48
+    assert two.shape[0] == base.shape[0] + draw_metrics.PANEL and told.shape[0] == base.shape[0] + 2 * draw_metrics.NOTE
     assert len(colour_of(two, draw_metrics.CURVES[1])[0])
 
 

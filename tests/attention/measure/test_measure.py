@@ -88,11 +88,20 @@ def test_warping_by_whole_pixels_is_a_shift():
 # --- measures of one clip --------------------------------------------------------------------------------------------
 
 
-def test_a_still_clip_is_steady():
+def test_a_frozen_clip_is_not_steady_but_frozen():
     found = temporal.measure_clip(make_still())
-    assert max(found.flicker.values[1:]) < 1e-6 and max(found.warp_error.values[1:]) < 1e-10
-    assert max(found.acceleration.values[2:]) < 1e-4 and max(found.drift.values[1:]) < 1e-9
-    assert found.notes == ()
+    assert found.frozen == 1 and found.motion.mean == 0 and found.colour_drift.mean < 1e-6
+    for name in ("flicker", "warp_error", "acceleration", "drift", "brightness"):
+        assert math.isnan(getattr(found, name).mean), name
+    assert found.notes == ("Every frame equals the one before: the clip is frozen, and its steadiness says nothing.",)
+
+
+def test_a_scene_that_hardly_moves_is_steady_and_says_so():
+    clip = make_still() + 0.004 * noise((FRAMES, HEIGHT, WIDTH, 3))
+    found = temporal.measure_clip(clip)
+    assert found.frozen == 0 and found.motion.mean < 0.05 and 0.003 < found.flicker.mean < 0.006
+    assert found.brightness.mean < 2e-4 and found.drift.mean < 0.01
+    assert len(found.notes) == 1 and found.notes[0].startswith("Next to nothing moves")
 
 
 @settings(max_examples=8)
@@ -103,6 +112,7 @@ def test_flicker_is_its_amplitude(amplitude):
     found = temporal.measure_clip(clip)
     assert found.flicker.mean == pytest.approx(amplitude, rel=0.01, abs=1e-4)
     assert found.warp_error.mean == pytest.approx(amplitude**2, rel=0.02, abs=1e-6)
+    assert found.brightness.mean == pytest.approx(amplitude, rel=0.01, abs=1e-4)
 
 
 def test_motion_explains_a_pan_but_not_its_flicker():
@@ -166,14 +176,14 @@ def test_identity_stays_while_the_object_moves():
 
 
 def test_more_of_another_identity_is_more():
-    first, mask = make_object([3] * 4, step=0)
-    other, _ = make_object([8] * 4, step=0)
+    first, mask = make_object([3] * 4)
+    other, _ = make_object([8] * 4)
     found = []
     for share in (0.0, 0.25, 0.5, 1.0):
         clip = first.clone()
         clip[2:] = torch.lerp(first[2:], other[2:], share)
         found.append(temporal.measure_clip(clip, mask).drift.mean)
-    assert found == sorted(found) and found[0] < 1e-6 < 10 * found[1] < found[-1] * 10
+    assert found == sorted(found) and found[0] < 0.02 and found[-1] > 3 * found[1]
 
 
 def test_blur_is_less_sharp():
@@ -190,16 +200,6 @@ def test_sharpness_of_a_checkerboard():
     # Inside, the Laplacian is 4 or -4; a border cell has an equal neighbour, its own copy.
     assert 14 < temporal.measure_sharpness(board) < 16
     assert temporal.measure_sharpness(torch.full((1, 3, 5, 5), 0.3)) < 1e-9
-
-
-def test_a_cut_is_named():
-    clip = torch.cat([make_still(3, 1), make_still(3, 2)])
-    found = temporal.measure_clip(clip)
-    assert found.notes == ("No motion explains what changed at frame 3: a cut, or noise.",)
-    assert found.flicker.worst[0] == found.warp_error.worst[0] == 3
-    assert found.warp_error.worst[1] == pytest.approx((clip[3] - clip[2]).square().mean().item(), rel=1e-4)
-    assert math.isnan(found.acceleration.values[3]) and math.isnan(found.acceleration.values[4])
-    assert found.acceleration.mean < 1e-4
 
 
 # --- what cannot be measured, and odd clips --------------------------------------------------------------------------
@@ -219,8 +219,8 @@ def test_any_size_can_be_measured(shape):
 def test_too_few_frames_are_a_sentence():
     one, two = (temporal.measure_clip(make_still(count)) for count in (1, 2))
     assert one.notes == ("One frame: only its sharpness can be measured.",) and one.sharpness.mean > 0
-    assert all(math.isnan(series.mean) for series in one.series[:4])
-    assert two.notes == ("Acceleration needs three frames.",) and math.isnan(two.acceleration.mean)
+    assert all(math.isnan(series.mean) for series in one.series if series is not one.sharpness)
+    assert two.notes[0] == "Acceleration needs three frames." and math.isnan(two.acceleration.mean)
     assert "not measured" in temporal.to_text(one)
 
 
@@ -243,7 +243,7 @@ def test_no_clip_is_a_sentence(shape):
 
 
 def test_masks_that_do_not_fit_are_told():
-    clip = make_still(3)
+    clip = make_pan(1, 0, 3)
     assert "The mask is empty" in temporal.measure_clip(clip, torch.zeros(1, 64, 64)).notes[0]
     assert temporal.measure_clip(clip, torch.ones(2, 9, 9)).notes == (
         "2 masks for 3 frames: the first one is followed.",
@@ -252,11 +252,11 @@ def test_masks_that_do_not_fit_are_told():
     masks[1] = 0
     gone = temporal.measure_clip(clip, masks)
     assert gone.notes == ("The masked region is not to be seen in 1 frames, first in frame 1.",)
-    assert math.isnan(gone.drift.values[1]) and gone.drift.values[2] < 1e-9
+    assert math.isnan(gone.drift.values[1]) and gone.drift.values[2] < 0.05
 
 
 def test_own_features_are_compared():
-    clip, mask = make_object([3] * 4, step=0)
+    clip, mask = make_object([3] * 4)
     angles, seen = iter((0.0, 0.0, math.pi / 3, math.pi)), []
 
     def encode(box):
@@ -265,4 +265,4 @@ def test_own_features_are_compared():
         return torch.tensor([[math.cos(angle), math.sin(angle)]])
 
     assert temporal.measure_clip(clip, mask, encode).drift.values[1:] == pytest.approx((0.0, 0.5, 2.0), abs=1e-6)
-    assert set(seen) == {(1, 30, 30, 3)}
+    assert seen[0] == (1, 30, 30, 3) and all(abs(n - 30) <= 2 for box in seen for n in box[1:3])
