@@ -90,7 +90,7 @@ def test_every_text_is_shown(pack):
 
 
 # Functions of the topics that give a node's output, with its text, for several nodes.
-GIVERS = ("_weaken", "_sampled", "_experts", "_larger")
+GIVERS = ("_answer", "_weaken", "_sampled", "_experts", "_larger")
 
 
 def test_nodes_that_count_are_those_that_give_a_model_with_rules(pack):

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from clips_made import make_still, noise
+from clips_made import make_pan, make_still, noise, texture
 
 from attention.core.canvas import length
-from attention.measure import compare, draw_metrics
+from attention.measure import compare, draw_metrics, temporal
 from attention.measure.frames import Unmeasurable
 from attention.measure.series import Series, number, to_table
 
@@ -43,6 +43,64 @@ def test_more_noise_is_farther():
         values = [getattr(one, name).mean for one in found]
         assert values == sorted(values, reverse=True) and len(set(values)) == 4
     assert found[0].equal and found[0].psnr.mean == math.inf and "All pixels are equal" in compare.to_text(found[0])
+
+
+def alternate(size):
+    return size * (-1.0) ** torch.arange(8)[:, None, None, None]
+
+
+@pytest.mark.parametrize(
+    "error, share, words",
+    [
+        (lambda clip: clip + 0.03, 0.0, "The error stays"),
+        (lambda clip: clip + alternate(0.03), 2.0, "The error flickers"),
+        (lambda clip: clip + 0.03 * noise(clip.shape), 1.0, "changes from frame to frame"),
+        (lambda clip: clip + 0.03 * noise(clip.shape[1:]), 0.0, "The error stays"),
+    ],
+)
+def test_an_error_that_stays_and_one_that_flickers(error, share, words):
+    clip = make_pan(2, 1, 8)
+    found = compare.compare_clips(clip, error(clip))
+    assert found.unsteady.mean == pytest.approx(share, abs=0.03) and words in compare.judge(found)
+    assert all(value == pytest.approx(share, abs=0.05) for value in found.unsteady.values[1:])
+    assert math.isnan(found.unsteady.values[0]) and "It moves as much as the reference" in compare.judge(found)
+
+
+def test_motion_that_is_lost_is_told():
+    clip = make_pan(2, 1, 8)
+    frozen, half = (compare.compare_clips(clip, clip[order]) for order in ([0] * 8, [0, 1, 2, 3, 3, 3, 3, 3]))
+    assert frozen.motion.mean == 0 and frozen.frozen == 1 and frozen.reference_frozen == 0
+    assert "Next to nothing moves in it" in compare.judge(frozen)
+    assert half.frozen == pytest.approx(4 / 7) and half.motion.mean == pytest.approx(
+        3 / 7 * half.reference_motion, rel=0.05
+    )
+    assert "It moves 0.4" in compare.judge(half) and "57% of its frames are frozen, 0%" in compare.judge(half)
+    moving = compare.compare_clips(clip[[0] * 8], clip)
+    assert moving.reference_motion == 0 and "the reference hardly does" in compare.judge(moving)
+    # As Temporal Metrics has it, for frames that are no larger than where motion is looked for.
+    assert half.reference_motion == pytest.approx(temporal.measure_clip(clip).motion.mean, rel=1e-6)
+
+
+def test_motion_of_a_large_frame_is_a_share_of_its_height():
+    large = texture(300, 500, grain=30)
+    clip = torch.stack([large[10 - 2 * n :][:280, 10 - n : 490 - n] for n in range(4)])
+    found = compare.compare_clips(clip, clip)
+    assert found.motion.mean == pytest.approx(100 * 5**0.5 / 280, rel=0.05)
+
+
+def test_one_frame_has_no_time():
+    found = compare.compare_clips(make_still(1), make_still(1) + 0.1)
+    assert math.isnan(found.unsteady.mean) and math.isnan(found.frozen) and math.isnan(found.motion.mean)
+    assert compare.judge(found) == "Far apart: 20.0 dB, another picture in places."
+    assert "Motion:" not in compare.to_text(found)
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [(0.001, "Closer than the eye sees: 60.0 dB"), (0.01, "Close: 40.0 dB"), (0.02, "Visibly apart: 34.0 dB")],
+)
+def test_a_distance_in_words(error, words):
+    assert compare.judge(compare.compare_clips(make_still(2), make_still(2) + error)).startswith(words)
 
 
 @pytest.mark.parametrize("other", [(3, 70, 90, 3), (2, 70, 91, 3)])
