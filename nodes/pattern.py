@@ -11,7 +11,7 @@ from ..attention.inspect.draw_pattern import draw_pattern
 from ..attention.routing import rules
 from ..attention.sparse import engine_registry
 from .host import model_family, model_rules
-from .widgets import image_output, pattern_inputs, rule_inputs, search_words
+from .widgets import image_output, pattern_inputs, pattern_reach, rule_inputs, search_words
 from .widgets.node import LINE
 
 CATEGORY = "video attention/pattern"
@@ -33,7 +33,7 @@ def _pattern_inputs() -> list:
             tooltip="With the pattern of the Video Attention Sparse Pattern before this one.",
         ),
         *rule_inputs.blocks_and_steps(start=0.2),
-        *pattern_inputs.spared(),
+        *pattern_reach.spared(),
         io.Int.Input(
             "min_tokens",
             default=4096,
@@ -50,8 +50,8 @@ def _pattern_inputs() -> list:
         ),
         *rule_inputs.how(),
         *rule_inputs.auto_choice(),
-        *pattern_inputs.over_time(),
-        pattern_inputs.if_faster(),
+        *pattern_reach.over_time(),
+        pattern_reach.if_faster(),
     ]
 
 
@@ -89,12 +89,12 @@ class VideoAttentionPattern(rule_inputs.ChecksBlocks):
 
     @classmethod
     def execute(
-        cls, model, time_unit, fps, combine, pattern=None, latent=None, ramp=pattern_inputs.CONSTANT, keep_end=10.0,
+        cls, model, time_unit, fps, combine, pattern=None, latent=None, ramp=pattern_reach.CONSTANT, keep_end=10.0,
         if_faster=False, **widgets,
     ) -> io.NodeOutput:  # fmt: skip
         made = pattern_inputs.make(pattern, time_unit, fps, *_time_of(model))
         chosen = pattern_inputs.combined(made, model_rules.pattern_of(model), combine)
-        ramp, tokens = pattern_inputs.ramp_of(ramp, keep_end), _tokens(model, latent)
+        ramp, tokens = pattern_reach.ramp_of(ramp, keep_end), _tokens(model, latent)
         rule = _rule(model, chosen, ramp, if_faster, **widgets)
         picture, text = draw_pattern(chosen, tokens and tokens.grid, _others(tokens), ramp=ramp)
         status = model_rules.status(model, rule)
@@ -110,7 +110,7 @@ def _rule(
     """Makes the widgets' Rule. Raises ValueError with a sentence about the first one that cannot be right."""
     spans = rule_inputs.spans_of(blocks, start_percent, end_percent)
     known = model_family.blocks_of(model, SELF)
-    spans = pattern_inputs.without(spans, dense_first_blocks, dense_last_blocks, known)
+    spans = pattern_reach.without(spans, dense_first_blocks, dense_last_blocks, known)
     shape = rules.Shape(pattern, engine, min_tokens, ramp, if_faster=if_faster)
     spared = dense_first_steps, dense_last_steps
     return rules.Rule(

@@ -162,11 +162,11 @@ def test_spared_steps_and_blocks_stay_dense(lab, pack):
     ],
 )
 def test_blocks_without_the_spared(spans, first, last, left, pack):
-    assert pack.nodes.widgets.pattern_inputs.without(spans, first, last, 10) == left
+    assert pack.nodes.widgets.pattern_reach.without(spans, first, last, 10) == left
 
 
 def test_blocks_of_an_unknown_model(pack):
-    without = pack.nodes.widgets.pattern_inputs.without
+    without = pack.nodes.widgets.pattern_reach.without
     assert without((), 2, 0, None) == ((2, None),)
     with pytest.raises(ValueError, match="^dense_last_blocks: 1 cannot be told apart, this model's blocks are not kno"):
         without((), 0, 1, None)
