@@ -225,3 +225,21 @@ def test_a_mask_s_last_token_keeps_its_own_value():
     bias = gather_blocks.host_bias(mask, plan, (at, torch.tensor([[0, 2]])), (at, at), torch.zeros(1))
     assert bias.shape[-1] == 2 * KEYS
     assert bias.flatten()[: KEYS + 5].tolist() == [*range(KEYS), *range(2 * KEYS, tokens)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "together"),
+    [(p.Spatial(), "frames"), (p.Temporal(), "places"), (p.Neighbourhood(3), "frames")],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_tokens_that_see_each_other_share_tiles(pattern, together):
+    """By hand: frames in a row for what sees its own frame, places over time for what sees its own place."""
+    grid = (8, 16, 16)
+    relation, orders = relation_of(pattern, grid), list(own_triton.candidate_orders(grid))
+    costs = [own_triton.tile_cost(relation, order) for order in orders]
+    best = orders[costs.index(min(costs))]
+    places = torch.arange(8) * 256
+    assert torch.equal(best[:8], torch.arange(8) if together == "frames" else places)
+    if together == "frames" and pattern.name == "spatial":
+        # Every second of 16 blocks of queries is looked at; each sees the four blocks of keys of its own frame.
+        assert min(costs) == 8 * 4
