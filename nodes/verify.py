@@ -14,6 +14,7 @@ from ..attention.backends import registry
 from ..attention.inspect.timeline import skipped
 from ..attention.measure.compare import compare_clips
 from ..attention.measure.frames import Unmeasurable
+from ..attention.measure.verdict import judge
 from ..attention.plans.draw_verify import draw_verified
 from ..attention.plans.verify import VerifiedSampling, to_text
 from ..attention.routing.rules import Rule
@@ -26,10 +27,14 @@ from .runs.repeated_sampling import distance
 from .widgets import image_output, sampler_inputs, search_words
 from .widgets.node import REPORT, Node
 
-# Exact kernels, from other sums than most hosts' own to the slowest that always runs.
 # Which output has the latent of the model as it is: a report of the other one would not be of its run.
 PLANNED = 1
+# Exact kernels, from other sums than most hosts' own to the slowest that always runs.
 OTHERS = ("sdpa efficient", "sdpa flash", "flash attention 2", "sdpa cudnn", "sdpa math", "reference")
+BARE = (
+    "No rule of this pack is on the model: planned and exact are the same. Put a Backend, a Pattern or a plan of Video "
+    "Attention before it."
+)
 
 
 class VideoAttentionVerify(Node):
@@ -83,9 +88,12 @@ class VideoAttentionVerify(Node):
         seconds = clock.seconds
         samples, rows, seen = _beside(exact, job, clock, others)
         clock.end()
+        truth = VerifiedSampling("exact", 0.0, "", seconds)
         if vae is not None:
-            rows = _with_frames(vae, exact, samples, rows)
-        text, picture = "\n".join([to_text(rows, seconds, line), *seen]), image_output.to_image(draw_verified(rows))
+            truth, rows = _with_frames(vae, exact, samples, truth, rows)
+        budget = min((rule.budget for rule in model_rules.rules_of(model) if rule.budget), default=0.0)
+        text = "\n".join([to_text(rows, truth, line, budget), *seen])
+        picture = image_output.to_image(draw_verified(rows, budget=budget))
         out = {k: v for k, v in latent.items() if not k.startswith("downscale_ratio_")}
         errors = [*(row.error for row in rows), math.nan][:2]
         return io.NodeOutput(
@@ -135,7 +143,8 @@ def _beside(exact, job, clock: _Clock, others: list[str]) -> tuple[list, list[Ve
         run_history.remember(parts_of(samples), report, output=PLANNED)
     ran = "nothing of this pack" if report is None else _kernels(report)
     reason = "" if report is None else skipped(report.timeline)
-    said = [f"Errors and seconds are not attention's alone: {reason}."] if reason else []
+    said = [] if model_rules.rules_of(job.model) else [BARE]
+    said += [f"Errors and seconds are not attention's alone: {reason}."] if reason else []
     found, rows = [samples], [VerifiedSampling("planned", distance(samples, exact), ran, clock.seconds)]
     for name in others:
         with run_history.aside() as runs:
@@ -154,16 +163,21 @@ def _kernels(report) -> str:
     return ", ".join(f"{row.used} ({row.role})" for row in report.rows) or "nothing that was seen"
 
 
-def _with_frames(vae, exact, samples: list, rows: list[VerifiedSampling]) -> list[VerifiedSampling]:
-    """Adds PSNR and SSIM of the decoded frames to the rows."""
+def _with_frames(
+    vae, exact, samples: list, truth: VerifiedSampling, rows: list[VerifiedSampling]
+) -> tuple[VerifiedSampling, list[VerifiedSampling]]:
+    """Adds what the decoded frames say to the exact sampling and to the rows."""
     frames, found = _decoded(vae, exact), []
     for latent, row in zip(samples, rows):
         try:
             clip = compare_clips(frames, _decoded(vae, latent))
-            found.append(replace(row, psnr=clip.psnr.mean, ssim=clip.ssim.mean))
         except Unmeasurable:
             found.append(row)
-    return found
+            continue
+        said = {"unsteady": clip.unsteady.mean, "motion": clip.motion.mean, "frozen": clip.frozen}
+        found.append(replace(row, psnr=clip.psnr.mean, ssim=clip.ssim.mean, **said, verdict=judge(clip)))
+        truth = replace(truth, motion=clip.reference_motion, frozen=clip.reference_frozen)
+    return truth, found
 
 
 def _decoded(vae, samples) -> torch.Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ..core.canvas import BLUE, INK, MARGIN, NEUTRAL, PALE, RULE, WIDTH, Canvas
+from ..core.canvas import BLUE, INK, MARGIN, NEUTRAL, PALE, RED, RULE, WIDTH, Canvas
 from .verify import VerifiedSampling
 
 HEAD, ROW = 88, 74
@@ -15,11 +15,12 @@ HEAD, ROW = 88, 74
 SMALLEST, LARGEST = 1e-7, 1.0
 
 
-def draw_verified(rows: Sequence[VerifiedSampling], width: int = WIDTH) -> Image.Image:
+def draw_verified(rows: Sequence[VerifiedSampling], width: int = WIDTH, budget: float = 0.0) -> Image.Image:
     """Draw a bar for each sampling, its error long on a logarithmic scale from 1e-7 to 1. RGB.
 
     rows: planned, then the noise floor if there is one.
     width: of the picture, in pixels.
+    budget: of the plan, a line through the bars; 0 for none.
     """
     canvas, bottom = Canvas(width, HEAD + 32 + ROW * len(rows)), HEAD + ROW * len(rows)
     canvas.title("Distance from exact attention")
@@ -33,11 +34,21 @@ def draw_verified(rows: Sequence[VerifiedSampling], width: int = WIDTH) -> Image
         canvas.text((MARGIN, y + 6), f"{row.name}: {row.error:.2e}{_frames(row)}", INK, 16)
         end = max(MARGIN + 2.0, _x(row.error, width))
         canvas.box((MARGIN, y + 34, end, y + 58), NEUTRAL if index else BLUE)
+    if budget:
+        x = _x(budget, width)
+        canvas.line([(x, HEAD), (x, bottom)], RED, 2)
+        canvas.text((x - 6, HEAD - 6), f"budget {budget:.2g}", RED, 14, "rd" if x > width / 2 else "ld")
     return canvas.picture()
 
 
 def _frames(row: VerifiedSampling) -> str:
-    return "" if math.isnan(row.psnr) else f", PSNR {row.psnr:.1f} dB, SSIM {row.ssim:.4f}"
+    if math.isnan(row.psnr):
+        return ""
+    return f", PSNR {row.psnr:.1f} dB, SSIM {row.ssim:.4f}, unsteady {_of(row.unsteady)}, motion {_of(row.motion)} %"
+
+
+def _of(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _x(error: float, width: int) -> float:

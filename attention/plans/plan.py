@@ -137,7 +137,7 @@ class Plan:
 
     def rules(self) -> tuple[Rule, ...]:
         """Make the Rules of the plan, in its order."""
-        return tuple(step.rule() for step in self.steps)
+        return tuple(replace(step.rule(), budget=self.budget) for step in self.steps)
 
     def fitting(self, other: Plan) -> tuple[Plan, list[str]]:
         """Keep what of this plan can be applied to another model.

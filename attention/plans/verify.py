@@ -16,6 +16,10 @@ class VerifiedSampling:
     seconds: of its steps.
     psnr: of the decoded frames, in dB, NaN where none were.
     ssim: of the decoded frames, NaN where none were.
+    unsteady: share of the frames' error that changes over time, see `Comparison`; NaN where none were decoded.
+    motion: of the frames, in percent of the height per frame; NaN where none were.
+    frozen: share of the frames that equal the one before; NaN where none were.
+    verdict: what to think of the frames, in words; empty where none were.
     """
 
     name: str
@@ -24,22 +28,50 @@ class VerifiedSampling:
     seconds: float
     psnr: float = math.nan
     ssim: float = math.nan
+    unsteady: float = math.nan
+    motion: float = math.nan
+    frozen: float = math.nan
+    verdict: str = ""
 
 
-def to_text(rows: Sequence[VerifiedSampling], seconds: float, line: str) -> str:
+def to_text(rows: Sequence[VerifiedSampling], exact: VerifiedSampling, line: str, budget: float = 0.0) -> str:
     """Write a table and what it means.
 
     rows: planned, then the noise floor if there is one.
-    seconds: of the exact sampling.
+    exact: the exact sampling.
     line: how was sampled.
+    budget: relative L2 that the plan has to keep, 0 without a plan.
     """
-    lines = [headline(rows), "", "| sampling | relative L2 of the latent | PSNR | SSIM | seconds |"]
-    lines += ["| --- | --- | --- | --- | --- |", f"| exact | 0 | inf | 1 | {seconds:.2f} |"]
-    lines += [
-        f"| {r.name} | {r.error:.2e} | {_or_dash(r.psnr)} | {_or_dash(r.ssim, 4)} | {r.seconds:.2f} |" for r in rows
-    ]
-    lines += ["", *(f"{row.name} ran on {row.ran}." for row in rows), line]
+    heads = "sampling", "relative L2 of the latent", "PSNR", "SSIM", "unsteady share", "motion, %", "frozen", "seconds"
+    lines = [" ".join(filter(None, (headline(rows), keeps(rows[0].error, budget)))), "", f"| {' | '.join(heads)} |"]
+    lines += [f"|{' --- |' * len(heads)}", f"| exact | 0 | inf | 1 | - | {_moves(exact)} |"]
+    for row in rows:
+        cells = row.name, f"{row.error:.2e}", _or_dash(row.psnr), _or_dash(row.ssim, 4), _or_dash(row.unsteady)
+        lines.append(f"| {' | '.join(cells)} | {_moves(row)} |")
+    lines += ["", *(f"{row.name}: {row.verdict}" for row in rows if row.verdict)]
+    lines += [*(f"{row.name} ran on {row.ran}." for row in rows), _seconds(rows[0], exact), line]
     return "\n".join(lines)
+
+
+def keeps(error: float, budget: float) -> str:
+    """Say what the plan's budget was, and whether it was kept; empty without a plan or an error."""
+    if not budget or not math.isfinite(error):
+        return ""
+    if error <= budget:
+        return f"The plan's budget of {budget:.2g} was kept."
+    return f"The plan's budget of {budget:.2g} was not kept: {error / budget:.3g} times as much."
+
+
+def _seconds(planned: VerifiedSampling, exact: VerifiedSampling) -> str:
+    if not (planned.seconds > 0 and exact.seconds > 0):
+        return f"Seconds: {planned.seconds:.2f} planned, {exact.seconds:.2f} exact."
+    times = exact.seconds / planned.seconds
+    return f"Planned took {planned.seconds:.2f} s, exact {exact.seconds:.2f} s: {times:.2f} times as fast."
+
+
+def _moves(row: VerifiedSampling) -> str:
+    frozen = "-" if math.isnan(row.frozen) else f"{row.frozen:.0%}"
+    return f"{_or_dash(row.motion)} | {frozen} | {row.seconds:.2f}"
 
 
 def headline(rows: Sequence[VerifiedSampling]) -> str:

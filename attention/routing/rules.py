@@ -100,6 +100,7 @@ class Rule:
     perturbation: what the calls do in this Perturbation's own pass, and in no other.
     nag: a negative prompt inside attention to the prompt.
     asker: the node that made it, None outside of a prompt. Two rules that differ in it alone are equal.
+    budget: relative L2 of the final latent that the plan which it is of has to keep, 0 without one; as asker.
     """
 
     backend: str = registry.AUTO
@@ -118,6 +119,7 @@ class Rule:
     perturbation: Perturbation | None = None
     nag: Nag | None = None
     asker: Asker | None = field(default=None, compare=False)
+    budget: float = field(default=0.0, compare=False)
 
     @property
     def kind(self) -> str:

@@ -30,6 +30,10 @@ def test_verify_compares_with_the_exact_model(lab, plain):
     )
     assert 0 < float(planned[2]) < float(floor[2]) and float(planned[3]) < float(floor[3]) <= 1
     assert "times the noise floor" in found["report"] and "spatial (" in found["report"]
+    assert float(planned[4]) > 0 and float(planned[5]) > 0 and planned[6].endswith("%")
+    # The words of Compare, of the planned clip and of the noise floor's.
+    assert "\nplanned: " in found["report"] and "\nexact, sdpa" in found["report"] and " dB" in found["report"]
+    assert "budget" not in found["report"] and "No rule of this pack" not in found["report"]
     assert found["picture"].shape[2:] == (960, 3)
     # The planned latent can be looked up by the Report node.
     assert lab.report(found["planned"]["samples"]).rows
@@ -47,6 +51,17 @@ def test_verify_of_a_model_without_rules(lab, plain):
     found = verify(lab, lab.model)
     assert found["error"] == 0.0 and "within the noise floor" in found["report"]
     assert "planned ran on nothing of this pack." in found["report"] and "| - | - |" in found["report"]
+    assert "No rule of this pack is on the model: planned and exact are the same." in found["report"]
+
+
+@pytest.mark.parametrize("budget, words", [(0.9, "budget of 0.9 was kept"), (1e-7, "budget of 1e-07 was not kept")])
+def test_verify_says_the_plan_s_budget(lab, plain, budget, words):
+    plan_room = lab.pack.attention.plans.plan
+    candidate = plan_room.Candidate(pattern=lab.pack.attention.patterns.Spatial())
+    step = plan_room.PlanRule(candidate, "self", (0, 9), 0.0, 1.0, 0.1, None, None, 1.0, 2.0)
+    plan = plan_room.Plan("M", "", 2, 1, 8, "cpu", 4, budget=budget, steps=(step,))
+    found = verify(lab, lab.pack.nodes.host.model_rules.add_rules(lab.model, plan.rules()))
+    assert words in found["report"].splitlines()[0]
 
 
 def test_verify_says_when_a_cache_answered(lab, plain):

@@ -192,7 +192,7 @@ def test_a_plan_in_words():
 
 
 PLANNED, FLOOR = (
-    VerifiedSampling("planned", 0.02, "sage (self)", 1.5, 31.25, 0.97),
+    VerifiedSampling("planned", 0.02, "sage (self)", 1.5, 31.25, 0.97, 1.4, 0.8, 0.1, "Visibly apart."),
     VerifiedSampling("exact, sdpa", 0.001, "sdpa (self)", 2.5),
 )
 
@@ -214,10 +214,27 @@ def test_a_verification_in_a_sentence(rows, words):
     assert words in headline(rows)
 
 
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [(0.03, "The plan's budget of 0.03 was kept."), (0.01, "The plan's budget of 0.01 was not kept: 2 times as much.")],
+)
+def test_a_verification_says_whether_the_budget_was_kept(budget, words):
+    exact = VerifiedSampling("exact", 0.0, "", 3.0)
+    assert words in verified_to_text([PLANNED, FLOOR], exact, "", budget).splitlines()[0]
+    plain, marked = (np.asarray(draw_verified([PLANNED, FLOOR], budget=one)) for one in (0.0, budget))
+    assert (plain != marked).any()
+    broken = VerifiedSampling("planned", math.nan, "", 1.0)
+    assert "budget" not in verified_to_text([broken], exact, "", budget)
+
+
 def test_a_verification_in_words_and_bars():
-    text = verified_to_text([PLANNED, FLOOR], 2.0, "Scheduler: simple.")
-    assert "| planned | 2.00e-02 | 31.25 | 0.9700 | 1.50 |" in text
-    assert "| exact, sdpa | 1.00e-03 | - | - | 2.50 |" in text and text.endswith("Scheduler: simple.")
+    exact = VerifiedSampling("exact", 0.0, "", 3.0, motion=1.25, frozen=0.0)
+    text = verified_to_text([PLANNED, FLOOR], exact, "Scheduler: simple.")
+    assert "| exact | 0 | inf | 1 | - | 1.25 | 0% | 3.00 |" in text
+    assert "| planned | 2.00e-02 | 31.25 | 0.9700 | 1.40 | 0.80 | 10% | 1.50 |" in text
+    assert "| exact, sdpa | 1.00e-03 | - | - | - | - | - | 2.50 |" in text and text.endswith("Scheduler: simple.")
+    assert "\nplanned: Visibly apart.\n" in text and "Planned took 1.50 s, exact 3.00 s: 2.00 times as fast." in text
+    assert "budget" not in text
     far, near = (draw_verified([VerifiedSampling("planned", error, "", 1.0)]) for error in (math.inf, 0.0))
     blue = [(np.asarray(picture) == BLUE).all(-1).sum() for picture in (far, near)]
     assert blue[0] > 100 * blue[1] > 0
