@@ -57,6 +57,25 @@ class BlockStream:
 
 
 @dataclass(frozen=True)
+class Head:
+    """Where a model's blocks have done their work, and what makes its output of that.
+
+    names: attributes of the model, modules or methods, that are called with what the blocks made and then the step's
+        time: a tensor, or a list with the video's first and the sound's behind it. A call of the model calls one of
+        them.
+    lists: the attributes of the model that are its lists of blocks: without them, nothing but the input's embedding
+        comes to the head.
+    width: the attribute of the model that is the number of channels of what the blocks made.
+    batched: whether what the blocks made has the batch as its first axis; False for a model of batch 1 without one.
+    """
+
+    names: tuple[str, ...]
+    lists: tuple[str, ...]
+    width: str
+    batched: bool = True
+
+
+@dataclass(frozen=True)
 class TimeRotary:
     """How a model turns queries and keys by their frame, and what is known of its frequencies over time.
 

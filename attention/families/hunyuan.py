@@ -5,7 +5,7 @@ from math import prod
 
 from ..core.site import SELF, TEXT
 from ..core.tokens import Span, Tokens
-from .facts import BlockStream, TimeRotary, TrainedClips, frequencies_of_embedder
+from .facts import BlockStream, Head, TimeRotary, TrainedClips, frequencies_of_embedder
 from .spec import Family, Variant, ceil_div
 
 
@@ -84,4 +84,5 @@ HUNYUAN = Family(
     start_mask=start_mask,
     stream=BlockStream(("double_blocks", "single_blocks"), "hidden_size"),
     rotary=ROTARY,
+    head=Head(("final_layer",), ("double_blocks", "single_blocks"), "hidden_size"),
 )

@@ -9,7 +9,7 @@ from ..core.reason import Reason
 from ..core.site import AUDIO_CROSS, AUDIO_SELF, AUDIO_VIDEO, CROSS, SELF, VIDEO_AUDIO
 from ..core.tokens import Span, Tokens
 from .conditions import Refused
-from .facts import BlockStream, TrainedClips, always
+from .facts import BlockStream, Head, TrainedClips, always
 from .spec import Family, Variant
 
 # In the order of the calls. The host names the last two by the flow of information, roles put the queries first.
@@ -84,6 +84,7 @@ def skipped_block(model):
 # Any length and rate.
 CLIPS = TrainedClips(None, 24.0, ratio=8)
 STREAM = BlockStream(("transformer_blocks",), "inner_dim")
+HEAD = Head(("_process_output",), ("transformer_blocks",), "inner_dim")
 ROTARY = Reason("its frequencies over time differ from head to head, so that there is no single one to slow down")
 KEYFRAMES = {"generated_keyframes": Refused("its generated keyframes are places of the whole clip's latent")}
 LTXV = Family(
@@ -98,6 +99,7 @@ LTXV = Family(
     rotary=ROTARY,
     mixed_prompt=None,
     skipped_block=always(19),
+    head=HEAD,
 )
 LTX2 = Family(
     name="LTX-2",
@@ -115,4 +117,5 @@ LTX2 = Family(
     rotary=ROTARY,
     mixed_prompt=None,
     skipped_block=skipped_block,
+    head=HEAD,
 )

@@ -7,7 +7,7 @@ from ..core.reason import Reason
 from ..core.site import SELF
 from ..core.tokens import Span, Tokens
 from .conditions import Packed
-from .facts import TrainedClips, always
+from .facts import Head, TrainedClips, always
 from .spec import Family, Variant, ceil_div
 
 
@@ -60,4 +60,5 @@ MINIMAX = Family(
     pattern_range=(0.4, 0.9),
     conditions=lambda class_name: PAYLOAD,
     stream=Reason("its blocks take text, sound and video packed into one sequence"),
+    head=Head(("final_layer",), ("blocks",), "hidden_size", batched=False),
 )

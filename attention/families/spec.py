@@ -16,7 +16,7 @@ import torch
 from ..core.reason import Reason
 from ..core.tokens import Tokens
 from .conditions import CONDITIONS, Cut
-from .facts import BlockStream, TimeRotary, TrainedClips, always, heads_by_name
+from .facts import BlockStream, Head, TimeRotary, TrainedClips, always, heads_by_name
 
 # Models of any length and rate, and those of which nothing is known.
 ANY_CLIP = TrainedClips(None, 24.0)
@@ -76,6 +76,8 @@ class Family:
     frame_sizes: pictures in each latent frame, over and over, where they are not alike behind the first; () where each
         holds as many as the host's latent format says.
     pattern_range: of the sampling, 0 to 1 of the noise schedule, in which a pattern does the least harm.
+    head: where its blocks have done their work, so that the rest of a call can run on a forecast of that; or why the
+        model's output is forecast instead.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Family:
     frame_sizes: tuple[int, ...] = ()
     # The first steps decide the motion: the fifth that Sol-Attn leaves dense (https://arxiv.org/abs/2607.24027).
     pattern_range: tuple[float, float] = (0.2, 1.0)
+    head: Head | Reason = Reason("it is not known where its blocks' work ends")
 
     def roles_of(self, model: torch.nn.Module) -> Iterator[tuple[str, int]]:
         """Yield (role, block) of every kind of call that the modules of a loaded model may make."""

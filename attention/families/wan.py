@@ -14,7 +14,7 @@ from ..core.reason import Reason
 from ..core.site import CROSS, IMAGE, POSE_CROSS, POSE_SELF, SELF, VIDEO_AUDIO
 from ..core.tokens import Span, Tokens
 from .conditions import Frames
-from .facts import BlockStream, TimeRotary, TrainedClips, frequencies_of_embedder
+from .facts import BlockStream, Head, TimeRotary, TrainedClips, frequencies_of_embedder
 from .spec import Family, Variant, ceil_div
 
 # Which inputs become tokens before and after the video, in their order.
@@ -242,6 +242,8 @@ WAN = Family(
     stream=BlockStream(("blocks",), "dim"),
     rotary=ROTARY,
     mixed_prompt=None,
+    # WanDancer has a head more for clips of another rate.
+    head=Head(("head", "head_global"), ("blocks",), "dim"),
 )
 WAN_CAUSAL = Family(
     name="Wan causal",

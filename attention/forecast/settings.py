@@ -20,19 +20,19 @@ class ForecastSettings:
     in_a_row: the most steps that are forecast one after the other; 0 forecasts nothing.
     max_error: the most relative L2 error of a forecast. Each computed step is forecast too, which measures it: above
         the bound fewer steps in a row are forecast, down to none, until it is kept again. 0 goes by the schedule alone.
-    history: how many computed evaluations are remembered, of each prompt.
+    history: how many computed evaluations are remembered of each prompt, at most; TAYLOR needs one more than `degree`.
     ridge: how much CHEBYSHEV is drawn to a plain fit: the penalty on its coefficients, 0 for least squares.
     offload: whether what is remembered lies in the computer's memory and not in the GPU's.
     """
 
-    method: str = CHEBYSHEV
-    degree: int = 2
-    warm_up: int = 4
-    last: int = 2
-    in_a_row: int = 1
+    method: str = TAYLOR
+    degree: int = 1
+    warm_up: int = 3
+    last: int = 1
+    in_a_row: int = 3
     max_error: float = 0.05
-    history: int = 6
-    ridge: float = 0.01
+    history: int = 5
+    ridge: float = 0.1
     offload: bool = False
 
     def __post_init__(self):

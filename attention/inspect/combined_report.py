@@ -21,6 +21,7 @@ def combine(reports: Sequence[Report]) -> Report | None:
         windows=sum(report.windows for report in reports),
         steps=sum(report.steps for report in reports),
         evaluations=sum(report.evaluations for report in reports),
+        forecasts=sum(report.forecasts for report in reports),
         rows=_rows(reports),
         fallbacks=_added(reports, "fallbacks"),
         passed_over=_added(reports, "passed_over"),

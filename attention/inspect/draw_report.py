@@ -14,6 +14,8 @@ from .report_text import fallback_lines, head_lines, passed_over_line
 from .timeline import StepStats, pace
 
 STEP_COLOUR, COLUMN, TIMELINE = (214, 217, 224), 84, 178
+# A step that was forecast, by name, and how many pixels its column has at least.
+FORECAST, FEW = "forecast", 3
 
 
 def draw_report(report: Report, width: int = WIDTH) -> Image.Image:
@@ -63,7 +65,9 @@ def _timeline(canvas: Canvas, report: Report, y: int, colours: dict) -> None:
     gap = min(4.0, step / 5)
     for index, one in enumerate(report.timeline):
         left, right = MARGIN + index * step, MARGIN + (index + 1) * step - gap
-        canvas.box((left, floor - COLUMN * one.seconds / most, right, floor), STEP_COLOUR)
+        colour = colours[FORECAST] if one.forecast else STEP_COLOUR
+        # One that was forecast takes next to no time, and must be seen nevertheless.
+        canvas.box((left, floor - max(FEW * bool(one.forecast), COLUMN * one.seconds / most), right, floor), colour)
         foot = float(floor)
         for used, seconds in one.attention.items():
             high = COLUMN * seconds / most
@@ -74,11 +78,16 @@ def _timeline(canvas: Canvas, report: Report, y: int, colours: dict) -> None:
     canvas.text((width - MARGIN, floor + 24), f"step {len(report.timeline)}", PALE, 13, "ra")
     words = "time of each step, attention in colour" if report.seconds else "time of each step"
     canvas.text((width / 2, floor + 24), f"{words}; strip: share of calls", PALE, 13, "ma")
+    if report.forecasts:
+        canvas.box((width - MARGIN - 160, floor + 25, width - MARGIN - 148, floor + 37), colours[FORECAST], 2)
+        canvas.text((width - MARGIN - 142, floor + 24), FORECAST, PALE, 13)
 
 
 def _ran(canvas: Canvas, one: StepStats, box: tuple[float, float, float, float], colours: dict) -> None:
-    """Draw a strip cut into the kernels of one step, by calls."""
+    """Draw a strip cut into the kernels of one step, by calls; of one whose model did not run, that it was forecast."""
     left, top, right, bottom = box
+    if one.forecast and not one.calls:
+        canvas.box(box, colours[FORECAST])
     each = (right - left) / max(1, sum(one.calls.values()))
     for used, calls in one.calls.items():
         canvas.box((left, top, left + each * calls, bottom), colours[used])
@@ -92,13 +101,14 @@ def _reasons(report: Report) -> list[str]:
     return lines + [note for note in report.notes if report.calls or note != report.missing][:2]
 
 
-def _colours(report: Report) -> dict[tuple[str, str], Colour]:
-    """Return (role, kernel) -> colour of all that ran; lighter for other roles than self-attention."""
+def _colours(report: Report) -> dict[tuple[str, str] | str, Colour]:
+    """Return (role, kernel) -> colour of all that ran, lighter for other roles than self-attention; and FORECAST's."""
     ran = dict.fromkeys((row.role, row.used) for row in report.rows)
     ran |= dict.fromkeys(used for one in report.timeline for used in (*one.calls, *one.attention))
     of_others = {used for _, used in ran if _is_another_s(used)}
-    colours = colours_of((used for _, used in ran), of_others)
-    return {
+    made = [FORECAST] if report.forecasts else []
+    colours = colours_of((*(used for _, used in ran), *made), of_others)
+    return {name: colours[name] for name in made} | {
         (role, used): colours[used] if role == SELF or used in of_others else lighter(colours[used])
         for role, used in ran
     }

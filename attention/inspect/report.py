@@ -58,6 +58,7 @@ class Report:
     timeline: the steps one by one.
     windows: context windows, 0 without any.
     evaluations: of the model, two for a step of some samplers.
+    forecasts: how many of them were forecast.
     coverage: what patterns did, None without one.
     missing: why no call was seen.
     rules: what each rule did.
@@ -81,6 +82,7 @@ class Report:
     runs: int = 1
     windows: int = 0
     evaluations: int = 0
+    forecasts: int = 0
     coverage: PatternCoverage | None = None
     missing: str = ""
     told: Counter = field(default_factory=Counter)
@@ -122,6 +124,7 @@ class Report:
             "runs": self.runs,
             "steps": self.steps,
             "evaluations": self.evaluations,
+            "evaluations_forecast": self.forecasts,
             "calls": self.calls,
             "calls_on_chosen_backend": self.ruled,
             "seconds": round(self.seconds, 6),
@@ -155,7 +158,7 @@ def summarise(stats: RunStats) -> Report:
         if decision.answered:
             key = decision.site.role, decision.used
             _add(rows.setdefault(key, ReportRow(*key)), decision)
-        for why, calls in _reasons(decision):
+        for why, calls in decision.reasons():
             fallbacks[(decision.site.role, *why)] += calls
         if decision.wanted not in (None, HOST):
             ruled += decision.calls - decision.fell_back
@@ -172,6 +175,7 @@ def summarise(stats: RunStats) -> Report:
         windows=len(stats.windows),
         steps=len(timeline) or stats.steps,
         evaluations=stats.evaluations,
+        forecasts=stats.forecast.forecast,
         rows=tuple(sorted(rows.values(), key=lambda row: (-row.calls, row.role, row.used))),
         fallbacks=fallbacks,
         passed_over=passed_over,
@@ -192,16 +196,6 @@ def _answering(stats: RunStats) -> dict:
     """Find what the first lines say: how much faster, and what each rule did."""
     rules, gains = coverage_of_rules(stats), gains_of(stats)
     return {"rules": rules, "gains": gains, "hints": hints_of(stats), "untimed": untimed_of(stats)}
-
-
-def _reasons(decision: Decision):
-    """Return ((what was wanted, why it did not run), calls) of one decision."""
-    if decision.fell_back:
-        yield (decision.wanted, decision.reason), decision.fell_back
-    if decision.unshaped:
-        yield decision.unshaped, decision.calls
-    if decision.lost:
-        yield decision.lost, decision.without
 
 
 def _trials(decision: Decision) -> str:

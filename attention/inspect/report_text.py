@@ -76,6 +76,8 @@ def _grids(report: Report) -> str:
 def _steps(report: Report) -> str:
     """Write `20 steps`, and how often the model was evaluated where a step takes more than one evaluation, or less."""
     more = f" ({report.evaluations} model evaluations)" if report.evaluations not in (0, report.steps) else ""
+    if report.forecasts:
+        more = f" ({report.forecasts} of {report.evaluations} evaluations forecast)"
     return f"{report.steps} steps{more}"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..backends.registry import HOST
 from ..core.timing import elapsed
+from ..forecast.record import COMPUTED
 from ..routing.run_stats import RunStats
 
 
@@ -17,12 +18,16 @@ class StepStats:
     seconds: by the wall clock, all of the step, not attention alone.
     calls: (role, kernel) -> calls in this step.
     attention: (role, kernel) -> seconds of them; empty unless timed.
+    forecast: evaluations of the model that were forecast in it, as a whole or in part.
+    estimated_error: relative L2 of what was forecast beside a computed evaluation; None where nothing was.
     """
 
     step: int
     seconds: float
     calls: dict[tuple[str, str], int]
     attention: dict[tuple[str, str], float]
+    forecast: int = 0
+    estimated_error: float | None = None
 
     def as_dict(self) -> dict:
         """Return plain data, for JSON."""
@@ -30,7 +35,9 @@ class StepStats:
             {"role": role, "used": used, "calls": calls, "seconds": round(self.attention.get((role, used), 0.0), 6)}
             for (role, used), calls in self.calls.items()
         ]
-        return {"step": self.step, "seconds": round(self.seconds, 6), "rows": rows}
+        more = {"forecast": self.forecast, "estimated_error": self.estimated_error}
+        more = {name: value for name, value in more.items() if value}
+        return {"step": self.step, "seconds": round(self.seconds, 6), **more, "rows": rows}
 
 
 def step_stats_of(stats: RunStats) -> tuple[StepStats, ...]:
@@ -48,7 +55,10 @@ def step_stats_of(stats: RunStats) -> tuple[StepStats, ...]:
             # With timing on, every call leaves one span.
             if decision.spans:
                 attention[row] = attention.get(row, 0.0) + sum(elapsed(span) for span in decision.spans[first:count])
-        found.append(StepStats(step, ended - before, calls, attention))
+        of_step = stats.forecast.of_step(step)
+        made = sum(one.kind != COMPUTED for one in of_step)
+        error = max((one.error for one in of_step if one.error is not None), default=None)
+        found.append(StepStats(step, ended - before, calls, attention, made, error))
         before, known = ended, counts
     return tuple(found)
 
@@ -73,6 +83,7 @@ def live_text(stats: RunStats, total: int) -> str:
     total = max(total, done)  # some samplers tell parts of a step
     each = (stats.marks[-1][0] - stats.begun) / done
     lines = [f"Step {done} of {total}, {each:.2f} s each, {max(0, total - done) * each:.0f} s left."]
+    lines += [f"{stats.forecast.counted()}."] if stats.forecast.forecast else []
     rows: dict[tuple[str, str], int] = {}
     reasons: dict[tuple[str, str, str], int] = {}
     for _, decision in stats.counted():
@@ -101,6 +112,6 @@ def skipped(timeline: tuple[StepStats, ...]) -> str:
     if not count:
         return ""
     return (
-        f"in {count} of {len(timeline)} steps something else answered for the model, without its attention, as "
-        "EasyCache, LazyCache and TeaCache do"
+        f"in {count} of {len(timeline)} steps something else answered for the model, without its attention, as Video "
+        "Attention Forecast, EasyCache, LazyCache and TeaCache do"
     )

@@ -38,12 +38,13 @@ class Router(Override):
     rules: the last one that covers a call wins.
     previous: the override found in the slot, which is asked for everything that no rule covers or no backend accepts.
     host: as of an Override.
+    counts: whether calls are counted where there is no rule.
     Unchanging, so clones may share it: what is counted goes to the RunStats of the StepContext in transformer_options.
     """
 
-    def __init__(self, rules: tuple[Rule, ...] = (), previous=None, host: Callable | None = None):
+    def __init__(self, rules: tuple[Rule, ...] = (), previous=None, host: Callable | None = None, counts=False):
         super().__init__(previous, host)
-        self.rules = tuple(rules)
+        self.rules, self.counts = tuple(rules), counts or bool(rules)
         # A rule for some steps only stays out when nobody published the step.
         self.always = tuple(rule.always for rule in self.rules)
         self.timing = any(rule.timing for rule in self.rules)
@@ -73,8 +74,8 @@ class Router(Override):
         return self.next(call) if decision is None else decision.run(call)
 
     def _find(self, call: AttentionCall, context: StepContext) -> Decision | None:
-        """Look up what was decided about a call, and count it; None where no rule is in force."""
-        if not self.rules or self in context.off:
+        """Look up what was decided about a call, and count it; None where nothing is in force."""
+        if not self.counts or self in context.off:
             return None
         call, options, stats = call.peek(), call.options, context.stats or self.stats
         q, k, v, mask, site = call.q, call.k, call.v, call.mask, site_of(options)

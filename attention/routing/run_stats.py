@@ -13,6 +13,7 @@ from ..core.reason import Reason
 from ..core.site import AttentionSite
 from ..core.timing import elapsed, joined
 from ..core.tokens import Grid, VideoSpan
+from ..forecast.record import ForecastRecord
 from .step_context import StepContext
 
 BYPASSED = "bypassed"
@@ -132,6 +133,15 @@ class Decision:
         else:
             self.spans.append(span)
 
+    def reasons(self):
+        """Yield ((what was wanted, why it did not run), calls)."""
+        if self.fell_back:
+            yield (self.wanted, self.reason), self.fell_back
+        if self.unshaped:
+            yield self.unshaped, self.calls
+        if self.lost:
+            yield self.lost, self.without
+
     def seconds(self) -> float:
         """Sum up the seconds spent in the calls, as far as they were measured."""
         return sum(elapsed(span) for span in self.spans)
@@ -177,6 +187,7 @@ class RunStats(KeepsIdentity):
     at_start: what was in the host's override slot when the run began.
     compiled: whether torch.compile has the model.
     calls: of the model.
+    forecast: what became of each evaluation where some may be forecast, else of none.
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
@@ -200,6 +211,7 @@ class RunStats(KeepsIdentity):
         self.at_start = None
         self.compiled = self.warned = False
         self.calls = 0
+        self.forecast = ForecastRecord()
 
     def add_bypass(self, who: str, how: str, site: AttentionSite | None = None) -> None:
         """Note that attention of this step ran past our rules.
@@ -255,13 +267,13 @@ class RunStats(KeepsIdentity):
         self.left[what, unit, why] += 1
 
     def costs(self) -> tuple[str, ...]:
-        """Say in sentences for each guidance what it took, and where it could not be."""
+        """Say in sentences what was forecast, and for each guidance what it took, and where it could not be."""
         spent = (f"{what}: {_count(number, unit)} more." for (what, unit), number in self.spent.items())
         left = (
             f"{what} left {_count(n, unit)} as {'it was' if n == 1 else 'they were'}: {why}."
             for (what, unit, why), n in self.left.items()
         )
-        return (*spent, *left)
+        return (*self.forecast.sentences(), *spent, *left)
 
     def begin(self) -> None:
         """Note that a model evaluation begins."""
@@ -274,6 +286,7 @@ class RunStats(KeepsIdentity):
         if self.begun is not None:
             counts = {key: decision.answered for key, decision in self.counted()}
             self.marks.append((time.perf_counter(), counts))
+            self.forecast.mark()
 
 
 def _count(number: int, unit: str) -> str:

@@ -7,10 +7,7 @@ due, the second run answers the others.
 
 from __future__ import annotations
 
-import inspect
 import math
-from contextlib import suppress
-from dataclasses import dataclass
 
 import comfy.samplers
 import comfy.utils
@@ -18,21 +15,7 @@ import torch
 
 from ...attention.sampling.side_thread import ENDED, SideThread
 from .latent import parts_of
-
-HOOKS = "sampler_post_cfg_function"
-# Samplers compute the noise level of a step anew: it may differ by rounding from the schedule's.
-NEAR = 1e-4
-# What CFG++ samplers read beside the prediction.
-READ = ("denoised", "cond_denoised", "uncond_denoised")
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A call of the model that a sampler waits for."""
-
-    latent: torch.Tensor
-    sigma: torch.Tensor
-    args: dict
+from .rehearsal import HOOKS, NEAR, Called, Over, SamplerCall, rehearse
 
 
 class CarriedSampler:
@@ -48,7 +31,7 @@ class CarriedSampler:
     """
 
     def __init__(self, sampler, sigmas: torch.Tensor, switch: int):
-        self._sampler, self._sigmas, self._level = sampler, sigmas, float(sigmas[switch])
+        self.sampler, self._sigmas, self._level = sampler, sigmas, float(sigmas[switch])
         self._work, self._pending, self._calls, self._marks = None, None, 0, 0
         self._plan, self._options, self.given = [], {}, None
         self.first, self.second = (
@@ -73,11 +56,11 @@ class CarriedSampler:
         # UniPC writes into the noise levels, CFG++ samplers into the arguments.
         whole, given, guider = self._sigmas.to(x.device, copy=True), dict(extra_args), model.inner_model
         # Samplers read here what they want to know of the model, after this run too.
-        guide = _Over(guider, model_patcher=guider.model_patcher, inner_model=guider.inner_model)
-        self._plan = rehearse(self._sampler, self._sigmas, self._level, guide)
+        guide = Over(guider, model_patcher=guider.model_patcher, inner_model=guider.inner_model)
+        self._plan = self._due_calls(rehearse(self.sampler, self._sigmas, guide))
 
         def work(ask):
-            called, function = _Called(model, guide, ask), self._sampler.sampler_function
+            called, function = Called(model, guide, ask), self.sampler.sampler_function
             return function(called, x, whole, extra_args=given, callback=ask, disable=disable, **options), whole[-1]
 
         self._work = SideThread(work)
@@ -103,7 +86,7 @@ class CarriedSampler:
     def _serve(self, evaluate, sigmas, callback, first: bool):
         """Answers what the sampler asks; gives its result, or its latent once the second model is due."""
         while (asked := self._work.question()) is not ENDED:
-            if not isinstance(asked, _Call):
+            if not isinstance(asked, SamplerCall):
                 self._marks += 1
                 self._work.answer(callback(asked))
                 continue
@@ -117,6 +100,15 @@ class CarriedSampler:
         sigmas[-1] = last
         return made
 
+    def _due_calls(self, rehearsal) -> list[tuple[float, bool]]:
+        """Finds, for each call, its noise level and whether the second model is due: once a step at or below its level
+        had begun.
+        """
+        calls = rehearsal.calls
+        begins = (n for n, call in enumerate(calls) if call.begins and call.sigma <= self._level * (1 + NEAR))
+        at = next(begins, None)
+        return [] if at is None else [(call.sigma, number >= at) for number, call in enumerate(calls)]
+
     def _is_due(self, sigma: float) -> bool:
         """Tells whether the next call is the second model's: as rehearsed, or by its noise level where a sampler, as an
         adaptive one, comes to others than it did there.
@@ -125,41 +117,6 @@ class CarriedSampler:
         if planned is not None and math.isclose(planned[0], sigma, rel_tol=NEAR):
             return planned[1]
         return sigma <= self._level * (1 + NEAR)
-
-
-def rehearse(sampler, sigmas: torch.Tensor, level: float, guide) -> list[tuple[float, bool]]:
-    """Finds, for each call of the model that a sampler makes, its noise level and whether the second model is due.
-
-    sampler: the host's SAMPLER.
-    sigmas: (steps + 1,) noise levels of the run.
-    level: the noise level at which the second model takes over; it is due once a step at or below it had begun.
-    guide: what samplers read as the model's guider.
-    Found with a latent of one number; empty where the sampler does not run with it. A step begins with the call that
-    its callback follows: the other calls of a step may look ahead.
-    """
-    levels, began = [], []
-
-    def model(x, sigma, model_options=None, **args):
-        levels.append(float(sigma.max()))
-        for hook in (model_options or {}).get(HOOKS, []):
-            hook({name: torch.zeros_like(x) for name in READ})
-        return torch.zeros_like(x)
-
-    def callback(info):
-        if levels and levels[-1] <= level * (1 + NEAR):
-            began.append(len(levels) - 1)
-
-    called = _Called(None, guide, lambda asked: model(asked.latent, asked.sigma, **asked.args))
-    function, x = sampler.sampler_function, torch.ones(1, 1, 1, 1, 1)
-    # Nothing is drawn that a sampling would draw, nor from the generator of the process.
-    draws = "noise_sampler" in inspect.signature(function).parameters
-    silent = {"noise_sampler": lambda *levels: torch.zeros_like(x)} if draws else {}
-    options = {"disable": True, **silent, **sampler.extra_options}
-    given = {"seed": 0, "model_options": {}, "denoise_mask": None}
-    with suppress(Exception), torch.random.fork_rng(devices=[]):
-        function(called, x, sigmas.to("cpu", torch.float32, copy=True), extra_args=given, callback=callback, **options)
-    at = min(began, default=len(levels))
-    return [(sigma, number >= at) for number, sigma in enumerate(levels)] if began else []
 
 
 def _with_added(options: dict, asked: dict, before: dict) -> dict:
@@ -179,25 +136,3 @@ def _noisy_latent(base, samples, sigma: torch.Tensor) -> torch.Tensor:
     packed = comfy.utils.pack_latents(parts)[0] if len(parts) > 1 else samples
     start = base.process_latent_in(packed.to(device=sigma.device, dtype=torch.float32))
     return base.model_sampling.noise_scaling(sigma, torch.zeros_like(start), start)
-
-
-class _Over:
-    """Lays some attributes over those of another object."""
-
-    def __init__(self, under, **over):
-        self._under = under
-        vars(self).update(over)
-
-    def __getattr__(self, name):
-        return getattr(self._under, name)
-
-
-class _Called(_Over):
-    """Asks for each prediction where a sampler calls its model."""
-
-    def __init__(self, model, guide, ask):
-        super().__init__(model, inner_model=guide)
-        self._ask = ask
-
-    def __call__(self, x, sigma, **args):
-        return self._ask(_Call(x, sigma, args))

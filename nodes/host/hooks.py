@@ -98,6 +98,22 @@ def during_runs(patcher, key: str, add: Callable[[object], Iterable[Handle]]) ->
 
 
 @contextmanager
+def emptied(module: torch.nn.Module, lists: Iterable[str]) -> Iterator[None]:
+    """Takes all modules out of some lists of a module while the context is open.
+
+    lists: names of its attributes.
+    """
+    found = {name: getattr(module, name) for name in lists}
+    try:
+        for name in found:
+            setattr(module, name, torch.nn.ModuleList())
+        yield
+    finally:
+        for name, full in found.items():
+            setattr(module, name, full)
+
+
+@contextmanager
 def hooked(around: dict[torch.nn.Module, tuple[Callable, Callable]]) -> Iterator[None]:
     """Calls hooks around the forward of modules while the context is open.
 

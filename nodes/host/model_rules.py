@@ -16,7 +16,17 @@ from ...attention.routing.compiled_op import SLOT
 from ...attention.routing.router import Router
 from ...attention.routing.rules import ERROR, Rule
 from ...attention.routing.step_context import CONTEXT, StepContext
-from . import bypass_watch, counted_runs, hooks, interruption, memory_estimate, model_family, site_hooks, workflow_graph
+from . import (
+    bypass_watch,
+    counted_runs,
+    forecast_run,
+    hooks,
+    interruption,
+    memory_estimate,
+    model_family,
+    site_hooks,
+    workflow_graph,
+)
 from .bypass_watch import ROUTERS, RouterGroup, is_compiled
 
 try:
@@ -39,11 +49,24 @@ def add_rule(model, rule: Rule):
         raise ValueError(f"model: {family.name} is not supported: {family.unsupported}. Bypass this node.")
     registry.load_all()
     rule = rule if rule.asker else replace(rule, asker=workflow_graph.asker())
+    return _routed(model, lambda found: found.with_rule(rule), (rule,))
+
+
+def count(model):
+    """Counts what runs in the samplings of a clone of the MODEL `model`, by whatever rules it has, also by none."""
+    return _routed(model, lambda found: found, ())
+
+
+def _routed(model, changed, rules: tuple[Rule, ...]):
+    """Puts a router into the slot of a clone of the MODEL `model`.
+
+    changed: the Router found there -> ours; where none is, one with `rules` is made.
+    """
     patched = model.clone()
     options = patched.model_options.setdefault("transformer_options", {})
     found = options.get(SLOT)
     host = host_attention.optimized_attention
-    router = found.with_rule(rule) if isinstance(found, Router) else Router((rule,), found, host)
+    router = changed(found) if isinstance(found, Router) else Router(rules, found, host, counts=True)
     options[SLOT] = router
     options.setdefault(CONTEXT, StepContext())
     options.setdefault(CALLER, Caller())
@@ -70,6 +93,7 @@ def clear(model):
     options = cleared.model_options.get("transformer_options", {})
     found, routers = options.get(SLOT), options.get(ROUTERS)
     _detach(cleared)
+    hooks.take_off(cleared, forecast_run.KEY)
     memory_estimate.forget(cleared)
     compiled = is_compiled(cleared)
     if isinstance(found, Router) and compiled:

@@ -1,0 +1,145 @@
+"""Lets a MODEL's evaluations be forecast: wrappers of a run, of each evaluation and of each call of the model."""
+
+from __future__ import annotations
+
+from comfy.model_management import InterruptProcessingException
+from comfy.patcher_extension import WrappersMP
+
+from ...attention.core.error_handling import error_text, free_frames
+from ...attention.core.reason import Reason
+from ...attention.forecast import ForecastSettings
+from ...attention.routing.compiled_op import OPTIONS
+from ...attention.routing.step_context import CONTEXT
+from . import forecast_head, hooks, model_family, model_rules
+from .bypass_watch import POSITION, is_compiled
+from .forecast_call import ModelCall
+from .forecast_run import DENOISED, HEAD, KEY, VELOCITY, ForecastRun
+from .forecast_sampler import most_in_a_row, original
+from .rehearsal import Over, rehearse
+
+# What the host's EasyCache and LazyCache put there.
+CACHE = "easycache"
+MASK = "denoise_mask_function"
+CACHED = Reason("EasyCache or LazyCache is on this model and leaves evaluations out by itself")
+MASKED = Reason("the mask changes from step to step (Differential Diffusion)")
+UNKNOWN = Reason("the sampler did not run in a rehearsal, so that what it evaluates is not known")
+
+
+def install(model, settings: ForecastSettings):
+    """Lets evaluations of a clone of the MODEL `model` be forecast as `settings` say, whatever was asked for before.
+
+    Raises ValueError with a sentence where that cannot be.
+    """
+    if CACHE in model.model_options.get(OPTIONS, {}):
+        raise ValueError(
+            "model: EasyCache or LazyCache is on it, which leaves evaluations out as well, and neither would know of "
+            "the other. Bypass that node or this one."
+        )
+    patched = model_rules.count(model)
+    outer = _Outer(settings)
+    wrappers = {
+        WrappersMP.OUTER_SAMPLE: outer,
+        WrappersMP.PREDICT_NOISE: begin_evaluation,
+        WrappersMP.APPLY_MODEL: answer_call,
+    }
+    hooks.wrap(patched, KEY, wrappers)
+    hooks.during_runs(patched, KEY, _tap)
+    return patched
+
+
+def settings_of(model) -> ForecastSettings | None:
+    """Finds what was installed on a MODEL; None without."""
+    found = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
+    return found[0].settings if found else None
+
+
+def remove(patcher) -> None:
+    """Takes the forecast off a MODEL."""
+    hooks.take_off(patcher, KEY)
+
+
+class _Outer:
+    """Wraps OUTER_SAMPLE: a run of its own for each sampling, whatever becomes of it.
+
+    settings: what is asked for.
+    """
+
+    def __init__(self, settings: ForecastSettings):
+        self.settings = settings
+
+    def __call__(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        guider = executor.class_obj
+        run = _begin_run(self.settings, guider, sampler, sigmas)
+        # The guider's options are this run's own copy.
+        guider.model_options[OPTIONS][KEY] = run
+        try:
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        finally:
+            guider.model_options[OPTIONS].pop(KEY, None)
+            run.history.forget()
+
+
+def _begin_run(settings: ForecastSettings, guider, sampler, sigmas) -> ForecastRun:
+    """Finds out what the sampler will do, and whether anything of that can be forecast."""
+    patcher, sampler = guider.model_patcher, original(sampler)
+    guide = Over(guider, model_patcher=patcher, inner_model=patcher.model)
+    rehearsal = rehearse(sampler, sigmas, guide)
+    most = most_in_a_row(sampler, rehearsal)
+    place = DENOISED if rehearsal.noisy else HEAD if _head_of(patcher) else VELOCITY
+    run = ForecastRun(settings, rehearsal, None if isinstance(most, Reason) else most, place)
+    why = next((why for why, holds in (
+        (CACHED, CACHE in guider.model_options.get(OPTIONS, {})),
+        (MASKED, guider.model_options.get(MASK) is not None),
+        (most, isinstance(most, Reason)),
+        (UNKNOWN, not rehearsal.calls),
+    ) if holds), "")  # fmt: skip
+    if why:
+        run.refuse(why)
+    return run
+
+
+def _head_of(patcher):
+    """Finds the place before the head of a MODEL; None where the family names none or torch.compile has the model."""
+    head = model_family.row_of(patcher).head
+    return None if isinstance(head, Reason) or is_compiled(patcher) else head
+
+
+def _tap(patcher):
+    head = _head_of(patcher)
+    if head is not None:
+        yield from forecast_head.HeadTap(head).attach(patcher.model.diffusion_model)
+
+
+def begin_evaluation(executor, x, timestep, model_options, seed=None):
+    """Wraps PREDICT_NOISE: decides about each evaluation, and notes what became of it."""
+    options = model_options.get(OPTIONS, {})
+    run = options.get(KEY)
+    if run is None:
+        return executor(x, timestep, model_options, seed)
+    stats = options[CONTEXT].stats if CONTEXT in options else None
+    if stats is not None:
+        stats.forecast = run.record
+    run.begin(float(timestep.max()))
+    out = executor(x, timestep, model_options, seed)
+    run.end()
+    return out
+
+
+def answer_call(executor, *args, **kwargs):
+    """Wraps APPLY_MODEL: forecasts a call of the model, or lets it run and remembers what it computed."""
+    options = kwargs.get(OPTIONS, args[POSITION] if len(args) > POSITION else None) or {}
+    run = options.get(KEY)
+    if run is None or run.idle:
+        return executor(*args, **kwargs)
+    x, sigma = args[0], args[1]
+    call = ModelCall(run, executor.class_obj, x, sigma, options, kwargs.get("latent_shapes"))
+    if run.forecasting and run.ready(call.keys):
+        try:
+            return call.forecast(lambda: executor(*args, **kwargs))
+        except InterruptProcessingException:
+            raise
+        except Exception as error:
+            run.refuse(Reason(f"a forecast failed ({error_text(error)})"))
+            free_frames(error)
+            return executor(*args, **kwargs)
+    return call.compute(lambda: executor(*args, **kwargs))
