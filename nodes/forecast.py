@@ -60,12 +60,12 @@ class VideoAttentionForecast(Node):
     def define_schema(cls):
         return io.Schema(
             node_id="VideoAttentionForecast",
-            display_name="Video Attention Forecast",
+            display_name="Video Attention Forecast (Skip Steps)",
             category=CATEGORY,
             description=(
-                "Forecasts whole steps of a model from the steps it computed, so that it need not run in them: two to "
-                "three times as fast with 20 or more steps. Measures its error at every computed step and computes "
-                "more where that is above max_error. Not together with EasyCache or LazyCache."
+                "Two to three times as fast with 20 or more steps: forecasts whole steps from those that were "
+                "computed, so that the model need not run in them. Measures its error at every computed step and "
+                "computes more where that is above max_error. Not together with EasyCache or LazyCache."
             ),
             search_aliases=[
                 "spectrum", "taylorseer", "teacache", "easycache", "step cache", "skip steps", "speed up", "accelerate",
