@@ -175,7 +175,6 @@ def summarise(stats: RunStats) -> Report:
         windows=len(stats.windows),
         steps=len(timeline) or stats.steps,
         evaluations=stats.evaluations,
-        forecasts=stats.forecast.forecast,
         rows=tuple(sorted(rows.values(), key=lambda row: (-row.calls, row.role, row.used))),
         fallbacks=fallbacks,
         passed_over=passed_over,
@@ -193,9 +192,10 @@ def summarise(stats: RunStats) -> Report:
 
 
 def _answering(stats: RunStats) -> dict:
-    """Find what the first lines say: how much faster, and what each rule did."""
+    """Find what the first lines say: how much faster, what each rule did, how much was forecast."""
     rules, gains = coverage_of_rules(stats), gains_of(stats)
-    return {"rules": rules, "gains": gains, "hints": hints_of(stats), "untimed": untimed_of(stats)}
+    more = {"hints": hints_of(stats), "untimed": untimed_of(stats), "forecasts": stats.forecast.forecast}
+    return {"rules": rules, "gains": gains, **more}
 
 
 def _trials(decision: Decision) -> str:
