@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from attention import presets
-from attention.presets.spec import Preset, Source, dense_parts
+from attention.presets.spec import DENSE, DENSITY, FORECAST, KERNEL, PATTERN, RANGE, Preset, Source, dense_parts
+
+NAMES = {
+    KERNEL: "kernels", PATTERN: "the pattern", DENSITY: "how much it keeps", RANGE: "when", DENSE: "what stays dense",
+    FORECAST: "the forecast",
+}  # fmt: skip
 
 
 def levels() -> str:
@@ -56,7 +61,7 @@ def sources() -> str:
     for preset in presets.TABLE:
         for cell, source in preset.sources:
             models = ", ".join(preset.models) or "every other model"
-            levels_of = used.setdefault(source, {}).setdefault(f"{cell} of {models}", [])
+            levels_of = used.setdefault(source, {}).setdefault(f"{NAMES[cell]} of {models}", [])
             if preset.level not in levels_of:
                 levels_of.append(preset.level)
     return "\n".join(

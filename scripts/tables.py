@@ -1,4 +1,4 @@
-"""Writes the tables of README.md that follow from the code, between their markers.
+"""Writes the tables of README.md and of help pages that follow from the code, between their markers.
 
 python scripts/tables.py            (in .venv: it imports attention/)
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+import preset_tables
 
 from attention.backends import TABLE
 from attention.backends.spec import ANY, EVERY_DEVICE, FLOATS, HALVES, Backend, Limits, head_dims_text
@@ -123,6 +125,13 @@ def by_roles(family: Family) -> dict[tuple[str, ...], list[str]]:
 
 
 TABLES = {"backends": backends, "families": families}
+PAGES = {
+    README: TABLES,
+    ROOT / "web" / "docs" / "VideoAttentionBoost.md": {
+        "levels": preset_tables.levels,
+        "sources": preset_tables.sources,
+    },
+}
 
 
 def filled(text: str, tables=TABLES) -> str:
@@ -136,4 +145,5 @@ def filled(text: str, tables=TABLES) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text()))
+    for page, made in PAGES.items():
+        page.write_text(filled(page.read_text(), made))

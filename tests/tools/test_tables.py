@@ -1,12 +1,14 @@
 """README's tables say what the code says."""
 
+import pytest
 import tables
 from tiny import CASES
 
 
-def test_the_compatibility_table_is_the_code_s():
-    text = tables.README.read_text()
-    assert tables.filled(text) == text, "run: python scripts/tables.py"
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
+def test_tables_are_the_code_s(page):
+    text = page.read_text()
+    assert tables.filled(text, tables.PAGES[page]) == text, "run: python scripts/tables.py"
 
 
 def test_every_backend_has_a_row():

@@ -10,7 +10,7 @@ from attention.backends import registry
 from attention.core.geometry import Geometry
 from attention.core.tokens import BOTH, Span, VideoSpan
 from attention.forecast import ForecastSettings
-from attention.presets import LEVELS, sources, spec, words
+from attention.presets import LEVELS, sources, spec
 from attention.sparse import engine_registry
 
 # Few-step models: distilled ones and those with a LoRA for it are no class of their own.
@@ -138,17 +138,3 @@ def test_faster_levels_are_never_more_exact(name):
             fast, slow = faster.forecast, slower.forecast
             assert (fast.warm_up, fast.last) <= (slow.warm_up, slow.last)
             assert (fast.in_a_row, fast.max_error) >= (slow.in_a_row, slow.max_error)
-
-
-@pytest.mark.parametrize("row", presets.TABLE, ids=of)
-def test_words_say_what_the_row_says(row):
-    said = words.sentence(row, 40)
-    assert said.startswith(f"{row.level}: ") and said.endswith(".") and "\n" not in said
-    assert f"{row.kernel.max_error:.1%}" in said
-    assert ("forecast" in said) == (row.forecast is not None)
-    values = words.node_values(row)
-    assert values[words.BACKEND]["max_error"] == row.kernel.max_error
-    assert (words.PATTERN in values) == (row.pattern is not None)
-    if row.pattern is not None:
-        assert row.pattern.pattern.name in said and f"{row.pattern.percentages[-1]:g} %" in said
-        assert values[words.PATTERN]["keep_end"] == row.pattern.percentages[-1]
