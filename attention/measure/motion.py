@@ -18,7 +18,7 @@ from .flow import estimate_flow, find_matched, warp
 from .frames import to_luma
 
 # With fewer matched pixels than this share, no motion explains the change.
-LOST = 0.3
+LOST = 0.4
 # Sorted values: so many pixels are enough.
 SAMPLE = 100_000
 FASTEST = 0.05
