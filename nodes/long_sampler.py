@@ -62,20 +62,11 @@ class VideoAttentionLongSampler(Node):
         )
 
     @classmethod
-    def validate_inputs(cls, window=0.0, overlap=0.0):
-        """Gives True, or one sentence about a window and an overlap that cannot be."""
-        # Before anything runs: what is in front of it may take minutes. A linked widget has no value yet.
-        if None in (window, overlap) or (not window and 0.0 <= overlap <= LONGEST):
-            return True
-        if 0.0 <= overlap < window <= LONGEST:
-            return True
-        return f"overlap: {overlap:g} must be less than the window's {window:g}, and both from 0 to {LONGEST:g}."
-
-    @classmethod
     def execute(
         cls, model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name, denoise, method, unit,
         window, overlap, frame_rate, free_noise, keep, sampler=None, sigmas=None,
     ) -> io.NodeOutput:  # fmt: skip
+        _check(window, overlap)
         latent = sampling_job.fitted(model, latent)
         said = positive[0][1].get("frame_rate") if positive else None
         length = _length(model, latent, positive, _Asked(unit, window, overlap, frame_rate, said))
@@ -151,6 +142,17 @@ def _care() -> list:
             "Off: stop.",
         ),
     ]
+
+
+def _check(window: float, overlap: float) -> None:
+    """Raises ValueError with a sentence for an overlap that its window cannot have.
+
+    Not before anything runs: ComfyUI would blame both widgets for it.
+    """
+    if not (0.0 <= overlap <= LONGEST if not window else 0.0 <= overlap < window <= LONGEST):
+        raise ValueError(
+            f"overlap: {overlap:g} must be less than the window's {window:g}, and both from 0 to {LONGEST:g}."
+        )
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,11 @@ class VideoAttentionMaps(Node):
         )
 
     @classmethod
-    def validate_inputs(cls, blocks="", heads=""):
-        """Gives True, or one sentence about a list of blocks or heads that cannot be right."""
-        # Before anything runs: the sampler behind it may take minutes.
-        return rule_inputs.wrong_spans(blocks) or rule_inputs.wrong_spans(heads, "head") or True
+    def validate_inputs(cls, blocks=""):
+        """Gives True, or one sentence about a list of blocks that cannot be right."""
+        # Before anything runs: the sampler behind it may take minutes. ComfyUI blames each argument that is taken here
+        # for what is said, so heads are checked by execute.
+        return rule_inputs.wrong_spans(blocks) or True
 
     @classmethod
     def execute(

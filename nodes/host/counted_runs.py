@@ -36,10 +36,14 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     told = live_report.teller(stats, callback)
     try:
         samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *args, **kwargs)
-    except (InterruptProcessingException, NotFinite):
+    except (InterruptProcessingException, NotFinite) as stop:
         # Video Attention Long Video Sampler goes on with what there is of it.
         stats.notes.append("A run was stopped before its end.")
         run_history.remember([], summarise(stats))
+        live_report.stopped(stats, "cancelled" if isinstance(stop, InterruptProcessingException) else "stopped by NaN")
+        raise
+    except BaseException:
+        live_report.stopped(stats, "stopped by an error")
         raise
     patcher = guider.model_patcher
     stats.notes += bypass_watch.missing(stats, options, model_family.family_of(patcher), patcher.model.diffusion_model)
@@ -47,7 +51,10 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     _note_what_is_not_finite(stats, samples)
     # Video and sound come as one tensor here.
     shapes = kwargs.get("latent_shapes") or ()
-    run_history.remember(unpack_latents(samples, shapes) if len(shapes) > 1 else [samples], summarise(stats))
+    report = summarise(stats)
+    run_history.remember(unpack_latents(samples, shapes) if len(shapes) > 1 else [samples], report)
+    if not run_history.is_aside():
+        live_report.finished(report, stats.rules)
     return samples
 
 

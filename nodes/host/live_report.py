@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
+from ...attention.inspect.report import Report
+from ...attention.inspect.report_text import to_text
+from ...attention.inspect.rule_coverage import sentences
 from ...attention.inspect.timeline import live_text
+from ...attention.routing.rules import Asker, Rule
 from ...attention.routing.run_stats import RunStats
 from . import workflow_graph
 
@@ -33,6 +38,33 @@ def teller(stats: RunStats, callback):
         return callback(step, x0, x, total) if callback is not None else None
 
     return told
+
+
+def finished(report: Report, rules: Iterable[Rule]) -> None:
+    """Tells the page what a run came to: whole on the Reports that speak of it, in a line on the nodes of its rules.
+
+    rules: of the model that was sampled.
+    """
+    node, reports = _where()
+    _send(to_text(report), node, reports)
+    for asker in dict.fromkeys(rule.asker for rule in rules if rule.asker is not None):
+        _send(" ".join(line_of(report, asker)), node, [asker.node])
+
+
+def line_of(report: Report, asker: Asker) -> tuple[str, ...]:
+    """Says how much faster a run was, and what the rules of one node did in it."""
+    own = [rule for rule in report.rules if rule.node == asker.node]
+    return (report.answer.sentence, *sentences(own))
+
+
+def stopped(stats: RunStats, how: str) -> None:
+    """Tells the Reports that speak of a run that it came to no end.
+
+    how: "cancelled", say.
+    """
+    done, (node, reports) = len(stats.marks), _where()
+    when = f"after step {done} of {max(done, stats.steps)}" if done else "before the end of its first step"
+    _send(f"{how[:1].upper()}{how[1:]} {when}.", node, reports)
 
 
 def _where() -> tuple[str | None, list[str]]:

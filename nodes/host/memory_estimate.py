@@ -29,7 +29,7 @@ def tell(patcher, rules: tuple[Rule, ...]) -> None:
         return
     options = patcher.model_options
     found = options.setdefault(FOUND, options.get(KEY))
-    geometry = _usual_call(patcher)
+    geometry = usual_call(patcher)
     efficient = is_efficient(rules, lambda name: registry.why_not(name, geometry))
     _put(options, found if efficient is None else efficient)
 
@@ -47,7 +47,7 @@ def _put(options: dict, value: bool | None) -> None:
         options[KEY] = value
 
 
-def _usual_call(patcher) -> Geometry | None:
+def usual_call(patcher) -> Geometry | None:
     """Makes the geometry of a self-attention call as this MODEL will make it; None for one of unknown heads."""
     info = examine(patcher.model.diffusion_model, model_family.family_of(patcher), None)
     if not info.heads:

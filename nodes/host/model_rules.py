@@ -124,9 +124,20 @@ def pattern_of(model):
 
 
 def status(model, rule: Rule | None = None) -> str:
-    """Says in one line what is known of a MODEL, or that this rule covers none of its calls."""
+    """Says in one line what is known of a MODEL, or why this rule covers none of its calls or cannot run them."""
     net, family = model.model.diffusion_model, model_family.family_of(model)
-    return rule and info.idle(net, family, rule) or info.status(net, family)
+    return rule and (info.idle(net, family, rule) or cannot_run(model, rule)) or info.status(net, family)
+
+
+def cannot_run(model, rule: Rule) -> str | None:
+    """Says why the kernel that a rule names cannot run self-attention of a MODEL on this machine; None if it may."""
+    if rule.kind or rule.backend in (registry.AUTO, registry.HOST):
+        return None
+    reason = registry.why_not(rule.backend, memory_estimate.usual_call(model))
+    if reason is None:
+        return None
+    then = "The sampler will stop" if rule.on_unsupported == ERROR else "ComfyUI's own attention runs in its place"
+    return f"{rule.backend} cannot run here: {reason}. {then}."
 
 
 def add_bench(model) -> tuple:

@@ -136,6 +136,11 @@ def aside():
     return _gather(True)
 
 
+def is_aside() -> bool:
+    """Tells whether what runs now is a measurement that its Gathered alone knows of."""
+    return any(gathered.private for gathered in _OPEN.get())
+
+
 def own():
     """Opens a context whose Gathered has the runs that end in it; everybody else learns of them as ever."""
     return _gather(False)

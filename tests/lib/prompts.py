@@ -206,7 +206,8 @@ class Queue:
 
     def told(self) -> list[tuple]:
         """(node, Reports) of each step, repeats left out."""
-        steps = [data for event, data in self.sent if event == "video_attention.progress"]
+        told = [data for event, data in self.sent if event == "video_attention.progress"]
+        steps = [data for data in told if data["text"].startswith("Step ")]
         return list(dict.fromkeys((data["node"], tuple(data["reports"])) for data in steps))
 
 

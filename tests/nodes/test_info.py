@@ -226,3 +226,22 @@ def test_nodes_tell_that_they_cover_nothing(lab):
 def test_it_says_what_such_models_are_sampled_with(variant, words, pack, built, inference):
     case = next(case for case in CASES if case.variant == variant)
     assert f"Usual: {words}" in pack.attention.inspect.info.to_text(examined(pack, built(case.build)))
+
+
+NO_SAGE = "sage cannot run here: needs cuda, the tensors are on cpu."
+
+
+@pytest.mark.parametrize("backend, widgets, said", [
+    ("sage", {}, f"{NO_SAGE} ComfyUI's own attention runs in its place."),
+    ("sage", {"on_unsupported": "error"}, f"{NO_SAGE} The sampler will stop."),
+    ("sdpa", {}, "LTXV: blocks and grid known"),
+    ("auto", {}, "LTXV: blocks and grid known"),
+    ("host default", {}, "LTXV: blocks and grid known"),
+    # What it covers comes first: nothing will be asked of sage at all.
+    ("sage", {"blocks": "90-99"}, "Covers nothing: blocks of LTXV are 0-1."),
+])  # fmt: skip
+def test_a_node_says_what_cannot_run_before_anything_runs(backend, widgets, said, pack, tiny_ltxv, monkeypatch):
+    monkeypatch.setitem(pack.attention.backends.registry._LOADED, "sage", lambda *args, **kwargs: None)
+    node = pack.nodes.backend.VideoAttentionBackend
+    out = node.execute(tiny_ltxv, **{**defaults(node), "backend": backend, **widgets})
+    assert out.ui.as_dict()["text"] == (said,)

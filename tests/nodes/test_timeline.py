@@ -101,7 +101,11 @@ def test_a_run_is_told_while_it_goes_on(lab, wire, monkeypatch):
     latent = lab.sample(lab.backend(), callback=lambda step, x0, x, total: seen.append((step, total)))
     assert seen == [(step, STEPS) for step in range(STEPS)]
     assert {(event, data["node"], sid) for event, data, sid in wire.sent} == {("video_attention.progress", "7", "page")}
-    texts = [data["text"] for _, data, _ in wire.sent]
+    *texts, last = [data["text"] for _, data, _ in wire.sent]
+    assert last.splitlines()[1:3] == [
+        "LTXVModel, 2 x 3 x 4 tokens (time x height x width), 4 steps: 16 attention calls.",
+        "Backend sdpa: 16 of 16 attention calls.",
+    ]
     assert [text.split(",")[0] for text in texts] == [f"Step {step} of 4" for step in range(1, 5)]
     assert "self on sdpa: 2 calls" in texts[0] and "self on sdpa: 8 calls" in texts[3]
     laps = lab.report(latent).timeline
@@ -112,7 +116,37 @@ def test_a_run_is_told_while_it_goes_on(lab, wire, monkeypatch):
 def test_messages_are_kept_apart_but_the_last(lab, wire, monkeypatch):
     monkeypatch.setattr(lab.pack.nodes.host.live_report, "APART", 1000.0)
     lab.sample(lab.backend())
-    assert [data["text"].split(",")[0] for _, data, _ in wire.sent] == ["Step 1 of 4", "Step 4 of 4"]
+    texts = [data["text"].split(",")[0] for _, data, _ in wire.sent]
+    assert texts[:-1] == ["Step 1 of 4", "Step 4 of 4"]
+
+
+@pytest.mark.parametrize("step, said", [(1, "Cancelled after step 2 of 4."), (0, "Cancelled after step 1 of 4.")])
+def test_a_cancelled_run_says_so(step, said, lab, wire):
+    from comfy.model_management import InterruptProcessingException
+
+    def cancel(at, *_):
+        if at == step:
+            raise InterruptProcessingException
+
+    with pytest.raises(InterruptProcessingException):
+        lab.sample(lab.backend(), callback=cancel)
+    assert wire.sent[-1][1]["text"] == said
+
+
+def test_a_run_that_fails_says_so(lab, wire):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        lab.sample(lab.backend(), callback=fail)
+    assert wire.sent[-1][1]["text"] == "Stopped by an error after step 1 of 4."
+
+
+def test_a_measurement_tells_no_result(lab, wire):
+    """Calibrate and Verify sample for themselves: what they find is theirs to tell."""
+    with lab.pack.nodes.host.run_history.aside():
+        lab.sample(lab.backend())
+    assert all(data["text"].startswith("Step ") for _, data, _ in wire.sent)
 
 
 def test_nobody_is_told_without_a_page(lab, wire, monkeypatch):
