@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and of help pages that follow from the code, between their markers.
+"""Writes what the pages say that follows from the code, between their markers: README.md, docs/, web/docs/.
 
 python scripts/tables.py            (in .venv: it imports attention/)
 """
@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 import preset_tables
 
+from attention import presets
 from attention.backends import TABLE
 from attention.backends.spec import ANY, EVERY_DEVICE, FLOATS, HALVES, Backend, Limits, head_dims_text
 from attention.core.geometry import MASKS
@@ -21,7 +22,7 @@ from attention.families import TABLE as FAMILIES
 from attention.families.spec import Family
 from attention.families.unplaced import READ, UNREAD
 
-README = ROOT / "README.md"
+HELP = ROOT / "web" / "docs"
 # First compute capability of a generation -> what people call it.
 GENERATIONS = {
     (5, 0): "Maxwell",
@@ -124,26 +125,67 @@ def by_roles(family: Family) -> dict[tuple[str, ...], list[str]]:
     return found
 
 
-TABLES = {"backends": backends, "families": families}
+# Who asks for a preset -> what pages call it.
+SHOWN = {"LTX-2.3": "LTX", "Wan": "Wan", "MiniMax-H3": "H3"}
+
+
+def by_model(say) -> str:
+    """`LTX and Wan: this. H3: that.`: what `say` tells of the balanced preset of each model."""
+    found: dict[str, list[str]] = {}
+    for model, shown in SHOWN.items():
+        found.setdefault(say(presets.find(model, presets.BALANCED)), []).append(shown)
+    return " ".join(f"{', '.join(names)}: {text}." for text, names in found.items())
+
+
+def kernel_start() -> str:
+    return by_model(lambda preset: f"{preset.kernel.max_error:g}")
+
+
+def pattern_start() -> str:
+    def say(preset):
+        shape = preset.pattern
+        first, last = shape.percentages[0], shape.percentages[-1]
+        keep = f"`keep` {first:g}" + ("" if first == last else f" ramped to `keep_end` {last:g}")
+        dense = f", `dense_first_blocks` {shape.dense_first_blocks}" if shape.dense_first_blocks else ""
+        span = f"`start_percent` {shape.start:g}" + (f", `end_percent` {shape.end:g}" if shape.end < 1 else "")
+        tail = ", `tail` on" if shape.pattern.tail else ""
+        return f"`top blocks`, {keep}{tail}, {span}{dense}"
+
+    return by_model(say)
+
+
+def forecast_start() -> str:
+    def say(preset):
+        steps = preset.forecast
+        return (
+            f"`max_error` {steps.max_error:g}, `in_a_row` {steps.in_a_row}, "
+            f"`first_steps` {steps.warm_up}, `last_steps` {steps.last}"
+        )
+
+    return by_model(say)
+
+
 PAGES = {
-    README: TABLES,
-    ROOT / "web" / "docs" / "VideoAttentionBoost.md": {
-        "levels": preset_tables.levels,
-        "sources": preset_tables.sources,
-    },
+    ROOT / "docs" / "KERNELS.md": {"backends": backends},
+    ROOT / "docs" / "MODELS.md": {"families": families},
+    HELP / "VideoAttentionBackend.md": {"start kernel": kernel_start},
+    HELP / "VideoAttentionPattern.md": {"start pattern": pattern_start},
+    HELP / "VideoAttentionBoost.md": {"levels": preset_tables.levels, "sources": preset_tables.sources},
+    HELP / "VideoAttentionForecast.md": {"start forecast": forecast_start},
 }
 
 
-def filled(text: str, tables=TABLES) -> str:
-    """A page's text, README's unless told, with the tables between their markers made anew."""
+def filled(text: str, tables: dict) -> str:
+    """A page's text with what is between its markers made anew: lines of their own, or a part of a line."""
     for name, make in tables.items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         head, rest = text.split(begin)
-        _, tail = rest.split(end)
-        text = f"{head}{begin}{make()}\n{end}{tail}"
+        was, tail = rest.split(end)
+        made = f"\n{make()}\n" if was.startswith("\n") else make()
+        text = f"{head}{begin}{made}{end}{tail}"
     return text
 
 
 if __name__ == "__main__":
-    for page, made in PAGES.items():
-        page.write_text(filled(page.read_text(), made))
+    for page, tables in PAGES.items():
+        page.write_text(filled(page.read_text(), tables))

@@ -8,6 +8,7 @@ their thumbnails show results: some minutes.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -86,34 +87,43 @@ def main() -> int:
     return 0
 
 
-def prepare(workflows: Iterable[dict]) -> None:
+def prepare(workflows: Iterable[dict], base: Path = BASE) -> None:
     """A base folder in which every file that a workflow names is there, if only as a name: no red frames."""
     named = [entry for w in workflows for node in w["nodes"] for entry in node["properties"].get("models", ())]
     for entry in named:
-        place = BASE / "models" / entry["directory"] / entry["name"]
+        place = base / "models" / entry["directory"] / entry["name"]
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
-    (BASE / "input").mkdir(exist_ok=True)
-    shutil.copy(host.ROOT / "art" / "icon.png", BASE / "input" / "example.png")
-    settings = BASE / "user" / "default" / "comfy.settings.json"
+    (base / "input").mkdir(exist_ok=True)
+    shutil.copy(host.ROOT / "art" / "icon.png", base / "input" / "example.png")
+    settings = base / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps(SETTINGS))
+
+
+@contextlib.contextmanager
+def front_end(address: str, view: dict):
+    """A page of the front end in Chromium, ready to draw."""
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not program:
+        raise host.SetUpError("No Chromium for the pictures: install it (Debian: apt-get install chromium).")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport=view)
+        page.goto(address)
+        page.wait_for_function("window.app && app.graph && Object.keys(LiteGraph.registered_node_types).length > 500")
+        page.wait_for_timeout(3000)
+        yield page
+        browser.close()
 
 
 def take_pictures(address: str, names: list[str], run: bool) -> None:
     """A thumbnail of each workflow, as the front end draws it."""
     from PIL import Image
-    from playwright.sync_api import sync_playwright
 
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not program:
-        raise host.SetUpError("No Chromium for the thumbnails: install it (Debian: apt-get install chromium).")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport=VIEW)
-        page.goto(address)
-        page.wait_for_function("window.app && app.graph && Object.keys(LiteGraph.registered_node_types).length > 500")
-        page.wait_for_timeout(3000)
+    with front_end(address, VIEW) as page:
         for name in names:
             shot = picture(page, FOLDER / f"{name}.json", run)
             Image.open(io.BytesIO(shot)).convert("RGB").resize(SIZE, Image.LANCZOS).save(
@@ -122,7 +132,6 @@ def take_pictures(address: str, names: list[str], run: bool) -> None:
             if run and name == "Video attention demo":
                 Image.open(io.BytesIO(shot)).convert("RGB").quantize(128).save(SHOWN, optimize=True)
             host.say(f"{name}.jpg")
-        browser.close()
 
 
 def picture(page, file: Path, run: bool) -> bytes:

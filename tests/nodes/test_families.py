@@ -127,9 +127,9 @@ def test_what_was_only_read_is_no_family(pack):
     assert not [name for name in unplaced.UNREAD if defined & set(WORD.findall(name))]
 
 
-def test_the_readme_names_every_model_that_a_stand_in_plays(models):
+def test_the_page_of_models_names_every_one_that_a_stand_in_plays(models):
     """Its sentence on stand-ins, and no other name: what is not said to be one is in ComfyUI's own class."""
-    said = STOOD_IN.search((Path(__file__).parents[2] / "README.md").read_text()).group(0)
+    said = STOOD_IN.search((Path(__file__).parents[2] / "docs" / "MODELS.md").read_text()).group(0)
     played = {name for name, model in models.items() if not type(model).__module__.startswith("comfy.")}
     assert played <= {"WanAnimate2Model", "Kandinsky6NativeAVDiT"}
     for name in played:

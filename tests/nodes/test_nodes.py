@@ -13,6 +13,8 @@ import pytest
 
 SNAPSHOTS = host.ROOT / "tests" / "nodes" / "snapshots"
 DOCS = host.ROOT / "web" / "docs"
+README = host.ROOT / "README.md"
+BOX = ("What", "When", "Wire it so", "Start with", "Change this when")
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,27 @@ def test_every_node_has_a_help_page(schemas):
         assert not missing, f"{name}: the help page says nothing about {', '.join(missing)}"
 
 
+def test_every_help_page_begins_with_a_box_and_folds_the_rest(schemas):
+    """What, when, how to wire it, values to begin with, when to change them; a picture; the rest behind a click."""
+    for name in schemas:
+        page = (DOCS / f"{name}.md").read_text(encoding="ascii")
+        top, *folded = page.split("<details>\n<summary><b>")
+        lines = [line for line in top.splitlines() if line.startswith("- **")]
+        assert [line[4:].split(":**")[0] for line in lines] == list(BOX), name
+        assert all(model in lines[3] for model in ("LTX", "Wan", "H3")), f"{name}: no value to start with for one"
+        assert f"]({name}-wiring.png)" in top, name
+        assert not re.search("^## ", page, re.MULTILINE) and page.count("</details>") == len(folded), name
+
+
+def test_no_link_of_the_readme_and_its_pages_is_broken():
+    assert len(README.read_text().splitlines()) <= 150
+    for page in (README, *(host.ROOT / "docs").glob("*.md")):
+        links = re.findall(r"[^!]\[[^\]]*\]\(([^)#]+)\)", page.read_text(encoding="ascii"))
+        assert links or page != README
+        for link in links:
+            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
 def pictures_of(page) -> list:
     """The files that a Markdown page shows."""
     found = re.findall(r"!\[[^\]]*\]\(<?([^)>]+)>?\)", page.read_text(encoding="ascii"))
@@ -125,15 +148,15 @@ def pictures_of(page) -> list:
 def test_pages_of_what_draws_show_it_and_every_picture_is_there(schemas):
     drawn = {name for name, schema in schemas.items() if any(part.io_type == "IMAGE" for part in schema.outputs)}
     assert set(doc_pictures.PICTURES) & drawn and set(doc_pictures.PICTURES) <= set(schemas)
-    for page in (*DOCS.glob("*.md"), host.ROOT / "README.md", host.ROOT / "models" / "README.md"):
+    for page in (*DOCS.glob("*.md"), *(host.ROOT / "docs").glob("*.md"), *host.ROOT.glob("*/README.md"), README):
         shown = pictures_of(page)
         assert all(picture.exists() for picture in shown), page.name
         wanted = page.stem in doc_pictures.PICTURES
         assert shown or not wanted, f"{page.name} shows no picture: python scripts/doc_pictures.py"
 
 
-def test_the_readme_names_every_node(schemas):
-    lines = (host.ROOT / "README.md").read_text(encoding="ascii").splitlines()
+def test_the_page_of_nodes_names_every_one(schemas):
+    lines = (host.ROOT / "docs" / "NODES.md").read_text(encoding="ascii").splitlines()
     rows = [line.split("|")[1].strip() for line in lines if line.startswith("| Video Attention")]
     named = {
         name if name.startswith("Video") else f"Video Attention {name}"

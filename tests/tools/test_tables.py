@@ -1,4 +1,4 @@
-"""README's tables say what the code says."""
+"""The pages' tables say what the code says."""
 
 import pytest
 import tables
@@ -6,9 +6,20 @@ from tiny import CASES
 
 
 @pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
-def test_tables_are_the_code_s(page):
+def test_what_follows_from_the_code_is_the_code_s(page):
     text = page.read_text()
     assert tables.filled(text, tables.PAGES[page]) == text, "run: python scripts/tables.py"
+
+
+def test_a_page_s_starting_values_are_those_of_the_presets():
+    said = tables.pattern_start()
+    for model in tables.SHOWN:
+        preset = tables.presets.find(model, tables.presets.BALANCED)
+        assert (
+            f"`keep` {preset.pattern.percentages[0]:g}" in said and type(preset.pattern.pattern).__name__ == "TopBlocks"
+        )
+        assert f"`start_percent` {preset.pattern.start:g}" in said
+        assert f"`max_error` {preset.forecast.max_error:g}" in tables.forecast_start()
 
 
 def test_every_backend_has_a_row():
