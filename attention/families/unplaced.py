@@ -1,4 +1,4 @@
-"""Models of newer ComfyUIs that are no family here, said by name in README's table."""
+"""Models of newer ComfyUIs that are no family here, said by name in docs/MODELS.md."""
 
 from __future__ import annotations
 
