@@ -143,7 +143,8 @@ def judge(worker: Worker, mutant: Mutant, reach: Reach, limit: float) -> dict:
         result = worker.run(files, tests, edit, seconds=sum(map(reach.seconds.get, tests)))
         about["tests"] += len(tests)
         about["wall"] += result["wall"]
-        about["verdict"], about["code"] = "survived" if result["code"] == 0 else "killed", result["code"]
+        about["code"] = result["code"]
+        about["verdict"] = {0: "survived", 5: about["verdict"]}.get(result["code"], "killed")
         if about["verdict"] == "killed":
             about["by"] = (result["failed"] or [None])[0]
             break

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 
 FIXTURES_NOT_RUN = {"server", "browser", "browser_page"}
+# Seconds of CPU after which tests are in a loop without end, besides three times those that they should take.
+LEAST_LIMIT = 60
 # What many tests import, and what takes long: none of the pack, and nothing that a test takes away.
 LOADED = (
     *("pytest", "hypothesis", "numpy", "PIL.Image", "asyncio", "unittest.mock", "tomllib", "safetensors.torch"),
@@ -105,7 +107,7 @@ def _in_fork(tree: Path, task: dict, answer: Path) -> None:
     null = os.open(tree.parent / f"{tree.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    limit = 60 + 3 * int(task["seconds"])
+    limit = LEAST_LIMIT + 3 * int(task["seconds"])
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     watcher = Watcher(tree, task)
     options = ["-c", "tests/pytest.ini", "-q", "-p", "no:cacheprovider", "-W", "ignore", "--tb=line"]
