@@ -13,7 +13,7 @@ from ..routing.run_stats import Decision, RunStats
 from .answer import Answer, Gain, answer_of, gains_of, hints_of, untimed_of
 from .pattern_coverage import PatternCoverage, coverage_of
 from .rule_coverage import RuleCoverage, coverage_of_rules, sentences
-from .timeline import StepStats, step_stats_of
+from .timeline import StepStats, as_data, step_stats_of
 
 
 @dataclass
@@ -144,7 +144,7 @@ class Report:
             "shaping": self.coverage.as_dict() if self.coverage else None,
             "measured": list(self.measured),
             "choosing_seconds": round(self.choosing, 6),
-            "timeline": [one.as_dict() for one in self.timeline],
+            **as_data(self.timeline),
             "notes": list(notes_of(self)),
         }
 

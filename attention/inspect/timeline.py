@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..backends.registry import HOST
 from ..core.timing import elapsed
 from ..forecast.record import COMPUTED
 from ..routing.run_stats import RunStats
+from . import step_cells
+from .step_cells import Cell, cells_of
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class StepStats:
     attention: (role, kernel) -> seconds of them; empty unless timed.
     forecast: evaluations of the model that were forecast in it, as a whole or in part.
     estimated_error: relative L2 of what was forecast beside a computed evaluation; None where nothing was.
+    cells: (role, block) -> what ran there.
     """
 
     step: int
@@ -28,6 +31,7 @@ class StepStats:
     attention: dict[tuple[str, str], float]
     forecast: int = 0
     estimated_error: float | None = None
+    cells: dict[tuple[str, int], Cell] = field(default_factory=dict)
 
     def as_dict(self) -> dict:
         """Return plain data, for JSON."""
@@ -42,7 +46,7 @@ class StepStats:
 
 def step_stats_of(stats: RunStats) -> tuple[StepStats, ...]:
     """Count a run step by step, as its marks tell. Waits for the GPU when calls were timed."""
-    found, before, known = [], stats.begun, {}
+    found, before, known, densities = [], stats.begun, {}, {}
     for step, (ended, counts) in enumerate(stats.marks, 1):
         calls: dict[tuple[str, str], int] = {}
         attention: dict[tuple[str, str], float] = {}
@@ -58,9 +62,19 @@ def step_stats_of(stats: RunStats) -> tuple[StepStats, ...]:
         of_step = stats.forecast.of_step(step)
         made = sum(one.kind != COMPUTED for one in of_step)
         error = max((one.error for one in of_step if one.error is not None), default=None)
-        found.append(StepStats(step, ended - before, calls, attention, made, error))
+        counted = [(stats.decisions[key], known.get(key, 0), count) for key, count in counts.items()]
+        cells = cells_of(counted, densities)
+        found.append(StepStats(step, ended - before, calls, attention, made, error, cells))
         before, known = ended, counts
     return tuple(found)
+
+
+def as_data(timeline: tuple[StepStats, ...]) -> dict:
+    """Return plain data of all steps, for JSON: the steps one by one, and what ran in each block."""
+    return {
+        "timeline": [one.as_dict() for one in timeline],
+        "cells": step_cells.as_dict([one.cells for one in timeline]),
+    }
 
 
 def pace(timeline: tuple[StepStats, ...]) -> str:
