@@ -11,7 +11,8 @@ from comfy_api.latest import io, ui
 from ..attention.measure import compare, draw_metrics, temporal
 from ..attention.measure.frames import Unmeasurable
 from ..attention.measure.verdict import judge
-from .widgets import image_output, search_words
+from .host import clip_origin
+from .widgets import clip_file, image_output, search_words
 from .widgets.node import REPORT, Node
 
 CATEGORY = "video attention/inspect"
@@ -82,6 +83,7 @@ class VideoAttentionCompare(Node):
     """Measures how far a clip is from a reference."""
 
     TEXT = REPORT
+    VIEW = "compare"
 
     @classmethod
     def define_schema(cls):
@@ -95,6 +97,7 @@ class VideoAttentionCompare(Node):
             ),
             search_aliases=search_words.of("VideoAttentionCompare"),
             is_output_node=True,
+            hidden=[io.Hidden.dynprompt, io.Hidden.unique_id],
             inputs=[
                 io.Image.Input("reference", tooltip="The clip to compare with, for example with exact attention."),
                 io.Image.Input("images", tooltip="The other clip: as many frames, of the same size."),
@@ -126,7 +129,19 @@ class VideoAttentionCompare(Node):
             "unsteady": found.unsteady.mean, "motion": found.motion.mean, "reference_motion": found.reference_motion,
             "frozen": found.frozen, "reference_frozen": found.reference_frozen,
         }  # fmt: skip
-        return _answer(cls, values, {**found.figures, "worst": _worst_of(found.series)})
+        played = {"compare": _played(cls.hidden, reference, images, found, verdict)}
+        return _answer(cls, values, {**found.figures, "worst": _worst_of(found.series)}, played)
+
+
+def _played(hidden, reference, images, found: compare.Comparison, verdict: str) -> tuple:
+    """Gives what web/compare.js plays: both clips in one file, and their figures."""
+    clips = clip_file.save_clips([reference, images])
+    if clips is None:
+        return ()
+    psnr, ssim = ([_plain(value) for value in (one.mean, *one.values)] for one in (found.psnr, found.ssim))
+    figures = {"psnr": psnr[0], "ssim": ssim[0], "psnr_of": psnr[1:], "ssim_of": ssim[1:], "worst": found.worst}
+    seconds = [clip_origin.seconds_of(hidden, name) for name in ("reference", "images")]
+    return ({"clips": clips, **figures, "equal": found.equal, "seconds": seconds, "verdict": verdict},)
 
 
 def _worst_of(series) -> dict:
@@ -179,16 +194,18 @@ def _pair_outputs() -> list:
     ]
 
 
-def _answer(node, values: dict, figures: dict) -> io.NodeOutput:
+def _answer(node, values: dict, figures: dict, more: dict | None = None) -> io.NodeOutput:
     """Gives a node's outputs in the schema's order, and what it shows: the text, and the figures for scripts.
 
     values: by the outputs' ids; what could not be measured is left out.
     figures: of a run's history scripts find only what nodes show. JSON knows neither NaN nor infinity: those are None.
+    more: what the node shows besides.
     """
     plain = _plain(figures)
     known = {"figures": json.dumps(plain), **values}
     outputs = [known.get(part.id, NOTHING[part.io_type]) for part in node.GET_SCHEMA().outputs]
-    return io.NodeOutput(*outputs, ui={**ui.PreviewText(values["report"]).as_dict(), "figures": (plain,)})
+    shown = {**ui.PreviewText(values["report"]).as_dict(), "figures": (plain,), **(more or {})}
+    return io.NodeOutput(*outputs, ui=shown)
 
 
 def _plain(value):

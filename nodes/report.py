@@ -25,6 +25,7 @@ class VideoAttentionReport(Node):
     """Says which kernel ran for a latent, and why."""
 
     TEXT = REPORT
+    VIEW = "report"
 
     @classmethod
     def define_schema(cls):

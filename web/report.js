@@ -1,80 +1,68 @@
-// Shows a node's text on it: ComfyUI sends the text, but draws text on its own PreviewAny alone.
+// The Report's pages: what ran, each block at each step, the seconds of each step. One role or all of them.
 
-import { app } from "../../scripts/app.js";
-import { api } from "../../scripts/api.js";
-import { ComfyWidgets } from "../../scripts/widgets.js";
-import { nodeAt, showAgain, traitsOf } from "./find.js";
+import { el, percent, seconds, select, table } from "./dom.js";
+import { gridPage } from "./grid.js";
+import { chosen, key, keysOf, rolesOf } from "./ran.js";
+import { timePage } from "./timeline.js";
 
-const NAME = "what ran";
-const LINE = 22;
+const ALL = "all roles";
 
-function textWidget(node) {
-  const { widget } = ComfyWidgets.STRING(node, NAME, ["STRING", { multiline: true }], app);
-  widget.element.readOnly = true;
-  // Nodes 2.0 draws a text area of its own and asks here.
-  widget.options.read_only = true;
-  Object.assign(widget.element.style, { fontFamily: "monospace", whiteSpace: "pre-wrap", overflow: "auto" });
-  return widget;
+function controls(data, box) {
+  const roles = rolesOf(data);
+  if (roles.length < 2) return [];
+  const choices = [[ALL, ALL], ...roles.map((role) => [role, role])];
+  const value = roles.includes(box.chosen.role) ? box.chosen.role : ALL;
+  return [
+    select("Role of the attention", choices, value, (role) => {
+      box.chosen.role = role;
+      box.draw();
+      box.inner.querySelector("select")?.focus({ preventScroll: true });
+    }),
+  ];
 }
 
-function lineWidget(node) {
-  // Plain text in a box of its own: both front ends show it once and as wide as the node, and nobody can type in it.
-  const line = document.createElement("div");
-  line.style.cssText = "font: 11px/14px sans-serif; color: #999; overflow: hidden; padding: 0 6px";
-  return node.addDOMWidget(NAME, "line", line, {
-    getValue: () => line.textContent,
-    setValue: (text) => {
-      line.textContent = line.title = text;
-    },
-    getMinHeight: () => LINE,
-    getMaxHeight: () => LINE,
-    hideOnZoom: false,
-    margin: 4,
+function calls(data, box) {
+  const roles = chosen(data, box);
+  const rows = (data.rows ?? []).filter((row) => roles.includes(row.role));
+  const colour = keysOf(data);
+  const timed = (data.seconds ?? 0) > 0;
+  const whole = timed ? data.seconds : data.calls || 1;
+  const cells = rows.map((row) => {
+    const share = (timed ? row.seconds : row.calls) / whole;
+    const bar = el("i", { style: { width: `${100 * share}%`, background: colour(row.used) } });
+    const name = el("div", null, el("span", null, key(colour(row.used)), row.used), el("span.va-share", null, bar));
+    const shown = timed ? `${seconds(row.seconds)}, ${percent(share)}` : percent(share);
+    return [row.role, name, String(row.calls), row.blocks || "unknown", shown];
   });
+  const page = el("div.va-page", { tabindex: 0, "data-capture-wheel": true });
+  page.append(el("p.va-head", null, box.text.split("\n")[0] || data.model || ""));
+  if (cells.length) page.append(table(["role", "ran on", "calls", "blocks", timed ? "time" : "share"], cells, [2, 4]));
+  page.append(...reasons(data, roles));
+  return page;
 }
 
-// text: what nodes/widgets/node.py says of the node: a whole "report", some lines as a "note", or one "line".
-function addWidget(node, text) {
-  const widget = text === "line" ? lineWidget(node) : textWidget(node);
-  // Neither part of the prompt nor of the saved workflow.
-  widget.serialize = false;
-  widget.options.serialize = false;
-  // Of a new node; a loaded workflow brings its sizes. Some lines of a report, not two.
-  if (text === "report") {
-    node.setSize([Math.max(node.size[0], 460), Math.max(node.size[1], node.computeSize()[1] + 160)]);
-  }
+function part(title, lines) {
+  return lines.length ? [el("p.va-part", null, title), ...lines.map((line) => el("p.va-item", null, line))] : [];
 }
 
-function show(node, output) {
-  const widget = node?.widgets?.find((w) => w.name === NAME);
-  if (!widget || !output?.text) return;
-  widget.value = [output.text].flat().join("\n");
+function reasons(data, roles) {
+  const fell = (data.fallbacks ?? []).filter((one) => roles.includes(one.role));
+  const away = (data.unplaced ?? []).filter((one) => roles.includes(one.role));
+  return [
+    ...part("Fell back", fell.map((one) => `${one.calls} calls, ${one.role}, ${one.wanted}: ${one.reason}`)),
+    ...part("Measured by auto", data.measured ?? []),
+    ...part("Not on the video's grid", away.map((one) => `${one.calls} calls, ${one.role}: ${one.reason}`)),
+    ...part("Not open to auto", (data.passed_over ?? []).map((one) => `${one.backend}: ${one.reason}`)),
+    ...part("Notes", data.notes ?? []),
+  ];
 }
 
-// The server knows which Reports speak of the sampler that runs.
-function showProgress({ detail }) {
-  for (const path of detail.reports ?? []) show(nodeAt(path), { text: [detail.text] });
-}
-
-app.registerExtension({
-  name: "videoattention.report",
-
-  setup() {
-    api.addEventListener("video_attention.progress", showProgress);
-  },
-
-  nodeCreated(node) {
-    const { text } = traitsOf(node);
-    if (!text) return;
-    addWidget(node, text);
-    const executed = node.onExecuted;
-    node.onExecuted = function (output) {
-      executed?.apply(this, arguments);
-      show(this, output);
-    };
-  },
-
-  onNodeOutputsUpdated(outputs) {
-    showAgain(outputs, show);
-  },
-});
+export const report = {
+  key: "report",
+  controls,
+  pages: [
+    ["Calls", calls],
+    ["Blocks", gridPage],
+    ["Time", timePage],
+  ],
+};

@@ -16,7 +16,7 @@ from ...attention.routing.rules import Asker, Rule
 from ...attention.routing.run_stats import RunStats
 from . import workflow_graph
 
-# What web/report.js listens to.
+# What web/box.js listens to.
 EVENT = "video_attention.progress"
 # Seconds between two messages at least; the last step is always told.
 APART = 0.25

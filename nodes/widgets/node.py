@@ -19,11 +19,13 @@ class Node(io.ComfyNode):
     COUNTS_ATTENTION: whether the sampling of a MODEL that it gives is counted, so that there is a report of it. Read
         in nodes/host/workflow_graph.py.
     SAMPLES: whether it sends previews of a clip, which move.
+    VIEW: which of the views of web/box.js shows what it found; None for its text alone.
     """
 
     TEXT: str | None = None
     COUNTS_ATTENTION = False
     SAMPLES = False
+    VIEW: str | None = None
 
     @classmethod
     def GET_NODE_INFO_V1(cls) -> dict:
@@ -31,4 +33,5 @@ class Node(io.ComfyNode):
         info = super().GET_NODE_INFO_V1()
         # The page translates names and tooltips, not these: who types in Chinese finds nothing in an English list.
         words = dict.fromkeys([*(info.get("search_aliases") or ()), *search_words.of_other_languages(info["name"])])
-        return {**info, "search_aliases": list(words), KEY: {"text": cls.TEXT, "samples": cls.SAMPLES}}
+        told = {"text": cls.TEXT, "samples": cls.SAMPLES, "view": cls.VIEW}
+        return {**info, "search_aliases": list(words), KEY: told}

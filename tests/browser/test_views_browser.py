@@ -1,0 +1,177 @@
+"""The views on the nodes, in both of the front end's ways to draw nodes: pages, keys, hostile names, a reload."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+
+from pages import NODE, looking, shoot, value
+
+REPORT = "VideoAttentionReport"
+# What no text of a model's file, a prompt or a plan may do.
+EVIL = "<img src=x onerror=\"window.hacked='yes'\"><b>bold</b>"
+SHOW = f"([type, output]) => {{ {NODE} node.onExecuted(output); }}"
+
+
+@pytest.fixture(params=["classic", "nodes 2"])
+def styled(page, request):
+    """The page in one of the two styles."""
+    page.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", request.param == "nodes 2")
+    page.style = request.param
+    page.set_default_timeout(60000)
+    yield page
+    page.evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+
+
+def alone(page, node_type: str, size: tuple[int, int] | None = None) -> None:
+    """One node of a kind, where it can be seen whole."""
+    script = f"""([type, size]) => {{ {NODE} node.pos = [4000, 4000]; if (size) node.setSize(size);
+        app.canvas.ds.scale = 1; app.canvas.ds.offset = [-3900, -3900]; app.canvas.setDirty(true, true);
+        app.canvas.draw(true, true); }}"""
+    page.evaluate(script, [node_type, size])
+    page.wait_for_timeout(500)
+
+
+def add(page, node_type: str, size: tuple[int, int] = (620, 520)) -> None:
+    page.evaluate("(type) => { app.graph.clear(); app.graph.add(LiteGraph.createNode(type)); }", node_type)
+    alone(page, node_type, size)
+
+
+def show(page, node_type: str, **output) -> None:
+    page.evaluate(SHOW, [node_type, output])
+
+
+def turn(page, title: str) -> None:
+    page.locator(".va-tab:visible", has_text=title).click()
+    page.locator(f".va-tab:visible[aria-selected='true']:has-text('{title}')").wait_for()
+
+
+def point(page, label: str, x: int, y: int, begin: str) -> str:
+    """Points at a plot until it says what is there: it is drawn some time after it was put on the page."""
+    for shift in (0, 1) * 20:
+        page.get_by_label(label).hover(position={"x": x + shift, "y": y})
+        said = page.locator(".va-said:visible").inner_text()
+        if said.startswith(begin):
+            break
+        page.wait_for_timeout(250)
+    assert said.startswith(begin)
+    return said
+
+
+def check_fit(page) -> None:
+    """No text of a view is cut off at its right edge, and no page is wider than its box."""
+    wide = page.evaluate("""() => [...document.querySelectorAll('.va-view')].filter((v) => v.offsetParent)
+        .flatMap((v) => [v, ...v.querySelectorAll('.va-page, .va-table, .va-bar, .va-row, .va-head')])
+        .filter((e) => e.scrollWidth > e.clientWidth + 1)
+        .map((e) => `${e.className}: ${e.textContent.slice(0, 60)}`)""")
+    assert not wide
+
+
+def report_data(name: str) -> dict:
+    """A report of two roles, three blocks and four steps, in which everything that has a name is called `name`."""
+    ran = [
+        [{"used": name, "calls": 2, "density": 0.25}],
+        [{"used": "sdpa", "calls": 2, "wanted": name, "reason": name}],
+    ]
+    steps = [[0, 0, 1], [0, 1, 1], [1, 1, -1], [0, 0, 0]]
+    rows = [
+        {"role": "self", "used": name, "calls": 14, "seconds": 0.5, "blocks": "0-2"},
+        {"role": "cross", "used": "sdpa", "calls": 8, "seconds": 0.1, "blocks": "0-2"},
+    ]
+    return {
+        "model": name, "calls": 22, "seconds": 0.6, "rows": rows, "notes": [name], "measured": [name],
+        "fallbacks": [{"role": "self", "wanted": name, "reason": name, "calls": 8}],
+        "passed_over": [{"backend": name, "reason": name, "calls": 2}],
+        "unplaced": [{"role": "cross", "reason": name, "calls": 2}],
+        "timeline": [{"step": n, "seconds": 0.5 + 0.1 * n, "rows": rows} for n in range(1, 5)],
+        "cells": {
+            "states": ran,
+            "roles": {role: {"blocks": [0, 1, 2], "steps": steps, "seconds": steps} for role in ("self", "cross")},
+        },
+    }  # fmt: skip
+
+
+def test_a_report_s_pages(styled):
+    """Every page by the mouse, a role chosen, a cell by the keys; the page that was chosen stays chosen."""
+    add(styled, REPORT)
+    show(styled, REPORT, text=["A first line.\nA second line."], report=[report_data("radial (flex)")])
+    assert styled.locator(".va-table:visible tbody tr").count() == 2
+    turn(styled, "Blocks")
+    cells = styled.get_by_label("Blocks by steps")
+    cells.focus()
+    for key in ("ArrowRight", "ArrowDown", "ArrowDown"):
+        styled.keyboard.press(key)
+    said = styled.locator(".va-said:visible")
+    assert said.inner_text().startswith("step 2, self block 2: sdpa, 2 calls; not radial (flex): radial (flex)")
+    styled.get_by_label("Role of the attention").select_option("cross")
+    said = point(styled, "Blocks by steps", 80, 26, "step 1, cross block 0: radial (flex), 2 calls, ")
+    assert "computes 25 % of the pairs" in said
+    check_fit(styled)
+    shoot(styled, f"report blocks, {styled.style}")
+    styled.keyboard.press("Escape")
+    styled.locator(".va-tab[aria-selected='true']:visible").focus()
+    styled.keyboard.press("ArrowRight")
+    steps = styled.get_by_label("Seconds of each step")
+    steps.focus()
+    styled.keyboard.press("End")
+    assert styled.locator(".va-said:visible").inner_text().startswith("step 4, 900 ms.")
+    # A node that is not chosen would move otherwise, and the next run keeps the page.
+    show(styled, REPORT, text=["Another."], report=[report_data("sage")])
+    assert styled.get_by_label("Seconds of each step").is_visible()
+    check_fit(styled)
+
+
+def test_hostile_names_stay_text(styled):
+    add(styled, REPORT)
+    show(styled, REPORT, text=[f"{EVIL}\n\n| {EVIL} | b |\n| --- | --- |\n| {EVIL} | 2 |\n\nx  {EVIL}\ny  2"],
+         report=[report_data(EVIL)])  # fmt: skip
+    for title in ("Calls", "Blocks", "Time", "Text"):
+        turn(styled, title)
+        assert styled.locator(".va-view img, .va-view script, .va-view p b, .va-table b").count() == 0
+        assert EVIL in styled.locator(".va-view:visible").first.inner_text()
+        check_fit(styled)
+    styled.wait_for_timeout(200)
+    assert styled.evaluate("window.hacked") is None
+
+
+def test_tables_of_any_text(styled):
+    """Markdown, and columns parted by spaces, are tables; nothing is lost."""
+    kind = "VideoAttentionBenchmark"
+    add(styled, kind)
+    text = "A line.\n\n| kernel | ms |\n| --- | ---: |\n| sdpa | 1.5 |\n\nrole  calls\nself  12\n\n  cut in\nEnd."
+    show(styled, kind, text=[text])
+    tables = styled.locator(".va-table:visible")
+    assert tables.count() == 2 and "|" not in styled.locator(".va-view:visible").inner_text()
+    assert tables.first.locator("td").all_inner_texts() == ["sdpa", "1.5"]
+    assert tables.last.locator("td").all_inner_texts() == ["self", "12"]
+    assert value(styled, kind, "what ran") == text
+    check_fit(styled)
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_run_survives_a_reload(page, depth):
+    page.set_default_timeout(90000)
+    prompt = looking(17 + depth)
+    del prompt["7"]
+    page.evaluate("(prompt) => app.loadApiJson(prompt, 'kept')", prompt)
+    for _ in range(depth):
+        page.evaluate("() => { const g = app.rootGraph ?? app.graph; g.convertToSubgraph(new Set(g.nodes)); }")
+    # As a file has it: a workflow with a name of its own.
+    page.evaluate("""async () => { const saved = (app.rootGraph ?? app.graph).serialize();
+        await app.loadGraphData({ ...saved, id: crypto.randomUUID() }); }""")
+    page.evaluate("app.queuePrompt(0)")
+    text = """() => { const all = (g) => g.nodes.flatMap((n) => [n, ...(n.subgraph ? all(n.subgraph) : [])]);
+        const node = all(app.rootGraph ?? app.graph).find((n) => n.type === "VideoAttentionReport");
+        return node?.widgets.find((w) => w.name === "what ran").value ?? ""; }"""
+    page.wait_for_function(f"() => ({text})().startsWith('LTXVModel')")
+    before = page.evaluate(text)
+    page.evaluate("comfyAPI.api.api.dispatchCustomEvent('graphChanged', (app.rootGraph ?? app.graph).serialize())")
+    # The page keeps its workflow some time after a change.
+    page.wait_for_timeout(2500)
+    page.reload()
+    page.wait_for_function("window.app && (app.rootGraph ?? app.graph)?.nodes.length")
+    page.wait_for_function(f"() => ({text})() !== ''")
+    assert page.evaluate(text) == before and re.match("LTXVModel", before)

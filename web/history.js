@@ -1,0 +1,39 @@
+// What the server still knows of the last run of a workflow, for nodes that show nothing yet: after the page is loaded
+// again.
+
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { nodeAt } from "./find.js";
+
+// Runs that are looked through.
+const MOST = 24;
+
+const order = (run) => Number(run.prompt?.[0] ?? run.prompt?.priority ?? 0);
+const nodesOf = (run) => run.prompt?.[2] ?? {};
+const workflowOf = (run) => run.prompt?.[3]?.extra_pnginfo?.workflow;
+
+// Of a workflow that was made from a prompt alone, as API files are.
+const NO_ID = "00000000-0000-0000-0000-000000000000";
+
+function isOfPage(run, id) {
+  if (id !== NO_ID) return workflowOf(run)?.id === id;
+  const nodes = Object.entries(nodesOf(run));
+  return nodes.length > 0 && nodes.every(([path, { class_type }]) => nodeAt(path)?.comfyClass === class_type);
+}
+
+// [node, output] of the newest run of this very workflow in which the node had an output.
+export async function lastOutputs() {
+  const id = (app.rootGraph ?? app.graph)?.id;
+  if (!id) return [];
+  const answer = await api.fetchApi(`/history?max_items=${MOST}`);
+  if (!answer.ok) return [];
+  const runs = Object.values(await answer.json()).filter((run) => isOfPage(run, id));
+  const found = new Map();
+  for (const run of runs.sort((one, other) => order(other) - order(one))) {
+    for (const [path, output] of Object.entries(run.outputs ?? {})) {
+      const node = nodeAt(path);
+      if (node && !found.has(node) && nodesOf(run)[path]?.class_type === node.comfyClass) found.set(node, output);
+    }
+  }
+  return [...found];
+}
