@@ -1,6 +1,7 @@
 """Sample a video that is longer than what its model was trained for."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 import comfy.samplers
 from comfy_api.latest import io, ui
@@ -28,6 +29,7 @@ class VideoAttentionLongSampler(Node):
 
     TEXT = REPORT
     SAMPLES = True
+    VIEW = "windows"
 
     @classmethod
     def define_schema(cls):
@@ -88,7 +90,8 @@ class VideoAttentionLongSampler(Node):
         text = "\n".join([*lines, *result.notes])
         out = {k: v for k, v in long_clip.cut_latent(latent, length, result.done).items() if "downscale_ratio" not in k}
         made = ({**out, "samples": samples} for samples in (result.samples, result.clean))
-        return io.NodeOutput(*made, max(map(seams.worst, found)), text, ui=ui.PreviewText(text))
+        shown = {**ui.PreviewText(text).as_dict(), "windows": (_drawn(length, result, found),)}
+        return io.NodeOutput(*made, max(map(seams.worst, found)), text, ui=shown)
 
 
 def _lengths() -> list:
@@ -187,7 +190,7 @@ def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
             f"window: this ComfyUI does not tell how long a latent frame is; 0.24 does. Give it in {FRAMES}."
         )
     known = model_family.row_of(model).clips(model.model.diffusion_model)
-    window, overlap, said = _asked(asked, known, ratio)
+    window, overlap, rate, said = _asked(asked, known, ratio)
     windows.check(window, overlap)
     frames = video.shape[2] - guides
     if guides and frames > window and not window_handler.cuts_guides(model):
@@ -195,11 +198,11 @@ def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
             "positive: ComfyUI cannot cut guide frames of this model into windows, only those of LTX-2. Give it the "
             "start image in the latent instead, with LTXVImgToVideo."
         )
-    return Length(frames, window, overlap, guides, said)
+    return Length(frames, window, overlap, guides, said, ratio or 0, rate)
 
 
-def _asked(asked: _Asked, known: TrainedClips, ratio: int | None) -> tuple[int, int, str]:
-    """Finds window and overlap in latent frames, and a sentence that says the window in pictures and seconds."""
+def _asked(asked: _Asked, known: TrainedClips, ratio: int | None) -> tuple[int, int, float, str]:
+    """Finds window and overlap in latent frames, pictures a second, and a sentence that says the window in both."""
     auto = not asked.window
     rate = asked.said or (known.rate if auto and known.pictures else asked.rate)
     if auto:
@@ -210,7 +213,7 @@ def _asked(asked: _Asked, known: TrainedClips, ratio: int | None) -> tuple[int, 
         # The first latent frame of these codecs is one picture.
         window = 1 + windows.frames_of_seconds(asked.window - 1 / rate, rate, ratio)
     overlap = round(asked.overlap) if asked.unit == FRAMES else windows.frames_of_seconds(asked.overlap, rate, ratio)
-    return window, overlap, _window_line(window, rate, known, ratio) if ratio else ""
+    return window, overlap, rate, _window_line(window, rate, known, ratio) if ratio else ""
 
 
 def _window_line(window: int, rate: float, known: TrainedClips, ratio: int) -> str:
@@ -233,6 +236,14 @@ def _seams(result: Result) -> list:
         at = [[windows.in_other_stream(edge, result.done, sound.shape[2]) for edge in joint] for joint in result.joints]
         found.append(seams.seams(sound, [(first, max(first + 1, end)) for first, end in at]))
     return found
+
+
+def _drawn(length: Length, result: Result, found: list) -> dict:
+    """Gives what web/windows.js draws. JSON knows no infinity: None."""
+    video, sound = ([{"frame": seam.frame, "ratio": seam.ratio if isfinite(seam.ratio) else None} for seam in part]
+                    for part in (*found, (), ())[:2])  # fmt: skip
+    known = {"frames": length.frames, "done": result.done, "ratio": length.ratio, "rate": length.rate}
+    return {**known, "spans": [list(span) for span in result.spans], "seams": video, "sound": sound}
 
 
 def _windows_line(length: Length, result: Result) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import comfy.samplers
 from comfy_api.latest import io, ui
 
-from ..attention.plans import draw_plan
+from ..attention.plans import draw_plan, plan_data
 from .host import model_rules
 from .runs import calibration, plans, preferences, sampling_job
 from .runs.calibration import EACH, ONE
@@ -26,6 +26,7 @@ class VideoAttentionCalibrate(Node):
     """Finds the fastest plan within a budget of error."""
 
     TEXT = REPORT
+    VIEW = "plan"
     COUNTS_ATTENTION = True
 
     @classmethod
@@ -67,7 +68,8 @@ class VideoAttentionCalibrate(Node):
         plan = replace(plan, sampling=f"{sampler_name}, cfg {cfg:g}, {line}"[:200])
         text = draw_plan.to_text(plan, measured, choice)
         image = image_output.to_image(draw_plan.draw_plan(measured, choice))
-        return io.NodeOutput(model_rules.add_rules(model, plan.rules()), plan, image, text, ui=ui.PreviewText(text))
+        shown = {**ui.PreviewText(text).as_dict(), "plan": (plan_data.as_data(plan, measured, choice),)}
+        return io.NodeOutput(model_rules.add_rules(model, plan.rules()), plan, image, text, ui=shown)
 
 
 def _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name) -> tuple:

@@ -4,19 +4,21 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { compare } from "./compare.js";
-import { el } from "./dom.js";
+import { el, seconds } from "./dom.js";
 import { nodeAt, showAgain, traitsOf } from "./find.js";
 import { lastOutputs } from "./history.js";
+import { plan } from "./plan.js";
 import { report } from "./report.js";
 import { Box } from "./view.js";
+import { windows } from "./windows.js";
 
 // What nodes/widgets/node.py calls a node's view.
-const VIEWS = { compare, report };
+const VIEWS = { compare, plan, report, windows };
 const NAME = "what ran";
 const LINE = 22;
 // Of a new node, in the canvas's units: with a view, a report, some lines.
 const SIZES = { view: [560, 300], report: [460, 160] };
-const LEAST = { view: 150, report: 60, note: 44 };
+const LEAST = { view: 180, report: 60, note: 44 };
 const BOXES = new WeakMap();
 
 function lineWidget(node) {
@@ -73,6 +75,22 @@ function showProgress({ detail }) {
   for (const path of detail.reports ?? []) show(nodeAt(path), { text: [detail.text] });
 }
 
+// When a node was first heard of in the run that goes on: [prompt, value, milliseconds].
+const BEGUN = new WeakMap();
+
+// Steps done of a node that measures, and how long the others take at the pace so far.
+function showCount({ detail }) {
+  for (const [path, { state, value, max }] of Object.entries(detail.nodes ?? {})) {
+    const node = state === "running" ? nodeAt(path) : null;
+    if (!VIEWS[traitsOf(node ?? {}).view]?.counts || !(max > 1)) continue;
+    const now = performance.now();
+    if (BEGUN.get(node)?.[0] !== detail.prompt_id) BEGUN.set(node, [detail.prompt_id, value, now]);
+    const [, first, begun] = BEGUN.get(node);
+    const left = value > first ? ((max - value) * (now - begun)) / (value - first) / 1000 : NaN;
+    show(node, { text: [`Step ${value} of ${max}${left > 0 ? `, about ${seconds(left)} left` : ""}.`] });
+  }
+}
+
 async function fillFromHistory() {
   for (const [node, output] of await lastOutputs()) {
     if (traitsOf(node).text && !widgetOf(node)?.value) show(node, output);
@@ -86,6 +104,7 @@ app.registerExtension({
 
   setup() {
     api.addEventListener("video_attention.progress", showProgress);
+    api.addEventListener("progress_state", showCount);
   },
 
   nodeCreated(node) {

@@ -86,7 +86,7 @@ function curve(data, player) {
     (context, width, height) => {
       const style = getComputedStyle(shape.canvas);
       const x = (frame) => 4 + ((width - 8) * frame) / (values.length - 1);
-      context.strokeStyle = style.getPropertyValue("outline-color");
+      context.strokeStyle = style.getPropertyValue("caret-color");
       context.lineWidth = 1.5;
       context.beginPath();
       values.forEach((value, frame) => context.lineTo(x(frame), y(value, height)));

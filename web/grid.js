@@ -105,7 +105,7 @@ export function gridPage(data, box) {
   const { canvas, again, dispose } = plot(
     (context, width, height) => {
       const style = getComputedStyle(canvas);
-      const [ink, pale] = [style.color, style.getPropertyValue("outline-color")];
+      const [ink, pale] = [style.color, style.getPropertyValue("caret-color")];
       panels = panelsOf(cells, roles, height);
       for (const panel of panels) drawCells(context, panel, width, { colour, states: cells.states, byTime, ink, pale });
       context.fillStyle = pale;

@@ -49,6 +49,7 @@ function reasons(data, roles) {
   const fell = (data.fallbacks ?? []).filter((one) => roles.includes(one.role));
   const away = (data.unplaced ?? []).filter((one) => roles.includes(one.role));
   return [
+    ...part("Rules", data.rule_lines ?? []),
     ...part("Fell back", fell.map((one) => `${one.calls} calls, ${one.role}, ${one.wanted}: ${one.reason}`)),
     ...part("Measured by auto", data.measured ?? []),
     ...part("Not on the video's grid", away.map((one) => `${one.calls} calls, ${one.role}: ${one.reason}`)),

@@ -70,7 +70,7 @@ export function timePage(data, box) {
   const { canvas, again, dispose } = plot(
     (context, width, height) => {
       const style = getComputedStyle(canvas);
-      const [ink, pale] = [style.color, style.getPropertyValue("outline-color")];
+      const [ink, pale] = [style.color, style.getPropertyValue("caret-color")];
       const floor = height - FOOT;
       const step = (width - LEFT - RIGHT) / steps.length;
       const gap = Math.min(3, step / 5);

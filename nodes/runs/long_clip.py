@@ -28,6 +28,8 @@ class Length:
     overlap: that neighbouring windows share.
     guides: of the guides at the clip's end.
     said: a sentence about the window.
+    ratio: pictures that a latent frame holds; 0 where this ComfyUI does not tell.
+    rate: pictures a second.
     """
 
     frames: int
@@ -35,6 +37,8 @@ class Length:
     overlap: int
     guides: int = 0
     said: str = ""
+    ratio: int = 0
+    rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Result:
     done: latent frames that are finished.
     joints: where windows meet, as of windows.joints.
     notes: sentences about what went another way than asked.
+    spans: the windows that were sampled, in latent frames.
     """
 
     samples: object
@@ -53,6 +58,7 @@ class Result:
     done: int
     joints: tuple[Span, ...]
     notes: tuple[str, ...] = ()
+    spans: tuple[Span, ...] = ()
 
 
 def blend(job: Job, length: Length, free_noise: bool, keep: bool) -> Result:
@@ -79,7 +85,7 @@ def blend(job: Job, length: Length, free_noise: bool, keep: bool) -> Result:
     seen = progress.seen.get("x0")
     clean = samples if seen is None else sampling_job.denoised(job.model, seen, samples)
     spans = windows.split(length.frames, handler.context_length, handler.context_overlap)
-    return Result(samples, clean, length.frames, tuple(windows.joints(spans)), tuple(notes))
+    return Result(samples, clean, length.frames, tuple(windows.joints(spans)), tuple(notes), tuple(spans))
 
 
 def extend(job: Job, length: Length, keep: bool) -> Result:
@@ -90,18 +96,19 @@ def extend(job: Job, length: Length, keep: bool) -> Result:
     """
     progress = Progress(job.model, job.steps * windows.count_spans(length.frames, length.window, length.overlap))
     samples, clean = (_copies(job.latent["samples"]) for _ in range(2))
-    size, done, joints, notes, count = length.window, 0, [], [], 0
+    size, done, joints, notes, spans = length.window, 0, [], [], []
     while done < length.frames:
         span = windows.next_span(done, length.frames, size, length.overlap)
         try:
-            made = _window(job, replace(length, window=size), span, done, samples, progress, count, notes)
+            made = _window(job, replace(length, window=size), span, done, samples, progress, len(spans), notes)
         except BaseException as error:
             smaller = windows.shrink(min(size, length.frames), length.overlap)
             if smaller and window_handler.is_oom(error):
                 comfy.model_management.soft_empty_cache()
                 notes.append(context_windows.shrunk(size, smaller))
                 size = smaller
-                progress.total = job.steps * (count + windows.count_spans(length.frames, size, length.overlap, done))
+                left = windows.count_spans(length.frames, size, length.overlap, done)
+                progress.total = job.steps * (len(spans) + left)
                 continue
             why = _why_stopped(error)
             if why is None or not keep or not done:
@@ -111,9 +118,9 @@ def extend(job: Job, length: Length, keep: bool) -> Result:
         for kept, new in zip((samples, clean), made, strict=True):
             _take(kept, parts_of(new), length, done, span[1])
         joints += [(done, done + 1)] if done else []
-        done, count = span[1], count + 1
+        done, spans = span[1], [*spans, span]
     cut = [join_parts(_cut(parts, length, done)) for parts in (samples, clean)]
-    return Result(*cut, done, tuple(joints), tuple(notes))
+    return Result(*cut, done, tuple(joints), tuple(notes), tuple(spans))
 
 
 def _window(

@@ -21,7 +21,7 @@ def styled(page, request):
     """The page in one of the two styles."""
     page.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", request.param == "nodes 2")
     page.style = request.param
-    page.set_default_timeout(60000)
+    page.set_default_timeout(120000)
     yield page
     page.evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
 

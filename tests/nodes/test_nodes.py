@@ -103,9 +103,11 @@ def test_nodes_that_count_are_those_that_give_a_model_with_rules(pack):
 
 
 def test_the_page_is_told_of_each_node(pack):
+    known = re.search(r"const VIEWS = \{ (.*) \};", (host.ROOT / "web" / "box.js").read_text())[1].split(", ")
+    assert {node.VIEW for node in pack.nodes.NODES} == {None, *known}
     for node in pack.nodes.NODES:
         told = node.GET_NODE_INFO_V1()["video_attention"]
-        assert told == {"text": node.TEXT, "samples": node.SAMPLES}
+        assert told == {"text": node.TEXT, "samples": node.SAMPLES, "view": node.VIEW}
         assert node.SAMPLES is node.GET_SCHEMA().category.endswith("/sample"), node
 
 
