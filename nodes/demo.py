@@ -5,6 +5,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..attention.demo import codec, prompt
+from .host.prompt_words import WORDS
 from .widgets import search_words
 from .widgets.node import Node
 
@@ -148,14 +149,14 @@ class VideoAttentionDemoPrompt(Node):
 
     @classmethod
     def execute(cls, colour, shape, direction) -> io.NodeOutput:
-        return io.NodeOutput(
-            _conditioning(*prompt.encode_prompt(colour, shape, direction)), _conditioning(*prompt.empty_prompt())
-        )
+        words = (colour, shape, direction)
+        return io.NodeOutput(_conditioning(*prompt.encode_prompt(*words), words), _conditioning(*prompt.empty_prompt()))
 
 
-def _conditioning(tokens: torch.Tensor, mask: torch.Tensor) -> list:
-    """Makes CONDITIONING of tokens (1, L, C) and their mask (1, L)."""
-    return [[tokens, {"attention_mask": mask, "frame_rate": FRAME_RATE}]]
+def _conditioning(tokens: torch.Tensor, mask: torch.Tensor, words: tuple[str, ...] = ()) -> list:
+    """Makes CONDITIONING of tokens (1, L, C), their mask (1, L) and their words; none of an empty prompt."""
+    said = {WORDS: words} if words else {}
+    return [[tokens, {"attention_mask": mask, "frame_rate": FRAME_RATE, **said}]]
 
 
 class VideoAttentionDemoVAE(Node):

@@ -3,22 +3,25 @@
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention.inspect.draw_maps import FOOT, draw_heat, draw_shares, draw_token_shares
+from ..attention.inspect.draw_maps import draw_heat, draw_shares, draw_token_shares
 from ..attention.inspect.map_summary import Maps, summarise_views, to_text
 from ..attention.inspect.maps import Query, Watcher
-from ..attention.routing.rules import parse_blocks
+from ..attention.routing.rules import format_blocks, parse_blocks
+from .host import prompt_words
 from .runs import attention_maps
-from .widgets import image_output, rule_inputs, search_words
+from .widgets import clip_file, heat_file, image_output, rule_inputs, search_words
 from .widgets.node import REPORT, Node
 
 BLANK = torch.ones(1, 64, 64, 3)
-MOST_SHOWN = 40
+# Tokens of a prompt that the page shows; what comes behind is padding in most models.
+MOST_TOKENS = 512
 
 
 class VideoAttentionMaps(Node):
     """Shows where a MODEL looks from a point of the clip."""
 
     TEXT = REPORT
+    VIEW = "maps"
 
     @classmethod
     def define_schema(cls):
@@ -33,7 +36,8 @@ class VideoAttentionMaps(Node):
             ),
             search_aliases=search_words.of("VideoAttentionMaps"),
             is_output_node=True,
-            inputs=[*_sources(), *_choices(), *_noise()],
+            hidden=[io.Hidden.dynprompt, io.Hidden.unique_id],
+            inputs=[*_sources(), *_choices(), *_noise(), *_words()],
             outputs=[
                 io.Image.Output("heat", tooltip="A picture for each frame of the token grid, the query marked."),
                 io.Image.Output("shares", tooltip="A bar for each block: in the frame, at the place, elsewhere, text."),
@@ -52,7 +56,7 @@ class VideoAttentionMaps(Node):
     @classmethod
     def execute(
         cls, model, positive, latent, blocks, heads, percent, x, y, frame, seed, add_noise, images=None, mask=None,
-        sigmas=None,
+        sigmas=None, clip=None,
     ) -> io.NodeOutput:  # fmt: skip
         spans, query = parse_blocks(blocks), Query(x, y, frame, _pictures(mask))
         attention_maps.check(model, latent, query, spans)
@@ -65,7 +69,8 @@ class VideoAttentionMaps(Node):
             return io.NodeOutput(BLANK, BLANK, BLANK, text, ui=ui.PreviewText(text).as_dict())
         text = f"Noise level {sigma:.4g}.\n{to_text(maps, watcher.views, watcher.left_out, heads)}"
         heat, *charts = _draw(maps, query, images)
-        shown = {**ui.PreviewText(text).as_dict(), "heat": _shown(heat), "shares": _shares(maps)}
+        found = _shown(maps, query, images, lambda count: prompt_words.words_of(cls.hidden, positive, clip, count))
+        shown = {**ui.PreviewText(text).as_dict(), "maps": found, "shares": _shares(maps)}
         return io.NodeOutput(heat, *charts, text, ui=shown)
 
 
@@ -140,6 +145,17 @@ def _noise() -> list:
     ]
 
 
+def _words() -> list:
+    return [
+        io.Clip.Input(
+            "clip",
+            optional=True,
+            advanced=True,
+            tooltip="The text encoder of positive: the node then shows the words of the prompt instead of numbers.",
+        )
+    ]
+
+
 def _pictures(mask):
     """Gives a MASK as (M, H, W); some nodes give one picture as (H, W)."""
     return mask[None] if mask is not None and mask.ndim == 2 else mask
@@ -150,14 +166,26 @@ def _draw(maps: Maps, query: Query, images) -> tuple:
     return draw_heat(maps, query, images), *map(image_output.to_image, charts)
 
 
-def _shown(heat) -> tuple:
-    """Saves pictures for the node, where web/look.js lets the user click.
+def _shown(maps: Maps, query: Query, images, words_of) -> tuple:
+    """Gives what web/maps.js plays: the clip, heat of every block, and what the prompt's tokens receive.
 
-    heat: (frames, H, W, 3) with its scale, which is cut off; at most MOST_SHOWN frames are saved.
+    words_of: number of tokens -> their words, or None and why they cannot be told.
     """
-    frames = range(0, len(heat), -(-len(heat) // MOST_SHOWN))
-    saved = ui.PreviewImage(heat[list(frames), :-FOOT]).as_dict()["images"]
-    return tuple({**file, "frame": frame} for file, frame in zip(saved, frames))
+    layers = {f"mean of {format_blocks(maps.chosen)}": maps.heat}
+    heat = heat_file.save_heat({**layers, **{f"block {block}": of for block, of in maps.block_heat.items()}})
+    if heat is None:
+        return ()
+    clips = None if images is None else clip_file.save_clips([images])
+    tokens = []
+    for received in maps.token_shares:
+        words, why = words_of(len(received.mean)) if received.kind == "text" else (None, "")
+        weights = {"mean": received.mean, **{f"block {b}": w for b, w in zip(received.blocks, received.weights)}}
+        packed = {name: [round(v, 6) for v in of[:MOST_TOKENS].tolist()] for name, of in weights.items()}
+        told = {"kind": received.kind, "role": received.role, "count": len(received.mean), "words": words, "why": why}
+        tokens.append({**told, "weights": packed})
+    marked = [int(token) for token in maps.queries.tolist()]
+    looked = {"frame": query.frame, "tokens": marked}
+    return ({"heat": heat, "clips": clips, "query": looked, "tokens": tokens, "shares": _shares(maps)[0]},)
 
 
 def _shares(maps: Maps) -> tuple:

@@ -7,13 +7,14 @@ import { compare } from "./compare.js";
 import { el, seconds } from "./dom.js";
 import { nodeAt, showAgain, traitsOf } from "./find.js";
 import { lastOutputs } from "./history.js";
+import { maps } from "./maps.js";
 import { plan } from "./plan.js";
 import { report } from "./report.js";
 import { Box } from "./view.js";
 import { windows } from "./windows.js";
 
 // What nodes/widgets/node.py calls a node's view.
-const VIEWS = { compare, plan, report, windows };
+const VIEWS = { compare, maps, plan, report, windows };
 const NAME = "what ran";
 const LINE = 22;
 // Of a new node, in the canvas's units: with a view, a report, some lines.

@@ -48,7 +48,7 @@ function screenOf(player, state) {
     screen.setAttribute("aria-valuenow", Math.round(100 * state.split));
     const shown = { a: [1, 0], b: [0, 1], difference: [0, 0] }[state.mode] ?? [state.split > 0.06, state.split < 0.94];
     tags.forEach((tag, i) => (tag.style.visibility = shown[i] ? "visible" : "hidden"));
-    if (player.video.readyState >= 2) player.redraw();
+    player.redraw();
   };
   // The picture stands in the middle of the screen, with bars at two sides.
   const at = (event) => {

@@ -2,13 +2,18 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+function setStyle(element, name, value) {
+  if (name.startsWith("--")) element.style.setProperty(name, value);
+  else element.style[name] = value;
+}
+
 function fill(element, options, children) {
   for (const [name, value] of Object.entries(options ?? {})) {
     if (value === undefined || value === null) continue;
     if (name.startsWith("aria-")) element.setAttribute(name, String(value));
     else if (value === false) continue;
     else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "style") Object.assign(element.style, value);
+    else if (name === "style") for (const [of, said] of Object.entries(value)) setStyle(element, of, said);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
   element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));

@@ -100,6 +100,7 @@ export function gridPage(data, box) {
   const said = el("div.va-said", { "aria-live": "polite" });
   let panels = [];
   let at = { panel: 0, row: 0, step: 0 };
+  let told = false;
   const tell = () => panels[at.panel] && said.replaceChildren(...say(panels[at.panel], at, cells.states));
 
   const { canvas, again, dispose } = plot(
@@ -126,6 +127,7 @@ export function gridPage(data, box) {
 
   function go(next) {
     at = next;
+    told = true;
     box.chosen.cursor = next;
     tell();
     again();
@@ -138,7 +140,7 @@ export function gridPage(data, box) {
       const row = Math.floor((top - panel.top) / panel.row);
       const step = Math.floor(((left - LEFT) / (canvas.clientWidth - LEFT - RIGHT)) * panel.steps.length);
       const inside = row >= 0 && row < panel.blocks.length && step >= 0 && step < panel.steps.length;
-      if (inside && (number !== at.panel || row !== at.row || step !== at.step || !said.firstChild)) {
+      if (inside && (number !== at.panel || row !== at.row || step !== at.step || !told)) {
         go({ panel: number, row, step });
       }
     });

@@ -14,42 +14,69 @@ const icon = (path) =>
     svg("path", { d: path, fill: "currentColor" }));
 const [PLAY, PAUSE] = ["M2 1v10l9-5z", "M2 1h3v10H2zM7 1h3v10H7z"];
 
-// clips: what nodes/widgets/clip_file.py gives. draw(context, video): again for each frame, in the clip's own pixels.
-export class Player {
-  constructor(clips, draw, box) {
-    Object.assign(this, { clips, box, frame: 0, onframe: [], wanted: false, seen: true });
-    this.canvas = el("canvas", { width: clips.width, height: clips.height, "aria-hidden": true });
-    this.video = el("video", { muted: true, playsinline: true, loop: true, preload: "auto", src: fileUrl(clips) });
-    this.video.muted = true;
-    this.redraw = () => draw(this.canvas.getContext("2d"), this.video);
-    this.video.addEventListener("seeked", () => this.shown(this.video.currentTime));
-    this.video.addEventListener("loadeddata", () => this.begin());
-    this.video.addEventListener("error", () => this.missing());
-    this.watch = new IntersectionObserver(([entry]) => this.see(entry.isIntersecting));
-    this.watch.observe(this.canvas);
-    this.makeControls();
-    this.rate(box.node.properties?.video_attention_rate ?? clips.rate);
-  }
+const rateOf = (box, usual) => box.node.properties?.video_attention_rate ?? usual;
 
-  makeControls() {
+// What plays: its buttons, which frame is shown, who is told of it. Its children show a frame in `find`.
+class Transport {
+  constructor(frames, usual, box) {
+    Object.assign(this, { frames, usual, box, frame: 0, onframe: [], wanted: false });
     this.toggle = button(icon(PLAY), "Play or pause", () => this.playing(!this.wanted));
-    this.slider = el("input", { type: "range", min: 0, max: this.clips.frames - 1, step: 1, "aria-label": "Frame" });
+    this.slider = el("input", { type: "range", min: 0, max: frames - 1, step: 1, "aria-label": "Frame" });
     this.slider.value = 0;
     this.slider.addEventListener("input", () => this.find(Number(this.slider.value)));
     this.label = el("span.va-figures.va-pale");
-    const rates = [...new Set([...RATES, this.clips.rate])].sort((one, other) => one - other);
-    const kept = this.box.node.properties?.video_attention_rate ?? this.clips.rate;
-    this.rates = select("Frames a second", rates.map((n) => [n, `${n} fps`]), kept, (value) => {
-      (this.box.node.properties ??= {}).video_attention_rate = Number(value);
+    const rates = [...new Set([...RATES, usual, rateOf(box, usual)])].sort((one, other) => one - other);
+    this.rates = select("Frames a second", rates.map((n) => [n, `${n} fps`]), rateOf(box, usual), (value) => {
+      (box.node.properties ??= {}).video_attention_rate = Number(value);
       this.rate(Number(value));
     });
     this.controls = [this.toggle, this.slider, this.label, this.rates];
   }
 
   begin() {
-    this.shown(0);
     const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.playing(!still && this.clips.frames > 1 && this.box.chosen.still !== true);
+    this.playing(!still && this.frames > 1 && this.box.chosen.still !== true);
+  }
+
+  playing(wanted) {
+    this.wanted = wanted;
+    this.box.chosen.still = !wanted;
+    this.toggle.replaceChildren(icon(wanted ? PAUSE : PLAY));
+    this.toggle.setAttribute("aria-pressed", String(wanted));
+    this.go();
+  }
+
+  within(frame) {
+    return Math.min(this.frames - 1, Math.max(0, frame));
+  }
+
+  showing(frame) {
+    this.frame = this.within(frame);
+    this.slider.value = this.frame;
+    this.label.textContent = `${this.frame} / ${this.frames - 1}`;
+    this.redraw();
+    for (const act of this.onframe) act(this.frame);
+  }
+}
+
+// clips: what nodes/widgets/clip_file.py gives. draw(context, video): again for each frame, in the clip's own pixels.
+export class Player extends Transport {
+  constructor(clips, draw, box) {
+    super(clips.frames, clips.rate, box);
+    Object.assign(this, { clips, seen: true });
+    this.canvas = el("canvas", { width: clips.width, height: clips.height, "aria-hidden": true });
+    this.video = el("video", { muted: true, playsinline: true, loop: true, preload: "auto", src: fileUrl(clips) });
+    this.video.muted = true;
+    this.redraw = () => this.video.readyState >= 2 && draw(this.canvas.getContext("2d"), this.video);
+    this.video.addEventListener("seeked", () => this.shown(this.video.currentTime));
+    this.video.addEventListener("loadeddata", () => {
+      this.shown(0);
+      this.begin();
+    });
+    this.video.addEventListener("error", () => this.missing());
+    this.watch = new IntersectionObserver(([entry]) => this.see(entry.isIntersecting));
+    this.watch.observe(this.canvas);
+    this.rate(rateOf(box, clips.rate));
   }
 
   missing() {
@@ -66,14 +93,6 @@ export class Player {
   // Only what can be seen moves.
   see(seen) {
     this.seen = seen;
-    this.go();
-  }
-
-  playing(wanted) {
-    this.wanted = wanted;
-    this.box.chosen.still = !wanted;
-    this.toggle.replaceChildren(icon(wanted ? PAUSE : PLAY));
-    this.toggle.setAttribute("aria-pressed", String(wanted));
     this.go();
   }
 
@@ -99,16 +118,11 @@ export class Player {
   // Shows one frame and stays there.
   find(frame) {
     this.playing(false);
-    const at = Math.min(this.clips.frames - 1, Math.max(0, frame));
-    this.video.currentTime = (at + 0.5) / this.clips.rate;
+    this.video.currentTime = (this.within(frame) + 0.5) / this.clips.rate;
   }
 
   shown(time) {
-    this.frame = Math.min(this.clips.frames - 1, Math.max(0, Math.floor(time * this.clips.rate + 0.01)));
-    this.slider.value = this.frame;
-    this.label.textContent = `${this.frame} / ${this.clips.frames - 1}`;
-    if (this.video.readyState >= 2) this.redraw();
-    for (const act of this.onframe) act(this.frame);
+    this.showing(Math.floor(time * this.clips.rate + 0.01));
   }
 
   dispose() {
@@ -116,5 +130,35 @@ export class Player {
     this.video.pause();
     this.video.removeAttribute("src");
     this.video.load();
+  }
+}
+
+// The same without a file: frames that are drawn. draw(context, frame), on a canvas of these sides.
+export class Ticker extends Transport {
+  constructor(frames, usual, [width, height], draw, box) {
+    super(frames, usual, box);
+    this.canvas = el("canvas", { width, height, "aria-hidden": true });
+    this.redraw = () => draw(this.canvas.getContext("2d"), this.frame);
+    this.pace = rateOf(box, usual);
+  }
+
+  rate(value) {
+    this.pace = value;
+    this.go();
+  }
+
+  go() {
+    clearInterval(this.timer);
+    const next = () => this.canvas.offsetParent && this.showing((this.frame + 1) % this.frames);
+    if (this.wanted) this.timer = setInterval(next, 1000 / this.pace);
+  }
+
+  find(frame) {
+    this.playing(false);
+    this.showing(frame);
+  }
+
+  dispose() {
+    clearInterval(this.timer);
   }
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import torch
@@ -53,6 +53,7 @@ class Maps:
     mean: part -> share, over those.
     even: the same of attention that looks at everything alike.
     token_shares: what the other tokens receive.
+    block_heat: block -> as heat, of every block by itself.
     """
 
     heat: torch.Tensor
@@ -62,6 +63,7 @@ class Maps:
     mean: dict[str, float]
     even: dict[str, float]
     token_shares: tuple[TokenShares, ...]
+    block_heat: dict[int, torch.Tensor] = field(default_factory=dict)
 
     @property
     def grid(self) -> Grid:
@@ -82,20 +84,24 @@ def summarise_views(views: Sequence[View], query: Query, blocks: tuple = ()) -> 
     if not counted:
         return None
     grid = max((view.video_span.grid for view in counted), key=prod)
-    heat = torch.stack([_on_grid(view.heat, grid) for view in counted]).mean(0)
     return Maps(
-        heat,
+        _heat(counted, grid),
         query.tokens(grid),
         {block: _mean([v.shares for v in own if v.site.block == block]) for block in _blocks(own)},
         _blocks(counted),
         _mean([view.shares for view in counted]),
         _mean([uniform(view.video_span) for view in counted]),
         tuple(_token_shares(views, rule)),
+        {block: _heat([view for view in own if view.site.block == block], grid) for block in _blocks(own)},
     )
 
 
 def _blocks(views: Sequence[View]) -> tuple[int, ...]:
     return tuple(sorted({view.site.block for view in views}))
+
+
+def _heat(views: Sequence[View], grid: Grid) -> torch.Tensor:
+    return torch.stack([_on_grid(view.heat, grid) for view in views]).mean(0)
 
 
 def _mean(shares: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -148,7 +148,7 @@ def number(page, node_type: str):
     return page.evaluate(f"(type) => {{ {NODE} return node.id; }}", node_type)
 
 
-SHOWN = "[...document.querySelectorAll('[data-frame] img')].filter((i) => i.naturalWidth > 100)"
+SCREEN = "document.querySelector('.va-screen')"
 
 
 def test_maps_and_report_are_on_their_nodes(page):
@@ -161,7 +161,7 @@ def test_maps_and_report_are_on_their_nodes(page):
     )
     page.evaluate("app.canvas.ds.scale = 0.7; app.canvas.ds.offset = [60, 140]; app.graph.arrange(60)")
     page.get_by_test_id("queue-button").click()
-    page.wait_for_function(f"{SHOWN}.length === 2")
+    page.wait_for_function(f"{SCREEN}?.dataset.layer === 'mean of 0-1'")
     told = page.evaluate("told")
     assert len(told) >= 2 and re.match(r"Step 1 of 12, .*s left\.\nself on sdpa: 2 calls", told[0])
     assert "8 x 8 x 8" not in told[0] and value(page, "VideoAttentionReport", "what ran").startswith(
@@ -169,8 +169,14 @@ def test_maps_and_report_are_on_their_nodes(page):
     )
     assert "View of the token at frame 0, row 1, column 2" in value(page, "VideoAttentionMaps", "what ran")
     shoot(page, "maps")
-    box = page.locator("[data-frame='1']").bounding_box()
-    page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.8 * box["height"])
+    # The second latent frame, and a place of it: the picture stands in the middle of its screen.
+    page.get_by_label("Frame", exact=True).fill("1")
+    page.wait_for_function(f"{SCREEN}.dataset.frame === '1'")
+    box = page.locator(".va-screen").bounding_box()
+    wide = min(box["width"], box["height"] * 4 / 3)
+    high = wide * 3 / 4
+    left, top = (box["width"] - wide) / 2, (box["height"] - high) / 2
+    page.mouse.click(box["x"] + left + 0.3 * wide, box["y"] + top + 0.8 * high)
     point = [value(page, "VideoAttentionMaps", name) for name in ("x", "y", "frame")]
     assert point == pytest.approx([30, 80, 1], abs=2)
     assert value(page, "VideoAttentionMaps", "seed") == 0

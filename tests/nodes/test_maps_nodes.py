@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -44,7 +47,7 @@ def show(pack):
         output = node.execute(model, positive, latent, **{**WIDGETS, **more})
         found = dict(zip([part.id for part in node.GET_SCHEMA().outputs], output.args))
         assert output.ui["text"] == (found["report"],)
-        found["shown"] = output.ui.get("heat", ())
+        found["shown"] = output.ui.get("maps", ())
         return found
 
     return run
@@ -105,11 +108,7 @@ def test_the_node_shows_pictures_and_figures(name, show, models):
         "text in the same sequence, or apart"
     )
     assert ("audio: 9 tokens" in found["report"]) == (name == "LTX-2")
-    # On the node: every frame without the scale below it.
-    assert [picture["frame"] for picture in found["shown"]] == list(range(frames))
-    with Image.open(Path(folder_paths.get_temp_directory()) / found["shown"][0]["filename"]) as file:
-        pixels = torch.from_numpy(np.array(file)).float() / 255
-    assert (pixels - found["heat"][0, : 96 * 4]).abs().max() < 0.01
+    check_shown(found["shown"][0], case.grid, clip, Path(folder_paths.get_temp_directory()))
     mask = torch.zeros(96, 128)
     mask[:48] = 1
     assert (
@@ -118,9 +117,72 @@ def test_the_node_shows_pictures_and_figures(name, show, models):
     )
 
 
-def test_a_long_clip_shows_every_third_frame_on_the_node(pack):
-    shown = pack.nodes.maps._shown(torch.rand(81, 60, 16, 3))
-    assert [picture["frame"] for picture in shown] == list(range(0, 81, 3))
+def check_shown(shown: dict, grid, clip, folder: Path) -> None:
+    """On the node: heat of the mean and of each block by itself, the clip, what the tokens receive."""
+    heat, (frames, rows, columns) = shown["heat"], grid
+    assert heat["grid"] == list(grid) and heat["layers"][0].startswith("mean of 0-")
+    with Image.open(folder / heat["filename"]) as file:
+        assert file.mode == "L" and file.size == (columns * heat["columns"], rows * file.height // rows)
+        pixels = np.array(file)
+    tiles = pixels.reshape(-1, rows, heat["columns"], columns).swapaxes(1, 2).reshape(-1, rows, columns)
+    layers = tiles[: frames * len(heat["layers"])].reshape(len(heat["layers"]), frames, rows, columns)
+    # Each by its own brightest token, and no two alike.
+    assert (layers.reshape(len(layers), -1).max(1) == 255).all()
+    assert all((one != other).any() for one, other in zip(layers, layers[1:]))
+    with av.open(str(folder / shown["clips"]["filename"])) as file:
+        played = np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
+    height, width = clip.shape[1:3]
+    assert len(played) == len(clip) == shown["clips"]["frames"]
+    assert (shown["clips"]["height"], shown["clips"]["width"]) == (height, width)
+    assert np.abs(played[:, :height, :width].mean((1, 2)) / 255 - clip.numpy().mean((1, 2))).max() < 0.05
+    text = next(received for received in shown["tokens"] if received["kind"] == "text")
+    assert text["words"] is None and text["why"] == "Connect clip to see words here."
+    assert len(text["weights"]["mean"]) == text["count"] == 7
+
+
+def test_the_words_of_the_demo_s_prompt(lab, show):
+    (shown,) = show(lab.model, lab.prompt[0], {"samples": lab.sample()})["shown"]
+    (text,) = shown["tokens"]
+    assert text["words"] == ["red", "disc", "right"] and not text["why"] and shown["clips"] is None
+    assert sum(text["weights"]["mean"]) == pytest.approx(1, abs=1e-4) and set(text["weights"]) == {
+        "mean", "block 0", "block 1",
+    }  # fmt: skip
+    json.dumps(shown)
+
+
+class Encoder:
+    """A CLIP whose tokenizer writes a word and a half, as T5's does."""
+
+    tokenizer = SimpleNamespace(
+        t5xxl=SimpleNamespace(untokenize=lambda pairs: [(pair, f"\u2581{'<img>' if i else 'a'}{i}") for i, pair in
+                                                        enumerate(pairs)])
+    )  # fmt: skip
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def tokenize(self, text):
+        return {"l": [[(1, 1.0)] * 77], "t5xxl": [[(n, 1.0) for n in range(self.count)]]}
+
+
+def test_the_words_of_a_text_encoder(pack, monkeypatch):
+    words = pack.nodes.host.prompt_words
+    monkeypatch.setattr(words, "_text", lambda hidden: "a dog")
+    positive = [[torch.zeros(1, 3, 8), {}]]
+    assert words.words_of(None, positive, Encoder(3), 3) == ([" a0", " <img>1", " <img>2"], "")
+    found, why = words.words_of(None, positive, Encoder(4), 3)
+    assert found is None and why.startswith("The model reads another number of tokens")
+    found, why = words.words_of(None, positive, SimpleNamespace(tokenize=None), 3)
+    assert found is None and why.startswith("This text encoder does not tell its words: TypeError")
+    monkeypatch.setattr(words, "_text", lambda hidden: None)
+    assert "no widget" in words.words_of(None, positive, Encoder(3), 3)[1]
+
+
+def test_heat_of_many_blocks_keeps_within_what_browsers_draw(pack, comfy_host, monkeypatch):
+    monkeypatch.setattr(pack.nodes.widgets.heat_file, "TALLEST", 100)
+    layers = {f"block {n}": torch.rand(5, 30, 400) for n in range(40)}
+    found = pack.nodes.widgets.heat_file.save_heat(layers)
+    assert found["columns"] * 400 <= 8192 and 0 < len(found["layers"]) < 40 and found["layers"][0] == "block 0"
 
 
 def test_the_prompt_and_the_step_count(lab, show):
