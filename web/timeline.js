@@ -21,7 +21,8 @@ function say(one, roles) {
     const time = row.seconds ? `, ${seconds(row.seconds)}, ${percent(row.seconds / (one.seconds || 1))}` : "";
     return `${row.role} on ${row.used}: ${row.calls} call${row.calls > 1 ? "s" : ""}${time}`;
   });
-  const kind = kindOf(one) ? ` (${kindOf(one)})` : "";
+  const error = one.estimated_error ? `, estimated error ${one.estimated_error.toPrecision(2)}` : "";
+  const kind = kindOf(one) ? ` (${kindOf(one)}${error})` : "";
   return [el("b", null, `step ${one.step}`), `${kind}, ${seconds(one.seconds)}. ${rows.join("; ")}`];
 }
 

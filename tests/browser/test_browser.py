@@ -119,7 +119,7 @@ def check_results(page) -> None:
     page.wait_for_timeout(1500)
     shoot(page, "demo workflow finished")
     report = value(page, "VideoAttentionReport", "what ran")
-    assert page.locator(".va-head:visible").filter(has_text="attention calls").count() == 1
+    assert page.locator(".va-head:visible").get_by_text(report.splitlines()[0], exact=True).count() >= 1
     assert value(page, "VideoAttentionBackend", "what ran") == "LTXV: blocks and grid known"
     assert re.search(rf"^LTXVModel, 8 x 8 x 8 tokens .*, {STEPS} steps: \d+ attention calls", report, re.MULTILINE)
     assert re.match(r"(Self|Cross)-attention|Not timed|ComfyUI's own", report), "the first line answers"
@@ -164,9 +164,7 @@ def test_maps_and_report_are_on_their_nodes(page):
     page.wait_for_function(f"{SCREEN}?.dataset.layer === 'mean of 0-1'")
     told = page.evaluate("told")
     assert len(told) >= 2 and re.match(r"Step 1 of 12, .*s left\.\nself on sdpa: 2 calls", told[0])
-    assert "8 x 8 x 8" not in told[0] and value(page, "VideoAttentionReport", "what ran").startswith(
-        "LTXVModel, 2 x 3 x 4"
-    )
+    assert "8 x 8 x 8" not in told[0] and "LTXVModel, 2 x 3 x 4" in value(page, "VideoAttentionReport", "what ran")
     assert "View of the token at frame 0, row 1, column 2" in value(page, "VideoAttentionMaps", "what ran")
     shoot(page, "maps")
     # The second latent frame, and a place of it: the picture stands in the middle of its screen.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
@@ -166,7 +164,7 @@ def test_a_run_survives_a_reload(page, depth):
     text = """() => { const all = (g) => g.nodes.flatMap((n) => [n, ...(n.subgraph ? all(n.subgraph) : [])]);
         const node = all(app.rootGraph ?? app.graph).find((n) => n.type === "VideoAttentionReport");
         return node?.widgets.find((w) => w.name === "what ran").value ?? ""; }"""
-    page.wait_for_function(f"() => ({text})().startsWith('LTXVModel')")
+    page.wait_for_function(f"() => ({text})().includes('LTXVModel')")
     before = page.evaluate(text)
     page.evaluate("comfyAPI.api.api.dispatchCustomEvent('graphChanged', (app.rootGraph ?? app.graph).serialize())")
     # The page keeps its workflow some time after a change.
@@ -174,4 +172,4 @@ def test_a_run_survives_a_reload(page, depth):
     page.reload()
     page.wait_for_function("window.app && (app.rootGraph ?? app.graph)?.nodes.length")
     page.wait_for_function(f"() => ({text})() !== ''")
-    assert page.evaluate(text) == before and re.match("LTXVModel", before)
+    assert page.evaluate(text) == before and "LTXVModel" in before
