@@ -20,7 +20,7 @@ from attention.patterns.spec import relation_of
 from attention.sparse import autotune as engines
 from attention.sparse import engine_registry, gather_blocks, own_triton
 from attention.sparse.cached_blocks import CachedBlocks
-from attention.sparse.engine import GPU_BYTES, THREAD_BYTES, HostMask, append_context, scratch_bytes
+from attention.sparse.engine import GPU_BYTES, THREAD_BYTES, HostMask, Task, append_context, scratch_bytes
 
 SHARED = {"report.py": 1}
 
@@ -243,3 +243,13 @@ def test_tokens_that_see_each_other_share_tiles(pattern, together):
     if together == "frames" and pattern.name == "spatial":
         # Every second of 16 blocks of queries is looked at; each sees the four blocks of keys of its own frame.
         assert min(costs) == 8 * 4
+
+
+def test_a_plan_moves_tokens_only_where_that_shares_tiles():
+    """Places over time stand together for what sees its own place; for frames, which stand in a row, nothing moves."""
+    task = Task(p.Temporal(), VideoSpan((8, 16, 16), 0, BOTH))
+    moved = own_triton.plan(task, torch.device("cpu"), torch.float32)
+    assert moved.permutation[:8].tolist() == list(range(0, 2048, 256))
+    assert torch.equal(moved.permutation[moved.inverse].long(), torch.arange(2048))
+    still = own_triton.plan(replace(task, pattern=p.Spatial()), torch.device("cpu"), torch.float32)
+    assert still.permutation is None and still.inverse is None and still.lists is not None
