@@ -61,7 +61,7 @@ class VideoAttentionTemporalMetrics(Node):
         try:
             found = temporal.measure_clip(images, mask, encode, **_running(images))
         except Unmeasurable as reason:
-            return _answer(cls, {"report": str(reason)}, {})
+            return _answer(_clip_outputs(), {"report": str(reason)}, {})
         shots, (frame, worst) = found.shots, found.flicker.worst or (-1, math.nan)
         chart = draw_metrics.draw_series(
             "Steadiness over time", found.title, found.drawn, found.notes, shots.cuts, shots.repeats
@@ -76,7 +76,7 @@ class VideoAttentionTemporalMetrics(Node):
             "acceleration_ratio": found.acceleration_ratio, "worst_flicker": worst, "worst_frame": frame,
         }  # fmt: skip
         more = {"worst": _worst_of(found.series), "cut frames": list(shots.cuts)}
-        return _answer(cls, values, {**found.figures, **more})
+        return _answer(_clip_outputs(), values, {**found.figures, **more})
 
 
 class VideoAttentionCompare(Node):
@@ -118,7 +118,7 @@ class VideoAttentionCompare(Node):
         try:
             found = compare.compare_clips(reference, images, **_running(images))
         except Unmeasurable as reason:
-            return _answer(cls, {"report": str(reason), "verdict": str(reason)}, {})
+            return _answer(_pair_outputs(), {"report": str(reason), "verdict": str(reason)}, {})
         verdict = judge(found)
         chart = draw_metrics.draw_series("Beside the reference", found.title, found.series, [verdict])
         values = {
@@ -130,7 +130,7 @@ class VideoAttentionCompare(Node):
             "frozen": found.frozen, "reference_frozen": found.reference_frozen,
         }  # fmt: skip
         played = {"compare": _played(cls.hidden, reference, images, found, verdict)}
-        return _answer(cls, values, {**found.figures, "worst": _worst_of(found.series)}, played)
+        return _answer(_pair_outputs(), values, {**found.figures, "worst": _worst_of(found.series)}, played)
 
 
 def _played(hidden, reference, images, found: compare.Comparison, verdict: str) -> tuple:
@@ -194,18 +194,19 @@ def _pair_outputs() -> list:
     ]
 
 
-def _answer(node, values: dict, figures: dict, more: dict | None = None) -> io.NodeOutput:
-    """Gives a node's outputs in the schema's order, and what it shows: the text, and the figures for scripts.
+def _answer(outputs: list, values: dict, figures: dict, more: dict | None = None) -> io.NodeOutput:
+    """Gives a node's outputs in their order, and what it shows: the text, and the figures for scripts.
 
+    outputs: as the schema has them; of the class that runs, ComfyUI lets nobody ask for the schema.
     values: by the outputs' ids; what could not be measured is left out.
     figures: of a run's history scripts find only what nodes show. JSON knows neither NaN nor infinity: those are None.
     more: what the node shows besides.
     """
     plain = _plain(figures)
     known = {"figures": json.dumps(plain), **values}
-    outputs = [known.get(part.id, NOTHING[part.io_type]) for part in node.GET_SCHEMA().outputs]
+    given = [known.get(part.id, NOTHING[part.io_type]) for part in outputs]
     shown = {**ui.PreviewText(values["report"]).as_dict(), "figures": (plain,), **(more or {})}
-    return io.NodeOutput(*outputs, ui=shown)
+    return io.NodeOutput(*given, ui=shown)
 
 
 def _plain(value):
