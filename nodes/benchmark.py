@@ -1,12 +1,15 @@
 """Time every kernel on a model's real calls."""
 
+from datetime import date
+
 import comfy.sample
 from comfy_api.latest import io, ui
 
 from ..attention.plans.bench import to_text
+from ..attention.plans.bench_file import to_json
 from ..attention.plans.draw_bench import draw_trials
 from .host import model_rules
-from .runs import sampling_job
+from .runs import plans, sampling_job
 from .widgets import image_output, sampler_inputs, search_words
 from .widgets.node import REPORT, Node
 
@@ -38,6 +41,9 @@ class VideoAttentionBenchmark(Node):
             outputs=[
                 io.String.Output("table", tooltip="Markdown: one table for each role and shape."),
                 io.Image.Output("picture", tooltip="Bars: how many times as fast as ComfyUI's own attention."),
+                io.String.Output(
+                    "json", tooltip="The same as JSON, with the GPU and versions, to share or to compare."
+                ),
             ],
         )
 
@@ -52,7 +58,10 @@ class VideoAttentionBenchmark(Node):
         )  # fmt: skip
         text = to_text(bench.trials)
         picture = image_output.to_image(draw_trials(bench.trials))
-        return io.NodeOutput(text, picture, ui=ui.PreviewText(text))
+        known = plans.blank(model)
+        about = {"model": known.model, "device": known.device, "versions": dict(known.versions)}
+        data = to_json(bench.trials, date=date.today().isoformat(), **about)
+        return io.NodeOutput(text, picture, data, ui=ui.PreviewText(text))
 
 
 NODES = (VideoAttentionBenchmark,)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import hypothesis
@@ -23,6 +24,7 @@ hypothesis.settings.load_profile("any machine")
 
 ROOT = Path(__file__).resolve().parent.parent
 ARTEFACTS = ROOT / "output" / "test"
+BEGUN = pytest.StashKey[float]()
 TINY = "tiny-ltxv.safetensors"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Just large enough for two blocks and two heads; the text width is the demo prompt's.
@@ -39,6 +41,31 @@ def pytest_addoption(parser):
     parser.addoption(
         "--update-snapshots", action="store_true", help="write tests/nodes/snapshots instead of comparing with it"
     )
+    parser.addoption(
+        "--seconds", type=float, help="skip tests that would begin later; those of each function take turns"
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """With --seconds: one case of each function, then another of each, so that a little of everything comes first."""
+    if config.getoption("--seconds") is None:
+        return
+    groups, place = {}, {}
+    for item in items:
+        groups.setdefault(item.nodeid.split("[")[0], []).append(item)
+    for group in groups.values():
+        # Cases lie in the order of the tables: by the golden ratio every row of them is met early.
+        order = sorted(range(len(group)), key=lambda index: index * 0.618034 % 1)
+        place |= {group[index]: turn for turn, index in enumerate(order)}
+    items.sort(key=place.get)
+
+
+def pytest_runtest_setup(item):
+    """With --seconds: skip what would begin after them."""
+    seconds = item.config.getoption("--seconds")
+    if seconds is not None and time.monotonic() - item.session.stash.setdefault(BEGUN, time.monotonic()) > seconds:
+        pytest.skip("its time was up")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from triton.runtime import interpreter
 from triton_cases import VARIANTS, variants_of
@@ -21,6 +20,7 @@ from triton_cases import VARIANTS, variants_of
 from attention.backends.triton import block_lists, launch
 from attention.backends.triton.launch import attention, block_attention
 from attention.core.reference import relative_l2, scaled_dot_product_attention
+from benchmarks.gpu.float8_rounding import round_to_float8
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,7 +91,7 @@ def blocks_of(kind: str | None, case: dict, mask):
         return None, None, None, mask
     if kind == "fixed mask":
         seen = band(torch.arange(q_len)[:, None], torch.arange(kv_len)[None, :])[None, None]
-        return block_lists.of_mask(band, q_len, kv_len, torch.device("cpu")), seen, None, mask
+        return block_lists.of_mask(band, q_len, kv_len, torch.get_default_device()), seen, None, mask
     rows, columns = -(-q_len // block_lists.QUERIES), -(-kv_len // block_lists.KEYS)
     kept = torch.rand(case["batch"], case["heads"], rows, columns) < 0.5
     kept[..., -1] |= torch.rand(kept.shape[:-1]) < 0.5  # the ragged one, often
@@ -234,19 +234,6 @@ def float8_of_neighbours() -> float:
     q, k, v = (t.half() for t in (q, k, v))
     truth = scaled_dot_product_attention(q.double(), k.double(), v.double())
     return relative_l2(attention(q, k, v, quantized=True, float8=True), truth)
-
-
-def round_to_float8(convert):
-    """Triton 3.9's interpreter rounds to float8 without a carry: 127 becomes 64. torch rounds right."""
-
-    def converted(data, source, target, mode):
-        if str(target) != "fp8e4nv":
-            return convert(data, source, target, mode)
-        wide = data if str(source) == "fp32" else convert(data, source, interpreter.tl.float32, mode)
-        exact = torch.from_numpy(np.ascontiguousarray(wide).view(np.float32))
-        return exact.to(torch.float8_e4m3fn).view(torch.uint8).numpy()
-
-    return converted
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from attention.backends import registry
 from attention.backends.autotune import KernelTrial
 from attention.core.canvas import MARGIN, NEUTRAL, length
 from attention.core.geometry import describe
-from attention.plans import bench
+from attention.plans import bench, bench_file
 from attention.plans.draw_bench import draw_trials
 from benchmarks import attention as command
 from benchmarks import dispatch
@@ -75,9 +75,12 @@ def test_torch_compile_does_not_look_inside():
 
 def test_the_node_measures_a_real_model(lab, plain):
     node = lab.pack.nodes.benchmark.VideoAttentionBenchmark
-    table, picture = node.execute(lab.model, lab.prompt[0], {"samples": torch.zeros(1, 128, 2, 3, 4)}, 1).args
+    table, picture, data = node.execute(lab.model, lab.prompt[0], {"samples": torch.zeros(1, 128, 2, 3, 4)}, 1).args
     assert "self-attention" in table and "cross-attention" in table and "| sdpa |" in table
     assert picture.ndim == 4 and picture.shape[-1] == 3
+    read = bench_file.from_json(data)
+    assert {call["role"] for call in read["calls"]} == {"self", "cross"} and "comfyui" in read["versions"]
+    assert read["model"] == "LTXVModel" and any(row["ms"] for row in read["calls"][0]["kernels"])
     assert torch.equal(lab.sample(), plain) and lab.hooks(lab.model) == 0
 
 

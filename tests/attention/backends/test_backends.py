@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 import truth
+from devices import DEVICES
 
 from attention.backends import registry
 from attention.core.geometry import describe
@@ -23,7 +24,6 @@ from attention.routing.step_context import CONTEXT
 
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits
 
-DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 QUANTISED = 0.03
 BATCH = 2
