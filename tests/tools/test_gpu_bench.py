@@ -28,13 +28,13 @@ def dry(tmp_path_factory):
     out = tmp_path_factory.mktemp("dry")
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", "--dry", "--out", str(out)],
-        cwd=ROOT, capture_output=True, text=True, timeout=550,
+        cwd=ROOT, capture_output=True, text=True, timeout=1500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + (out / "log.txt").read_text()
     return json.loads((out / "gpu.json").read_text()), (out / "gpu.md").read_text()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1600)
 def test_the_dry_form_goes_every_way(dry):
     data, text = dry
     assert {task["state"] for task in data["tasks"].values()} == {DONE}
@@ -50,7 +50,7 @@ def test_what_the_dry_form_finds_is_right(dry):
     rows = dry[0]["rows"]
     cases = [row for row in rows if row["task"] == "cases" and "right" in row]
     assert len(cases) > 8 and {row["right"] for row in cases} == {"yes"}
-    ours = {row["kernel"]: row["error"] for row in rows if row["task"].startswith("dense")}
+    ours = {row["kernel"]: row["error"] for row in rows if row["task"].startswith("dense") and "error" in row}
     assert ours["video attention int8"] < 0.02 and ours["video attention float8"] < 0.04
     steps = [row for row in rows if row["phase"] == "e" and "level" in row]
     assert {row["model"] for row in steps} == {"LTX-2.3", "Wan 14B", "MiniMax-H3"}
