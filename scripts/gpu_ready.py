@@ -1,6 +1,7 @@
 """Makes sure that no minute with a GPU is lost: does all of `python -m benchmarks.gpu` that can be done without one.
 
-python scripts/gpu_ready.py [--minutes 9] [--python PATH] [--architecture 90] [--pack DIR] [--skip STEP,...]
+python scripts/gpu_ready.py [--minutes 9] [--python PATH] [--architecture 90] [--pack DIR]
+                           [--out DIR] [--skip STEP,...]
 
 Steps: `dry` goes through every phase on this CPU; `compile` compiles what the run will launch for the GPU's generation,
 the candidate cuts too, with this Triton and with that of --python (an environment as there is beside the GPU: its
@@ -43,6 +44,7 @@ def main() -> int:
     parser.add_argument("--python", type=Path, help="of an environment as beside the GPU")
     parser.add_argument("--architecture", type=int, default=90, help="of the GPU: 90 for sm_90")
     parser.add_argument("--pack", type=Path, default=ROOT / gpu_wheels.FOLDER, help="folder for the wheels")
+    parser.add_argument("--out", default="gpu-measured", help="folder for the rows there, as the line names it")
     parser.add_argument("--skip", default="", help=f"of {', '.join(STEPS)}")
     options = parser.parse_args()
     skipped, wrong = options.skip.split(","), []
@@ -64,7 +66,8 @@ def main() -> int:
 def line(options: argparse.Namespace) -> str:
     """Write the one line to run beside the GPU."""
     folder = os.path.relpath(options.pack, ROOT)
-    return f"{gpu_wheels.install_line(folder)} && python3 -m benchmarks.gpu --minutes {options.minutes:g} --out $OUT"
+    command = f"python3 -m benchmarks.gpu --minutes {options.minutes:g} --out {options.out}"
+    return f"{gpu_wheels.install_line(folder)} && {command}"
 
 
 def dry(options: argparse.Namespace) -> list[str]:

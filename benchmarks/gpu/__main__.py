@@ -19,7 +19,7 @@ from pathlib import Path
 
 from . import plan
 from .ledger import LATE, Ledger, OtherMachine
-from .supervisor import Supervisor
+from .supervisor import NotUp, Supervisor
 
 DRY_MINUTES = 10.0
 
@@ -48,8 +48,6 @@ def main(given: list[str] | None = None) -> int:
     if options.timetable:
         print(plan.timetable(options.minutes))
         return 0
-    # A plain kill must end the worker too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     def now() -> float:
         return time.monotonic() - begun
@@ -65,6 +63,9 @@ def main(given: list[str] | None = None) -> int:
     except OtherMachine as other:
         print(other, file=sys.stderr)
         return 2
+    except NotUp as why:
+        print(f"{why}\nWhat was measured is kept; run again with the same --out.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nStopped. What was measured is kept; run again with the same --out.", file=sys.stderr)
         return 130
@@ -113,4 +114,6 @@ def alike(task: plan.Task) -> tuple:
 
 
 if __name__ == "__main__":
+    # A plain kill must end the worker too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

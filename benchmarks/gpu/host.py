@@ -1,4 +1,8 @@
-"""Phase g: ComfyUI's own compiler, with and without us. Not reached without a ComfyUI of 0.34 or later."""
+"""Phase g: what ComfyUI's own compiler and torch.compile make of a model with and without us.
+
+By the tests about it, on a ComfyUI of 0.34 or later that COMFYUI_PATH names and this Python can run: allocations that
+outlive a recorded block or differ from step to step, counted by a stand-in of that compiler, and graph breaks.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,18 @@ import re
 from pathlib import Path
 
 from .context import Context
+from .right_tests import counted
 
 OLDEST = (0, 34)
+TESTS, SECONDS = ("tests/nodes/test_recording.py", "tests/nodes/test_guidance_compiled.py", "--timeout=100"), 120.0
 
 
 def run(context: Context) -> None:
     """Say why nothing is measured, or measure."""
     reason = why_not(os.environ.get("COMFYUI_PATH"))
     if reason:
-        context.note(reason)
+        return context.note(reason)
+    return counted(context, "pytest, recorded and compiled", TESTS, SECONDS)
 
 
 def why_not(folder: str | None) -> str | None:

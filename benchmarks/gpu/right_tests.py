@@ -30,18 +30,23 @@ def run(context: Context, seconds: float) -> None:
 
 
 def tests(context: Context, seconds: float, folders, around: float) -> None:
-    """Run `pytest -m gpu` in a process of its own; tests that do not begin in time are skipped, and counted."""
-    context.at("pytest -m gpu", seconds + 2 * around)
+    """Run `pytest -m gpu`; tests that do not begin in time are skipped, and counted."""
+    counted(context, "pytest -m gpu", ("-m", "gpu", f"--seconds={seconds:g}", *folders), seconds + around)
+
+
+def counted(context: Context, what: str, arguments, seconds: float) -> None:
+    """Run tests in a process of their own: a row with how many ended how, a sentence for each that failed."""
+    context.at(what, seconds + AROUND)
     command = [
-        sys.executable, "-m", "pytest", "-c", "tests/pytest.ini", "-m", "gpu", "-v", "-p", "no:cacheprovider",
-        "-p", "no:warnings", "--tb=line", f"--seconds={seconds:g}", *folders,
+        sys.executable, "-m", "pytest", "-c", "tests/pytest.ini", "-v", "-p", "no:cacheprovider", "-p", "no:warnings",
+        "--tb=line", *arguments,
     ]  # fmt: skip
-    output, code = bounded(command, seconds + around)
+    output, code = bounded(command, seconds)
     done = re.findall(r"^(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED)", output, re.MULTILINE)
     number = {how: sum(one == how for _, one in done) for how in ("PASSED", "FAILED", "ERROR", "SKIPPED")}
-    counts = {"passed": number["PASSED"], "wrong": number["FAILED"] + number["ERROR"], "skipped": number["SKIPPED"]}
     late = sum(map(int, re.findall(r"^SKIPPED \[(\d+)\] .*its time was up", output, re.MULTILINE)))
-    context.row(tests="pytest -m gpu", **counts, late=late, ended=code)
+    wrong = number["FAILED"] + number["ERROR"]
+    context.row(tests=what, passed=number["PASSED"], wrong=wrong, skipped=number["SKIPPED"], late=late, ended=code)
     for name, how in done:
         if how in ("FAILED", "ERROR"):
             context.note(f"{how.lower()}: {name}")

@@ -23,13 +23,17 @@ from .plan import Task
 ROOT = Path(__file__).resolve().parents[2]
 # Seconds for a process to come up, and until its first word within a task; tries of one task.
 COMING_UP, FIRST_WORD, TRIES = 120.0, 60.0, 4
-FIRST = "before its first call"
+FIRST, MOST_FAILURES = "before its first call", 3
 # A task may go over what it was told by so much before it is stopped: the plan's end is kept.
 GRACE = 5.0
 
 
 class WorkerLost(Exception):
     """The worker ended or was ended. The message says how."""
+
+
+class NotUp(Exception):
+    """No worker comes up: there is nothing to go on with. The message says why."""
 
 
 class Worker:
@@ -108,6 +112,8 @@ class Supervisor:
     def __init__(self, ledger: Ledger, dry: bool, now):
         self.ledger, self.dry, self.now = ledger, dry, now
         self.worker: Worker | None = None
+        # Of workers that did not come up: since the last that did, and whether any has.
+        self.failures, self.was_up = 0, False
         self.log = ledger.folder / "log.txt"
 
     def run(self, task: Task, phase: str, end: float) -> None:
@@ -162,8 +168,14 @@ class Supervisor:
             self.worker = Worker(self.dry, self.log)
             try:
                 told = self.worker.event(time.monotonic() + COMING_UP)
-            except TimeoutError:
-                raise WorkerLost(f"the process was not up after {COMING_UP:.0f} s") from None
+            except (TimeoutError, WorkerLost) as lost:
+                self.failures += 1
+                why = str(lost) or f"it was not up after {COMING_UP:.0f} s"
+                if not self.was_up or self.failures >= MOST_FAILURES:
+                    last = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+                    raise NotUp(f"the process that measures does not come up: {why}. {' '.join(last)}") from lost
+                raise WorkerLost(why) from lost
+            self.failures, self.was_up = 0, True
             self.ledger.know(told["facts"])
         return self.worker
 

@@ -46,6 +46,11 @@ def main() -> None:
         except Exception as problem:
             traceback.print_exc()
             emit(event="row", row={"kernel": context.doing, "failed": f"{type(problem).__name__}: {problem}"[:500]})
+        try:
+            context.recover("at the end of the task")
+        except Sick as ill:
+            emit(event="sick", why=str(ill))
+            os._exit(3)
         emit(event="done")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,7 +12,8 @@ from pathlib import Path
 import gpu_tasks
 import pytest
 
-from benchmarks.gpu.ledger import BROKEN, DONE, LATE, Ledger
+from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.ledger import DONE, LATE, Ledger
 from benchmarks.gpu.plan import Task
 from benchmarks.gpu.supervisor import ROOT, Supervisor
 
@@ -97,18 +97,8 @@ def test_a_task_ends_with_the_time_and_is_not_finished(tmp_path, monkeypatch):
     assert ledger.data["tasks"]["slow"]["state"] == LATE and ledger.finished == set()
 
 
-def test_a_worker_that_cannot_start_is_a_row(tmp_path):
-    """Without a GPU and not dry: it says what it needs."""
-    begun, ledger = time.monotonic(), Ledger(tmp_path)
-    supervisor = Supervisor(ledger, False, lambda: time.monotonic() - begun)
-    environment = dict(os.environ)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    try:
-        supervisor.run(Task("cases", "right", {"seconds": 1}), "a", 500.0)
-    finally:
-        os.environ.clear()
-        os.environ.update(environment)
-        supervisor.stop()
-    (row,) = ledger.data["rows"]
-    assert "the process ended with 1" in row["failed"] and ledger.data["tasks"]["cases"]["state"] == BROKEN
-    assert "needs a CUDA GPU" in (tmp_path / "log.txt").read_text()
+def test_without_a_gpu_it_says_so_and_nothing_is_finished(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main(["--out", str(tmp_path), "--only", "cases"]) == 1
+    assert "this needs a CUDA GPU; --dry goes through everything without one" in capsys.readouterr().err
+    assert Ledger(tmp_path).finished == set()
