@@ -1,0 +1,101 @@
+"""What makes ready for minutes with a GPU: the line that is printed, the wheels, which kernels are compiled before."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import zipfile
+
+import gpu_ready
+import gpu_wheels
+import pytest
+
+from benchmarks.gpu import __main__ as command
+
+LINUX = importlib.util.find_spec("triton") is not None and sys.platform == "linux"
+
+
+def ran(monkeypatch, *arguments, **steps) -> int:
+    """gpu_ready with steps in place of its own: each gives what is wrong."""
+    monkeypatch.setattr(
+        gpu_ready, "DO", {step: lambda options, step=step: steps.get(step, []) for step in gpu_ready.STEPS}
+    )
+    monkeypatch.setattr(sys, "argv", ["gpu_ready", *arguments])
+    return gpu_ready.main()
+
+
+def test_the_line_to_run_is_printed_and_its_arguments_are_understood(monkeypatch, capsys):
+    assert ran(monkeypatch, "--minutes", "7.5", "--out", "there") == 0
+    said = capsys.readouterr().out
+    line = next(line for line in said.splitlines() if line.startswith("python3 -m pip install"))
+    install, site, run = line.split(" && ")
+    assert "--no-index" in install and f"{gpu_wheels.FOLDER}/*.whl" in install and gpu_wheels.SITE in site
+    words = run.split()
+    assert words[:3] == ["python3", "-m", "benchmarks.gpu"]
+    options = command.arguments(words[3:])
+    assert options.minutes == 7.5 and str(options.out) == "there"
+    assert "The plan for 7.5 minutes" in said and "Not checked here:" in said and said.rstrip().endswith("READY")
+
+
+def test_a_fault_is_told_and_what_was_skipped_is_not_called_checked(monkeypatch, capsys):
+    assert ran(monkeypatch, "--skip", "pack", dry=["the row of a kernel failed"]) == 1
+    said = capsys.readouterr().out
+    assert "dry: the row of a kernel failed" in said and "- pack: skipped" in said and "NOT READY: 1 faults" in said
+
+
+def test_the_dry_step_tells_rows_that_failed(monkeypatch, tmp_path, capsys):
+    """With a stand-in of the benchmark that writes two bad rows."""
+    package = tmp_path / "benchmarks"
+    package.mkdir()
+    (package / "gpu.py").write_text(
+        "import json, sys\n"
+        "rows = [{'task': 't', 'kernel': 'k', 'failed': 'no'}, {'task': 't', 'kernel': 'w', 'right': 'no: ragged'}]\n"
+        "data = {'rows': rows, 'tasks': {'t': {}}, 'facts': {'python': '3'}}\n"
+        "open(sys.argv[-1] + '/gpu.json', 'w').write(json.dumps(data))\n"
+    )
+    monkeypatch.setattr(gpu_ready, "ROOT", tmp_path)
+    found = gpu_ready.dry(type("Options", (), {"python": None}))
+    assert len(found) == 2 and found[0].endswith("t, k: no") and "w is wrong: no: ragged" in found[1]
+
+
+def test_a_wheel_is_made_smaller_and_stays_one(tmp_path):
+    wheel = tmp_path / "comfy_kitchen-0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as made:
+        for name in ("comfy_kitchen/__init__.py", "comfy_kitchen/backends/hip/_C.abi3.so", "x.dist-info/RECORD"):
+            made.writestr(name, "made up" * 1000)
+    gpu_wheels.slim(wheel)
+    with zipfile.ZipFile(wheel) as made:
+        assert made.namelist() == ["comfy_kitchen/__init__.py", "x.dist-info/RECORD"] and made.testzip() is None
+    assert list(tmp_path.iterdir()) == [wheel]
+
+
+def test_sizes_are_told_with_the_limit(tmp_path, monkeypatch, capsys):
+    (tmp_path / "a-1-py3-none-any.whl").write_bytes(bytes(3 * 2**20))
+    assert gpu_wheels.report(tmp_path) == []
+    said = capsys.readouterr().out
+    assert "3.00 MiB  a-1-py3-none-any.whl" in said and "3.00 MiB of wheels" in said
+    monkeypatch.setattr(gpu_wheels, "LIMIT", 2**20)
+    assert "more than 1 MiB" in gpu_wheels.report(tmp_path)[0]
+
+
+def test_nothing_that_is_fetched_can_be_committed():
+    assert f"{gpu_wheels.FOLDER}/" in (gpu_ready.ROOT / ".gitignore").read_text().splitlines()
+
+
+@pytest.mark.skipif(not LINUX, reason="triton is not installed")
+@pytest.mark.parametrize("architecture", [80, 89, 90, 120])
+def test_what_is_compiled_before_is_what_ships(architecture):
+    import compile_kernels as kernels
+    import gpu_compile
+
+    ships, tried = gpu_compile.launched(architecture), gpu_compile.tried(architecture)
+    assert len({target.name for target in ships}) == len(ships)
+    assert any(target.float8 for target in ships) is (architecture in kernels.WITH_FLOAT8)
+    for target in ships:
+        assert kernels.source(target)[0].fn is not None
+    capability = divmod(architecture, 10)
+    assert tried and all(
+        cut != kernels.tiling_for(capability, target.quantized, target.head_dim, bias=False,
+                                  listed=target.way != "dense")
+        for target, cut in tried
+    )  # fmt: skip
