@@ -21,7 +21,7 @@ from . import plan
 from .ledger import LATE, Ledger, OtherMachine
 from .supervisor import NotUp, Supervisor
 
-DRY_MINUTES = 10.0
+DRY_MINUTES = 120.0
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:

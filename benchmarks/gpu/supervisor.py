@@ -22,7 +22,7 @@ from .plan import Task
 
 ROOT = Path(__file__).resolve().parents[2]
 # Seconds for a process to come up, and until its first word within a task; tries of one task.
-COMING_UP, FIRST_WORD, TRIES = 120.0, 60.0, 4
+COMING_UP, FIRST_WORD, TRIES = 300.0, 60.0, 4
 FIRST, MOST_FAILURES = "before its first call", 3
 # A task may go over what it was told by so much before it is stopped: the plan's end is kept.
 GRACE = 5.0
@@ -142,7 +142,7 @@ class Supervisor:
             left = end - self.now()
             worker.ask({"task": task.name, "module": task.module, "arguments": task.arguments, "without": without,
                         "seconds": min(left, 2 * task.seconds)})  # fmt: skip
-            bound = FIRST_WORD
+            bound = FIRST_WORD * (10 if self.dry else 1)
             while True:
                 left = end + GRACE - self.now()
                 try:
