@@ -36,6 +36,8 @@ def tests(context: Context, seconds: float, folders, around: float) -> None:
 
 def counted(context: Context, what: str, arguments, seconds: float) -> None:
     """Run tests in a process of their own: a row with how many ended how, a sentence for each that failed."""
+    if what in context.without:
+        return
     context.at(what, seconds + AROUND)
     command = [
         sys.executable, "-m", "pytest", "-c", "tests/pytest.ini", "-v", "-p", "no:cacheprovider", "-p", "no:warnings",
@@ -46,7 +48,8 @@ def counted(context: Context, what: str, arguments, seconds: float) -> None:
     number = {how: sum(one == how for _, one in done) for how in ("PASSED", "FAILED", "ERROR", "SKIPPED")}
     late = sum(map(int, re.findall(r"^SKIPPED \[(\d+)\] .*its time was up", output, re.MULTILINE)))
     wrong = number["FAILED"] + number["ERROR"]
-    context.row(tests=what, passed=number["PASSED"], wrong=wrong, skipped=number["SKIPPED"], late=late, ended=code)
+    context.row(tests=what, passed=number["PASSED"], wrong=wrong, skipped=number["SKIPPED"], late=late, ended=code,
+                kept=True)  # fmt: skip
     for name, how in done:
         if how in ("FAILED", "ERROR"):
             context.note(f"{how.lower()}: {name}")
@@ -57,6 +60,8 @@ def counted(context: Context, what: str, arguments, seconds: float) -> None:
 def memory(context: Context) -> None:
     """Run our kernels under NVIDIA's memory checker, where it is installed and works."""
     program = shutil.which(CHECKER)
+    if CHECKER in context.without:
+        return None
     if program is None:
         return context.note(f"memory checker: no {CHECKER} here")
     context.at(CHECKER, CHECKING + 15)

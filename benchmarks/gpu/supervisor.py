@@ -120,18 +120,19 @@ class Supervisor:
         """Do one task, again without what hangs or ends the process; it is over by `end`, in seconds of `now`."""
         self.ledger.begin(phase, task.name)
         begun = self.now()
-        without = [row.get("kernel") or row.get("call") for row in self.ledger.rows_of(task.name)]
         for _ in range(TRIES):
+            # What there are rows of already: those that stay, and what it hung or died at.
+            without = [row.get("kernel") or row.get("call") for row in self.ledger.rows_of(task.name)]
             lost = self._try(task, phase, without, end)
             if lost is None:
                 return self.ledger.end(phase, task.name, DONE, seconds=round(self.now() - begun, 1))
             at, why, so_far = lost
-            self.ledger.add(phase, task.name, {"kernel": at or FIRST, "failed": why, **so_far, "kept": True})
+            row = {"kernel": at or FIRST, "failed": why, **so_far, "kept": True}
+            self.ledger.add(phase, task.name, row)
             if self.now() >= end:
                 return self.ledger.end(phase, task.name, LATE, "the time was up; run again with the same --out")
             if at is None or at in without:  # it would come to the same end
                 break
-            without.append(at)
         self.ledger.end(phase, task.name, BROKEN, "given up: it came to the same end, or to too many")
 
     def _try(self, task: Task, phase: str, without: list[str], end: float) -> tuple | None:
