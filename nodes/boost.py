@@ -64,7 +64,7 @@ class VideoAttentionBoost(Node):
         asked = preset_rules.Asked(pattern, forecast, timing, on_unsupported)
         patched, made, left = preset_rules.install_preset(model, preset, asked)
         told = [_first_line(preset, family, net, made), *left, *_most(model, family, latent, made), preset.note]
-        settings = {"nodes": [as_nodes.of_rule(rule) for rule in made], "quality": quality}
+        settings = {"quality": quality, "nodes": as_nodes.of_all(made.rules, made.forecast)}
         return io.NodeOutput(patched, json.dumps(settings), ui=ui.PreviewText(" ".join(filter(None, told))))
 
 
@@ -89,13 +89,13 @@ def _advanced() -> list:
     ]
 
 
-def _first_line(preset: Preset, family, net, made: tuple[rules.Rule, ...]) -> str:
+def _first_line(preset: Preset, family, net, made: preset_rules.Made) -> str:
     """Says in a sentence what will be done."""
     whose = f"{type(net).__name__}, a model this pack does not know" if family is None else family.name_of(net)
     return f"{preset.level} for {whose}: {preset_rules.sentence(preset, made)}."
 
 
-def _most(model, family, latent, made: tuple[rules.Rule, ...]) -> list[str]:
+def _most(model, family, latent, made: preset_rules.Made) -> list[str]:
     """Says the most that can be gained at this size, as far as it can be told."""
     if latent is None:
         return [CONNECT]
@@ -108,7 +108,7 @@ def _most(model, family, latent, made: tuple[rules.Rule, ...]) -> list[str]:
         f"At this size, {found.tokens} tokens, self-attention is {100 * found.share:.0f} % of a step: if it cost "
         f"nothing, a step would be {most:.2f}x as fast."
     ]
-    few = [rule.shape.min_tokens for rule in made if rule.shape and found.tokens < rule.shape.min_tokens]
+    few = [rule.shape.min_tokens for rule in made.rules if rule.shape and found.tokens < rule.shape.min_tokens]
     return [*said, *(f"The pattern stays out: it gains from {least} tokens on." for least in few)]
 
 

@@ -12,7 +12,7 @@ from ..attention.inspect.draw_report import draw_report
 from ..attention.inspect.report import Report
 from ..attention.inspect.report_text import to_text
 from .host import run_history, workflow_graph
-from .widgets import image_output, search_words
+from .widgets import as_nodes, image_output, search_words
 from .widgets.node import REPORT, Node
 
 UNKNOWN = (
@@ -62,7 +62,7 @@ class VideoAttentionReport(Node):
             report, why = _of_prompt(context.prompt_id, graph, hidden.unique_id, latent["samples"])
         if report is None:
             return io.NodeOutput(latent, why, torch.ones(1, 64, 64, 3), "", ui=ui.PreviewText(why))
-        text, data = to_text(report), report.as_dict()
+        text, data = to_text(report), {**report.as_dict(), "as_nodes": as_nodes.of_all(report.made, report.forecast)}
         picture = image_output.to_image(draw_report(report))
         # Scripts read the history of a run, where outputs are not kept, only what nodes show.
         shown = {**ui.PreviewText(text).as_dict(), "report": (data,)}

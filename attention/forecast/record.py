@@ -30,10 +30,11 @@ class ForecastRecord:
     what: is forecast, in words.
     refused: why nothing is, a few words; "" while something may be.
     size: the most bytes that were remembered.
+    settings: the ForecastSettings that were asked for; None for none.
     """
 
     def __init__(self, what: str = ""):
-        self.what, self.refused, self.size = what, "", 0
+        self.what, self.refused, self.size, self.settings = what, "", 0, None
         self.evaluations: list[Evaluation] = []
         self._over = 0
 

@@ -149,26 +149,56 @@ def answer_of(report: Report) -> Answer:
     for gain in gains:
         ours += gain.used
     main = max(gains, key=lambda gain: (gain.host, gain.role == SELF, gain.calls))
-    if not ours and not main.tried:
-        found = _of_the_host(report)
-    elif not main.measured:
-        found = _untimed(report, ours)
-    else:
+    if main.measured and (ours or main.tried):
         found = _measured(report, gains, main, ours)
-    return replace(found, sentence=" ".join((found.sentence, *_hint(report))))
+    elif report.forecasts and not report.rules:
+        found = Answer("", calls=report.calls)
+    else:
+        found = _untimed(report, ours)
+    if report.forecasts and not (found.speedup and ours):
+        found = _with_forecasts(report, found)
+    return replace(found, sentence=" ".join(filter(None, (found.sentence, *_hint(report)))))
 
 
 def _measured(report: Report, gains: list[Gain], main: Gain, ours: Counter) -> Answer:
-    speedup, saved = main.host / main.own, sum(gain.host - gain.own for gain in gains)
+    speedup, saved = main.host / main.own, sum(gain.host - gain.own for gain in gains) + _by_forecasts(report)
     known = {"role": main.role, "measured": main.measured, "calls": main.calls, "speedup": speedup, "saved": saved}
     if not ours:
         tried = "the other kernel" if main.tried == 1 else f"each of the {main.tried} others"
-        said = f"{_role(main.role)}: ComfyUI's own is as fast as {tried} that can run here, so nothing is saved."
+        said = f"{_role(main.role)}: ComfyUI's own is as fast as {tried} that can run here{_no_gain(report)}."
         return Answer(said, **known)
     share = _share(report, saved)
     some = "" if main.measured == main.calls else f" in {main.measured} of {main.calls} calls, the others are not timed"
     head = f"{_role(main.role)} {speedup:.2f}x as fast as ComfyUI's own ({_names(main.used or ours)}){some}"
+    head += f", {_forecasts(report)}" if report.forecasts else ""
     return Answer(f"{head}{_saved(report, saved, share)}.", share=share, **known)
+
+
+def _no_gain(report: Report) -> str:
+    return "" if report.forecasts else ", so nothing is saved"
+
+
+def _with_forecasts(report: Report, found: Answer) -> Answer:
+    """Add what forecasts saved to an answer that has nothing of it."""
+    saved = _by_forecasts(report)
+    share = _share(report, saved)
+    said = f"{_forecasts(report)}{_saved(report, saved, share)}."
+    return replace(found, sentence=" ".join(filter(None, (found.sentence, said))), saved=saved, share=share)
+
+
+def _forecasts(report: Report) -> str:
+    return f"{report.forecasts} of {report.evaluations} model evaluations forecast"
+
+
+def _by_forecasts(report: Report) -> float:
+    """Return the seconds that forecasts saved: what as many computed evaluations took. 0 where that is not known."""
+    computed = report.evaluations - report.forecasts
+    return report.forecasts * _spent(report) / computed if computed > 0 else 0.0
+
+
+def _spent(report: Report) -> float:
+    """Return the seconds of the steps, without those of measuring."""
+    return max(0.0, sum(one.seconds for one in report.timeline) - report.choosing)
 
 
 def _saved(report: Report, saved: float, share: float | None) -> str:
@@ -186,8 +216,8 @@ def _saved(report: Report, saved: float, share: float | None) -> str:
 
 def _share(report: Report, saved: float) -> float | None:
     """Return which part of the run without us the saved seconds are; None where its time is not known."""
-    spent = sum(one.seconds for one in report.timeline) - report.choosing
-    return saved / (spent + saved) if report.timeline and spent > 0 and spent + saved > 0 else None
+    spent = _spent(report)
+    return saved / (spent + saved) if spent > 0 and spent + saved > 0 else None
 
 
 def _of_the_host(report: Report) -> Answer:

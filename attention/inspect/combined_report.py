@@ -38,6 +38,8 @@ def combine(reports: Sequence[Report]) -> Report | None:
         rules=_summed(reports, "rules", lambda rule: (rule.label, rule.node)),
         gains=_summed(reports, "gains", lambda gain: gain.role),
         hints=_added(reports, "hints"),
+        forecast=next((report.forecast for report in reports if report.forecast), None),
+        made=_once(rule for report in reports for rule in report.made),
         untimed=_once(node for report in reports for node in report.untimed),
     )
 

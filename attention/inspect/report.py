@@ -65,6 +65,8 @@ class Report:
     gains: what was measured beside the host's own attention, by role.
     hints: (library that may be faster, how to get it) -> calls.
     untimed: (id, title) of the nodes whose `timing` is off.
+    made: the rules of the models.
+    forecast: the ForecastSettings of the first of them that has some; None: none.
     """
 
     model: str
@@ -90,6 +92,8 @@ class Report:
     gains: tuple[Gain, ...] = ()
     hints: Counter = field(default_factory=Counter)
     untimed: tuple[tuple[str, str], ...] = ()
+    made: tuple = ()
+    forecast: object | None = None
 
     @property
     def answer(self) -> Answer:
@@ -194,7 +198,13 @@ def summarise(stats: RunStats) -> Report:
 def _answering(stats: RunStats) -> dict:
     """Find what the first lines say: how much faster, what each rule did, how much was forecast."""
     rules, gains = coverage_of_rules(stats), gains_of(stats)
-    more = {"hints": hints_of(stats), "untimed": untimed_of(stats), "forecasts": stats.forecast.forecast}
+    more = {
+        "hints": hints_of(stats),
+        "untimed": untimed_of(stats),
+        "made": stats.rules,
+        "forecast": stats.forecast.settings,
+        "forecasts": stats.forecast.forecast,
+    }
     return {"rules": rules, "gains": gains, **more}
 
 

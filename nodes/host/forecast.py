@@ -119,6 +119,7 @@ def begin_evaluation(executor, x, timestep, model_options, seed=None):
     stats = options[CONTEXT].stats if CONTEXT in options else None
     if stats is not None:
         stats.forecast = run.record
+        run.record.settings = run.settings
     run.begin(float(timestep.max()))
     out = executor(x, timestep, model_options, seed)
     run.end()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...attention.core.site import SELF
+from ...attention.forecast import ForecastSettings
 from ...attention.presets import Preset
 from ...attention.routing import rules
 from ...attention.routing.rules import Rule, Shape
-from ..host import model_family, model_rules
+from ..host import forecast, model_family, model_rules
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,32 @@ class Asked:
     on_unsupported: str = rules.FALL_BACK
 
 
+class Made(NamedTuple):
+    """What of a preset was put on a model.
+
+    rules: as of model_rules.
+    forecast: which steps are forecast; None: none.
+    """
+
+    rules: tuple[Rule, ...]
+    forecast: ForecastSettings | None
+
+
 def install_preset(model, preset: Preset, asked: Asked) -> tuple:
     """Puts a preset on a clone of the MODEL `model`.
 
-    Returns it, the rules that were made, and sentences about what of the preset was left out.
+    Returns it, what was Made, and sentences about what of the preset was left out.
     """
-    made, left = [_kernel(preset, asked)], []
+    made, left, steps = [_kernel(preset, asked)], [], None
     if asked.pattern and preset.pattern is not None:
         made.append(_pattern(preset, asked, model_family.blocks_of(model, SELF)))
-    return model_rules.add_rules(model, made), tuple(made), left
+    patched = model_rules.add_rules(model, made)
+    if asked.forecast and preset.forecast is not None:
+        try:
+            patched, steps = forecast.install(patched, preset.forecast), preset.forecast
+        except ValueError as error:
+            left.append(f"No step is forecast: {str(error).removeprefix('model: ')}")
+    return patched, Made(tuple(made), steps), left
 
 
 def _kernel(preset: Preset, asked: Asked) -> Rule:
@@ -67,11 +86,14 @@ def _without(first: int, last: int, count: int | None) -> tuple[tuple[int, int |
     return ((first, end),)
 
 
-def sentence(preset: Preset, made: tuple[Rule, ...]) -> str:
+def sentence(preset: Preset, made: Made) -> str:
     """Says in a clause what a preset does, as far as it was taken."""
     bound = f"{preset.kernel.max_error:.1%}".replace("%", " %").replace(".0 %", " %")
     said = [f"the fastest attention kernel within {bound} error of exact attention"]
-    said += [_shaped(rule) for rule in made if rule.shape is not None]
+    said += [_shaped(rule) for rule in made.rules if rule.shape is not None]
+    if made.forecast is not None:
+        row = made.forecast.in_a_row
+        said.append(f"steps forecast, at most {f'{row} in a row' if row > 1 else 'every other one'}")
     return ", ".join(said)
 
 

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from ...attention.forecast import ForecastSettings
 from ...attention.patterns.ramp import CONSTANT
 from ...attention.routing.rules import Rule
 from . import pattern_inputs
 
-BACKEND, PATTERN = "VideoAttentionBackend", "VideoAttentionPattern"
+BACKEND, PATTERN, FORECAST = "VideoAttentionBackend", "VideoAttentionPattern", "VideoAttentionForecast"
 # Widgets whose name is not that of the pattern's field.
 FIELDS = {"token_order": "order", pattern_inputs.TIME: "frames", "spatial_weight": "weight"}
+
+
+def of_all(rules: Iterable[Rule], forecast: ForecastSettings | None = None) -> list[dict]:
+    """Lists the nodes that make these rules and this forecast, in the order to wire them; those that one can make."""
+    found = [of_rule(rule) for rule in rules]
+    return [*filter(None, found), *([] if forecast is None else [of_forecast(forecast)])]
+
+
+def of_forecast(settings: ForecastSettings) -> dict:
+    """Gives {class_type, inputs} of the node that forecasts so."""
+    values = asdict(settings)
+    named = {"first_steps": values.pop("warm_up"), "last_steps": values.pop("last")}
+    return {"class_type": FORECAST, "inputs": {"enabled": True, **values, **named}}
 
 
 def of_rule(rule: Rule) -> dict | None:

@@ -124,10 +124,31 @@ def test_what_is_switched_off_is_left_out(pack, built):
     model = built("Wan")
     kinds = [rule.kind for rule in pack.nodes.host.model_rules.rules_of(boosted(pack, model, "fast")[0])]
     assert kinds == ["", "shape"]
-    one, settings, said = boosted(pack, model, "fast", pattern=False, timing=True, on_unsupported="error")
+    asked = {"pattern": False, "forecast": False, "timing": True, "on_unsupported": "error"}
+    one, settings, said = boosted(pack, model, "fast", **asked)
     (rule,) = pack.nodes.host.model_rules.rules_of(one)
-    assert rule.timing and rule.on_unsupported == "error" and "top blocks" not in said
-    assert len(settings["nodes"]) == 1
+    assert rule.timing and rule.on_unsupported == "error" and not re.search("top blocks|forecast", said)
+    assert len(settings["nodes"]) == 1 and pack.nodes.host.forecast.settings_of(one) is None
+
+
+def test_forecast_steps_are_those_of_the_separate_node(pack, built, inference):
+    case, model = PLAIN["Wan"], built("Wan")
+    one, settings, said = boosted(pack, model, "fast")
+    many = wired(pack, model, settings)
+    out = sample(one, case, steps=16)
+    report = pack.nodes.host.run_history.find(out)
+    assert report.forecasts and "steps forecast" in said and "model evaluations forecast" in report.answer.sentence
+    assert torch.equal(out, sample(many, case, steps=16))
+    told = pack.nodes.report.VideoAttentionReport.execute({"samples": out}).args[3]
+    assert json.loads(told)["as_nodes"] == settings["nodes"], "the report tells the same"
+
+
+def test_where_nothing_can_be_forecast_the_rest_stands(pack, built):
+    model = built("Wan").clone()
+    model.model_options["transformer_options"]["easycache"] = object()
+    one, settings, said = boosted(pack, model, "fast")
+    assert "No step is forecast: EasyCache or LazyCache is on it" in said
+    assert [node["class_type"] for node in settings["nodes"]] == ["VideoAttentionBackend", "VideoAttentionPattern"]
 
 
 def test_the_input_stays_as_it_was_and_clear_takes_all_off(pack, built):

@@ -223,3 +223,33 @@ def test_a_later_rule_takes_what_it_covers():
     assert (backend.ran, backend.could, backend.others, backend.seen) == (10, 10, 10, 20)
     assert backend.sentence() == "Backend sdpa: 10 of 10 attention calls."
     assert by_label["pattern spatial"].sentence() == "Pattern spatial: 10 of 10 self-attention calls."
+
+
+def forecast(report, count=5, evaluations=10):
+    return replace(report, forecasts=count, evaluations=evaluations)
+
+
+def test_forecasts_are_part_of_the_answer():
+    """5 of 10 computed in 5 s: without forecasts 10 s, and 1 s more without the kernel."""
+    stats = RunStats()
+    add(stats, SELF, 0, "sdpa", 100, wanted="auto", choice=measured(0.02, sdpa=0.01))
+    said = answer_of(forecast(summarise(run(stats, 5.0))))
+    assert said.saved == pytest.approx(6.0) and said.sentence == (
+        "Self-attention 2.00x as fast as ComfyUI's own (sdpa), 5 of 10 model evaluations forecast; about 55 % of the "
+        "run saved, 6.0 s."
+    )
+
+
+def test_forecasts_alone():
+    stats = RunStats()
+    add(stats, SELF, 0, HOST, 80, wanted=None)
+    said = answer_of(forecast(summarise(run(stats, 5.0))))
+    assert said.sentence == "5 of 10 model evaluations forecast; about 50 % of the run saved, 5.0 s."
+    assert said.speedup is None and said.share == pytest.approx(0.5)
+
+
+def test_forecasts_beside_what_saves_nothing():
+    stats = RunStats()
+    add(stats, SELF, 0, HOST, 100, wanted="auto", choice=measured(0.01, sdpa=0.02))
+    said = answer_of(forecast(summarise(run(stats, 5.0)))).sentence
+    assert "so nothing is saved" not in said and said.endswith("about 50 % of the run saved, 5.0 s.")
