@@ -201,3 +201,5 @@ def test_how_much_the_winner_gains():
     gains = {name: autotune.AutotuneResult(name, trials, 1.0).times for name in ("fast", host, "wrong", "untimed")}
     assert gains == {"fast": 0.25, host: 1.0, "wrong": float("inf"), "untimed": float("inf")}
     assert autotune.AutotuneResult("fast", trials[1:], 1.0).times == float("inf"), "the host was not timed"
+    never = (trial(host, float("inf")), *trials[1:])
+    assert autotune.AutotuneResult("fast", never, 1.0).times == float("inf"), "nor could it be"

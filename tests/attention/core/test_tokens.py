@@ -21,6 +21,8 @@ BARE = Tokens((2, 3, 4))
         ((SELF, TEXT), 77, 77, TEXT),
         ((SELF, CROSS, AUDIO_SELF), 10, 10, AUDIO_SELF),
         ((CROSS, AUDIO_VIDEO), 10, 24, AUDIO_VIDEO),
+        ((AUDIO_VIDEO, TEXT), 77, 77, TEXT),
+        ((AUDIO_VIDEO, SELF), 24, 24, SELF),
         # One frame of 12 tokens in each row of the batch; or the two frames of one place.
         ((TEMPORAL, SPATIAL), 12, 12, SPATIAL),
         ((SPATIAL, TEMPORAL), 2, 2, TEMPORAL),
