@@ -165,7 +165,7 @@ def _clip_outputs() -> list:
         io.Float.Output("brightness_flicker", tooltip="How far brightness jumps up and down as a whole, 0 to 1."),
         io.Float.Output("colour_drift", tooltip="From the first fifth of a shot to its last, in L*a*b*."),
         io.Float.Output("last_frame", tooltip="How far the last frame stands out, in deviations of the others."),
-        io.Float.Output("flicker_ratio", tooltip="Flicker over the mean gradient: blur lowers both."),
+        io.Float.Output("flicker_ratio", tooltip="Flicker over the mean gradient, which blur lowers too."),
         io.Float.Output("acceleration_percent", tooltip="Acceleration in percent of the height."),
         io.Float.Output("acceleration_ratio", tooltip="Acceleration over motion."),
         io.Float.Output("worst_flicker", tooltip="Flicker of the worst frame."),

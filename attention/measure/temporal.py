@@ -48,7 +48,7 @@ class ClipMetrics:
     frozen: share of the frames that equal the one before, 0 to 1, of those that have one.
     loop: share of the frames that recur, 0 to 1: a warning, what moves to and fro recurs too.
     last_frame: how far the last frame's flicker stands above the others', in robust deviations.
-    flicker_ratio: flicker over the mean gradient of luma, in pixels: blur lowers both.
+    flicker_ratio: flicker over the mean gradient of luma, in pixels: blur lowers that too.
     acceleration_percent: acceleration in percent of the frame's height.
     acceleration_ratio: acceleration over motion, both in pixels.
     notes: sentences about what could not be measured, and what to think of the figures.
