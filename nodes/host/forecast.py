@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from comfy.model_management import InterruptProcessingException
 from comfy.patcher_extension import WrappersMP
 
-from ...attention.core.error_handling import error_text, free_frames
 from ...attention.core.reason import Reason
 from ...attention.forecast import ForecastSettings
 from ...attention.routing.compiled_op import OPTIONS
@@ -135,12 +133,6 @@ def answer_call(executor, *args, **kwargs):
     x, sigma = args[0], args[1]
     call = ModelCall(run, executor.class_obj, x, sigma, options, kwargs.get("latent_shapes"))
     if run.forecasting and run.ready(call.keys):
-        try:
-            return call.forecast(lambda: executor(*args, **kwargs))
-        except InterruptProcessingException:
-            raise
-        except Exception as error:
-            run.refuse(Reason(f"a forecast failed ({error_text(error)})"))
-            free_frames(error)
-            return executor(*args, **kwargs)
+        out = run.attempt(lambda: call.forecast(lambda: executor(*args, **kwargs)), "a forecast")
+        return executor(*args, **kwargs) if out is None else out
     return call.compute(lambda: executor(*args, **kwargs))

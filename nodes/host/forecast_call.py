@@ -34,35 +34,40 @@ class ModelCall:
 
     def forecast(self, execute) -> torch.Tensor:
         """Gives the answer of the model without its blocks."""
-        with record_paused():
-            streams = _joined(self.run.guess(self.keys))
+        streams = self._guess()
         if self.tap is None:
             out = self._answer_of(streams)
         else:
-            self.tap.clear()
-            self.tap.given = streams
-            # Without its blocks a model allocates otherwise than in the steps that the host records.
-            with record_paused(), hooks.emptied(self.base.diffusion_model, self.tap.head.lists):
-                out = execute()
-            used = self.tap.used
-            self.tap.clear()
-            if not used:
-                raise RuntimeError("the model did not come to its last layer")
+            out = self._run_head(execute, streams)
         self.run.made()
         return out
 
+    def _run_head(self, execute, streams: Streams) -> torch.Tensor:
+        self.tap.clear()
+        self.tap.given = streams
+        try:
+            # Without its blocks a model allocates otherwise than in the steps that the host records.
+            with record_paused(), hooks.emptied(self.base.diffusion_model, self.tap.head.lists):
+                out = execute()
+            if not self.tap.used:
+                raise RuntimeError("the model did not come to its last layer")
+            return out
+        finally:
+            self.tap.clear()
+
+    def _guess(self) -> Streams:
+        with record_paused():
+            return _joined(self.run.guess(self.keys))
+
     def compute(self, execute) -> torch.Tensor:
         """Lets the model answer, and remembers what it computed."""
-        guess = None
-        if self.run.ready(self.keys):
-            with record_paused():
-                guess = _joined(self.run.guess(self.keys))
+        guess = self.run.attempt(self._guess, "a guess") if self.run.ready(self.keys) else None
         return self._compute_output(execute, guess) if self.tap is None else self._compute_head(execute, guess)
 
     def _compute_head(self, execute, guess) -> torch.Tensor:
         tap = self.tap
         tap.clear()
-        tap.guess = guess
+        tap.guess, tap.attempt = guess, lambda function: self.run.attempt(function, "a guess")
         try:
             out = execute()
             seen, error = tap.seen, tap.error
@@ -71,14 +76,18 @@ class ModelCall:
         if seen is None:
             self.run.refuse(Reason("another node answered in the place of the model's blocks"))
         else:
-            self._remember(seen, error)
+            self.run.attempt(lambda: self._remember(seen, error), "remembering a step")
         return out
 
     def _compute_output(self, execute, guess) -> torch.Tensor:
         out = execute()
-        value = self._value_of(out)
-        error = None if guess is None else relative_error(self._apart(guess[0]), self._apart(value))
-        self._remember((value,), error)
+
+        def look() -> None:
+            value = self._value_of(out)
+            error = None if guess is None else relative_error(self._apart(guess[0]), self._apart(value))
+            self._remember((value,), error)
+
+        self.run.attempt(look, "remembering a step")
         return out
 
     def _remember(self, streams: Streams, error) -> None:

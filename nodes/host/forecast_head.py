@@ -24,6 +24,8 @@ class HeadTap:
     guess: a forecast of what the blocks will make; None for none.
     seen: what the blocks made in the last call, where it went to the head.
     error: relative L2 of the head's output of the guess, a scalar tensor; None without a guess.
+    used: whether the last call came to the head.
+    attempt: runs a function that may fail, and gives None where it did.
     """
 
     def __init__(self, head: Head):
@@ -36,7 +38,7 @@ class HeadTap:
         self.guess: Streams | None = None
         self.seen: Streams | None = None
         self.error: torch.Tensor | None = None
-        self.used = False
+        self.attempt, self.used = _run, False
 
     def attach(self, model: torch.nn.Module) -> Iterator[Handle]:
         """Takes its place before the head of a diffusion model, until the Handles are removed."""
@@ -57,12 +59,19 @@ class HeadTap:
             self.seen = _streams(x)
             out = found(x, *args, **kwargs)
             if self.guess is not None:
-                with record_paused():
-                    guessed = found(_like(x, self.guess), *args, **kwargs)
-                    self.error = relative_error(_streams(guessed), _streams(out))
+                self.error = self.attempt(lambda: self._compare(found(_like(x, self.guess), *args, **kwargs), out))
             return out
 
         return before_head
+
+    @staticmethod
+    def _compare(guessed, out) -> torch.Tensor:
+        with record_paused():
+            return relative_error(_streams(guessed), _streams(out))
+
+
+def _run(function):
+    return function()
 
 
 def _streams(value) -> Streams:

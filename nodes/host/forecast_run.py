@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import torch
+from comfy.model_management import InterruptProcessingException
 
+from ...attention.core.error_handling import error_text, free_frames
 from ...attention.core.identity import KeepsIdentity
 from ...attention.core.reason import Reason
 from ...attention.forecast import ForecastSettings
@@ -55,6 +57,20 @@ class ForecastRun(KeepsIdentity):
         self.record.refused = self.record.refused or why
         self.forecasting = False
         self.history.forget()
+
+    def attempt(self, function: Callable, what: str):
+        """Gives what a function gives that the render does not need: None where it fails, and nothing is forecast then.
+
+        what: it does, in words.
+        """
+        try:
+            return function()
+        except InterruptProcessingException:
+            raise
+        except Exception as error:
+            self.refuse(Reason(f"{what} failed ({error_text(error)})"))
+            free_frames(error)
+            return None
 
     def begin(self, sigma: float) -> None:
         """Begins an evaluation at a noise level, and decides whether it is forecast."""
