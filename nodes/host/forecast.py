@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...attention.core.reason import Reason
@@ -49,11 +50,6 @@ def settings_of(model) -> ForecastSettings | None:
     """Finds what was installed on a MODEL; None without."""
     found = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
     return found[0].settings if found else None
-
-
-def remove(patcher) -> None:
-    """Takes the forecast off a MODEL."""
-    hooks.take_off(patcher, KEY)
 
 
 class _Outer:
@@ -126,13 +122,25 @@ def begin_evaluation(executor, x, timestep, model_options, seed=None):
 
 def answer_call(executor, *args, **kwargs):
     """Wraps APPLY_MODEL: forecasts a call of the model, or lets it run and remembers what it computed."""
-    options = kwargs.get(OPTIONS, args[POSITION] if len(args) > POSITION else None) or {}
+    named = OPTIONS in kwargs
+    options = kwargs[OPTIONS] if named else args[POSITION] if len(args) > POSITION else {}
     run = options.get(KEY)
-    if run is None or run.idle:
+    if run is None:
         return executor(*args, **kwargs)
-    x, sigma = args[0], args[1]
-    call = ModelCall(run, executor.class_obj, x, sigma, options, kwargs.get("latent_shapes"))
+    # A graph of torch.compile would look each key up in later runs, too.
+    plain = {key: value for key, value in options.items() if key != KEY}
+    if named:
+        kwargs = {**kwargs, OPTIONS: plain}
+    else:
+        args = (*args[:POSITION], plain, *args[POSITION + 1 :])
+
+    def execute() -> torch.Tensor:
+        return executor(*args, **kwargs)
+
+    if run.idle:
+        return execute()
+    call = ModelCall(run, executor.class_obj, args[0], args[1], options, kwargs.get("latent_shapes"))
     if run.forecasting and run.ready(call.keys):
-        out = run.attempt(lambda: call.forecast(lambda: executor(*args, **kwargs)), "a forecast")
-        return executor(*args, **kwargs) if out is None else out
-    return call.compute(lambda: executor(*args, **kwargs))
+        out = run.attempt(lambda: call.forecast(execute), "a forecast")
+        return execute() if out is None else out
+    return call.compute(execute)

@@ -35,10 +35,7 @@ class ModelCall:
     def forecast(self, execute) -> torch.Tensor:
         """Gives the answer of the model without its blocks."""
         streams = self._guess()
-        if self.tap is None:
-            out = self._answer_of(streams)
-        else:
-            out = self._run_head(execute, streams)
+        out = self._answer_of(streams) if self.tap is None else self._run_head(execute, streams)
         self.run.made()
         return out
 
