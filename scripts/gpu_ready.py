@@ -59,7 +59,9 @@ def main() -> int:
     print(f"\n{plan.timetable(options.minutes)}\n\nTo run there, in this folder:\n\n{line(options)}")
     print("\nNot checked here:\n")
     print("\n".join(f"- {what}" for what in (*UNCHECKED, *(f"{step}: skipped" for step in STEPS if step in skipped))))
-    print(f"\n{'READY' if not wrong else f'NOT READY: {len(wrong)} faults'}")
+    left_out = [step for step in STEPS if step in skipped]
+    ready = f"READY, but for what was skipped: {', '.join(left_out)}" if left_out else "READY"
+    print(f"\n{ready if not wrong else f'NOT READY: {len(wrong)} faults'}")
     return bool(wrong)
 
 

@@ -19,7 +19,6 @@ FOLDER = ".gpu-wheels"
 WHEELS = (
     "comfy-kitchen==0.2.40", "sageattention==1.0.6", "einops", "safetensors", "rich", "pytest", "pytest-timeout",
     "hypothesis", "pluggy", "iniconfig", "packaging", "pygments", "sortedcontainers", "markdown-it-py", "mdurl",
-    "pillow",
 )  # fmt: skip
 # comfy-kitchen's library for AMD's GPUs, half of its wheel.
 LEFT_OUT = ("backends/hip/_C.abi3.so",)

@@ -26,20 +26,21 @@ def candidates(capability: tuple[int, int], quantized: bool, head_dim: int, list
     Tiles of a call by lists are fixed: the lists are of such blocks.
     """
     base = shipped(capability, quantized, head_dim, listed)
-    found = [base, *(replace(base, stages=base.stages + more) for more in (-1, 1))]
+    found = [base, *(replace(base, stages=base.stages + more) for more in (-1, 1) if base.stages + more > 1)]
     if not listed:
         found.append(replace(base, n=64 if base.n == 128 else 128))
         # A group of four warps has 64 queries: WGMMA's own shape, and what registers allow elsewhere.
         found.append(replace(base, m=64, warps=4))
     if capability in PIPELINED_PV:
         found.append(replace(base, pipelined_pv=not base.pipelined_pv))
-    return [cut for cut in found if cut == base or fits(cut, quantized, padded(head_dim))]
+    return [cut for cut in found if cut == base or fits(cut, quantized, padded(head_dim), listed)]
 
 
-def fits(cut: Tiling, quantized: bool, size: int, kib: int = 227) -> bool:
-    """Tell whether the tiles on their way, and one more where values come later, are within the shared memory."""
-    held = cut.n * size * ((1 if quantized else 2) + 2)
-    return held * (cut.stages + cut.pipelined_pv - 1) + cut.m * size * (1 if quantized else 2) <= kib * 1024
+def fits(cut: Tiling, quantized: bool, size: int, listed: bool, kib: int = 227) -> bool:
+    """Tell whether the tiles on their way are within the shared memory: as compiled for Hopper, one more than there are
+    stages where values come later, two fewer by lists, whose entries take stages of their own."""
+    tile = cut.n * size * ((1 if quantized else 2) + 2)
+    return tile * (cut.stages + cut.pipelined_pv - 2 * listed) <= kib * 1024
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def counted(context: Context, what: str, arguments, seconds: float) -> None:
     context.at(what, seconds + AROUND)
     command = [
         sys.executable, "-m", "pytest", "-c", "tests/pytest.ini", "-v", "-p", "no:cacheprovider", "-p", "no:warnings",
-        "--tb=line", *arguments,
+        "--tb=line", "--continue-on-collection-errors", *arguments,
     ]  # fmt: skip
     output, code = bounded(command, seconds)
     done = re.findall(r"^(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED)", output, re.MULTILINE)

@@ -38,6 +38,8 @@ def test_the_line_to_run_is_printed_and_its_arguments_are_understood(monkeypatch
 
 
 def test_a_fault_is_told_and_what_was_skipped_is_not_called_checked(monkeypatch, capsys):
+    assert ran(monkeypatch, "--skip", "pack,compile") == 0
+    assert capsys.readouterr().out.rstrip().endswith("READY, but for what was skipped: compile, pack")
     assert ran(monkeypatch, "--skip", "pack", dry=["the row of a kernel failed"]) == 1
     said = capsys.readouterr().out
     assert "dry: the row of a kernel failed" in said and "- pack: skipped" in said and "NOT READY: 1 faults" in said
@@ -99,3 +101,24 @@ def test_what_is_compiled_before_is_what_ships(architecture):
                                   listed=target.way != "dense")
         for target, cut in tried
     )  # fmt: skip
+
+
+@pytest.mark.skipif(not LINUX, reason="triton is not installed")
+def test_the_shared_memory_of_a_cut_is_guessed_as_it_was_compiled():
+    """By the table of what was compiled for Hopper: what a call takes is within a tile of what is guessed."""
+    import compile_kernels as kernels
+
+    from benchmarks.floors import compiled
+    from benchmarks.gpu import cuts
+
+    for quantized, kind in ((True, "int8"), (False, "float16")):
+        for size in (64, 128):
+            cut = cuts.shipped((9, 0), quantized, size, False)
+            taken = compiled()[f"sm_90, dense, {kind}, head size {size}"]["shared_kib"]
+            tile = cut.n * size * (3 if quantized else 4) / 1024
+            assert cuts.fits(cut, quantized, size, False, kib=taken + tile)
+            assert not cuts.fits(cut, quantized, size, False, kib=taken - tile)
+            assert all(
+                cuts.fits(one, quantized, size, False, kib=kernels.SHARED_KIB[90])
+                for one in cuts.candidates((9, 0), quantized, size, False)
+            )
