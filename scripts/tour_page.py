@@ -15,6 +15,8 @@ ABOUT = {
 }
 # name -> (heading, unit, digits, best: min or max, None for neither)
 FIGURES = {
+    "motion": ("motion", "% of height / frame", 2, None),
+    "brightness flicker": ("brightness flicker", "luma, 0 to 1", 5, min),
     "flicker": ("flicker", "luma, 0 to 1", 5, min),
     "warping error": ("warping error", "RGB, 0 to 1", 5, min),
     "acceleration": ("acceleration", "px / frame\u00b2", 2, min),

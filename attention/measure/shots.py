@@ -21,6 +21,8 @@ from .motion import Step
 SMALL, UNSEEN, UNMOVED = 32, 0.0015, 0.01
 # A cut leaves so many times as much unexplained as the pairs around it, so many of them on each side.
 STANDS_OUT, AROUND = 2.5, 3
+# Least mean difference of luma at a cut; in flat pictures a small thing that jumps leaves few pixels with a match.
+CUT = 0.02
 # What has a match everywhere is a flash if it leaves so much of luma unexplained, and so many times as much.
 FLASH, FLASHES = 0.08, 8.0
 # A frame recurs when one at least so far away is nearer than this share of the distance of frames two apart.
@@ -64,7 +66,8 @@ def find_shots(steps: Sequence[Step], looks: Tensor) -> Shots:
     steps: what was measured at each frame; at frame 0 there is nothing.
     looks: a small copy of each frame, (T, 3, SMALL, SMALL).
     """
-    jumps = [index for index, step in enumerate(steps) if step.lost and _stands_out(steps, index, STANDS_OUT)]
+    away = [index for index, step in enumerate(steps) if step.lost and step.flicker > CUT]
+    jumps = [index for index in away if _stands_out(steps, index, STANDS_OUT)]
     # A black or a white frame has a match everywhere: flat places have the motion of nothing.
     flashes = [n for n, step in enumerate(steps) if step.flicker > FLASH and _stands_out(steps, n, FLASHES)]
     strays = [frame for frame in range(len(steps)) if _is_stray(frame, {*jumps, *flashes}, looks)]

@@ -46,6 +46,14 @@ def test_frames_that_have_nothing_in_common_are_no_cuts():
     assert any("noise, or it moves too far" in note for note in found.notes)
 
 
+def test_what_jumps_in_a_flat_picture_is_no_cut():
+    """No motion explains it, but next to nothing of the picture changes: the whole difference counts."""
+    clip = 0.5 + 0.03 * (torch.cat([make_pan(1, 0, 5, 1), make_pan(1, 0, 5, 2)]) - 0.5)
+    found = temporal.measure_clip(clip)
+    assert found.shots.cuts == () and found.shots.lost == (5,)
+    assert found.flicker.worst[0] == 5 and "No motion explains what changed at frame 5" in found.notes[0]
+
+
 def test_two_frames_that_have_nothing_in_common_are_a_cut():
     found = temporal.measure_clip(torch.cat([make_still(1, 1), make_still(1, 2)]))
     assert found.shots.cuts == (1,) and math.isnan(found.flicker.mean) and math.isnan(found.motion.mean)
