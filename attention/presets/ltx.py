@@ -24,7 +24,7 @@ ROWS = (
         BALANCED,
         KernelChoice(NEAR),
         PatternChoice(TopBlocks(keep=30.0, tail=True), Ramp(50.0, LINEAR), 0.25),
-        ForecastSettings(warm_up=7, last=2, in_a_row=1, max_error=0.03),
+        ForecastSettings(warm_up=7, last=2, in_a_row=2, max_error=0.03),
         (*SHAPED, (KERNEL, sources.GATE_INT8)),
     ),
     Preset(
@@ -32,7 +32,7 @@ ROWS = (
         FAST,
         KernelChoice(ROUGH),
         PatternChoice(TopBlocks(keep=15.0, tail=True), Ramp(30.0, LINEAR), 0.2),
-        ForecastSettings(warm_up=6, last=2, in_a_row=1, max_error=0.05),
+        ForecastSettings(warm_up=6, last=2, in_a_row=3, max_error=0.05),
         (*SHAPED, (KERNEL, sources.ANY_INT8)),
     ),
 )
