@@ -71,7 +71,7 @@ def means(options) -> dict[str, Callable]:
     presets, runs = boost.presets, boost.preset_rules
 
     def shaped(model, row):
-        made = runs.install_preset(model, replace(row, forecast=None), runs.Asked())[1]
+        made = runs.install_preset(model, row, runs.Asked(forecast=False))[1].rules
         pattern = next(rule for rule in made if rule.shape)
         shape = replace(pattern.shape, if_faster=False, min_tokens=0)
         return rules.add_rule(model, replace(pattern, shape=shape, choice="table order"))

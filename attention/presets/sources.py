@@ -156,8 +156,9 @@ SPECTRUM = Source(
     OTHERS,
 )
 FORECAST_LTX = Source(
-    "On the demo model, which is of LTX's class, 3 clips of 20 steps: 13 computed are 47.3 dB (balanced), 11.3 are 39.4 "
-    "(fast); with the pattern, whose percentages change under way, fewer are forecast. Nobody has published one on LTX.",
+    "On the demo model, which is of LTX's class, 3 clips of 20 steps: 13 computed are 47.3 dB (balanced), 11.3 are "
+    "39.4 dB (fast); with the pattern, whose percentages change under way, fewer are forecast. Of LTX itself nothing "
+    "is published.",
     "python -m benchmarks.presets --prompts 3",
     f"on a CPU by us, 2026-11-29; {NOT_ON_A_GPU}",
 )

@@ -25,7 +25,7 @@ def built(pack):
 def applied(pack, model, row, **more):
     """The MODEL with a row's rules, whatever is the fastest on a few tokens. more: fields of the pattern's Shape."""
     runs, host = pack.nodes.runs.preset_rules, pack.nodes.host.model_rules
-    made = runs.install_preset(model, row, runs.Asked())[1]
+    made = runs.install_preset(model, row, runs.Asked())[1].rules
     shapes = [rule.shape and replace(rule.shape, if_faster=False, **more) for rule in made]
     rules = [replace(rule, shape=shape, choice="table order") for rule, shape in zip(made, shapes, strict=True)]
     return host.add_rules(model, rules)
