@@ -8,8 +8,9 @@ from comfy_api.latest import io, ui
 from ..attention.plans.bench import to_text
 from ..attention.plans.bench_file import to_json
 from ..attention.plans.draw_bench import draw_trials
-from .host import model_rules
+from .host import model_family, model_rules
 from .runs import plans, sampling_job
+from .runs.progress import Counted
 from .widgets import image_output, sampler_inputs, search_words
 from .widgets.node import REPORT, Node
 
@@ -50,6 +51,8 @@ class VideoAttentionBenchmark(Node):
     @classmethod
     def execute(cls, model, positive, latent, seed) -> io.NodeOutput:
         patched, bench = model_rules.add_bench(model)
+        modules = model_family.count_sites(model)
+        bench.show = Counted("Attention call", 1, modules).step if modules else None
         latent = sampling_job.fitted(model, latent)
         comfy.sample.sample(
             patched, sampling_job.noise_of(latent, seed), 1, 1.0, "euler", "simple", positive, positive,

@@ -11,7 +11,7 @@ from ..attention.routing import rules
 from .host import model_family
 from .runs import preset_rules, sampling_job
 from .widgets import as_nodes, rule_inputs, search_words
-from .widgets.node import NOTE, Node
+from .widgets.node import REPORT, Node
 
 CONNECT = "Connect the latent you will sample to see the most that it can gain at that size."
 
@@ -19,7 +19,7 @@ CONNECT = "Connect the latent you will sample to see the most that it can gain a
 class VideoAttentionBoost(Node):
     """Makes a MODEL faster by what is known of its family."""
 
-    TEXT = NOTE
+    TEXT = REPORT
     COUNTS_ATTENTION = True
 
     @classmethod

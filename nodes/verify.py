@@ -22,7 +22,7 @@ from .host import model_rules, run_history
 from .host.latent import parts_of
 from .plan import CATEGORY
 from .runs import sampling_job
-from .runs.progress import Bar
+from .runs.progress import Counted
 from .runs.repeated_sampling import distance
 from .widgets import image_output, sampler_inputs, search_words
 from .widgets.node import REPORT, Node
@@ -83,7 +83,7 @@ class VideoAttentionVerify(Node):
         sampler, noise = comfy.samplers.sampler_object(sampler_name), sampling_job.noise_of(latent, seed)
         job = sampling_job.Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed)
         others = [name for name in OTHERS if registry.why_not(name) is None]
-        clock = _Clock((2 + len(others)) * job.steps)
+        clock = _Clock(job.steps, 2 + len(others))
         exact = clock.run(replace(job, model=model_rules.clear(model)))
         seconds = clock.seconds
         samples, rows, seen = _beside(exact, job, clock, others)
@@ -105,13 +105,14 @@ class VideoAttentionVerify(Node):
 class _Clock:
     """Runs samplings with one progress bar, and measures them.
 
-    total: steps of all samplings that may be needed.
+    steps: of one sampling.
+    most: how many samplings may be needed.
     seconds: of the last sampling's steps, by the median one, as the first loads.
     """
 
-    def __init__(self, total: int):
+    def __init__(self, steps: int, most: int):
         self.seconds, self._times = 0.0, []
-        self._bar, self._total = Bar(total), total
+        self._bar = Counted("Sampling", max(1, steps), most * steps)
 
     def run(self, job):
         """Samples a job."""
@@ -128,7 +129,7 @@ class _Clock:
 
     def end(self) -> None:
         """Fills the bar: some samplings may not have been needed."""
-        self._bar.to(self._total, self._total)
+        self._bar.to(self._bar.total)
 
 
 def _beside(exact, job, clock: _Clock, others: list[str]) -> tuple[list, list[VerifiedSampling], list[str]]:

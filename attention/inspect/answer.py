@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Names of kernels in the first line, and the share of a run below which no percent is worth saying.
 NAMES, LITTLE = 3, 0.005
+# The part of attention's time from which self-attention is what a run is judged by.
+WEIGHS = 0.25
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def answer_of(report: Report) -> Answer:
     ours = Counter()
     for gain in gains:
         ours += gain.used
-    main = max(gains, key=lambda gain: (gain.host, gain.role == SELF, gain.calls))
+    main = _main(gains)
     if main.measured and (ours or main.tried):
         found = _measured(report, gains, main, ours)
     elif report.forecasts and not report.rules:
@@ -158,6 +160,14 @@ def answer_of(report: Report) -> Answer:
     if report.forecasts and not (found.speedup and ours):
         found = _with_forecasts(report, found)
     return replace(found, sentence=" ".join(filter(None, (found.sentence, *_hint(report)))))
+
+
+def _main(gains: list[Gain]) -> Gain:
+    """Pick the role that the sentence is about: self-attention where it weighs, else the one that weighs most."""
+    own, whole = next((gain for gain in gains if gain.role == SELF), None), sum(gain.host for gain in gains)
+    if own is not None and own.host >= WEIGHS * whole:
+        return own
+    return max(gains, key=lambda gain: (gain.host, gain.calls))
 
 
 def _measured(report: Report, gains: list[Gain], main: Gain, ours: Counter) -> Answer:
@@ -205,7 +215,8 @@ def _saved(report: Report, saved: float, share: float | None) -> str:
     """Write the clause about the run."""
     if share is None:
         return ""
-    seconds = f"{abs(saved):.1f} s" if abs(saved) >= 0.95 else f"{abs(saved):.2f} s"
+    size = abs(saved)
+    seconds = f"{size:.1f} s" if size >= 0.95 else f"{size:.2f} s" if size >= 0.095 else f"{1000 * size:.0f} ms"
     if abs(share) < LITTLE:
         return "; less than 1 % of the run"
     once = f" (measuring took {report.choosing:.1f} s, once)" if report.choosing > max(0.05, saved / 2) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -25,15 +26,19 @@ class Bench(Override):
 
     previous: the override found in the slot, or None.
     trials: (role, Geometry) -> trials, fastest first, refusals last.
+    show: called behind each call; None for nobody.
     """
 
     def __init__(self, previous=None):
         super().__init__(previous)
+        self.show: Callable | None = None
         self.trials: dict[tuple[str, Geometry], tuple[KernelTrial, ...]] = {}
 
     def answer(self, call: AttentionCall) -> torch.Tensor:
         """Try every backend on a call of a geometry that is new, and answer as without us."""
         self._try(call.but(func=host_function(call.func, self.previous, call.options)))
+        if self.show is not None:
+            self.show()
         return self.next(call)
 
     @record_paused()

@@ -28,6 +28,12 @@ def blocks_of(patcher, role: str) -> int | None:
     return max((block for _, r, block in family.sites(patcher.model.diffusion_model) if r == role), default=-1) + 1
 
 
+def count_sites(patcher) -> int:
+    """Counts the attention modules of a MODEL; 0 for an unknown family."""
+    family = family_of(patcher)
+    return 0 if family is None or family.unsupported else sum(1 for _ in family.sites(patcher.model.diffusion_model))
+
+
 def tokens_of(family: Family, model: torch.nn.Module, x, inputs) -> Tokens:
     """Lays out the tokens of one model call. Whatever a future host passes, a layout must not cost a render.
 

@@ -88,6 +88,36 @@ class Bar:
         self._safely(lambda: self._bar.update(1))
 
 
+class Counted:
+    """Shows a bar, and a line that says how far a measurement is and how long it still takes.
+
+    what: a part of it, in a word.
+    each: how far the bar moves in one part.
+    total: length of the bar.
+    """
+
+    def __init__(self, what: str, each: int, total: int):
+        self.what, self.each, self.total, self.done = what, each, total, 0
+        self._bar, self._left, self._told = Bar(total), time_left.TimeLeft(), 0.0
+
+    def step(self) -> None:
+        """Moves the bar by one, and writes the line unless it did just now."""
+        self.to(self.done + 1)
+
+    def to(self, done: int) -> None:
+        """Moves the bar to `done`."""
+        self.done, now = done, time.perf_counter()
+        self._bar.to(done, self.total)
+        self._left.mark(done, now)
+        if now - self._told < APART or done >= self.total:
+            return
+        self._told, left = now, self._left.seconds(self.total)
+        part, parts = min(done // self.each + 1, self.total // self.each), self.total // self.each
+        step = f", step {done % self.each} of {self.each}" if self.each > 1 and done % self.each else ""
+        more = "" if left is None else f", about {time_left.to_text(left)} left"
+        say(f"{self.what} {part} of {parts}{step}{more}")
+
+
 class Safely:
     """Runs what belongs to other packs. An error is logged once and gives None; an interrupt is the user's own wish.
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from studio import CASES, STEPS, Studio
+from studio import CASES, STEPS, Studio, latent_of
 from studio import bar as bar
 from studio import previews as previews
 from tiny import case as tiny_case
@@ -35,6 +35,9 @@ class Page:
     def __init__(self, moving=True):
         self.client_id, self.last_node_id, self.lines = SID, "12", []
         self.sockets_metadata = {SID: {"feature_flags": {"supports_preview_metadata": moving}}}
+
+    def send_sync(self, event, data, sid=None):
+        """Takes what Report nodes are told; tests of it are in test_timeline.py."""
 
     def send_progress_text(self, text, node_id, sid=None):
         self.lines.append((text, node_id, sid))
@@ -220,3 +223,35 @@ def test_quick_steps_share_a_line(pack, inference, progress, monkeypatch):
         bar.move(step, f"Step {step}")
         now[0] += 0.1
     assert [text.split(",")[0] for text, *_ in page.lines] == [f"Step {n}" for n in (1, 4, 7, 10, 12)]
+
+
+# --- what is measured by several samplings ---------------------------------------------------------------------------
+
+
+def test_a_measurement_says_which_of_how_many_and_how_long_all_still_take(page, progress, bar, monkeypatch):
+    seconds = iter(range(0, 10000, 30))
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: float(next(seconds)))
+    counted = progress.Counted("Sampling", 4, 12)
+    for _ in range(12):
+        counted.step()
+    assert [text for text, *_ in page.lines][:5] == [
+        "Sampling 1 of 3, step 1 of 4",
+        "Sampling 1 of 3, step 2 of 4, about 10 min 0 s left",
+        "Sampling 1 of 3, step 3 of 4, about 9 min 0 s left",
+        "Sampling 2 of 3, about 8 min 0 s left",
+        "Sampling 2 of 3, step 1 of 4, about 7 min 0 s left",
+    ]
+    assert [(value, total) for value, total, _ in bar][-1] == (12, 12) and len(page.lines) == 11
+
+
+def test_verify_and_benchmark_count(pack, inference, page):
+    studio = Studio(pack, CASES[0])
+    verify, bench = pack.nodes.verify.VideoAttentionVerify, pack.nodes.benchmark.VideoAttentionBenchmark
+    model = pack.nodes.host.model_rules.add_rule(studio.model, pack.attention.routing.rules.Rule("sdpa"))
+    latent, prompt = latent_of(CASES[0]), studio.positive
+    verify.execute(model, prompt, prompt, latent, 1, 2, 1.0, "euler", "simple")
+    assert any(text.startswith("Sampling 2 of ") for text, *_ in page.lines)
+    page.lines.clear()
+    bench.execute(studio.model, prompt, latent, 1)
+    count = pack.nodes.host.model_family.count_sites(studio.model)
+    assert any(text.startswith(f"Attention call 2 of {count}") for text, *_ in page.lines)

@@ -253,3 +253,18 @@ def test_forecasts_beside_what_saves_nothing():
     add(stats, SELF, 0, HOST, 100, wanted="auto", choice=measured(0.01, sdpa=0.02))
     said = answer_of(forecast(summarise(run(stats, 5.0)))).sentence
     assert "so nothing is saved" not in said and said.endswith("about 50 % of the run saved, 5.0 s.")
+
+
+@pytest.mark.parametrize("cross, role", [(0.05, SELF), (0.07, CROSS)])
+def test_it_is_about_self_attention_where_that_weighs(cross, role):
+    stats = RunStats()
+    add(stats, SELF, 0, "sdpa", 100, wanted="auto", choice=measured(0.02, sdpa=0.01))
+    add(stats, CROSS, 0, "sdpa", 100, wanted="auto", of=call(512, 77), choice=measured(cross, sdpa=0.01))
+    assert answer(stats).role == role
+
+
+@pytest.mark.parametrize("own, words", [(0.0195, "50 ms"), (0.015, "0.50 s"), (0.005, "1.5 s")])
+def test_seconds_are_as_long_as_they_need_to_be(own, words):
+    stats = RunStats()
+    add(stats, SELF, 0, "sdpa", 100, wanted="auto", choice=measured(0.02, sdpa=own))
+    assert f"saved, {words}." in answer(run(stats, 5.0)).sentence

@@ -1,0 +1,75 @@
+"""A newcomer with the one dial: from a workflow to "faster, by how much" in three actions."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+
+from pages import NODE, looking, shoot, value
+
+BOOST, SAMPLER = "VideoAttentionBoost", "KSampler"
+# Where a point of a node, in graph units, is on the screen.
+AT = f"""([type, input, slot]) => {{ {NODE}
+    const [x, y] = app.canvas.ds.convertOffsetToCanvas(node.getConnectionPos(input, slot));
+    const box = app.canvas.canvas.getBoundingClientRect();
+    return [x + box.left, y + box.top]; }}"""
+
+
+def plain(steps: int) -> dict:
+    """A workflow without a node of ours between loader and sampler, as a newcomer has it."""
+    prompt = looking(steps)
+    prompt["5"]["inputs"]["model"] = ["1", 0]
+    save = {"class_type": "SaveLatent", "inputs": {"samples": ["5", 0], "filename_prefix": "newcomer"}}
+    return {key: node for key, node in prompt.items() if key not in ("2", "6", "7")} | {"8": save}
+
+
+def drag(page, start, end) -> None:
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=10)
+    page.mouse.up()
+
+
+def test_faster_by_how_much_in_three_actions(page):
+    page.evaluate("(prompt) => app.loadApiJson(prompt, 'newcomer')", plain(steps=6))
+    page.evaluate("""() => { for (const node of app.graph.nodes) node.pos[0] += node.type === "UNETLoader" ? -500 : 0;
+        app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [600, 250]; app.canvas.setDirty(true, true); }""")
+    page.wait_for_timeout(500)
+
+    # 1: pull the model out of its loader and say what is wanted.
+    start = page.evaluate(AT, ["UNETLoader", False, 0])
+    drag(page, start, (start[0] + 60, start[1] + 330))
+    box = page.get_by_placeholder("Add a node")
+    if not box.is_visible():
+        page.get_by_text("Search", exact=True).first.click()
+    box.fill("faster")
+    page.get_by_role("option").filter(has_text="Faster (one dial)").first.click()
+    page.wait_for_function(f"(type) => {{ {NODE} return node?.isInputConnected(0); }}", arg=BOOST)
+
+    shoot(page, "boost, placed")
+    if page.evaluate("app.graph.nodes.some((n) => n.flags.ghost)"):
+        # Some front ends let a new node hang on the pointer until the next click.
+        page.mouse.click(start[0] + 60, start[1] + 330)
+        page.wait_for_function("app.graph.nodes.every((n) => !n.flags.ghost)")
+
+    # 2: give it to the sampler.
+    page.wait_for_timeout(500)
+    drag(page, page.evaluate(AT, [BOOST, False, 0]), page.evaluate(AT, [SAMPLER, True, 0]))
+    linked = f"""(type) => {{ {NODE} const link = app.graph.links.get(node.inputs[0].link);
+        return app.graph.getNodeById(link?.origin_id)?.type; }}"""
+    shoot(page, "boost, wired")
+    assert page.evaluate(linked, SAMPLER) == BOOST and value(page, BOOST, "quality") == "high"
+
+    # 3: run.
+    page.get_by_test_id("queue-button").click()
+    page.wait_for_function(f"(type) => {{ {NODE} const said = node.widgets.find((w) => w.name === 'what ran').value; "
+        "return /as fast/.test(said); }", arg=BOOST)  # fmt: skip
+    shoot(page, "boost, three actions")
+    said = value(page, BOOST, "what ran")
+    assert re.match(
+        r"(Self|Cross)-attention( \d+\.\d\dx as fast as ComfyUI's own|: ComfyUI's own is as fast as)", said
+    ), said
+    assert re.search(r"Backend auto: (\d+) of \1 attention calls", said)
