@@ -1,6 +1,8 @@
 // The Report's pages: what ran, each block at each step, the seconds of each step. One role or all of them.
 
-import { el, percent, seconds, select, table } from "./dom.js";
+import { app } from "../../scripts/app.js";
+import { button, el, percent, seconds, select, table } from "./dom.js";
+import { nodeAt } from "./find.js";
 import { gridPage } from "./grid.js";
 import { chosen, key, keysOf, rolesOf } from "./ran.js";
 import { timePage } from "./timeline.js";
@@ -35,10 +37,29 @@ function calls(data, box) {
     return [row.role, name, String(row.calls), row.blocks || "unknown", shown];
   });
   const page = el("div.va-page", { tabindex: 0, "data-capture-wheel": true });
-  page.append(el("p.va-head", null, box.text.split("\n")[0] || data.model || ""));
+  page.append(el("p.va-head", null, box.text.split("\n")[0] || data.model || ""), ...turnOn(data));
   if (cells.length) page.append(table(["role", "ran on", "calls", "blocks", timed ? "time" : "share"], cells, [2, 4]));
   page.append(...reasons(data, roles));
   return page;
+}
+
+// Nothing was timed: one click turns timing on in the nodes that could, for the next run.
+function turnOn(data) {
+  const timings = (data.answer?.turn_on_timing_of ?? [])
+    .map((path) => [nodeAt(path), nodeAt(path)?.widgets?.find((w) => w.name === "timing")])
+    .filter(([, widget]) => widget && !widget.value);
+  if (!timings.length) return [];
+  const names = timings.map(([node]) => node.title).join(", ");
+  const turn = button("Turn timing on", `Turn timing on in ${names}, for the next run`, () => {
+    for (const [node, widget] of timings) {
+      widget.value = true;
+      widget.callback?.(true, app.canvas, node);
+      node.setDirtyCanvas?.(true, true);
+    }
+    turn.disabled = true;
+    turn.textContent = "Timing is on: run again";
+  });
+  return [el("p", null, turn)];
 }
 
 function part(title, lines) {

@@ -73,3 +73,23 @@ def test_faster_by_how_much_in_three_actions(page):
         r"(Self|Cross)-attention( \d+\.\d\dx as fast as ComfyUI's own|: ComfyUI's own is as fast as)", said
     ), said
     assert re.search(r"Backend auto: (\d+) of \1 attention calls", said)
+
+
+def test_timing_is_one_click_away(page):
+    """A kernel that the user named is not measured until timing is on: the report names the node and turns it on."""
+    prompt = {key: node for key, node in looking(steps=5).items() if key != "7"}
+    page.evaluate("(prompt) => app.loadApiJson(prompt, 'timing')", prompt)
+    page.evaluate("app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [80, 140]; app.graph.arrange(60)")
+    page.get_by_test_id("queue-button").click()
+    turn = page.locator(".va-button").get_by_text("Turn timing on", exact=True)
+    turn.wait_for(state="visible")
+    shoot(page, "timing off")
+    said = value(page, "VideoAttentionReport", "what ran")
+    assert said.startswith("Not timed: turn timing on in Video Attention Backend (node 2)")
+    assert value(page, "VideoAttentionBackend", "timing") is False
+    turn.click()
+    assert value(page, "VideoAttentionBackend", "timing") is True
+    page.locator(".va-button").get_by_text("Timing is on: run again", exact=True).wait_for(state="visible")
+    page.get_by_test_id("queue-button").click()
+    page.locator(".va-head").get_by_text(re.compile(r"x as fast as ComfyUI's own \(sdpa\)")).wait_for(state="visible")
+    assert turn.count() == 0
