@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 
 from pages import NODE, looking, shoot, value
+from view_data import maps_data, plan_data, report_data, windows_data
 
 REPORT = "VideoAttentionReport"
 # What no text of a model's file, a prompt or a plan may do.
@@ -68,30 +71,6 @@ def check_fit(page) -> None:
     assert not wide
 
 
-def report_data(name: str) -> dict:
-    """A report of two roles, three blocks and four steps, in which everything that has a name is called `name`."""
-    ran = [
-        [{"used": name, "calls": 2, "density": 0.25}],
-        [{"used": "sdpa", "calls": 2, "wanted": name, "reason": name}],
-    ]
-    steps = [[0, 0, 1], [0, 1, 1], [1, 1, -1], [0, 0, 0]]
-    rows = [
-        {"role": "self", "used": name, "calls": 14, "seconds": 0.5, "blocks": "0-2"},
-        {"role": "cross", "used": "sdpa", "calls": 8, "seconds": 0.1, "blocks": "0-2"},
-    ]
-    return {
-        "model": name, "calls": 22, "seconds": 0.6, "rows": rows, "notes": [name], "measured": [name],
-        "fallbacks": [{"role": "self", "wanted": name, "reason": name, "calls": 8}],
-        "passed_over": [{"backend": name, "reason": name, "calls": 2}],
-        "unplaced": [{"role": "cross", "reason": name, "calls": 2}],
-        "timeline": [{"step": n, "seconds": 0.5 + 0.1 * n, "rows": rows} for n in range(1, 5)],
-        "cells": {
-            "states": ran,
-            "roles": {role: {"blocks": [0, 1, 2], "steps": steps, "seconds": steps} for role in ("self", "cross")},
-        },
-    }  # fmt: skip
-
-
 def test_a_report_s_pages(styled):
     """Every page by the mouse, a role chosen, a cell by the keys; the page that was chosen stays chosen."""
     add(styled, REPORT)
@@ -122,17 +101,93 @@ def test_a_report_s_pages(styled):
     check_fit(styled)
 
 
+# node -> what it hands to its view, all names hostile, and the pages.
+VIEWS = {
+    REPORT: ({"report": [report_data(EVIL)]}, ("Calls", "Blocks", "Time", "Text")),
+    "VideoAttentionCalibrate": ({"plan": [plan_data(EVIL)]}, ("Choices", "Parts", "Text")),
+    "VideoAttentionMaps": ({"maps": [maps_data(EVIL)]}, ("Heat", "Blocks", "Words", "Text")),
+}
+
+
 def test_hostile_names_stay_text(styled):
-    add(styled, REPORT)
-    show(styled, REPORT, text=[f"{EVIL}\n\n| {EVIL} | b |\n| --- | --- |\n| {EVIL} | 2 |\n\nx  {EVIL}\ny  2"],
-         report=[report_data(EVIL)])  # fmt: skip
-    for title in ("Calls", "Blocks", "Time", "Text"):
-        turn(styled, title)
-        assert styled.locator(".va-view img, .va-view script, .va-view p b, .va-table b").count() == 0
+    text = f"{EVIL}\n\n| {EVIL} | b |\n| --- | --- |\n| {EVIL} | 2 |\n\nx  {EVIL}\ny  2"
+    for kind, (output, pages) in VIEWS.items():
+        add(styled, kind, (620, 900))
+        show(styled, kind, text=[text], **output)
+        for title in pages:
+            turn(styled, title)
+            assert styled.locator(".va-view img, .va-view script, .va-view p b, .va-table b").count() == 0
+            check_fit(styled)
         assert EVIL in styled.locator(".va-view:visible").first.inner_text()
-        check_fit(styled)
     styled.wait_for_timeout(200)
     assert styled.evaluate("window.hacked") is None
+
+
+def test_a_plan_s_choices(styled):
+    """By the pointer and by the keys; what the plan takes is said; the table of its parts."""
+    kind = "VideoAttentionCalibrate"
+    add(styled, kind, (560, 860))
+    show(styled, kind, text=["Text."], plan=[plan_data("radial")])
+    styled.get_by_label("Error to the right").focus()
+    for _ in range(2):
+        styled.keyboard.press("ArrowRight")
+    said = styled.locator(".va-said:visible").inner_text()
+    assert said == (
+        "radial (chosen), self, radial: 1.00 s, 50 % of exact; error of the final latent 0.010, of a block 0.0050, "
+        "of a call 0.020"
+    )
+    styled.get_by_label("Part of the model").select_option("cross")
+    styled.get_by_label("Error to the right").focus()
+    styled.keyboard.press("ArrowRight")
+    assert styled.locator(".va-said:visible").inner_text().startswith("exact (chosen), cross: 2.00 s, 100 % of exact")
+    check_fit(styled)
+    shoot(styled, f"plan, {styled.style}")
+    turn(styled, "Parts")
+    cells = styled.locator(".va-table:visible tbody tr").first.locator("td").all_inner_texts()
+    assert cells == ["self, radial", "radial", "0.010", "1.00 s", "50 %"]
+    check_fit(styled)
+
+
+def test_calibrate_counts_its_steps(page):
+    kind = "VideoAttentionCalibrate"
+    add(page, kind)
+    tell = f"""([type, value]) => {{ {NODE} const nodes = {{ [node.id]: {{ state: "running", value, max: 40 }} }};
+        comfyAPI.api.api.dispatchCustomEvent("progress_state", {{ prompt_id: "one", nodes }}); }}"""
+    page.evaluate(tell, [kind, 10])
+    page.wait_for_timeout(300)
+    page.evaluate(tell, [kind, 20])
+    assert re.fullmatch(r"Step 20 of 40, about [\d.]+ (ms|s) left\.", value(page, kind, "what ran"))
+
+
+def test_windows_over_time(styled):
+    kind = "VideoAttentionLongSampler"
+    add(styled, kind, (560, 900))
+    show(styled, kind, text=["Text."], windows=[windows_data()])
+    box = styled.locator(".va-view:visible").first.inner_text()
+    assert "3 windows over 24 latent frames, 7.71 s, most visible seam 2.50" in box
+    assert "Seams 1.01 at 8, 2.50 at 16." in box
+    styled.get_by_label("Windows over time").focus()
+    for _ in range(2):
+        styled.keyboard.press("ArrowDown")
+    said = styled.locator(".va-said:visible").inner_text()
+    assert said == "window 2: latent frames 8 to 17, 2.38 s to 5.71 s; shares 2 with the next"
+    check_fit(styled)
+    shoot(styled, f"windows, {styled.style}")
+
+
+def test_words_and_the_query_by_the_keys(styled):
+    kind = "VideoAttentionMaps"
+    add(styled, kind, (560, 860))
+    show(styled, kind, text=["Text."], maps=[maps_data("cat")])
+    styled.get_by_label("Heat over the clip").focus()
+    styled.keyboard.press("ArrowRight")
+    styled.keyboard.press("ArrowUp")
+    assert [value(styled, kind, name) for name in ("x", "y", "frame")] == [52, 48, 0]
+    turn(styled, "Words")
+    words = styled.locator(".va-word:visible").all_inner_texts()
+    assert [word.split("\n")[0] for word in words] == ["cat", "a", "dog", "padding x 2"]
+    assert words[-1].endswith("20 %")
+    check_fit(styled)
 
 
 def test_tables_of_any_text(styled):
