@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import client
 
-WIDTHS = {"MarkdownNote": 400, "VideoAttentionReport": 460}
+WIDTHS = {"MarkdownNote": 400}
 WIDTH, GAP, TOP = 330, 40, 80
 HEADER, ROW, WIDGET = 34, 20, 26
 # What a node shows below its widgets: pictures, players, text.
@@ -15,6 +15,8 @@ SHOWS = {
     "MarkdownNote": 180,
 }  # fmt: skip
 SHOWN_TEXT = 150
+# Width of a node with a view, and the view's height.
+VIEWED, VIEWS = 520, {"report": 320, "compare": 460, "maps": 460, "plan": 340, "windows": 260}
 CORE_VERSION = "0.30.0"
 PACK = "video-attention"
 
@@ -123,11 +125,13 @@ class Graph:
         shown = SHOWS.get(node.kind, 0)
         if node.kind.startswith("VideoAttention") and (self.info[node.kind]["output_node"] or "STRING" in node.outputs):
             shown = SHOWN_TEXT
+        view = self.info.get(node.kind, {}).get("video_attention", {}).get("view")
+        shown = VIEWS.get(view, shown)
         if node.kind == "MarkdownNote":
             shown = 40 + 22 * sum(1 + len(line) // 46 for line in node.inputs["text"].splitlines())
         widgets = sum(1 + len(client.beside(name, options)) for name, _, options, _ in self.widgets(node))
         height = 10 + ROW * rows + WIDGET * widgets + shown
-        return [WIDTHS.get(node.kind, WIDTH), max(60, height)]
+        return [VIEWED if view else WIDTHS.get(node.kind, WIDTH), max(60, height)]
 
     def _describe(self, node: Node, links: list) -> dict:
         widgets, inputs = self.widgets(node), []

@@ -22,11 +22,15 @@ const SIZES = { view: [560, 300], report: [460, 160] };
 const LEAST = { view: 180, report: 60, note: 44 };
 const BOXES = new WeakMap();
 
+// Nodes 2.0 keeps a widget's element for the next node with its number, name and type: after a change of tab, an undo.
+let made = 0;
+const ownType = () => `video_attention_${++made}`;
+
 function lineWidget(node) {
   // Plain text in a box of its own: both front ends show it once and as wide as the node, and nobody can type in it.
   const line = el("div");
   line.style.cssText = "font: 11px/14px sans-serif; color: #999; overflow: hidden; padding: 0 6px";
-  return node.addDOMWidget(NAME, "line", line, {
+  return node.addDOMWidget(NAME, ownType(), line, {
     getValue: () => line.textContent,
     setValue: (text) => {
       line.textContent = line.title = text;
@@ -41,7 +45,7 @@ function lineWidget(node) {
 function boxWidget(node, kind, view) {
   const box = new Box(node, view, LEAST[kind]);
   BOXES.set(node, box);
-  return node.addDOMWidget(NAME, "video_attention_view", box.element, {
+  return node.addDOMWidget(NAME, ownType(), box.element, {
     getValue: () => box.text,
     setValue: (text) => box.show({ text: [text] }),
     getMinHeight: () => LEAST[kind],

@@ -146,6 +146,7 @@ function comparePage(data, box) {
     page.append(el("div.va-row", { style: { height: "38px" } }, el("div.va-plot.va-full", null, shape.canvas), now));
   }
   page.append(line);
+  if (data.verdict) page.append(el("div.va-pale.va-two", { title: data.verdict }, data.verdict));
   move(state.split);
   page.dispose = () => {
     player.dispose();

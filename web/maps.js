@@ -122,6 +122,7 @@ function heatPage(data, box) {
   });
   screen.addEventListener("keydown", (event) => {
     const [right, down] = { ArrowLeft: [-2, 0], ArrowRight: [2, 0], ArrowUp: [0, -2], ArrowDown: [0, 2] }[event.key] ?? [];
+    if (right !== undefined) player.playing(false);
     if (right !== undefined) look(valueOf(node, "x") + right, valueOf(node, "y") + down);
     else if (event.key === " ") player.playing(!player.wanted);
     else return;

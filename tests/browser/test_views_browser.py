@@ -175,10 +175,23 @@ def test_windows_over_time(styled):
     shoot(styled, f"windows, {styled.style}")
 
 
+def test_the_next_node_with_its_number_has_a_view_of_its_own(styled):
+    """As after an undo or in another tab: the page makes all nodes anew."""
+    add(styled, REPORT)
+    show(styled, REPORT, text=["Old."], report=[report_data("old")])
+    styled.locator(".va-view:visible").get_by_text("Old.").wait_for()
+    styled.evaluate("async () => { await app.loadGraphData(app.graph.serialize()); }")
+    alone(styled, REPORT)
+    show(styled, REPORT, text=["New."], report=[report_data("new")])
+    styled.locator(".va-view:visible").get_by_text("New.").wait_for()
+    assert styled.locator(".va-view:visible").get_by_text("Old.").count() == 0
+
+
 def test_words_and_the_query_by_the_keys(styled):
     kind = "VideoAttentionMaps"
     add(styled, kind, (560, 860))
     show(styled, kind, text=["Text."], maps=[maps_data("cat")])
+    styled.get_by_label("Frame", exact=True).fill("0")
     styled.get_by_label("Heat over the clip").focus()
     styled.keyboard.press("ArrowRight")
     styled.keyboard.press("ArrowUp")
