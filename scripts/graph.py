@@ -14,7 +14,8 @@ SHOWS = {
     "LoadImage": 320, "SaveVideo": 320, "PreviewImage": 320, "SaveAnimatedWEBP": 320, "CLIPTextEncode": 100,
     "MarkdownNote": 180,
 }  # fmt: skip
-SHOWN_TEXT = 150
+# Text of our nodes, as nodes/widgets/node.py calls it.
+SHOWN = {"report": 150, "note": 80, "line": 26}
 # Width of a node with a view, and the view's height.
 VIEWED, VIEWS = 520, {"report": 320, "compare": 460, "maps": 460, "plan": 340, "windows": 260}
 CORE_VERSION = "0.30.0"
@@ -122,11 +123,9 @@ class Graph:
 
     def _size(self, node: Node) -> list[int]:
         rows = max(len(self.sockets(node)), len(node.outputs))
-        shown = SHOWS.get(node.kind, 0)
-        if node.kind.startswith("VideoAttention") and (self.info[node.kind]["output_node"] or "STRING" in node.outputs):
-            shown = SHOWN_TEXT
-        view = self.info.get(node.kind, {}).get("video_attention", {}).get("view")
-        shown = VIEWS.get(view, shown)
+        told = self.info.get(node.kind, {}).get("video_attention", {})
+        view = told.get("view")
+        shown = VIEWS.get(view) or SHOWN.get(told.get("text")) or SHOWS.get(node.kind, 0)
         if node.kind == "MarkdownNote":
             shown = 40 + 22 * sum(1 + len(line) // 46 for line in node.inputs["text"].splitlines())
         widgets = sum(1 + len(client.beside(name, options)) for name, _, options, _ in self.widgets(node))

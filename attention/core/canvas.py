@@ -12,10 +12,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 
-WIDTH, MARGIN = 960, 28
-INK, PALE, PAPER = (34, 38, 46), (120, 126, 138), (250, 250, 248)
-# Behind bars and curves; lines that help to read off a figure; what is nobody's, the host's own attention first.
-WELL, RULE, NEUTRAL = (232, 233, 236), (230, 231, 235), (176, 180, 188)
+# Narrow: on a node, 480 pixels wide, type is still read.
+WIDTH, MARGIN = 640, 28
+# The ground is a light grey: it neither glares on a dark canvas nor is dark on a light one.
+INK, PALE, PAPER = (34, 38, 46), (82, 88, 100), (214, 217, 224)
+# Behind bars and curves; lines that help to read off a figure; what is nobody's, the host's own attention first; the
+# lightest, towards which colours fade.
+WELL, RULE, NEUTRAL, LIGHT = (232, 233, 236), (192, 196, 205), (176, 180, 188), (250, 250, 248)
 # For what stands alone in a picture or beside few others.
 BLUE, YELLOW, GREEN, RED, TEAL, PLUM, LEAF, VIOLET, BROWN = (
     (29, 105, 150), (237, 173, 8), (15, 133, 84), (204, 80, 62), (56, 166, 165), (148, 52, 110), (115, 175, 72),
@@ -73,25 +76,29 @@ def wrap(text: str, size: int, room: float) -> list[str]:
 def legend_places(names: Iterable[str], room: float, columns: int = 0, size: int = 14) -> list[tuple[float, float]]:
     """Lay out a legend: the upper left corner of each entry, beside that of the first.
 
-    room: width of the whole legend, in pixels.
+    room: width of the whole legend, in pixels; a name that is longer takes several rows.
     columns: of equal width, fewer where a name is longer than that; 0: each entry as wide as its name.
     size: of the names.
     """
-    widths, places, x, row = [length(name, size) + 48 for name in names], [], 0.0, 0
-    if columns and widths:
-        columns = max(1, min(columns, int(room // max(widths))))
+    names = list(names)
+    widths, places, x, y = [length(name, size) + 48 for name in names], [], 0.0, 0
+    columns = max(1, min(columns, int(room // max(widths)))) if columns and widths else 0
+    if columns > 1:
         return [(index % columns * room / columns, index // columns * ROW) for index in range(len(widths))]
-    for width in widths:
-        if x and x + width - 24 > room:
-            x, row = 0.0, row + 1
-        places.append((x, row * ROW))
+    for name, width in zip(names, widths, strict=True):
+        if x and (columns or x + width - 24 > room):
+            x, y = 0.0, y + ROW
+        places.append((x, y))
+        y += ROW * (len(wrap(name, size, room - 24)) - 1)
         x += width
     return places
 
 
 def legend_height(names: Iterable[str], room: float, columns: int = 0, size: int = 14) -> int:
     """Return the height of a legend in pixels, see `legend_places`; 0 without names."""
-    return max((y for _, y in legend_places(names, room, columns, size)), default=-ROW) + ROW
+    names = list(names)
+    tall = (ROW * len(wrap(name, size, room - 24)) for name in names)
+    return max((y + rows for (_, y), rows in zip(legend_places(names, room, columns, size), tall)), default=0)
 
 
 class Canvas:
@@ -172,7 +179,8 @@ class Canvas:
         for (x, y), (name, colour) in zip(legend_places(entries, room, columns, size), entries.items(), strict=True):
             left, top = corner[0] + x, corner[1] + y
             self.box((left, top, left + 16, top + 16), colour, 3)
-            self.text((left + 24, top + 8), name, INK, size, "lm")
+            for row, line in enumerate(wrap(name, size, room - 24)):
+                self.text((left + 24, top + 8 + ROW * row), line, INK, size, "lm")
 
     def picture(self) -> Image.Image:
         """Finish the picture, RGB."""

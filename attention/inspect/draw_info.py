@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from ..core.canvas import BLUE, GREEN, INK, MARGIN, NEUTRAL, PALE, PAPER, WIDTH, Canvas, wrap
+from ..core.canvas import BLUE, GREEN, INK, LIGHT, MARGIN, NEUTRAL, PALE, WIDTH, Canvas, wrap
 from .info import Info, step_speedup, to_text
 
 ATTENTION, GAIN = BLUE, GREEN
@@ -43,6 +43,6 @@ def _step(canvas: Canvas, share: float, faster: float, y: int) -> None:
     canvas.box((left, y, middle, y + 26), NEUTRAL)
     canvas.box((middle, y, end, y + 26), ATTENTION)
     if as_it_is:
-        canvas.text((right - 8, y + 4), f"attention {share:.0%}", PAPER, 15, "ra")
+        canvas.text((right - 8, y + 4), f"attention {share:.0%}", LIGHT, 15, "ra")
     else:
         canvas.text((end + 10, y + 4), f"step {step_speedup(share, faster):.2f}x", GAIN, 15)

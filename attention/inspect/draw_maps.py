@@ -15,10 +15,10 @@ from ..core.canvas import (
     BROWN,
     INK,
     LEAF,
+    LIGHT,
     MARGIN,
     NEUTRAL,
     PALE,
-    PAPER,
     PLUM,
     RED,
     TEAL,
@@ -143,13 +143,13 @@ def _scale(canvas: Canvas, title: str, top: float, over: bool) -> None:
     if right - left < LEAST_BAR:
         # A narrow picture: the bar beside the title, its words in a second row.
         left, right, y, size = 40 + round(length(title, 12)), width - 12, height - FOOT + 13, 12
-        canvas.text((width - 12, y + 19), words, PAPER, size, "rm")
+        canvas.text((width - 12, y + 19), words, LIGHT, size, "rm")
     else:
-        canvas.text((width - 12, y), words, PAPER, size, "rm")
+        canvas.text((width - 12, y), words, LIGHT, size, "rm")
     levels = torch.linspace(0, 1, max(2, right - left - 14)).expand(14, -1)
     bar = _over(torch.full((*levels.shape, 3), 0.5), levels) if over else paint(levels)
-    canvas.text((12, y), title, PAPER, size, "lm")
-    canvas.text((left, y), "0", PAPER, size, "rm")
+    canvas.text((12, y), title, LIGHT, size, "lm")
+    canvas.text((left, y), "0", LIGHT, size, "rm")
     canvas.paste(_to_image(bar), (left + 8, y - 7))
 
 
@@ -177,7 +177,7 @@ def draw_shares(maps: Maps) -> Image.Image:
     for row in ends:
         _bar(canvas, row, (left, y), 22, colours)
         y += 28
-    for tenth in range(0, 101, 25):
+    for tenth in range(0, 101, 25 if room > 5 * length("100 %", 13) * 1.4 else 50):
         canvas.text((left + room * tenth / 100, y + 6), f"{tenth} %", PALE, 13, "ma" if tenth < 100 else "ra")
     return canvas.picture()
 
@@ -192,7 +192,7 @@ def _bar(canvas: Canvas, row: tuple, corner: tuple[int, int], height: int, colou
         canvas.box((x, y, x + wide, y + height), colours[part])
         if wide > 48 and height > 14:
             dark = sum(colours[part]) < 400
-            canvas.text((x + wide / 2, y + height / 2), f"{100 * share:.0f} %", PAPER if dark else INK, 13, "mm")
+            canvas.text((x + wide / 2, y + height / 2), f"{100 * share:.0f} %", LIGHT if dark else INK, 13, "mm")
         x += wide
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from ..backends.registry import HOST, names
-from ..core.canvas import INK, MARGIN, PALE, WELL, WIDTH, Canvas, Colour, wrap
+from ..core.canvas import INK, LIGHT, MARGIN, PALE, WELL, WIDTH, Canvas, Colour, length, wrap
 from ..core.function_owner import OTHER
 from ..core.site import SELF
 from .kernel_colours import colours_of, lighter
@@ -13,7 +13,7 @@ from .report import Report, ReportRow
 from .report_text import fallback_lines, head_lines, passed_over_line
 from .timeline import StepStats, pace
 
-STEP_COLOUR, COLUMN, TIMELINE = (214, 217, 224), 84, 178
+STEP_COLOUR, COLUMN, TIMELINE = LIGHT, 84, 178
 # A step that was forecast, by name, and how many pixels its column has at least.
 FORECAST, FEW = "forecast", 3
 
@@ -29,12 +29,13 @@ def draw_report(report: Report, width: int = WIDTH) -> Image.Image:
     notes = [part for line in _reasons(report) for part in wrap(line, 14, room)]
     head, colours = 96 + 20 * (len(said) - 1), _colours(report)
     steps = TIMELINE if report.timeline else 0
-    canvas = Canvas(width, head + 58 * max(1, len(report.rows)) + steps + 26 * len(notes) + 24)
+    bars = max(58, sum(_height(report, row, room) for row in report.rows))
+    canvas = Canvas(width, head + bars + steps + 26 * len(notes) + 24)
     canvas.title("Attention of these runs" if report.runs > 1 else "Attention of this run", said)
     y = head
     for row in report.rows:
         _bar(canvas, report, row, y, colours)
-        y += 58
+        y += _height(report, row, room)
     if report.timeline:
         _timeline(canvas, report, y + 8, colours)
     y += steps
@@ -44,22 +45,42 @@ def draw_report(report: Report, width: int = WIDTH) -> Image.Image:
     return canvas.picture()
 
 
+def _share(report: Report, row: ReportRow) -> tuple[float, str]:
+    """Return a row's share of the time, or of the calls where they were not timed, and its figures in words."""
+    if not report.seconds:
+        share = row.calls / max(1, report.calls)
+        return share, f"{row.calls} calls  ({share:.0%} of calls)"
+    share = row.seconds / report.seconds
+    return share, f"{row.calls} calls, {row.seconds:.2f} s  ({share:.0%} of time)"
+
+
+def _names(report: Report, row: ReportRow, room: float) -> list[str]:
+    """Break a row's name into lines that leave room for its figures."""
+    return wrap(f"{row.role} on {row.used}", 16, room - 20 - length(_share(report, row)[1], 15))
+
+
+def _height(report: Report, row: ReportRow, room: float) -> int:
+    return 38 + 20 * len(_names(report, row, room))
+
+
 def _bar(canvas: Canvas, report: Report, row: ReportRow, y: int, colours: dict) -> None:
-    timed, right = report.seconds > 0, canvas.size[0] - MARGIN
-    share = row.seconds / report.seconds if timed else row.calls / max(1, report.calls)
-    canvas.text((MARGIN, y), f"{row.role}  on  {row.used}", INK, 16)
-    seconds, whole = (f", {row.seconds:.2f} s", "time") if timed else ("", "calls")
-    canvas.text((right, y), f"{row.calls} calls{seconds}  ({share:.0%} of {whole})", PALE, 15, "ra")
-    canvas.box((MARGIN, y + 26, right, y + 42), WELL, 5)
+    right = canvas.size[0] - MARGIN
+    share, figures = _share(report, row)
+    canvas.text((right, y), figures, PALE, 15, "ra")
+    for line in _names(report, row, right - MARGIN):
+        canvas.text((MARGIN, y), line, INK, 16)
+        y += 20
+    canvas.box((MARGIN, y + 6, right, y + 22), WELL, 5)
     wide = max(4.0, (right - MARGIN) * share)
-    canvas.box((MARGIN, y + 26, MARGIN + wide, y + 42), colours[row.role, row.used], min(5.0, wide / 2))
+    canvas.box((MARGIN, y + 6, MARGIN + wide, y + 22), colours[row.role, row.used], min(5.0, wide / 2))
 
 
 def _timeline(canvas: Canvas, report: Report, y: int, colours: dict) -> None:
     """Draw a column for each step, as high as it took long, cut into kernels when timed; below it which kernels ran."""
     width = canvas.size[0]
-    canvas.text((MARGIN, y), "Steps", INK, 16)
-    canvas.text((width - MARGIN, y), pace(report.timeline).removeprefix("Time: "), PALE, 15, "ra")
+    said = pace(report.timeline).removeprefix("Time: ")
+    fits = (size for size in (15, 14, 13, 12) if length(said, size) < width - 2 * MARGIN)
+    canvas.text((MARGIN, y), said, INK, next(fits, 11))
     floor, most = y + 28 + COLUMN, max(1e-9, *(one.seconds for one in report.timeline))
     step = (width - 2 * MARGIN) / len(report.timeline)
     gap = min(4.0, step / 5)

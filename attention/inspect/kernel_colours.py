@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from ..backends.registry import names
-from ..core.canvas import CATEGORIES, NEUTRAL, PAPER, Colour, mix
+from ..core.canvas import CATEGORIES, LIGHT, NEUTRAL, Colour, mix
 
 # Of a pattern's name in a run in which that changes; what is without it is one thing to the eye.
 PERCENTAGE = re.compile(r" ([\d.]+) %")
@@ -35,7 +35,7 @@ def colours_of(used: Iterable[str], neutral: Collection[str] = ()) -> dict[str, 
     for index, found in enumerate(shades.values()):
         alike = sorted(found, key=_percentage, reverse=True)
         colour, step = free[index % len(free)], PALEST / max(1, len(alike) - 1)
-        others |= {name: mix(colour, PAPER, 1 - step * at) for at, name in enumerate(alike)}
+        others |= {name: mix(colour, LIGHT, 1 - step * at) for at, name in enumerate(alike)}
     return dict.fromkeys(neutral, NEUTRAL) | own | others
 
 
@@ -46,4 +46,4 @@ def _percentage(name: str) -> float:
 
 def lighter(colour: Colour) -> Colour:
     """Lighten a kernel's colour: the same kernel in another role than self-attention."""
-    return mix(colour, PAPER, 0.6)
+    return mix(colour, LIGHT, 0.6)

@@ -13,9 +13,9 @@ from ..core.canvas import (
     BLUE,
     GREEN,
     INK,
+    LIGHT,
     MARGIN,
     PALE,
-    PAPER,
     PLUM,
     RED,
     VIOLET,
@@ -127,7 +127,7 @@ def _mark_worst(canvas: Canvas, one: Series, bounds: tuple[float, float], top: i
     frame, value = one.worst
     at = _column(frame, len(one.values)), _height(value, *bounds, top)
     canvas.dot(at, 5, INK)
-    canvas.dot(at, 3, PAPER)
+    canvas.dot(at, 3, LIGHT)
     canvas.text((MARGIN, top + 94), f"{one.marked} {number(value)} at frame {frame}", PALE, SMALL)
 
 

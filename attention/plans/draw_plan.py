@@ -6,7 +6,7 @@ from math import log10
 
 from PIL import Image
 
-from ..core.canvas import INK, MARGIN, NEUTRAL, PALE, WIDTH, Canvas, Colour, legend_height
+from ..core.canvas import INK, MARGIN, NEUTRAL, PALE, WIDTH, Canvas, Colour, legend_height, wrap
 from ..inspect.kernel_colours import colours_of
 from .calibrate import EXACT, PlanChoice
 from .plan import Plan
@@ -67,12 +67,15 @@ def draw_plan(measured, choice: PlanChoice, width: int = WIDTH) -> Image.Image:
     known, room = colours_of(names, {EXACT}), width - 2 * MARGIN
     colours = {name: known[name] for name in names}
     columns = max(1, width // PANEL[0])
-    body = TOP + PANEL[1] * -(-len(shown) // columns)
+    said = wrap(_caption(measured, choice, len(shown)), 14, room)
+    top = TOP + 20 * (len(said) - 1)
+    body = top + PANEL[1] * -(-len(shown) // columns)
     canvas = Canvas(width, body + 12 + legend_height(names, room, 1))
     canvas.text((MARGIN, 20), "Error and time of every choice", INK, 22)
-    canvas.text((MARGIN, 54), _caption(measured, choice, len(shown)), PALE, 14)
+    for row, line in enumerate(said):
+        canvas.text((MARGIN, 54 + 20 * row), line, PALE, 14)
     for index, part in enumerate(shown):
-        corner = 16 + PANEL[0] * (index % columns), TOP + PANEL[1] * (index // columns)
+        corner = 16 + PANEL[0] * (index % columns), top + PANEL[1] * (index // columns)
         _panel(canvas, corner, part, measured.options[part], choice.chosen[part], colours)
     canvas.legend((MARGIN, body + 4), colours, room, 1)
     return canvas.picture()

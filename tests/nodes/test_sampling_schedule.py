@@ -10,7 +10,7 @@ from tiny import wan
 from widget_defaults import defaults
 
 from attention.backends.registry import HOST
-from attention.core.canvas import NEUTRAL
+from attention.core.canvas import NEUTRAL, WIDTH
 from attention.guidance.strength import Strength
 from attention.inspect.draw_schedule import CHOSEN, draw_schedule
 from attention.inspect.kernel_colours import colours_of
@@ -84,7 +84,7 @@ def test_nothing_to_draw(table):
 def test_many_blocks_and_steps_fit():
     sites = [("self", block) for block in range(60)]
     table = tabulate(sites, (), [()] * 100, [1 - i / 100 for i in range(101)])
-    assert np.asarray(draw_schedule(table)).shape[1] == 960
+    assert np.asarray(draw_schedule(table)).shape[1] == WIDTH
 
 
 # --- the node --------------------------------------------------------------------------------------------------------

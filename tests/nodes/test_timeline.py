@@ -67,7 +67,11 @@ def test_picture():
     plain, timed = (draw_report.draw_report(summarise(make_stepped(timed)), width=1056) for timed in (False, True))
     bare = make_stepped()
     bare.marks.clear()
-    assert plain.height == timed.height == draw_report.draw_report(summarise(bare)).height + draw_report.TIMELINE
+    assert (
+        plain.height
+        == timed.height
+        == draw_report.draw_report(summarise(bare), width=1056).height + draw_report.TIMELINE
+    )
     assert pixels(plain, draw_report.STEP_COLOUR) == pytest.approx(
         4 * 246 * draw_report.COLUMN * (3 + 2 + 2 + 2) / 12, rel=0.05
     )

@@ -43,9 +43,10 @@ def test_shapes_have_no_steps():
     assert len({tuple(colour) for colour in pixels(canvas).reshape(-1, 3)}) > 6
     canvas = Canvas(60, 60)
     canvas.dot((30, 30), 10, (0, 0, 0))
-    covered = (250 - pixels(canvas)[..., 0]).sum() / 250
+    covered = (PAPER[0] - pixels(canvas)[..., 0]).sum() / PAPER[0]
     assert covered == pytest.approx(np.pi * 100, rel=0.02)
-    middle = [(grid * (250 - pixels(canvas)[..., 0])).sum() / 250 / covered for grid in np.mgrid[:60, :60] + 0.5]
+    shares = (PAPER[0] - pixels(canvas)[..., 0]) / PAPER[0]
+    middle = [(grid * shares).sum() / covered for grid in np.mgrid[:60, :60] + 0.5]
     assert middle == pytest.approx([30, 30], abs=0.1)
 
 
@@ -72,9 +73,14 @@ def test_wrapped_text_stays_in_its_room(words, room):
 @given(WORDS, st.integers(60, 900), st.integers(0, 4))
 def test_entries_of_a_legend_do_not_overlap(names, room, columns):
     places = legend_places(names, room, columns)
-    ends = [x + 24 + length(name, 14) for (x, _), name in zip(places, names, strict=True)]
+    # A name that is longer than the legend takes several rows.
+    lines = [wrap(name, 14, room - 24) for name in names]
+    ends = [x + 24 + max(length(line, 14) for line in told) for (x, _), told in zip(places, lines, strict=True)]
     for one, ((x, y), end) in enumerate(zip(places, ends, strict=True)):
         assert end <= room or not x or len(names) == 1
         later = [other for other, row in places[one + 1 :] if row == y]
         assert all(other >= end for other in later)
-    assert legend_height(names, room, columns) == (max(y for _, y in places) + ROW if names else 0)
+    lowest = [y + ROW * len(told) for (_, y), told in zip(places, lines, strict=True)]
+    assert legend_height(names, room, columns) == max(lowest, default=0)
+    rows = [y for _, y in places]
+    assert all(below == y or below >= low for y, low, below in zip(rows, lowest, rows[1:]))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attention.core.canvas import BLUE
+from attention.core.canvas import BLUE, WIDTH
 from attention.plans import calibrate
 from attention.plans.calibrate import EXACT, PlanChoice, PlanOption, PlanPart, choose_plan, front, hull, predict, scale
 from attention.plans.draw_plan import PANELS, best, draw_plan, to_text
@@ -164,7 +164,7 @@ def test_the_picture_marks_what_was_chosen():
     measured, choice = drawn(2)
     with_plan = draw_plan(measured, choice)
     without = draw_plan(measured, choose_plan(measured.options, 0.0))
-    assert with_plan.size[0] == 960 and with_plan.size == without.size
+    assert with_plan.size[0] == WIDTH and with_plan.size == without.size
     assert with_plan.tobytes() != without.tobytes()
 
 
