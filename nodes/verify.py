@@ -18,7 +18,7 @@ from ..attention.measure.verdict import judge
 from ..attention.plans.draw_verify import draw_verified
 from ..attention.plans.verify import VerifiedSampling, to_text
 from ..attention.routing.rules import Rule
-from .host import model_rules, run_history
+from .host import forecast, model_rules, run_history
 from .host.latent import parts_of
 from .plan import CATEGORY
 from .runs import sampling_job
@@ -107,7 +107,7 @@ class _Clock:
 
     steps: of one sampling.
     most: how many samplings may be needed.
-    seconds: of the last sampling's steps, by the median one, as the first loads.
+    seconds: of the last sampling's steps, by the median one, as the first loads; by the mean one with forecasts.
     """
 
     def __init__(self, steps: int, most: int):
@@ -119,7 +119,9 @@ class _Clock:
         self._times = []
         samples = sampling_job.run(job, self._on_step)
         spans = [after - before for before, after in zip(self._times, self._times[1:])]
-        self.seconds = statistics.median(spans) * job.steps if spans else math.nan
+        # Steps that are forecast take next to no time: one of them stands for no other.
+        usual = statistics.median if forecast.settings_of(job.model) is None else statistics.fmean
+        self.seconds = usual(spans) * job.steps if spans else math.nan
         return samples
 
     def _on_step(self, step, x0, x, steps) -> None:
@@ -144,7 +146,7 @@ def _beside(exact, job, clock: _Clock, others: list[str]) -> tuple[list, list[Ve
         run_history.remember(parts_of(samples), report, output=PLANNED)
     ran = "nothing of this pack" if report is None else _kernels(report)
     reason = "" if report is None else skipped(report.timeline)
-    said = [] if model_rules.rules_of(job.model) else [BARE]
+    said = [] if model_rules.rules_of(job.model) or forecast.settings_of(job.model) else [BARE]
     said += [f"Errors and seconds are not attention's alone: {reason}."] if reason else []
     found, rows = [samples], [VerifiedSampling("planned", distance(samples, exact), ran, clock.seconds)]
     for name in others:

@@ -7,6 +7,7 @@ import json
 import pytest
 from forecasting import far, forecast, made_steps, sampled
 from tiny import plain
+from tiny.case import prompt
 
 CASE = plain()["Wan"]
 
@@ -70,3 +71,15 @@ def test_the_report_shows_each_step(pack, model, inference):
     assert len({*colours.values(), STEP_COLOUR}) == len(colours) + 1
     seen = {colour for _, colour in draw_report(report).getcolors(1 << 20)}
     assert colours[FORECAST] in seen
+
+
+def test_verify_tells_the_real_error(pack, model, inference):
+    from widget_defaults import defaults
+
+    kind = pack.nodes.verify.VideoAttentionVerify
+    given = {**defaults(kind), "positive": prompt(CASE, 1), "negative": prompt(CASE, 2), "steps": 8, "cfg": 1.0}
+    values = {**given, "latent": {"samples": CASE.latent()}, "seed": 3, "sampler_name": "euler"}
+    out = kind.execute(forecast(pack, model), **values).args
+    assert 0 < out[2] < 0.05 and "Video Attention Forecast" in out[-1] and pack.nodes.verify.BARE not in out[-1]
+    bare = kind.execute(model, **values).args
+    assert bare[2] == 0 and pack.nodes.verify.BARE in bare[-1]
