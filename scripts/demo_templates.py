@@ -1,198 +1,267 @@
-"""The workflows that the demo model runs: no downloads, no GPU. And the list of all."""
+"""The workflows that the demo model runs: no downloads, no GPU."""
 
 from __future__ import annotations
 
-from functools import partial
-
-import templates
+import layout
 from graph import Graph, Node, Socket
-from templates import BYPASS, backend
+from parts import ATTENTION, BYPASS, MODELS, PROMPT, RESULT, SAMPLE, faster, note, report
 
 DEMO = "video-attention-demo.safetensors"
 RATE = 25.0
 OWN = (
-    "This runs on the small demo model that comes with the pack, on any machine. For your own: put its loader, prompt, "
-    "latent and VAE in place of the first two columns."
+    "Runs on the small demo model that comes with the pack. **For your own**: put its loader, prompt, latent and VAE "
+    "in place of steps 1 and 2."
 )
+SECOND, PROOF = 6, 7
+ASIDE = (MODELS, PROMPT)
 
 
 def start(graph: Graph, length: int, load: bool = True) -> tuple[Node | None, Node, Node, Node]:
     """The demo model unless not to be loaded, its prompt, an empty latent and its VAE. Returns these four."""
-    net = graph.add("UNETLoader", 0, {"unet_name": DEMO}) if load else None
+    net = graph.add("UNETLoader", MODELS, {"unet_name": DEMO}) if load else None
+    vae = graph.add("VideoAttentionDemoVAE", MODELS)
     prompt = {"colour": "red", "shape": "disc", "direction": "right"}
-    text = graph.add("VideoAttentionDemoPrompt", 0, prompt)
-    latent = graph.add("EmptyLTXVLatentVideo", 0, {"width": 256, "height": 256, "length": length})
-    return net, text, latent, graph.add("VideoAttentionDemoVAE", 0)
+    text = graph.add("VideoAttentionDemoPrompt", PROMPT, prompt, color=layout.GREEN)
+    latent = graph.add("EmptyLTXVLatentVideo", PROMPT, {"width": 256, "height": 256, "length": length})
+    return net, text, latent, vae
 
 
-def sample(graph: Graph, column: int, model: Socket, text: Node, latent: Node, kind="VideoAttentionSampler", **more):
+def sample(graph: Graph, step: int, model: Socket, text: Node, latent: Node, kind="VideoAttentionSampler", **more):
+    looks = {name: more.pop(name) for name in ("title", "beside") if name in more}
     inputs = {
         "model": model, "positive": text["positive"], "negative": text["negative"], "latent": latent["LATENT"],
         "seed": 7, "cfg": 1.0, "scheduler_name": "simple", **more,
     }  # fmt: skip
-    return graph.add(kind, column, inputs)
+    return graph.add(kind, step, inputs, **looks)
 
 
-def decode(graph: Graph, column: int, samples: Socket, vae: Node, name: str) -> Node:
+def decode(graph: Graph, samples: Socket, vae: Node, name: str, step: int = RESULT, **looks) -> Node:
     """Decoded, and saved as a picture that plays anywhere."""
-    images = graph.add("VAEDecode", column, {"samples": samples, "vae": vae["VAE"]})
-    graph.add("SaveAnimatedWEBP", column, {"images": images["IMAGE"], "filename_prefix": name, "fps": RATE})
+    images = graph.add("VAEDecode", step, {"samples": samples, "vae": vae["VAE"]})
+    saved = {"images": images["IMAGE"], "filename_prefix": name, "fps": RATE}
+    graph.add("SaveAnimatedWEBP", step, saved, **{"title": "The result", **looks})
     return images
 
 
-def preview(graph: Graph, column: int, images: Socket, title: str) -> None:
-    graph.add("PreviewImage", column, {"images": images}, title=title)
+def preview(graph: Graph, step: int, images: Socket, title: str, **looks) -> None:
+    graph.add("PreviewImage", step, {"images": images}, title=title, **looks)
+
+
+def backend(graph: Graph, source: Socket, title: str | None = None, **more) -> Node:
+    return graph.add("VideoAttentionBackend", ATTENTION, {"model": source, "backend": "auto", **more}, title=title)
 
 
 def demo(graph: Graph) -> None:
+    graph.placing = {"columns": ((ATTENTION, SAMPLE), (RESULT,)), "widths": {RESULT: 900}, "aside": ASIDE}
     net, text, latent, vae = start(graph, 57)
-    chosen = backend(graph, 1, net["MODEL"], timing=True)
+    chosen = backend(graph, net["MODEL"], timing=True)
     inputs = {
         "model": chosen["MODEL"], "positive": text["positive"], "negative": text["negative"],
         "latent_image": latent["LATENT"], "seed": 7, "steps": 20, "cfg": 1.0, "sampler_name": "euler",
         "scheduler": "simple",
     }  # fmt: skip
-    samples = graph.add("KSampler", 2, inputs)
-    report = graph.add("VideoAttentionReport", 3, {"latent": samples["LATENT"]})
-    preview(graph, 3, report["picture"], "What ran")
-    images = graph.add("VAEDecode", 4, {"samples": report["latent"], "vae": vae["VAE"]})
-    clip = graph.add("CreateVideo", 4, {"images": images["IMAGE"], "fps": RATE})
-    graph.add("SaveVideo", 4, {"video": clip["VIDEO"], "filename_prefix": "video/video_attention_demo"})
+    samples = graph.add("KSampler", SAMPLE, inputs)
+    told = report(graph, samples["LATENT"], shows=300)
+    preview(graph, RESULT, told["picture"], "What ran", beside=True, shows=300)
+    images = graph.add("VAEDecode", RESULT, {"samples": told["latent"], "vae": vae["VAE"]})
+    clip = graph.add("CreateVideo", RESULT, {"images": images["IMAGE"], "fps": RATE}, beside=True)
+    graph.add("SaveVideo", RESULT, {"video": clip["VIDEO"], "filename_prefix": "video/video_attention_demo"})
     webp = {"images": images["IMAGE"], "filename_prefix": "video_attention_demo", "fps": RATE}
-    graph.add("SaveAnimatedWEBP", 5, webp)
-    graph.note(
-        1,
-        "## Video attention demo\n\nA small video transformer that comes with the pack draws a coloured shape that "
-        "moves. It needs no download and no GPU.\n\n**Video Attention Backend** chooses the kernel of its attention, "
-        "**Video Attention Report** says what ran, how often and why something else did.\n\nChange *backend* and run "
-        "again: the clip stays, the report changes. Set *role* to *spatial* and it stays as it is too: this model has "
-        "no such calls. To turn it off, select the node and press Ctrl+B.",
+    graph.add("SaveAnimatedWEBP", RESULT, webp, beside=True)
+    note(
+        graph,
+        "Video attention demo",
+        "A small video transformer that comes with the pack draws a coloured shape that moves. It needs no download "
+        "and no GPU: press *Run*.\n\n**Video Attention Backend** chooses the kernel of its attention, **Video "
+        "Attention Report** says what ran, how often and why something else did.",
+        (
+            "*backend*, and run again: the clip stays, the report changes.",
+            "*role* to *spatial*: it stays as it is too, for this model has no such calls.",
+            "The prompt's *colour*, *shape*, *direction*.",
+        ),
+        "To see it without: select **Video Attention Backend** and press Ctrl+B.",
     )
+
+
+def pair(graph: Graph, a: Socket, b: Socket, text: Node, latent: Node, vae: Node, **more) -> tuple[Node, Node]:
+    """Sample A, then B, with one seed. Returns both clips' pictures."""
+    clips = []
+    for letter, net in (("A", a), ("B", b)):
+        samples = sample(graph, SAMPLE, net, text, latent, title=f"Sample {letter}", beside=letter == "B", **more)
+        clips.append((letter, samples))
+    told = [
+        report(graph, samples["output"], SAMPLE, title=f"What ran in {letter}", beside=letter == "B")
+        for letter, samples in clips
+    ]
+    return tuple(
+        graph.add("VAEDecode", SAMPLE, {"samples": one["latent"], "vae": vae["VAE"]}, beside=one is told[1])
+        for one in told
+    )
+
+
+def judge(graph: Graph, a: Node, b: Node, name: str) -> None:
+    """B over A, and both clips."""
+    graph.add("VideoAttentionCompare", RESULT, {"reference": a["IMAGE"], "images": b["IMAGE"]}, shows=360)
+    for letter, images in (("a", a), ("b", b)):
+        saved = {"images": images["IMAGE"], "filename_prefix": f"{name}_{letter}", "fps": RATE}
+        graph.add("SaveAnimatedWEBP", RESULT, saved, title=f"Clip {letter.upper()}", beside=letter == "b", shows=200)
+
+
+TWO = layout.NAMES | {ATTENTION: "3 A and B", SAMPLE: "4 Sample both"}
+PAIRED = {
+    "columns": ((ATTENTION,), (SAMPLE,), (RESULT,)),
+    "aside": ASIDE,
+    "names": TWO,
+    "widths": {SAMPLE: 540, RESULT: 520},
+}
 
 
 def compare(graph: Graph) -> None:
     """A: as the model is. B: with what shall be judged. One seed."""
+    graph.placing = PAIRED
     net, text, latent, vae = start(graph, 57)
-    exact = backend(graph, 1, net["MODEL"], backend="host default")
+    exact = backend(graph, net["MODEL"], backend="host default", title="A: as it is")
     shape = {"model": net["MODEL"], "pattern": "temporal window", "min_tokens": 0, "latent": latent["LATENT"]}
-    shaped = graph.add("VideoAttentionPattern", 1, shape)
-    first = sample(graph, 2, exact["MODEL"], text, latent)
-    second = sample(graph, 2, shaped["MODEL"], text, latent)
-    reports = [graph.add("VideoAttentionReport", 3, {"latent": s["output"]}) for s in (first, second)]
-    a, b = (
-        decode(graph, 4, report["latent"], vae, f"video_attention_{letter}")
-        for report, letter in zip(reports, "AB", strict=True)
+    shaped = graph.add("VideoAttentionPattern", ATTENTION, shape, title="B: what shall be judged")
+    a, b = pair(graph, exact["MODEL"], shaped["MODEL"], text, latent, vae)
+    judge(graph, a, b, "video_attention")
+    note(
+        graph,
+        "A against B",
+        "A is the model as it is, B the one to judge, with the same seed: here each frame sees its neighbours in time "
+        "alone. **Video Attention Compare** lays B over A and says how far apart they are, frame by frame, and which "
+        "moves less steadily.",
+        (
+            "*B*: any node of this pack, or of another, in place of the pattern.",
+            "To know how much a difference means, put a second exact kernel there first.",
+        ),
+        OWN,
     )
-    inputs = {"reference": a["IMAGE"], "images": b["IMAGE"]}
-    compared = graph.add("VideoAttentionCompare", 5, inputs)
-    measured = graph.add("VideoAttentionTemporalMetrics", 5, {"images": b["IMAGE"]}, title="Metrics of B")
-    preview(graph, 6, compared["chart"], "Difference over time")
-    preview(graph, 6, compared["worst_frame"], "Worst frame: A, B, difference")
-    preview(graph, 6, measured["chart"], "Metrics of B over time")
-    graph.note(
-        1,
-        "## A against B\n\nA is the model as it is, B the one to judge, with the same seed: here each frame sees its "
-        "neighbours in time alone. **Video Attention Compare** gives PSNR and SSIM of every frame, **Video Attention "
-        "Temporal Metrics** flicker and the like.\n\nPut any node of this pack, or of another, in place of the "
-        "pattern. To know how much a difference means, put a second exact kernel there first.\n\n" + OWN,
+
+
+def worth(graph: Graph) -> None:
+    """Two runs, one with the dial: what it gains and what it costs."""
+    graph.placing = PAIRED
+    net, text, latent, vae = start(graph, 57)
+    plain = backend(graph, net["MODEL"], backend="host default", title="A: as it is", timing=True)
+    quick = faster(graph, net["MODEL"], latent["LATENT"], {"quality": "balanced", "timing": True}, title="B: faster")
+    a, b = pair(graph, plain["MODEL"], quick["MODEL"], text, latent, vae)
+    judge(graph, a, b, "worth")
+    note(
+        graph,
+        "Is it worth it?",
+        "Your prompt twice with one seed: A as the model is, B with **Faster**. The two reports say the seconds, "
+        "**Video Attention Compare** the decibels and shows B over A: drag the line.\n\nRun it twice: the first run "
+        "loads the model and measures kernels.",
+        ("*quality* of *B: faster*: from *lossless* to *fast*.", "*seed*, the same in both samplers.", "The prompt."),
+        OWN,
     )
 
 
 def calibrate(graph: Graph) -> None:
+    """Find a plan, save it, prove it."""
+    graph.placing = {
+        "columns": ((ATTENTION,), (SAMPLE,), (RESULT,), (PROOF,)),
+        "names": layout.NAMES | {ATTENTION: "3 Find a plan", SAMPLE: "4 Sample with it", PROOF: "6 Proof"},
+        "widths": {ATTENTION: 400, RESULT: 360, PROOF: 320},
+        "aside": ASIDE,
+    }
     net, text, latent, vae = start(graph, 57)
     inputs = {
         "model": net["MODEL"], "positive": text["positive"], "negative": text["negative"], "latent": latent["LATENT"],
         "budget": "quality", "cfg": 1.0, "scheduler_name": "simple",
     }  # fmt: skip
-    tuned = graph.add("VideoAttentionCalibrate", 1, inputs)
+    tuned = graph.add("VideoAttentionCalibrate", ATTENTION, inputs)
+    graph.add("VideoAttentionSavePlan", ATTENTION, {"plan": tuned["plan"], "filename": "plan"})
     known = {"model": tuned["MODEL"], "latent": latent["LATENT"], "plan_name": "plan.json"}
-    planned = graph.add("VideoAttentionLoadPlan", 1, known, title="Load a plan: Ctrl+B", mode=BYPASS)
-    graph.add("VideoAttentionSavePlan", 2, {"plan": tuned["plan"], "filename": "plan"})
-    preview(graph, 2, tuned["picture"], "Error against time")
-    samples = sample(graph, 3, planned["MODEL"], text, latent)
-    report = graph.add("VideoAttentionReport", 3, {"latent": samples["output"]})
-    decode(graph, 4, report["latent"], vae, "video_attention_plan")
-    checked = sample(graph, 5, planned["MODEL"], text, latent, "VideoAttentionVerify", vae=vae["VAE"], steps=8)
-    preview(graph, 5, checked["picture"], "The plan's error beside the noise floor")
-    graph.note(
-        2,
-        "## Find a plan, share a plan\n\n**Video Attention Calibrate** tries kernels and patterns on your own prompt "
-        "and size and keeps the fastest choice within the error budget. It samples once for every choice it tries, so "
-        "it takes a while; **Video Attention Save Plan** keeps the result in *user/video_attention_plans*, **Video "
-        "Attention Verify** says what the plan costs beside an exact kernel.\n\nTo use a "
-        "plan of yours or of somebody else: bypass Calibrate and Save Plan (Ctrl+B), and switch Load Plan on the same "
-        "way. A plan is numbers and names only.\n\n" + OWN,
+    planned = graph.add("VideoAttentionLoadPlan", SAMPLE, known, title="Load a plan: Ctrl+B", mode=BYPASS)
+    samples = sample(graph, SAMPLE, planned["MODEL"], text, latent)
+    told = report(graph, samples["output"])
+    decode(graph, told["latent"], vae, "video_attention_plan")
+    checked = sample(graph, PROOF, planned["MODEL"], text, latent, "VideoAttentionVerify", vae=vae["VAE"], steps=8)
+    preview(graph, PROOF, checked["picture"], "The plan's error beside the noise floor")
+    note(
+        graph,
+        "Find a plan, share a plan",
+        "**Video Attention Calibrate** tries kernels and patterns on your own prompt and size and keeps the fastest "
+        "choice within the error budget. It samples once for every choice, so it takes a while; **Save Plan** keeps "
+        "the result in *user/video_attention_plans*, **Verify** says what it costs beside an exact kernel.",
+        (
+            "*budget*: how far the result may be off.",
+            "To use a plan of yours or of somebody else: bypass Calibrate and Save Plan with Ctrl+B, and switch Load "
+            "Plan on the same way. A plan is numbers and names only.",
+        ),
+        OWN,
     )
 
 
 def long_video(graph: Graph) -> None:
     """Four times the length that the demo model was trained for."""
+    graph.placing = {
+        "columns": ((ATTENTION,), (SAMPLE,), (RESULT,), (PROOF,)),
+        "names": layout.NAMES | {PROOF: "6 How steady it is"},
+        "widths": {SAMPLE: 420, PROOF: 320},
+        "aside": ASIDE,
+    }
     net, prompt, latent, vae = start(graph, 249)
-    chosen = backend(graph, 1, net["MODEL"])
+    chosen = backend(graph, net["MODEL"])
     # At its own rate the shape is through in one window; four times slower it has somewhere to go on to.
     slow = {"positive": prompt["positive"], "negative": prompt["negative"], "frame_rate": 4 * RATE}
-    text = graph.add("LTXVConditioning", 1, slow)
+    text = graph.add("LTXVConditioning", SAMPLE, slow)
     lengths = {
-        "method": "extend",
-        "unit": "latent frames",
-        "window": 8.0,
-        "overlap": 4.0,
-        "frame_rate": RATE,
-        "seed": 1,
-    }
-    samples = sample(graph, 2, chosen["MODEL"], text, latent, "VideoAttentionLongSampler", **lengths)
-    images = decode(graph, 3, samples["output"], vae, "video_attention_long")
-    measured = graph.add("VideoAttentionTemporalMetrics", 3, {"images": images["IMAGE"]})
-    preview(graph, 4, measured["chart"], "Metrics over time")
-    graph.note(
-        1,
-        "## Longer than the model\n\nThe demo model was trained on 8 latent frames; this clip has 32, sampled in "
-        "windows that overlap. The sampler measures every joint: *seam* is about 1 where nothing shows.\n\n*extend* "
-        "makes the windows one after the other, each going on from the last frames of the one before: what is finished "
-        "stays when you stop it. *blend* makes all windows at every step.\n\nFor Wan, LTX and others set *unit* to "
-        "seconds and *window* to 0: what the model was trained for. LTX-2's sound is sampled along.\n\n" + OWN,
+        "method": "extend", "unit": "latent frames", "window": 8.0, "overlap": 4.0, "frame_rate": RATE, "seed": 1,
+    }  # fmt: skip
+    samples = sample(graph, SAMPLE, chosen["MODEL"], text, latent, "VideoAttentionLongSampler", **lengths)
+    images = decode(graph, samples["output"], vae, "video_attention_long")
+    measured = graph.add("VideoAttentionTemporalMetrics", PROOF, {"images": images["IMAGE"]})
+    preview(graph, PROOF, measured["chart"], "Metrics over time")
+    note(
+        graph,
+        "Longer than the model",
+        "The demo model was trained on 8 latent frames; this clip has 32, sampled in windows that overlap. The sampler "
+        "measures every joint: *seam* is about 1 where nothing shows.\n\n*extend* makes the windows one after the "
+        "other, each going on from the last frames of the one before: what is finished stays when you stop it. "
+        "*blend* makes all windows at every step.",
+        (
+            "*method*, *window*, *overlap*.",
+            "For Wan, LTX and others *unit* in seconds and *window* 0: what the model was trained for. Sound is "
+            "sampled along.",
+        ),
+        OWN,
     )
 
 
 def inside(graph: Graph) -> None:
     """Everything that looks at a model, in the order of asking."""
-    net = graph.add("VideoAttentionLoadModel", 0, {"unet_name": DEMO})
+    graph.placing = {
+        "columns": ((ATTENTION,), (SECOND,), (SAMPLE,), (RESULT,)),
+        "aside": ASIDE,
+        "names": layout.NAMES | {ATTENTION: "3 What is known", SECOND: "3 What holds when", RESULT: "5 Where it looks"},
+        "widths": {RESULT: 440},
+    }
+    net = graph.add("VideoAttentionLoadModel", MODELS, {"unet_name": DEMO})
     _, text, latent, vae = start(graph, 57, load=False)
-    known = graph.add("VideoAttentionInfo", 1, {"model": net["MODEL"], "latent": latent["LATENT"]})
-    preview(graph, 1, known["picture"], "What a kernel can gain")
+    known = graph.add("VideoAttentionInfo", ATTENTION, {"model": net["MODEL"], "latent": latent["LATENT"]})
+    preview(graph, ATTENTION, known["picture"], "What a kernel can gain", shows=130)
     timed = {"model": net["MODEL"], "positive": text["positive"], "latent": latent["LATENT"]}
-    speed = graph.add("VideoAttentionBenchmark", 2, timed)
-    preview(graph, 2, speed["picture"], "Which kernel is fastest")
+    speed = graph.add("VideoAttentionBenchmark", ATTENTION, timed)
+    preview(graph, ATTENTION, speed["picture"], "Which kernel is fastest", shows=130)
     late = {"model": net["MODEL"], "backend": "sdpa", "start_percent": 0.8}
-    rules = graph.add("VideoAttentionBackend", 3, late, title="Another kernel for the last fifth")
-    table = graph.add("VideoAttentionSchedule", 3, {"model": rules["MODEL"], "scheduler_name": "simple"})
-    preview(graph, 3, table["picture"], "What holds when")
-    samples = sample(graph, 4, rules["MODEL"], text, latent)
-    images = decode(graph, 4, samples["output"], vae, "video_attention_inside")
+    rules = graph.add("VideoAttentionBackend", SECOND, late, title="Another for the last fifth")
+    table = graph.add("VideoAttentionSchedule", SECOND, {"model": rules["MODEL"], "scheduler_name": "simple"})
+    preview(graph, SECOND, table["picture"], "What holds when")
+    samples = sample(graph, SAMPLE, rules["MODEL"], text, latent)
+    images = decode(graph, samples["output"], vae, "video_attention_inside", SAMPLE)
     asked = {"positive": text["positive"], "latent": samples["output"], "images": images["IMAGE"], "x": 30.0}
-    looked = graph.add("VideoAttentionMaps", 5, {"model": rules["MODEL"], **asked})
-    preview(graph, 6, looked["shares"], "In the frame, over time, on the prompt")
-    preview(graph, 6, looked["token_heat"], "Each word of the prompt")
-    graph.note(
-        6,
-        "## Inside a model\n\n**Video Attention Model Info** says what is known of a model and what a faster kernel "
-        "could gain at most. **Video Attention Benchmark** times every kernel on its real calls. **Video Attention "
-        "Schedule** draws which rule holds at which step. **Video Attention Maps** shows where the model looks: click "
-        "into a frame to ask again from there.\n\n" + OWN,
+    looked = graph.add("VideoAttentionMaps", RESULT, {"model": rules["MODEL"], **asked})
+    preview(graph, RESULT, looked["shares"], "In the frame, over time, on the prompt", shows=130)
+    preview(graph, RESULT, looked["token_heat"], "Each word of the prompt", shows=130)
+    note(
+        graph,
+        "Inside a model",
+        "**Model Info** says what is known of a model and what a faster kernel could gain at most. **Benchmark** times "
+        "every kernel on its real calls. **Schedule** draws which rule holds at which step. **Maps** shows where the "
+        "model looks.",
+        ("Click into a frame of **Maps** to ask again from there.", "*backend* and *start_percent* of step 3."),
+        OWN,
     )
-
-
-# File name without ending -> what builds it. The front end shows the name as the title.
-WORKFLOWS = {
-    "Video attention demo": demo,
-    "Compare attention, A against B": compare,
-    "Calibrate and share a plan": calibrate,
-    "Long video": long_video,
-    "Inside a model": inside,
-    "LTX-2.3 text to video, two stages": partial(templates.ltx, start_image=False),
-    "LTX-2.3 image to video, two stages": partial(templates.ltx, start_image=True),
-    "Wan 2.2 14B text to video, two experts": partial(templates.wan_14b, start_image=False),
-    "Wan 2.2 14B image to video, two experts": partial(templates.wan_14b, start_image=True),
-    "Wan 2.2 5B text and image to video": templates.wan_5b,
-    "HunyuanVideo 1.5 text to video": templates.hunyuan,
-}

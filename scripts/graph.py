@@ -5,19 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import client
+import layout
 
-WIDTHS = {"MarkdownNote": 400}
-WIDTH, GAP, TOP = 330, 40, 80
-HEADER, ROW, WIDGET = 34, 20, 26
-# What a node shows below its widgets: pictures, players, text.
-SHOWS = {
-    "LoadImage": 320, "SaveVideo": 320, "PreviewImage": 320, "SaveAnimatedWEBP": 320, "CLIPTextEncode": 100,
-    "MarkdownNote": 180,
-}  # fmt: skip
-# Text of our nodes, as nodes/widgets/node.py calls it.
-SHOWN = {"report": 150, "note": 80, "line": 26}
-# Width of a node with a view, and the view's height.
-VIEWED, VIEWS = 520, {"report": 320, "compare": 460, "maps": 460, "plan": 340, "windows": 260}
+AUTOGROW = "COMFY_AUTOGROW"  # an input that gives as many sockets as are linked, and one more
 CORE_VERSION = "0.30.0"
 PACK = "video-attention"
 
@@ -32,16 +22,24 @@ class Socket:
 
 @dataclass
 class Node:
-    """One node. inputs: name -> value of a widget, or the Socket it is linked to."""
+    """One node. inputs: name -> value of a widget, or the Socket it is linked to.
+
+    step: where it stands, see layout.py.
+    shows: the height of what it shows below its widgets; 0: what layout.py says of its kind.
+    beside: whether it stands to the right of the node before it in its step, not below.
+    """
 
     id: int
     kind: str
-    column: int
+    step: int
     inputs: dict
     title: str | None
     mode: int
     models: tuple[dict, ...]
     outputs: list[tuple[str, str]]  # (type, name)
+    color: tuple[str, str] | None = None
+    shows: int = 0
+    beside: bool = False
     size: list[int] = field(default_factory=lambda: [0, 0])
     pos: list[int] = field(default_factory=lambda: [0, 0])
 
@@ -51,24 +49,29 @@ class Node:
 
 
 class Graph:
-    """Nodes in columns, from left to right; those of a column stand below each other in the order they came."""
+    """Nodes in steps; those of a step stand below each other in the order they came.
+
+    placing: what layout.place takes besides the graph, where a workflow differs.
+    """
 
     def __init__(self, info: dict, version: str):
-        self.info, self.version, self.nodes = info, version, []
+        self.info, self.version, self.nodes, self.placing = info, version, [], {}
 
-    def add(self, kind: str, column: int, inputs: dict | None = None, title=None, mode=0, models=()) -> Node:
+    def add(self, kind: str, step: int, inputs: dict | None = None, title=None, mode=0, models=(), **looks) -> Node:
         """A node. KeyError for a node or an input that ComfyUI does not know."""
         spec = self.info[kind]
         outputs = list(zip(spec["output"], spec["output_name"], strict=True))
-        node = Node(len(self.nodes) + 1, kind, column, inputs or {}, title, mode, tuple(models), outputs)
+        node = Node(len(self.nodes) + 1, kind, step, inputs or {}, title, mode, tuple(models), outputs, **looks)
         known = {name for name, *_ in self.widgets(node)} | self.sockets(node).keys()
         if unknown := set(node.inputs) - known:
             raise KeyError(f"{kind} has no input {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}.")
         self.nodes.append(node)
         return node
 
-    def note(self, column: int, text: str) -> Node:
-        node = Node(len(self.nodes) + 1, "MarkdownNote", column, {"text": text}, "Read me", 0, (), [])
+    def note(self, text: str) -> Node:
+        """What a newcomer reads first, at the left."""
+        number = len(self.nodes) + 1
+        node = Node(number, "MarkdownNote", layout.NOTE, {"text": text}, "Read me", 0, (), [], layout.BLACK)
         self.nodes.append(node)
         return node
 
@@ -87,11 +90,17 @@ class Graph:
             return {}
         given = self.info[node.kind]["input"]
         every = given.get("required", {}) | given.get("optional", {})
-        return {name: kind for name, (kind, *_) in every.items() if not client.is_widget(kind)}
+        sockets = {}
+        for name, (kind, *more) in every.items():
+            if client.is_widget(kind):
+                continue
+            grows = kind.startswith(AUTOGROW)
+            sockets |= grown(name, more[0]["template"], node.inputs) if grows else {name: kind}
+        return sockets
 
     def to_workflow(self) -> dict:
         """The dictionary of the JSON file."""
-        self._place()
+        boxes = layout.place(self, **self.placing)
         links = []
         described = [self._describe(node, links) for node in self.nodes]
         for link in links:
@@ -104,33 +113,11 @@ class Graph:
             "last_link_id": len(links),
             "nodes": described,
             "links": links,
-            "groups": [],
+            "groups": boxes,
             "config": {},
             "extra": {},
             "version": 0.4,
         }
-
-    def _place(self) -> None:
-        x = GAP
-        for column in sorted({node.column for node in self.nodes}):
-            y, widest = TOP, 0
-            for node in (n for n in self.nodes if n.column == column):
-                node.size = self._size(node)
-                node.pos = [x, y]
-                y += node.size[1] + HEADER + GAP
-                widest = max(widest, node.size[0])
-            x += widest + 2 * GAP
-
-    def _size(self, node: Node) -> list[int]:
-        rows = max(len(self.sockets(node)), len(node.outputs))
-        told = self.info.get(node.kind, {}).get("video_attention", {})
-        view = told.get("view")
-        shown = VIEWS.get(view) or SHOWN.get(told.get("text")) or SHOWS.get(node.kind, 0)
-        if node.kind == "MarkdownNote":
-            shown = 40 + 22 * sum(1 + len(line) // 46 for line in node.inputs["text"].splitlines())
-        widgets = sum(1 + len(client.beside(name, options)) for name, _, options, _ in self.widgets(node))
-        height = 10 + ROW * rows + WIDGET * widgets + shown
-        return [VIEWED if view else WIDTHS.get(node.kind, WIDTH), max(60, height)]
 
     def _describe(self, node: Node, links: list) -> dict:
         widgets, inputs = self.widgets(node), []
@@ -147,7 +134,8 @@ class Graph:
         }  # fmt: skip
         if node.kind == "MarkdownNote":
             described["widgets_values"] = [node.inputs["text"]]
-        return described | ({"title": node.title} if node.title else {})
+        looks = {"color": node.color[0], "bgcolor": node.color[1]} if node.color else {}
+        return described | ({"title": node.title} if node.title else {}) | looks
 
     def _slot(self, node: Node, name: str, kind: str, slot: int, links: list) -> dict:
         source, number = node.inputs.get(name), None
@@ -163,6 +151,14 @@ class Graph:
         origin = {"cnr_id": PACK, "ver": self.version} if ours else {"cnr_id": "comfy-core", "ver": CORE_VERSION}
         models = {"models": list(node.models)} if node.models else {}
         return {"Node name for S&R": node.kind, **origin, **models}
+
+
+def grown(name: str, template: dict, given: dict) -> dict[str, str]:
+    """Name -> type of the sockets of an input that grows: those linked, and one more to link."""
+    (socket,) = template["input"]["required"].values()
+    first = f"{name}.{template['prefix']}"
+    linked = sum(key.startswith(first) for key in given)
+    return {f"{first}{index}": socket[0] for index in range(min(linked + 1, template["max"]))}
 
 
 def saved_values(widgets: list[tuple]) -> list:

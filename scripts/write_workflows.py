@@ -1,4 +1,4 @@
-"""Writes workflows/*.json from scripts/templates.py and demo_templates.py, and a thumbnail of each.
+"""Writes workflows/*.json as scripts/templates.py lists them, and a thumbnail of each.
 
     python scripts/write_workflows.py [--comfyui PATH] [--run] [name ...]
 
@@ -54,11 +54,11 @@ def version() -> str:
 
 def build(name: str, info: dict) -> dict:
     """A workflow, from what /object_info told of the nodes."""
-    import demo_templates
+    import templates
     from graph import Graph
 
     graph = Graph(info, version())
-    demo_templates.WORKFLOWS[name](graph)
+    templates.WORKFLOWS[name](graph)
     return graph.to_workflow()
 
 
@@ -73,11 +73,11 @@ def main() -> int:
     options = parser.parse_args()
     folder = host.enter_environment(options.comfyui, "write_workflows.py", ("requirements-dev.txt",))
     import client
-    import demo_templates
+    import templates
 
     with host.serve(folder, BASE) as address:
         info = client.Client(address).object_info()
-        made = {name: build(name, info) for name in options.names or demo_templates.WORKFLOWS}
+        made = {name: build(name, info) for name in options.names or templates.WORKFLOWS}
         for name, workflow in made.items():
             (FOLDER / f"{name}.json").write_text(to_json(workflow))
             host.say(f"{name}.json")

@@ -7,6 +7,7 @@ import urllib.request
 from itertools import combinations
 
 import client
+import layout
 import pytest
 import workflow_runs
 from workflow_runs import WORKFLOWS
@@ -67,24 +68,49 @@ def inputs_of(prompt: dict) -> dict:
     return {key: (node["class_type"], node["inputs"]) for key, node in prompt.items()}
 
 
-BOXES = """async (workflow) => {
+# What a run gave each node is shown on it, as the front end does on its own message.
+BOXES = """async ([workflow, outputs]) => {
     await app.loadGraphData(workflow);
-    await new Promise((done) => setTimeout(done, 800));
+    await new Promise((done) => setTimeout(done, 400));
+    for (const [node, output] of Object.entries(outputs)) {
+        const detail = { node, display_node: node, output, prompt_id: "shown" };
+        app.api.dispatchEvent(new CustomEvent("executed", { detail }));
+    }
+    await new Promise((done) => setTimeout(done, 1200));
     const box = ({ pos: [x, y], size: [width, height] }) => [x, y - 30, x + width, y + height];
     return app.graph.nodes.map((n) => [`${n.type} ${n.id}`, ...box(n)]);
 }"""
 
 
-def test_no_node_lies_over_another(browser_page):
-    """By the sizes that the front end gives the nodes once it has made their widgets."""
+@pytest.fixture(scope="module")
+def outputs(server, info):
+    """Workflow -> what its nodes gave in a run at small sizes. Before the browser: then asyncio.run does not."""
+    comfy = client.Client(server[0])
+    return {name: workflow_runs.outputs(comfy, name, info) for name in WORKFLOWS}
+
+
+def test_no_node_lies_over_another_after_a_run(outputs, browser_page):
+    """By the sizes that the front end gives the nodes with their texts, views, pictures and players open."""
     for name in WORKFLOWS:
-        boxes = browser_page.evaluate(BOXES, workflow_runs.load(name))
+        workflow = workflow_runs.load(name)
+        boxes = browser_page.evaluate(BOXES, [workflow, outputs[name]])
         over = [
             (one, other)
             for (one, *a), (other, *b) in combinations(boxes, 2)
             if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
         ]
         assert not over, name
+        check_size([corners for _, *corners in boxes], workflow["groups"], name)
+
+
+def check_size(boxes: list, groups: list[dict], name: str) -> None:
+    """All of it fits, and no node reaches out of the box of its step."""
+    width, height = (max(b[i + 2] for b in boxes) - min(b[i] for b in boxes) for i in (0, 1))
+    assert width <= layout.BOUNDS[0] and height <= layout.BOUNDS[1], f"{name}: {width:.0f} x {height:.0f}"
+    for group in groups:
+        x, y, wide, high = group["bounding"]
+        inside = [b for b in boxes if x <= b[0] and b[2] <= x + wide and y <= b[1] < y + high]
+        assert inside and all(b[3] <= y + high for b in inside), f"{name}: {group['title']}"
 
 
 def test_the_template_browser_lists_them(server):

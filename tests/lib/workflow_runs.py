@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -11,17 +12,27 @@ import host
 from tiny import files
 
 WORKFLOWS = {file.stem: file for file in sorted((host.ROOT / "workflows").glob("*.json"))}
-TEXT_ENCODERS = {"CLIPLoader": "wan", "DualCLIPLoader": "hunyuan", "LTXAVTextEncoderLoader": "ltx"}
-NARROW = {"wan2.2_vae.safetensors", "hunyuanvideo15_vae_fp16.safetensors"}
+# Loaders of text encoders -> what StandInText makes in their place; CLIPLoader's: by its `type`.
+TEXT_ENCODERS = {"CLIPLoader": None, "DualCLIPLoader": "hunyuan", "LTXAVTextEncoderLoader": "ltx"}
+CLIP_TYPES = {"wan": "wan", "ltxv": "ltx", "minimax": "minimax"}
+NARROW = {
+    "wan2.2_vae.safetensors",
+    "hunyuanvideo15_vae_fp16.safetensors",
+    "minimax_h3_video_vae_int8_convrot.safetensors",
+    "minimax_h3_audio_vae_fp32.safetensors",
+}
 # A fifth of every width and height, in the steps of LTX: what is twice as large stays so.
 SMALLER, STEP, LEAST = 5, 32, 64
 STEPS = 4
-LENGTHS = {"EmptyLTXVLatentVideo": 17, "EmptyHunyuanLatentVideo": 9, "WanImageToVideo": 9, "PrimitiveInt": 9}
+LENGTHS = {
+    "EmptyLTXVLatentVideo": 17, "EmptyHunyuanLatentVideo": 9, "WanImageToVideo": 9, "PrimitiveInt": 17,
+    "MiniMaxH3ImageToVideo": 22, "MiniMaxH3ReferenceToVideo": 22,
+}  # fmt: skip
 # Bypassed in the file, with a note that says how to switch it on.
 SWITCHED_ON = {"VideoAttentionNormalizedAttentionGuidance"}
 QUICK = {
     "ManualSigmas": {"sigmas": "1.0, 0.7, 0.0"},
-    "VideoAttentionLongSampler": {"window": 2.0, "overlap": 1.0},
+    "VideoAttentionLongSampler": {"unit": "latent frames", "window": 2.0, "overlap": 1.0},
     "VideoAttentionCalibrate": {"candidates": "patterns", "block_groups": 1, "step_ranges": 1, "steps": 2},
 }
 
@@ -44,6 +55,16 @@ def furnish(base: Path, comfyui: Path) -> None:
     shutil.copytree(Path(__file__).parent / "stand_in_pack", base / "custom_nodes" / "stand_in_pack")
 
 
+@functools.cache
+def _outputs(address: str, name: str, prompt: str) -> dict:
+    return client.Client(address).run(json.loads(prompt))
+
+
+def outputs(comfy: client.Client, name: str, info: dict) -> dict:
+    """Node -> what it gave in a run at small sizes: once for each server, whoever asks."""
+    return _outputs(comfy.address, name, json.dumps(small_prompt(name, info)))
+
+
 def small_prompt(name: str, info: dict) -> dict:
     """The prompt of a workflow, quick to run. Loaders keep the files they name: tiny/files.py writes small ones."""
     workflow = load(name)
@@ -51,12 +72,19 @@ def small_prompt(name: str, info: dict) -> dict:
         if node["type"] in SWITCHED_ON:
             node["mode"] = 0
     prompt = client.to_prompt(workflow, info)
-    family = next((TEXT_ENCODERS[n["class_type"]] for n in prompt.values() if n["class_type"] in TEXT_ENCODERS), None)
-    return {key: small_node(node, family) for key, node in prompt.items() if node["class_type"] not in TEXT_ENCODERS}
+    family = next((text_of(n) for n in prompt.values() if n["class_type"] in TEXT_ENCODERS), None)
+    return {key: small_node(node, family) for key, node in prompt.items()}
+
+
+def text_of(loader: dict) -> str:
+    """The family whose conditioning stands in for that of a text encoder."""
+    return TEXT_ENCODERS[loader["class_type"]] or CLIP_TYPES[loader["inputs"]["type"]]
 
 
 def small_node(node: dict, family: str | None) -> dict:
     kind, inputs = node["class_type"], dict(node["inputs"])
+    if kind in TEXT_ENCODERS:
+        return {"class_type": "StandInClip", "inputs": {"family": family}}
     if kind == "CLIPTextEncode":
         return {"class_type": "StandInText", "inputs": {"text": inputs["text"], "family": family}}
     if kind == "VAELoader" and inputs["vae_name"] in NARROW:

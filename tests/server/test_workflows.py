@@ -24,27 +24,52 @@ from workflow_runs import WORKFLOWS
 ALL_CHOSEN = r"Backend [^:\n]+: (\d+) of \1 attention calls\."
 SAID = {
     "Video attention demo": {"VideoAttentionReport": ALL_CHOSEN},
-    "Compare attention, A against B": {"VideoAttentionCompare": "PSNR", "VideoAttentionTemporalMetrics": "flicker"},
+    "Is it worth it": {
+        "VideoAttentionCompare": "PSNR",
+        "VideoAttentionReport": "LTXVModel",
+        "VideoAttentionBoost": "^balanced for",
+    },
+    "Compare attention, A against B": {"VideoAttentionCompare": "PSNR"},
     "Calibrate and share a plan": {"VideoAttentionCalibrate": "budget", "VideoAttentionSavePlan": r"plan\.json"},
-    "Long video": {"VideoAttentionLongSampler": "windows of 2 latent frames over 3"},
+    "Long video": {
+        "VideoAttentionLongSampler": "windows of 2 latent frames over 3",
+        "VideoAttentionTemporalMetrics": "flicker",
+    },
     "Inside a model": {
         "VideoAttentionInfo": "LTXV",
         "VideoAttentionBenchmark": "sdpa",
         "VideoAttentionMaps": "same frame",
     },
-    "LTX-2.3 text to video, two stages": {
-        "VideoAttentionTwoStageSampler": "From 2 x 4 to 4 x 8 in the latent, by the upscaling model",
+    "MiniMax-H3 text to video": {"VideoAttentionReport": f"MiniMaxH3Model, 7 x 3 x 5 tokens.*{ALL_CHOSEN}"},
+    "MiniMax-H3 image to video": {"VideoAttentionReport": f"MiniMaxH3Model, 7 x 3 x 5 tokens.*{ALL_CHOSEN}"},
+    "MiniMax-H3 references to video": {"VideoAttentionReport": f"MiniMaxH3Model, 7 x 3 x 5 tokens.*{ALL_CHOSEN}"},
+    "FastH3 text to video": {
+        "VideoAttentionSampler": "shift 10, set on this model",
+        "VideoAttentionReport": f"MiniMaxH3Model.*{ALL_CHOSEN}",
+    },
+    **{
+        f"{release} {source} to video, two stages": {
+            "VideoAttentionTwoStageSampler": "From 2 x 4 to 4 x 8 in the latent, by the upscaling model",
+            "VideoAttentionReport": f"LTXAVModel.*{ALL_CHOSEN}.*audio to video",
+        }
+        for release in ("LTX-2.3", "LTX-2.5")
+        for source in ("text", "image")
+    },
+    "LTX-2.3 long clip with sound": {
+        "VideoAttentionLongSampler": "windows of 2 latent frames over 3",
         "VideoAttentionReport": f"LTXAVModel.*{ALL_CHOSEN}.*audio to video",
     },
-    "LTX-2.3 image to video, two stages": {
-        "VideoAttentionTwoStageSampler": "From 2 x 4 to 4 x 8 in the latent, by the upscaling model",
-        "VideoAttentionReport": f"LTXAVModel.*{ALL_CHOSEN}.*audio to video",
+    "Wan 2.2 5B long clip": {
+        "VideoAttentionLongSampler": "windows of 2 latent frames over 3",
+        "VideoAttentionReport": f"WanModel.*{ALL_CHOSEN}",
     },
     "Wan 2.2 14B text to video, two experts": {"VideoAttentionTwoStageSampler": "Switch after step 2 of 4"},
     "Wan 2.2 14B image to video, two experts": {"VideoAttentionTwoStageSampler": "Switch after step 2 of 4"},
     "Wan 2.2 5B text and image to video": {"VideoAttentionReport": f"WanModel.*{ALL_CHOSEN}"},
     "HunyuanVideo 1.5 text to video": {"VideoAttentionReport": f"HunyuanVideo.*{ALL_CHOSEN}"},
 }
+# Models that make sound along with the picture.
+SOUND = ("LTX-2", "MiniMax-H3", "FastH3")
 MADE = {".mp4", ".webp", ".png"}
 
 
@@ -115,7 +140,7 @@ def test_every_file_it_asks_for_can_be_had(info, name):
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_it_runs(comfy, info, server, name):
     prompt = workflow_runs.small_prompt(name, info)
-    outputs = comfy.run(prompt)
+    outputs = workflow_runs.outputs(comfy, name, info)
     shows = {key for key, node in prompt.items() if info[node["class_type"]]["output_node"]}
     assert shows and shows <= outputs.keys(), "an output node did not run"
     said = {prompt[key]["class_type"]: "\n".join(o["text"]) for key, o in outputs.items() if o.get("text")}
@@ -125,7 +150,7 @@ def test_it_runs(comfy, info, server, name):
     assert made and {file.suffix for file in made} <= MADE and all(file.stat().st_size for file in made)
     for file in made:
         if file.suffix == ".mp4":
-            check_clip(file, sound=name.startswith("LTX-2.3"))
+            check_clip(file, sound=name.startswith(SOUND))
 
 
 def check_clip(file, sound: bool) -> None:

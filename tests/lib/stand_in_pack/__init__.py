@@ -6,8 +6,7 @@ import unittest.mock
 import torch
 
 # (tokens, channels) of the embedding; more of the conditioning. As tests/lib/tiny/files.py makes the models.
-TEXTS = {"ltx": (7, 80), "wan": (7, 16), "hunyuan": (7, 16)}
-NARROW = {"wan2.2_vae.safetensors": 8, "hunyuanvideo15_vae_fp16.safetensors": 32}
+TEXTS = {"ltx": (7, 80), "wan": (7, 16), "hunyuan": (7, 16), "minimax": (7, 16)}
 
 
 class StandInText:
@@ -20,12 +19,40 @@ class StandInText:
         return {"required": {"text": ("STRING", {"multiline": True}), "family": (list(TEXTS),)}}
 
     def encode(self, text, family):
-        generator = torch.Generator().manual_seed(random.Random(text).getrandbits(32))
-        return ([[torch.randn(1, *TEXTS[family], generator=generator), {"pooled_output": torch.ones(1, 8)}]],)
+        return (conditioning(text, family),)
+
+
+def conditioning(text, family):
+    generator = torch.Generator().manual_seed(random.Random(text).getrandbits(32))
+    return [[torch.randn(1, *TEXTS[family], generator=generator), {"pooled_output": torch.ones(1, 8)}]]
+
+
+class StandInClip:
+    """A CLIP for nodes that encode their prompt themselves: the same random conditioning, with or without images."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "load", ("CLIP",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"family": (list(TEXTS),)}}
+
+    def load(self, family):
+        return (Clip(family),)
+
+
+class Clip:
+    def __init__(self, family):
+        self.family = family
+
+    def tokenize(self, text, **shown):
+        return text
+
+    def encode_from_tokens_scheduled(self, tokens):
+        return conditioning(tokens, self.family)
 
 
 class StandInVAE:
-    """ComfyUI's own VAE class with fewer channels: the loader knows one width for these two files."""
+    """ComfyUI's own VAE class with fewer channels: the loader knows one width for these files."""
 
     CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "load", ("VAE",)
 
@@ -34,7 +61,7 @@ class StandInVAE:
         return {"required": {"vae_name": (list(NARROW),)}}
 
     def load(self, vae_name):
-        return (narrow_wan() if vae_name.startswith("wan") else narrow_hunyuan(),)
+        return (NARROW[vae_name](),)
 
 
 def narrow_wan():
@@ -63,9 +90,38 @@ def narrow_hunyuan():
         return comfy.sd.VAE(sd={f"decoder.{name}": weight for name, weight in weights.items()})
 
 
+def narrow_minimax():
+    import comfy.ldm.minimax.vae as module
+    import comfy.sd
+
+    real, decoder = module.MiniMaxH3VideoVAE, module.ViT3DDecoder
+    small = {"heads": 2, "num_layers": 1}
+    with (
+        unittest.mock.patch.object(module, "MiniMaxH3VideoVAE", lambda: real(ch=32, num_res_blocks=1)),
+        unittest.mock.patch.object(module, "ViT3DDecoder", lambda **config: decoder(**config, **small)),
+    ):
+        return comfy.sd.VAE(sd=random_weights(module.MiniMaxH3VideoVAE()))
+
+
+def narrow_minimax_sound():
+    import comfy.ldm.minimax.audio_vae as module
+    import comfy.sd
+
+    real = module.MiniMaxH3AudioVAE
+    small = {"encoder_dim": 2, "latent_dim": 64, "decoder_dim": 128}
+    with unittest.mock.patch.object(module, "MiniMaxH3AudioVAE", lambda: real(**small)):
+        return comfy.sd.VAE(sd=random_weights(module.MiniMaxH3AudioVAE()))
+
+
 def random_weights(model):
     generator = torch.Generator().manual_seed(0)
     return {name: torch.randn(w.shape, generator=generator) * 0.05 for name, w in model.state_dict().items()}
 
 
-NODE_CLASS_MAPPINGS = {"StandInText": StandInText, "StandInVAE": StandInVAE}
+NARROW = {
+    "wan2.2_vae.safetensors": narrow_wan,
+    "hunyuanvideo15_vae_fp16.safetensors": narrow_hunyuan,
+    "minimax_h3_video_vae_int8_convrot.safetensors": narrow_minimax,
+    "minimax_h3_audio_vae_fp32.safetensors": narrow_minimax_sound,
+}
+NODE_CLASS_MAPPINGS = {"StandInText": StandInText, "StandInClip": StandInClip, "StandInVAE": StandInVAE}

@@ -15,6 +15,9 @@ from . import ltx2, wan
 from .case import fill
 
 LTX = "ltx-2.3-22b-dev-fp8.safetensors"
+LTX_25 = "ltx-2.5-22b-distilled-transformer-comfy-int8-convrot.safetensors"
+LTX_25_VAE, LTX_25_SOUND = "ltx-2.5-video-vae-bf16.safetensors", "ltx-2.5-audio-vae-bf16.safetensors"
+LTX_25_UPSCALER = "ltx-2.5-latent-spatial-upscaler-x2-bf16-1.0.safetensors"
 LTX_UPSCALER = "ltx-2.3-spatial-upscaler-x2-1.1.safetensors"
 LTX_LORA = "ltx_2.3_22b_distilled_1.1_lora_dynamic_fro09_avg_rank_111_bf16.safetensors"
 WAN_EXPERTS = tuple(
@@ -22,6 +25,8 @@ WAN_EXPERTS = tuple(
 )
 WAN_5B = "wan2.2_ti2v_5B_fp16.safetensors"
 WAN_VAE = "wan_2.1_vae.safetensors"
+H3 = ("minimax_h3_fl2va_pruned_int8_convrot.safetensors", "minimax_h3_ref2va_pruned_int8_convrot.safetensors")
+FAST_H3 = "fastvideo_fasth3_8step_v2_pruned_int8_convrot.safetensors"
 HUNYUAN = "hunyuanvideo1.5_720p_t2v_fp16.safetensors"
 
 LTX_VAE = {
@@ -69,7 +74,9 @@ def prefixed(prefix: str, weights: dict) -> dict:
 
 
 def write_ltx(models: Path) -> None:
-    """LTX-2.3's checkpoint: transformer, decoders of video and sound; the upscaler; a LoRA of one layer."""
+    """LTX-2.3's checkpoint: transformer, decoders of video and sound; the upscaler; a LoRA of one layer. LTX-2.5: the
+    same in files of their own; what tells it from LTX-2.3 is left alone by a ComfyUI that does not know it.
+    """
     import comfy.ops
     from comfy.ldm.lightricks.latent_upsampler import LatentUpsampler
     from comfy.ldm.lightricks.vae.audio_vae import AudioVAE
@@ -77,14 +84,18 @@ def write_ltx(models: Path) -> None:
 
     config = {"transformer": ltx2.CONFIG_2_3, "vae": LTX_VAE, "audio_vae": LTX_AUDIO, "vocoder": VOCODER}
     sound = filled(AudioVAE({"config": json.dumps(config)}))
-    weights = {
-        **prefixed("model.diffusion_model.", ltx2.model_2_3().model.diffusion_model.state_dict()),
-        **prefixed("vae.", filled(VideoVAE(version=2, config=LTX_VAE))),
-        **{name.replace("autoencoder.", "audio_vae.", 1): weight for name, weight in sound.items()},
-    }
-    save(models / "checkpoints" / LTX, weights, config)
+    sound = {name.replace("autoencoder.", "audio_vae.", 1): weight for name, weight in sound.items()}
+    seen = filled(VideoVAE(version=2, config=LTX_VAE))
+    net = ltx2.model_2_3().model.diffusion_model.state_dict()
+    whole = {**prefixed("model.diffusion_model.", net), **prefixed("vae.", seen), **sound}
+    save(models / "checkpoints" / LTX, whole, config)
+    newer = ltx2.model_2_5().model.diffusion_model.state_dict()
+    save(models / "diffusion_models" / LTX_25, newer, {"transformer": ltx2.config_2_5()})
+    save(models / "vae" / LTX_25_VAE, seen, config)
+    save(models / "vae" / LTX_25_SOUND, sound, config)
     upscaler = LatentUpsampler.from_config(UPSCALER, operations=comfy.ops.disable_weight_init)
-    save(models / "latent_upscale_models" / LTX_UPSCALER, filled(upscaler), UPSCALER)
+    for name in (LTX_UPSCALER, LTX_25_UPSCALER):
+        save(models / "latent_upscale_models" / name, filled(upscaler), UPSCALER)
     width = ltx2.CONFIG_2_3["num_attention_heads"] * ltx2.CONFIG_2_3["attention_head_dim"]
     layer = "diffusion_model.transformer_blocks.0.attn1.to_q"
     lora = {f"{layer}.lora_A.weight": torch.ones(1, width), f"{layer}.lora_B.weight": torch.ones(width, 1)}
@@ -125,12 +136,23 @@ def write_hunyuan(models: Path) -> None:
     save(models / "diffusion_models" / HUNYUAN, {k: v.half() for k, v in weights.items()})
 
 
+def write_minimax(models: Path) -> None:
+    """MiniMax-H3 for first frames and for references, and FastH3 with the gates that older ComfyUIs leave alone."""
+    from . import minimax
+
+    made = {**dict.fromkeys(H3, minimax.model), FAST_H3: minimax.fast_h3}
+    for name, model in made.items():
+        weights = model().model.diffusion_model.state_dict()
+        save(models / "diffusion_models" / name, weights, {"transformer": minimax.CONFIG})
+
+
 def write(models: Path, named: Iterable[tuple[str, str]]) -> None:
     """Every file in `named`, (folder, name). What has no small form is there by name alone, so that a list shows it."""
     with torch.inference_mode():
         write_ltx(models)
         write_wan(models)
         write_hunyuan(models)
+        write_minimax(models)
     for folder, name in named:
         if not (models / folder / name).exists():
             save(models / folder / name, {})

@@ -31,17 +31,23 @@ def model_2_3():
     return build("LTXAV", CONFIG_2_3)
 
 
-def model_2_5():
-    """In the host's own class where it knows of keyframes (0.33), else LTX-2.3 with what was read of them there: a
-    parameter of that name, and the conditioning that reaches the model; what the host adds to those tokens is left out.
-    """
+def config_2_5():
+    """What the host's class can be built of."""
     import inspect
 
     from comfy.ldm.lightricks.model import LTXBaseModel
 
-    if "use_keyframes_abs_pos_embedding" in inspect.signature(LTXBaseModel.__init__).parameters:
-        return build("LTXAV", CONFIG_2_5)
-    made = build("LTXAV", CONFIG_2_3)
+    known = "use_keyframes_abs_pos_embedding" in inspect.signature(LTXBaseModel.__init__).parameters
+    return CONFIG_2_5 if known else CONFIG_2_3
+
+
+def model_2_5():
+    """In the host's own class where it knows of keyframes (0.33), else LTX-2.3 with what was read of them there: a
+    parameter of that name, and the conditioning that reaches the model; what the host adds to those tokens is left out.
+    """
+    made = build("LTXAV", config_2_5())
+    if config_2_5() is CONFIG_2_5:
+        return made
     network, base = made.model.diffusion_model, made.model
     network.keyframes_abs_pos_embedding = torch.nn.Parameter(torch.zeros(1, network.inner_dim))
     conds = base.extra_conds
