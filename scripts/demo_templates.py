@@ -47,12 +47,12 @@ def preview(graph: Graph, step: int, images: Socket, title: str, **looks) -> Non
     graph.add("PreviewImage", step, {"images": images}, title=title, **looks)
 
 
-def backend(graph: Graph, source: Socket, title: str | None = None, **more) -> Node:
+def backend(graph: Graph, source: Socket, title: str = "Video Attention Backend", **more) -> Node:
     return graph.add("VideoAttentionBackend", ATTENTION, {"model": source, "backend": "auto", **more}, title=title)
 
 
 def demo(graph: Graph) -> None:
-    graph.placing = {"columns": ((ATTENTION, SAMPLE), (RESULT,)), "widths": {RESULT: 900}, "aside": ASIDE}
+    graph.placing = {"columns": ((ATTENTION, SAMPLE), (RESULT,)), "widths": {RESULT: 720}, "aside": ASIDE}
     net, text, latent, vae = start(graph, 57)
     chosen = backend(graph, net["MODEL"], timing=True)
     inputs = {
@@ -65,7 +65,8 @@ def demo(graph: Graph) -> None:
     preview(graph, RESULT, told["picture"], "What ran", beside=True, shows=300)
     images = graph.add("VAEDecode", RESULT, {"samples": told["latent"], "vae": vae["VAE"]})
     clip = graph.add("CreateVideo", RESULT, {"images": images["IMAGE"], "fps": RATE}, beside=True)
-    graph.add("SaveVideo", RESULT, {"video": clip["VIDEO"], "filename_prefix": "video/video_attention_demo"})
+    kept = {"video": clip["VIDEO"], "filename_prefix": "video/video_attention_demo"}
+    graph.add("SaveVideo", RESULT, kept, shows=380)
     webp = {"images": images["IMAGE"], "filename_prefix": "video_attention_demo", "fps": RATE}
     graph.add("SaveAnimatedWEBP", RESULT, webp, beside=True)
     note(
@@ -242,10 +243,10 @@ def inside(graph: Graph) -> None:
     net = graph.add("VideoAttentionLoadModel", MODELS, {"unet_name": DEMO})
     _, text, latent, vae = start(graph, 57, load=False)
     known = graph.add("VideoAttentionInfo", ATTENTION, {"model": net["MODEL"], "latent": latent["LATENT"]})
-    preview(graph, ATTENTION, known["picture"], "What a kernel can gain", shows=130)
+    preview(graph, ATTENTION, known["picture"], "What a kernel can gain")
     timed = {"model": net["MODEL"], "positive": text["positive"], "latent": latent["LATENT"]}
-    speed = graph.add("VideoAttentionBenchmark", ATTENTION, timed)
-    preview(graph, ATTENTION, speed["picture"], "Which kernel is fastest", shows=130)
+    speed = graph.add("VideoAttentionBenchmark", ATTENTION, timed, title="Video Attention Benchmark")
+    preview(graph, ATTENTION, speed["picture"], "Which kernel is fastest")
     late = {"model": net["MODEL"], "backend": "sdpa", "start_percent": 0.8}
     rules = graph.add("VideoAttentionBackend", SECOND, late, title="Another for the last fifth")
     table = graph.add("VideoAttentionSchedule", SECOND, {"model": rules["MODEL"], "scheduler_name": "simple"})
@@ -254,8 +255,8 @@ def inside(graph: Graph) -> None:
     images = decode(graph, samples["output"], vae, "video_attention_inside", SAMPLE)
     asked = {"positive": text["positive"], "latent": samples["output"], "images": images["IMAGE"], "x": 30.0}
     looked = graph.add("VideoAttentionMaps", RESULT, {"model": rules["MODEL"], **asked})
-    preview(graph, RESULT, looked["shares"], "In the frame, over time, on the prompt", shows=130)
-    preview(graph, RESULT, looked["token_heat"], "Each word of the prompt", shows=130)
+    preview(graph, RESULT, looked["shares"], "Frame, time, prompt")
+    preview(graph, RESULT, looked["token_heat"], "Each word of the prompt", beside=True)
     note(
         graph,
         "Inside a model",
