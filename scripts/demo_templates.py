@@ -102,7 +102,7 @@ def pair(graph: Graph, a: Socket, b: Socket, text: Node, latent: Node, vae: Node
 
 def judge(graph: Graph, a: Node, b: Node, name: str) -> None:
     """B over A, and both clips."""
-    graph.add("VideoAttentionCompare", RESULT, {"reference": a["IMAGE"], "images": b["IMAGE"]}, shows=360)
+    graph.add("VideoAttentionCompare", RESULT, {"reference": a["IMAGE"], "images": b["IMAGE"]})
     for letter, images in (("a", a), ("b", b)):
         saved = {"images": images["IMAGE"], "filename_prefix": f"{name}_{letter}", "fps": RATE}
         graph.add("SaveAnimatedWEBP", RESULT, saved, title=f"Clip {letter.upper()}", beside=letter == "b", shows=200)

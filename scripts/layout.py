@@ -28,7 +28,7 @@ SHOWS = {
 }  # fmt: skip
 # What this pack's nodes show, by what nodes/widgets/node.py tells of them, and with a view of their own.
 TEXTS = {"report": 110, "note": 80, "line": 30}
-VIEW = 240
+VIEWS = {"report": 240, "compare": 360, "maps": 400, "plan": 300, "windows": 240}
 # A note's letters a line and the height of a line.
 LETTERS, LINE = 44, 16
 LINK = re.compile(r"\]\([^)]*\)")
@@ -88,7 +88,7 @@ def height(graph, node) -> int:
         lines = LINK.sub("]", node.inputs["text"]).splitlines()
         return 40 + sum(LINE * max(1, -(-len(line) // LETTERS)) for line in lines)
     told = graph.info[node.kind].get("video_attention") or {}
-    shown = VIEW if told.get("view") else TEXTS.get(told.get("text"), SHOWS.get(node.kind, 0))
+    shown = VIEWS.get(told.get("view")) or TEXTS.get(told.get("text")) or SHOWS.get(node.kind, 0)
     rows = max(len(graph.sockets(node)), len(node.outputs))
     widgets = graph.widgets(node)
     seen = sum(1 + len(client.beside(name, options)) for name, _, options, _ in widgets)
