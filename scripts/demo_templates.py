@@ -249,7 +249,8 @@ def inside(graph: Graph) -> None:
     preview(graph, ATTENTION, speed["picture"], "Which kernel is fastest")
     late = {"model": net["MODEL"], "backend": "sdpa", "start_percent": 0.8}
     rules = graph.add("VideoAttentionBackend", SECOND, late, title="Another for the last fifth")
-    table = graph.add("VideoAttentionSchedule", SECOND, {"model": rules["MODEL"], "scheduler_name": "simple"})
+    asked = {"model": rules["MODEL"], "scheduler_name": "simple"}
+    table = graph.add("VideoAttentionSchedule", SECOND, asked, title="Video Attention Schedule")
     preview(graph, SECOND, table["picture"], "What holds when")
     samples = sample(graph, SAMPLE, rules["MODEL"], text, latent)
     images = decode(graph, samples["output"], vae, "video_attention_inside", SAMPLE)

@@ -142,7 +142,9 @@ class Graph:
         if isinstance(source, Socket):
             number = len(links) + 1
             links.append([number, source.node.id, source.slot, node.id, slot, source.node.outputs[source.slot][0]])
-        return {"localized_name": name, "name": name, "type": kind, "link": number}
+        described = {"localized_name": name, "name": name, "type": kind, "link": number}
+        grown = node.kind in self.info and name in self.sockets(node) and "." in name
+        return described | ({"label": name.rsplit(".", 1)[1]} if grown else {})
 
     def _properties(self, node: Node) -> dict:
         if node.kind not in self.info:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 
 import client
@@ -84,9 +85,10 @@ BOXES = """async ([workflow, outputs]) => {
 
 @pytest.fixture(scope="module")
 def outputs(server, info):
-    """Workflow -> what its nodes gave in a run at small sizes. Before the browser: then asyncio.run does not."""
+    """Workflow -> what its nodes gave in a run at small sizes. In a thread: beside Playwright asyncio.run does not."""
     comfy = client.Client(server[0])
-    return {name: workflow_runs.outputs(comfy, name, info) for name in WORKFLOWS}
+    with ThreadPoolExecutor(1) as thread:
+        return {name: thread.submit(workflow_runs.outputs, comfy, name, info).result() for name in WORKFLOWS}
 
 
 def test_no_node_lies_over_another_after_a_run(outputs, browser_page):
