@@ -110,7 +110,7 @@ def two_stages(graph: Graph, release: str, start_image: bool) -> None:
     avoid = {"model": made.net, "negative": prompt["negative"]}
     kind = "VideoAttentionNormalizedAttentionGuidance"
     guided = graph.add(kind, OPTION, avoid, title="Negative prompt at cfg 1", mode=BYPASS)
-    quick = faster(graph, guided["MODEL"])
+    quick = faster(graph, guided["MODEL"], shows=60)
     samples = sample(graph, made, quick, prompt, both, second)
     told = report(graph, samples["output"], shows=180)
     finish(graph, made, told["latent"], rate, f"{release}_{'i2v' if start_image else 't2v'}")
