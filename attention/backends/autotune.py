@@ -8,7 +8,6 @@ core/spot_check.py), must leave its inputs as they are, and must beat the host's
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ class KernelTrial:
     """Holds what was measured of one kernel on one call.
 
     name: of the backend or engine, or HOST_RUN.
-    seconds: median of a call.
+    seconds: of a call, the least of several.
     error: relative L2, against attention in float32.
     reason: why it is out, None where it is not.
     host: of HOST_RUN, the function's name.
@@ -131,9 +130,9 @@ def _timed(trial: KernelTrial, seconds: float) -> KernelTrial:
 
 
 def time_in_turns(runs: dict[str, Callable], device: torch.device) -> dict[str, float]:
-    """Time calls in turns, so that what else the machine does slows all of them alike: median seconds by name.
+    """Time calls in turns, so that what else the machine does slows all of them alike: seconds of a call by name.
 
-    Infinity for one that raises.
+    The least of several counts: what else the machine does can only add to it. Infinity for one that raises.
 
     runs: name -> a call.
     device: the one that the calls work on.
@@ -149,11 +148,11 @@ def time_in_turns(runs: dict[str, Callable], device: torch.device) -> dict[str, 
                 times[name] = [math.inf]
             else:
                 times[name] += [seconds] * (turn > 0)  # the first of each warms up
-    return {name: statistics.median(each) for name, each in times.items()}
+    return {name: math.inf if math.inf in each else min(each) for name, each in times.items()}
 
 
 def time_call(run: Callable, device: torch.device) -> float:
-    """Time one call: median seconds, after a run that does not count.
+    """Time one call: the least seconds of several, after a run that does not count.
 
     run: the call.
     device: the one that it works on.

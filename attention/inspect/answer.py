@@ -171,7 +171,7 @@ def _main(gains: list[Gain]) -> Gain:
 
 
 def _measured(report: Report, gains: list[Gain], main: Gain, ours: Counter) -> Answer:
-    speedup, saved = main.host / main.own, sum(gain.host - gain.own for gain in gains) + _by_forecasts(report)
+    speedup, saved = main.host / main.own, _by_kernels(report, gains) + _by_forecasts(report)
     known = {"role": main.role, "measured": main.measured, "calls": main.calls, "speedup": speedup, "saved": saved}
     if not ours:
         tried = "the other kernel" if main.tried == 1 else f"each of the {main.tried} others"
@@ -182,6 +182,13 @@ def _measured(report: Report, gains: list[Gain], main: Gain, ours: Counter) -> A
     head = f"{_role(main.role)} {speedup:.2f}x as fast as ComfyUI's own ({_names(main.used or ours)}){some}"
     head += f", {_forecasts(report)}" if report.forecasts else ""
     return Answer(f"{head}{_saved(report, saved, share)}.", share=share, **known)
+
+
+def _by_kernels(report: Report, gains: list[Gain]) -> float:
+    """Return the seconds that kernels and patterns saved; calls cannot have taken longer than the steps they are in."""
+    own, spent = sum(gain.own for gain in gains), _spent(report)
+    fits = min(1.0, spent / own) if spent > 0 and own > 0 else 1.0
+    return fits * sum(gain.host - gain.own for gain in gains)
 
 
 def _no_gain(report: Report) -> str:

@@ -32,7 +32,7 @@ CHUNK = 1 << 24
 class CandidateTrial:
     """Says what one candidate did at one call.
 
-    seconds: median of a call.
+    seconds: of a call, the least of several.
     error: relative L2 of the call's output against the host's.
     effect: the same of its block's output, None where the block cannot be run again.
     reason: why the candidate is out, None where it is not.

@@ -70,6 +70,23 @@ def test_the_host_wins_when_nothing_is_faster(monkeypatch):
     assert not report.summarise(stats).fallbacks, "choosing the host is a choice, not a fallback"
 
 
+def test_what_else_the_machine_does_is_not_counted():
+    waits = iter((0, 0.05, 0.001, 0.02, 0.03, 0.02))
+    found = autotune.time_in_turns({"": lambda: time.sleep(next(waits, 0.02))}, torch.device("cpu"))
+    assert 0.001 <= found[""] < 0.02
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_one_that_raises_once_is_never_the_fastest(turn):
+    turns = iter(range(99))
+
+    def fails_once():
+        if next(turns) == turn:
+            raise RuntimeError("busy")
+
+    assert autotune.time_in_turns({"": fails_once}, torch.device("cpu"))[""] == float("inf")
+
+
 BAD = [(wrong, "error"), (broken, "no such instruction"), (greedy, "it writes into its inputs")]
 
 
