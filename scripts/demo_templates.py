@@ -201,7 +201,7 @@ def long_video(graph: Graph) -> None:
     graph.placing = {
         "columns": ((ATTENTION,), (SAMPLE,), (RESULT,), (PROOF,)),
         "names": layout.NAMES | {PROOF: "6 How steady it is"},
-        "widths": {SAMPLE: 420, PROOF: 320},
+        "widths": {SAMPLE: 400, RESULT: 360, PROOF: 340},
         "aside": ASIDE,
     }
     net, prompt, latent, vae = start(graph, 249)
@@ -214,7 +214,8 @@ def long_video(graph: Graph) -> None:
     }  # fmt: skip
     samples = sample(graph, SAMPLE, chosen["MODEL"], text, latent, "VideoAttentionLongSampler", **lengths)
     images = decode(graph, samples["output"], vae, "video_attention_long")
-    measured = graph.add("VideoAttentionTemporalMetrics", PROOF, {"images": images["IMAGE"]})
+    seen = {"images": images["IMAGE"]}
+    measured = graph.add("VideoAttentionTemporalMetrics", PROOF, seen, title="Temporal metrics")
     preview(graph, PROOF, measured["chart"], "Metrics over time")
     note(
         graph,
