@@ -88,7 +88,10 @@ def _of_prompt(prompt: str, graph: workflow_graph.Graph, reader: str, samples) -
 def _not_counted(graph: workflow_graph.Graph, node: str) -> str:
     """Says why no run of a sampler is known."""
     if graph.is_counted(node):
-        why = "It samples in a way of its own that passes by what nodes put on a model, or another node took it off."
+        why = (
+            "The nodes before its model put nothing on it (an empty plan, a node switched off), it samples in a way of "
+            "its own that passes by what they put there, or another node took that off."
+        )
     else:
         why = (
             "No Video Attention node is before its model, or it is bypassed: ComfyUI's own attention ran. To see what "

@@ -77,6 +77,13 @@ def test_a_bypassed_backend_is_not_counted(queue):
     assert counted(queue.report({**patched, "sampler": sampler("backend", seed=2)})) == (2 * CALLS, 2 * CALLS)
 
 
+def test_a_node_that_put_nothing_on_the_model_is_said(queue):
+    steps = {"first_steps": 1, "last_steps": 1}
+    off = {"class_type": "VideoAttentionForecast", "inputs": {"model": ["model", 0], "enabled": False, **steps}}
+    text = queue.report(prompt(off=off, sampler=sampler("off"), report=report()))
+    assert "node sampler" in text and "not counted" in text and "put nothing on it" in text
+
+
 def test_a_second_stage_has_its_own_report(queue):
     stages = prompt(
         math=backend(name="sdpa math"), one=sampler("backend"), sampler=sampler("math", "one"), report=report(),
