@@ -140,7 +140,8 @@ def time_in_turns(runs: dict[str, Callable], device: torch.device) -> dict[str, 
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(REPEATS + 1):
         for name, run in runs.items():
-            if turn > 1 and times[name][0] * (len(times[name]) + 1) >= SECONDS_EACH:
+            known = times[name]
+            if math.inf in known or (turn > 2 and min(known) * (len(known) + 1) >= SECONDS_EACH):
                 continue
             try:
                 seconds = _once(run, device)
