@@ -3,10 +3,10 @@
 python scripts/gpu_ready.py [--minutes 9] [--python PATH] [--architecture 90] [--pack DIR]
                            [--out DIR] [--skip STEP,...]
 
-Steps: `dry` goes through every phase on this CPU; `compile` compiles what the run will launch for the GPU's generation,
-the candidate cuts too, with this Triton and with that of --python (an environment as there is beside the GPU: its
-torch and Triton, no GPU needed); `pack` downloads the wheels to carry. Then it prints the plan, the one line to run
-there, and what could not be checked. Needs .venv with requirements-dev.txt, and Linux.
+Steps: `pack` downloads the wheels to carry; `dry` goes through every phase on this CPU, with --python (an environment
+as beside the GPU: its torch and Triton, no GPU needed) and those wheels once more; `compile` compiles what the
+run will launch for the GPU's generation, the candidate cuts too, with each of the two. Then it prints the plan, the one
+line to run there, and what could not be checked. Needs .venv with requirements-dev.txt, and Linux.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import gpu_wheels
 
 from benchmarks.gpu import plan
 
-STEPS = ("dry", "compile", "pack")
+STEPS = ("pack", "dry", "compile")
 COMPILING = Path(__file__).with_name("gpu_compile.py")
 # Honest to the end: what no machine without a GPU can tell.
 UNCHECKED = (
@@ -77,20 +77,43 @@ def dry(options: argparse.Namespace) -> list[str]:
     found = []
     for python in filter(None, (sys.executable, options.python)):
         with tempfile.TemporaryDirectory() as folder:
+            env = os.environ | (carried(python, options.pack, folder) if python is options.python else {})
             command = [str(python), "-m", "benchmarks.gpu", "--dry", "--out", folder]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
             path = Path(folder, "gpu.json")
-            if not path.exists():
-                found.append(f"{python}: {done.stderr.strip()[-500:]}")
-                continue
-            data = json.loads(path.read_text(encoding="utf-8"))
-            versions = ", ".join(f"{name} {data['facts'].get(name)}" for name in ("python", "torch", "triton"))
-            print(f"  {versions}: {len(data['rows'])} rows of {len(data['tasks'])} tasks")
-            found += [f"{versions}: {row['task']}, {row.get('kernel')}: {row['failed']}" for row in data["rows"]
-                      if "failed" in row]  # fmt: skip
-            found += [f"{versions}: {row['task']}, {row['kernel']} is wrong: {row['right']}" for row in data["rows"]
-                      if row.get("right", "yes") != "yes"]  # fmt: skip
+            if done.returncode or not path.exists():
+                found.append(f"{python}: {(done.stdout + done.stderr).strip()[-500:]}")
+            if path.exists():
+                found += faults_of(json.loads(path.read_text(encoding="utf-8")))
     return found
+
+
+def carried(python: Path, wheels: Path, folder: str) -> dict[str, str]:
+    """Install the wheels for a Python as beside the GPU, below a folder; return what its environment needs for them."""
+    site = str(Path(folder, "site"))
+    files = [str(wheel) for wheel in sorted(wheels.glob("*.whl"))]
+    if files:
+        subprocess.run(
+            [str(python), "-m", "pip", "install", "-q", *gpu_wheels.FLAGS, "--target", site, *files], check=True
+        )
+    return {"PYTHONPATH": site}
+
+
+def faults_of(data: dict) -> list[str]:
+    """Say what went wrong in a dry run, by its gpu.json."""
+    rows, tasks = data["rows"], data["tasks"]
+    versions = ", ".join(f"{name} {data['facts'].get(name)}" for name in ("python", "torch", "triton"))
+    print(f"  {versions}: {len(rows)} rows of {len(tasks)} tasks")
+    states = {name: f"{task.get('state')}. {task.get('why') or ''}" for name, task in tasks.items()}
+    return [
+        *(f"{versions}: {name} is {state}" for name, state in states.items() if not state.startswith("done")),
+        *(f"{versions}: {row['task']}, {row.get('kernel')}: {row['failed']}" for row in rows if "failed" in row),
+        *(
+            f"{versions}: {row['task']}, {row['kernel']} is wrong: {row['right']}"
+            for row in rows
+            if row.get("right", "yes") != "yes"
+        ),
+    ]
 
 
 def compile_all(options: argparse.Namespace) -> list[str]:
@@ -112,7 +135,7 @@ def compile_all(options: argparse.Namespace) -> list[str]:
     return found
 
 
-DO = {"dry": dry, "compile": compile_all, "pack": lambda options: gpu_wheels.pack(options.pack)}
+DO = {"pack": lambda options: gpu_wheels.pack(options.pack), "dry": dry, "compile": compile_all}
 
 if __name__ == "__main__":
     sys.exit(main())

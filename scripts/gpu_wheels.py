@@ -25,6 +25,8 @@ LEFT_OUT = ("backends/hip/_C.abi3.so",)
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 LIMIT = 64 * 2**20
 SITE = "/tmp/video-attention-site"
+# Of pip: offline, and apart from what is installed.
+FLAGS = ("--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--upgrade")
 
 
 def pack(folder: Path) -> list[str]:
@@ -70,8 +72,7 @@ def report(folder: Path) -> list[str]:
 
 def install_line(folder: str) -> str:
     """Write how the wheels are installed there, offline and apart from what is installed."""
-    flags = "--no-index --no-deps --no-compile --no-cache-dir --upgrade"
-    return f"python3 -m pip install -q {flags} --target {SITE} {folder}/*.whl && export PYTHONPATH={SITE}"
+    return f"python3 -m pip install -q {' '.join(FLAGS)} --target {SITE} {folder}/*.whl && export PYTHONPATH={SITE}"
 
 
 if __name__ == "__main__":

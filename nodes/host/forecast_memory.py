@@ -31,7 +31,7 @@ def text(model, settings: ForecastSettings, tokens: Tokens | None = None) -> str
         lines.append(f"Remembers {count} times the latent for each prompt, in {where}.")
         return "\n".join(lines)
     # As the model computes, which may be finer than its weights are stored.
-    sizes = getattr(net, row.head.width), model.model.get_dtype_inference().itemsize
+    sizes = row.head.channels(net), model.model.get_dtype_inference().itemsize
     if tokens is None or tokens.grid is None:
         size, clip = bytes_of(settings, THOUSAND, *sizes), f"for {THOUSAND} tokens of a clip and"
     else:

@@ -139,6 +139,7 @@ def rows(families):
         "start_mask": lambda names: "MadeUp" in names,
         "learned_positions": lambda model: True,
         "stream": facts.BlockStream(("chain",), "outward.in_features"),
+        "head": facts.Head(("outward",), ("chain",), "outward.in_features"),
         "rotary": facts.TimeRotary(1, clips, facts.frequencies_of_embedder("turner"), embedder="turner"),
         "mixed_prompt": None,
         "skipped_block": facts.always(3),

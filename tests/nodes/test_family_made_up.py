@@ -11,6 +11,7 @@ import functools
 import made_up
 import pytest
 import torch
+from forecasting import forecast, made_steps, sampled
 from guiding import NODES, error, guided, prompted, run, same
 from made_up import CASE, MASK, MOOD, NAME
 from studio import Studio
@@ -89,6 +90,17 @@ def test_a_negative_prompt_goes_behind_the_prompt(pack, known, built):
     swapped, truth = prompted(on, CASE, positive), prompted(built(), CASE, positive)
     assert error(swapped, truth) > 1e-4, "attention to the negative prompt alone"
     assert not same(sample(guided(pack, "nag", built()), CASE), sample(built(), CASE))
+
+
+@pytest.mark.parametrize(("which", "what"), [(FULL, "what goes into the model's last"), (BARE, "model's output")])
+def test_forecasts_are_of_what_its_row_names(pack, known, built, which, what):
+    known(which)
+    model = built()
+    out, report = sampled(pack, forecast(pack, model), CASE)
+    assert made_steps(report) == [3, 5, 7] and out.isfinite().all()
+    assert any(what in note for note in report.notes)
+    told = pack.nodes.host.forecast_memory.text(model, pack.nodes.host.forecast.ForecastSettings())
+    assert ("1000 tokens" in told) == (which == FULL) and ("the latent" in told) == (which == BARE)
 
 
 @pytest.mark.parametrize("which", [BARE, REFUSING])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from clips_made import make_object, make_pan, make_still
 
+from attention.core import canvas
 from attention.core.canvas import length
 
 pytestmark = pytest.mark.usefixtures("inference")
@@ -70,7 +71,7 @@ def test_metrics_of_a_clip(measure):
     assert found["flicker"] == pytest.approx(0.1, rel=0.1) and found["warp_error"] == pytest.approx(0.01, rel=0.1)
     assert all(isinstance(found[name], float) and found[name] > 0 for name in FIGURES)
     assert found["report"].startswith("6 frames of 91 x 70, ") and "warping error" in found["report"]
-    assert is_image(found["chart"]) and found["chart"].shape[2] == 960
+    assert is_image(found["chart"]) and found["chart"].shape[2] == canvas.WIDTH
     assert found["brightness_flicker"] == pytest.approx(0.1, rel=0.02) and found["motion"] > 4
     assert found["frozen"] == found["loop"] == found["cuts"] == 0
     assert found["worst_flicker"] >= found["flicker"] and 1 <= found["worst_frame"] < len(clip)

@@ -7,6 +7,8 @@ import torch
 from calibrating import LATENT
 from studio import bar as bar
 
+from attention.core import canvas
+
 
 def verify(lab, model, vae=None, steps=4):
     node, (positive, negative) = lab.pack.nodes.verify.VideoAttentionVerify, lab.prompt
@@ -34,7 +36,7 @@ def test_verify_compares_with_the_exact_model(lab, plain):
     # The words of Compare, of the planned clip and of the noise floor's.
     assert "\nplanned: " in found["report"] and "\nexact, sdpa" in found["report"] and " dB" in found["report"]
     assert "budget" not in found["report"] and "No rule of this pack" not in found["report"]
-    assert found["picture"].shape[2:] == (960, 3)
+    assert found["picture"].shape[2:] == (canvas.WIDTH, 3)
     # The planned latent can be looked up by the Report node.
     assert lab.report(found["planned"]["samples"]).rows
 

@@ -39,25 +39,34 @@ def test_the_line_to_run_is_printed_and_its_arguments_are_understood(monkeypatch
 
 def test_a_fault_is_told_and_what_was_skipped_is_not_called_checked(monkeypatch, capsys):
     assert ran(monkeypatch, "--skip", "pack,compile") == 0
-    assert capsys.readouterr().out.rstrip().endswith("READY, but for what was skipped: compile, pack")
+    assert capsys.readouterr().out.rstrip().endswith("READY, but for what was skipped: pack, compile")
     assert ran(monkeypatch, "--skip", "pack", dry=["the row of a kernel failed"]) == 1
     said = capsys.readouterr().out
     assert "dry: the row of a kernel failed" in said and "- pack: skipped" in said and "NOT READY: 1 faults" in said
 
 
 def test_the_dry_step_tells_rows_that_failed(monkeypatch, tmp_path, capsys):
-    """With a stand-in of the benchmark that writes two bad rows."""
+    """With a stand-in of the benchmark that writes two bad rows, and has a task that did not end."""
     package = tmp_path / "benchmarks"
     package.mkdir()
     (package / "gpu.py").write_text(
         "import json, sys\n"
         "rows = [{'task': 't', 'kernel': 'k', 'failed': 'no'}, {'task': 't', 'kernel': 'w', 'right': 'no: ragged'}]\n"
-        "data = {'rows': rows, 'tasks': {'t': {}}, 'facts': {'python': '3'}}\n"
+        "data = {'rows': rows, 'tasks': {'t': {'state': 'done'}, 'u': {'state': 'begun'}}, 'facts': {'python': '3'}}\n"
         "open(sys.argv[-1] + '/gpu.json', 'w').write(json.dumps(data))\n"
     )
     monkeypatch.setattr(gpu_ready, "ROOT", tmp_path)
     found = gpu_ready.dry(type("Options", (), {"python": None}))
-    assert len(found) == 2 and found[0].endswith("t, k: no") and "w is wrong: no: ragged" in found[1]
+    assert len(found) == 3 and "u is begun" in found[0]
+    assert found[1].endswith("t, k: no") and "w is wrong: no: ragged" in found[2]
+
+
+def test_a_benchmark_that_does_not_come_up_is_no_dry_run(monkeypatch, tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "gpu.py").write_text("import sys\nsys.exit('No module named rich')\n")
+    monkeypatch.setattr(gpu_ready, "ROOT", tmp_path)
+    (fault,) = gpu_ready.dry(type("Options", (), {"python": None}))
+    assert "No module named rich" in fault
 
 
 def test_a_wheel_is_made_smaller_and_stays_one(tmp_path):
