@@ -65,7 +65,7 @@ class Head:
         them.
     lists: the attributes of the model that are its lists of blocks: without them, nothing but the input's embedding
         comes to the head.
-    width: the attribute of the model that is the number of channels of what the blocks made, dotted where it is a part's.
+    width: the attribute of the model that is the number of channels of what they made, dotted where it is a part's.
     batched: whether what the blocks made has the batch as its first axis; False for a model of batch 1 without one.
     """
 
