@@ -2,8 +2,9 @@
 
 python scripts/gpu_compile.py 90 [--only REGEX] [--processes N]      (Linux; with the Triton of this Python; no GPU)
 
-`faults`: what ships and would spill registers, not fit the shared memory, read past its tensors or wait for every
-WGMMA. `cuts_left_out`: candidates that do; on the GPU each of them is a row, as slow as it is, or a failure.
+`faults`: what ships and does not compile, does not fit the shared memory or may read past its tensors. `slow`: what
+ships and, with this Triton, spills registers or waits for every WGMMA. `cuts_left_out`: candidates of either kind; on
+the GPU each of them is a row, as slow as it is, or a failure.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import compile_kernels as kernels
+import other_tritons
 
 from benchmarks.gpu import cuts
 
@@ -78,8 +80,11 @@ def main() -> None:
     asked += [(target, cut) for target, cut in tried(options.architecture) if re.search(options.only, target.name)]
     with ProcessPoolExecutor(options.processes) as pool:
         done = list(pool.map(faults, *zip(*asked)))
-    wrong = {"faults": done[: len(ships)], "cuts_left_out": done[len(ships) :]}
-    told = {key: [f"{name}: {'; '.join(found)}" for name, found, _ in rows if found] for key, rows in wrong.items()}
+    told = {"faults": [], "slow": [], "cuts_left_out": []}
+    for (_, cut), (name, found, _) in zip(asked, done):
+        broken = any(other_tritons.kind_of(fault) in other_tritons.MUST_NOT for fault in found)
+        kind = "cuts_left_out" if cut is not None else "faults" if broken else "slow"
+        told[kind] += [f"{name}: {'; '.join(found)}"] if found else []
     told |= {"triton": kernels.triton.__version__, "kernels": len(done), "seconds": time.perf_counter() - begun,
              "longest": max(seconds for *_, seconds in done)}  # fmt: skip
     json.dump(told, sys.stdout, indent=1)

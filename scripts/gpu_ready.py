@@ -131,6 +131,7 @@ def compile_all(options: argparse.Namespace) -> list[str]:
         print(f"  Triton {told['triton']}: {told['kernels']} kernels in {told['seconds']:.0f} s, "
               f"{told['longest']:.1f} s at most")  # fmt: skip
         print("\n".join(f"  left out on the GPU as well: {cut}" for cut in told["cuts_left_out"]) or "  every cut fits")
+        print("".join(f"  slower with this Triton: {kernel}\n" for kernel in told["slow"]), end="")
         found += [f"Triton {told['triton']}: {fault}" for fault in told["faults"]]
     return found
 

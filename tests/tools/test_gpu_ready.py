@@ -131,3 +131,13 @@ def test_the_shared_memory_of_a_cut_is_guessed_as_it_was_compiled():
                 cuts.fits(one, quantized, size, False, kib=kernels.SHARED_KIB[90])
                 for one in cuts.candidates((9, 0), quantized, size, False)
             )
+
+
+def test_kernels_that_are_slower_there_are_told_and_no_fault(monkeypatch, tmp_path, capsys):
+    """With a stand-in of gpu_compile.py: one kernel is slow with that Triton, one does not compile."""
+    told = {"triton": "9", "kernels": 2, "seconds": 1.0, "longest": 1.0, "cuts_left_out": [], "slow": ["slow one"]}
+    script = tmp_path / "compiling.py"
+    script.write_text(f"import json; print(json.dumps({ {**told, 'faults': ['bad one']} }))\n")
+    monkeypatch.setattr(gpu_ready, "COMPILING", script)
+    found = gpu_ready.compile_all(type("Options", (), {"python": None, "architecture": 90}))
+    assert found == ["Triton 9: bad one"] and "slower with this Triton: slow one" in capsys.readouterr().out
