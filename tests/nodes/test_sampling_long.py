@@ -226,7 +226,7 @@ def test_what_cannot_be(pack, plain_studio):
         LongStudio(pack, CASES["LTX guides"]).long()
     with pytest.raises(ValueError, match="cannot cut the sound of this model"):
         LongStudio(pack, minimax.CASES[0]).long()
-    with pytest.raises(ValueError, match="overlap: 4 latent frames must be fewer than the window's 4"):
+    with pytest.raises(ValueError, match="overlap: 4 must be less than the window's 4"):
         plain_studio.long(overlap=4)
     windowed = plain_studio.model.clone()
     windowed.model_options["context_handler"] = object()

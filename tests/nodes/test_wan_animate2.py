@@ -163,7 +163,7 @@ def test_a_negative_prompt_is_not_for_the_pose(pack, model, inference, case, cfg
 @pytest.mark.parametrize("kind", ["stg", "pag", "enhance"])
 def test_what_needs_the_grid_says_that_frames_come_one_by_one(pack, model, inference, kind):
     out = sample(guided(pack, kind, model, blocks="1"), DRIVEN)
-    told = pack.attention.inspect.report.to_text(pack.nodes.host.run_history.find(out))
+    told = pack.attention.inspect.report_text.to_text(pack.nodes.host.run_history.find(out))
     assert "self-attention in parts (12 x 48 tokens)" in told and torch.isfinite(out).all()
 
 
