@@ -1,3 +1,19 @@
 """Fixtures that several files of this room take."""
 
+import sys
+
+import pytest
 from compiling import compiled  # noqa: F401
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_dead_models():
+    """Takes models whose patcher is gone off ComfyUI's list behind each file.
+
+    Where a test still holds such a model, ComfyUI collects all garbage of this process at each load: seconds each.
+    """
+    yield
+    management = sys.modules.get("comfy.model_management")
+    if management is not None:
+        loaded = management.current_loaded_models
+        loaded[:] = [model for model in loaded if not model.is_dead()]
