@@ -21,27 +21,16 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from . import host_paths
+from . import demo_model, host_paths
 from .attention import machine
+from .demo_model import CALIBRATED, job_of, unseen
 
-CALIBRATED = ("red", "disc", "right")
-LATENT = (1, 128, 8, 8, 8)
 GOAL = 1.5
 
 
 def main() -> None:
     options = arguments()
-    torch.set_num_threads(options.threads)
-    if host_paths.enter(cpu=not torch.cuda.is_available()) is None:
-        raise SystemExit("no ComfyUI in .host: run python scripts/host.py")
-    import comfy.utils
-
-    comfy.utils.PROGRESS_BAR_ENABLED = False
-    with torch.inference_mode():
-        text = table(options, *evaluate(options))
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    demo_model.run(options, lambda: table(options, *evaluate(options)))
 
 
 def arguments():
@@ -57,36 +46,11 @@ def arguments():
     return parser.parse_args()
 
 
-def job_of(model, words: tuple[str, str, str], seed: int, steps: int):
-    """A sampling of the demo model as its workflow makes it: euler, simple, no guidance."""
-    import comfy.samplers
-
-    sampling, demo = host_paths.ours("runs.sampling_job"), host_paths.ours("demo")
-    positive, negative = demo.VideoAttentionDemoPrompt.execute(*words).args
-    latent = {"samples": torch.zeros(LATENT)}
-    sigmas, _ = sampling.sigmas_of(model, "euler", "simple", steps, 1.0, latent)
-    euler = comfy.samplers.sampler_object("euler")
-    return sampling.Job(model, positive, negative, 1.0, euler, sigmas, latent, sampling.noise_of(latent, seed), seed)
-
-
-def unseen(count: int) -> list[tuple[str, str, str]]:
-    """Prompts spread over all there are, the calibrated one left out."""
-    prompt = host_paths.ours("demo").prompt
-    every = [(c, s, d) for d in prompt.DIRECTIONS for s in prompt.SHAPES for c in prompt.COLOURS]
-    # 7 has no factor in common with their number, so steps of it come to all.
-    order = [every[(7 * (7 * i + 5)) % len(every)] for i in range(len(every))]
-    return [words for words in order if words != CALIBRATED][:count]
-
-
 def evaluate(options) -> tuple[list, list[list[float]], float]:
     """(plans, for each the errors on unseen prompts, seconds that the calibration took)."""
-    import comfy.sd
-
     plan, repeat = host_paths.ours("plan"), host_paths.ours("runs.repeated_sampling")
     calibration = host_paths.ours("runs.calibration")
-    model = comfy.sd.load_diffusion_model(
-        str(host_paths.ROOT / "models/diffusion_models/video-attention-demo.safetensors")
-    )
+    model = demo_model.load()
     begin, ends = time.perf_counter(), {"each": calibration.EACH, "one": calibration.ONE}[options.end_error]
     sampling = repeat.Sampling(job_of(model, CALIBRATED, 0, options.steps))
     plans = []
