@@ -117,15 +117,20 @@ def wan_start(graph: Graph, clip: Node, vae: Node, from_image: bool) -> tuple[di
     return {"positive": start["positive"], "negative": start["negative"]}, start["latent"]
 
 
-def wan_5b(graph: Graph) -> None:
-    """The small one, from text or with a start image."""
+def small(graph: Graph, width: int, height: int, length: int) -> tuple[Socket, Node, tuple[Node, Node], Socket]:
+    """The 5B model, its VAE, its prompts, and its latent, with a start image at hand."""
     net = shifted(graph, loaded(graph, SMALL)["MODEL"], 8.0)
     clip = loaded(graph, UMT5, "clip_name", "CLIPLoader", type="wan")
     vae = loaded(graph, SMALL_VAE, "vae_name", "VAELoader")
     asked = prompts(graph, clip, STREET, BAD)
     picture = start_image(graph, mode=BYPASS)
-    size = {"width": 1280, "height": 704, "length": 121, "vae": vae["VAE"], "start_image": picture["IMAGE"]}
-    latent = graph.add("Wan22ImageToVideoLatent", PROMPT, size)["LATENT"]
+    size = {"width": width, "height": height, "length": length, "vae": vae["VAE"], "start_image": picture["IMAGE"]}
+    return net, vae, asked, graph.add("Wan22ImageToVideoLatent", PROMPT, size)["LATENT"]
+
+
+def wan_5b(graph: Graph) -> None:
+    """The small one, from text or with a start image."""
+    net, vae, asked, latent = small(graph, 1280, 704, 121)
     samples = sample(graph, net, asked, latent, cfg=5.0, sampler_name="uni_pc")
     finish(graph, samples, vae, 24.0, "Wan2.2_5B")
     note(
@@ -142,13 +147,7 @@ def wan_long(graph: Graph) -> None:
         "widths": {SAMPLE: 340, RESULT: 420},
         "columns": ((MODELS, ATTENTION), (PROMPT,), (SAMPLE,), (RESULT,)),
     }
-    net = shifted(graph, loaded(graph, SMALL)["MODEL"], 8.0)
-    clip = loaded(graph, UMT5, "clip_name", "CLIPLoader", type="wan")
-    vae = loaded(graph, SMALL_VAE, "vae_name", "VAELoader")
-    asked = prompts(graph, clip, STREET, BAD)
-    picture = start_image(graph, mode=BYPASS)
-    size = {"width": 832, "height": 480, "length": 361, "vae": vae["VAE"], "start_image": picture["IMAGE"]}
-    latent = graph.add("Wan22ImageToVideoLatent", PROMPT, size)["LATENT"]
+    net, vae, asked, latent = small(graph, 832, 480, 361)
     values = {"cfg": 5.0, "sampler_name": "uni_pc", "method": "extend", "window": 0.0, "overlap": 1.0}
     samples = sample(graph, net, asked, latent, "VideoAttentionLongSampler", **values, frame_rate=24.0)
     finish(graph, samples, vae, 24.0, "Wan2.2_5B_long")
