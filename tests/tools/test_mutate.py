@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import importlib
 import json
+import multiprocessing
 import os
 import threading
 
@@ -69,14 +72,21 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a system withou
 
 
 class Here:
-    """A worker in this process: each task is a fork of it."""
+    """A worker in a small process of its own: a fork of this one, with all that other tests left, is slow to end."""
 
-    def __init__(self, tree):
-        self.tree = tree
+    def __init__(self, tree, pool):
+        self.tree, self.pool = tree, pool
 
     def run(self, files, tests=None, edit=None, trace=False, whole=False, seconds=1.0):
         task = {"files": files, "tests": tests, "edit": edit, "trace": trace, "whole": whole, "seconds": seconds}
-        return mutation_worker.run(self.tree, task)
+        return self.pool.submit(mutation_worker.run, self.tree, task).result()
+
+
+def begin(tree) -> None:
+    """Readies a process to be forked for each task, as mutation_worker.serve does without ComfyUI."""
+    os.chdir(tree)
+    importlib.import_module("pytest")
+    mutation_worker.LEAST_LIMIT = 5
 
 
 @pytest.fixture
@@ -88,8 +98,8 @@ def toy(tmp_path, monkeypatch):
     (tree / "tests" / "pytest.ini").write_text("[pytest]\n")
     monkeypatch.chdir(tree)
     monkeypatch.setattr(mutate, "ROOT", tree)
-    monkeypatch.setattr(mutation_worker, "LEAST_LIMIT", 2)
-    return Here(tree)
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), begin, (tree,)) as pool:
+        yield Here(tree, pool)
 
 
 @pytest.fixture
