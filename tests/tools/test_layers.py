@@ -18,7 +18,7 @@ MAX_FILE, MAX_FUNCTION = 300, 40
 FLOORS = {
     "attention": (
         ("core",),
-        ("backends", "patterns", "families", "guidance", "sampling", "forecast"),
+        ("backends", "patterns", "families", "guidance", "sampling", "forecast", "reuse"),
         ("sparse", "blocks", "presets"),
         ("routing", "demo"),
         ("inspect",),
