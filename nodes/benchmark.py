@@ -2,6 +2,7 @@
 
 from datetime import date
 
+import comfy.model_management
 import comfy.sample
 from comfy_api.latest import io, ui
 
@@ -59,7 +60,8 @@ class VideoAttentionBenchmark(Node):
             latent["samples"],
             noise_mask=latent.get("noise_mask"), seed=seed,
         )  # fmt: skip
-        text = to_text(bench.trials)
+        free = comfy.model_management.get_free_memory(comfy.model_management.get_torch_device())
+        text = to_text(bench.trials, int(free))
         picture = image_output.to_image(draw_trials(bench.trials))
         known = plans.blank(model)
         about = {"model": known.model, "device": known.device, "versions": dict(known.versions)}

@@ -8,6 +8,7 @@ import comfy.utils
 import torch
 from comfy_api.latest import io, ui
 
+from ..attention.core.peak_memory import as_mib
 from ..attention.measure import compare, draw_metrics, temporal
 from ..attention.measure.frames import Unmeasurable
 from ..attention.measure.verdict import judge
@@ -121,27 +122,29 @@ class VideoAttentionCompare(Node):
             return _answer(_pair_outputs(), {"report": str(reason), "verdict": str(reason)}, {})
         verdict = judge(found)
         chart = draw_metrics.draw_series("Beside the reference", found.title, found.series, [verdict])
+        costs = {name: clip_origin.cost_of(cls.hidden, name) for name in ("reference", "images")}
+        report = "\n\n".join(filter(None, (compare.to_text(found), clip_origin.to_table(costs))))
         values = {
-            "psnr": found.psnr.mean, "ssim": found.ssim.mean, "report": compare.to_text(found),
+            "psnr": found.psnr.mean, "ssim": found.ssim.mean, "report": report,
             "chart": image_output.to_image(chart),
             "worst_frame": image_output.to_image(draw_metrics.draw_pair(reference, images, found.worst)),
             "wipe": compare.wipe(reference, images, found.worst, split), "verdict": verdict,
             "unsteady": found.unsteady.mean, "motion": found.motion.mean, "reference_motion": found.reference_motion,
             "frozen": found.frozen, "reference_frozen": found.reference_frozen,
         }  # fmt: skip
-        played = {"compare": _played(cls.hidden, reference, images, found, verdict)}
+        played = {"compare": _played(costs.values(), reference, images, found, verdict)}
         return _answer(_pair_outputs(), values, {**found.figures, "worst": _worst_of(found.series)}, played)
 
 
-def _played(hidden, reference, images, found: compare.Comparison, verdict: str) -> tuple:
+def _played(costs, reference, images, found: compare.Comparison, verdict: str) -> tuple:
     """Gives what web/compare.js plays: both clips in one file, and their figures."""
     clips = clip_file.save_clips([reference, images])
     if clips is None:
         return ()
     psnr, ssim = ([_plain(value) for value in (one.mean, *one.values)] for one in (found.psnr, found.ssim))
     figures = {"psnr": psnr[0], "ssim": ssim[0], "psnr_of": psnr[1:], "ssim_of": ssim[1:], "worst": found.worst}
-    seconds = [clip_origin.seconds_of(hidden, name) for name in ("reference", "images")]
-    return ({"clips": clips, **figures, "equal": found.equal, "seconds": seconds, "verdict": verdict},)
+    took = {"seconds": [cost.seconds for cost in costs], "peak_mib": [as_mib(cost.run) for cost in costs]}
+    return ({"clips": clips, **figures, "equal": found.equal, **took, "verdict": verdict},)
 
 
 def _worst_of(series) -> dict:

@@ -38,6 +38,8 @@ class KernelTrial:
     reason: why it is out, None where it is not.
     host: of HOST_RUN, the function's name.
     named: of HOST_RUN, whether the model's file names that function.
+    peak: bytes that a call takes at most beside q, k and v, its output included; None where that was not measured.
+    peak_of_half: the same of a call with half of the tokens, which tells how it grows.
     """
 
     name: str
@@ -46,6 +48,8 @@ class KernelTrial:
     reason: str | None = None
     host: str = ""
     named: bool = False
+    peak: int | None = None
+    peak_of_half: int | None = None
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def combine(reports: Sequence[Report]) -> Report | None:
         hints=_added(reports, "hints"),
         forecast=next((report.forecast for report in reports if report.forecast), None),
         made=_once(rule for report in reports for rule in report.made),
+        memory=max((report.memory for report in reports if report.memory), key=sum, default=None),
         untimed=_once(node for report in reports for node in report.untimed),
     )
 
@@ -71,6 +72,7 @@ def _rows(reports: Sequence[Report]) -> tuple[ReportRow, ...]:
         into = rows.setdefault((row.role, row.used), ReportRow(row.role, row.used))
         into.calls += row.calls
         into.seconds += row.seconds
+        into.add_peak(row.peak)
         into.blocks |= row.blocks
         into.tokens |= row.tokens
         for block, (calls, seconds) in row.by_block.items():

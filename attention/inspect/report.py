@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ..backends.registry import HOST
+from ..core.peak_memory import as_mib
 from ..core.reason import Reason
 from ..core.tokens import SIDES, Grid
 from ..routing.rules import format_blocks
@@ -24,6 +25,7 @@ class ReportRow:
     blocks: that had such calls.
     tokens: their (queries, keys).
     by_block: block -> (calls, seconds).
+    peak: bytes that one of them took at most beside its q, k and v, the output included; None: not measured.
     """
 
     role: str
@@ -33,11 +35,16 @@ class ReportRow:
     blocks: set[int] = field(default_factory=set)
     tokens: set[tuple[int, int]] = field(default_factory=set)
     by_block: dict[int, tuple[int, float]] = field(default_factory=dict)
+    peak: int | None = None
 
     def as_dict(self) -> dict:
         """Plain data, for JSON."""
         head, seconds = {"role": self.role, "used": self.used, "calls": self.calls}, round(self.seconds, 6)
-        return {**head, "seconds": seconds, "blocks": format_blocks(self.blocks)}
+        return {**head, "seconds": seconds, "peak_mib": as_mib(self.peak), "blocks": format_blocks(self.blocks)}
+
+    def add_peak(self, peak: int | None) -> None:
+        """Note what another call took."""
+        self.peak = peak if self.peak is None else max(self.peak, peak or 0)
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class Report:
     untimed: (id, title) of the nodes whose `timing` is off.
     made: the rules of the models.
     forecast: the ForecastSettings of the first of them that has some; None: none.
+    memory: bytes (allocated before the run, the most on top of them in it); None: not measured.
     """
 
     model: str
@@ -94,6 +102,7 @@ class Report:
     untimed: tuple[tuple[str, str], ...] = ()
     made: tuple = ()
     forecast: object | None = None
+    memory: tuple[int, int] | None = None
 
     @property
     def answer(self) -> Answer:
@@ -133,6 +142,7 @@ class Report:
             "calls_on_chosen_backend": self.ruled,
             "seconds": round(self.seconds, 6),
             "rows": [row.as_dict() for row in self.rows],
+            "peak_mib": None if self.memory is None else as_mib(self.memory[1]),
             "fallbacks": [
                 {"role": role, "wanted": wanted, "reason": reason, "calls": calls}
                 for (role, wanted, reason), calls in self.fallbacks.most_common()
@@ -204,6 +214,7 @@ def _answering(stats: RunStats) -> dict:
         "made": stats.rules,
         "forecast": stats.forecast.settings,
         "forecasts": stats.forecast.forecast,
+        "memory": None if stats.memory is None else stats.memory.found,
     }
     return {"rules": rules, "gains": gains, **more}
 
@@ -225,6 +236,7 @@ def _add(row: ReportRow, decision: Decision) -> None:
     seconds = decision.seconds()
     row.calls += decision.answered
     row.seconds += seconds
+    row.add_peak(decision.history.peaks.get((decision.used, decision.geometry)))
     if decision.site.block is not None:
         row.blocks.add(decision.site.block)
         calls, before = row.by_block.get(decision.site.block, (0, 0.0))

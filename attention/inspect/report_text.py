@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..core.peak_memory import in_mib
 from ..routing.rules import format_blocks
 from .report import Report, notes_of
 from .rule_coverage import sentences
@@ -16,6 +17,8 @@ def to_text(report: Report) -> str:
     lines = list(head_lines(report))
     if report.rows:
         lines += ["", *_table(report)]
+    if report.memory is not None:
+        lines += ["", memory_line(report)]
     if report.coverage is not None and report.coverage.density is not None:
         lines += ["", report.coverage.density_line()]
     if report.timeline:
@@ -82,14 +85,24 @@ def _steps(report: Report) -> str:
 
 
 def _table(report: Report) -> list[str]:
-    timed = report.seconds > 0
-    cells = [["role", "ran on", "calls", "blocks", "tokens", *(["time"] if timed else [])]]
+    timed, weighed = report.seconds > 0, any(row.peak is not None for row in report.rows)
+    heads = ["role", "ran on", "calls", "blocks", "tokens"]
+    cells = [[*heads, *(["time"] if timed else []), *(["peak MiB"] if weighed else [])]]
     for row in report.rows:
         tokens = ", ".join(f"{q}x{k}" for q, k in sorted(row.tokens)[:3]) + (", ..." if len(row.tokens) > 3 else "")
         share = [f"{row.seconds:.2f} s, {row.seconds / report.seconds:.0%}"] if timed else []
-        cells.append([row.role, row.used, str(row.calls), format_blocks(row.blocks) or "unknown", tokens, *share])
+        peak = ["-" if row.peak is None else in_mib(row.peak)] if weighed else []
+        cells.append(
+            [row.role, row.used, str(row.calls), format_blocks(row.blocks) or "unknown", tokens, *share, *peak]
+        )
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     return ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in cells]
+
+
+def memory_line(report: Report) -> str:
+    """Say how much memory a run took."""
+    before, most = report.memory
+    return f"Memory: {in_mib(most)} MiB at the peak of the run, beside {in_mib(before)} MiB that were taken before."
 
 
 def fallback_lines(report: Report) -> list[str]:

@@ -19,6 +19,7 @@ from ..routing.decide import inspect
 from ..routing.host_kernel import NAMED, host_function, name_of, own_function
 from ..sparse import engine_registry
 from ..sparse.proof import worst_error
+from .bench_memory import HEADS, cells, measured
 
 
 class Bench(Override):
@@ -55,7 +56,7 @@ class Bench(Override):
 
 
 def measure(call: AttentionCall, geometry: Geometry, video_span: VideoSpan | Reason) -> tuple[KernelTrial, ...]:
-    """Measure every backend on one call: milliseconds, relative L2 error against float32, or why not.
+    """Measure every backend on one call: milliseconds, relative L2 error against float32, memory, or why not.
 
     Kernels that `auto` waits for are noted in the registry as right or wrong.
     """
@@ -67,6 +68,7 @@ def measure(call: AttentionCall, geometry: Geometry, video_span: VideoSpan | Rea
             kernel = registry.load(name)
             trials.append(try_kernel(name, lambda kernel=kernel: call.run(kernel), spot_check, math.inf))
             witness(trials[-1], call, geometry, video_span)
+            trials[-1] = measured(trials[-1], lambda one, kernel=kernel: one.run(kernel), call)
         else:
             trials.append(KernelTrial(name, reason="; ".join(reasons)))
     return _in_order(trials)
@@ -82,7 +84,8 @@ def host_trial(call: AttentionCall, spot_check: SpotCheck) -> KernelTrial:
     error = spot_check(call.run_host())
     seconds = time_call(call.run_host, call.q.device)
     named = own_function(call.options) is call.func
-    return KernelTrial(HOST_RUN, seconds, error, host=name_of(call.func), named=named)
+    trial = KernelTrial(HOST_RUN, seconds, error, host=name_of(call.func), named=named)
+    return measured(trial, AttentionCall.run_host, call)
 
 
 def _in_order(trials) -> tuple[KernelTrial, ...]:
@@ -106,16 +109,22 @@ def witness(trial: KernelTrial, call: AttentionCall, geometry: Geometry, video_s
             registry.note(trial.name, geometry, error <= limit, by_lists=True)
 
 
-def to_text(trials: dict[tuple[str, Geometry], tuple[KernelTrial, ...]]) -> str:
-    """Write one Markdown table for each geometry."""
+def to_text(trials: dict[tuple[str, Geometry], tuple[KernelTrial, ...]], free: int | None = None) -> str:
+    """Write one Markdown table for each geometry.
+
+    free: bytes that a call may take; None: nothing is said of how many tokens fit.
+    """
     lines = []
     for (role, geometry), rows in trials.items():
         base = next(t.seconds for t in rows if t.name == HOST_RUN)
         lines += [f"**{role}-attention**, {geometry.shape_text}, mask: {geometry.mask}", ""]
-        lines += ["| kernel | ms | speed beside ComfyUI's own | relative L2 error |", "| --- | --- | --- | --- |"]
+        heads = ["kernel", "ms", "speed beside ComfyUI's own", "relative L2 error"]
+        memory = HEADS[: 1 if free is None else 2] if any(row.peak is not None for row in rows) else ()
+        lines += [f"| {' | '.join((*heads, *memory))} |", f"|{' --- |' * len((*heads, *memory))}"]
         for row in rows:
             figures = f"- | - | {row.reason}" if row.reason else _figures(row, base)
-            lines.append(f"| {_shown(row)} | {figures} |")
+            more = cells(row, geometry, free)[: len(memory)]
+            lines.append(f"| {' | '.join((_shown(row), figures, *more))} |")
         lines += ["", *auto_lines(geometry, rows)]
     none = "No attention call was seen: this model class is out of reach, or another node answers for the model."
     return "\n".join(lines) or none

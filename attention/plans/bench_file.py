@@ -10,6 +10,7 @@ import math
 
 from ..backends.autotune import HOST_RUN, KernelTrial
 from ..core.geometry import MASKS, Geometry
+from ..core.peak_memory import as_mib
 from ..core.site import ROLES
 
 NAME, SCHEMA = "video_attention_benchmark", 1
@@ -50,6 +51,7 @@ def _kernel(trial: KernelTrial) -> dict:
     error = trial.error if ran and math.isfinite(trial.error) else None
     reason = None if trial.reason is None else str(trial.reason)[:LONGEST]
     row = {"name": trial.name, "ms": trial.seconds * 1e3 if ran else None, "error": error, "reason": reason}
+    row |= {} if trial.peak is None else {"peak_mib": as_mib(trial.peak)}
     return {**row, "host": trial.host} if trial.name == HOST_RUN else row
 
 

@@ -138,7 +138,7 @@ def _shape(
 
 def _begun(decision: Decision, kernel: Kernel, stats: RunStats) -> Decision:
     """Give the decision with what runs its calls. The first of them is looked at where anything is to be looked for."""
-    decision.kernel, decision.history = kernel, stats.history
+    decision.kernel = kernel
     decision.guard = decision.rule.guard != GUARD_OFF or (decision.used, decision.geometry) not in stats.history.proven
     return decision
 

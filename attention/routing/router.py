@@ -10,7 +10,6 @@ import torch
 from ..core.allocation_record import record_paused
 from ..core.site import CALLER, SELF, site_of
 from ..core.tensor_layout import first_query_of, from_heads, to_mask
-from ..core.timing import end_span, start_span
 from . import compiled_op
 from .attention_call import AttentionCall, ContainerCall, Override, checked
 from .decide import decide
@@ -30,6 +29,7 @@ from .prompt_pair import answer_pair
 from .rules import ERROR, Rule
 from .run_stats import Decision, RunStats
 from .step_context import CONTEXT, IDLE, StepContext
+from .timed_run import timed
 
 
 class Router(Override):
@@ -114,10 +114,11 @@ class Router(Override):
                 self.next_name(call),
                 stats,
             )
+        decision.history = stats.history
         run = partial(self._run, decision)
         if decision.strength is not None:
             run = partial(decision.strength.attend, run, decision.video_span)
-        decision.run = partial(_timed, run, decision) if self.timing else run
+        decision.run = partial(timed, run, decision) if self.timing else run
         return decision
 
     def _run(self, decision: Decision, call: AttentionCall) -> torch.Tensor:
@@ -184,13 +185,3 @@ def _may_consume(decision: Decision, call: ContainerCall) -> bool:
     if not decision.history.may_consume or decision.guard or not hasattr(decision.kernel, "consume"):
         return False
     return call.precision is None or call.precision == call.q.peek().dtype
-
-
-def _timed(run: Callable, decision: Decision, call: AttentionCall) -> torch.Tensor:
-    """Run a call and measure it, unless a router below us does."""
-    device, below = call.peek().q.device, decision.below
-    begin = start_span(device)
-    out = run(call)
-    if decision.below == below:
-        decision.add_span(end_span(begin, device))
-    return out

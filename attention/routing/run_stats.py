@@ -9,35 +9,18 @@ from collections.abc import Callable
 from ..core.geometry import Geometry
 from ..core.head_chunks import HeadChunks
 from ..core.identity import KeepsIdentity
+from ..core.peak_memory import RunPeak
 from ..core.reason import Reason
 from ..core.site import AttentionSite
 from ..core.timing import elapsed, joined
 from ..core.tokens import Grid, VideoSpan
 from ..forecast.record import ForecastRecord
+from .kernel_history import KernelHistory
 from .step_context import StepContext
 
 BYPASSED = "bypassed"
 # Where the video is in a call that was never looked at.
 NOT_ASKED = Reason()
-
-
-class KernelHistory:
-    """Remembers what one run has learned of its kernels. A Decision's is that of its RunStats.
-
-    proven: (kernel, geometry) that left its inputs as they were and gave an output of its own.
-    out_of_memory: those that memory was missing for once.
-    may_consume: whether a kernel may let go of q, k and v before it answers. None: no, since nobody could make the
-        evaluation again should it fail then; False: no more, since one did.
-    notes: those of the RunStats.
-    """
-
-    __slots__ = ("may_consume", "notes", "out_of_memory", "proven")
-
-    def __init__(self):
-        self.proven: set[tuple] = set()
-        self.out_of_memory: set[tuple] = set()
-        self.may_consume: bool | None = None
-        self.notes: list[str] = []
 
 
 class Decision:
@@ -188,6 +171,7 @@ class RunStats(KeepsIdentity):
     compiled: whether torch.compile has the model.
     calls: of the model.
     forecast: what became of each evaluation where some may be forecast, else of none.
+    memory: the RunPeak, None where nothing is measured.
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
@@ -212,6 +196,7 @@ class RunStats(KeepsIdentity):
         self.compiled = self.warned = False
         self.calls = 0
         self.forecast = ForecastRecord()
+        self.memory: RunPeak | None = None
 
     def add_bypass(self, who: str, how: str, site: AttentionSite | None = None) -> None:
         """Note that attention of this step ran past our rules.
@@ -280,6 +265,8 @@ class RunStats(KeepsIdentity):
         self.evaluations += 1
         if self.begun is None:
             self.begun = time.perf_counter()
+            if self.memory is not None:
+                self.memory.begin()
 
     def mark(self) -> None:
         """Note that a step is over. Without any evaluation before it, nothing is known of it."""

@@ -1,9 +1,12 @@
-"""How long the sampling took that a clip comes from: followed from the pictures up to the sampler."""
+"""What the sampling took that a clip comes from: followed from the pictures up to the sampler."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from comfy_execution.utils import get_executing_context
 
+from ...attention.core.peak_memory import in_mib
 from ...attention.inspect.combined_report import combine
 from . import run_history, workflow_graph
 
@@ -11,16 +14,30 @@ from . import run_history, workflow_graph
 CARRIERS = {"IMAGE", "LATENT", "VIDEO", *workflow_graph.ANY}
 
 
-def seconds_of(hidden, name: str) -> float | None:
-    """Sums up the seconds of all steps of the samplers nearest above an input of the node that runs.
+@dataclass(frozen=True)
+class Cost:
+    """What a clip's sampling took, each None where that is not known.
+
+    seconds: of all steps.
+    run: bytes at the peak of the run, beside what was taken before.
+    call: bytes of the attention call that took the most, beside its q, k and v.
+    """
+
+    seconds: float | None = None
+    run: int | None = None
+    call: int | None = None
+
+
+def cost_of(hidden, name: str) -> Cost:
+    """Sums up what the samplers took that are nearest above an input of the node that runs.
 
     hidden: of the node, with dynprompt and unique_id.
     name: of the input.
-    None where that is not known: no node of this pack counted the run, or there is no prompt, as in a script.
+    Nothing is known where no node of this pack counted the run, or there is no prompt, as in a script.
     """
     context = get_executing_context()
     if context is None or hidden is None or hidden.dynprompt is None:
-        return None
+        return Cost()
     graph = workflow_graph.behind(context.prompt_id, hidden.dynprompt)
     waiting = [link[1:] for link in graph.links(hidden.unique_id) if link[0] == name]
     reports, seen = [], set()
@@ -32,9 +49,29 @@ def seconds_of(hidden, name: str) -> float | None:
         if found := run_history.of_node(context.prompt_id, graph, *link):
             reports += [run.report for run in found]
         elif graph.samples(link[0]):
-            return None
+            return Cost()
         else:
             waiting += [above[1:] for above in graph.links(link[0]) if graph.kind(link[0], *above) in CARRIERS]
     report = combine(reports)
-    total = sum(step.seconds for step in report.timeline) if report is not None else 0.0
-    return total or None
+    if report is None:
+        return Cost()
+    calls = [row.peak for row in report.rows if row.peak is not None]
+    run = None if report.memory is None else report.memory[1]
+    return Cost(sum(step.seconds for step in report.timeline) or None, run, max(calls, default=None))
+
+
+def to_table(costs: dict[str, Cost]) -> str:
+    """Writes a Markdown table of what is known of clips, by their names; empty where nothing is."""
+    shown = {
+        "seconds": [None if cost.seconds is None else f"{cost.seconds:.2f}" for cost in costs.values()],
+        "peak of the run, MiB": [None if cost.run is None else in_mib(cost.run) for cost in costs.values()],
+        "peak of a call, MiB": [None if cost.call is None else in_mib(cost.call) for cost in costs.values()],
+    }
+    known = {name: cells for name, cells in shown.items() if any(cells)}
+    if not known:
+        return ""
+    lines = [f"| clip | {' | '.join(known)} |", f"| --- |{' --- |' * len(known)}"]
+    lines += [
+        f"| {' | '.join((name, *(cell or '-' for cell in row)))} |" for name, row in zip(costs, zip(*known.values()))
+    ]
+    return "\n".join(lines)

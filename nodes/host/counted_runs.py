@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy.model_management import InterruptProcessingException
 from comfy.utils import unpack_latents
 
+from ...attention.core.peak_memory import RunPeak
 from ...attention.core.site import GUESSED
 from ...attention.inspect.report import summarise
 from ...attention.routing import fallback, host_kernel
@@ -33,9 +34,12 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     stats.at_start, stats.compiled = options.get(SLOT), is_compiled(guider.model_patcher)
     stats.rules = tuple(rule for router in options[ROUTERS].members for rule in router.rules)
     stats.patterned = tuple(rule for rule in stats.rules if rule.shape)
+    timed = any(rule.timing for rule in stats.rules)
+    stats.memory = RunPeak(guider.model_patcher.load_device if timed else None)
     told = live_report.teller(stats, callback)
     try:
-        samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *args, **kwargs)
+        with stats.memory:
+            samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *args, **kwargs)
     except (InterruptProcessingException, NotFinite) as stop:
         # Video Attention Long Video Sampler goes on with what there is of it.
         stats.notes.append("A run was stopped before its end.")

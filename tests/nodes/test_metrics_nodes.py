@@ -200,3 +200,15 @@ def test_inputs_stay_as_they_are(measure, compare):
     measure(clip, mask)
     compare(clip, clip + 0.1)
     assert torch.equal(clip, before[0]) and torch.equal(mask, before[1])
+
+
+def test_what_the_samplings_took_stands_below(pack):
+    origin = pack.nodes.host.clip_origin
+    known, none = origin.Cost(12.5, 4096 << 20, 3 << 20), origin.Cost()
+    assert origin.to_table({"reference": none, "images": none}) == ""
+    assert origin.to_table({"reference": none, "images": origin.Cost(2.0)}).splitlines() == [
+        "| clip | seconds |", "| --- | --- |", "| reference | - |", "| images | 2.00 |",
+    ]  # fmt: skip
+    assert origin.to_table({"reference": known, "images": none}).splitlines()[0::2] == [
+        "| clip | seconds | peak of the run, MiB | peak of a call, MiB |", "| reference | 12.50 | 4,096 | 3 |",
+    ]  # fmt: skip
