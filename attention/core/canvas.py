@@ -5,6 +5,7 @@ Pillow alone: the host ships it, matplotlib it does not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
@@ -12,8 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 
-# Narrow: on a node, 480 pixels wide, type is still read.
+# A picture is read on a node, SHOWN pixels wide there: no type may be smaller than READ pixels then.
+SHOWN, READ = 480, 15
 WIDTH, MARGIN = 640, 28
+# Heights of type: the least, of names, of the heading; and from one line of TEXT to the next.
+TEXT, NAME, TITLE, LINE = 20, 22, 28, 26
 # The ground is a light grey: it neither glares on a dark canvas nor is dark on a light one.
 INK, PALE, PAPER = (34, 38, 46), (82, 88, 100), (214, 217, 224)
 # Behind bars and curves; lines that help to read off a figure; what is nobody's, the host's own attention first; the
@@ -32,8 +36,10 @@ CATEGORIES = (
     (165, 15, 90), (15, 105, 105), (75, 30, 90), (135, 105, 180), (75, 105, 60), (195, 165, 135), (75, 90, 135),
     (90, 45, 45), (135, 150, 90), (225, 180, 240), (135, 210, 180), (150, 150, 195),
 )  # fmt: skip
-# Height of a row of a legend.
-ROW = 24
+# Height of a row of a legend, and its squares' side with the gap behind.
+ROW, KEY = 28, 28
+# Of a bar with its words above, and below it until the next.
+BAR, APART = 18, 16
 # Shapes are drawn this many times as large and reduced: Pillow's own have steps.
 FINE = 3
 
@@ -57,6 +63,11 @@ def length(text: str, size: int) -> float:
     return font(size).getlength(text)
 
 
+def type_for(width: float) -> int:
+    """Return the least height of type in a picture so many pixels wide."""
+    return math.ceil(READ * width / SHOWN)
+
+
 def wrap(text: str, size: int, room: float) -> list[str]:
     """Break text into lines that are no longer than `room` pixels; a word that is longer is cut. [""] for no text."""
     lines = [""]
@@ -73,15 +84,14 @@ def wrap(text: str, size: int, room: float) -> list[str]:
     return lines
 
 
-def legend_places(names: Iterable[str], room: float, columns: int = 0, size: int = 14) -> list[tuple[float, float]]:
+def legend_places(names: Iterable[str], room: float, columns: int = 0) -> list[tuple[float, float]]:
     """Lay out a legend: the upper left corner of each entry, beside that of the first.
 
     room: width of the whole legend, in pixels; a name that is longer takes several rows.
     columns: of equal width, fewer where a name is longer than that; 0: each entry as wide as its name.
-    size: of the names.
     """
     names = list(names)
-    widths, places, x, y = [length(name, size) + 48 for name in names], [], 0.0, 0
+    widths, places, x, y = [length(name, TEXT) + KEY + 24 for name in names], [], 0.0, 0
     columns = max(1, min(columns, int(room // max(widths)))) if columns and widths else 0
     if columns > 1:
         return [(index % columns * room / columns, index // columns * ROW) for index in range(len(widths))]
@@ -89,52 +99,93 @@ def legend_places(names: Iterable[str], room: float, columns: int = 0, size: int
         if x and (columns or x + width - 24 > room):
             x, y = 0.0, y + ROW
         places.append((x, y))
-        y += ROW * (len(wrap(name, size, room - 24)) - 1)
+        y += ROW * (len(wrap(name, TEXT, room - KEY)) - 1)
         x += width
     return places
 
 
-def legend_height(names: Iterable[str], room: float, columns: int = 0, size: int = 14) -> int:
+def legend_height(names: Iterable[str], room: float, columns: int = 0) -> int:
     """Return the height of a legend in pixels, see `legend_places`; 0 without names."""
     names = list(names)
-    tall = (ROW * len(wrap(name, size, room - 24)) for name in names)
-    return max((y + rows for (_, y), rows in zip(legend_places(names, room, columns, size), tall)), default=0)
+    tall = (ROW * len(wrap(name, TEXT, room - KEY)) for name in names)
+    return max((y + rows for (_, y), rows in zip(legend_places(names, room, columns), tall)), default=0)
+
+
+def bar_words(name: str, figures: str, room: float) -> list[tuple[str, str]]:
+    """Lay out what stands above a bar, in lines of (left, right): the name, its figures behind it or below.
+
+    room: in pixels.
+    """
+    lines = [(line, "") for line in wrap(name, TEXT, room)]
+    if length(lines[-1][0], TEXT) + length(figures, TEXT) + 24 <= room:
+        return [*lines[:-1], (lines[-1][0], figures)]
+    return [*lines, *(("", line) for line in wrap(figures, TEXT, room))]
 
 
 class Canvas:
     """A picture in the making. Coordinates are pixels of the finished picture, fractions of them too.
 
-    Shapes lie in the order in which they were drawn, pasted pictures above them, text above all.
+    Shapes lie in the order in which they were drawn, pasted pictures above them, text above all. Nothing is drawn
+    before `picture`, so that what stands in a picture decides how high it is.
     """
 
-    def __init__(self, width: int, height: int, ground: Colour = PAPER):
+    def __init__(self, width: int, height: int = 0, ground: Colour = PAPER):
         self.size = (width, height)
-        self._fine = Image.new("RGB", (width * FINE, height * FINE), ground)
-        self._pen = ImageDraw.Draw(self._fine)
+        self._ground: Image.Image | Colour = ground
+        self._shapes: list[tuple] = []
         self._pasted: list[tuple] = []
         self._texts: list[tuple] = []
 
     @classmethod
     def over(cls, picture: Image.Image) -> Canvas:
         """Begin with an RGB picture as the ground; where nothing is drawn it stays as it is."""
-        canvas = cls(1, 1)
-        canvas.size = picture.size
-        canvas._fine = picture.resize([FINE * side for side in picture.size], Image.Resampling.NEAREST)
-        canvas._pen = ImageDraw.Draw(canvas._fine)
+        canvas = cls(*picture.size)
+        canvas._ground = picture
         return canvas
 
-    def text(self, at: Sequence[float], text: str, colour: Colour = INK, size: int = 15, anchor: str = "la") -> None:
+    def text(self, at: Sequence[float], text: str, colour: Colour = INK, size: int = TEXT, anchor: str = "la") -> None:
         """Write one line.
 
         anchor: which point of it is `at`, see Pillow's "text anchors".
         """
         self._texts.append((tuple(at), text, colour, size, anchor))
 
-    def title(self, text: str, below: Sequence[str] = ()) -> None:
-        """Write the heading of a picture and the lines under it."""
-        self.text((MARGIN, 22), text, INK, 24)
-        for line, words in enumerate(below):
-            self.text((MARGIN, 58 + 20 * line), words, PALE, 15)
+    def title(self, text: str, below: Sequence[str] = ()) -> float:
+        """Write the heading of a picture and the lines under it; return the height at which the rest may begin.
+
+        below: broken into lines as wide as the picture.
+        """
+        room, y = self.size[0] - 2 * MARGIN, 20.0
+        for line in wrap(text, TITLE, room):
+            self.text((MARGIN, y), line, INK, TITLE)
+            y += TITLE + 10
+        return self.lines((MARGIN, y), below) + 10
+
+    def lines(self, corner: Sequence[float], texts: Iterable[str], colour: Colour = PALE) -> float:
+        """Write sentences below each other, each broken into lines that end at the margin; return where they end."""
+        x, y = corner
+        for text in texts:
+            for line in wrap(text, TEXT, self.size[0] - MARGIN - x):
+                self.text((x, y), line, colour)
+                y += LINE
+        return y
+
+    def bar(self, y: float, name: str, figures: str, share: float, colour: Colour, well: bool = True) -> float:
+        """Draw a bar from margin to margin, its words above it; return where the next may begin.
+
+        share: of the whole width that the bar takes, 0 to 1.
+        well: whether the whole width is seen behind it.
+        """
+        right = self.size[0] - MARGIN
+        for left_words, right_words in bar_words(name, figures, right - MARGIN):
+            self.text((MARGIN, y), left_words)
+            self.text((right, y), right_words, PALE, TEXT, "ra")
+            y += LINE
+        if well:
+            self.box((MARGIN, y, right, y + BAR), WELL, 5)
+        wide = max(4.0, (right - MARGIN) * share)
+        self.box((MARGIN, y, MARGIN + wide, y + BAR), colour, min(5.0, wide / 2))
+        return y + BAR + APART
 
     def box(self, corners: Sequence[float], colour: Colour, radius: float = 0.0) -> None:
         """Fill a box.
@@ -143,55 +194,69 @@ class Canvas:
         """
         left, top, right, bottom = (round(FINE * at) for at in corners)
         if right > left and bottom > top:
-            self._pen.rounded_rectangle((left, top, right - 1, bottom - 1), round(FINE * radius), fill=colour)
+            self._add("rounded_rectangle", (left, top, right - 1, bottom - 1), radius=round(FINE * radius), fill=colour)
 
     def line(self, points: Sequence[Sequence[float]], colour: Colour, width: float = 1.0) -> None:
         """Draw a line through points, round at its bends."""
-        self._pen.line(self._scaled(points), fill=colour, width=max(1, round(FINE * width)), joint="curve")
+        self._add("line", self._scaled(points), fill=colour, width=max(1, round(FINE * width)), joint="curve")
 
     def area(self, points: Sequence[Sequence[float]], colour: Colour) -> None:
         """Fill what a line through points encloses."""
-        self._pen.polygon(self._scaled(points), fill=colour)
+        self._add("polygon", self._scaled(points), fill=colour)
 
     def dot(self, at: Sequence[float], radius: float, colour: Colour) -> None:
         """Fill a circle."""
-        self._pen.ellipse(self._around(at, radius), fill=colour)
+        self._add("ellipse", self._around(at, radius), fill=colour)
 
     def ring(self, at: Sequence[float], radius: float, colour: Colour, width: float) -> None:
         """Draw a circle's edge, `width` pixels thick inwards."""
-        self._pen.ellipse(self._around(at, radius), outline=colour, width=max(1, round(FINE * width)))
+        self._add("ellipse", self._around(at, radius), outline=colour, width=max(1, round(FINE * width)))
 
     def paste(self, picture: Image.Image, corner: Sequence[float]) -> None:
         """Lay a finished picture down, its upper left pixel at `corner`."""
         self._pasted.append((picture, tuple(map(round, corner))))
 
-    def legend(
-        self, corner: Sequence[float], entries: Mapping[str, Colour], room: float, columns: int = 0, size: int = 14
-    ) -> None:
-        """Say which colour is what.
+    def legend(self, corner: Sequence[float], entries: Mapping[str, Colour], room: float, columns: int = 0) -> float:
+        """Say which colour is what; return where it ends.
 
         corner: left, top.
         entries: name -> colour.
         room: as in `legend_places`.
         columns: as in `legend_places`.
-        size: as in `legend_places`.
         """
-        for (x, y), (name, colour) in zip(legend_places(entries, room, columns, size), entries.items(), strict=True):
+        for (x, y), (name, colour) in zip(legend_places(entries, room, columns), entries.items(), strict=True):
             left, top = corner[0] + x, corner[1] + y
-            self.box((left, top, left + 16, top + 16), colour, 3)
-            for row, line in enumerate(wrap(name, size, room - 24)):
-                self.text((left + 24, top + 8 + ROW * row), line, INK, size, "lm")
+            self.box((left, top + 2, left + 18, top + 20), colour, 3)
+            for row, line in enumerate(wrap(name, TEXT, room - KEY)):
+                self.text((left + KEY, top + 11 + ROW * row), line, INK, TEXT, "lm")
+        return corner[1] + legend_height(entries, room, columns)
 
-    def picture(self) -> Image.Image:
-        """Finish the picture, RGB."""
+    def picture(self, height: float | None = None) -> Image.Image:
+        """Finish the picture, RGB.
+
+        height: in pixels; None: as the canvas was begun.
+        """
+        if height is not None:
+            self.size = (self.size[0], math.ceil(height))
+        fine = [FINE * side for side in self.size]
+        if isinstance(self._ground, Image.Image):
+            drawn = self._ground.resize(fine, Image.Resampling.NEAREST)
+        else:
+            drawn = Image.new("RGB", fine, self._ground)
+        pen = ImageDraw.Draw(drawn)
+        for shape, where, how in self._shapes:
+            getattr(pen, shape)(where, **how)
         # Means over FINE x FINE pixels: a sharper filter would draw a pale edge around every bar.
-        picture = self._fine.reduce(FINE)
+        picture = drawn.reduce(FINE)
         for part, corner in self._pasted:
             picture.paste(part, corner)
         pen = ImageDraw.Draw(picture)
         for at, text, colour, size, anchor in self._texts:
             pen.text(at, text, fill=colour, font=font(size), anchor=anchor)
         return picture
+
+    def _add(self, shape: str, where: Sequence, **how) -> None:
+        self._shapes.append((shape, where, how))
 
     def _scaled(self, points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
         # A pen's pixel has its middle at a whole number.

@@ -16,20 +16,22 @@ from ..core.canvas import (
     INK,
     LEAF,
     LIGHT,
+    LINE,
     MARGIN,
     NEUTRAL,
     PALE,
     PLUM,
     RED,
     TEAL,
+    TEXT,
     VIOLET,
     WELL,
     WIDTH,
     YELLOW,
     Canvas,
     Colour,
-    legend_height,
     length,
+    type_for,
 )  # fmt: skip
 from ..core.grid import coordinates
 from ..routing.rules import format_blocks
@@ -40,9 +42,13 @@ from .maps import ELSEWHERE, SAME_FRAME, SAME_PLACE, Query
 RAMP = ((6, 4, 24), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
 # Share of the tokens that are brighter than the scale: one token that looks at itself would leave all others dark.
 OVER = 0.005
-# Pixels: the longer side of a map at least, the foot below it, the scale in that at least.
-LEAST_SIDE, FOOT, LEAST_BAR = 512, 44, 60
-LEFT, WHITE, BLACK = 128, (255, 255, 255), (0, 0, 0)
+# Pixels: the longer side of a map at least; of the scale below it the least length, and of its type the least height
+# and how often that the foot is high.
+LEAST_SIDE, LEAST_BAR, LEAST_TYPE, ROWS = 512, 60, 14, 3
+LEFT, WHITE, BLACK = 124, (255, 255, 255), (0, 0, 0)
+# Of bars by block: from one to the next, and that with more than so many; heights of the charts of words.
+STEP, CLOSE, MANY = 30, 18, 24
+MEAN, WHOLE = 96, 360
 PARTS = {SAME_FRAME: BLUE, SAME_PLACE: TEAL, ELSEWHERE: NEUTRAL, "text": YELLOW}
 OTHERS = (RED, PLUM, LEAF, VIOLET, BROWN)
 
@@ -74,13 +80,18 @@ def draw_heat(maps: Maps, query: Query, images: torch.Tensor | None = None) -> t
         # Cubic: linear steps draw a star around every token.
         level = F.interpolate(levels[None, None, frame], size, mode="bicubic")[0, 0].clamp(0, 1)
         pixels = paint(level) if images is None else _over(_middle(images, frame, frames, size), level)
-        picture = Image.new("RGB", (size[1], size[0] + FOOT), INK)
+        picture = Image.new("RGB", (size[1], size[0] + foot_of(size[1])), INK)
         picture.paste(_to_image(pixels), (0, 0))
         canvas = Canvas.over(picture)
         _mark(canvas, maps, query, frame, size)
         _scale(canvas, f"frame {frame} of 0-{frames - 1}", top, images is not None)
         pictures.append(torch.from_numpy(np.array(canvas.picture())))
     return torch.stack(pictures).float() / 255
+
+
+def foot_of(width: int) -> int:
+    """Return the height of the foot below a map that is so many pixels wide."""
+    return ROWS * max(LEAST_TYPE, type_for(width))
 
 
 def _to_image(pixels: torch.Tensor) -> Image.Image:
@@ -139,18 +150,25 @@ def _outline(canvas: Canvas, marked: np.ndarray, size: tuple[int, int]) -> None:
 def _scale(canvas: Canvas, title: str, top: float, over: bool) -> None:
     """Draw the colours' meaning in the foot: 0 to `top` of the attention on one token."""
     (width, height), words = canvas.size, f"{percent(top)} or more on a token"
-    left, right, y, size = 40 + round(length(title, 15)), width - 22 - round(length(words, 15)), height - FOOT + 22, 15
+    size = max(LEAST_TYPE, type_for(width))
+    gap, foot, bold = round(0.8 * size), foot_of(width), size
+    left, right, y = (
+        round(2.5 * gap + length(title + "0", size)),
+        width - 2 * gap - round(length(words, size)),
+        foot / 2,
+    )
     if right - left < LEAST_BAR:
         # A narrow picture: the bar beside the title, its words in a second row.
-        left, right, y, size = 40 + round(length(title, 12)), width - 12, height - FOOT + 13, 12
-        canvas.text((width - 12, y + 19), words, LIGHT, size, "rm")
+        right, y = width - gap, 0.9 * size
+        canvas.text((right, height - foot + 2.2 * size), words, LIGHT, size, "rm")
     else:
-        canvas.text((width - 12, y), words, LIGHT, size, "rm")
-    levels = torch.linspace(0, 1, max(2, right - left - 14)).expand(14, -1)
+        canvas.text((width - gap, height - foot + y), words, LIGHT, size, "rm")
+    y += height - foot
+    levels = torch.linspace(0, 1, max(2, right - left)).expand(bold, -1)
     bar = _over(torch.full((*levels.shape, 3), 0.5), levels) if over else paint(levels)
-    canvas.text((12, y), title, LIGHT, size, "lm")
-    canvas.text((left, y), "0", LIGHT, size, "rm")
-    canvas.paste(_to_image(bar), (left + 8, y - 7))
+    canvas.text((gap, y), title, LIGHT, size, "lm")
+    canvas.text((left - gap / 2, y), "0", LIGHT, size, "rm")
+    canvas.paste(_to_image(bar), (left, y - bold / 2))
 
 
 def _colours(parts: Sequence[str]) -> dict[str, Colour]:
@@ -162,85 +180,89 @@ def draw_shares(maps: Maps) -> Image.Image:
     """Draw a bar for each block, cut into the shares of its self-attention; the mean and an even one below. RGB."""
     parts = list(dict.fromkeys(part for shares in (*maps.shares.values(), maps.even) for part in shares))
     rows = [(f"block {block}", shares, block in maps.chosen) for block, shares in maps.shares.items()]
-    ends = [(f"mean of {format_blocks(maps.chosen)}", maps.mean, True), ("if even", maps.even, True)]
-    left = max(LEFT, MARGIN + 16 + round(max(length(name, 14) for name, *_ in ends)))
-    room, step, colours = WIDTH - MARGIN - left, 28 if len(rows) <= 24 else 18, _colours(parts)
-    head = 108 + legend_height(parts, room, size=15)
-    canvas = Canvas(WIDTH, head + step * len(rows) + 28 * 2 + 56)
-    canvas.title("Where the query looks: self-attention by block", ("dark names: blocks in the heat map",))
-    canvas.legend((left, 94), colours, room, size=15)
-    y = head
-    for row in rows:
-        _bar(canvas, row, (left, y), step - 6, colours)
+    chosen = f"mean of {format_blocks(maps.chosen)}"
+    if length(chosen, TEXT) > WIDTH // 3:
+        chosen = f"mean of {len(maps.chosen)} blocks"
+    ends = [(chosen, maps.mean, True), ("if even", maps.even, True)]
+    left = max(LEFT, MARGIN + 16 + round(max(length(name, TEXT) for name, *_ in ends)))
+    room, step, colours, canvas = (
+        WIDTH - MARGIN - left,
+        STEP if len(rows) <= MANY else CLOSE,
+        _colours(parts),
+        Canvas(WIDTH),
+    )
+    y = canvas.title("Where the query looks, by block", ["self-attention; dark names: blocks in the heat map"])
+    y = canvas.legend((MARGIN, y), colours, WIDTH - 2 * MARGIN) + 12
+    for index, row in enumerate(rows):
+        # Bars closer than type is high: a name for every other one.
+        _bar(canvas, row, (left, y), step - 6, colours, index % math.ceil(TEXT / step) == 0)
         y += step
     y += 14
     for row in ends:
-        _bar(canvas, row, (left, y), 22, colours)
-        y += 28
-    for tenth in range(0, 101, 25 if room > 5 * length("100 %", 13) * 1.4 else 50):
-        canvas.text((left + room * tenth / 100, y + 6), f"{tenth} %", PALE, 13, "ma" if tenth < 100 else "ra")
-    return canvas.picture()
+        _bar(canvas, row, (left, y), STEP - 6, colours)
+        y += STEP
+    for tenth in range(0, 101, 25 if room > 5 * length("100 %", TEXT) * 1.2 else 50):
+        canvas.text((left + room * tenth / 100, y + 4), f"{tenth} %", PALE, TEXT, "ma" if tenth < 100 else "ra")
+    return canvas.picture(y + LINE + 20)
 
 
-def _bar(canvas: Canvas, row: tuple, corner: tuple[int, int], height: int, colours: dict) -> None:
+def _bar(canvas: Canvas, row: tuple, corner: tuple[float, float], height: int, colours: dict, named=True) -> None:
     (name, shares, strong), (left, y) = row, corner
     right, x = WIDTH - MARGIN, float(left)
-    canvas.text((left - 12, y + height / 2), name, INK if strong else PALE, 14, "rm")
+    if named:
+        canvas.text((left - 12, y + height / 2), name, INK if strong else PALE, TEXT, "rm")
     canvas.box((left, y, right, y + height), WELL)
     for part, share in shares.items():
-        wide = share * (right - left)
+        wide, words = share * (right - left), f"{100 * share:.0f} %"
         canvas.box((x, y, x + wide, y + height), colours[part])
-        if wide > 48 and height > 14:
+        if wide > length(words, TEXT) + 8 and height >= TEXT:
             dark = sum(colours[part]) < 400
-            canvas.text((x + wide / 2, y + height / 2), f"{100 * share:.0f} %", LIGHT if dark else INK, 13, "mm")
+            canvas.text((x + wide / 2, y + height / 2), words, LIGHT if dark else INK, TEXT, "mm")
         x += wide
 
 
 def draw_token_shares(token_shares: Sequence[TokenShares]) -> Image.Image:
     """Draw for each kind of other tokens what every one receives, and below it each block by itself. RGB."""
-    heights = [44 + 112 + _row_height(received) * len(received.blocks) + 60 for received in token_shares]
-    canvas = Canvas(WIDTH, max(160, 72 + sum(heights)))
-    canvas.title("What other tokens receive from the query")
-    if not token_shares:
-        canvas.text((MARGIN, 80), "The query saw no tokens but the video's.", PALE)
-    y = 72
-    for received, height in zip(token_shares, heights):
-        _tokens(canvas, received, y)
-        y += height
-    return canvas.picture()
+    canvas = Canvas(WIDTH)
+    nothing = () if token_shares else ("The query saw no tokens but the video's.",)
+    y = canvas.title("What other tokens receive", nothing)
+    for received in token_shares:
+        y = _tokens(canvas, received, y)
+    return canvas.picture(y + 12)
 
 
-def _row_height(received: TokenShares) -> int:
-    return max(4, min(16, 320 // len(received.blocks)))
-
-
-def _tokens(canvas: Canvas, received: TokenShares, y: int) -> None:
+def _tokens(canvas: Canvas, received: TokenShares, y: float) -> float:
+    """Draw one kind of tokens; return where it ends."""
     mean, count, room = received.mean, len(received.mean), WIDTH - MARGIN - LEFT
     whole = "each row sums to 100 %" if received.role != "self" else f"{percent(mean.sum().item())} together"
     title = f"{received.kind}, {count} tokens, read by {received.role}-attention; {whole}"
-    canvas.text((MARGIN, y + 8), title, INK, 16)
-    y += 44
+    y = canvas.lines((MARGIN, y), [title], INK) + 8
     top, columns = max(mean.max().item(), 1e-12), _columns(mean, room)
-    canvas.box((LEFT, y, LEFT + room, y + 96), WELL)
+    canvas.box((LEFT, y, LEFT + room, y + MEAN), WELL)
     for x, value in enumerate(columns):
         if 4 * count <= room and x * count // room != (x + 1) * count // room:
             continue  # a gap between tokens
-        canvas.box((LEFT + x, y + 96 - 96 * value / top, LEFT + x + 1, y + 96), PARTS["text"])
-    canvas.text((LEFT - 12, y), percent(top), PALE, 13, "ra")
-    canvas.text((LEFT - 12, y + 96), "mean", INK, 14, "rs")
-    y += 108
-    row = _row_height(received)
+        canvas.box((LEFT + x, y + MEAN * (1 - value / top), LEFT + x + 1, y + MEAN), PARTS["text"])
+    canvas.text((LEFT - 10, y), percent(top), PALE, TEXT, "ra")
+    canvas.text((LEFT - 10, y + MEAN), "mean", INK, TEXT, "rs")
+    y = _blocks(canvas, received, y + MEAN + 12)
+    for index in range(0, count, max(1, math.ceil(count * length(f"{count}  ", TEXT) / room))):
+        canvas.text((LEFT + (index + 0.5) * room / count, y), str(index), PALE, TEXT, "ma")
+    return y + LINE + 24
+
+
+def _blocks(canvas: Canvas, received: TokenShares, y: float) -> float:
+    """Draw what every token receives in each block; return where it ends."""
+    row, room = max(4, min(24, WHOLE // len(received.blocks))), WIDTH - MARGIN - LEFT
     levels = (received.weights / received.weights.max().clamp(min=1e-12)).sqrt()
     rows = torch.stack([torch.tensor(_columns(level, room)) for level in levels])
     canvas.paste(_to_image(paint(rows)).resize((room, row * len(rows)), Image.Resampling.NEAREST), (LEFT, y))
-    every = max(1, math.ceil(15 / row))
+    every = max(1, math.ceil((TEXT + 2) / row))
     for index, block in enumerate(received.blocks):
         if index % every == 0:
-            at = LEFT - 12, y + row * index + row / 2
-            canvas.text(at, f"block {block}", INK if received.chosen[index] else PALE, 12, "rm")
-    y += row * len(rows) + 6
-    for index in range(0, count, max(1, math.ceil(count / 16))):
-        canvas.text((LEFT + (index + 0.5) * room / count, y), str(index), PALE, 12, "ma")
+            at = LEFT - 10, y + row * index + max(row, TEXT) / 2
+            canvas.text(at, f"block {block}", INK if received.chosen[index] else PALE, TEXT, "rm")
+    return y + max(row * len(rows), TEXT) + 8
 
 
 def _columns(values: torch.Tensor, room: int) -> list[float]:

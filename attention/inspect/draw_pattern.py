@@ -7,7 +7,7 @@ from math import prod
 import torch
 from PIL import Image
 
-from ..core.canvas import BLUE, INK, MARGIN, NEUTRAL, PALE, RED, WIDTH, Canvas, wrap
+from ..core.canvas import BLUE, INK, LINE, MARGIN, NAME, NEUTRAL, PALE, RED, WIDTH, Canvas
 from ..core.grid import index_of
 from ..core.tokens import Grid
 from ..patterns.density import density, flop_ratio
@@ -17,33 +17,25 @@ from ..patterns.spec import parts_of, relation_of
 # Shown when no latent says which grid it will be; 97 frames of 768 x 448 in LTX.
 EXAMPLE = (13, 14, 24)
 SEEN, UNSEEN, HERE = BLUE, (226, 228, 232), RED
-MASK_SIDE, FRAMES_SHOWN, PER_ROW = 240, 12, 4
+MASK_SIDE, FRAMES_SHOWN, PER_ROW = 264, 12, 4
+# Where what a token sees begins, beside the mask.
+BESIDE = MARGIN + MASK_SIDE + 24
 
 
-def draw_pattern(
-    pattern, grid: Grid | None, others: int = 0, width: int = WIDTH, ramp: Ramp | None = None
-) -> tuple[Image.Image, str]:
+def draw_pattern(pattern, grid: Grid | None, others: int = 0, ramp: Ramp | None = None) -> tuple[Image.Image, str]:
     """Draw a pattern on a token grid: RGB picture and text.
 
     grid: frames, rows and columns of tokens; None: an example, and the text says so.
     others: tokens around the video, which see all and are seen by all.
-    width: of the picture, in pixels.
     ramp: how the pattern's percentage changes over the steps; None: it does not.
     """
-    words = describe(pattern, grid, others, ramp)
-    lines = [part for line in words for part in wrap(line, 15, width - 2 * MARGIN)]
+    words, canvas = describe(pattern, grid, others, ramp), Canvas(WIDTH)
     grid = grid or EXAMPLE
-    fixed = [(part.name, relation) for part in _all_parts(pattern) if (relation := relation_of(part, grid)) is not None]
-    canvas = Canvas(width, 52 + 22 * len(lines) + len(fixed) * (MASK_SIDE + 60) + 16)
-    canvas.text((MARGIN, 18), f"Pattern: {pattern.name}", INK, 24)
-    y = 54
-    for line in lines:
-        canvas.text((MARGIN, y), line, PALE, 15)
-        y += 22
-    for name, relation in fixed:
-        _row(canvas, relation, name, grid, y + 8)
-        y += MASK_SIDE + 52
-    return canvas.picture(), "\n".join(words)
+    y = canvas.title(f"Pattern: {pattern.name}", words)
+    for part in _all_parts(pattern):
+        if (relation := relation_of(part, grid)) is not None:
+            y = _row(canvas, relation, part.name, grid, y)
+    return canvas.picture(y + 8), "\n".join(words)
 
 
 def describe(pattern, grid: Grid | None, others: int = 0, ramp: Ramp | None = None) -> list[str]:
@@ -74,14 +66,15 @@ def _all_parts(pattern) -> list:
     return list(dict.fromkeys(part for _, part in (*parts_of(pattern, 0), *parts_of(pattern, 1))))
 
 
-def _row(canvas: Canvas, relation, name: str, grid: Grid, y: int) -> None:
-    """Draw one part of a pattern: its mask, and beside it what the token in the middle sees."""
-    left, top = MARGIN, y + 24
-    canvas.text((left, y), f"{name}: its mask", INK, 14)
-    canvas.text((MASK_SIDE + 64, y), "what the marked token sees", INK, 14)
-    canvas.box((left - 1, top - 1, left + MASK_SIDE + 1, top + MASK_SIDE + 1), NEUTRAL)
-    canvas.paste(mask_picture(relation, grid).resize((MASK_SIDE, MASK_SIDE), Image.Resampling.NEAREST), (left, top))
-    _frames(canvas, relation, grid, (MASK_SIDE + 64, top))
+def _row(canvas: Canvas, relation, name: str, grid: Grid, y: float) -> float:
+    """Draw one part of a pattern: its mask, and beside it what the token in the middle sees; return where it ends."""
+    canvas.text((MARGIN, y), name, INK, NAME)
+    top = canvas.lines((MARGIN, y + LINE + 4), ["its mask"]) + 2
+    canvas.text((BESIDE, y + LINE + 4), "the marked token sees, by frame", PALE)
+    canvas.box((MARGIN - 1, top - 1, MARGIN + MASK_SIDE + 1, top + MASK_SIDE + 1), NEUTRAL)
+    canvas.paste(mask_picture(relation, grid).resize((MASK_SIDE, MASK_SIDE), Image.Resampling.NEAREST), (MARGIN, top))
+    _frames(canvas, relation, grid, (BESIDE, top))
+    return top + MASK_SIDE + 20
 
 
 def mask_picture(relation, grid: Grid) -> Image.Image:
@@ -91,13 +84,13 @@ def mask_picture(relation, grid: Grid) -> Image.Image:
     return _colour(relation.mask_mod(0, 0, at[:, None], at[None, :]).expand(len(at), len(at)))
 
 
-def _frames(canvas: Canvas, relation, grid: Grid, corner: tuple[int, int]) -> None:
+def _frames(canvas: Canvas, relation, grid: Grid, corner: tuple[float, float]) -> None:
     """Draw small pictures of the frames around that of the token in the middle, in rows, the token marked."""
     frames, rows, columns = grid
     query = tuple(length // 2 for length in grid)
     chosen = sorted(range(frames), key=lambda t: abs(t - query[0]))[:FRAMES_SHOWN]
     room = (canvas.size[0] - corner[0] - MARGIN) // PER_ROW - 10
-    scale = min(room / columns, (MASK_SIDE / 3 - 20) / rows)
+    scale = min(room / columns, (MASK_SIDE / 3 - LINE) / rows)
     size = (max(1, int(columns * scale)), max(1, int(rows * scale)))
     q = torch.tensor(index_of(grid, *query))
     for number, t in enumerate(sorted(chosen)):
@@ -110,7 +103,7 @@ def _frames(canvas: Canvas, relation, grid: Grid, corner: tuple[int, int]) -> No
             mark.dot(((query[2] + 0.5) * scale, (query[1] + 0.5) * scale), 4.5, HERE)
             frame = mark.picture()
         canvas.paste(frame, (x, y))
-        canvas.text((x, y + size[1] + 2), f"frame {t}", PALE, 11)
+        canvas.text((x, y + size[1]), str(t), PALE)
 
 
 def _colour(seen: torch.Tensor) -> Image.Image:

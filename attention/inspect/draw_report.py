@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from ..backends.registry import HOST, names
-from ..core.canvas import INK, LIGHT, MARGIN, PALE, WELL, WIDTH, Canvas, Colour, length, wrap
+from ..core.canvas import INK, LIGHT, LINE, MARGIN, PALE, TEXT, WIDTH, Canvas, Colour, length
 from ..core.function_owner import OTHER
 from ..core.site import SELF
 from .kernel_colours import colours_of, lighter
@@ -13,36 +13,23 @@ from .report import Report, ReportRow
 from .report_text import fallback_lines, head_lines, passed_over_line
 from .timeline import StepStats, pace
 
-STEP_COLOUR, COLUMN, TIMELINE = LIGHT, 84, 178
+STEP_COLOUR, COLUMN, STRIP = LIGHT, 96, 14
 # A step that was forecast, by name, and how many pixels its column has at least.
 FORECAST, FEW = "forecast", 3
 
 
-def draw_report(report: Report, width: int = WIDTH) -> Image.Image:
+def draw_report(report: Report) -> Image.Image:
     """Draw a bar for each role and kernel, as long as its share of the calls, or of the time where calls were timed;
     below them the steps and the reasons. RGB.
-
-    width: of the picture, in pixels.
     """
-    room = width - 2 * MARGIN
-    said = [part for line in head_lines(report) for part in wrap(line, 15, room)]
-    notes = [part for line in _reasons(report) for part in wrap(line, 14, room)]
-    head, colours = 96 + 20 * (len(said) - 1), _colours(report)
-    steps = TIMELINE if report.timeline else 0
-    bars = max(58, sum(_height(report, row, room) for row in report.rows))
-    canvas = Canvas(width, head + bars + steps + 26 * len(notes) + 24)
-    canvas.title("Attention of these runs" if report.runs > 1 else "Attention of this run", said)
-    y = head
+    canvas, colours = Canvas(WIDTH), _colours(report)
+    y = canvas.title("Attention of these runs" if report.runs > 1 else "Attention of this run", head_lines(report))
     for row in report.rows:
-        _bar(canvas, report, row, y, colours)
-        y += _height(report, row, room)
+        share, figures = _share(report, row)
+        y = canvas.bar(y, f"{row.role} on {row.used}", figures, share, colours[row.role, row.used])
     if report.timeline:
-        _timeline(canvas, report, y + 8, colours)
-    y += steps
-    for line in notes:
-        canvas.text((MARGIN, y + 6), line, PALE, 14)
-        y += 26
-    return canvas.picture()
+        y = _timeline(canvas, report, y + 8, colours)
+    return canvas.picture(canvas.lines((MARGIN, y + 4), _reasons(report)) + 20)
 
 
 def _share(report: Report, row: ReportRow) -> tuple[float, str]:
@@ -54,35 +41,15 @@ def _share(report: Report, row: ReportRow) -> tuple[float, str]:
     return share, f"{row.calls} calls, {row.seconds:.2f} s  ({share:.0%} of time)"
 
 
-def _names(report: Report, row: ReportRow, room: float) -> list[str]:
-    """Break a row's name into lines that leave room for its figures."""
-    return wrap(f"{row.role} on {row.used}", 16, room - 20 - length(_share(report, row)[1], 15))
+def _timeline(canvas: Canvas, report: Report, y: float, colours: dict) -> float:
+    """Draw a column for each step, as high as it took long, cut into kernels when timed; below it which kernels ran.
 
-
-def _height(report: Report, row: ReportRow, room: float) -> int:
-    return 38 + 20 * len(_names(report, row, room))
-
-
-def _bar(canvas: Canvas, report: Report, row: ReportRow, y: int, colours: dict) -> None:
-    right = canvas.size[0] - MARGIN
-    share, figures = _share(report, row)
-    canvas.text((right, y), figures, PALE, 15, "ra")
-    for line in _names(report, row, right - MARGIN):
-        canvas.text((MARGIN, y), line, INK, 16)
-        y += 20
-    canvas.box((MARGIN, y + 6, right, y + 22), WELL, 5)
-    wide = max(4.0, (right - MARGIN) * share)
-    canvas.box((MARGIN, y + 6, MARGIN + wide, y + 22), colours[row.role, row.used], min(5.0, wide / 2))
-
-
-def _timeline(canvas: Canvas, report: Report, y: int, colours: dict) -> None:
-    """Draw a column for each step, as high as it took long, cut into kernels when timed; below it which kernels ran."""
-    width = canvas.size[0]
-    said = pace(report.timeline).removeprefix("Time: ")
-    fits = (size for size in (15, 14, 13, 12) if length(said, size) < width - 2 * MARGIN)
-    canvas.text((MARGIN, y), said, INK, next(fits, 11))
-    floor, most = y + 28 + COLUMN, max(1e-9, *(one.seconds for one in report.timeline))
-    step = (width - 2 * MARGIN) / len(report.timeline)
+    Returns where it ends.
+    """
+    y = canvas.lines((MARGIN, y), [pace(report.timeline).removeprefix("Time: ")], INK)
+    room, floor = canvas.size[0] - 2 * MARGIN, y + 6 + COLUMN
+    most = max(1e-9, *(one.seconds for one in report.timeline))
+    step = room / len(report.timeline)
     gap = min(4.0, step / 5)
     for index, one in enumerate(report.timeline):
         left, right = MARGIN + index * step, MARGIN + (index + 1) * step - gap
@@ -94,14 +61,19 @@ def _timeline(canvas: Canvas, report: Report, y: int, colours: dict) -> None:
             high = COLUMN * seconds / most
             canvas.box((left, foot - high, right, foot), colours[used])
             foot -= high
-        _ran(canvas, one, (left, floor + 6, right, floor + 18), colours)
-    canvas.text((MARGIN, floor + 24), "step 1", PALE, 13)
-    canvas.text((width - MARGIN, floor + 24), f"step {len(report.timeline)}", PALE, 13, "ra")
+        _ran(canvas, one, (left, floor + 6, right, floor + 6 + STRIP), colours)
+    return _captions(canvas, report, floor + STRIP + 12, colours)
+
+
+def _captions(canvas: Canvas, report: Report, y: float, colours: dict) -> float:
+    """Say below the columns which step is where and what they mean; return where it ends."""
+    first, last, right = "step 1", f"step {len(report.timeline)}", canvas.size[0] - MARGIN
+    canvas.text((MARGIN, y), first, PALE)
+    if length(first + last, TEXT) + 20 < right - MARGIN and len(report.timeline) > 1:
+        canvas.text((right, y), last, PALE, TEXT, "ra")
     words = "time of each step, attention in colour" if report.seconds else "time of each step"
-    canvas.text((width / 2, floor + 24), f"{words}; strip: share of calls", PALE, 13, "ma")
-    if report.forecasts:
-        canvas.box((width - MARGIN - 160, floor + 25, width - MARGIN - 148, floor + 37), colours[FORECAST], 2)
-        canvas.text((width - MARGIN - 142, floor + 24), FORECAST, PALE, 13)
+    y = canvas.lines((MARGIN, y + LINE), [f"Columns: {words}; strip: share of calls."])
+    return canvas.legend((MARGIN, y + 4), {FORECAST: colours[FORECAST]}, 200) + 8 if report.forecasts else y + 8
 
 
 def _ran(canvas: Canvas, one: StepStats, box: tuple[float, float, float, float], colours: dict) -> None:

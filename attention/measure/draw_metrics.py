@@ -15,24 +15,26 @@ from ..core.canvas import (
     INK,
     LIGHT,
     MARGIN,
+    NAME,
     PALE,
     PLUM,
     RED,
+    TEXT,
     VIOLET,
     WIDTH,
     Canvas,
     Colour,
     length,
     mix,
-    wrap,
+    type_for,
 )  # fmt: skip
 from .frames import to_picture
 from .series import Series, number
 
-HEAD, PANEL, FOOT = 104, 148, 48
-LEFT, RIGHT, PLOT = 372, WIDTH - 92, 120
-# Heights of the texts: of a measure's name, its figure, what is below it and in the notes; the least that small gets.
-NAME, FIGURE, SMALL, SMALLEST, NOTE = 22, 34, 18, 13, 28
+# Of a chart: its left and right end, its height, the height of the clip's figure above it, from one chart to the next.
+LEFT, RIGHT, PLOT, FIGURE, APART = MARGIN, WIDTH - 116, 110, 32, 26
+# Between and around the frames of a pair, and the least height of the names above them.
+GAP, LEAST_TYPE = 8, 15
 FRAME, WELL = (214, 216, 222), (241, 242, 243)
 # Dark enough for figures, far apart for neighbours.
 CURVES = (BLUE, RED, GREEN, PLUM, VIOLET)
@@ -57,46 +59,44 @@ def draw_series(
     cuts: frames that begin a shot, a line through all panels.
     frozen: frames that repeat the one before, a grey band.
     """
-    lines = [part for note in notes for part in wrap(note, SMALL, WIDTH - 2 * MARGIN)]
-    canvas = Canvas(WIDTH, HEAD + PANEL * len(series) + FOOT + NOTE * len(lines))
-    canvas.title(title, (_fitted(subtitle, WIDTH - 2 * MARGIN)[0],))
-    count = max(len(one.values) for one in series)
+    canvas, count = Canvas(WIDTH), max(len(one.values) for one in series)
+    y = canvas.title(title, [subtitle])
     for index, one in enumerate(series):
-        _panel(canvas, one, HEAD + PANEL * index, CURVES[index % len(CURVES)], (cuts, frozen))
-    y = HEAD + PANEL * len(series)
-    _frame_numbers(canvas, count, y - PANEL + PLOT + 6)
-    for line in lines:
-        canvas.text((MARGIN, y + 14), line, INK, SMALL)
-        y += NOTE
-    return canvas.picture()
+        y = _panel(canvas, one, y, CURVES[index % len(CURVES)], (cuts, frozen)) + APART
+    _frame_numbers(canvas, count, y - APART + 4)
+    return canvas.picture(canvas.lines((MARGIN, y + 12), notes, INK) + 12)
 
 
-def _fitted(text: str, room: float) -> tuple[str, int]:
-    """Return a text and the height at which it fits, cut where even the smallest does not."""
-    size = next((size for size in range(SMALL, SMALLEST, -1) if length(text, size) <= room), SMALLEST)
-    return wrap(text, size, room)[0], size
-
-
-def _panel(canvas: Canvas, one: Series, top: int, colour: Colour, marks: tuple[Sequence[int], Sequence[int]]) -> None:
-    canvas.text((MARGIN, top - 2), one.name, INK, NAME)
-    unit, size = _fitted(one.unit, LEFT - MARGIN - 12)
-    canvas.text((MARGIN, top + 70), unit, PALE, size)
+def _panel(canvas: Canvas, one: Series, y: float, colour: Colour, marks: tuple[Sequence[int], Sequence[int]]) -> float:
+    """Draw one measure: its words, and below them its chart; return where it ends."""
+    known = one.worst is not None
+    canvas.text((MARGIN, y + FIGURE), one.name, INK, NAME, "ls")
+    canvas.text((WIDTH - MARGIN, y + FIGURE), number(one.mean), *((colour, FIGURE) if known else (PALE, NAME)), "rs")
+    marked = [f"{one.marked} {number(one.worst[1])} at frame {one.worst[0]}"] if _has_worst(one) else []
+    top = canvas.lines((MARGIN, y + FIGURE + 8), [", ".join([one.unit, *marked])]) + 8
     canvas.box((LEFT, top, RIGHT, top + PLOT), WELL, 4)
-    if one.worst is None:
-        canvas.text((MARGIN, top + 32), number(one.mean), PALE, NAME)
-        return
-    canvas.text((MARGIN, top + 26), number(one.mean), colour, FIGURE)
+    if not known:
+        return top + PLOT
     _draw_marks(canvas, len(one.values), marks, top)
     low, high = _range(one)
     for level in (low, high):
         y = _height(level, low, high, top)
         canvas.line([(LEFT, y), (RIGHT, y)], FRAME, 0.7)
-        canvas.text((RIGHT + 8, y), "equal" if level == EQUAL_DB else number(level), PALE, 15, "lm")
+        canvas.text((RIGHT + 8, y), "equal" if level == EQUAL_DB else number(level), PALE, TEXT, "lm")
     _curve(canvas, one.beside, (low, high), top, PALE)
     for points in _curve(canvas, one.values, (low, high), top, colour):
         canvas.area([(points[0][0], top + PLOT), *points, (points[-1][0], top + PLOT)], mix(colour, WELL, 0.16))
     _curve(canvas, one.values, (low, high), top, colour)
-    _mark_worst(canvas, one, (low, high), top)
+    if _has_worst(one):
+        at = _column(one.worst[0], len(one.values)), _height(one.worst[1], low, high, top)
+        canvas.dot(at, 5, INK)
+        canvas.dot(at, 3, LIGHT)
+    return top + PLOT
+
+
+def _has_worst(one: Series) -> bool:
+    """Tell whether one frame is worse than the others."""
+    return len({value for value in one.values if not math.isnan(value)}) > 1
 
 
 def _draw_marks(canvas: Canvas, count: int, marks: tuple[Sequence[int], Sequence[int]], top: int) -> None:
@@ -118,17 +118,6 @@ def _curve(canvas: Canvas, values: Sequence[float], bounds: tuple[float, float],
             canvas.dot(points[0], 3, colour)
         parts.append(points)
     return parts
-
-
-def _mark_worst(canvas: Canvas, one: Series, bounds: tuple[float, float], top: int) -> None:
-    """Draw a ring at the worst frame, if one is worse than the others."""
-    if len({value for value in one.values if not math.isnan(value)}) < 2:
-        return
-    frame, value = one.worst
-    at = _column(frame, len(one.values)), _height(value, *bounds, top)
-    canvas.dot(at, 5, INK)
-    canvas.dot(at, 3, LIGHT)
-    canvas.text((MARGIN, top + 94), f"{one.marked} {number(value)} at frame {frame}", PALE, SMALL)
 
 
 def _range(one: Series) -> tuple[float, float]:
@@ -166,10 +155,11 @@ def _runs(values: Sequence[float]) -> list[list[int]]:
 
 
 def _frame_numbers(canvas: Canvas, count: int, y: float) -> None:
-    canvas.text((LEFT - 10, y), "frame", PALE, 15, "ra")
-    step = next(step for size in range(9) for step in (10**size, 2 * 10**size, 5 * 10**size) if count / step <= 12)
+    canvas.text((WIDTH - MARGIN, y), "frame", PALE, TEXT, "ra")
+    room = (RIGHT - LEFT) / length(f"{count} ", TEXT)
+    step = next(step for size in range(9) for step in (10**size, 2 * 10**size, 5 * 10**size) if count / step <= room)
     for frame in range(0, count, step):
-        canvas.text((_column(frame, count), y), str(frame), PALE, 15, "ma")
+        canvas.text((_column(frame, count), y), str(frame), PALE, TEXT, "ma")
 
 
 def draw_pair(reference: Tensor, images: Tensor, index: int) -> Image.Image:
@@ -184,12 +174,23 @@ def draw_pair(reference: Tensor, images: Tensor, index: int) -> Image.Image:
     gain = 1.0 / max(away.max().item(), 1e-6)
     height, width = away.shape[:2]
     names = f"reference, frame {index}", "the other", f"difference x {gain:.3g}" if away.any() else "no difference"
-    # Small frames stand as far apart as their names need.
-    column = max(width, *(math.ceil(length(name, 15)) for name in names))
-    canvas = Canvas(3 * column + 4 * 8, height + 40)
+    column, size = _column_of_pair(width, names)
+    canvas = Canvas(3 * column + 4 * GAP, height + 2 * size + GAP)
     for index, (name, part) in enumerate(zip(names, (first, second, away * gain))):
-        left = 8 + index * (column + 8)
+        left = GAP + index * (column + GAP)
         pixels = (part.clamp(0, 1) * 255).round().byte().numpy()
-        canvas.paste(Image.fromarray(np.ascontiguousarray(pixels)), (left, 32))
-        canvas.text((left, 8), name)
+        canvas.paste(Image.fromarray(np.ascontiguousarray(pixels)), (left, 2 * size))
+        canvas.text((left, size), name, INK, size, "lm")
     return canvas.picture()
+
+
+def _column_of_pair(width: int, names: Sequence[str]) -> tuple[int, int]:
+    """Return how wide a column is above which its name can be read, `width` at least, and how high the names are."""
+    # Names grow with the picture, but to less than a third of it: a few turns suffice.
+    for _ in range(99):
+        size = max(LEAST_TYPE, type_for(3 * width + 4 * GAP))
+        needed = max(math.ceil(length(name, size)) for name in names)
+        if needed <= width:
+            break
+        width = needed
+    return width, size

@@ -7,43 +7,35 @@ from collections.abc import Sequence
 from PIL import Image
 
 from ..backends.autotune import HOST_RUN, KernelTrial
-from ..core.canvas import INK, MARGIN, PALE, WIDTH, Canvas, length
+from ..core.canvas import INK, LINE, MARGIN, NAME, WIDTH, Canvas, wrap
 from ..inspect.kernel_colours import colours_of
 
-NAMES, FIGURES = 220, 260
 
-
-def draw_trials(trials: dict, width: int = WIDTH) -> Image.Image:
+def draw_trials(trials: dict) -> Image.Image:
     """Draw a bar for each kernel and geometry, as long as its speed beside ComfyUI's own. RGB.
 
     trials: (role, Geometry) -> KernelTrials, as Bench has them; those that were refused are left out.
-    width: of the picture, in pixels.
     """
-    ran = {key: [trial for trial in found if trial.reason is None] for key, found in trials.items()}
-    canvas = Canvas(width, max(120, 84 + sum(44 + 30 * len(found) for found in ran.values())))
-    canvas.title("Speed beside ComfyUI's own attention")
-    names = [_name(trial) for found in ran.values() for trial in found]
-    left = max(NAMES, MARGIN + 16 + round(max((length(name, 15) for name in names), default=0)))
-    y = 72
-    for (role, geometry), found in ran.items():
-        canvas.text((MARGIN, y), f"{role}-attention, {geometry.shape_text}", INK, 16)
-        _speeds(canvas, found, left, y + 30)
-        y += 44 + 30 * len(found)
-    return canvas.picture()
+    canvas = Canvas(WIDTH)
+    y = canvas.title("Speed beside ComfyUI's own attention", () if trials else ("No attention call was seen.",))
+    for (role, geometry), found in trials.items():
+        for line in wrap(f"{role}-attention, {geometry.shape_text}", NAME, WIDTH - 2 * MARGIN):
+            canvas.text((MARGIN, y), line, INK, NAME)
+            y += LINE + 4
+        y = _speeds(canvas, [trial for trial in found if trial.reason is None], y + 4) + 12
+    return canvas.picture(y + 12)
 
 
-def _speeds(canvas: Canvas, found: Sequence[KernelTrial], left: int, y: int) -> None:
+def _speeds(canvas: Canvas, found: Sequence[KernelTrial], y: float) -> float:
+    """Draw a bar for each kernel; return where the last ends."""
     base = next(trial.seconds for trial in found if trial.name == HOST_RUN)
     fastest = max(base / trial.seconds for trial in found)
     colours = colours_of((trial.name for trial in found), {HOST_RUN})
-    room = canvas.size[0] - left - FIGURES
     for trial in found:
         speed = base / trial.seconds
-        canvas.text((MARGIN, y), _name(trial), INK, 15)
-        canvas.box((left, y + 2, left + max(3.0, room * speed / fastest), y + 18), colours[trial.name], 4)
-        figures = f"{speed:.2f}x   {trial.seconds * 1e3:.2f} ms   error {trial.error:.0e}"
-        canvas.text((canvas.size[0] - MARGIN, y), figures, PALE, 14, "ra")
-        y += 30
+        figures = f"{speed:.2f}x  {trial.seconds * 1e3:.2f} ms  error {trial.error:.0e}"
+        y = canvas.bar(y, _name(trial), figures, speed / fastest, colours[trial.name], well=False)
+    return y
 
 
 def _name(trial: KernelTrial) -> str:

@@ -6,14 +6,13 @@ from math import log10
 
 from PIL import Image
 
-from ..core.canvas import INK, MARGIN, NEUTRAL, PALE, WIDTH, Canvas, Colour, legend_height, wrap
+from ..core.canvas import INK, LINE, MARGIN, NEUTRAL, PALE, TEXT, WIDTH, Canvas, Colour, wrap
 from ..inspect.kernel_colours import colours_of
 from .calibrate import EXACT, PlanChoice
 from .plan import Plan
 
-TOP = 96
-# A panel: its own size, and its axes inside of it.
-PANEL, AXES = (304, 190), (40, 28, 292, 164)
+# A panel: its own size, its axes inside of it, lines of its name; powers of ten between two figures of its errors.
+PANEL, AXES, NAMED, POWERS = (304, 250), (62, 58, 290, 216), 2, 2
 PANELS = 24
 GRID = (236, 237, 240)
 # Errors below the first are drawn at the left edge.
@@ -52,33 +51,25 @@ def _left_out(dropped: dict[str, str]) -> list[str]:
     return [f"  {', '.join(what)}: {reason}" for reason, what in by_reason.items()]
 
 
-def draw_plan(measured, choice: PlanChoice, width: int = WIDTH) -> Image.Image:
+def draw_plan(measured, choice: PlanChoice) -> Image.Image:
     """Draw a panel for each part of the model, its options as dots, error to the right, time upwards. RGB.
 
     A line joins those that no other beats; a ring marks the chosen one. The parts that take the most time, PANELS of
     them at most, in the model's order.
 
     measured: has `options`, part -> PlanOptions.
-    width: of the picture, in pixels.
     """
     heavy = sorted(measured.options, key=lambda part: -measured.options[part][0].seconds)[:PANELS]
     shown = [part for part in measured.options if part in heavy]
     names = list(dict.fromkeys(option.name for part in shown for option in measured.options[part]))
-    known, room = colours_of(names, {EXACT}), width - 2 * MARGIN
+    known, columns, canvas = colours_of(names, {EXACT}), max(1, WIDTH // PANEL[0]), Canvas(WIDTH)
     colours = {name: known[name] for name in names}
-    columns = max(1, width // PANEL[0])
-    said = wrap(_caption(measured, choice, len(shown)), 14, room)
-    top = TOP + 20 * (len(said) - 1)
-    body = top + PANEL[1] * -(-len(shown) // columns)
-    canvas = Canvas(width, body + 12 + legend_height(names, room, 1))
-    canvas.text((MARGIN, 20), "Error and time of every choice", INK, 22)
-    for row, line in enumerate(said):
-        canvas.text((MARGIN, 54 + 20 * row), line, PALE, 14)
+    top = canvas.title("Error and time of every choice", [_caption(measured, choice, len(shown))])
     for index, part in enumerate(shown):
         corner = 16 + PANEL[0] * (index % columns), top + PANEL[1] * (index // columns)
         _panel(canvas, corner, part, measured.options[part], choice.chosen[part], colours)
-    canvas.legend((MARGIN, body + 4), colours, room, 1)
-    return canvas.picture()
+    foot = top + PANEL[1] * -(-len(shown) // columns) + 4
+    return canvas.picture(canvas.legend((MARGIN, foot), colours, WIDTH - 2 * MARGIN, 1) + 16)
 
 
 def _caption(measured, choice: PlanChoice, shown: int) -> str:
@@ -92,15 +83,17 @@ def _caption(measured, choice: PlanChoice, shown: int) -> str:
 
 def _panel(canvas: Canvas, corner, part, options, chosen, colours: dict[str, Colour]) -> None:
     left, top, right, bottom = (corner[i % 2] + AXES[i] for i in range(4))
-    canvas.text((left, top - 6), part.text, INK, 13, "ls")
+    for row, line in enumerate(reversed(wrap(part.text, TEXT, PANEL[0] - 24)[:NAMED])):
+        canvas.text((corner[0] + 12, top - 8 - LINE * row), line, INK, TEXT, "ls")
     for power in range(round(log10(SMALLEST)), round(log10(LARGEST)) + 1):
         x = left + (right - left) * _across(10.0**power)
         canvas.box((x, top, x + 1, bottom), GRID)
-        canvas.text((x, bottom + 3), f"1e{power}" if power else "1", PALE, 10, "ma")
+        if power % POWERS == 0:
+            canvas.text((x, bottom + 6), f"1e{power}" if power else "1", PALE, TEXT, "ma")
     for share in (0.0, 0.5, 1.0):
         y = bottom - (bottom - top) * share / 1.1
         canvas.box((left, y, right, y + 1), GRID)
-        canvas.text((left - 11, y if share else y - 4), f"{share:.0%}", PALE, 10, "rm")
+        canvas.text((left - 10, y if share else y - 4), f"{share:.0%}", PALE, TEXT, "rm")
     exact = options[0].seconds
     at = {o: (left + (right - left) * _across(o.error), bottom - (bottom - top) * _share(o, exact)) for o in options}
     canvas.line([at[option] for option in best(options)], NEUTRAL, 1)

@@ -17,6 +17,8 @@ from tiny import CASES
 from tiny.case import parts
 from witness import given, row_of, with_witness
 
+from attention.inspect.draw_maps import foot_of
+
 NAMES = (
     "LTX-Video 0.9", "LTX-Video 0.9 guides", "LTX-Video 0.9 a batch of 2, both prompts at once", "LTX-2",
     "LTX-2 one frame, batch of 2", "Wan 2.1 T2V", "Wan 2.1 I2V", "Wan 2.1 VACE", "Wan 2.1 HuMo", "HunyuanVideo",
@@ -99,7 +101,7 @@ def test_the_node_shows_pictures_and_figures(name, show, models):
     clip = torch.rand(9, 96, 128, 3)
     found = show(models(case), positive, latent, frame=1, images=clip)
     frames = case.grid[0]
-    assert found["heat"].shape == (frames, 96 * 4 + 44, 128 * 4, 3)
+    assert found["heat"].shape == (frames, 96 * 4 + foot_of(128 * 4), 128 * 4, 3)
     for image in (found["heat"], found["shares"], found["token_heat"]):
         assert image.dtype == torch.float32 and image.min() >= 0 and image.max() <= 1 and image.std() > 0.01
     assert "text: 7 tokens in" in found["report"] and "\nmean of 0-" in found["report"]

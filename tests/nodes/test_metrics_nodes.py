@@ -154,7 +154,7 @@ def test_comparison(compare):
     assert torch.equal(compare(clip, other, split=0.0)["wipe"][0], other[1])
     # Three frames beside each other, as far apart as the longest of their names needs.
     column = max(91, math.ceil(length("reference, frame 1", 15)))
-    assert found["worst_frame"].shape[1:3] == (70 + 40, 3 * column + 32)
+    assert found["worst_frame"].shape[1:3] == (70 + 38, 3 * column + 32)
 
 
 def test_equal_clips(compare):

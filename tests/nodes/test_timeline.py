@@ -7,6 +7,7 @@ import json
 import pytest
 from counted_runs import HOST, STEPS, bar_lengths, make_stepped, pixels
 
+from attention.core.canvas import MARGIN, WIDTH
 from attention.core.site import CROSS, SELF
 from attention.inspect import draw_report
 from attention.inspect.kernel_colours import colours_of
@@ -64,22 +65,22 @@ def test_data_survives_json():
 
 def test_picture():
     """Columns as high as the steps took; the first step's kernel is in one column, the others' in three."""
-    plain, timed = (draw_report.draw_report(summarise(make_stepped(timed)), width=1056) for timed in (False, True))
+    plain, timed = (draw_report.draw_report(summarise(make_stepped(timed))) for timed in (False, True))
     bare = make_stepped()
     bare.marks.clear()
-    assert (
-        plain.height
-        == timed.height
-        == draw_report.draw_report(summarise(bare), width=1056).height + draw_report.TIMELINE
-    )
+    # A quarter of the room, less a gap.
+    each = (WIDTH - 2 * MARGIN) / 4 - 4
+    # What the columns and their words add: beside a picture without.
+    high = plain.height - draw_report.draw_report(summarise(bare)).height
+    assert high > draw_report.COLUMN
     assert pixels(plain, draw_report.STEP_COLOUR) == pytest.approx(
-        4 * 246 * draw_report.COLUMN * (3 + 2 + 2 + 2) / 12, rel=0.05
+        4 * each * draw_report.COLUMN * (3 + 2 + 2 + 2) / 12, rel=0.05
     )
     assert pixels(timed, draw_report.STEP_COLOUR) < pixels(plain, draw_report.STEP_COLOUR)
-    steps = plain.crop((0, plain.height - draw_report.TIMELINE, plain.width, plain.height))
+    steps = plain.crop((0, plain.height - high, plain.width, plain.height))
     sdpa, pattern = colours_of(("sdpa", "spatial (folded)")).values()
     once, thrice = bar_lengths(steps, (sdpa, pattern))
-    assert once == pytest.approx(123, abs=3) and thrice == pytest.approx(3 * 123, abs=6)
+    assert once == pytest.approx(each / 2, abs=2) and thrice == pytest.approx(3 * each / 2, abs=6)
 
 
 class Wire:

@@ -8,7 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from attention.core.canvas import BLUE, INK, PAPER, ROW, Canvas, legend_height, legend_places, length, mix, wrap
+from attention.core.canvas import (
+    BLUE,
+    INK,
+    KEY,
+    PAPER,
+    ROW,
+    TEXT,
+    Canvas,
+    legend_height,
+    legend_places,
+    length,
+    mix,
+    wrap,
+)
 
 
 def pixels(canvas: Canvas) -> np.ndarray:
@@ -74,8 +87,8 @@ def test_wrapped_text_stays_in_its_room(words, room):
 def test_entries_of_a_legend_do_not_overlap(names, room, columns):
     places = legend_places(names, room, columns)
     # A name that is longer than the legend takes several rows.
-    lines = [wrap(name, 14, room - 24) for name in names]
-    ends = [x + 24 + max(length(line, 14) for line in told) for (x, _), told in zip(places, lines, strict=True)]
+    lines = [wrap(name, TEXT, room - KEY) for name in names]
+    ends = [x + KEY + max(length(line, TEXT) for line in told) for (x, _), told in zip(places, lines, strict=True)]
     for one, ((x, y), end) in enumerate(zip(places, ends, strict=True)):
         assert end <= room or not x or len(names) == 1
         later = [other for other, row in places[one + 1 :] if row == y]

@@ -1,29 +1,34 @@
-"""Every picture with long words: no text leaves it, and none lies over another."""
+"""Every picture with long words: its type can be read, no text leaves it, and none lies over another."""
 
 from __future__ import annotations
 
+import importlib
 import math
+import pkgutil
+import re
 from itertools import combinations
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from counted_runs import add
 
+import attention
 from attention import patterns
 from attention.backends import registry
 from attention.backends.autotune import KernelTrial
-from attention.core.canvas import Canvas, font
+from attention.core.canvas import WIDTH, Canvas, font
 from attention.core.geometry import describe
 from attention.core.site import CROSS, SELF, SPATIAL
 from attention.inspect.draw_info import draw_info
-from attention.inspect.draw_maps import draw_shares, draw_token_shares
+from attention.inspect.draw_maps import draw_heat, draw_shares, draw_token_shares
 from attention.inspect.draw_pattern import draw_pattern
 from attention.inspect.draw_report import draw_report
 from attention.inspect.draw_schedule import draw_schedule
 from attention.inspect.info import Info
 from attention.inspect.map_summary import Maps, TokenShares
-from attention.inspect.maps import ELSEWHERE, SAME_FRAME, SAME_PLACE
+from attention.inspect.maps import ELSEWHERE, SAME_FRAME, SAME_PLACE, Query
 from attention.inspect.report import summarise
 from attention.inspect.schedule import ScheduleTable
 from attention.measure.draw_metrics import draw_pair, draw_series
@@ -104,43 +109,112 @@ def series():
     return draw_series("Steadiness over time", title, [Series("identity drift", unit, values)] * 2, [REASON] * 3)
 
 
+def heat(size):
+    """Of a clip so large."""
+    clip, query = torch.rand(9, *size, 3), Query(50, 50, 1)
+    maps = Maps(torch.rand(2, 14, 24), torch.tensor([400]), {}, (), {}, {}, ())
+    return draw_heat(maps, query, clip)
+
+
+# Every function that draws a picture -> makers of pictures by it, with long words.
 PICTURES = {
-    "report": report,
-    "schedule": schedule,
-    "trials": trials,
-    "plan": plan,
-    "shares": shares,
-    "spreads": spreads,
-    "series": series,
-    "pair": lambda: draw_pair(torch.zeros(200, 16, 16, 3), torch.ones(200, 16, 16, 3) / 3, 123),
-    "info": lambda: draw_info(Info("SomeModel", "", named=REASON)),
-    "known": lambda: draw_info(
-        Info("SomeModel", "Some", (SELF, CROSS), tuple(range(40)), 40, 128, 6.0, (21, 45, 80), named=REASON)
+    draw_report: (report,),
+    draw_schedule: (schedule,),
+    draw_trials: (trials,),
+    draw_plan: (plan,),
+    draw_shares: (shares,),
+    draw_token_shares: (spreads, lambda: draw_token_shares(())),
+    draw_series: (series,),
+    draw_pair: tuple(
+        lambda width=width: draw_pair(torch.zeros(200, 16, width, 3), torch.ones(200, 16, width, 3) / 3, 123)
+        for width in (16, 400, 1280)
     ),
-    "pattern": pattern,
-    "verified": lambda: draw_verified([VerifiedSampling("exact, flash attention 2", 1.0, "", 1.0, 31.25, 0.97)] * 2),
+    draw_info: (
+        lambda: draw_info(Info("SomeModel", "", named=REASON)),
+        *(
+            lambda heads=heads: draw_info(
+                Info("SomeModel", "Some", (SELF, CROSS), tuple(range(40)), heads, 128, 6.0, (21, 45, 80), named=REASON)
+            )
+            for heads in (1, 40, 4000)
+        ),
+    ),
+    draw_pattern: (pattern,),
+    draw_verified: (
+        lambda: draw_verified([VerifiedSampling("exact, flash attention 2", 1.0, "", 1.0, 31.25, 0.97)] * 2, 0.03),
+    ),
+    draw_heat: (lambda: heat((100, 60)), lambda: heat((480, 832)), lambda: heat((720, 1280))),
 }
+MAKERS = {f"{draw.__name__} {n}": make for draw, makers in PICTURES.items() for n, make in enumerate(makers)}
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_no_text_leaves_its_picture_or_covers_another(name, monkeypatch):
+def drawing_modules():
+    found = (name for _, name, _ in pkgutil.walk_packages(attention.__path__, "attention."))
+    return [importlib.import_module(name) for name in found if name.rpartition(".")[2].startswith("draw_")]
+
+
+def test_every_picture_of_the_pack_is_tried():
+    """What writes type on a picture stands in a module that is called so, and each function of those is in PICTURES."""
+    functions = {
+        function
+        for module in drawing_modules()
+        for name, function in vars(module).items()
+        if name.startswith("draw_") and getattr(function, "__module__", "") == module.__name__
+    }
+    assert functions == set(PICTURES)
+    folder = Path(attention.__path__[0]).parent
+    pens = [
+        str(path.relative_to(folder))
+        for room in ("attention", "nodes")
+        for path in (folder / room).rglob("*.py")
+        if re.search(r"\bCanvas\b|ImageDraw|ImageFont", path.read_text(encoding="utf-8"))
+    ]
+    others = [pen for pen in pens if not Path(pen).name.startswith("draw_")]
+    assert len(pens) > 8 and others == ["attention/core/canvas.py"]
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """What is written on the pictures made in a test: (left, top, right, bottom, text, height of type, canvas)."""
     boxes: list[tuple] = []
     finish = Canvas.picture
 
-    def picture(canvas):
+    def picture(canvas, *args):
+        drawn = finish(canvas, *args)
         for at, text, _, size, anchor in canvas._texts:
             left, top, right, bottom = font(size).getbbox(text, anchor=anchor)
-            boxes.append((at[0] + left, at[1] + top, at[0] + right, at[1] + bottom, text, canvas.size))
-        return finish(canvas)
+            boxes.append((at[0] + left, at[1] + top, at[0] + right, at[1] + bottom, text, size, canvas))
+        return drawn
 
     monkeypatch.setattr(Canvas, "picture", picture)
-    drawn = PICTURES[name]()
-    assert drawn.mode == "RGB" and len(boxes) > 2
-    outside = [box for box in boxes if box[0] < 0 or box[1] < 0 or box[2] > box[5][0] or box[3] > box[5][1]]
+    return boxes
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_type_is_read_where_the_picture_is_shown(name, texts):
+    """15 pixels high or more where the picture is 480 pixels wide; no text leaves it or lies over another."""
+    MAKERS[name]()
+    assert texts
+    small = [
+        (text, size * 480 / canvas.size[0]) for *_, text, size, canvas in texts if size * 480 < 15 * canvas.size[0]
+    ]
+    assert not small
+    outside = [
+        one[:5] for one in texts if min(one[:2]) < 0 or one[2] > one[6].size[0] or one[3] > one[6].size[1]
+    ]  # fmt: skip
     assert not outside
     over = [
         (one[4], other[4])
-        for one, other in combinations(boxes, 2)
-        if min(one[2], other[2]) - max(one[0], other[0]) > 1 and min(one[3], other[3]) - max(one[1], other[1]) > 1
+        for one, other in combinations(texts, 2)
+        if one[6] is other[6]
+        and min(one[2], other[2]) - max(one[0], other[0]) > 1
+        and min(one[3], other[3]) - max(one[1], other[1]) > 1
     ]
     assert not over
+
+
+@pytest.mark.parametrize("draw", [draw for draw in PICTURES if draw not in (draw_heat, draw_pair)])
+def test_pictures_are_as_wide_as_the_canvas(draw):
+    """Type is chosen for this width. The others are as wide as the clip, and choose their type by that."""
+    for make in PICTURES[draw]:
+        drawn = make()
+        assert drawn.mode == "RGB" and drawn.width == WIDTH

@@ -10,7 +10,7 @@ from counted_runs import HOST, add, bar_lengths, call, make_stats, pixels
 
 from attention.backends import registry
 from attention.backends.autotune import AutotuneResult, KernelTrial
-from attention.core.canvas import NEUTRAL, PAPER
+from attention.core.canvas import MARGIN, NEUTRAL, PAPER, WIDTH
 from attention.core.site import CROSS, SELF
 from attention.core.timing import elapsed, end_span, start_span
 from attention.inspect import draw_report
@@ -129,15 +129,19 @@ def test_data_survives_json():
     assert data["rows"][1]["blocks"] == "0-1,3"
 
 
+# Between the margins of a picture.
+ROOM = WIDTH - 2 * MARGIN
+
+
 def test_picture_shows_the_shares():
     stats = RunStats("LTXVModel", (4, 8, 16), 20)
     add(stats, SELF, 0, "sdpa", 75)
     add(stats, CROSS, 0, HOST, 25, reason="broken", fell_back=25)
-    picture = draw_report.draw_report(summarise(stats), width=956)
-    assert picture.mode == "RGB" and picture.width == 956
+    picture = draw_report.draw_report(summarise(stats))
+    assert picture.mode == "RGB" and picture.width == WIDTH
     sdpa = colours_of(["sdpa"])["sdpa"]
     lengths = bar_lengths(picture, (sdpa, NEUTRAL))
-    assert lengths == pytest.approx([675, 225], abs=2)
+    assert lengths == pytest.approx([0.75 * ROOM, 0.25 * ROOM], abs=2)
     assert pixels(picture, sdpa) > 2 * pixels(picture, NEUTRAL) > 0
 
 
@@ -146,8 +150,8 @@ def test_picture_shows_time_when_timed():
     add(stats, SELF, 0, "sdpa", 10, seconds=[0.9])
     add(stats, CROSS, 0, HOST, 90, seconds=[0.1])
     sdpa = colours_of(["sdpa"])["sdpa"]
-    picture = draw_report.draw_report(summarise(stats), width=1056)
-    assert bar_lengths(picture, (sdpa, NEUTRAL)) == pytest.approx([900, 100], abs=2)
+    picture = draw_report.draw_report(summarise(stats))
+    assert bar_lengths(picture, (sdpa, NEUTRAL)) == pytest.approx([0.9 * ROOM, 0.1 * ROOM], abs=2)
 
 
 def test_picture_grows_with_its_rows():

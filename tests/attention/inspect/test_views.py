@@ -10,7 +10,7 @@ import torch
 from watched_calls import GRID, JOINT, LENGTH, draw, host, options
 
 from attention.core.site import CROSS, SELF, VIDEO_AUDIO
-from attention.inspect.draw_maps import FOOT, LEAST_SIDE, RAMP, draw_heat, draw_shares, draw_token_shares, paint
+from attention.inspect.draw_maps import LEAST_SIDE, RAMP, draw_heat, draw_shares, draw_token_shares, foot_of, paint
 from attention.inspect.map_summary import summarise_views, to_text
 from attention.inspect.maps import SAME_FRAME, Query, Watcher, survey, uniform
 
@@ -64,7 +64,7 @@ def test_frames_of_the_clip_lie_under_the_heat(watched):
     cold[0, 0, 0] = 1.0
     clip = torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 100, 100, 3)
     dark, *rest = draw_heat(replace(maps, heat=cold), watched.query, clip)
-    assert dark.shape == (600 + 44, 600, 3)
+    assert dark.shape == (600 + foot_of(600), 600, 3)
     seen = [frame[300, 300, 0].item() for frame in (dark, *rest)]
     assert seen == pytest.approx([0.85 * picture / 8 for picture in (1, 4, 7)], abs=0.01)
 
@@ -76,8 +76,9 @@ def test_the_scale_of_a_narrow_picture_says_all_in_two_rows(watched):
     wide, tall = (draw_heat(one, watched.query)[0] for one in (maps, narrow))
     assert tall.shape[1] < 300 < wide.shape[1]
     # The foot's ground between two rows of text: only in the narrow one.
-    free = [(frame[-FOOT:] == frame[-1, 0]).all(-1) for frame in (wide, tall)]
-    assert not free[0][FOOT // 2, :60].all() and free[1][FOOT // 2, :60].all()
+    feet = [frame[-foot_of(frame.shape[1]) :] for frame in (wide, tall)]
+    free = [(foot[len(foot) // 2, :60] == foot[-1, 0]).all() for foot in feet]
+    assert not free[0] and free[1]
 
 
 def test_charts_show_every_block_and_token(watched):
@@ -105,7 +106,7 @@ def test_heat_is_drawn_where_it_is(watched, key):
     heat[key] = 1.0
     pictures = draw_heat(replace(maps, heat=heat.view(GRID)), watched.query) * 255
     size = -(-LEAST_SIDE // max(GRID[1:]))
-    assert pictures.shape == (3, size * GRID[1] + 44, size * GRID[2], 3)
+    assert pictures.shape == (3, size * GRID[1] + foot_of(size * GRID[2]), size * GRID[2], 3)
     for token in range(prod(GRID)):
         frame, row, column = token // 20, token // 5 % 4, token % 5
         if (row, column) == (3, 0):
@@ -119,11 +120,14 @@ def test_the_query_is_marked(watched):
     maps = summarise_views(watched.views, watched.query)
     maps = replace(maps, heat=torch.zeros(GRID))
     maps.heat[0, 0, 0] = 1.0
-    whites = [(picture[:-44] > 0.99).all(-1).sum().item() for picture in draw_heat(maps, watched.query)]
+    whites = [
+        (picture[: -foot_of(picture.shape[1])] > 0.99).all(-1).sum().item()
+        for picture in draw_heat(maps, watched.query)
+    ]
     assert whites[2] > 2 * whites[1] > 0
     masked = Query(frame=1, mask=torch.ones(1, 4, 5))
     whites = [
-        (picture[:-44] > 0.99).all(-1).sum().item()
+        (picture[: -foot_of(picture.shape[1])] > 0.99).all(-1).sum().item()
         for picture in draw_heat(replace(maps, queries=masked.tokens(GRID)), masked)
     ]
     assert whites[1] > 1000 and whites[0] == whites[2] == 0

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attention.core.canvas import BLUE, WIDTH
+from attention.core.canvas import BLUE, LINE, RED, WIDTH
 from attention.plans import calibrate
 from attention.plans.calibrate import EXACT, PlanChoice, PlanOption, PlanPart, choose_plan, front, hull, predict, scale
 from attention.plans.draw_plan import PANELS, best, draw_plan, to_text
@@ -171,7 +171,8 @@ def test_the_picture_marks_what_was_chosen():
 def test_the_picture_is_bounded():
     measured, choice = drawn(PANELS + 40)
     fewer, choice_of_fewer = drawn(PANELS)
-    assert draw_plan(measured, choice).size == draw_plan(fewer, choice_of_fewer).size
+    # That some are left out is said in two lines at most.
+    assert 0 <= draw_plan(measured, choice).height - draw_plan(fewer, choice_of_fewer).height <= 2 * LINE
 
 
 def test_the_line_joins_what_no_other_beats():
@@ -222,7 +223,7 @@ def test_a_verification_says_whether_the_budget_was_kept(budget, words):
     exact = VerifiedSampling("exact", 0.0, "", 3.0)
     assert words in verified_to_text([PLANNED, FLOOR], exact, "", budget).splitlines()[0]
     plain, marked = (np.asarray(draw_verified([PLANNED, FLOOR], budget=one)) for one in (0.0, budget))
-    assert (plain != marked).any()
+    assert not (plain == RED).all(-1).any() and (marked == RED).all(-1).any()
     broken = VerifiedSampling("planned", math.nan, "", 1.0)
     assert "budget" not in verified_to_text([broken], exact, "", budget)
 
