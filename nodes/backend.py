@@ -2,9 +2,11 @@
 
 from comfy_api.latest import io, ui
 
+from ..attention.backends import registry
 from ..attention.routing import rules
 from .host import model_rules
 from .widgets import rule_inputs, search_words
+from .widgets.idle import idle, one_of
 from .widgets.node import LINE, Node
 
 CATEGORY = "video attention/backend"
@@ -15,6 +17,10 @@ class VideoAttentionBackend(rule_inputs.ChecksBlocks):
 
     TEXT = LINE
     COUNTS_ATTENTION = True
+    IDLE = (
+        *rule_inputs.idle_choice("backend"),
+        idle("on_unsupported", "guard", when=(one_of("backend", registry.HOST),)),
+    )
 
     @classmethod
     def define_schema(cls):

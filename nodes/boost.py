@@ -11,9 +11,16 @@ from ..attention.routing import rules
 from .host import model_family
 from .runs import preset_rules, sampling_job
 from .widgets import as_nodes, rule_inputs, search_words
+from .widgets.idle import idle, one_of
 from .widgets.node import REPORT, Node
 
 CONNECT = "Connect the latent you will sample to see the most that it can gain at that size."
+
+
+def _levels_without(part: str) -> tuple[str, ...]:
+    """Lists the levels at which no family's preset has a pattern, or a forecast."""
+    given = {row.level for row in presets.TABLE if getattr(row, part) is not None}
+    return tuple(level for level in presets.LEVELS if level not in given)
 
 
 class VideoAttentionBoost(Node):
@@ -21,6 +28,10 @@ class VideoAttentionBoost(Node):
 
     TEXT = REPORT
     COUNTS_ATTENTION = True
+    IDLE = (
+        idle("pattern", when=(one_of("quality", *_levels_without("pattern")),)),
+        idle("forecast", when=(one_of("quality", *_levels_without("forecast")),)),
+    )
 
     @classmethod
     def define_schema(cls):

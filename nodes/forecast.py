@@ -5,6 +5,7 @@ from comfy_api.latest import io, ui
 from ..attention.forecast import CHEBYSHEV, TAYLOR, ForecastSettings
 from .host import forecast, forecast_memory
 from .widgets import guidance_inputs, rule_inputs
+from .widgets.idle import idle, one_of, switched_off
 from .widgets.node import NOTE, Node
 
 CATEGORY = "video attention/backend"
@@ -55,6 +56,12 @@ class VideoAttentionForecast(Node):
 
     TEXT = NOTE
     COUNTS_ATTENTION = True
+    IDLE = (
+        *switched_off(
+            "method", "max_error", "in_a_row", "first_steps", "last_steps", "degree", "history", "ridge", "offload"
+        ),
+        idle("ridge", when=(one_of("method", TAYLOR),)),
+    )
 
     @classmethod
     def define_schema(cls):

@@ -9,6 +9,7 @@ from ..attention.guidance.strength import Strength
 from ..attention.routing import rules
 from .host import guidance_pass, model_rules, nag_prompt, riflex_rope
 from .widgets import guidance_inputs, rule_inputs, search_words
+from .widgets.idle import switched_off
 from .widgets.node import NOTE, Node
 
 CATEGORY = "video attention/guidance"
@@ -39,6 +40,7 @@ class VideoAttentionSpatiotemporalGuidance(rule_inputs.ChecksBlocks):
 
     TEXT = NOTE
     COUNTS_ATTENTION = True
+    IDLE = switched_off("scale", "mode", "rescale", "audio", *guidance_inputs.WHERE)
 
     @classmethod
     def define_schema(cls):
@@ -95,6 +97,7 @@ class VideoAttentionPerturbedAttentionGuidance(rule_inputs.ChecksBlocks):
 
     TEXT = NOTE
     COUNTS_ATTENTION = True
+    IDLE = switched_off("scale", "audio", *guidance_inputs.WHERE)
 
     @classmethod
     def define_schema(cls):
@@ -140,6 +143,7 @@ class VideoAttentionNormalizedAttentionGuidance(rule_inputs.ChecksBlocks):
 
     TEXT = NOTE
     COUNTS_ATTENTION = True
+    IDLE = switched_off("nag_scale", "nag_tau", "nag_alpha", "audio", *guidance_inputs.WHERE)
 
     @classmethod
     def define_schema(cls):
@@ -200,6 +204,7 @@ class VideoAttentionEnhance(rule_inputs.ChecksBlocks):
 
     TEXT = NOTE
     COUNTS_ATTENTION = True
+    IDLE = switched_off("weight", *guidance_inputs.WHERE)
 
     @classmethod
     def define_schema(cls):
@@ -241,6 +246,7 @@ class VideoAttentionRiflex(Node):
     """Lets a MODEL make longer clips than it was trained for (arXiv:2502.15894)."""
 
     TEXT = NOTE
+    IDLE = switched_off("frequency", "trained_frames")
 
     @classmethod
     def define_schema(cls):

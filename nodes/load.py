@@ -5,9 +5,11 @@ from comfy_api.latest import io, ui
 
 from nodes import UNETLoader
 
+from ..attention.backends import registry
 from ..attention.routing import rules
 from .host import model_rules
 from .widgets import rule_inputs, search_words
+from .widgets.idle import idle, one_of
 from .widgets.node import LINE, Node
 
 WEIGHT_DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
@@ -18,6 +20,7 @@ class VideoAttentionLoadModel(Node):
 
     TEXT = LINE
     COUNTS_ATTENTION = True
+    IDLE = (idle("guard", when=(one_of("backend", registry.HOST),)),)
 
     @classmethod
     def define_schema(cls):

@@ -15,6 +15,7 @@ from .runs import context_windows, long_clip, sampling_job
 from .runs.long_clip import Length, Result
 from .runs.sampling_job import Job
 from .widgets import sampler_inputs, search_words
+from .widgets.idle import idle, one_of
 from .widgets.node import REPORT, Node
 
 BLEND, EXTEND = "blend", "extend"
@@ -30,6 +31,7 @@ class VideoAttentionLongSampler(Node):
     TEXT = REPORT
     SAMPLES = True
     VIEW = "windows"
+    IDLE = (*sampler_inputs.IDLE, idle("free_noise", when=(one_of("method", EXTEND),)))
 
     @classmethod
     def define_schema(cls):

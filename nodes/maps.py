@@ -10,6 +10,7 @@ from ..attention.routing.rules import format_blocks, parse_blocks
 from .host import prompt_words
 from .runs import attention_maps
 from .widgets import clip_file, heat_file, image_output, rule_inputs, search_words
+from .widgets.idle import idle, linked, one_of, own_levels
 from .widgets.node import REPORT, Node
 
 BLANK = torch.ones(1, 64, 64, 3)
@@ -22,6 +23,11 @@ class VideoAttentionMaps(Node):
 
     TEXT = REPORT
     VIEW = "maps"
+    IDLE = (
+        own_levels("percent"),
+        idle("x", "y", when=(linked("mask"),)),
+        idle("seed", when=(one_of("add_noise", False),)),
+    )
 
     @classmethod
     def define_schema(cls):

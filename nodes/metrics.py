@@ -14,6 +14,7 @@ from ..attention.measure.frames import Unmeasurable
 from ..attention.measure.verdict import judge
 from .host import clip_origin
 from .widgets import clip_file, image_output, search_words
+from .widgets.idle import idle, unused
 from .widgets.node import REPORT, Node
 
 CATEGORY = "video attention/inspect"
@@ -85,6 +86,7 @@ class VideoAttentionCompare(Node):
 
     TEXT = REPORT
     VIEW = "compare"
+    IDLE = (idle("split", when=(unused("wipe"),)),)
 
     @classmethod
     def define_schema(cls):

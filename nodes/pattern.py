@@ -12,6 +12,7 @@ from ..attention.routing import rules
 from ..attention.sparse import engine_registry
 from .host import model_family, model_rules
 from .widgets import image_output, pattern_inputs, pattern_reach, rule_inputs, search_words
+from .widgets.idle import idle, one_of
 from .widgets.node import LINE
 
 CATEGORY = "video attention/pattern"
@@ -60,6 +61,11 @@ class VideoAttentionPattern(rule_inputs.ChecksBlocks):
 
     TEXT = LINE
     COUNTS_ATTENTION = True
+    IDLE = (
+        *pattern_inputs.IDLE,
+        idle("keep_end", when=(one_of("ramp", pattern_reach.CONSTANT),)),
+        *rule_inputs.idle_choice("engine"),
+    )
 
     @classmethod
     def define_schema(cls):

@@ -13,6 +13,7 @@ from .runs.plans import BOTH, FOLDER, KERNELS, PATTERNS
 from .runs.progress import Bar
 from .runs.repeated_sampling import Sampling
 from .widgets import image_output, sampler_inputs, search_words
+from .widgets.idle import idle, none_of
 from .widgets.node import NOTE, REPORT, Node
 
 CATEGORY = "video attention/plan"
@@ -28,6 +29,7 @@ class VideoAttentionCalibrate(Node):
     TEXT = REPORT
     VIEW = "plan"
     COUNTS_ATTENTION = True
+    IDLE = (idle("custom_budget", when=(none_of("budget", CUSTOM),)),)
 
     @classmethod
     def define_schema(cls):

@@ -18,6 +18,7 @@ class VideoAttentionSampler(Node):
 
     TEXT = REPORT
     SAMPLES = True
+    IDLE = sampler_inputs.IDLE
 
     @classmethod
     def define_schema(cls):

@@ -10,6 +10,7 @@ from ..attention.sampling import schedule
 from .host import counted_runs, model_family, model_rules, site_hooks
 from .runs import sampling_job
 from .widgets import image_output, sampler_inputs, search_words
+from .widgets.idle import own_levels
 from .widgets.node import REPORT, Node
 
 
@@ -17,6 +18,7 @@ class VideoAttentionSchedule(Node):
     """Shows which kernel each block will run in each step."""
 
     TEXT = REPORT
+    IDLE = (own_levels("steps", "sampler_name", "scheduler_name", "denoise"),)
 
     @classmethod
     def define_schema(cls):

@@ -11,10 +11,24 @@ from .runs import sampling_job, two_stages
 from .runs.sampling_job import Job
 from .runs.two_stages import Upscaling
 from .widgets import sampler_inputs, search_words
+from .widgets.idle import idle, linked, none_of, one_of, own_levels
 from .widgets.node import REPORT, Node
 
 BOUNDARY, STEP = "sigma boundary", "step"
 NOTHING, INTERPOLATE, MODEL = "nothing", "interpolate", "upscale model"
+
+
+_IDLE = (
+    own_levels("steps"),
+    # Both stages take the scheduler.
+    idle("scheduler_name", when=(linked("sigmas"), one_of("between", NOTHING))),
+    idle("scheduler_name", when=(linked("sigmas"), linked("second_sigmas"))),
+    idle("switch_at", "boundary", "switch_step", when=(none_of("between", NOTHING),)),
+    idle("switch_step", when=(one_of("switch_at", BOUNDARY),)),
+    idle("boundary", when=(one_of("switch_at", STEP),)),
+    idle("between.second_steps", "between.second_denoise", when=(linked("second_sigmas"),)),
+    idle("between.upscale_by", when=(linked("second_latent"),)),
+)
 
 
 class VideoAttentionTwoStageSampler(Node):
@@ -22,6 +36,7 @@ class VideoAttentionTwoStageSampler(Node):
 
     TEXT = REPORT
     SAMPLES = True
+    IDLE = _IDLE
 
     @classmethod
     def define_schema(cls):

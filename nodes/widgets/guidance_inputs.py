@@ -4,6 +4,9 @@ from comfy_api.latest import io
 
 from . import rule_inputs
 
+# The widgets of blocks_and_steps.
+WHERE = ("blocks", "start_percent", "end_percent")
+
 
 def enabled() -> io.Boolean.Input:
     """Makes the switch that lets the model pass through."""

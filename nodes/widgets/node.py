@@ -20,12 +20,14 @@ class Node(io.ComfyNode):
         in nodes/host/workflow_graph.py.
     SAMPLES: whether it sends previews of a clip, which move.
     VIEW: which of the views of web/box.js shows what it found; None for its text alone.
+    IDLE: which widgets have no effect when, by rows of widgets/idle.py: web/idle.js hides them.
     """
 
     TEXT: str | None = None
     COUNTS_ATTENTION = False
     SAMPLES = False
     VIEW: str | None = None
+    IDLE: tuple[dict, ...] = ()
 
     @classmethod
     def GET_NODE_INFO_V1(cls) -> dict:
@@ -33,5 +35,5 @@ class Node(io.ComfyNode):
         info = super().GET_NODE_INFO_V1()
         # The page translates names and tooltips, not these: who types in Chinese finds nothing in an English list.
         words = dict.fromkeys([*(info.get("search_aliases") or ()), *search_words.of_other_languages(info["name"])])
-        told = {"text": cls.TEXT, "samples": cls.SAMPLES, "view": cls.VIEW}
+        told = {"text": cls.TEXT, "samples": cls.SAMPLES, "view": cls.VIEW, "idle": list(cls.IDLE)}
         return {**info, "search_aliases": list(words), KEY: told}

@@ -7,9 +7,11 @@ from comfy_api.latest import io
 
 from ...attention import patterns
 from ...attention.core.grid import ORDERS, TILE
+from .idle import idle, none_of, one_of
 
 LATENT, FRAMES, SECONDS = UNITS = ("latent frames", "frames", "seconds")
 TIME = "time"
+ALTERNATE, BOTH = "alternate", "both"
 
 
 def _time(default: float, tooltip: str) -> io.Float.Input:
@@ -83,7 +85,7 @@ CHOICES = {
         [
             io.Combo.Input(
                 "blocks_do",
-                options=["alternate", "both"],
+                options=[ALTERNATE, BOTH],
                 tooltip="alternate: spatial attention in even blocks, temporal in odd ones. both: the average of the "
                 "two in every block.",
             ),
@@ -96,7 +98,7 @@ CHOICES = {
                 tooltip="With both: the weight of spatial attention, temporal has the rest.",
             ),
         ],
-        lambda blocks_do, spatial_weight: patterns.Factorised(spatial_weight if blocks_do == "both" else None),
+        lambda blocks_do, spatial_weight: patterns.Factorised(spatial_weight if blocks_do == BOTH else None),
     ),
     patterns.TopBlocks.name: (
         [
@@ -134,8 +136,15 @@ CHOICES = {
         lambda tau, token_order, tail, refresh=1: patterns.AdaptiveBlocks(tau, token_order, tail, refresh),
     ),
 }
+# Those that count in time_unit.
+TIMED = tuple(name for name, (widgets, _) in CHOICES.items() if any(widget.id == TIME for widget in widgets))
 REPLACE = "replace"
 COMBINE = {REPLACE: None, "union": patterns.Union, "intersection": patterns.Intersection}
+IDLE = (
+    idle("pattern.spatial_weight", when=(one_of("pattern.blocks_do", ALTERNATE),)),
+    idle("time_unit", "fps", when=(none_of("pattern", *TIMED),)),
+    idle("fps", when=(none_of("time_unit", SECONDS),)),
+)
 
 
 def pattern_input() -> io.DynamicCombo.Input:

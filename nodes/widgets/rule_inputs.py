@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ...attention.backends import registry
 from ...attention.core.site import ROLES
 from ...attention.routing import rules
+from .idle import idle, none_of, one_of
 from .node import Node
 
 
@@ -164,3 +165,14 @@ def auto_choice() -> list:
             "0.03, exact ones 0.001 in 16 bit.",
         ),
     ]
+
+
+def idle_choice(chooser: str) -> tuple[dict, ...]:
+    """Makes the rows that say when the widgets of auto_choice have no effect.
+
+    chooser: the combo whose `auto` they are about.
+    """
+    return (
+        idle("auto_choice", "max_error", when=(none_of(chooser, registry.AUTO),)),
+        idle("max_error", when=(one_of("auto_choice", rules.IN_ORDER),)),
+    )

@@ -6,6 +6,13 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..runs import sampling_job
+from .idle import idle, linked, own_levels
+
+# Of a node with steps, how, denoise, own_sampler and own_sigmas. The method of steps counts for noise levels too.
+IDLE = (
+    own_levels("steps", "scheduler_name", "denoise"),
+    idle("sampler_name", when=(linked("sigmas"), linked("sampler"))),
+)
 
 
 def prompts() -> list:

@@ -107,7 +107,7 @@ def test_the_page_is_told_of_each_node(pack):
     assert {node.VIEW for node in pack.nodes.NODES} == {None, *known}
     for node in pack.nodes.NODES:
         told = node.GET_NODE_INFO_V1()["video_attention"]
-        assert told == {"text": node.TEXT, "samples": node.SAMPLES, "view": node.VIEW}
+        assert told == {"text": node.TEXT, "samples": node.SAMPLES, "view": node.VIEW, "idle": list(node.IDLE)}
         assert node.SAMPLES is node.GET_SCHEMA().category.endswith("/sample"), node
 
 
