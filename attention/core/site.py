@@ -11,6 +11,8 @@ from .identity import KeepsIdentity
 SITE = "vattn.site"
 # Key of a Caller there.
 CALLER = "vattn.caller"
+# Key there of who has the other heads of a call, see parallel.peers; not there where the call has them all.
+PEERS = "vattn.peers"
 
 # What a call attends from and to. SELF: the whole video (in joint models with the text in the same sequence);
 # SPATIAL, TEMPORAL: inside each frame, along each place's frames; CROSS, IMAGE: video to text, to image tokens;

@@ -5,6 +5,7 @@ from math import prod
 
 from ..core.site import SELF, TEXT
 from ..core.tokens import Span, Tokens
+from . import token_share
 from .facts import BlockStream, Head, TimeRotary, TrainedClips, frequencies_of_embedder
 from .spec import Family, Variant, ceil_div
 
@@ -85,4 +86,5 @@ HUNYUAN = Family(
     stream=BlockStream(("double_blocks", "single_blocks"), "hidden_size"),
     rotary=ROTARY,
     head=Head(("final_layer",), ("double_blocks", "single_blocks"), "hidden_size"),
+    shared=token_share.HUNYUAN,
 )

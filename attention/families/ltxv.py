@@ -8,6 +8,7 @@ from math import prod
 from ..core.reason import Reason
 from ..core.site import AUDIO_CROSS, AUDIO_SELF, AUDIO_VIDEO, CROSS, SELF, VIDEO_AUDIO
 from ..core.tokens import Span, Tokens
+from . import token_share
 from .conditions import Refused
 from .facts import BlockStream, Head, TrainedClips, always
 from .spec import Family, Variant
@@ -100,6 +101,7 @@ LTXV = Family(
     mixed_prompt=None,
     skipped_block=always(19),
     head=HEAD,
+    shared=token_share.LTXV,
 )
 LTX2 = Family(
     name="LTX-2",
@@ -118,4 +120,5 @@ LTX2 = Family(
     mixed_prompt=None,
     skipped_block=skipped_block,
     head=HEAD,
+    shared=token_share.LTX2,
 )

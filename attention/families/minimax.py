@@ -6,6 +6,7 @@ The order of the packed sequence is the host's own (comfy/ldm/minimax/model.py, 
 from ..core.reason import Reason
 from ..core.site import SELF
 from ..core.tokens import Span, Tokens
+from . import token_share
 from .conditions import Packed
 from .facts import Head, TrainedClips, always
 from .spec import Family, Variant, ceil_div
@@ -61,4 +62,5 @@ MINIMAX = Family(
     conditions=lambda class_name: PAYLOAD,
     stream=Reason("its blocks take text, sound and video packed into one sequence"),
     head=Head(("final_layer",), ("blocks",), "hidden_size", batched=False),
+    shared=token_share.MINIMAX,
 )

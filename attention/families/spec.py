@@ -17,6 +17,7 @@ from ..core.reason import Reason
 from ..core.tokens import Tokens
 from .conditions import CONDITIONS, Cut
 from .facts import BlockStream, Head, TimeRotary, TrainedClips, always, heads_by_name
+from .token_share import TokenShare
 
 # Models of any length and rate, and those of which nothing is known.
 ANY_CLIP = TrainedClips(None, 24.0)
@@ -78,6 +79,7 @@ class Family:
     pattern_range: of the sampling, 0 to 1 of the noise schedule, in which a pattern does the least harm.
     head: where its blocks have done their work, so that the rest of a call can run on a forecast of that; or why the
         model's output is forecast instead.
+    shared: how the tokens between its blocks are shared out over several GPUs, or why they are not.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Family:
     # The first steps decide the motion: the fifth that Sol-Attn leaves dense (https://arxiv.org/abs/2607.24027).
     pattern_range: tuple[float, float] = (0.2, 1.0)
     head: Head | Reason = Reason("it is not known where its blocks' work ends")
+    shared: TokenShare | Reason = Reason("it is not known what its blocks are told for each token")
 
     def roles_of(self, model: torch.nn.Module) -> Iterator[tuple[str, int]]:
         """Yield (role, block) of every kind of call that the modules of a loaded model may make."""

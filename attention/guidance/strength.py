@@ -9,6 +9,7 @@ import torch
 
 from ..core.precision import clamp_finite_, upcast
 from ..core.reason import Reason
+from ..core.site import PEERS
 from ..core.tensor_layout import expand_kv
 from ..core.tokens import BOTH, VideoSpan
 
@@ -61,6 +62,9 @@ class Strength:
         if video.stop - video.start < keys.stop - keys.start:
             return out
         amount = cross_frame_intensity(q[:, :, video], k[:, :, keys], video_span.grid, call.kw.get("scale"))
+        peers = call.options.get(PEERS)
+        if peers is not None:
+            amount = peers.mean(amount, q.shape[1])
         gain = (amount * (video_span.grid[0] + self.cross_frame)).clamp(min=1.0).view(-1, *[1] * (out.ndim - 1))
         out = out.clone()
         tokens = out[:, :, video] if call.split_out else out[:, video]

@@ -28,6 +28,7 @@ from .host_kernel import host_function
 from .prompt_pair import answer_pair
 from .rules import ERROR, Rule
 from .run_stats import Decision, RunStats
+from .shared_call import answer_shared
 from .step_context import CONTEXT, IDLE, StepContext
 from .timed_run import timed
 
@@ -70,6 +71,8 @@ class Router(Override):
             out = answer_pair(self, call, context)
             if out is not None:
                 return out
+        if context.share is not None:
+            return answer_shared(self, call.open(), context)
         decision = self._find(call, context)
         return self.next(call) if decision is None else decision.run(call)
 
@@ -79,7 +82,9 @@ class Router(Override):
             return None
         call, options, stats = call.peek(), call.options, context.stats or self.stats
         q, k, v, mask, site = call.q, call.k, call.v, call.mask, site_of(options)
-        first_head = None if site is None or call.heads >= site.heads else stats.chunks.of(site, call.heads, self)
+        first_head = call.first_head
+        if first_head is None and site is not None and call.heads < site.heads:
+            first_head = stats.chunks.of(site, call.heads, self)
         key = (
             self, site, context, q.shape, k.shape, v.shape, call.heads, q.dtype, q.device,
             mask is not None and (mask.shape, mask.dtype), call.precision, call.split_in, call.kw.get("scale"),

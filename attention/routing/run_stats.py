@@ -172,6 +172,7 @@ class RunStats(KeepsIdentity):
     calls: of the model.
     forecast: what became of each evaluation where some may be forecast, else of none.
     memory: the RunPeak, None where nothing is measured.
+    gpus: a parallel.record.RanksRecord where the model has copies on several GPUs, else None.
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
@@ -197,6 +198,7 @@ class RunStats(KeepsIdentity):
         self.calls = 0
         self.forecast = ForecastRecord()
         self.memory: RunPeak | None = None
+        self.gpus = None
 
     def add_bypass(self, who: str, how: str, site: AttentionSite | None = None) -> None:
         """Note that attention of this step ran past our rules.
@@ -258,7 +260,8 @@ class RunStats(KeepsIdentity):
             f"{what} left {_count(n, unit)} as {'it was' if n == 1 else 'they were'}: {why}."
             for (what, unit, why), n in self.left.items()
         )
-        return (*self.forecast.sentences(), *spent, *left)
+        gpus = () if self.gpus is None else self.gpus.sentences()
+        return (*gpus, *self.forecast.sentences(), *spent, *left)
 
     def begin(self) -> None:
         """Note that a model evaluation begins."""

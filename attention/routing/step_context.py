@@ -23,22 +23,24 @@ class StepContext(KeepsIdentity):
     off: routers that were cleared but may sit below another pack's override.
     perturbation: the Perturbation whose pass this is, None in the model's own.
     prompt_pair: how the prompt was lengthened by a negative one, None if not.
+    share: how the sequence of the video lies over several GPUs, a parallel.peers.Share; None on one.
 
     Not a dataclass: torch.compile takes containers in transformer_options apart and ties its graph to their members.
     """
 
-    __slots__ = ("_kin", "active", "prompt_pair", "perturbation", "off", "stats", "tokens")
+    __slots__ = ("_kin", "active", "prompt_pair", "perturbation", "off", "share", "stats", "tokens")
 
     def __init__(
         self, stats=None, active: tuple = (), tokens: Tokens | None = None, off: tuple = (), perturbation=None,
-        prompt_pair=None, kin=None,
+        prompt_pair=None, share=None, kin=None,
     ):  # fmt: skip
         self.stats, self.active, self.tokens, self.off = stats, active, tokens, off
-        self.perturbation, self.prompt_pair = perturbation, prompt_pair
+        self.perturbation, self.prompt_pair, self.share = perturbation, prompt_pair, share
         self._kin: dict[tuple, StepContext] = {tuple(self._values().values()): self} if kin is None else kin
 
     def _values(self) -> dict:
-        return {name: getattr(self, name) for name in ("active", "tokens", "off", "perturbation", "prompt_pair")}
+        names = ("active", "tokens", "off", "perturbation", "prompt_pair", "share")
+        return {name: getattr(self, name) for name in names}
 
     def but(self, **changes) -> StepContext:
         """Give the context with other values of anything but the stats. Asked twice, it gives one object."""

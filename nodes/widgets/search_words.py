@@ -67,6 +67,10 @@ WORDS = {
     "VideoAttentionSpatiotemporalGuidance": (
         "stg, spatiotemporal skip guidance, skip layer guidance, slg, perturbed attention, detail"
     ),
+    "VideoAttentionSeveralGPUs": (
+        "multi gpu, multigpu, several gpus, two gpus, dual gpu, sequence parallel, context parallel, ulysses, xdit, "
+        "raylight, parallel, nvlink"
+    ),
     "VideoAttentionStrength": (
         "attention temperature, cross frame, enhance a video, feta, temporal consistency, flicker"
     ),

@@ -18,7 +18,7 @@ MAX_FILE, MAX_FUNCTION = 300, 40
 FLOORS = {
     "attention": (
         ("core",),
-        ("backends", "patterns", "families", "guidance", "sampling", "forecast", "reuse"),
+        ("backends", "patterns", "families", "guidance", "sampling", "forecast", "reuse", "parallel"),
         ("sparse", "blocks", "presets"),
         ("routing", "demo"),
         ("inspect",),

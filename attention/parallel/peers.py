@@ -1,0 +1,143 @@
+"""Who talks to whom: ranks that are threads of one process, one for each GPU."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import torch
+
+from ..core.identity import KeepsIdentity
+from .spread import Spread, cut
+
+UNLIKE = "another GPU was at its end before: the GPUs did not compute alike"
+
+
+class Broken(RuntimeError):
+    """Ranks could not go on together. Its text says why; the error of another rank says more."""
+
+
+class Exchange:
+    """What the threads of one group of ranks share. Whoever fails lets all others go instead of leaving them to wait.
+
+    size: ranks.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+        self.barrier = threading.Barrier(size)
+        self.box: list[list] = [[None] * size for _ in range(size)]
+
+    def abort(self) -> None:
+        """Let every rank that waits, or will, raise Broken."""
+        self.barrier.abort()
+
+    def reset(self) -> None:
+        """Forget what was left in the middle. Only while no rank is at work."""
+        self.barrier.reset()
+        self.box = [[None] * self.size for _ in range(self.size)]
+
+    def meet(self) -> None:
+        """Wait for all ranks."""
+        try:
+            self.barrier.wait()
+        except threading.BrokenBarrierError:
+            raise Broken("another GPU stopped in the middle of this step") from None
+
+
+class ThreadPeers(KeepsIdentity):
+    """One rank of several that are threads of this process. Tensors are copied from device to device by torch.
+
+    exchange: of all ranks.
+    rank: of this one.
+    weights: how much of the work each rank takes, relative.
+    sent: bytes that this rank has handed to others.
+    calls: attention calls for which it exchanged anything.
+    heads: of the last of them.
+    """
+
+    def __init__(self, exchange: Exchange, rank: int, weights: Sequence[float]):
+        self.exchange, self.rank, self.size, self.weights = exchange, rank, exchange.size, tuple(weights)
+        self.sent = self.calls = self.heads = 0
+        self._shares: dict[tuple[int, int], Share] = {}
+
+    @property
+    def spreads(self) -> list[Spread]:
+        """List how sequences lay until now."""
+        return [share.spread for share in self._shares.values()]
+
+    def share(self, tokens: int, before: int) -> Share:
+        """Return what tells an attention call how its sequence lies: one object for the same lengths.
+
+        tokens: to share out.
+        before: tokens in front of them that every rank has.
+        """
+        found = self._shares.get((tokens, before))
+        if found is None:
+            found = self._shares[tokens, before] = Share(self, Spread(cut(tokens, self.weights), before))
+        return found
+
+    def finish(self) -> None:
+        """Meet the other ranks behind an evaluation. Broken where one of them is not at its end."""
+        self.exchange.box[self.rank] = [None] * self.size
+        self.exchange.meet()
+        alike = all(piece is None for row in self.exchange.box for piece in row)
+        self.exchange.meet()
+        if not alike:
+            raise Broken(UNLIKE)
+
+    def all_to_all(self, pieces: list[torch.Tensor], shapes: list[tuple[int, ...]]) -> list[torch.Tensor]:
+        """Hand pieces[s] to rank s; return what came from each rank, on this rank's device.
+
+        pieces: one for each rank, this one's own among them.
+        shapes: of what will come. Broken where it is of another shape: ranks that disagree make a wrong clip.
+        """
+        box, rank, device = self.exchange.box, self.rank, pieces[self.rank].device
+        self.sent += sum(p.numel() * p.element_size() for s, p in enumerate(pieces) if s != rank)
+        ready = None
+        if device.type == "cuda":
+            ready = torch.cuda.Event()
+            ready.record()
+        for s, piece in enumerate(pieces):
+            box[rank][s] = (piece, ready)
+        self.exchange.meet()
+        came = [self._taken(box[s][rank], device, own=s == rank) for s in range(self.size)]
+        if device.type == "cuda":
+            torch.cuda.current_stream(device).synchronize()
+        # Nobody overwrites or frees what another still reads.
+        self.exchange.meet()
+        box[rank] = [None] * self.size
+        for s, (piece, shape) in enumerate(zip(came, shapes, strict=True)):
+            if tuple(piece.shape) != tuple(shape):
+                raise Broken(f"GPU {s} handed over {tuple(piece.shape)} numbers, {tuple(shape)} were due")
+        return came
+
+    def _taken(self, handed, device: torch.device, own: bool) -> torch.Tensor:
+        if handed is None:
+            raise Broken(UNLIKE)
+        piece, ready = handed
+        if own:
+            return piece
+        if ready is not None:
+            torch.cuda.current_stream(device).wait_event(ready)
+        return piece.to(device, non_blocking=True, copy=True)
+
+    def mean(self, value: torch.Tensor, weight: float) -> torch.Tensor:
+        """Return the mean over all ranks of a small tensor, each with its weight.
+
+        value: alike in shape on all ranks.
+        """
+        pair = torch.cat([value.reshape(-1) * weight, value.new_tensor([weight])])
+        total = sum(self.all_to_all([pair] * self.size, [tuple(pair.shape)] * self.size))
+        return (total[:-1] / total[-1]).view(value.shape)
+
+
+class Share(KeepsIdentity):
+    """Tells an attention call who its peers are and how its sequence lies over them.
+
+    peers: as of ThreadPeers.
+    spread: of the sequence that the video is in.
+    """
+
+    def __init__(self, peers: ThreadPeers, spread: Spread):
+        self.peers, self.spread = peers, spread

@@ -1,0 +1,73 @@
+"""Copies of a MODEL on the other GPUs of this machine, made by ComfyUI, and what can be said of them beforehand."""
+
+from __future__ import annotations
+
+import comfy.model_management
+
+from ...attention.core.error_handling import error_text
+from ...attention.core.reason import Reason
+from . import model_rules, several_gpus, token_ranks
+
+try:
+    from comfy.multigpu import create_multigpu_deepclones
+except ImportError:  # hosts before 0.30
+    create_multigpu_deepclones = None
+
+COPIES = "multigpu"
+
+
+def on_several(model, gpus: int, split: str, shares: str, strict: bool) -> tuple:
+    """Makes (a clone of the MODEL `model` that is evaluated on several GPUs, one line about it).
+
+    gpus: how many, 0 for all.
+    split, shares: as several_gpus.install has them.
+    strict: whether to raise ValueError where that cannot be; else the model is given as it came, and why.
+    """
+    why = cannot(model, gpus)
+    if why is None:
+        try:
+            return _copied(model, gpus, split, shares)
+        except RuntimeError as error:
+            why = f"model: ComfyUI could not copy it to another GPU: {error_text(error)}"
+    if strict and not isinstance(why, Alone):
+        raise ValueError(f"{why}. Bypass this node or set on_unsupported to 'fall back'.")
+    return model, f"Off: {why}. The model is as it came."
+
+
+class Alone(Reason):
+    """That there is nothing to share out: no error, since a workflow for many machines runs on one GPU too."""
+
+
+def cannot(model, gpus: int) -> Reason | None:
+    """Says why a MODEL cannot be evaluated on several GPUs here; None where it can."""
+    if create_multigpu_deepclones is None:
+        return Reason("it needs ComfyUI 0.30 or newer, which makes copies of a model for other GPUs")
+    if gpus == 1:
+        return Alone("gpus is 1")
+    count = len(comfy.model_management.get_all_torch_devices())
+    if count < 2:
+        return Alone("there is one GPU here")
+    rule = token_ranks.rule_of(model)
+    if isinstance(rule, Reason):
+        return Reason(f"model: its tokens cannot be shared out over several GPUs: {rule}")
+    if several_gpus.fewest_heads(model) == 1:
+        return Reason("model: it attends with one head, and each GPU takes whole heads")
+    if model.cached_patcher_init is None:
+        return Reason(
+            "model: its loader cannot make a copy for a second GPU. Load it with Load Diffusion Model or Load "
+            "Checkpoint"
+        )
+    return None
+
+
+def _copied(model, gpus: int, split: str, shares: str) -> tuple:
+    heads = several_gpus.fewest_heads(model)
+    devices = len(comfy.model_management.get_all_torch_devices())
+    wanted = min(gpus or devices, devices, heads or devices)
+    # ComfyUI 0.30 trips over a model in its list that is no more.
+    alive = all(loaded is not None for loaded in comfy.model_management.loaded_models())
+    told = create_multigpu_deepclones(model_rules.count(model), wanted, reuse_loaded=alive)
+    told = several_gpus.install(told, split, shares)
+    names = [str(told.load_device), *(str(copy.load_device) for copy in told.get_additional_models_with_key(COPIES))]
+    fewer = f" {gpus} were asked for." if gpus > len(names) else ""
+    return told, f"On {len(names)} GPUs: {', '.join(names)}. Each holds the whole model.{fewer}"

@@ -1,0 +1,202 @@
+"""Runs each evaluation of a MODEL on several GPUs at once, each with a part of the tokens.
+
+On ComfyUI's own copies of a model for several GPUs and its thread for each of them (comfy/multigpu.py, since 0.30).
+Where ComfyUI deals prompts out, one to a GPU, each GPU here evaluates the same prompt.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+
+from comfy.patcher_extension import WrappersMP
+
+from ...attention.core.reason import Reason
+from ...attention.core.tokens import BOTH, KEYS, SIDES
+from ...attention.parallel.peers import Broken, Exchange, ThreadPeers
+from ...attention.parallel.record import RanksRecord
+from ...attention.parallel.speed import relative_speeds
+from ...attention.routing.compiled_op import OPTIONS, SLOT
+from ...attention.routing.router import Router
+from ...attention.routing.run_stats import RunStats
+from ...attention.routing.step_context import CONTEXT
+from . import forecast_run, hooks, model_family, temporal_grafts, token_ranks
+from .bypass_watch import is_compiled
+from .token_ranks import RANK, Refused
+
+KEY = "video_attention.gpus"
+CLONES, POOL, CACHE = "multigpu_clones", "multigpu_thread_pool", "easycache"
+EVEN, MEASURED = "even", "by measured speed"
+PROMPTS_FIRST, TOKENS = "prompts, then tokens", "tokens"
+
+
+def install(model, split: str, shares: str):
+    """Lets a MODEL that has copies on other GPUs share its tokens out among them; changes `model`, a clone of ours.
+
+    split: PROMPTS_FIRST or TOKENS.
+    shares: EVEN or MEASURED.
+    """
+    token_ranks.attach(model)
+    hooks.wrap(
+        model, KEY, {WrappersMP.OUTER_SAMPLE: _Outer(split, shares), WrappersMP.CALC_COND_BATCH: evaluate_on_all}
+    )
+    model.match_multigpu_clones()
+    return model
+
+
+class _Outer:
+    """Wraps OUTER_SAMPLE: gives each run its own Ranks."""
+
+    def __init__(self, split: str, shares: str):
+        self.split, self.shares = split, shares
+
+    def __call__(self, executor, *args, **kwargs):
+        guider = executor.class_obj
+        # The guider's options are this run's own copy.
+        options = guider.model_options[OPTIONS]
+        options[KEY] = Ranks(guider.model_patcher, self.split, self.shares)
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            options.pop(KEY, None)
+
+
+class Ranks:
+    """The GPUs of one sampling run.
+
+    patcher: the MODEL of the run.
+    split, shares: as of `install`.
+    record: for the report.
+    """
+
+    def __init__(self, patcher, split: str, shares: str):
+        self.patcher, self.split, self.shares = patcher, split, shares
+        self.record = RanksRecord()
+        self.stats: dict[int, RunStats] = {}
+        self._peers: dict[int, list[list[ThreadPeers]]] = {}
+        self._weights: tuple[float, ...] = ()
+
+    def groups(self, clones, prompts: int) -> list[list[ThreadPeers]]:
+        """Divide the GPUs into groups, each of which evaluates some of the prompts."""
+        size = len(clones)
+        count = gcd(size, prompts) if self.split == PROMPTS_FIRST else 1
+        if not self._weights:
+            dtype = self.patcher.model.get_dtype_inference()
+            self._weights = (1.0,) * size if self.shares == EVEN else relative_speeds(list(clones), dtype)
+        if count not in self._peers:
+            each, found = size // count, []
+            for first in range(0, size, each):
+                exchange, weights = Exchange(each), self._weights[first : first + each]
+                found.append([ThreadPeers(exchange, rank, weights) for rank in range(each)])
+            self._peers[count] = found
+        return self._peers[count]
+
+    def evaluate(self, executor, clones, conds, x, timestep, options):
+        """Evaluates prompts on all GPUs: what CALC_COND_BATCH gives.
+
+        executor: what ComfyUI and other wrappers do for one GPU.
+        """
+        prompts = [number for number, cond in enumerate(conds) if cond]
+        groups, work = self.groups(clones, len(prompts)), iter(clones.items())
+        pool, jobs = options[POOL], []
+        for place, group in enumerate(groups):
+            group[0].exchange.reset()
+            mine = prompts[place :: len(groups)]
+            for peers in group:
+                device, patcher = next(work)
+                told = self._told(len(jobs), peers, device, patcher, options)
+                pool.submit(device, _evaluate_rank, executor, peers, patcher.model, conds, mine, x, timestep, told)
+                jobs.append((device, peers, mine))
+        answers = [(pool.get_result(device), peers, mine) for device, peers, mine in jobs]
+        _raise_first([error for (_, error), _, _ in answers if error is not None])
+        self.record.note(groups, list(clones), self.stats)
+        out = [x.new_zeros(x.shape)] * len(conds)
+        for (made, _), peers, mine in answers:
+            for number, one in zip(mine, made if peers.rank == 0 else ()):
+                out[number] = one
+        return out
+
+    def _told(self, number: int, peers, device, patcher, options) -> dict:
+        """The options of one rank: it alone, who its peers are, and who counts its calls."""
+        context = options[OPTIONS][CONTEXT]
+        if number:
+            stats = self.stats.setdefault(number, RunStats())
+            stats.begin()
+            told = ("active", "off", "perturbation", "prompt_pair")
+            context = stats.context.but(**{name: getattr(context, name) for name in told})
+        own = {name: value for name, value in options.items() if name != POOL}
+        return {**own, CLONES: {device: patcher}, OPTIONS: {**options[OPTIONS], CONTEXT: context, RANK: peers}}
+
+
+def _evaluate_rank(executor, peers: ThreadPeers, model, conds, prompts, x, timestep, options) -> list:
+    """Evaluates prompts on one rank, one at a time: by each GPU's free memory the host would batch them differently."""
+    try:
+        made = []
+        for number in prompts:
+            only = [cond if n == number else None for n, cond in enumerate(conds)]
+            # With one copy in its options the host moves conditioning and options to that one's GPU.
+            made.append(executor(model, only, x, timestep, options)[number])
+            peers.finish()
+        return made
+    except BaseException:
+        peers.exchange.abort()
+        raise
+
+
+def _raise_first(errors: list) -> None:
+    """Raises what ended a step: not that another GPU ended it."""
+    if errors:
+        raise next((error for error in errors if not isinstance(error, Broken)), errors[0])
+
+
+def evaluate_on_all(executor, model, conds, x, timestep, options):
+    """Wraps CALC_COND_BATCH: evaluates each prompt on all GPUs, or lets ComfyUI deal the prompts out."""
+    clones, ranks = options.get(CLONES), options.get(OPTIONS, {}).get(KEY)
+    if ranks is None or not clones or len(clones) < 2 or POOL not in options:
+        return executor(model, conds, x, timestep, options)
+    context = options[OPTIONS].get(CONTEXT)
+    if context is not None and context.stats is not None:
+        context.stats.gpus = ranks.record
+    prompts = sum(bool(cond) for cond in conds)
+    if not prompts:
+        return executor(model, conds, x, timestep, options)
+    if ranks.split == PROMPTS_FIRST and gcd(len(clones), prompts) == len(clones):
+        ranks.record.note_prompts(list(clones))
+        return executor(model, conds, x, timestep, options)
+    why = refusal(ranks.patcher, clones, conds, options)
+    if why is None:
+        try:
+            return ranks.evaluate(executor, clones, conds, x, timestep, options)
+        except Refused as refused:
+            why = str(refused)
+    ranks.record.refuse(why)
+    return executor(model, conds, x, timestep, options)
+
+
+def refusal(patcher, clones, conds, options) -> str | None:
+    """Says why this evaluation runs on one GPU; None where its tokens can be shared out. The same on all GPUs."""
+    told, rule = options[OPTIONS], token_ranks.rule_of(patcher)
+    if isinstance(rule, Reason):
+        return str(rule)
+    heads = fewest_heads(patcher)
+    for why, holds in (
+        (f"{len(clones)} are more than the {heads} heads of this model", 0 < heads < len(clones)),
+        ("torch.compile has this model", is_compiled(patcher)),
+        ("another node's attention stands in front", not isinstance(told.get(SLOT), Router)),
+        ("trained temporal blocks see all tokens", patcher.get_attachment(temporal_grafts.KEY)),
+        ("forecast steps are on this model", forecast_run.KEY in told),
+        ("EasyCache or LazyCache may leave an evaluation out on one of them", CACHE in told),
+        ("another node's patches see tokens by their number", told.get("patches") or told.get("patches_replace")),
+        ("a ControlNet adds to tokens by their number", any("control" in one for cond in conds for one in cond or ())),
+        ("several prompts share one picture", any(len(cond or ()) > 1 for cond in conds)),
+        ("a prompt brings LoRAs of its own", any(one.get("hooks") for cond in conds for one in cond or ())),
+    ):
+        if holds:
+            return why
+    return None
+
+
+def fewest_heads(patcher) -> int:
+    """Counts the heads of the module with the fewest among those that are traded for tokens; 0 where unknown."""
+    row = model_family.row_of(patcher)
+    sites = row.sites(patcher.model.diffusion_model)
+    return min((row.heads_of(module)[0] for module, role, _ in sites if SIDES.get(role) in (BOTH, KEYS)), default=0)

@@ -1,0 +1,89 @@
+"""Several GPUs where none is: names of the CPU stand for them, with ComfyUI's own copies and threads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+from tiny import hunyuan, ltx2, ltxv, minimax, wan
+from tiny.case import Case, build, parts
+
+NAMES = ("cpu", "cpu:0", "cpu:1", "cpu:2")
+# 0.05 of the tiny models hardly lets attention matter.
+LOUDER = 5.0
+
+
+def stand_in(monkeypatch) -> None:
+    """Lets ComfyUI see one device by each name, and forgets what other tests loaded on them."""
+    import comfy.model_management as management
+
+    management.unload_all_models()
+    monkeypatch.setattr(
+        management, "get_all_torch_devices", lambda exclude_current=False: [torch.device(name) for name in NAMES]
+    )
+
+
+def loud(case: Case):
+    """A MODEL of a case whose attention matters, with a loader that makes it again."""
+    model = case.build()
+    with torch.no_grad():
+        for name, weight in model.model.diffusion_model.named_parameters():
+            if weight.ndim > 1 and "modulation" not in name and "table" not in name:
+                weight.mul_(LOUDER)
+    model.cached_patcher_init = (loud, (case,))
+    return model
+
+
+def on_gpus(pack, model, count: int, split="tokens", shares="even"):
+    """A clone of a MODEL that is evaluated on `count` devices."""
+    made, text = pack.nodes.host.gpu_copies.on_several(model, count, split, shares, strict=True)
+    assert text.startswith(f"On {count} GPUs: "), text
+    return made
+
+
+def far(out, truth) -> float:
+    """The largest relative L2 of a latent's parts."""
+    pairs = zip(parts(out), parts(truth), strict=True)
+    return max(((a.double() - b.double()).norm() / b.double().norm()).item() for a, b in pairs)
+
+
+def _wan(host_class, **more):
+    return wan.maker(host_class, **{"dim": 60, "num_heads": 5, **more})
+
+
+def _ltx2():
+    wide = {"num_attention_heads": 5, "cross_attention_dim": 120, "audio_num_attention_heads": 4}
+    return build("LTXAV", {**ltx2.CONFIG, **wide, "audio_cross_attention_dim": 64})
+
+
+def _ltxv():
+    wide = {"num_attention_heads": 5, "cross_attention_dim": 5 * ltxv.CONFIG["attention_head_dim"]}
+    return build("LTXV", {**ltxv.CONFIG, **wide})
+
+
+def _like(cases, variant, make, **more) -> Case:
+    """The plain case of a variant with another model."""
+    case = next(c for c in cases if c.variant == variant and not c.name)
+    return replace(case, build=make, **more)
+
+
+_WAN = _wan("WAN21_T2V", model_type="t2v")
+# Models with as many heads as no number of GPUs divides.
+WIDE = {
+    "Wan": _like(wan.CASES, "Wan 2.1 T2V", _WAN, latent=partial(torch.zeros, (1, 16, 5, 14, 18))),
+    "Wan 5B": Case(
+        "Wan 2.2 TI2V 5B", _wan("WAN22_T2V", model_type="t2v", in_dim=48, out_dim=48), wan.zeros(1, 48, 3, 6, 8),
+        (1, 7, 16), {}, options={"noise_mask": wan.first_kept()},
+    ),
+    "Bernini": _like(wan.CASES, "Wan 2.1 T2V", _WAN, conditioning=wan.streams),
+    "LTXV": _like(ltxv.CASES, "LTX-Video 0.9", _ltxv),
+    "LTX-2": _like(ltx2.CASES, "LTX-2", _ltx2),
+    "HunyuanVideo": _like(
+        hunyuan.CASES, "HunyuanVideo",
+        partial(build, "HunyuanVideo", {**hunyuan.CONFIG, "hidden_size": 60, "num_heads": 5}),
+    ),
+    "MiniMax-H3": _like(
+        minimax.CASES, "MiniMax-H3", partial(build, "MiniMaxH3", {**minimax.CONFIG, "num_attention_heads": 5})
+    ),
+}  # fmt: skip

@@ -1,0 +1,267 @@
+"""One clip over several GPUs: ComfyUI's own model classes, copies and threads; names of the CPU stand for the GPUs."""
+
+from __future__ import annotations
+
+import guidance_rows
+import pytest
+import torch
+from gpus_here import WIDE, far, loud, on_gpus, stand_in
+from tiny import CASES
+from tiny.case import SLOT, sample
+
+from attention.families import TABLE
+from attention.families.token_share import TokenShare
+from attention.patterns import Radial, SlidingTile, TopBlocks
+from attention.routing.rules import Rule, Shape
+
+EXACT = 1e-5
+SHARED = {
+    variant.name: row.shared
+    for row in TABLE
+    for variant in row.variants
+    if isinstance(row.shared, TokenShare) and row.name != "HunyuanVideo"
+}
+SDPA = Rule("sdpa")
+
+
+@pytest.fixture(autouse=True)
+def devices(pack, inference, monkeypatch):
+    stand_in(monkeypatch)
+
+
+def with_rules(pack, model, *rules):
+    return pack.nodes.host.model_rules.add_rules(model, rules)
+
+
+def sampled(pack, model, case, **more):
+    """The latent, and what the run's report says of the GPUs."""
+    with pack.nodes.host.run_history.aside() as found:
+        out = sample(model, case, **{"steps": 2, **more})
+    return out, found.report
+
+
+def about_gpus(report) -> str:
+    return " ".join(cost for cost in report.notes if "GPU" in cost or "cpu" in cost)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.variant in SHARED], ids=str)
+def test_every_case_of_a_family_is_exact_or_runs_on_one(case, pack):
+    model = pack.nodes.host.model_rules.count(loud(case))
+    truth, _ = sampled(pack, model, case, steps=1)
+    made, text = pack.nodes.host.gpu_copies.on_several(model, 2, "tokens", "even", strict=False)
+    out, report = sampled(pack, made, case, steps=1)
+    assert far(out, truth) < EXACT
+    only = SHARED[case.variant].models
+    if only and type(model.model.diffusion_model).__name__ not in only:
+        assert "gives its blocks more than" in text and made is model
+    elif "half strength" in case.name:
+        assert "On one GPU in " in about_gpus(report) and "guides of part strength" in about_gpus(report)
+    else:
+        assert about_gpus(report).startswith("On 2 GPUs (cpu, cpu:0): ")
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("name", WIDE)
+def test_wide_models_on_any_number(name, count, pack, monkeypatch):
+    case = WIDE[name]
+    model = with_rules(pack, loud(case), SDPA)
+    truth, alone = sampled(pack, model, case)
+    made = on_gpus(pack, model, min(count, 4) if name != "LTX-2" else count)
+    out, report = sampled(pack, made, case)
+    assert far(out, truth) < EXACT
+    assert f"On {count} GPUs" in about_gpus(report)
+    # The first GPU's calls are counted as one process' are.
+    assert [(row.role, row.used, row.calls) for row in report.rows] == [
+        (row.role, row.used, row.calls) for row in alone.rows
+    ]
+    # Nothing is left, on no copy; and the model as it came is as it was.
+    for each in (made, *made.get_additional_models_with_key("multigpu")):
+        assert not [key for key in vars(each.model.diffusion_model) if "video_attention" in key]
+    assert far(sampled(pack, model, case)[0], truth) == 0.0
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_without_talking_the_clip_is_another(name, pack, monkeypatch):
+    """The control: what the tests above call exact they could have found wrong."""
+    case = WIDE[name]
+    model = with_rules(pack, loud(case), SDPA)
+    truth, _ = sampled(pack, model, case)
+    peers = pack.attention.parallel.peers.ThreadPeers
+    talk = peers.all_to_all
+
+    def deaf(self, pieces, shapes):
+        came = talk(self, pieces, shapes)
+        attention = len(shapes[0]) == 4
+        return [c if s == self.rank or not attention else torch.zeros_like(c) for s, c in enumerate(came)]
+
+    monkeypatch.setattr(peers, "all_to_all", deaf)
+    assert far(sampled(pack, on_gpus(pack, model, 2), case)[0], truth) > 1e-3
+
+
+PATTERNS = {
+    "radial": Radial(),
+    "sliding tile": SlidingTile(),
+    "top blocks": TopBlocks(30.0),
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("name", ["Wan", "LTX-2", "HunyuanVideo"])
+def test_patterns_run_below_as_ever(name, pattern, pack):
+    case = WIDE[name]
+    shape = Rule(shape=Shape(PATTERNS[pattern], min_tokens=0))
+    model = with_rules(pack, loud(case), SDPA, shape)
+    truth, alone = sampled(pack, model, case)
+    out, report = sampled(pack, on_gpus(pack, model, 2), case)
+    assert far(out, truth) < EXACT
+    assert {row.used for row in report.rows} == {row.used for row in alone.rows}
+
+
+@pytest.mark.parametrize("row", guidance_rows.NAMES)
+@pytest.mark.parametrize("name", ["Wan", "LTX-2"])
+def test_guidance_is_the_same(row, name, pack):
+    case = WIDE[name]
+    try:
+        model, _ = guidance_rows.execute(guidance_rows.nodes_of(pack)[row], loud(case))
+    except ValueError as why:
+        pytest.skip(f"{name} has not got it: {why}")
+    truth, _ = sampled(pack, model, case, cfg=3.0)
+    out, report = sampled(pack, on_gpus(pack, model, 2), case, cfg=3.0)
+    assert far(out, truth) < EXACT
+    assert "On 2 GPUs" in about_gpus(report)
+    # And from the other side of the node.
+    behind = on_gpus(pack, pack.nodes.host.model_rules.count(loud(case)), 2)
+    behind, _ = guidance_rows.execute(guidance_rows.nodes_of(pack)[row], behind)
+    assert far(sampled(pack, behind, case, cfg=3.0)[0], truth) < EXACT
+
+
+def test_prompts_go_to_gpus_of_their_own_and_the_rest_share_tokens(pack):
+    case = WIDE["Wan"]
+    model = with_rules(pack, loud(case), SDPA)
+    truth, _ = sampled(pack, model, case, cfg=3.0)
+    two, report = sampled(pack, on_gpus(pack, model, 2, split="prompts, then tokens"), case, cfg=3.0)
+    assert far(two, truth) < EXACT and "one prompt each" in about_gpus(report)
+    four, report = sampled(pack, on_gpus(pack, model, 4, split="prompts, then tokens"), case, cfg=3.0)
+    assert far(four, truth) < EXACT and "in each of 2 groups, one for each prompt" in about_gpus(report)
+    # At cfg 1 there is one prompt: all share its tokens.
+    truth, _ = sampled(pack, model, case)
+    four, report = sampled(pack, on_gpus(pack, model, 4, split="prompts, then tokens"), case)
+    assert far(four, truth) < EXACT and "groups" not in about_gpus(report)
+
+
+def test_shares_by_measured_speed(pack, monkeypatch):
+    case = WIDE["Wan"]
+    model = with_rules(pack, loud(case), SDPA)
+    truth, _ = sampled(pack, model, case)
+    seen = []
+    monkeypatch.setattr(
+        pack.nodes.host.several_gpus, "relative_speeds", lambda devices, dtype: seen.append(devices) or (3.0, 1.0)
+    )
+    out, report = sampled(pack, on_gpus(pack, model, 2, shares="by measured speed"), case)
+    assert far(out, truth) < EXACT and "236 + 79 tokens, 4 + 1 heads" in about_gpus(report) and len(seen) == 1
+
+
+def test_an_error_on_one_ends_the_run_on_all_and_the_next_is_right(pack):
+    case = WIDE["Wan"]
+    model = with_rules(pack, loud(case), SDPA)
+    truth, _ = sampled(pack, model, case)
+    made = on_gpus(pack, model, 3)
+    second = made.get_additional_models_with_key("multigpu")[0].model.diffusion_model
+
+    def fail(*_):
+        raise MemoryError("out of memory on the second GPU")
+
+    hook = second.blocks[1].register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(MemoryError, match="second GPU"):
+            sample(made, case, steps=2)
+    finally:
+        hook.remove()
+    assert far(sampled(pack, made, case)[0], truth) < EXACT
+
+
+def test_an_interrupt_ends_it_and_the_next_is_right(pack):
+    import comfy.model_management as management
+
+    case = WIDE["Wan"]
+    model = with_rules(pack, loud(case), SDPA)
+    truth, _ = sampled(pack, model, case)
+    made = on_gpus(pack, model, 2)
+    with pytest.raises(management.InterruptProcessingException):
+        sample(made, case, steps=3, callback=lambda *_: management.interrupt_current_processing())
+    management.interrupt_current_processing(False)
+    assert far(sampled(pack, made, case)[0], truth) < EXACT
+
+
+def test_attention_that_another_node_takes_away_is_an_error(pack):
+    case = WIDE["Wan"]
+    made = on_gpus(pack, with_rules(pack, loud(case), SDPA), 2)
+    block = made.model.diffusion_model.blocks[1]
+    forward = block.self_attn.forward
+    block.self_attn.forward = lambda x, *args, **kwargs: x
+    try:
+        with pytest.raises(RuntimeError, match="took the attention calls of a block away"):
+            sample(made, case)
+    finally:
+        block.self_attn.forward = forward
+
+
+def refused(pack, model, case, **more):
+    truth, _ = sampled(pack, model, case, **more)
+    out, report = sampled(pack, on_gpus(pack, model, 2), case, **more)
+    assert far(out, truth) < EXACT
+    return about_gpus(report)
+
+
+def test_what_runs_on_one_gpu_says_why(pack):
+    case = WIDE["Wan"]
+    plain = with_rules(pack, loud(case), SDPA)
+    above = plain.clone()
+    previous = above.model_options["transformer_options"][SLOT]
+
+    def override(func, *args, **kwargs):
+        return previous(func, *args, **kwargs)
+
+    above.model_options["transformer_options"][SLOT] = override
+    # As a node of another pack that is placed behind ours.
+    late = on_gpus(pack, plain, 2)
+    late.model_options["transformer_options"][SLOT] = override
+    out, report = sampled(pack, late, case)
+    assert far(out, sampled(pack, plain, case)[0]) < EXACT
+    assert "another node's attention stands in front" in about_gpus(report)
+    patched = plain.clone()
+    patched.set_model_patch(lambda args: args["x"], "attn1_patch")
+    assert "another node's patches" in refused(pack, patched, case)
+    forecast = pack.nodes.host.forecast.install(plain, pack.nodes.host.forecast.ForecastSettings())
+    assert "forecast steps are on this model" in refused(pack, forecast, case, steps=6)
+
+
+def test_the_node(pack, monkeypatch):
+    import comfy.model_management as management
+
+    node = pack.nodes.several_gpus.VideoAttentionSeveralGPUs
+    case = WIDE["Wan"]
+    model = loud(case)
+
+    def text(**more):
+        widgets = {"gpus": 0, "split": "tokens", "shares": "even", "on_unsupported": "error", **more}
+        out = node.execute(widgets.pop("model", model), **widgets)
+        return out.args[0], out.ui.as_dict()["text"][0]
+
+    made, said = text()
+    assert said == "On 4 GPUs: cpu, cpu:0, cpu:1, cpu:2. Each holds the whole model."
+    assert len(made.get_additional_models_with_key("multigpu")) == 3
+    assert text(gpus=9)[1].endswith(" 9 were asked for.") and text(gpus=1)[0] is model
+    unknown = next(c for c in CASES if c.variant == "Mochi 1" or "Mochi" in c.variant)
+    with pytest.raises(ValueError, match="model: its tokens cannot be shared out"):
+        text(model=loud(unknown))
+    other = loud(case)
+    other.cached_patcher_init = None
+    with pytest.raises(ValueError, match="its loader cannot make a copy"):
+        text(model=other)
+    assert text(model=other, on_unsupported="fall back") == (
+        other, "Off: model: its loader cannot make a copy for a second GPU. Load it with Load Diffusion Model or Load "
+        "Checkpoint. The model is as it came.",
+    )  # fmt: skip
+    monkeypatch.setattr(management, "get_all_torch_devices", lambda exclude_current=False: [torch.device("cpu")])
+    assert text() == (model, "Off: there is one GPU here. The model is as it came.")
