@@ -15,7 +15,18 @@ import preset_tables
 
 from attention import presets
 from attention.backends import TABLE
-from attention.backends.spec import ANY, EVERY_DEVICE, FLOATS, HALVES, Backend, Limits, head_dims_text
+from attention.backends.spec import (
+    ANY,
+    CDNA,
+    EVERY_AMD,
+    EVERY_DEVICE,
+    FLOATS,
+    HALVES,
+    RDNA,
+    Backend,
+    Limits,
+    head_dims_text,
+)  # fmt: skip
 from attention.core.geometry import MASKS
 from attention.core.site import ROLES
 from attention.families import TABLE as FAMILIES
@@ -32,6 +43,14 @@ GENERATIONS = {
     (8, 9): "Ada",
     (9, 0): "Hopper",
     (12, 0): "Blackwell",
+}
+# Limits.amd -> what people call it.
+OF_AMD = {
+    (): "",
+    EVERY_AMD: ", AMD",
+    CDNA: ", AMD CDNA 2 to 4",
+    RDNA: ", AMD RDNA 3 and 4",
+    (*CDNA, *RDNA): ", AMD CDNA 2 to 4 and RDNA 3 and 4",
 }
 
 
@@ -87,9 +106,8 @@ def places(limits: Limits) -> str:
         return "everything"
     names = {"cuda": "NVIDIA", "cpu": "CPU"}
     since = GENERATIONS.get(limits.min_capability)
-    amd = ", AMD" if limits.amd else ""
     return ", ".join(
-        names[d] + (f" from {since} on" if d == "cuda" and since else "") + (amd if d == "cuda" else "")
+        names[d] + (f" from {since} on" if d == "cuda" and since else "") + (OF_AMD[limits.amd] if d == "cuda" else "")
         for d in limits.devices
     )
 

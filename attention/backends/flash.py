@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ..core.error_handling import error_message
 from ..core.kernel import Kernel
 from ..core.reason import Reason
-from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
+from .spec import EVERY_AMD, HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
 def load_2() -> Kernel:
@@ -61,7 +61,7 @@ def kernel(flash_attn_func: Callable) -> Kernel:
     return run
 
 
-def _limits(min_capability, max_head_dim, amd=False):
+def _limits(min_capability, max_head_dim, amd=()):
     return Limits(
         devices=("cuda",),
         dtypes=HALVES,
@@ -75,10 +75,12 @@ def _limits(min_capability, max_head_dim, amd=False):
     )
 
 
+# On AMD by Composable Kernel for MI200 and MI300 (https://github.com/Dao-AILab/flash-attention#amd-rocm-support), or by
+# Triton for CDNA and RDNA (flash_attn/flash_attn_triton_amd/README.md there): whichever the package was built with.
 FLASH_2 = Backend(
     "flash attention 2",
     "The flash-attn package: exact.",
-    _limits((8, 0), 256, amd=True),
+    _limits((8, 0), 256, amd=EVERY_AMD),
     load_2,
     library="FlashAttention 2",
     install="pip install flash-attn",

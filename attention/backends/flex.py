@@ -9,7 +9,7 @@ from ..core.error_handling import error_message
 from ..core.geometry import Geometry
 from ..core.kernel import Kernel
 from ..core.reason import Reason
-from .spec import FLOATS, MAX_BLOCKS, Backend, Limits, Unavailable
+from .spec import EVERY_AMD, FLOATS, MAX_BLOCKS, Backend, Limits, Unavailable
 
 CPU_MAX_SCORES = 2**31
 # Shapes, dtypes, devices and scales that were called before.
@@ -56,7 +56,7 @@ FLEX = Backend(
         min_capability=(8, 0),
         max_batch_heads=MAX_BLOCKS,
         grad=False,
-        amd=True,
+        amd=EVERY_AMD,
     ),
     load=load,
     other_reasons=other_reasons,

@@ -11,7 +11,7 @@ import torch
 from ..core.error_handling import error_message
 from ..core.geometry import MASKS
 from ..core.kernel import Kernel
-from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
+from .spec import HALVES, MAX_BLOCKS, RDNA, Backend, Limits, Unavailable
 
 
 def load_int8() -> Kernel:
@@ -93,7 +93,8 @@ INT8 = Backend(
         grad=False,
         # Below about 2000 keys its launch costs more than it saves (comfy-kitchen pull request 104).
         useful_from=2048,
-        amd=True,
+        # Its WMMA kernels (https://github.com/Comfy-Org/comfy-kitchen, comfy_kitchen/backends/hip/architectures.json).
+        amd=RDNA,
     ),
     load=load_int8,
 )

@@ -2,6 +2,8 @@
 
 PyPI holds 1.0.6 (Triton) alone; 2.x is built from source, one kernel per architecture. They differ in what they get
 wrong, so each has its own refusals here instead of a hope that `sageattn` checks: 1.x asserts, and 2.x swallows masks.
+Neither is for AMD: not tested there, say its authors (https://github.com/thu-ml/SageAttention/issues/20), and Triton
+fails on RDNA 4 with as many stages as its kernels ask for (pull request 365 there).
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from ..core.gpu import capability_of
 from ..core.kernel import Kernel
 from ..core.reason import Reason
 from ..core.tensor_layout import dense_rows
-from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable, nvidia_alone
+from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 HEAD_DIMS, V1_HEAD_DIMS = range(1, 129), (64, 96, 128)
 # 1.0.6 counts the missing keys up to the next multiple of 64 as keys with score 0: at 77 keys it is off by 28 %.
@@ -100,9 +102,7 @@ def _reasons_of_1(geometry: Geometry) -> Iterator[Reason]:
 
 
 def _reasons_of_2(geometry: Geometry) -> Iterator[Reason]:
-    if geometry.amd is not None:
-        yield nvidia_alone(geometry)
-    elif geometry.capability not in V2_KERNELS:
+    if geometry.capability not in V2_KERNELS:
         yield Reason(f"SageAttention 2 has no kernel for compute capability {geometry.capability}")
     elif geometry.capability >= (12, 0) and geometry.kv_len > BLACKWELL_MAX_KEYS:
         yield Reason(f"{geometry.kv_len} keys, noise above {BLACKWELL_MAX_KEYS} on this GPU")
@@ -121,7 +121,6 @@ SAGE = Backend(
         max_batch=MAX_BLOCKS,
         grad=False,
         useful_from=1024,
-        amd=True,
     ),
     load=load,
     other_reasons=other_reasons,

@@ -13,10 +13,13 @@ from ..core.geometry import MASKS, Geometry
 from ..core.reason import Reason
 from ..core.tensor_layout import dense_rows, expand_kv
 from ..core.torch_sdpa import sdpa
-from .spec import EVERY_DEVICE, FLOATS, HALVES, MAX_BLOCKS, Backend, Limits
+from .spec import CDNA, EVERY_DEVICE, FLOATS, HALVES, MAX_BLOCKS, RDNA, Backend, Limits
 
 # Attention over time at each place has batches of any size; ComfyUI splits them here too.
 MAX_BATCH = 2**15
+# On ROCm both fused operators are AOTriton's (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp in torch), RDNA 3.5
+# from https://github.com/pytorch/pytorch/pull/174105 on. What a build lacks of these raises, and is a counted reason.
+AOTRITON = (*CDNA, *RDNA)
 
 
 def attend(q, k, v, mask=None, scale=None):
@@ -122,7 +125,7 @@ FLASH = Backend(
         gqa=False,
         min_capability=(8, 0),
         max_batch=MAX_BLOCKS,
-        amd=True,
+        amd=AOTRITON,
     ),
     load=lambda: flash,
     other_reasons=flash_reasons,
@@ -158,7 +161,7 @@ EFFICIENT = Backend(
         min_capability=(5, 0),
         max_batch_heads=MAX_BLOCKS,
         grad=False,
-        amd=True,
+        amd=AOTRITON,
     ),
     load=lambda: efficient,
 )

@@ -17,6 +17,8 @@ HALVES = (torch.float16, torch.bfloat16)
 ANY, POSITIVE, DEFAULT = "any", "positive", "1 / sqrt(head size)"
 # Limits.devices of a kernel made of torch's own operations alone. No device at all is an empty tuple.
 EVERY_DEVICE = (ANY,)
+# Limits.amd: what the names of architectures begin with. Instinct MI200 to MI350; Radeon RX 7000, Ryzen AI, RX 9000.
+CDNA, RDNA, EVERY_AMD = ("gfx90a", "gfx942", "gfx950"), ("gfx110", "gfx115", "gfx120"), ("gfx",)
 
 # CUDA launches at most this many blocks along the axes that kernels give to batch and heads; torch's own kernels and
 # others' then fail with "invalid configuration argument" (https://github.com/pytorch/pytorch/issues/146704).
@@ -49,7 +51,7 @@ class Limits:
     max_scores: most scores (batch x heads x queries x keys) that it may hold at once, 4 bytes each; 0: it holds none.
     grad: whether a gradient comes back through it.
     useful_from: below this many keys `auto` passes the kernel by, since launching it costs more than it saves.
-    amd: whether the library knows AMD GPUs too.
+    amd: AMD's architectures that the library knows too, what their names begin with: CDNA, RDNA, EVERY_AMD or others.
     """
 
     devices: tuple[str, ...]
@@ -67,7 +69,7 @@ class Limits:
     max_scores: int = 0
     grad: bool = True
     useful_from: int = 0
-    amd: bool = False
+    amd: tuple[str, ...] = ()
 
     def runs_on(self, device: str) -> bool:
         """Tell whether the kernel has code for a device.
@@ -145,13 +147,19 @@ def cannot_be_asked(error: Exception) -> Reason:
 def _device(limits: Limits, geometry: Geometry) -> Reason | None:
     if not limits.runs_on(geometry.device):
         return Reason(f"needs {' or '.join(limits.devices) or 'another device'}, the tensors are on {geometry.device}")
-    by_device = limits.devices != EVERY_DEVICE
-    return nvidia_alone(geometry) if by_device and geometry.amd is not None and not limits.amd else None
+    return None if limits.devices == EVERY_DEVICE else other_amd(geometry, limits.amd)
 
 
-def nvidia_alone(geometry: Geometry) -> Reason:
-    """Return why a kernel for NVIDIA refuses a call on an AMD GPU."""
-    return Reason(f"made for NVIDIA, this GPU is AMD's {geometry.amd}")
+def other_amd(geometry: Geometry, known: tuple[str, ...]) -> Reason | None:
+    """Return why a kernel refuses a call on an AMD GPU, or None.
+
+    known: as Limits.amd.
+    """
+    if geometry.amd is None or geometry.amd.startswith(known):
+        return None
+    if not known:
+        return Reason(f"made for NVIDIA, this GPU is AMD's {geometry.amd}")
+    return Reason(f"knows AMD's {', '.join(f'{name}*' for name in known)}, this GPU is {geometry.amd}")
 
 
 def _exactness(limits: Limits, geometry: Geometry) -> Reason | None:

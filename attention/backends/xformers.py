@@ -4,7 +4,7 @@ import torch
 
 from ..core.error_handling import error_message
 from ..core.kernel import Kernel
-from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
+from .spec import CDNA, HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
 
 
 def load() -> Kernel:
@@ -37,7 +37,8 @@ XFORMERS = Backend(
         gqa=False,
         min_capability=(7, 0),
         max_batch_heads=MAX_BLOCKS,
-        amd=True,
+        # Composable Kernel's, for Instinct alone: https://github.com/ROCm/xformers/issues/83.
+        amd=CDNA,
     ),
     load=load,
     library="xFormers",

@@ -13,7 +13,7 @@ from math import ceil
 import torch
 import torch.nn.functional as F
 
-from ..backends.spec import HALVES, nvidia_alone
+from ..backends.spec import HALVES, RDNA, other_amd
 from ..core.error_handling import error_message
 from ..core.geometry import Geometry
 from ..core.reason import Reason
@@ -47,8 +47,9 @@ def missing(name: str, geometry: Geometry) -> Reason | None:
         return found
     if geometry.device != "cuda":
         return Reason(f"needs cuda, the tensors are on {geometry.device}")
-    if geometry.amd is not None:
-        return nvidia_alone(geometry)
+    # On AMD both are WMMA kernels (https://github.com/Comfy-Org/comfy-kitchen, comfy_kitchen/backends/hip).
+    if (reason := other_amd(geometry, RDNA)) is not None:
+        return reason
     if geometry.dtype not in HALVES:
         return Reason(f"dtype {str(geometry.dtype).removeprefix('torch.')}, takes float16, bfloat16")
     return None

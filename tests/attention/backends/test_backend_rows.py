@@ -36,7 +36,7 @@ def default_scale(geometry) -> bool:
 # What the docstring of Limits says, once more: fields -> whether a call is beyond them. Each is one reason.
 BEYOND = {
     ("devices", "amd"): lambda limits, call: limits.devices != EVERY_DEVICE
-    and (call.device not in limits.devices or (call.amd is not None and not limits.amd)),
+    and (call.device not in limits.devices or (call.amd is not None and not call.amd.startswith(limits.amd))),
     ("min_capability",): lambda limits, call: call.capability is not None and call.capability < limits.min_capability,
     ("exact",): lambda limits, call: not limits.exact and (call.high_precision or not call.low_precision),
     ("dtypes",): lambda limits, call: call.dtype not in limits.dtypes,
@@ -71,7 +71,7 @@ def drawn(limits: Limits, random: Random) -> Geometry:
     near = around(dims[0], dims[-1], limits.head_dim_multiple)
     device = random.choice(("cuda", "cuda", "cpu", "mps"))
     of_nvidia = around(*limits.min_capability)
-    amd = random.choice((None, None, "gfx1100")) if device == "cuda" else None
+    amd = random.choice((None, None, "gfx1100", "gfx942", "gfx1030")) if device == "cuda" else None
     heads, head_dim = random.choice((1, 4, 32)), random.choice((*near, 64, 128, 40))
     return Geometry(
         batch=random.choice((1, 2, 0, *around(limits.max_batch, limits.max_batch_heads // heads))),

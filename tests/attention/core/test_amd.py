@@ -26,12 +26,15 @@ from attention.sparse import engine_registry
 ROOT = Path(__file__).resolve().parents[3]
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 GPUS = {"gfx1100": ((11, 0), "gfx1100"), "gfx942": ((9, 4), "gfx942:sramecc+:xnack-"), "gfx1201": ((12, 0), "gfx1201")}
-# Never made for AMD: cuDNN, FP4 of Blackwell, WGMMA of Hopper, CUDA code; and our kernel, which nobody tried there.
+# Never made for AMD: cuDNN, FP4 of Blackwell, WGMMA of Hopper, CUDA code; SageAttention, which nobody tested there; and
+# our kernel, which nobody tried there.
 NEVER = {
-    "sdpa cudnn", "sage 3 fp4", "flash attention 3", "flash attention 4", "video attention int8",
+    "sdpa cudnn", "sage", "sage 3 fp4", "flash attention 3", "flash attention 4", "video attention int8",
     "video attention 16 bit", "video attention float8",
 }  # fmt: skip
 NVIDIA = {row.name for row in TABLE if row.limits.devices != EVERY_DEVICE and not row.limits.amd}
+# Made for some of AMD's: comfy-kitchen's WMMA kernels, xFormers' Composable Kernel.
+SOME = {"comfy-kitchen int8": "gfx1", "xformers": "gfx9"}
 
 
 @pytest.fixture(params=GPUS)
@@ -64,21 +67,31 @@ def test_nvidia_is_as_before(monkeypatch):
 
 
 @pytest.mark.parametrize("name", [row.name for row in TABLE])
-def test_kernels_for_nvidia_refuse_and_others_do_not(name, amd, monkeypatch):
-    monkeypatch.setattr(sage, "major_version", lambda: 1)
+def test_kernels_for_nvidia_refuse_and_others_do_not(name, amd):
     row = next(row for row in TABLE if row.name == name)
     call = describe(tensor(), tensor(), tensor())
-    reason = row.refuses(call)
-    assert reason == (f"made for NVIDIA, this GPU is AMD's {amd}" if name in NVIDIA else None)
+    reason, knows = row.refuses(call), amd.startswith(SOME.get(name, amd))
+    assert (reason == f"made for NVIDIA, this GPU is AMD's {amd}") is (name in NVIDIA)
+    assert name in NVIDIA or (reason is None) is knows
+    assert knows or (reason.startswith("knows AMD's ") and reason.endswith(f", this GPU is {amd}"))
     assert name in NVIDIA or name not in NEVER
 
 
-def test_sageattention_2_has_cuda_code_alone(amd, monkeypatch):
+@pytest.mark.parametrize("old", ["gfx1030", "gfx906", "unknown"])
+def test_a_gpu_that_a_library_does_not_name_is_refused(old):
+    """RX 6000 has no matrix cores: comfy-kitchen's and torch's fused kernels do not know it."""
+    call = replace(describe(*[tensor(CPU)] * 3), device="cuda", amd=old)
+    for row in TABLE:
+        if row.limits.devices != EVERY_DEVICE and row.limits.amd != ("gfx",):
+            assert old in row.refuses(call), row.name
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_sageattention_is_for_nvidia(amd, version, monkeypatch):
+    """Its numbers of generations are never compared with AMD's: gfx1201, 12.0 to torch, is no Blackwell."""
     call = describe(tensor(), tensor(), tensor())
-    monkeypatch.setattr(sage, "major_version", lambda: 2)
-    assert sage.SAGE.refuses(call) == f"made for NVIDIA, this GPU is AMD's {amd}"
-    monkeypatch.setattr(sage, "major_version", lambda: 1)
-    assert sage.SAGE.refuses(call) is None, "and 1 is Triton; gfx1201 is no Blackwell"
+    monkeypatch.setattr(sage, "major_version", lambda: version)
+    assert sage.SAGE.reasons(call) == (f"made for NVIDIA, this GPU is AMD's {amd}",)
 
 
 def test_auto_never_takes_one_of_nvidias(amd, monkeypatch):
@@ -107,11 +120,8 @@ def test_engines_of_comfy_kitchen(amd, monkeypatch):
 
     monkeypatch.setattr(kitchen, "load", lambda name: lambda *args: None)
     call = describe(*[tensor(shape=(1, 8, 4096, 128))] * 3)
-    assert (
-        kitchen.missing("na3d", call)
-        == kitchen.missing("sol_attn", call)
-        == (f"made for NVIDIA, this GPU is AMD's {amd}")
-    )
+    expected = None if amd.startswith("gfx1") else f"knows AMD's gfx110*, gfx115*, gfx120*, this GPU is {amd}"
+    assert kitchen.missing("na3d", call) == kitchen.missing("sol_attn", call) == expected
     hopper = replace(call, amd=None, capability=(9, 0))
     assert kitchen.missing("na3d", hopper) is None
 
