@@ -1,4 +1,4 @@
-"""Who talks to whom: ranks that are threads of one process, one for each GPU."""
+"""Who talks to whom: the ranks of a group. Those here are threads of one process, one for each GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from ..core.identity import KeepsIdentity
 from .spread import Spread, cut
 
-UNLIKE = "another GPU was at its end before: the GPUs did not compute alike"
+UNLIKE = "another one was at the end of its step before: they did not compute alike"
 
 
 class Broken(RuntimeError):
@@ -45,19 +45,19 @@ class Exchange:
             raise Broken("another GPU stopped in the middle of this step") from None
 
 
-class ThreadPeers(KeepsIdentity):
-    """One rank of several that are threads of this process. Tensors are copied from device to device by torch.
+class Peers(KeepsIdentity):
+    """One rank of several that evaluate a model together. Subclasses say how they talk.
 
-    exchange: of all ranks.
     rank: of this one.
+    size: how many there are.
     weights: how much of the work each rank takes, relative.
     sent: bytes that this rank has handed to others.
     calls: attention calls for which it exchanged anything.
     heads: of the last of them.
     """
 
-    def __init__(self, exchange: Exchange, rank: int, weights: Sequence[float]):
-        self.exchange, self.rank, self.size, self.weights = exchange, rank, exchange.size, tuple(weights)
+    def __init__(self, rank: int, size: int, weights: Sequence[float]):
+        self.rank, self.size, self.weights = rank, size, tuple(weights)
         self.sent = self.calls = self.heads = 0
         self._shares: dict[tuple[int, int], Share] = {}
 
@@ -77,8 +77,43 @@ class ThreadPeers(KeepsIdentity):
             found = self._shares[tokens, before] = Share(self, Spread(cut(tokens, self.weights), before))
         return found
 
+    def all_to_all(self, pieces: list[torch.Tensor], shapes: list[tuple[int, ...]]) -> list[torch.Tensor]:
+        """Hand pieces[s] to rank s; return what came from each rank, on this rank's device.
+
+        pieces: one for each rank, this one's own among them.
+        shapes: of what will come. Broken where it is of another shape: ranks that disagree make a wrong clip.
+        """
+        self.sent += sum(p.numel() * p.element_size() for s, p in enumerate(pieces) if s != self.rank)
+        return self._trade(pieces, shapes)
+
+    def _trade(self, pieces, shapes) -> list[torch.Tensor]:
+        raise NotImplementedError
+
     def finish(self) -> None:
         """Meet the other ranks behind an evaluation. Broken where one of them is not at its end."""
+        raise NotImplementedError
+
+    def mean(self, value: torch.Tensor, weight: float) -> torch.Tensor:
+        """Return the mean over all ranks of a small tensor, each with its weight.
+
+        value: alike in shape on all ranks.
+        """
+        pair = torch.cat([value.reshape(-1) * weight, value.new_tensor([weight])])
+        total = sum(self.all_to_all([pair] * self.size, [tuple(pair.shape)] * self.size))
+        return (total[:-1] / total[-1]).view(value.shape)
+
+
+class ThreadPeers(Peers):
+    """One rank of several that are threads of this process. Tensors are copied from device to device by torch.
+
+    exchange: of all ranks.
+    """
+
+    def __init__(self, exchange: Exchange, rank: int, weights: Sequence[float]):
+        super().__init__(rank, exchange.size, weights)
+        self.exchange = exchange
+
+    def finish(self) -> None:
         self.exchange.box[self.rank] = [None] * self.size
         self.exchange.meet()
         alike = all(piece is None for row in self.exchange.box for piece in row)
@@ -86,14 +121,8 @@ class ThreadPeers(KeepsIdentity):
         if not alike:
             raise Broken(UNLIKE)
 
-    def all_to_all(self, pieces: list[torch.Tensor], shapes: list[tuple[int, ...]]) -> list[torch.Tensor]:
-        """Hand pieces[s] to rank s; return what came from each rank, on this rank's device.
-
-        pieces: one for each rank, this one's own among them.
-        shapes: of what will come. Broken where it is of another shape: ranks that disagree make a wrong clip.
-        """
+    def _trade(self, pieces, shapes) -> list[torch.Tensor]:
         box, rank, device = self.exchange.box, self.rank, pieces[self.rank].device
-        self.sent += sum(p.numel() * p.element_size() for s, p in enumerate(pieces) if s != rank)
         ready = None
         if device.type == "cuda":
             ready = torch.cuda.Event()
@@ -122,22 +151,13 @@ class ThreadPeers(KeepsIdentity):
             torch.cuda.current_stream(device).wait_event(ready)
         return piece.to(device, non_blocking=True, copy=True)
 
-    def mean(self, value: torch.Tensor, weight: float) -> torch.Tensor:
-        """Return the mean over all ranks of a small tensor, each with its weight.
-
-        value: alike in shape on all ranks.
-        """
-        pair = torch.cat([value.reshape(-1) * weight, value.new_tensor([weight])])
-        total = sum(self.all_to_all([pair] * self.size, [tuple(pair.shape)] * self.size))
-        return (total[:-1] / total[-1]).view(value.shape)
-
 
 class Share(KeepsIdentity):
     """Tells an attention call who its peers are and how its sequence lies over them.
 
-    peers: as of ThreadPeers.
+    peers: this rank.
     spread: of the sequence that the video is in.
     """
 
-    def __init__(self, peers: ThreadPeers, spread: Spread):
+    def __init__(self, peers: Peers, spread: Spread):
         self.peers, self.spread = peers, spread

@@ -10,12 +10,13 @@ from .spread import cut_heads
 class RanksRecord:
     """Collects what was shared out in one run.
 
-    evaluations: how many ran on several GPUs.
+    what: what the ranks are, in the plural.
+    evaluations: how many were shared out among them.
     refused: why others did not, and how many.
     """
 
-    def __init__(self):
-        self.evaluations = 0
+    def __init__(self, what: str = "GPUs"):
+        self.what, self.evaluations = what, 0
         self.refused: Counter = Counter()
         self.dealt = 0
         self._devices: list[str] = []
@@ -48,7 +49,7 @@ class RanksRecord:
             found += [self._shared(), *self._others()]
         if self.dealt:
             found.append(f"{self._where()}: one prompt each, as ComfyUI does.")
-        found += [f"On one GPU in {_times(n)}: {why}." for why, n in self.refused.items()]
+        found += [f"On one of the {self.what} in {_times(n)}: {why}." for why, n in self.refused.items()]
         return tuple(found)
 
     def _shared(self) -> str:
@@ -63,7 +64,7 @@ class RanksRecord:
         )
 
     def _where(self) -> str:
-        return f"On {len(self._devices)} GPUs ({', '.join(self._devices)})"
+        return f"On {len(self._devices)} {self.what} ({', '.join(self._devices)})"
 
     def _others(self):
         for rank, stats in self._stats.items():

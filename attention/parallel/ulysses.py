@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import torch
 
-from .peers import ThreadPeers
+from .peers import Peers
 from .spread import Spread
 
 
-def gather_tokens(x: torch.Tensor, spread: Spread, peers: ThreadPeers, heads: tuple[int, ...]) -> torch.Tensor:
+def gather_tokens(x: torch.Tensor, spread: Spread, peers: Peers, heads: tuple[int, ...]) -> torch.Tensor:
     """Trade other ranks' heads for this rank's heads of all tokens.
 
     x: (B, H, local tokens, D).
@@ -27,7 +27,7 @@ def gather_tokens(x: torch.Tensor, spread: Spread, peers: ThreadPeers, heads: tu
     return torch.cat(parts, 2)
 
 
-def scatter_tokens(x: torch.Tensor, spread: Spread, peers: ThreadPeers, heads: tuple[int, ...]) -> torch.Tensor:
+def scatter_tokens(x: torch.Tensor, spread: Spread, peers: Peers, heads: tuple[int, ...]) -> torch.Tensor:
     """Trade back: all heads of this rank's tokens for its heads of all.
 
     x: (B, heads[rank], whole sequence, D).
@@ -38,7 +38,7 @@ def scatter_tokens(x: torch.Tensor, spread: Spread, peers: ThreadPeers, heads: t
     return torch.cat(peers.all_to_all(pieces, [(x.shape[0], count, local, x.shape[3]) for count in heads]), 1)
 
 
-def gather_heads(x: torch.Tensor, peers: ThreadPeers, heads: tuple[int, ...]) -> torch.Tensor:
+def gather_heads(x: torch.Tensor, peers: Peers, heads: tuple[int, ...]) -> torch.Tensor:
     """Put the heads of all ranks together, for queries that every rank has.
 
     x: (B, heads[rank], L, D).
@@ -48,7 +48,7 @@ def gather_heads(x: torch.Tensor, peers: ThreadPeers, heads: tuple[int, ...]) ->
     return torch.cat(peers.all_to_all([x.contiguous()] * peers.size, shapes), 1)
 
 
-def gather_rows(x: torch.Tensor, spread: Spread, peers: ThreadPeers, dim: int) -> torch.Tensor:
+def gather_rows(x: torch.Tensor, spread: Spread, peers: Peers, dim: int) -> torch.Tensor:
     """Put the tokens of all ranks together, behind the last block.
 
     x: the local tokens along `dim`.

@@ -6,7 +6,7 @@ import comfy.model_management
 
 from ...attention.core.error_handling import error_text
 from ...attention.core.reason import Reason
-from . import model_rules, several_gpus, token_ranks
+from . import model_rules, several_gpus, sharing, token_ranks
 
 try:
     from comfy.multigpu import create_multigpu_deepclones
@@ -50,7 +50,7 @@ def cannot(model, gpus: int) -> Reason | None:
     rule = token_ranks.rule_of(model)
     if isinstance(rule, Reason):
         return Reason(f"model: its tokens cannot be shared out over several GPUs: {rule}")
-    if several_gpus.fewest_heads(model) == 1:
+    if sharing.fewest_heads(model) == 1:
         return Reason("model: it attends with one head, and each GPU takes whole heads")
     if model.cached_patcher_init is None:
         return Reason(
@@ -61,7 +61,7 @@ def cannot(model, gpus: int) -> Reason | None:
 
 
 def _copied(model, gpus: int, split: str, shares: str) -> tuple:
-    heads = several_gpus.fewest_heads(model)
+    heads = sharing.fewest_heads(model)
     devices = len(comfy.model_management.get_all_torch_devices())
     wanted = min(gpus or devices, devices, heads or devices)
     # ComfyUI 0.30 trips over a model in its list that is no more.

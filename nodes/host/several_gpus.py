@@ -10,29 +10,24 @@ from math import gcd
 
 from comfy.patcher_extension import WrappersMP
 
-from ...attention.core.reason import Reason
-from ...attention.core.tokens import BOTH, KEYS, SIDES
 from ...attention.parallel.peers import Broken, Exchange, ThreadPeers
 from ...attention.parallel.record import RanksRecord
 from ...attention.parallel.speed import relative_speeds
-from ...attention.routing.compiled_op import OPTIONS, SLOT
-from ...attention.routing.router import Router
+from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.run_stats import RunStats
 from ...attention.routing.step_context import CONTEXT
-from . import forecast_run, hooks, model_family, temporal_grafts, token_ranks
-from .bypass_watch import is_compiled
+from . import hooks, sharing, token_ranks
 from .token_ranks import RANK, Refused
 
 KEY = "video_attention.gpus"
-CLONES, POOL, CACHE = "multigpu_clones", "multigpu_thread_pool", "easycache"
+CLONES, POOL = "multigpu_clones", "multigpu_thread_pool"
 EVEN, MEASURED = "even", "by measured speed"
-PROMPTS_FIRST, TOKENS = "prompts, then tokens", "tokens"
 
 
 def install(model, split: str, shares: str):
     """Lets a MODEL that has copies on other GPUs share its tokens out among them; changes `model`, a clone of ours.
 
-    split: PROMPTS_FIRST or TOKENS.
+    split: one of sharing.SPLITS.
     shares: EVEN or MEASURED.
     """
     token_ranks.attach(model)
@@ -78,7 +73,7 @@ class Ranks:
     def groups(self, clones, prompts: int) -> list[list[ThreadPeers]]:
         """Divide the GPUs into groups, each of which evaluates some of the prompts."""
         size = len(clones)
-        count = gcd(size, prompts) if self.split == PROMPTS_FIRST else 1
+        count = gcd(size, prompts) if self.split == sharing.PROMPTS_FIRST else 1
         if not self._weights:
             dtype = self.patcher.model.get_dtype_inference()
             self._weights = (1.0,) * size if self.shares == EVEN else relative_speeds(list(clones), dtype)
@@ -159,10 +154,10 @@ def evaluate_on_all(executor, model, conds, x, timestep, options):
     prompts = sum(bool(cond) for cond in conds)
     if not prompts:
         return executor(model, conds, x, timestep, options)
-    if ranks.split == PROMPTS_FIRST and gcd(len(clones), prompts) == len(clones):
+    if ranks.split == sharing.PROMPTS_FIRST and gcd(len(clones), prompts) == len(clones):
         ranks.record.note_prompts(list(clones))
         return executor(model, conds, x, timestep, options)
-    why = refusal(ranks.patcher, clones, conds, options)
+    why = sharing.refusal(ranks.patcher, len(clones), conds, options)
     if why is None:
         try:
             return ranks.evaluate(executor, clones, conds, x, timestep, options)
@@ -170,33 +165,3 @@ def evaluate_on_all(executor, model, conds, x, timestep, options):
             why = str(refused)
     ranks.record.refuse(why)
     return executor(model, conds, x, timestep, options)
-
-
-def refusal(patcher, clones, conds, options) -> str | None:
-    """Says why this evaluation runs on one GPU; None where its tokens can be shared out. The same on all GPUs."""
-    told, rule = options[OPTIONS], token_ranks.rule_of(patcher)
-    if isinstance(rule, Reason):
-        return str(rule)
-    heads = fewest_heads(patcher)
-    for why, holds in (
-        (f"{len(clones)} are more than the {heads} heads of this model", 0 < heads < len(clones)),
-        ("torch.compile has this model", is_compiled(patcher)),
-        ("another node's attention stands in front", not isinstance(told.get(SLOT), Router)),
-        ("trained temporal blocks see all tokens", patcher.get_attachment(temporal_grafts.KEY)),
-        ("forecast steps are on this model", forecast_run.KEY in told),
-        ("EasyCache or LazyCache may leave an evaluation out on one of them", CACHE in told),
-        ("another node's patches see tokens by their number", told.get("patches") or told.get("patches_replace")),
-        ("a ControlNet adds to tokens by their number", any("control" in one for cond in conds for one in cond or ())),
-        ("several prompts share one picture", any(len(cond or ()) > 1 for cond in conds)),
-        ("a prompt brings LoRAs of its own", any(one.get("hooks") for cond in conds for one in cond or ())),
-    ):
-        if holds:
-            return why
-    return None
-
-
-def fewest_heads(patcher) -> int:
-    """Counts the heads of the module with the fewest among those that are traded for tokens; 0 where unknown."""
-    row = model_family.row_of(patcher)
-    sites = row.sites(patcher.model.diffusion_model)
-    return min((row.heads_of(module)[0] for module, role, _ in sites if SIDES.get(role) in (BOTH, KEYS)), default=0)

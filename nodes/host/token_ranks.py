@@ -8,7 +8,7 @@ import torch
 
 from ...attention.core.reason import Reason
 from ...attention.families.token_share import TokenShare
-from ...attention.parallel.peers import Broken, Share, ThreadPeers
+from ...attention.parallel.peers import Broken, Peers, Share
 from ...attention.parallel.ulysses import gather_rows
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.step_context import CONTEXT, IDLE
@@ -16,7 +16,7 @@ from . import hooks, model_family
 from .hooks import Handle
 
 KEY = "video_attention.ranks"
-# Key of this rank's ThreadPeers in the host's transformer_options.
+# Key of this rank's Peers in the host's transformer_options.
 RANK = "vattn.rank"
 
 
@@ -94,7 +94,7 @@ class Sharer:
         context = options.get(CONTEXT, IDLE).but(share=own.share)
         return args, {**kwargs, OPTIONS: {**options, CONTEXT: context}}
 
-    def _begun(self, peers: ThreadPeers, args, kwargs) -> Own:
+    def _begun(self, peers: Peers, args, kwargs) -> Own:
         why = self.rule.refuses(args, kwargs)
         if why:
             raise Refused(why)

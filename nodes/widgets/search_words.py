@@ -67,6 +67,7 @@ WORDS = {
     "VideoAttentionSpatiotemporalGuidance": (
         "stg, spatiotemporal skip guidance, skip layer guidance, slg, perturbed attention, detail"
     ),
+    "VideoAttentionSeveralComfyUIs": "several machines, two computers, cluster, distributed, network, multi node",
     "VideoAttentionSeveralGPUs": (
         "multi gpu, multigpu, several gpus, two gpus, dual gpu, sequence parallel, context parallel, ulysses, xdit, "
         "raylight, parallel, nvlink"

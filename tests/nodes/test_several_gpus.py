@@ -55,7 +55,7 @@ def test_every_case_of_a_family_is_exact_or_runs_on_one(case, pack):
     if only and type(model.model.diffusion_model).__name__ not in only:
         assert "gives its blocks more than" in text and made is model
     elif "half strength" in case.name:
-        assert "On one GPU in " in about_gpus(report) and "guides of part strength" in about_gpus(report)
+        assert "On one of the GPUs in " in about_gpus(report) and "guides of part strength" in about_gpus(report)
     else:
         assert about_gpus(report).startswith("On 2 GPUs (cpu, cpu:0): ")
 

@@ -1,0 +1,166 @@
+"""Ranks that are processes, on one machine or several: they meet at a TCPStore and talk through a ProcessGroup object.
+
+Nothing of torch.distributed is switched on for the process: no default group, no environment variable.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+
+from .peers import UNLIKE, Broken, Peers
+
+GLOO, NCCL = "gloo", "nccl"
+# Addresses that nobody reaches from another machine.
+NEAR = ("127.0.0.1", "localhost")
+# How long one attempt to reach the others may block: an interrupt waits for it.
+ATTEMPT = 5.0
+# What an evaluation announces in place of bytes when it is at its end.
+AT_END = -1
+
+
+def available() -> bool:
+    """Tell whether this torch can talk between processes."""
+    return dist.is_available() and hasattr(dist, "ProcessGroupGloo")
+
+
+def meet(host: str, port: int, number: int, of: int, patience: float, check: Callable[[], None] = lambda: None):
+    """Meet the other processes: a TCPStore that all of them have reached.
+
+    host: of number 0, which listens there.
+    number: of this process, from 0.
+    of: how many there are.
+    patience: seconds to wait for the others.
+    check: called again and again while waiting; may raise.
+    Raises Broken where somebody does not come in time, or the place cannot be used.
+    """
+    place, end = f"{host}:{port}", time.monotonic() + patience
+    store = _reach(host, port, number, of, end, check)
+    store.set(f"here {number}", "1")
+    for other in range(of):
+        while not store.check([f"here {other}"]):
+            if time.monotonic() > end:
+                raise Broken(f"number {other} did not come to {place} within {patience:g} s")
+            check()
+            time.sleep(0.05)
+    return store
+
+
+def _reach(host, port, number, of, end, check):
+    wait = datetime.timedelta(seconds=ATTEMPT)
+    if number == 0:
+        try:
+            return dist.TCPStore(host, port, of, True, wait, wait_for_workers=False)
+        except (RuntimeError, ValueError) as error:
+            raise Broken(f"number 0 cannot listen at {host}:{port}: {_short(error)}") from None
+    while True:
+        check()
+        try:
+            return dist.TCPStore(host, port, of, False, wait, wait_for_workers=False)
+        except (RuntimeError, ValueError):
+            if time.monotonic() > end:
+                raise Broken(f"number 0 did not come to {host}:{port} in time") from None
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0][:160]
+
+
+class GroupPeers(Peers):
+    """One rank of several that are processes.
+
+    group: a ProcessGroup object.
+    patience: seconds after which a rank that does not answer is given up.
+    kind: GLOO, which takes tensors of the CPU, or NCCL, which takes those of a CUDA GPU.
+    """
+
+    def __init__(self, group, rank: int, size: int, patience: float, kind: str = GLOO):
+        super().__init__(rank, size, (1.0,) * size)
+        self.group, self.patience, self.kind = group, patience, kind
+
+    @classmethod
+    def of(cls, store, host: str, rank: int, size: int, patience: float, device: torch.device) -> GroupPeers:
+        """Make the rank of a process that has met the others.
+
+        store: as `meet` gives it.
+        host: where they met; a loopback address keeps the talk on this machine.
+        patience: seconds after which a rank that does not answer is given up.
+        device: on which the model is.
+        """
+        wait = datetime.timedelta(seconds=patience)
+        if device.type == "cuda" and dist.is_nccl_available():
+            options = dist.ProcessGroupNCCL.Options()
+            options._timeout = wait
+            return cls(dist.ProcessGroupNCCL(store, rank, size, options), rank, size, patience, NCCL)
+        options = dist.ProcessGroupGloo._Options()
+        options._timeout = wait
+        near = host in NEAR
+        device = dist.ProcessGroupGloo.create_device(hostname="127.0.0.1") if near else None
+        options._devices = [device or dist.ProcessGroupGloo.create_default_device()]
+        return cls(dist.ProcessGroupGloo(store, rank, size, options), rank, size, patience)
+
+    def _trade(self, pieces, shapes) -> list[torch.Tensor]:
+        device, dtype = pieces[self.rank].device, pieces[self.rank].dtype
+        flat = torch.cat([piece.reshape(-1).view(torch.uint8) for piece in pieces])
+        flat = flat if self.kind == NCCL else flat.cpu()
+        sent = [piece.numel() * piece.element_size() for piece in pieces]
+        due = [torch.Size(shape).numel() * pieces[self.rank].element_size() for shape in shapes]
+        # A mismatch would end the process in gloo and hang in NCCL: sizes go ahead.
+        self._compare(sent, due)
+        came = self._all_to_all(flat, sent, due).to(device)
+        return [part.view(dtype).view(shape) for part, shape in zip(came.split(due), shapes, strict=True)]
+
+    def _all_to_all(self, flat: torch.Tensor, sent: list[int], due: list[int]) -> torch.Tensor:
+        came = flat.new_empty(sum(due))
+        try:
+            self.group.alltoall_base(came, flat, due, sent, dist.AllToAllOptions()).wait()
+        except RuntimeError as error:
+            if "imed out" in str(error):
+                raise Broken(f"another ComfyUI did not answer within {self.patience:g} s") from None
+            raise Broken("another ComfyUI left the run: look there for the reason") from None
+        return came
+
+    def _compare(self, sent: list[int], due: list[int]) -> None:
+        told = torch.tensor(sent, dtype=torch.int64).view(torch.uint8)
+        each = [8] * self.size
+        came = self._all_to_all(self._there(told), each, each).cpu().view(torch.int64).tolist()
+        if AT_END in came:
+            raise Broken(UNLIKE)
+        if came != due:
+            raise Broken(f"{came} bytes are announced where {due} are due: the workflows differ")
+
+    def _there(self, told: torch.Tensor) -> torch.Tensor:
+        return told.cuda() if self.kind == NCCL else told
+
+    def finish(self) -> None:
+        each = [8] * self.size
+        told = torch.full((self.size,), AT_END, dtype=torch.int64).view(torch.uint8)
+        came = self._all_to_all(self._there(told), each, each).cpu().view(torch.int64).tolist()
+        if any(number != AT_END for number in came):
+            raise Broken(UNLIKE)
+
+    def agree(self, header: list[float], names: tuple[str, ...]) -> None:
+        """Compare what this rank is about to evaluate with number 0's.
+
+        header: numbers, as many on all ranks.
+        names: what each is, for the sentence.
+        Raises Broken where one differs.
+        """
+        mine = torch.tensor(header, dtype=torch.float64)
+        came = self.all_to_all([mine] * self.size, [(len(header),)] * self.size)
+        for other, theirs in enumerate(came):
+            for name, here, there in zip(names, header, theirs.tolist(), strict=True):
+                if here != there:
+                    raise Broken(f"{name} is {here:g} here and {there:g} at number {other}: the workflows differ")
+
+    def from_first(self, x: torch.Tensor) -> torch.Tensor:
+        """Return number 0's tensor, of the same shape on all ranks."""
+        return self.all_to_all([x] * self.size, [tuple(x.shape)] * self.size)[0]
+
+    def leave(self) -> None:
+        """Leave the others; they get an error should they still wait for this rank."""
+        self.group = None

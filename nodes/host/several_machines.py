@@ -1,0 +1,150 @@
+"""Evaluates a MODEL together with other ComfyUIs that run the same workflow, each with a part of the tokens."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import comfy.model_management
+from comfy.patcher_extension import WrappersMP
+
+from ...attention.parallel import group
+from ...attention.parallel.record import RanksRecord
+from ...attention.routing.compiled_op import OPTIONS
+from ...attention.routing.step_context import CONTEXT
+from . import hooks, model_rules, sharing, token_ranks
+from .bypass_watch import ROUTERS
+from .token_ranks import RANK, Refused
+
+KEY = "video_attention.machines"
+# What is compared before each evaluation.
+HEADER = ("the noise level", "the latent's size", "the number of steps", "the number of prompts", "the plan")
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where several ComfyUIs meet.
+
+    number: of this one, from 0.
+    of: how many there are.
+    host: of number 0.
+    port: at which it listens.
+    patience: seconds to wait for the others, and for an answer.
+    split: one of sharing.SPLITS.
+    """
+
+    number: int
+    of: int
+    host: str
+    port: int
+    patience: float
+    split: str
+
+
+class _Run:
+    """One sampling run together with others: who they are, and what the report says."""
+
+    def __init__(self, meeting: Meeting, peers, patcher):
+        self.meeting, self.peers, self.patcher = meeting, peers, patcher
+        self.record = RanksRecord("ComfyUIs")
+        own = meeting.number
+        self.names = [f"number {n}{', this one' if n == own else ''}" for n in range(meeting.of)]
+
+
+def install(model, meeting: Meeting):
+    """Lets a clone of the MODEL `model` be evaluated together with other ComfyUIs."""
+    patched = model_rules.count(model)
+    token_ranks.attach(patched)
+    wrappers = {
+        WrappersMP.OUTER_SAMPLE: _Outer(meeting),
+        WrappersMP.PREDICT_NOISE: agree,
+        WrappersMP.CALC_COND_BATCH: evaluate_together,
+    }
+    hooks.wrap(patched, KEY, wrappers)
+    return patched
+
+
+class _Outer:
+    """Wraps OUTER_SAMPLE: meets the others, and leaves them whatever becomes of the run."""
+
+    def __init__(self, meeting: Meeting):
+        self.meeting = meeting
+
+    def __call__(self, executor, *args, **kwargs):
+        guider, at = executor.class_obj, self.meeting
+        check = comfy.model_management.throw_exception_if_processing_interrupted
+        store = group.meet(at.host, at.port, at.number, at.of, at.patience, check)
+        device = guider.model_patcher.load_device
+        peers = group.GroupPeers.of(store, at.host, at.number, at.of, at.patience, device)
+        # The guider's options are this run's own copy.
+        options = guider.model_options[OPTIONS]
+        options[KEY] = _Run(at, peers, guider.model_patcher)
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            options.pop(KEY, None)
+            peers.leave()
+
+
+def agree(executor, x, timestep, model_options, seed=None):
+    """Wraps PREDICT_NOISE: compares what is about to be evaluated, and goes on from number 0's latent."""
+    options = model_options.get(OPTIONS, {})
+    run = options.get(KEY)
+    if run is None:
+        return executor(x, timestep, model_options, seed)
+    stats = options[CONTEXT].stats if CONTEXT in options else None
+    if stats is not None:
+        stats.gpus = run.record
+    rules = [rule for router in options[ROUTERS].members for rule in router.rules]
+    prompts = len(getattr(executor.class_obj, "conds", ()))
+    plan = zlib.crc32("; ".join(map(_told, rules)).encode())
+    run.peers.agree([float(timestep.max()), x.numel(), len(options.get("sample_sigmas", ())), prompts, plan], HEADER)
+    return executor(run.peers.from_first(x), timestep, model_options, seed)
+
+
+def _told(rule) -> str:
+    """What of a rule must be alike everywhere."""
+    shape = rule.shape and (rule.shape.pattern.name, rule.shape.engine, rule.shape.min_tokens)
+    return f"{rule.kind} {rule.backend} {rule.role} {rule.blocks} {rule.start} {rule.end} {rule.spared} {shape}"
+
+
+def evaluate_together(executor, model, conds, x, timestep, options):
+    """Wraps CALC_COND_BATCH: evaluates each prompt with all others, or its own prompts and trades predictions."""
+    run = options.get(OPTIONS, {}).get(KEY)
+    prompts = [number for number, cond in enumerate(conds) if cond]
+    if run is None or not prompts:
+        return executor(model, conds, x, timestep, options)
+    given = (executor, model, conds, x, timestep, options)
+    if run.meeting.split == sharing.PROMPTS_FIRST and len(prompts) % run.peers.size == 0:
+        return _prompts_apart(run, prompts, *given)
+    why = sharing.refusal(run.patcher, run.peers.size, conds, options)
+    if why is None:
+        try:
+            return _tokens_shared(run, prompts, *given)
+        except Refused as refused:
+            why = str(refused)
+    run.record.refuse(why)
+    return executor(model, conds, x, timestep, options)
+
+
+def _prompts_apart(run, prompts, executor, model, conds, x, timestep, options):
+    size, out = run.peers.size, [x.new_zeros(x.shape)] * len(conds)
+    mine = prompts[run.peers.rank :: size]
+    made = executor(model, [c if n in mine else None for n, c in enumerate(conds)], x, timestep, options)
+    for turn, number in enumerate(mine):
+        for rank, one in enumerate(run.peers.all_to_all([made[number]] * size, [tuple(x.shape)] * size)):
+            out[prompts[rank + turn * size]] = one
+    run.peers.finish()
+    run.record.note_prompts(run.names)
+    return out
+
+
+def _tokens_shared(run, prompts, executor, model, conds, x, timestep, options):
+    out = [x.new_zeros(x.shape)] * len(conds)
+    told = {**options, OPTIONS: {**options[OPTIONS], RANK: run.peers}}
+    for number in prompts:
+        only = [cond if n == number else None for n, cond in enumerate(conds)]
+        out[number] = executor(model, only, x, timestep, told)[number]
+        run.peers.finish()
+    run.record.note([[run.peers]], run.names, {})
+    return out
