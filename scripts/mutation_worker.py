@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+# Ends the name of what a test's fixtures do before it.
+SETUP = " setup"
 FIXTURES_NOT_RUN = {"server", "browser", "browser_page"}
 # Seconds of CPU after which tests are in a loop without end, besides three times those that they should take.
 LEAST_LIMIT = 60
@@ -137,7 +139,11 @@ class Watcher:
         return {"failed": self.failed, "seconds": self.seconds, "reached": self.reached()}
 
     def reached(self) -> dict[str, list[str]]:
-        """Test -> functions, each as its file and the line on which it begins."""
+        """Test -> functions, each as its file and the line on which it begins.
+
+        What a test's fixtures reach counts for every test of its file: those of a module or session run once, before
+        the first test that asks for them.
+        """
         found = collections.defaultdict(set)
         if self.cover is not None:
             self.cover.stop()
@@ -147,6 +153,10 @@ class Watcher:
                 for line, tests in data.contexts_by_lineno(file).items():
                     for test in filter(None, tests if line in functions else ()):
                         found[test].add(f"{name}:{functions[line]}")
+        for test in [each for each in found if each.endswith(SETUP)]:
+            file, reached = test.split("::")[0], found.pop(test)
+            for each in [t for t in self.seconds if t.split("::")[0] == file]:
+                found[each] |= reached
         return {test: sorted(functions) for test, functions in found.items()}
 
     def pytest_collection_modifyitems(self, config, items) -> None:
@@ -158,7 +168,11 @@ class Watcher:
     def pytest_runtest_logstart(self, nodeid, location) -> None:
         self.begin = time.process_time()
         if self.cover is not None:
-            self.cover.switch_context(function_of(nodeid))
+            self.cover.switch_context(function_of(nodeid) + SETUP)
+
+    def pytest_runtest_call(self, item) -> None:
+        if self.cover is not None:
+            self.cover.switch_context(function_of(item.nodeid))
 
     def pytest_runtest_logfinish(self, nodeid, location) -> None:
         self.seconds[function_of(nodeid)] += time.process_time() - self.begin
