@@ -6,10 +6,11 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from ..attention.plans import draw_plan, plan_data
-from .host import model_rules
-from .runs import calibration, plans, preferences, sampling_job
+from ..attention.plans.spread import QUANTILE
+from .host import forecast, model_rules
+from .runs import calibration, plan_rules, plans, preferences, sampling_job, settling
 from .runs.calibration import EACH, ONE
-from .runs.plans import BOTH, FOLDER, KERNELS, PATTERNS
+from .runs.plans import BOTH, FOLDER, KINDS
 from .runs.progress import Bar
 from .runs.repeated_sampling import Sampling
 from .widgets import image_output, sampler_inputs, search_words
@@ -38,9 +39,10 @@ class VideoAttentionCalibrate(Node):
             display_name="Video Attention Calibrate (Error Budget)",
             category=CATEGORY,
             description=(
-                "Finds the fastest kernel or pattern for each part of the model and of the sampling that keeps the "
-                "final latent within an error budget. Measures on your own prompt and size: it samples once for every "
-                "choice worth trying. What an interrupt stopped goes on when you queue again."
+                "Finds the fastest kernel or pattern for each part of the model and of the sampling, and the steps "
+                "that need not be computed, so that the final latent keeps an error budget. Measures on your own "
+                "prompt and size: it samples once for every choice worth trying. What an interrupt stopped goes on "
+                "when you queue again."
             ),
             search_aliases=search_words.of("VideoAttentionCalibrate"),
             is_output_node=True,
@@ -60,18 +62,19 @@ class VideoAttentionCalibrate(Node):
     @classmethod
     def execute(
         cls, model, positive, negative, latent, candidates, budget, custom_budget, block_groups, step_ranges, end_error,
-        seeds, seed, steps, cfg, sampler_name, scheduler_name,
+        seeds, seed, steps, cfg, sampler_name, scheduler_name, more_prompts=None,
     ) -> io.NodeOutput:  # fmt: skip
         job, line = _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name)
-        sampling = Sampling(job, plans.remembered(job), _bar())
-        plan, measured, choice = calibrate(
+        others = tuple([one] for one in more_prompts or ())
+        sampling = Sampling(job, plans.remembered(job, *others), _bar(), others=others)
+        plan, measured, settled = calibrate(
             sampling, candidates, BUDGETS.get(budget, custom_budget), block_groups, step_ranges, end_error, seeds
         )
         plan = replace(plan, sampling=f"{sampler_name}, cfg {cfg:g}, {line}"[:200])
-        text = draw_plan.to_text(plan, measured, choice)
-        image = image_output.to_image(draw_plan.draw_plan(measured, choice))
-        shown = {**ui.PreviewText(text).as_dict(), "plan": (plan_data.as_data(plan, measured, choice),)}
-        return io.NodeOutput(model_rules.add_rules(model, plan.rules()), plan, image, text, ui=shown)
+        text = draw_plan.to_text(plan, measured, settled)
+        image = image_output.to_image(draw_plan.draw_plan(measured, settled.choice))
+        shown = {**ui.PreviewText(text).as_dict(), "plan": (plan_data.as_data(plan, measured, settled.choice),)}
+        return io.NodeOutput(plan_rules.install_plan(model, plan)[0], plan, image, text, ui=shown)
 
 
 def _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name) -> tuple:
@@ -79,10 +82,10 @@ def _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, sche
 
     Raises ValueError for a MODEL that is not as it would be without this pack.
     """
-    if model_rules.rules_of(model):
+    if model_rules.rules_of(model) or forecast.spans_of(model):
         raise ValueError(
-            "model: nodes of this pack have changed its attention already. Connect the model from before them, or put "
-            "Video Attention Clear in between; Video Attention Strength can follow behind."
+            "model: nodes of this pack have changed its attention already, or forecast its steps. Connect the model "
+            "from before them, or put Video Attention Clear in between; Video Attention Strength can follow behind."
         )
     latent = sampling_job.fitted(model, latent)
     sigmas, line = sampling_job.sigmas_of(model, sampler_name, scheduler_name, steps, 1.0, latent)
@@ -96,24 +99,27 @@ def _bar():
 
 
 def calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: int, ends: str, seeds: int) -> tuple:
-    """Measures and chooses a plan. Returns the Plan, what was Measured and the PlanChoice.
+    """Measures and chooses a plan. Returns the Plan, what was Measured and what Settled.
 
-    kind: KERNELS, BOTH or PATTERNS.
-    budget: largest relative L2 of the final latent.
+    kind: one of plans.KINDS.
+    budget: largest relative L2 of the final latent, for QUANTILE of all prompts.
     groups: number of groups that the blocks are cut into.
     parts: number of parts that the sampling is cut into.
     ends: as of calibration.measure.
     seeds: number of seeds that the plan is run on.
     """
-    measured = calibration.measure(sampling, plans.candidates(kind), groups, parts, ends, seeds)
-    choice, errors = calibration.settle(sampling, measured, budget)
+    measured = calibration.measure(sampling, plans.candidates(kind), groups, parts, ends, seeds, plans.forecasts(kind))
+    settled = settling.settle(sampling, measured, budget)
+    choice = settled.choice
     plan = replace(
         plans.blank(sampling.job.model, sampling.job.latent["samples"]),
-        budget=budget, error=choice.error, realised=errors[0], seconds=choice.seconds,
+        budget=budget, error=choice.error, realised=settled.errors[0], seconds=choice.seconds,
         exact_seconds=sum(found[0].seconds for found in measured.options.values()),
-        steps=calibration.plan_rules_of(choice, measured),
+        steps=settling.plan_rules_of(choice, measured), quantile=QUANTILE, whole_seconds=choice.whole,
+        whole_exact_seconds=sum(found[0].seconds for found in measured.steps.values()),
+        forecasts=settling.plan_forecasts_of(choice, measured),
     )  # fmt: skip
-    return plan, measured, choice
+    return plan, measured, settled
 
 
 def _wanted() -> list:
@@ -121,15 +127,17 @@ def _wanted() -> list:
     return [
         io.Combo.Input(
             "candidates",
-            options=[KERNELS, BOTH, PATTERNS],
+            options=list(KINDS),
             default=BOTH,
-            tooltip="What is tried: the installed kernels, some sparse patterns, or both.",
+            tooltip="What is tried: the installed kernels, some sparse patterns, both, steps that are forecast in "
+            "place of computed, or everything. Forecast steps save most, with 20 steps or more.",
         ),
         io.Combo.Input(
             "budget",
             options=[*BUDGETS, CUSTOM],
             default="quality",
-            tooltip="Largest relative L2 error of the final latent: lossless 0.01, quality 0.03, fast 0.1.",
+            tooltip="Largest relative L2 error of the final latent, kept by 9 of 10 prompts: lossless 0.01, quality "
+            "0.03, fast 0.1.",
         ),
         io.Float.Input(
             "custom_budget", default=0.03, min=0.0, max=1.0, step=0.001, tooltip="The budget when it is custom."
@@ -156,13 +164,19 @@ def _inputs_of_calibrate() -> list:
             default=2,
             min=1,
             max=16,
-            tooltip="The plan is sampled with so many seeds and must keep the budget over all of them. More seeds "
-            "tell better what other prompts will give.",
+            tooltip="The plan is sampled with so many seeds, and its error for 9 of 10 prompts predicted from them: "
+            "the fewer they are, the larger the margin.",
         ),
         sampler_inputs.fixed_seed("The first of them."),
         io.Int.Input("steps", default=8, min=1, max=1000, tooltip="Steps of each sampling. A few are enough."),
         sampler_inputs.cfg(),
         *sampler_inputs.how(),
+        io.Conditioning.Input(
+            "more_prompts",
+            optional=True,
+            tooltip="More positive prompts, put together with Conditioning (Combine): each further seed samples the "
+            "next of them, so that the error is predicted from several prompts.",
+        ),
     ]
 
 
@@ -275,8 +289,9 @@ class VideoAttentionLoadPlan(Node):
         samples = None if latent is None else sampling_job.fitted(model, latent)["samples"]
         fits, said = plan.fitting(plans.blank(model, samples))
         said = [*read, *said, *plans.missing(fits)]
-        text = "\n".join((f"{len(fits.steps)} of {len(plan.steps)} rules applied.", *said))
-        return io.NodeOutput(model_rules.add_rules(model, fits.rules()), plan, text, ui=ui.PreviewText(text))
+        planned, more = plan_rules.install_plan(model, fits)
+        text = "\n".join((f"{len(fits.steps)} of {len(plan.steps)} rules applied.", *more, *said))
+        return io.NodeOutput(planned, plan, text, ui=ui.PreviewText(text))
 
 
 NODES = (VideoAttentionCalibrate, VideoAttentionSavePlan, VideoAttentionLoadPlan)

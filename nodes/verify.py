@@ -1,8 +1,6 @@
 """What a plan, a kernel or a pattern changes in the picture, beside what another exact kernel changes."""
 
 import math
-import statistics
-import time
 from dataclasses import replace
 
 import comfy.model_management
@@ -16,6 +14,7 @@ from ..attention.measure.compare import compare_clips
 from ..attention.measure.frames import Unmeasurable
 from ..attention.measure.verdict import judge
 from ..attention.plans.draw_verify import draw_verified
+from ..attention.plans.step_times import time_of
 from ..attention.plans.verify import VerifiedSampling, to_text
 from ..attention.routing.rules import Rule
 from .host import forecast, model_rules, run_history
@@ -84,14 +83,14 @@ class VideoAttentionVerify(Node):
         job = sampling_job.Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed)
         others = [name for name in OTHERS if registry.why_not(name) is None]
         clock = _Clock(job.steps, 2 + len(others))
-        exact = clock.run(replace(job, model=model_rules.clear(model)))
-        seconds = clock.seconds
+        exact, report = clock.run(replace(job, model=model_rules.clear(model)))
+        truth = _row("exact", exact, exact, report)
         samples, rows, seen = _beside(exact, job, clock, others)
         clock.end()
-        truth = VerifiedSampling("exact", 0.0, "", seconds)
         if vae is not None:
             truth, rows = _with_frames(vae, exact, samples, truth, rows)
-        budget = min((rule.budget for rule in model_rules.rules_of(model) if rule.budget), default=0.0)
+        budgets = [forecast.budget_of(model), *(rule.budget for rule in model_rules.rules_of(model))]
+        budget = min(filter(None, budgets), default=0.0)
         text = "\n".join([to_text(rows, truth, line, budget), *seen])
         picture = image_output.to_image(draw_verified(rows, budget=budget))
         out = {k: v for k, v in latent.items() if not k.startswith("downscale_ratio_")}
@@ -103,30 +102,23 @@ class VideoAttentionVerify(Node):
 
 
 class _Clock:
-    """Runs samplings with one progress bar, and measures them.
+    """Runs samplings with one progress bar, every attention call timed.
 
     steps: of one sampling.
     most: how many samplings may be needed.
-    seconds: of the last sampling's steps, by the median one, as the first loads; by the mean one with forecasts.
     """
 
     def __init__(self, steps: int, most: int):
-        self.seconds, self._times = 0.0, []
         self._bar = Counted("Sampling", max(1, steps), most * steps)
 
-    def run(self, job):
-        """Samples a job."""
-        self._times = []
-        samples = sampling_job.run(job, self._on_step)
-        spans = [after - before for before, after in zip(self._times, self._times[1:])]
-        # Steps that are forecast take next to no time: one of them stands for no other.
-        usual = statistics.median if forecast.settings_of(job.model) is None else statistics.fmean
-        self.seconds = usual(spans) * job.steps if spans else math.nan
-        return samples
+    def run(self, job) -> tuple:
+        """Samples a job; gives its latent and its Report."""
+        with run_history.aside() as runs:
+            samples = sampling_job.run(replace(job, model=model_rules.timed(job.model)), self._on_step)
+        return samples, runs.report
 
     def _on_step(self, step, x0, x, steps) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self._times.append(time.perf_counter())
         self._bar.step()
 
     def end(self) -> None:
@@ -139,26 +131,27 @@ def _beside(exact, job, clock: _Clock, others: list[str]) -> tuple[list, list[Ve
 
     Returns the latents, what is known of each, and what else is to be said.
     """
-    with run_history.aside() as runs:
-        samples = clock.run(job)
-    report = runs.report
-    if report is not None:
+    bare = not model_rules.rules_of(job.model) and not forecast.spans_of(job.model)
+    samples, report = clock.run(job)
+    if not bare:
         run_history.remember(parts_of(samples), report, output=PLANNED)
-    ran = "nothing of this pack" if report is None else _kernels(report)
-    reason = "" if report is None else skipped(report.timeline)
-    said = [] if model_rules.rules_of(job.model) or forecast.settings_of(job.model) else [BARE]
+    reason = skipped(report.timeline)
+    said = [BARE] if bare else []
     said += [f"Errors and seconds are not attention's alone: {reason}."] if reason else []
-    found, rows = [samples], [VerifiedSampling("planned", distance(samples, exact), ran, clock.seconds)]
+    planned = _row("planned", samples, exact, report)
+    found, rows = [samples], [replace(planned, ran="nothing of this pack") if bare else planned]
     for name in others:
-        with run_history.aside() as runs:
-            samples = clock.run(replace(job, model=model_rules.add_rule(model_rules.clear(job.model), Rule(name))))
-        report = runs.report
-        error = distance(samples, exact)
+        samples, report = clock.run(replace(job, model=model_rules.add_rule(model_rules.clear(job.model), Rule(name))))
+        row = _row(f"exact, {name}", samples, exact, report)
         # Without an error it was the host's own kernel, or none of the calls were for this one.
-        if error and report is not None and report.ruled:
-            rows.append(VerifiedSampling(f"exact, {name}", error, _kernels(report), clock.seconds))
-            return [*found, samples], rows, said
+        if row.error and report.ruled:
+            return [*found, samples], [*rows, row], said
     return found, rows, said
+
+
+def _row(name: str, samples, exact, report) -> VerifiedSampling:
+    took = time_of(report.timeline)
+    return VerifiedSampling(name, distance(samples, exact), _kernels(report), took.seconds, attention=took.attention)
 
 
 def _kernels(report) -> str:

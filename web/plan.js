@@ -23,9 +23,11 @@ function dotsOf(data, box) {
 }
 
 function headline(data) {
-  const faster = data.seconds ? `, ${(data.exact_seconds / data.seconds).toFixed(2)}x as fast` : "";
+  const times = (exact, planned) => `${seconds(planned)} instead of ${seconds(exact)}` +
+    (planned ? `, ${(exact / planned).toFixed(2)}x as fast` : "");
+  const whole = data.whole_seconds ? `Whole sampling ${times(data.whole_exact_seconds, data.whole_seconds)}; attention` : "Attention";
   const realised = data.realised === null ? "" : `, measured ${shortly(data.realised)}`;
-  return `Attention ${seconds(data.seconds)} instead of ${seconds(data.exact_seconds)}${faster}; ` +
+  return `${whole} ${times(data.exact_seconds, data.seconds)}; ` +
     `error ${shortly(data.error)} of ${shortly(data.budget)} allowed${realised}`;
 }
 

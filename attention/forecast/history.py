@@ -32,12 +32,13 @@ class History:
     A key says of what a value is: of which prompt, context window, shape, part of a step. Values of one key alone make
     a forecast.
 
-    settings: how many are remembered, and where.
+    settings: how forecasts are made, and where what is remembered lies; may be replaced at any time.
+    others: that will replace it; as much is remembered as the one that needs most.
     """
 
-    def __init__(self, settings: ForecastSettings):
-        self._settings = settings
-        self._most = remembered(settings)
+    def __init__(self, settings: ForecastSettings, *others: ForecastSettings):
+        self.settings = settings
+        self._most = max(map(remembered, (settings, *others)))
         self._known: dict[Hashable, list[Computed]] = {}
 
     @property
@@ -47,7 +48,7 @@ class History:
 
     def is_ready(self, key: Hashable) -> bool:
         """Tell whether enough is remembered for a forecast of the degree that is asked for."""
-        return len(self._known.get(key, ())) >= min(self._settings.degree + 1, self._most)
+        return len(self._known.get(key, ())) >= min(self.settings.degree + 1, remembered(self.settings))
 
     def push(self, key: Hashable, time: float, streams: Streams) -> None:
         """Remember a value; one of the same time is replaced, the oldest beyond the bound forgotten.
@@ -65,8 +66,8 @@ class History:
         time: in steps.
         like: streams whose device the forecast is for; None: where they are remembered.
         """
-        known = self._known[key]
-        counts = weights(self._settings, [value.time for value in known], time)
+        known = self._known[key][-remembered(self.settings) :]
+        counts = weights(self.settings, [value.time for value in known], time)
         pairs = [(count, value.streams) for count, value in zip(counts, known) if count]
         devices = [s.device for s in (like or known[-1].streams)]
         return tuple(
@@ -79,7 +80,7 @@ class History:
 
     def _kept(self, stream: torch.Tensor) -> torch.Tensor:
         stream = stream.detach()
-        if self._settings.offload and stream.device.type != "cpu":
+        if self.settings.offload and stream.device.type != "cpu":
             return stream.to("cpu")
         return stream.clone(memory_format=torch.contiguous_format)
 

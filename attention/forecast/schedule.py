@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from .settings import ForecastSettings
+from .settings import ForecastSettings, ForecastSpan
 
 
 class StepSchedule:
     """Decides step by step whether it is computed or forecast.
 
-    settings: the schedule and the bound of the error.
-    steps: of the run.
+    settings: of each step of the run; of one of `in_a_row` 0 nothing is forecast.
     most: the most in a row that the sampler stands, None for any number.
     """
 
-    def __init__(self, settings: ForecastSettings, steps: int, most: int | None = None):
-        self._settings, self._steps = settings, steps
-        self.most = settings.in_a_row if most is None else min(settings.in_a_row, most)
+    def __init__(self, settings: Sequence[ForecastSettings], most: int | None = None):
+        self._each, self._cap = tuple(settings), most
+        self._settings = self._each[0] if self._each else ForecastSettings(in_a_row=0)
+        self.most = max(map(self._most_of, self._each), default=0)
         # With a bound, the errors of the warm-up say how many there may be.
-        self.allowed = 0 if settings.max_error else self.most
+        self._allowed = 0
         self.row = 0
 
     @property
@@ -27,12 +29,26 @@ class StepSchedule:
         """Return how many steps the next one is away from the last that was computed."""
         return self.row + 1
 
+    def at(self, step: int) -> ForecastSettings:
+        """Return what holds in a step, from 0."""
+        return self._each[step]
+
+    def _most_of(self, settings: ForecastSettings) -> int:
+        return settings.in_a_row if self._cap is None else min(settings.in_a_row, self._cap)
+
+    @property
+    def allowed(self) -> int:
+        """Return how many steps may be forecast in a row from the last one that was computed."""
+        most = self._most_of(self._settings)
+        return min(most, self._allowed) if self._settings.max_error else most
+
     def forecasts(self, step: int) -> bool:
         """Tell whether a step may be forecast.
 
         step: from 0.
         """
-        inside = self._settings.warm_up <= step < self._steps - self._settings.last
+        self._settings = self._each[step]
+        inside = self._settings.warm_up <= step < len(self._each) - self._settings.last
         return inside and self.row < self.allowed
 
     def note_forecast(self) -> None:
@@ -50,8 +66,24 @@ class StepSchedule:
         if not bound or error is None:
             return
         if not math.isfinite(error):
-            self.allowed = 0
+            self._allowed = 0
             return
         # A forecast as far away as this one was erred as this one did, so that many keep the bound.
-        fitting = distance if error <= bound else math.floor(distance * bound / error)
-        self.allowed = min(self.most, fitting)
+        self._allowed = distance if error <= bound else math.floor(distance * bound / error)
+
+
+def settings_of_steps(
+    spans: Sequence[ForecastSpan], steps: int, covers: Callable[[ForecastSpan, int], bool]
+) -> list[ForecastSettings]:
+    """List what holds in each step; the last span that covers it wins.
+
+    covers: tells whether a span covers a step, from 0.
+
+    Where none does nothing is forecast, but remembered for the next one that does.
+    """
+    found = [next((span.settings for span in reversed(spans) if covers(span, step)), None) for step in range(steps)]
+    following = spans[-1].settings
+    for step in reversed(range(steps)):
+        following = found[step] or replace(following, in_a_row=0)
+        found[step] = following
+    return found

@@ -35,6 +35,12 @@ class ForecastSettings:
     ridge: float = 0.1
     offload: bool = False
 
+    @property
+    def label(self) -> str:
+        """Name it in a few words: `forecast taylor 1, 3 in a row`."""
+        bound = f", error {self.max_error:g}" if self.max_error else ""
+        return f"forecast {self.method} {self.degree}, {self.in_a_row} in a row{bound}"
+
     def __post_init__(self):
         if self.method not in METHODS:
             raise ValueError(f"method: {self.method!r} is none of {', '.join(METHODS)}.")
@@ -44,3 +50,22 @@ class ForecastSettings:
         for name in ("max_error", "ridge"):
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}: {getattr(self, name)} is no number from 0 up.")
+
+
+@dataclass(frozen=True)
+class ForecastSpan:
+    """Says how evaluations are forecast in a part of the sampling.
+
+    settings: see ForecastSettings.
+    start: 0 to 1 of the noise schedule, as everywhere in ComfyUI.
+    end: 0 to 1 of the noise schedule.
+    """
+
+    settings: ForecastSettings
+    start: float = 0.0
+    end: float = 1.0
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether that is all of the sampling."""
+        return self.start <= 0.0 and self.end >= 1.0

@@ -11,22 +11,22 @@ class PlanPart:
     """What a plan decides about as one: a role in a span of blocks, during a part of the sampling.
 
     role: of attention.
-    blocks: first and last.
+    blocks: first and last; empty for all of the model.
     start: 0 to 1 of the noise schedule, as everywhere in ComfyUI.
     end: 0 to 1 of the noise schedule.
     """
 
     role: str
-    blocks: tuple[int, int]
+    blocks: tuple[int, ...]
     start: float
     end: float
 
     @property
     def text(self) -> str:
-        """Write `self, blocks 0-3, 20-60 %`."""
-        low, high = self.blocks
-        blocks = f"block {low}" if low == high else f"blocks {low}-{high}"
-        return f"{self.role}, {blocks}, {self.start * 100:.0f}-{self.end * 100:.0f} %"
+        """Write `self, blocks 0-3, 20-60 %`, or `steps, 20-60 %`."""
+        first, last = self.blocks[:1], self.blocks[-1:]
+        blocks = "" if not first else f", block {first[0]}" if first == last else f", blocks {first[0]}-{last[0]}"
+        return f"{self.role}{blocks}, {self.start * 100:.0f}-{self.end * 100:.0f} %"
 
 
 EXACT = "exact"
@@ -98,7 +98,7 @@ def choose_plan(options: dict[PlanPart, list[PlanOption]], budget: float, factor
     at = {part: found[0] for part, found in hulls.items()}
     room, bound = (budget / factor) ** 2, None
     seconds = sum(option.seconds for option in at.values())
-    for low, high, part in _moves(hulls):
+    for low, high, part in moves(hulls):
         cost = high.error**2 - low.error**2
         if cost > room and bound is None:
             bound = seconds - _slope(low, high) * room
@@ -115,7 +115,8 @@ def choose_plan(options: dict[PlanPart, list[PlanOption]], budget: float, factor
     return PlanChoice(at, error, seconds, min(bound, seconds))
 
 
-def _moves(hulls: dict[PlanPart, list[PlanOption]]) -> list[tuple[PlanOption, PlanOption, PlanPart]]:
+def moves(hulls: dict[PlanPart, list[PlanOption]]) -> list[tuple[PlanOption, PlanOption, PlanPart]]:
+    """List the steps from each option to the next of its hull, the most seconds for each squared error first."""
     steps = [(low, high, part) for part, found in hulls.items() for low, high in zip(found, found[1:])]
     return sorted(steps, key=lambda step: -_slope(*step[:2]))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from math import log10
+from statistics import median
 
 from PIL import Image
 
 from ..core.canvas import INK, LINE, MARGIN, NEUTRAL, PALE, TEXT, WIDTH, Canvas, Colour, wrap
 from ..inspect.kernel_colours import colours_of
-from .calibrate import EXACT, PlanChoice
+from .calibrate import EXACT
+from .choose_whole import WholeChoice
 from .plan import Plan
 
 # A panel: its own size, its axes inside of it, lines of its name; powers of ten between two figures of its errors.
@@ -19,28 +21,41 @@ GRID = (236, 237, 240)
 SMALLEST, LARGEST = 1e-5, 1.0
 
 
-def to_text(plan: Plan, measured, choice: PlanChoice) -> str:
+def to_text(plan: Plan, measured, settled) -> str:
     """Write down what was chosen and what it costs, in a few lines.
 
-    measured: has `options`, part -> PlanOptions, and `dropped`, what -> why it was left out.
+    measured: has `every`, part -> PlanOptions, `dropped`, what -> why it was left out, and `times`, seconds of whole
+        exact samplings.
+    settled: has `choice`, a WholeChoice, and `times`, seconds of whole samplings with the plan.
     """
-    faster = f"{plan.exact_seconds / plan.seconds:.2f}x as fast" if plan.seconds else "free"
+    choice = settled.choice
+    whole, attention = faster(plan.whole_exact_seconds, plan.whole_seconds), faster(plan.exact_seconds, plan.seconds)
+    ran = median(measured.times), median(settled.times)
     lines = [
-        f"Attention of one sampling: {plan.seconds:.2f} s instead of {plan.exact_seconds:.2f} s, {faster}; by the same "
-        f"prediction no choice of these can take less than {choice.bound:.2f} s within the budget.",
-        f"Error of the final latent (relative L2): budget {plan.budget:g}, predicted {plan.error:.2g}, "
-        f"on this prompt and seed {plan.realised:.2g}.",
+        f"Whole sampling {whole}: {plan.whole_seconds:.2f} s instead of {plan.whole_exact_seconds:.2f} s by "
+        f"prediction, {ran[1]:.2f} s instead of {ran[0]:.2f} s as it ran. No choice of these can take less than "
+        f"{choice.bound:.2f} s within the budget, by the same prediction.",
+        f"Attention {attention}: {plan.seconds:.2f} s of it instead of {plan.exact_seconds:.2f} s.",
+        f"Error of the final latent (relative L2): budget {plan.budget:g}, predicted for {plan.quantile:.0%} of all "
+        f"prompts at most {plan.error:.2g}, on this prompt and seed {plan.realised:.2g}.".replace("%", " %"),
         "",
         "| part | runs on | error of a call | of the block | of the final latent alone | time |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for part, option in choice.chosen.items():
         errors = " | ".join("-" if e is None else f"{e:.1e}" for e in (option.local, option.effect, option.error))
-        exact = measured.options[part][0].seconds
+        if part not in measured.every:
+            continue
+        exact = measured.every[part][0].seconds
         lines.append(f"| {part.text} | {option.name} | {errors} | {option.seconds / exact if exact else 1:.0%} |")
     if measured.dropped:
         lines += ["", "Left out:", *_left_out(measured.dropped)]
     return "\n".join(lines)
+
+
+def faster(exact: float, planned: float) -> str:
+    """Write how much faster something is: `2.39x as fast`."""
+    return f"{exact / planned:.2f}x as fast" if planned else "free"
 
 
 def _left_out(dropped: dict[str, str]) -> list[str]:
@@ -51,33 +66,34 @@ def _left_out(dropped: dict[str, str]) -> list[str]:
     return [f"  {', '.join(what)}: {reason}" for reason, what in by_reason.items()]
 
 
-def draw_plan(measured, choice: PlanChoice) -> Image.Image:
+def draw_plan(measured, choice: WholeChoice) -> Image.Image:
     """Draw a panel for each part of the model, its options as dots, error to the right, time upwards. RGB.
 
     A line joins those that no other beats; a ring marks the chosen one. The parts that take the most time, PANELS of
     them at most, in the model's order.
 
-    measured: has `options`, part -> PlanOptions.
+    measured: has `every`, part -> PlanOptions.
     """
-    heavy = sorted(measured.options, key=lambda part: -measured.options[part][0].seconds)[:PANELS]
-    shown = [part for part in measured.options if part in heavy]
-    names = list(dict.fromkeys(option.name for part in shown for option in measured.options[part]))
+    every = measured.every
+    heavy = sorted(every, key=lambda part: -every[part][0].seconds)[:PANELS]
+    shown = [part for part in every if part in heavy]
+    names = list(dict.fromkeys(option.name for part in shown for option in every[part]))
     known, columns, canvas = colours_of(names, {EXACT}), max(1, WIDTH // PANEL[0]), Canvas(WIDTH)
     colours = {name: known[name] for name in names}
     top = canvas.title("Error and time of every choice", [_caption(measured, choice, len(shown))])
     for index, part in enumerate(shown):
         corner = 16 + PANEL[0] * (index % columns), top + PANEL[1] * (index // columns)
-        _panel(canvas, corner, part, measured.options[part], choice.chosen[part], colours)
+        _panel(canvas, corner, part, every[part], choice.chosen[part], colours)
     foot = top + PANEL[1] * -(-len(shown) // columns) + 4
     return canvas.picture(canvas.legend((MARGIN, foot), colours, WIDTH - 2 * MARGIN, 1) + 16)
 
 
-def _caption(measured, choice: PlanChoice, shown: int) -> str:
-    exact = sum(found[0].seconds for found in measured.options.values())
-    cut = f"; the {shown} parts that take the most time" if shown < len(measured.options) else ""
+def _caption(measured, choice: WholeChoice, shown: int) -> str:
+    exact = sum(found[0].seconds for found in measured.steps.values())
+    cut = f"; the {shown} parts that take the most time" if shown < len(measured.every) else ""
     return (
-        f"right: relative L2 of the final latent, up: time beside exact; rings: the plan, {choice.seconds:.2f} s "
-        f"instead of {exact:.2f} s{cut}"
+        f"right: relative L2 of the final latent, up: time beside exact; rings: the plan, {choice.whole:.2f} s of the "
+        f"whole sampling instead of {exact:.2f} s{cut}"
     )
 
 

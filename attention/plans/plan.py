@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, replace
 
 from ..core.site import COVERS, SELF
+from ..forecast import ForecastSettings, ForecastSpan
 from ..patterns.ramp import Ramp
 from ..routing.rules import Rule, Shape
 
@@ -99,8 +100,32 @@ class PlanRule:
 
 
 @dataclass(frozen=True)
+class PlanForecast:
+    """A range of steps of a plan in which some are forecast, and what was measured for it.
+
+    settings: how.
+    start: 0 to 1 of the noise schedule.
+    end: 0 to 1 of the noise schedule.
+    error: relative L2 of the final latent with this forecast alone.
+    seconds: of the whole sampling in this range, with it.
+    exact_seconds: the same, with every step computed.
+    """
+
+    settings: ForecastSettings
+    start: float
+    end: float
+    error: float
+    seconds: float
+    exact_seconds: float
+
+    def span(self) -> ForecastSpan:
+        """Make the ForecastSpan that forecasts there."""
+        return ForecastSpan(self.settings, self.start, self.end)
+
+
+@dataclass(frozen=True)
 class Plan:
-    """Which kernel or pattern runs where in one model, and what that was measured to cost.
+    """Which kernel or pattern runs where in one model, which steps are forecast, and what that was measured to cost.
 
     model: class of the diffusion model.
     fingerprint: digest of its structure, not of its weights.
@@ -117,6 +142,11 @@ class Plan:
     seconds: the same, with the plan.
     versions: of the software, (name, version).
     steps: its rules.
+    quantile: of all prompts so many are predicted to stay at or below `error`; 0 in plans from before there was one,
+        whose `error` is the root mean square over prompts.
+    whole_exact_seconds: of one whole sampling without the plan; 0 where that was not measured.
+    whole_seconds: the same, with the plan.
+    forecasts: its ranges of steps in which some are forecast.
     """
 
     model: str
@@ -134,6 +164,14 @@ class Plan:
     seconds: float = 0.0
     versions: tuple[tuple[str, str], ...] = ()
     steps: tuple[PlanRule, ...] = ()
+    quantile: float = 0.0
+    whole_exact_seconds: float = 0.0
+    whole_seconds: float = 0.0
+    forecasts: tuple[PlanForecast, ...] = ()
+
+    def spans(self) -> tuple[ForecastSpan, ...]:
+        """Make the ForecastSpans of the plan, in its order."""
+        return tuple(one.span() for one in self.forecasts)
 
     def rules(self) -> tuple[Rule, ...]:
         """Make the Rules of the plan, in its order."""
@@ -146,7 +184,9 @@ class Plan:
         Returns the plan, and a sentence for each way in which the models are not the same.
         """
         if self.model != other.model:
-            return replace(self, steps=()), [f"The plan is for {self.model}, this is {other.model}: not applied."]
+            return replace(self, steps=(), forecasts=()), [
+                f"The plan is for {self.model}, this is {other.model}: not applied."
+            ]
         kept, said = tuple(step for step in self.steps if step.blocks[0] < other.blocks), []
         here, there = ((p.blocks, p.heads, p.head_dim, p.fingerprint) for p in (other, self))
         if here != there:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
-from .calibrate import PlanChoice, PlanOption, PlanPart
+from .calibrate import PlanOption, PlanPart
+from .choose_whole import WholeChoice
 from .plan import Plan
 
 
-def as_data(plan: Plan, measured, choice: PlanChoice) -> dict:
+def as_data(plan: Plan, measured, choice: WholeChoice) -> dict:
     """Return plain data, for JSON, which knows no infinity.
 
-    measured: has `options`, part -> PlanOptions, and `dropped`, what -> why it was left out.
+    measured: has `every`, part -> PlanOptions, and `dropped`, what -> why it was left out.
     """
     return {
         "budget": plan.budget,
@@ -19,8 +20,10 @@ def as_data(plan: Plan, measured, choice: PlanChoice) -> dict:
         "realised": _number(plan.realised),
         "seconds": plan.seconds,
         "exact_seconds": plan.exact_seconds,
+        "whole_seconds": plan.whole_seconds,
+        "whole_exact_seconds": plan.whole_exact_seconds,
         "bound": _number(choice.bound),
-        "parts": [_part(part, options, choice.chosen[part]) for part, options in measured.options.items()],
+        "parts": [_part(part, options, choice.chosen[part]) for part, options in measured.every.items()],
         "dropped": [{"what": what, "reason": str(reason)} for what, reason in measured.dropped.items()],
     }
 

@@ -9,14 +9,20 @@ from .. import patterns
 from ..backends import registry
 from ..core.grid import ORDERS
 from ..core.site import ROLES
+from ..forecast import ForecastSettings
 from ..patterns.ramp import Ramp
 from ..routing.rules import CHOICES
-from .plan import Candidate, Plan, PlanRule
+from .plan import Candidate, Plan, PlanForecast, PlanRule
 
 # Of the file. A new field of a pattern is a new schema: no file from before has a value for it, and none is guessed.
 NAME, SCHEMA = "video_attention_plan", 1
 # Of a file with a rule whose pattern's percentage changes: "ramp" in its steps, {"end": percent, "shape": name}.
 WITH_RAMP = 2
+# Of a file with the fields of a Plan that came with forecasts: what it predicts the error of, the time of the whole
+# sampling, and the forecasts themselves, settings and all.
+WITH_FORECAST = 3
+SCHEMAS = (SCHEMA, WITH_RAMP, WITH_FORECAST)
+ADDED = ("quantile", "whole_exact_seconds", "whole_seconds", "forecasts")
 MAX_BYTES = 1 << 20
 MAX_STEPS = 1024
 # Of heads, in a pattern that has a number for each.
@@ -31,7 +37,11 @@ class BadPlan(ValueError):
 
 def to_json(plan: Plan) -> str:
     """Write a plan as a file's text."""
-    fields = {f.name: getattr(plan, f.name) for f in dataclasses.fields(plan) if f.name not in ("steps", "versions")}
+    lists = ("steps", "versions", "forecasts")
+    added = {name: getattr(plan, name) for name in ADDED}
+    new = any(added.values())
+    left = lists if new else (*lists, *ADDED)
+    fields = {f.name: getattr(plan, f.name) for f in dataclasses.fields(plan) if f.name not in left}
     steps = [
         {
             "backend": step.candidate.backend,
@@ -41,8 +51,12 @@ def to_json(plan: Plan) -> str:
         }
         for step in plan.steps
     ]
-    schema = WITH_RAMP if any(step.candidate.ramp for step in plan.steps) else SCHEMA
+    # The oldest that says it all, so that older versions of the pack read what they can.
+    ramps = any(step.candidate.ramp for step in plan.steps)
+    schema = WITH_FORECAST if new else WITH_RAMP if ramps else SCHEMA
     data = {NAME: schema, **fields, "versions": dict(plan.versions), "steps": steps}
+    if new:
+        data["forecasts"] = [dataclasses.asdict(one) for one in plan.forecasts]
     return json.dumps(data, indent=1, allow_nan=False)
 
 
@@ -60,12 +74,17 @@ def from_json(text: str) -> Plan:
         raise BadPlan(f"plan: not JSON ({str(wrong).splitlines()[0][:200]}).") from None
     if not isinstance(data, dict) or type(data.get(NAME)) is not int:
         raise BadPlan("plan: not a video attention plan.")
-    if data[NAME] not in (SCHEMA, WITH_RAMP):
+    if data[NAME] not in SCHEMAS:
         raise BadPlan(
-            f"plan: of schema {str(data[NAME])[:20]}, this version of the pack reads schema {SCHEMA} and {WITH_RAMP}."
+            f"plan: of schema {str(data[NAME])[:20]}, this version of the pack reads schema {SCHEMAS[0]} to "
+            f"{SCHEMAS[-1]}."
         )
-    _only(data, [NAME, *(f.name for f in dataclasses.fields(Plan))], "plan")
+    new = data[NAME] == WITH_FORECAST
+    _only(data, [NAME, *(f.name for f in dataclasses.fields(Plan) if new or f.name not in ADDED)], "plan")
     numbers = {name: _number(data, name) for name in ("budget", "error", "realised", "exact_seconds", "seconds")}
+    if new:
+        numbers |= {name: _number(data, name) for name in ("whole_exact_seconds", "whole_seconds")}
+        numbers["quantile"] = _number(data, "quantile", 1)
     counts = {name: _count(data[name], name) for name in ("blocks", "heads", "head_dim", "tokens")}
     words = {name: _short(data[name], name) for name in ("model", "fingerprint", "device", "sampling")}
     versions, steps = data["versions"], data["steps"]
@@ -73,9 +92,49 @@ def from_json(text: str) -> Plan:
         raise BadPlan("plan: versions is not a short table.")
     if not isinstance(steps, list) or len(steps) > MAX_STEPS:
         raise BadPlan(f"plan: steps is not a list of at most {MAX_STEPS}.")
-    rules = tuple(_step(one, index, data[NAME] == WITH_RAMP) for index, one in enumerate(steps))
+    rules = tuple(_step(one, index, data[NAME] != SCHEMA) for index, one in enumerate(steps))
     named = tuple((_short(key, "versions"), _short(value, "versions")) for key, value in versions.items())
-    return Plan(**words, **counts, **numbers, versions=named, steps=rules)
+    forecasts = _forecasts(data["forecasts"]) if new else ()
+    return Plan(**words, **counts, **numbers, versions=named, steps=rules, forecasts=forecasts)
+
+
+def _forecasts(data) -> tuple[PlanForecast, ...]:
+    if not isinstance(data, list) or len(data) > MAX_STEPS:
+        raise BadPlan(f"plan: forecasts is not a list of at most {MAX_STEPS}.")
+    return tuple(_forecast(one, f"plan: forecast {index}") for index, one in enumerate(data))
+
+
+def _forecast(data, where: str) -> PlanForecast:
+    if not isinstance(data, dict):
+        raise BadPlan(f"{where} is not a table.")
+    _only(data, [field.name for field in dataclasses.fields(PlanForecast)], where)
+    start, end = _range(data, where)
+    numbers = {name: _number(data, name, where=where) for name in ("error", "seconds", "exact_seconds")}
+    return PlanForecast(_settings(data["settings"], where), start, end, **numbers)
+
+
+def _settings(data, where: str) -> ForecastSettings:
+    """Read every field of ForecastSettings, each of the type of its default."""
+    fields = dataclasses.fields(ForecastSettings)
+    if not isinstance(data, dict):
+        raise BadPlan(f"{where}: settings is not a table.")
+    _only(data, [field.name for field in fields], f"{where}: settings")
+    for field in fields:
+        value, kind = data[field.name], type(field.default)
+        fits = type(value) in (int, float) and value <= 100 if kind is float else type(value) is kind
+        if not fits or (kind is int and value > 1 << 16):
+            raise BadPlan(f"{where}: {field.name} cannot be {repr(value)[:40]}.")
+    try:
+        return ForecastSettings(**data)
+    except ValueError as wrong:
+        raise BadPlan(f"{where}: {str(wrong)[:120]}") from None
+
+
+def _range(data: dict, where: str) -> tuple[float, float]:
+    start, end = (_number(data, name, 1, where) for name in ("start", "end"))
+    if start >= end:
+        raise BadPlan(f"{where}: ends before it begins.")
+    return start, end
 
 
 def _step(data, index: int, ramps: bool) -> PlanRule:
@@ -89,8 +148,8 @@ def _step(data, index: int, ramps: bool) -> PlanRule:
         raise BadPlan(f"{where}: role {str(role)[:40]!r} is not known.")
     if not isinstance(blocks, list) or len(blocks) != 2 or not all(type(b) is int and 0 <= b < 10**6 for b in blocks):
         raise BadPlan(f"{where}: blocks is not a pair of block numbers.")
-    start, end = (_number(data, name, 1, where) for name in ("start", "end"))
-    if start >= end or blocks[0] > blocks[1]:
+    start, end = _range(data, where)
+    if blocks[0] > blocks[1]:
         raise BadPlan(f"{where}: ends before it begins.")
     numbers = {name: _number(data, name, where=where) for name in ("error", "seconds", "exact_seconds")}
     maybe = {n: None if data[n] is None else _number(data, n, where=where) for n in ("local", "effect")}

@@ -46,7 +46,8 @@ def entries_of(plan: Plan, modules: Modules) -> tuple[dict[str, torch.Tensor], l
         chosen.setdefault(name, []).append(choices)
         if reason:
             left.setdefault((role, reason), []).append(block)
-    said = [f"{role}, blocks {format_blocks(blocks)}: {reason}." for (role, reason), blocks in left.items()]
+    said = ["Forecast steps: a file names kernels alone."] if plan.forecasts else []
+    said += [f"{role}, blocks {format_blocks(blocks)}: {reason}." for (role, reason), blocks in left.items()]
     mixed = [name for name, each in chosen.items() if any(one != each[0] for one in each)]
     if mixed:
         said.append(f"{mixed[0]} makes calls of several roles, for which the plan differs: left out.")

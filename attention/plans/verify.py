@@ -20,6 +20,7 @@ class VerifiedSampling:
     motion: of the frames, in percent of the height per frame; NaN where none were.
     frozen: share of the frames that equal the one before; NaN where none were.
     verdict: what to think of the frames, in words; empty where none were.
+    attention: seconds of its attention calls, NaN where they were not timed.
     """
 
     name: str
@@ -32,6 +33,7 @@ class VerifiedSampling:
     motion: float = math.nan
     frozen: float = math.nan
     verdict: str = ""
+    attention: float = math.nan
 
 
 def to_text(rows: Sequence[VerifiedSampling], exact: VerifiedSampling, line: str, budget: float = 0.0) -> str:
@@ -65,8 +67,12 @@ def keeps(error: float, budget: float) -> str:
 def _seconds(planned: VerifiedSampling, exact: VerifiedSampling) -> str:
     if not (planned.seconds > 0 and exact.seconds > 0):
         return f"Seconds: {planned.seconds:.2f} planned, {exact.seconds:.2f} exact."
-    times = exact.seconds / planned.seconds
-    return f"Planned took {planned.seconds:.2f} s, exact {exact.seconds:.2f} s: {times:.2f} times as fast."
+    whole = f"whole sampling {exact.seconds / planned.seconds:.2f}x as fast"
+    attention = ""
+    if planned.attention > 0 and exact.attention > 0:
+        faster = f"{exact.attention / planned.attention:.2f}x"
+        attention = f", attention {faster} ({planned.attention:.2f} s of it, exact {exact.attention:.2f} s)"
+    return f"Planned took {planned.seconds:.2f} s, exact {exact.seconds:.2f} s: {whole}{attention}."
 
 
 def _moves(row: VerifiedSampling) -> str:

@@ -6,10 +6,12 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...attention.core.reason import Reason
-from ...attention.forecast import ForecastSettings
+from ...attention.forecast import ForecastSettings, ForecastSpan
+from ...attention.forecast.schedule import settings_of_steps
 from ...attention.routing.compiled_op import OPTIONS
+from ...attention.routing.rules import Rule
 from ...attention.routing.step_context import CONTEXT
-from . import forecast_head, hooks, model_family, model_rules
+from . import counted_runs, forecast_head, hooks, model_family, model_rules
 from .bypass_watch import POSITION, is_compiled
 from .forecast_call import ModelCall
 from .forecast_run import DENOISED, HEAD, KEY, VELOCITY, ForecastRun
@@ -27,6 +29,16 @@ UNKNOWN = Reason("the sampler did not run in a rehearsal, so that what it evalua
 def install(model, settings: ForecastSettings):
     """Lets evaluations of a clone of the MODEL `model` be forecast as `settings` say, whatever was asked for before.
 
+    Raises as `install_spans` does.
+    """
+    return install_spans(model, (ForecastSpan(settings),))
+
+
+def install_spans(model, spans: tuple[ForecastSpan, ...], budget: float = 0.0):
+    """Lets evaluations of a clone of the MODEL `model` be forecast in parts of the sampling, whatever was before.
+
+    spans: the last one that covers a step says how; in steps of none all is computed.
+    budget: relative L2 of the final latent that the plan which they are of has to keep, 0 without one.
     Raises ValueError with a sentence where that cannot be.
     """
     if CACHE in model.model_options.get(OPTIONS, {}):
@@ -35,7 +47,7 @@ def install(model, settings: ForecastSettings):
             "the other. Bypass that node or this one."
         )
     patched = model_rules.count(model)
-    outer = _Outer(settings)
+    outer = _Outer(spans, budget)
     wrappers = {
         WrappersMP.OUTER_SAMPLE: outer,
         WrappersMP.PREDICT_NOISE: begin_evaluation,
@@ -46,24 +58,36 @@ def install(model, settings: ForecastSettings):
     return patched
 
 
-def settings_of(model) -> ForecastSettings | None:
-    """Finds what was installed on a MODEL; None without."""
+def spans_of(model) -> tuple[ForecastSpan, ...]:
+    """Lists what was installed on a MODEL."""
     found = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
-    return found[0].settings if found else None
+    return found[0].spans if found else ()
+
+
+def settings_of(model) -> ForecastSettings | None:
+    """Finds what was installed on a MODEL: of several parts of the sampling the last; None without."""
+    return next((span.settings for span in reversed(spans_of(model))), None)
+
+
+def budget_of(model) -> float:
+    """Finds the budget of the plan whose forecasts a MODEL has; 0 without."""
+    found = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
+    return found[0].budget if found else 0.0
 
 
 class _Outer:
     """Wraps OUTER_SAMPLE: a run of its own for each sampling, whatever becomes of it.
 
-    settings: what is asked for.
+    spans: what is asked for.
+    budget: as of install_spans.
     """
 
-    def __init__(self, settings: ForecastSettings):
-        self.settings = settings
+    def __init__(self, spans: tuple[ForecastSpan, ...], budget: float):
+        self.spans, self.budget = spans, budget
 
     def __call__(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         guider = executor.class_obj
-        run = _begin_run(self.settings, guider, sampler, sigmas)
+        run = _begin_run(self.spans, guider, sampler, sigmas)
         # The guider's options are this run's own copy.
         guider.model_options[OPTIONS][KEY] = run
         try:
@@ -73,14 +97,21 @@ class _Outer:
             run.history.forget()
 
 
-def _begin_run(settings: ForecastSettings, guider, sampler, sigmas) -> ForecastRun:
+def _begin_run(spans: tuple[ForecastSpan, ...], guider, sampler, sigmas) -> ForecastRun:
     """Finds out what the sampler will do, and whether anything of that can be forecast."""
     patcher, sampler = guider.model_patcher, original(sampler)
     guide = Over(guider, model_patcher=patcher, inner_model=patcher.model)
     rehearsal = rehearse(sampler, sigmas, guide)
     most = most_in_a_row(sampler, rehearsal)
     place = DENOISED if rehearsal.noisy else HEAD if _head_of(patcher) else VELOCITY
-    run = ForecastRun(settings, rehearsal, None if isinstance(most, Reason) else most, place)
+    run = ForecastRun(
+        _settings_of_steps(spans, patcher, rehearsal, sigmas),
+        rehearsal,
+        None if isinstance(most, Reason) else most,
+        place,
+    )
+    # As a node would say it.
+    run.record.settings = spans[0].settings if len(spans) == 1 and spans[0].whole else None
     why = next((why for why, holds in (
         (CACHED, CACHE in guider.model_options.get(OPTIONS, {})),
         (MASKED, guider.model_options.get(MASK) is not None),
@@ -90,6 +121,18 @@ def _begin_run(settings: ForecastSettings, guider, sampler, sigmas) -> ForecastR
     if why:
         run.refuse(why)
     return run
+
+
+def _settings_of_steps(spans, patcher, rehearsal, sigmas) -> list[ForecastSettings]:
+    """Lists what holds in each step that the sampler was seen to begin."""
+    to_sigma, levels = patcher.get_model_object("model_sampling").percent_to_sigma, sigmas.tolist()
+    begun = {call.step: call.sigma for call in reversed(rehearsal.calls)}
+
+    def covers(span: ForecastSpan, step: int) -> bool:
+        rule = Rule(start=span.start, end=span.end)
+        return rule.always or counted_runs.covers(rule, begun[step], to_sigma, levels)
+
+    return settings_of_steps(spans, len(begun), covers)
 
 
 def _head_of(patcher):
@@ -113,7 +156,6 @@ def begin_evaluation(executor, x, timestep, model_options, seed=None):
     stats = options[CONTEXT].stats if CONTEXT in options else None
     if stats is not None:
         stats.forecast = run.record
-        run.record.settings = run.settings
     run.begin(float(timestep.max()))
     out = executor(x, timestep, model_options, seed)
     run.end()

@@ -28,19 +28,18 @@ UNEXPECTED = Reason("the model gave NaN or Inf")
 class ForecastRun(KeepsIdentity):
     """Goes along with a sampling run, from one model evaluation to the next.
 
-    settings: what is asked for.
+    settings: what is asked for in each step.
     rehearsal: what the sampler will evaluate.
     most: the most steps in a row that it stands, None for any number.
     place: what is forecast, HEAD, VELOCITY or DENOISED.
     forecasting: whether the evaluation at hand is forecast.
     """
 
-    def __init__(self, settings: ForecastSettings, rehearsal: Rehearsal, most: int | None, place: str):
-        self.settings, self.place = settings, place
-        self._calls = rehearsal.calls
-        steps = max((call.step for call in rehearsal.calls), default=-1) + 1
-        self.schedule = StepSchedule(settings, steps, most)
-        self.history, self.record = History(settings), ForecastRecord(place)
+    def __init__(self, settings: list[ForecastSettings], rehearsal: Rehearsal, most: int | None, place: str):
+        self.place, self._calls = place, rehearsal.calls
+        self.schedule = StepSchedule(settings, most)
+        self.history = History(*(dict.fromkeys(settings) or (ForecastSettings(),)))
+        self.record = ForecastRecord(place)
         self.forecasting = False
         self._number, self._at, self._planned = -1, None, False
         self._computed = self._made = 0
@@ -79,6 +78,7 @@ class ForecastRun(KeepsIdentity):
             return
         if self._at.begins:
             self._close_step()
+            self.history.settings = self.schedule.at(self._at.step)
             self._planned = self.schedule.forecasts(self._at.step)
         self.forecasting = self._planned
         self._computed = self._made = 0

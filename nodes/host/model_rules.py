@@ -57,6 +57,17 @@ def count(model):
     return _routed(model, lambda found: found, ())
 
 
+def timed(model):
+    """Measures every attention call of a clone of the MODEL `model`, by the same rules or, without any, by the host."""
+
+    def changed(found: Router) -> Router:
+        rules = tuple(replace(rule, timing=True) for rule in found.rules) or host
+        return Router(rules, found.previous, found.host)
+
+    host = (Rule(registry.HOST, timing=True),)
+    return _routed(model, changed, host)
+
+
 def _routed(model, changed, rules: tuple[Rule, ...]):
     """Puts a router into the slot of a clone of the MODEL `model`.
 

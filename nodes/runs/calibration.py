@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import comfy.model_management
 
 from ...attention.backends.autotune import HOST_RUN
 from ...attention.core.reason import Reason
+from ...attention.forecast import ForecastSettings
 from ...attention.inspect.timeline import skipped
 from ...attention.plans import calibrate, head_groups
-from ...attention.plans.calibrate import EXACT, PlanChoice, PlanOption, PlanPart
-from ...attention.plans.plan import Candidate, PlanRule
+from ...attention.plans.calibrate import EXACT, PlanOption, PlanPart
+from ...attention.plans.plan import Candidate
 from ...attention.plans.probe import Probe
+from ...attention.plans.step_times import time_of
 from ...attention.routing.rules import Rule
 from ..host import counted_runs
 from ..host.latent import parts_of
+from . import step_trials
 from .repeated_sampling import Sampling, distance
 from .sampling_job import Job
 
@@ -25,10 +29,8 @@ from .sampling_job import Job
 WORTH = 0.05
 # A candidate that is hardly faster is not worth its error.
 SAVES = 0.98
-# Blocks of a part in which candidates are tried; runs of a chosen plan before the search for one is given up.
-BLOCKS, ROUNDS = 2, 5
-# A plan that uses this much of its budget is not worth another run.
-NEAR = 0.8
+# Blocks of a part in which candidates are tried.
+BLOCKS = 2
 ROUNDING = 1e-3
 EACH, ONE = "every choice", "one choice for each part"
 
@@ -76,21 +78,37 @@ class Measured:
     exact: latents of the host's own attention, one for each seed.
     options: the PlanOptions of each part, EXACT first.
     dropped: {what was left out: the reason}.
-    named: {name of an option: Candidate}, those with a number for each head group included.
+    named: {name of an option: Candidate or ForecastSettings}, those with a number for each head group included.
+    steps: the PlanOptions of each range of steps, EXACT first: seconds of the whole sampling.
+    times: seconds of each whole exact sampling, as they ran.
     """
 
     exact: list
     options: dict[PlanPart, list[PlanOption]]
     dropped: dict[str, str]
-    named: dict[str, Candidate]
+    named: dict[str, Candidate | ForecastSettings]
+    steps: dict[PlanPart, list[PlanOption]] = field(default_factory=dict)
+    times: list[float] = field(default_factory=list)
+
+    @property
+    def every(self) -> dict[PlanPart, list[PlanOption]]:
+        """Lists all that there was to choose from: of ranges of steps, where it is more than one, then of parts."""
+        return {**{at: found for at, found in self.steps.items() if len(found) > 1}, **self.options}
 
 
 def measure(
-    sampling: Sampling, candidates: list[Candidate], groups: int, parts: int, ends: str = EACH, seeds: int = 1
+    sampling: Sampling,
+    candidates: list[Candidate],
+    groups: int,
+    parts: int,
+    ends: str = EACH,
+    seeds: int = 1,
+    forecasts: Sequence[ForecastSettings] = (),
 ) -> Measured:
     """Measures every candidate in every part where it saves time.
 
     candidates: kernels and patterns to try.
+    forecasts: ways to forecast steps to try in each range of steps.
     groups: number of groups that the blocks are cut into.
     parts: number of parts that the sampling is cut into.
     ends: EACH, to sample with each; ONE, to sample with one for each part and scale the others by their nearness.
@@ -102,9 +120,11 @@ def measure(
     check(exact, report)
     plan_parts = plan_parts_of(report, sampling.job, groups, parts)
     measured = Measured([exact], {}, {}, {candidate.name: candidate for candidate in candidates})
+    measured.named |= {one.label: one for one in forecasts}
     near = _probe(sampling, candidates, plan_parts, report, measured)
     wanted = {part: _to_run(found, ends) for part, found in near.items()}
-    sampling.expect(sum(map(len, wanted.values())) + seeds - 1 + seeds)
+    ranges = step_trials.ranges_of(plan_parts, partial(steps_in, sampling.job))
+    sampling.expect(sum(map(len, wanted.values())) + len(ranges) * len(forecasts) + seeds - 1 + seeds)
     for part, found in near.items():
         run = {option: _end(sampling, part, measured.named[option.name], exact) for option in wanted[part]}
         good = [replace(option, error=end) for option, end in run.items() if not isinstance(end, Reason)]
@@ -112,8 +132,13 @@ def measure(
         measured.dropped |= {f"{name} in {part.text}": why for name, why in bad.items()}
         others = [option for option in found[1:] if option.name not in bad]
         measured.options[part] = [found[0], *(good if ends == EACH else calibrate.scale(others, good))]
+    seconds = step_trials.whole_time(report, measured.options).seconds
+    measured.steps = step_trials.measure(sampling, forecasts, ranges, seconds, exact, measured.dropped)
+    measured.times.append(time_of(report.timeline).seconds)
     for more in range(1, seeds):
-        measured.exact.append(sampling.once((EXACT, more), lambda more=more: sampling.run((), more))[0])
+        latent, report = sampling.once((EXACT, more), lambda more=more: sampling.run((), more))
+        measured.exact.append(latent)
+        measured.times.append(time_of(report.timeline).seconds)
     return measured
 
 
@@ -225,53 +250,3 @@ def _some(values: list, count: int) -> list:
 
 def _root_mean(errors: list[float]) -> float:
     return calibrate.predict(errors) / math.sqrt(len(errors)) if errors else 0.0
-
-
-def settle(sampling: Sampling, measured: Measured, budget: float) -> tuple[PlanChoice, list[float]]:
-    """Chooses the fastest plan that keeps the budget: chosen by prediction, then run, which corrects the prediction.
-
-    budget: largest relative L2 of the final latent, as the root mean square over the seeds.
-    Returns the choice and its error on each seed; all EXACT when none kept the budget.
-    """
-    factor, kept, seen = 1.0, [], set()
-    for _ in range(ROUNDS):
-        choice = calibrate.choose_plan(measured.options, budget, factor)
-        key = tuple(sorted((part.text, option.name) for part, option in choice.chosen.items() if option.name != EXACT))
-        if not key or key in seen:
-            break
-        seen.add(key)
-        sampling.expect(len(measured.exact))
-        rules = tuple(step.rule() for step in plan_rules_of(choice, measured))
-        errors = [_realised(sampling, key, rules, more, exact) for more, exact in enumerate(measured.exact)]
-        error, raw = _root_mean(errors), choice.error / factor
-        if error <= budget:
-            kept.append((replace(choice, error=error), errors))
-        if NEAR * budget <= error <= budget or not raw:
-            break
-        factor = min(max(error / raw, 1e-3), 1e3)
-    exact = calibrate.choose_plan({part: found[:1] for part, found in measured.options.items()}, 0.0)
-    return min(kept, key=lambda one: one[0].seconds, default=(exact, [0.0] * len(measured.exact)))
-
-
-def _realised(sampling: Sampling, key: tuple, rules: tuple[Rule, ...], more: int, exact) -> float:
-    return sampling.once((key, more), lambda: distance(sampling.run(rules, more)[0], exact))
-
-
-def plan_rules_of(choice: PlanChoice, measured: Measured) -> tuple[PlanRule, ...]:
-    """Makes the plan's rules, one for every part that leaves the exact attention."""
-    return tuple(
-        PlanRule(
-            measured.named[option.name],
-            part.role,
-            part.blocks,
-            part.start,
-            part.end,
-            option.error,
-            option.local,
-            option.effect,
-            option.seconds,
-            measured.options[part][0].seconds,
-        )  # fmt: skip
-        for part, option in choice.chosen.items()
-        if option.name != EXACT
-    )

@@ -21,6 +21,7 @@ from comfyui_version import __version__ as comfyui
 
 from ...attention import patterns
 from ...attention.backends import registry
+from ...attention.forecast import CHEBYSHEV, ForecastSettings
 from ...attention.inspect.info import examine
 from ...attention.plans import plan_file
 from ...attention.plans.plan import Candidate, Plan
@@ -40,6 +41,8 @@ RESERVED = {
     *(f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789\u00b9\u00b2\u00b3"),
 }
 KERNELS, BOTH, PATTERNS = "kernels", "kernels and patterns", "patterns"
+FORECASTS, EVERYTHING = "forecast steps", "everything"
+KINDS = (KERNELS, BOTH, PATTERNS, FORECASTS, EVERYTHING)
 SHAPES = (
     patterns.TemporalWindow(9),
     patterns.TemporalWindow(5),
@@ -51,6 +54,16 @@ SHAPES = (
     patterns.TopBlocks(50.0),
     patterns.TopBlocks(25.0),
 )
+# By the schedule alone, so that a plan takes the time that was measured; two computed steps make a line.
+_OFTEN = {"warm_up": 2, "max_error": 0.0}
+SKIPS = (
+    ForecastSettings(in_a_row=1, **_OFTEN),
+    ForecastSettings(in_a_row=2, **_OFTEN),
+    ForecastSettings(in_a_row=3, **_OFTEN),
+    ForecastSettings(in_a_row=6, **_OFTEN),
+    ForecastSettings(in_a_row=3, degree=2, **_OFTEN),
+    ForecastSettings(CHEBYSHEV, degree=2, in_a_row=3, **_OFTEN),
+)
 PACKAGES = ("torch", "triton", "comfy-kitchen", "sageattention", "sageattn3", "flash-attn", "xformers")
 # (weak reference to the MODEL, digest of the rest of a Job, what was measured), newest last.
 _MEASURED: deque[tuple] = deque(maxlen=4)
@@ -61,14 +74,26 @@ PLAIN = (str, int, float, bool, torch.dtype, torch.device, Enum)
 
 
 def candidates(kind: str) -> list[Candidate]:
-    """Lists what a calibration tries: every kernel here, except slow ones kept for comparison, and some patterns."""
+    """Lists what a calibration tries in attention: every kernel here, except slow ones kept for comparison, and some
+    patterns.
+
+    kind: one of KINDS.
+    """
     found = []
-    if kind != PATTERNS:
+    if kind in (KERNELS, BOTH, EVERYTHING):
         rows = [row for row in registry.TABLE if row.auto or registry.seen_right(row.name) or coarse(row)]
         found += [Candidate(row.name) for row in rows if registry.why_not(row.name) is None]
-    if kind != KERNELS:
+    if kind in (PATTERNS, BOTH, EVERYTHING):
         found += [Candidate(pattern=pattern) for pattern in SHAPES]
     return found
+
+
+def forecasts(kind: str) -> list[ForecastSettings]:
+    """Lists what a calibration tries in place of computing steps.
+
+    kind: one of KINDS.
+    """
+    return list(SKIPS) if kind in (FORECASTS, EVERYTHING) else []
 
 
 def coarse(row: registry.Backend) -> bool:
@@ -76,11 +101,14 @@ def coarse(row: registry.Backend) -> bool:
     return not (row.limits.exact or row.promise)
 
 
-def remembered(job: Job) -> dict:
-    """Finds what was measured on this very sampling before; a new dict if nothing was. The last few are kept."""
+def remembered(job: Job, *others) -> dict:
+    """Finds what was measured on this very sampling before; a new dict if nothing was. The last few are kept.
+
+    others: more prompts of it, each a CONDITIONING.
+    """
     digest = _digest(
         (job.positive, job.negative, job.cfg, job.sigmas, job.latent["samples"], job.latent.get("noise_mask"), job.seed,
-         job.sampler.sampler_function.__name__, sorted(job.sampler.extra_options.items()),
+         others, job.sampler.sampler_function.__name__, sorted(job.sampler.extra_options.items()),
          job.sampler.inpaint_options)
     )  # fmt: skip
     for model, known, found in _MEASURED:

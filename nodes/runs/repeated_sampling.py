@@ -10,9 +10,10 @@ import comfy.model_management
 
 from ...attention.backends import registry
 from ...attention.core.reference import relative_l2
+from ...attention.forecast import ForecastSpan
 from ...attention.plans.probe import block_name
 from ...attention.routing.rules import Rule
-from ..host import hooks, model_family, model_rules, run_history
+from ..host import forecast, hooks, model_family, model_rules, run_history
 from ..host.latent import parts_of
 from . import sampling_job
 from .sampling_job import Job
@@ -25,6 +26,7 @@ class Sampling:
     """Runs a Job again and again with different rules.
 
     known: {key: what was measured}; whoever keeps it can go on after an interrupt.
+    others: more positive prompts, each a CONDITIONING; further seeds take them in turns with the job's own.
     show: called with done and total; None for nobody.
     done: steps that the bar shows as done.
     total: steps of the whole bar.
@@ -35,17 +37,22 @@ class Sampling:
     show: Callable | None = None
     done: int = 0
     total: int = 1
+    others: tuple = ()
 
-    def run(self, rules: tuple[Rule, ...], more: int = 0) -> tuple:
+    def run(self, rules: tuple[Rule, ...], more: int = 0, spans: tuple[ForecastSpan, ...] = ()) -> tuple:
         """Samples with these rules, every call timed. Returns the final latent and the Report.
 
-        more: added to the job's seed.
+        more: added to the job's seed, and which of the prompts.
+        spans: parts of the sampling in which steps are forecast.
         """
         job = self.job
         model = model_rules.add_rules(job.model, (Rule(registry.HOST, timing=True), *rules))
+        model = forecast.install_spans(model, spans) if spans else model
         noise = sampling_job.noise_of(job.latent, job.seed + more) if more else job.noise
+        prompts = (job.positive, *self.others)
+        job = replace(job, model=model, noise=noise, seed=job.seed + more, positive=prompts[more % len(prompts)])
         with run_history.aside() as runs:
-            latent = sampling_job.run(replace(job, model=model, noise=noise, seed=job.seed + more), self._on_step)
+            latent = sampling_job.run(job, self._on_step)
         return latent, runs.report
 
     def probe(self, make: Callable) -> None:

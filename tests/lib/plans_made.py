@@ -6,8 +6,9 @@ import json
 
 from attention import patterns
 from attention.core.site import CROSS, SELF
+from attention.forecast import CHEBYSHEV, ForecastSettings
 from attention.patterns.ramp import COSINE, Ramp
-from attention.plans.plan import Candidate, Plan, PlanRule
+from attention.plans.plan import Candidate, Plan, PlanForecast, PlanRule
 from attention.plans.plan_file import PATTERNS, to_json
 
 BY_HAND = (
@@ -26,6 +27,10 @@ BY_HAND = (
 )
 # And every other pattern that a plan may hold, with its defaults.
 SHAPES = (*(row() for row in PATTERNS.values() if row not in map(type, BY_HAND)), *BY_HAND)
+FORECASTS = (
+    PlanForecast(ForecastSettings(in_a_row=6, max_error=0.0), 0.0, 0.5, 0.001, 3.5, 7.0),
+    PlanForecast(ForecastSettings(CHEBYSHEV, degree=2, offload=True), 0.5, 1.0, 0.004, 4.0, 7.0),
+)
 
 
 def make_step(candidate: Candidate, index: int = 0, **other) -> PlanRule:
@@ -44,9 +49,16 @@ def make_plan(**other) -> Plan:
         "model": "LTXVModel", "fingerprint": "0123456789abcdef", "blocks": 28, "heads": 32, "head_dim": 64,
         "device": "NVIDIA H100", "tokens": 512, "sampling": "euler, cfg 1", "budget": 0.03, "error": 0.02,
         "realised": 0.021, "exact_seconds": 12.5, "seconds": 6.25, "versions": (("torch", "2.9"),),
-        "steps": tuple(steps),
+        "steps": tuple(steps), "quantile": 0.9, "whole_exact_seconds": 50.0, "whole_seconds": 20.5,
+        "forecasts": FORECASTS,
     }  # fmt: skip
     return Plan(**{**values, **other})
+
+
+def before(**other) -> Plan:
+    """A plan as versions made it that knew of no forecasts."""
+    none = {"quantile": 0.0, "whole_exact_seconds": 0.0, "whole_seconds": 0.0, "forecasts": ()}
+    return make_plan(**{**none, **other})
 
 
 def data() -> dict:

@@ -14,7 +14,7 @@ from attention.forecast.schedule import StepSchedule
 
 def made(settings: ForecastSettings, steps: int, most=None, error=lambda distance: 0.0) -> list[int]:
     """The steps that are forecast, from 0. error: of a forecast, by its distance; measured once two were computed."""
-    schedule, found, computed = StepSchedule(settings, steps, most), [], 0
+    schedule, found, computed = StepSchedule([settings] * steps, most), [], 0
     for step in range(steps):
         if schedule.forecasts(step):
             schedule.note_forecast()
@@ -60,7 +60,7 @@ def test_the_error_decides():
 
 
 def test_without_a_measured_error_nothing_is_forecast_under_a_bound():
-    schedule = StepSchedule(settings(max_error=0.05), 20)
+    schedule = StepSchedule([settings(max_error=0.05)] * 20)
     for step in range(10):
         assert not schedule.forecasts(step)
         schedule.note_computed()

@@ -33,7 +33,8 @@ from attention.inspect.report import summarise
 from attention.inspect.schedule import ScheduleTable
 from attention.measure.draw_metrics import draw_pair, draw_series
 from attention.measure.series import Series
-from attention.plans.calibrate import EXACT, PlanOption, PlanPart, choose_plan
+from attention.plans.calibrate import EXACT, PlanOption, PlanPart
+from attention.plans.choose_whole import choose_whole, range_of
 from attention.plans.draw_bench import draw_trials
 from attention.plans.draw_plan import draw_plan
 from attention.plans.draw_verify import draw_verified
@@ -82,7 +83,8 @@ def plan():
         ]
         for n in range(30)
     }
-    return draw_plan(SimpleNamespace(options=options, dropped={}), choose_plan(options, 0.01))
+    steps = {range_of(0.25, 0.75): [PlanOption(EXACT, 1e6, 0.0)]}
+    return draw_plan(SimpleNamespace(every=options, steps=steps), choose_whole(options, steps, 0.01))
 
 
 def pattern():

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from attention.core.canvas import BLUE, LINE, RED, WIDTH
 from attention.plans import calibrate
 from attention.plans.calibrate import EXACT, PlanChoice, PlanOption, PlanPart, choose_plan, front, hull, predict, scale
+from attention.plans.choose_whole import all_exact, choose_whole, range_of
 from attention.plans.draw_plan import PANELS, best, draw_plan, to_text
 from attention.plans.draw_verify import draw_verified
 from attention.plans.plan import Plan
@@ -157,13 +158,15 @@ def drawn(count: int):
         for i in range(count)
     }
     dropped = {"sage as self-attention": "needs cuda", "flash as self-attention": "needs cuda", "k9": "NaN"}
-    return SimpleNamespace(options=options, dropped=dropped), choose_plan(options, 0.05)
+    steps = {range_of(0.0, 1.0): [PlanOption(EXACT, 12.0 * count + 30.0, 0.0)]}
+    measured = SimpleNamespace(options=options, every=options, steps=steps, dropped=dropped, times=[50.0, 60.0, 55.0])
+    return measured, choose_whole(options, steps, 0.05)
 
 
 def test_the_picture_marks_what_was_chosen():
     measured, choice = drawn(2)
     with_plan = draw_plan(measured, choice)
-    without = draw_plan(measured, choose_plan(measured.options, 0.0))
+    without = draw_plan(measured, all_exact(measured.options, measured.steps))
     assert with_plan.size[0] == WIDTH and with_plan.size == without.size
     assert with_plan.tobytes() != without.tobytes()
 
@@ -183,11 +186,16 @@ def test_the_line_joins_what_no_other_beats():
 
 def test_a_plan_in_words():
     measured, choice = drawn(2)
-    plan = Plan("M", "", 2, 1, 8, "cpu", 4, budget=0.05, error=0.014, realised=0.02, exact_seconds=21.0, seconds=8.0)
-    text = to_text(plan, measured, choice)
-    assert "8.00 s instead of 21.00 s, 2.62x as fast" in text
-    assert "budget 0.05, predicted 0.014, on this prompt and seed 0.02" in text
+    plan = Plan(
+        "M", "", 2, 1, 8, "cpu", 4, budget=0.05, error=0.014, realised=0.02, exact_seconds=21.0, seconds=8.0,
+        quantile=0.9, whole_exact_seconds=54.0, whole_seconds=41.0,
+    )  # fmt: skip
+    text = to_text(plan, measured, SimpleNamespace(choice=choice, times=[45.0, 44.0, 49.0]))
+    assert "Whole sampling 1.32x as fast: 41.00 s instead of 54.00 s by prediction, 45.00 s instead of 55.00 s" in text
+    assert "Attention 2.62x as fast: 8.00 s of it instead of 21.00 s." in text
+    assert "budget 0.05, predicted for 90 % of all prompts at most 0.014, on this prompt and seed 0.02" in text
     assert "| self, block 0, 0-100 % | k0 | - | - | 1.0e-02 | 40% |" in text
+    assert "| steps" not in text, "where there was nothing to choose"
     # One line for each reason.
     assert "  sage as self-attention, flash as self-attention: needs cuda" in text and "  k9: NaN" in text
 
@@ -228,13 +236,24 @@ def test_a_verification_says_whether_the_budget_was_kept(budget, words):
     assert "budget" not in verified_to_text([broken], exact, "", budget)
 
 
+def test_a_verification_says_what_attention_took():
+    exact, planned = (VerifiedSampling("", 0.0, "", seconds, attention=a) for seconds, a in ((2.89, 1.2), (2.83, 0.5)))
+    text = verified_to_text([planned], exact, "")
+    assert "Planned took 2.83 s, exact 2.89 s: whole sampling 1.02x as fast, attention 2.40x (0.50 s of it, " in text
+    forecast = replace(planned, attention=0.0)
+    assert "attention" not in verified_to_text([forecast], exact, "")
+
+
 def test_a_verification_in_words_and_bars():
     exact = VerifiedSampling("exact", 0.0, "", 3.0, motion=1.25, frozen=0.0)
     text = verified_to_text([PLANNED, FLOOR], exact, "Scheduler: simple.")
     assert "| exact | 0 | inf | 1 | - | 1.25 | 0% | 3.00 |" in text
     assert "| planned | 2.00e-02 | 31.25 | 0.9700 | 1.40 | 0.80 | 10% | 1.50 |" in text
     assert "| exact, sdpa | 1.00e-03 | - | - | - | - | - | 2.50 |" in text and text.endswith("Scheduler: simple.")
-    assert "\nplanned: Visibly apart.\n" in text and "Planned took 1.50 s, exact 3.00 s: 2.00 times as fast." in text
+    assert (
+        "\nplanned: Visibly apart.\n" in text
+        and "Planned took 1.50 s, exact 3.00 s: whole sampling 2.00x as fast." in text
+    )
     assert "budget" not in text
     far, near = (draw_verified([VerifiedSampling("planned", error, "", 1.0)]) for error in (math.inf, 0.0))
     blue = [(np.asarray(picture) == BLUE).all(-1).sum() for picture in (far, near)]

@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 import pytest
-from plans_made import SHAPES, data, make_plan, make_step
+from plans_made import FORECASTS, SHAPES, before, data, make_plan, make_step
 
 from attention import patterns
 from attention.core.site import CROSS, SELF, SPATIAL, TEXT
@@ -67,10 +67,39 @@ def test_the_longest_plans_and_words_are_read():
 
 def test_files_from_before_ramps_are_what_they_were():
     """One without a ramp is written as it always was, and read."""
-    before = make_plan(steps=tuple(step for step in make_plan().steps if step.candidate.ramp is None))
-    written = json.loads(to_json(before))
+    plain = before(steps=tuple(step for step in make_plan().steps if step.candidate.ramp is None))
+    written = json.loads(to_json(plain))
     assert written[plan_file.NAME] == 1 and not any("ramp" in step for step in written["steps"])
-    assert from_json(json.dumps(written)) == before and json.loads(to_json(make_plan()))[plan_file.NAME] == 2
+    assert from_json(json.dumps(written)) == plain and json.loads(to_json(before()))[plan_file.NAME] == 2
+
+
+# As a version without forecasts wrote it, letter by letter.
+OLD = """{
+ "video_attention_plan": %s, "model": "LTXVModel", "fingerprint": "0123456789abcdef", "blocks": 28, "heads": 32,
+ "head_dim": 64, "device": "NVIDIA H100", "tokens": 512, "sampling": "euler, cfg 1", "budget": 0.03, "error": 0.02,
+ "realised": 0.021, "exact_seconds": 12.5, "seconds": 6.25, "versions": {"torch": "2.9"}, "steps": [
+  {"backend": "", "pattern": {"name": "top blocks", "keep": 50.0, "order": "raster", "tail": false, "refresh": 1,
+   "by_heads": []}, %s"role": "self", "blocks": [0, 3], "start": 0.0, "end": 0.5, "error": 0.01, "local": 0.1,
+   "effect": null, "seconds": 1.5, "exact_seconds": 3.0},
+  {"backend": "sage", "pattern": null, "role": "cross", "blocks": [4, 7], "start": 0.25, "end": 1.0, "error": 0.01,
+   "local": 0.1, "effect": 0.02, "seconds": 1.5, "exact_seconds": 3.0}]}"""
+
+
+@pytest.mark.parametrize("schema, ramp", [(1, ""), (2, '"ramp": {"end": 15.0, "shape": "cosine"}, ')])
+def test_files_from_before_forecasts_load_unchanged(schema, ramp):
+    found = from_json(OLD % (schema, ramp))
+    assert found.budget == 0.03 and found.steps[1].candidate == Candidate("sage")
+    assert (found.quantile, found.whole_seconds, found.forecasts, found.spans()) == (0.0, 0.0, (), ())
+    assert json.loads(to_json(found)) == json.loads(OLD % (schema, ramp)), "written as it was"
+
+
+def test_a_plan_with_forecasts_is_of_a_new_schema():
+    written = json.loads(to_json(make_plan(steps=())))
+    assert written[plan_file.NAME] == 3 and written["forecasts"][0]["settings"]["in_a_row"] == 6
+    assert [(span.settings, span.start, span.end) for span in make_plan().spans()] == [
+        (one.settings, one.start, one.end) for one in FORECASTS
+    ]
+    assert json.loads(to_json(before(quantile=0.9)))[plan_file.NAME] == 3
 
 
 def test_a_plan_with_a_ramp_makes_its_rule():
@@ -90,10 +119,14 @@ BAD_FILES = {
     "too long": (" " * (plan_file.MAX_BYTES + 1), "more than"),
     "nested without end": (DEEP, "not JSON"),
     "a schema to come": (
-        json.dumps({**data(), plan_file.NAME: 3}),
-        "of schema 3, this version of the pack reads schema 1 and 2",
+        json.dumps({**data(), plan_file.NAME: 4}),
+        "of schema 4, this version of the pack reads schema 1 to 3",
     ),
-    "a ramp in a file from before": (json.dumps({**data(), plan_file.NAME: 1}), "'ramp' does not belong there"),
+    "a ramp in a file from before": (
+        json.dumps({**json.loads(to_json(before())), plan_file.NAME: 1}),
+        "'ramp' does not belong there",
+    ),
+    "forecasts in a file from before": (json.dumps({**data(), plan_file.NAME: 2}), "'quantile' does not belong there"),
     "a schema that is no number": (json.dumps({**data(), plan_file.NAME: True}), "not a video attention plan"),
     "a name twice": (to_json(make_plan()).replace('"heads": 32', '"heads": 32, "heads": 2'), "twice"),
     "NaN": (to_json(make_plan()).replace('"budget": 0.03', '"budget": NaN'), "NaN is no JSON number"),
@@ -127,6 +160,26 @@ BAD_PLANS = {
     "steps a table": ({"steps": {}}, "steps is not a list"),
     "too many steps": ({"steps": [0] * (plan_file.MAX_STEPS + 1)}, "steps is not a list of at most"),
     "a step a number": ({"steps": [7]}, "step 0 is not a table"),
+    "a quantile above 1": ({"quantile": 90}, "quantile is not a number from 0 to 1"),
+    "forecasts a table": ({"forecasts": {}}, "forecasts is not a list"),
+    "a forecast a number": ({"forecasts": [7]}, "forecast 0 is not a table"),
+}
+SETTINGS = dataclasses.asdict(FORECASTS[0].settings)
+BAD_FORECASTS = {
+    "a name too much": ({"run": 1}, "'run' does not belong there"),
+    "start after end": ({"start": 0.6}, "ends before it begins"),
+    "error as text": ({"error": "0.1"}, "error is not a number"),
+    "settings a list": ({"settings": []}, "settings is not a table"),
+    "settings with a strange name": ({"settings": {**SETTINGS, "run": 1}}, "'run' does not belong there"),
+    "an unknown method": ({"settings": {**SETTINGS, "method": "guess"}}, "method: 'guess' is none of"),
+    "a method as a number": ({"settings": {**SETTINGS, "method": 1}}, "method cannot be 1"),
+    "half a step": ({"settings": {**SETTINGS, "in_a_row": 1.5}}, "in_a_row cannot be 1.5"),
+    "steps without end": ({"settings": {**SETTINGS, "warm_up": 10**30}}, "warm_up cannot be 1000"),
+    "steps below zero": ({"settings": {**SETTINGS, "last": -1}}, "last: -1 is less than 0"),
+    "an error below zero": ({"settings": {**SETTINGS, "max_error": -1.0}}, "max_error: -1"),
+    "an error beyond floats": ({"settings": {**SETTINGS, "max_error": 10**400}}, "max_error cannot be 1000"),
+    "true as a number": ({"settings": {**SETTINGS, "history": True}}, "history cannot be True"),
+    "offload as a number": ({"settings": {**SETTINGS, "offload": 1}}, "offload cannot be 1"),
 }
 RAMP = {"end": 10.0, "shape": "linear"}
 BAD_STEPS = {
@@ -186,6 +239,15 @@ def test_plans_with_a_wrong_part(what):
         from_json(json.dumps({**data(), **change}))
 
 
+@pytest.mark.parametrize("what", BAD_FORECASTS)
+def test_forecasts_with_a_wrong_part(what):
+    change, words = BAD_FORECASTS[what]
+    whole = data()
+    whole["forecasts"] = [{**whole["forecasts"][0], **change}]
+    with pytest.raises(BadPlan, match=words):
+        from_json(json.dumps(whole))
+
+
 @pytest.mark.parametrize("what", BAD_STEPS)
 def test_steps_with_a_wrong_part(what):
     change, words = BAD_STEPS[what]
@@ -208,7 +270,7 @@ def test_nothing_of_a_plan_may_be_missing(name):
 
 def here(**other) -> Plan:
     """The model at hand, as nodes/runs/plans.py describes it."""
-    return make_plan(steps=(), **other)
+    return before(steps=(), **other)
 
 
 def test_it_fits_the_model_it_was_made_for():
@@ -229,5 +291,5 @@ def test_it_fits_the_model_it_was_made_for():
 )
 def test_one_sentence_says_where_it_does_not_fit(at_hand, kept, words):
     fits, said = make_plan().fitting(here(**at_hand))
-    assert len(fits.steps) == kept
+    assert len(fits.steps) == kept and len(fits.forecasts) == (2 if kept else 0)
     assert len(said) == 1 and words in said[0] and said[0].endswith(".")

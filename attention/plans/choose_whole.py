@@ -1,0 +1,113 @@
+"""Chooses for the time of the whole sampling: which steps are forecast, and what runs in those that are computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import sqrt
+
+from .calibrate import PlanOption, PlanPart, choose_plan, hull, moves, predict
+
+# Role of a part that is all of the model during a range of steps; its options are forecasts, EXACT computes.
+STEPS = "steps"
+
+Options = dict[PlanPart, list[PlanOption]]
+
+
+@dataclass(frozen=True)
+class WholeChoice:
+    """Says what a plan takes.
+
+    parts: what each part of the model runs on in the steps that are computed.
+    steps: what becomes of each range of steps; a part of role STEPS -> PlanOption.
+    error: predicted, relative L2 of the final latent.
+    seconds: of the attention of all parts.
+    whole: seconds of the whole sampling.
+    bound: seconds of the whole sampling that no choice within the budget can be below, by the same prediction.
+    """
+
+    parts: dict[PlanPart, PlanOption]
+    steps: dict[PlanPart, PlanOption]
+    error: float
+    seconds: float
+    whole: float
+    bound: float
+
+    @property
+    def chosen(self) -> dict[PlanPart, PlanOption]:
+        """List all of it."""
+        return {**self.steps, **self.parts}
+
+
+def range_of(start: float, end: float) -> PlanPart:
+    """Make the part that is all of the model during a range of steps."""
+    return PlanPart(STEPS, (), start, end)
+
+
+def choose_whole(options: Options, steps: Options, budget: float, factor: float = 1.0) -> WholeChoice:
+    """Choose the fastest sampling whose predicted error is within a budget.
+
+    options: of each part of the model, EXACT first; seconds of attention in a sampling without forecasts.
+    steps: of each range of steps, EXACT first; seconds of the whole sampling in that range, with this option alone.
+    budget: relative L2 of the final latent.
+    factor: as of `predict`.
+
+    A forecast step runs no attention, so in a range the time of everything shrinks together. So each range has options
+    of its own, every forecast with what its parts make of the computed steps, from all exact along their moves; of
+    these `choose_plan` takes one for each range. With the forecasts settled, the parts share what is left of the
+    budget among all ranges.
+    """
+    ranges = {at: _of_range(found, _inside(options, at)) for at, found in steps.items()}
+    first = choose_plan({at: [option for option, _ in found] for at, found in ranges.items()}, budget, factor)
+    taken = {at: next(made for option, made in ranges[at] if option is first.chosen[at]) for at in steps}
+    room = (budget / factor) ** 2 - sum(option.error**2 for option in taken.values())
+    scales = {at: _share(steps[at], option) for at, option in taken.items()}
+    within = {part: _scaled(found, scales.get(range_of(part.start, part.end), 1.0)) for part, found in options.items()}
+    then = choose_plan(within, factor * sqrt(max(0.0, room)), factor)
+    parts = {part: _named(options[part], option.name) for part, option in then.chosen.items()}
+    rest = sum(_rest(steps[at], _inside(options, at)) * scales[at] for at in steps)
+    error = predict((option.error for option in (*taken.values(), *parts.values())), factor)
+    return WholeChoice(parts, taken, error, then.seconds, rest + then.seconds, min(first.bound, rest + then.seconds))
+
+
+def all_exact(options: Options, steps: Options) -> WholeChoice:
+    """Choose nothing: the sampling as it is."""
+    return choose_whole(*({part: found[:1] for part, found in each.items()} for each in (options, steps)), 0.0)
+
+
+def _inside(options: Options, at: PlanPart) -> Options:
+    return {part: found for part, found in options.items() if (part.start, part.end) == (at.start, at.end)}
+
+
+def _rest(found: list[PlanOption], inside: Options) -> float:
+    """Return the seconds of a range that are not the attention of its parts."""
+    return max(0.0, found[0].seconds - sum(options[0].seconds for options in inside.values()))
+
+
+def _share(found: list[PlanOption], option: PlanOption) -> float:
+    """Return what is left of a range's time."""
+    return option.seconds / found[0].seconds if found[0].seconds else 1.0
+
+
+def _of_range(found: list[PlanOption], inside: Options) -> list[tuple[PlanOption, PlanOption]]:
+    """List (option of the range as a whole, the forecast in it), for each forecast and each length of the moves."""
+    hulls = {part: hull(options) for part, options in inside.items()}
+    rest, path = _rest(found, inside), [(sum(options[0].seconds for options in hulls.values()), 0.0)]
+    for low, high, _ in moves(hulls):
+        seconds, square = path[-1]
+        path.append((seconds - low.seconds + high.seconds, square + high.error**2 - low.error**2))
+    return [
+        (
+            replace(option, seconds=_share(found, option) * (rest + seconds), error=sqrt(option.error**2 + square)),
+            option,
+        )
+        for option in found
+        for seconds, square in path
+    ]
+
+
+def _scaled(found: list[PlanOption], scale: float) -> list[PlanOption]:
+    return [replace(option, seconds=scale * option.seconds) for option in found]
+
+
+def _named(found: list[PlanOption], name: str) -> PlanOption:
+    return next(option for option in found if option.name == name)

@@ -1,0 +1,104 @@
+"""Chooses a plan from what was measured, runs it on every seed, and corrects the prediction by what that gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ...attention.forecast import ForecastSpan
+from ...attention.plans.calibrate import EXACT
+from ...attention.plans.choose_whole import WholeChoice, all_exact, choose_whole
+from ...attention.plans.plan import PlanForecast, PlanRule
+from ...attention.plans.spread import predict_quantile
+from ...attention.plans.step_times import time_of
+from ...attention.routing.rules import Rule
+from .calibration import Measured
+from .repeated_sampling import Sampling, distance
+
+# Runs of a chosen plan before the search for one is given up.
+ROUNDS = 5
+# A plan that uses this much of its budget is not worth another run.
+NEAR = 0.8
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What was chosen, and what it gave.
+
+    choice: with the error that is predicted for QUANTILE of all prompts.
+    errors: relative L2 of the final latent on each seed.
+    times: seconds of the whole sampling on each seed, as it ran.
+    """
+
+    choice: WholeChoice
+    errors: list[float]
+    times: list[float]
+
+
+def settle(sampling: Sampling, measured: Measured, budget: float) -> Settled:
+    """Chooses the fastest plan that keeps the budget: chosen by prediction, then run, which corrects the prediction.
+
+    budget: largest relative L2 of the final latent, for QUANTILE of all prompts as the seeds tell it.
+    All EXACT when none kept the budget.
+    """
+    factor, kept, seen, runs = 1.0, [], set(), []
+    for _ in range(ROUNDS):
+        choice = choose_whole(measured.options, measured.steps, budget, factor)
+        key = tuple(sorted((part.text, option.name) for part, option in choice.chosen.items() if option.name != EXACT))
+        if not key or key in seen:
+            break
+        seen.add(key)
+        sampling.expect(len(measured.exact))
+        rules = tuple(step.rule() for step in plan_rules_of(choice, measured))
+        spans = tuple(one.span() for one in plan_forecasts_of(choice, measured))
+        ran = [_run(sampling, key, rules, spans, more, exact) for more, exact in enumerate(measured.exact)]
+        errors = [error for error, _ in ran]
+        error, raw = predict_quantile(errors, runs), choice.error / factor
+        runs.append(errors)
+        if error <= budget:
+            kept.append(Settled(replace(choice, error=error), errors, [seconds for _, seconds in ran]))
+        if NEAR * budget <= error <= budget or not raw:
+            break
+        factor = min(max(error / raw, 1e-3), 1e3)
+    exact = Settled(all_exact(measured.options, measured.steps), [0.0] * len(measured.exact), measured.times)
+    return min(kept, key=lambda one: one.choice.whole, default=exact)
+
+
+def _run(sampling: Sampling, key: tuple, rules: tuple[Rule, ...], spans: tuple[ForecastSpan, ...], more: int, exact):
+    """Gives (error, seconds of the whole sampling) of a plan on one seed."""
+
+    def measure() -> tuple[float, float]:
+        latent, report = sampling.run(rules, more, spans)
+        return distance(latent, exact), time_of(report.timeline).seconds
+
+    return sampling.once((key, more), measure)
+
+
+def plan_forecasts_of(choice: WholeChoice, measured: Measured) -> tuple[PlanForecast, ...]:
+    """Makes the plan's forecasts, one for every range of steps that has one."""
+    return tuple(
+        PlanForecast(
+            measured.named[option.name], at.start, at.end, option.error, option.seconds, measured.steps[at][0].seconds
+        )
+        for at, option in choice.steps.items()
+        if option.name != EXACT
+    )
+
+
+def plan_rules_of(choice: WholeChoice, measured: Measured) -> tuple[PlanRule, ...]:
+    """Makes the plan's rules, one for every part that leaves the exact attention."""
+    return tuple(
+        PlanRule(
+            measured.named[option.name],
+            part.role,
+            part.blocks,
+            part.start,
+            part.end,
+            option.error,
+            option.local,
+            option.effect,
+            option.seconds,
+            measured.options[part][0].seconds,
+        )  # fmt: skip
+        for part, option in choice.parts.items()
+        if option.name != EXACT
+    )

@@ -1,0 +1,79 @@
+"""The choice of forecasts and of what runs in computed steps, together: beside every choice that there is."""
+
+from __future__ import annotations
+
+import itertools
+from math import sqrt
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attention.plans.calibrate import EXACT, PlanOption, PlanPart, choose_plan
+from attention.plans.choose_whole import all_exact, choose_whole, range_of
+
+RANGES = (range_of(0.0, 0.5), range_of(0.5, 1.0))
+amounts = st.floats(0.01, 1.0)
+
+
+@st.composite
+def measurements(draw):
+    """Options of two parts in each range, and forecasts of the ranges."""
+    options, steps = {}, {}
+    for at in RANGES:
+        steps[at] = [PlanOption(EXACT, 30.0, 0.0)]
+        steps[at] += [PlanOption(f"f{i}", 30.0 * draw(amounts), draw(amounts)) for i in range(draw(st.integers(0, 2)))]
+        for block in range(2):
+            found = [PlanOption(f"k{i}", 8.0 * draw(amounts), draw(amounts)) for i in range(draw(st.integers(0, 2)))]
+            options[PlanPart("self", (block, block), at.start, at.end)] = [PlanOption(EXACT, 8.0, 0.0), *found]
+    return options, steps
+
+
+def time_of(options, steps, chosen) -> float:
+    """The whole sampling's seconds, by hand."""
+    total = 0.0
+    for at in RANGES:
+        inside = [part for part in options if (part.start, part.end) == (at.start, at.end)]
+        left = chosen[at].seconds / 30.0
+        total += left * (30.0 - 8.0 * len(inside) + sum(chosen[part].seconds for part in inside))
+    return total
+
+
+@settings(max_examples=60, deadline=None)
+@given(measurements(), st.floats(0.0, 2.0), st.sampled_from([1.0, 0.5, 3.0]))
+def test_within_the_budget_and_near_the_best(measured, budget, factor):
+    options, steps = measured
+    found = choose_whole(options, steps, budget, factor)
+    chosen = {**found.parts, **found.steps}
+    assert found.error <= budget * (1 + 1e-9) + 1e-12
+    assert found.error == pytest.approx(factor * sqrt(sum(option.error**2 for option in chosen.values())))
+    assert found.whole == pytest.approx(time_of(options, steps, chosen))
+    every = {**options, **steps}
+    best = min(
+        time_of(options, steps, dict(zip(every, taken)))
+        for taken in itertools.product(*every.values())
+        if factor**2 * sum(option.error**2 for option in taken) <= budget**2
+    )
+    assert found.bound - 1e-9 <= best <= found.whole + 1e-9
+
+
+@given(measurements(), st.floats(0.0, 2.0))
+def test_without_forecasts_it_is_the_choice_of_parts(measured, budget):
+    options, steps = measured
+    found = choose_whole(options, {at: options[:1] for at, options in steps.items()}, budget)
+    alone = choose_plan(options, budget)
+    assert found.parts == alone.chosen and found.seconds == pytest.approx(alone.seconds)
+    assert found.whole == pytest.approx(60.0 - 32.0 + alone.seconds)
+    assert all(option.name == EXACT for option in found.steps.values())
+
+
+def test_a_forecast_takes_attention_with_it():
+    part, at = PlanPart("self", (0, 3), 0.0, 0.5), RANGES[0]
+    options = {part: [PlanOption(EXACT, 10.0, 0.0), PlanOption("fast", 1.0, 0.03)]}
+    steps = {at: [PlanOption(EXACT, 30.0, 0.0), PlanOption("half", 15.0, 0.04)]}
+    both = choose_whole(options, steps, 0.05)
+    assert (both.steps[at].name, both.parts[part].name) == ("half", "fast")
+    assert both.seconds == 0.5 and both.whole == 10.5 and both.error == pytest.approx(0.05)
+    assert choose_whole(options, steps, 0.045).whole == 15.0
+    none = all_exact(options, steps)
+    assert none.whole == 30.0 and none.error == 0.0 and none.bound == 30.0
