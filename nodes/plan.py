@@ -39,10 +39,9 @@ class VideoAttentionCalibrate(Node):
             display_name="Video Attention Calibrate (Error Budget)",
             category=CATEGORY,
             description=(
-                "Finds the fastest kernel or pattern for each part of the model and of the sampling, and the steps "
-                "that need not be computed, so that the final latent keeps an error budget. Measures on your own "
-                "prompt and size: it samples once for every choice worth trying. What an interrupt stopped goes on "
-                "when you queue again."
+                "Finds the fastest kernel or pattern for each part of the model and of the sampling that keeps the "
+                "final latent within an error budget. Measures on your own prompt and size: it samples once for every "
+                "choice worth trying. What an interrupt stopped goes on when you queue again."
             ),
             search_aliases=search_words.of("VideoAttentionCalibrate"),
             is_output_node=True,
@@ -129,15 +128,14 @@ def _wanted() -> list:
             "candidates",
             options=list(KINDS),
             default=BOTH,
-            tooltip="What is tried: the installed kernels, some sparse patterns, both, steps that are forecast in "
-            "place of computed, or everything. Forecast steps save most, with 20 steps or more.",
+            tooltip="What is tried: the installed kernels, some sparse patterns, both, steps that are forecast instead "
+            "of computed, or everything. Forecast steps save the most with 20 steps or more.",
         ),
         io.Combo.Input(
             "budget",
             options=[*BUDGETS, CUSTOM],
             default="quality",
-            tooltip="Largest relative L2 error of the final latent, kept by 9 of 10 prompts: lossless 0.01, quality "
-            "0.03, fast 0.1.",
+            tooltip="Largest relative L2 error of the final latent: lossless 0.01, quality 0.03, fast 0.1.",
         ),
         io.Float.Input(
             "custom_budget", default=0.03, min=0.0, max=1.0, step=0.001, tooltip="The budget when it is custom."
@@ -164,8 +162,8 @@ def _inputs_of_calibrate() -> list:
             default=2,
             min=1,
             max=16,
-            tooltip="The plan is sampled with so many seeds, and its error for 9 of 10 prompts predicted from them: "
-            "the fewer they are, the larger the margin.",
+            tooltip="The plan is sampled with so many seeds and must keep the budget over all of them. More seeds "
+            "tell better what other prompts will give.",
         ),
         sampler_inputs.fixed_seed("The first of them."),
         io.Int.Input("steps", default=8, min=1, max=1000, tooltip="Steps of each sampling. A few are enough."),
@@ -175,7 +173,7 @@ def _inputs_of_calibrate() -> list:
             "more_prompts",
             optional=True,
             tooltip="More positive prompts, put together with Conditioning (Combine): each further seed samples the "
-            "next of them, so that the error is predicted from several prompts.",
+            "next one, so that the error is predicted from several prompts.",
         ),
     ]
 

@@ -36,6 +36,8 @@ def test_verify_compares_with_the_exact_model(lab, plain):
     # The words of Compare, of the planned clip and of the noise floor's.
     assert "\nplanned: " in found["report"] and "\nexact, sdpa" in found["report"] and " dB" in found["report"]
     assert "budget" not in found["report"] and "No rule of this pack" not in found["report"]
+    # Both say both: of the whole sampling and of attention alone.
+    assert "whole sampling " in found["report"] and "x as fast, attention " in found["report"]
     assert found["picture"].shape[2:] == (canvas.WIDTH, 3)
     # The planned latent can be looked up by the Report node.
     assert lab.report(found["planned"]["samples"]).rows

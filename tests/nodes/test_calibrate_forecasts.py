@@ -1,0 +1,146 @@
+"""Calibrate with forecasts among its candidates: measured, chosen, kept in a file, loaded, verified."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from calibrating import LATENT, start
+
+STEPS = 10
+
+
+@pytest.fixture
+def bench(lab, monkeypatch, tmp_path):
+    return start(lab, monkeypatch, tmp_path)
+
+
+def calibrate(bench, **other):
+    return bench.calibrate(**{"candidates": "everything", "steps": STEPS, "custom_budget": 10.0, **other})
+
+
+def test_forecasts_are_measured_and_chosen(bench, lab):
+    found = calibrate(bench)
+    plan, exact = found["plan"], lab.sample(seed=1, steps=STEPS)
+    assert [(one.start, one.end) for one in plan.forecasts] == [(0.0, 0.5), (0.5, 1.0)] and plan.steps
+    # No budget to speak of: as many as there are in five steps.
+    assert {one.settings.in_a_row for one in plan.forecasts} <= {3, 6}
+    for one in plan.forecasts:
+        assert 0 < one.error < 2 and 0 < one.seconds < one.exact_seconds
+    assert plan.whole_seconds < sum(one.seconds for one in plan.forecasts) < plan.whole_exact_seconds
+    planned = lab.sample(found["model"], seed=1, steps=STEPS)
+    assert lab.error(planned, exact) == pytest.approx(plan.realised, rel=1e-3) and plan.realised > 0
+    assert f"| steps, 0-50 % | {plan.forecasts[0].settings.label} | - | - | " in found["info"]
+    # In its range alone: the first of the samplings that were made for it.
+    host, first = lab.pack.nodes.host.forecast, plan.forecasts[0]
+    alone = lab.sample(host.install_spans(lab.model, (first.span(),)), seed=1, steps=STEPS)
+    assert lab.error(alone, exact) == pytest.approx(first.error, rel=1e-3)
+
+
+def test_where_it_forecasts(bench, lab):
+    """What a range says holds in its steps alone."""
+    host, calls = lab.pack.nodes.host.forecast, []
+    block = lab.model.model.diffusion_model.transformer_blocks[0]
+    settings = replace(bench.plans.SKIPS[0], in_a_row=2, warm_up=2, last=1)
+    more = replace(settings, in_a_row=1, degree=2, warm_up=1)
+    sigmas = lambda *_: calls.append(None)  # noqa: E731
+
+    def computed(*spans) -> int:
+        calls.clear()
+        hook = block.register_forward_pre_hook(sigmas)
+        lab.sample(host.install_spans(lab.model, spans), seed=1, steps=STEPS)
+        hook.remove()
+        return len(calls)
+
+    early, late = host.ForecastSpan(settings, 0.0, 0.5), host.ForecastSpan(more, 0.5, 1.0)
+    each = [STEPS - computed(early), STEPS - computed(late)]
+    assert each[0] > 1 and each[1] > 0 and STEPS - computed(early, late) == sum(each)
+    # Outside of all of them everything is computed, bit for bit, until the first forecast.
+    assert computed(host.ForecastSpan(settings, 0.0, 1e-6)) == STEPS
+
+
+@pytest.mark.parametrize("budget", [1e-4, 0.02, 0.3])
+def test_the_budget_is_kept_with_forecasts(bench, lab, budget):
+    found = calibrate(bench, custom_budget=budget)
+    plan = found["plan"]
+    error = lab.error(lab.sample(found["model"], seed=1, steps=STEPS), lab.sample(seed=1, steps=STEPS))
+    assert error <= budget and plan.error <= budget
+    assert bool(plan.forecasts or plan.steps) == (plan.whole_seconds < plan.whole_exact_seconds)
+
+
+def test_forecasts_alone(bench):
+    bench.offer()
+    plan = calibrate(bench, candidates="forecast steps")["plan"]
+    assert plan.forecasts and not plan.steps
+
+
+def test_what_there_is_to_try(lab):
+    plans = lab.pack.nodes.runs.plans
+    counts = {kind: (len(plans.candidates(kind)), len(plans.forecasts(kind))) for kind in plans.KINDS}
+    kernels, patterns, skips = counts["kernels"][0], len(plans.SHAPES), len(plans.SKIPS)
+    assert counts == {
+        "kernels": (kernels, 0), "patterns": (patterns, 0), "kernels and patterns": (kernels + patterns, 0),
+        "forecast steps": (0, skips), "everything": (kernels + patterns, skips),
+    }  # fmt: skip
+    assert len({one.label for one in plans.SKIPS}) == skips
+
+
+def test_a_sampler_that_stands_no_forecast_is_said(bench):
+    found = calibrate(bench, sampler_name="dpm_fast")
+    assert not found["plan"].forecasts
+    assert "forecast taylor 1, 6 in a row in steps, 0-50 %" in found["info"] and "steps are of several" in found["info"]
+
+
+def test_more_prompts_are_sampled_in_turns(bench, lab):
+    (tokens, options), *_ = lab.prompt[0]
+    other = [[torch.randn_like(tokens), options] for _ in range(2)]
+    calibrate(bench, seeds=4, more_prompts=other, candidates="patterns", steps=4)
+    seen = {job.seed: job.positive[0][0] for job in bench.samplings}
+    assert sorted(seen) == [1, 2, 3, 4]
+    for seed, asked in zip(sorted(seen), [lab.prompt[0][0], other[0], other[1], lab.prompt[0][0]]):
+        assert torch.equal(seen[seed], asked[0])
+    first = len(bench.samplings)
+    calibrate(bench, seeds=4, more_prompts=other[:1], candidates="patterns", steps=4)
+    assert len(bench.samplings) > first, "other prompts are measured anew"
+
+
+def test_a_model_with_forecasts_is_refused(bench, lab):
+    with pytest.raises(ValueError, match="put Video Attention Clear in"):
+        bench.calibrate(lab.pack.nodes.host.forecast.install(lab.model, bench.plans.SKIPS[0]))
+
+
+def test_a_plan_with_forecasts_goes_through_a_file(bench, lab):
+    found = calibrate(bench)
+    nodes = bench.plan
+    nodes.VideoAttentionSavePlan.execute(found["plan"], "with forecasts")
+    model, plan, said = nodes.VideoAttentionLoadPlan.execute(lab.model, "with forecasts.json").args
+    assert plan == found["plan"] and "Steps are forecast from 0 % to 50 %, 50 % to 100 % of the sampling." in said
+    again = lab.sample(model, seed=1, steps=STEPS)
+    assert torch.equal(again, lab.sample(found["model"], seed=1, steps=STEPS))
+    assert lab.pack.nodes.host.forecast.budget_of(model) == plan.budget
+    cleared = lab.clear(model)
+    assert not lab.pack.nodes.host.forecast.spans_of(cleared)
+    assert torch.equal(lab.sample(cleared, seed=1, steps=STEPS), lab.sample(seed=1, steps=STEPS))
+
+
+def test_a_plan_with_forecasts_behind_a_step_cache(bench, lab):
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    bench.plan.VideoAttentionSavePlan.execute(calibrate(bench)["plan"], "cached")
+    cached = EasyCacheNode.execute(lab.model, 0.2, 0.15, 0.95, False).args[0]
+    model, _, said = bench.plan.VideoAttentionLoadPlan.execute(cached, "cached.json").args
+    assert "No step is forecast: EasyCache or LazyCache is on it" in said
+    assert lab.pack.nodes.host.model_rules.rules_of(model) and not lab.pack.nodes.host.forecast.spans_of(model)
+
+
+def test_verify_knows_the_budget_of_forecasts_alone(bench, lab):
+    bench.offer()
+    model = calibrate(bench, candidates="forecast steps")["model"]
+    assert not lab.pack.nodes.host.model_rules.rules_of(model)
+    node, (positive, negative) = lab.pack.nodes.verify.VideoAttentionVerify, lab.prompt
+    report = node.execute(
+        model, positive, negative, {"samples": LATENT}, 1, STEPS, 1.0, "euler", "simple"
+    ).args[-1]  # fmt: skip
+    assert "The plan's budget of 10 was kept." in report.splitlines()[0] and "No rule of this pack" not in report
+    assert "whole sampling " in report and "x as fast" in report
