@@ -126,20 +126,28 @@ def measure(
     ranges = step_trials.ranges_of(plan_parts, partial(steps_in, sampling.job))
     sampling.expect(sum(map(len, wanted.values())) + len(ranges) * len(forecasts) + seeds - 1 + seeds)
     for part, found in near.items():
-        run = {option: _end(sampling, part, measured.named[option.name], exact) for option in wanted[part]}
-        good = [replace(option, error=end) for option, end in run.items() if not isinstance(end, Reason)]
-        bad = {option.name: end for option, end in run.items() if isinstance(end, Reason)}
-        measured.dropped |= {f"{name} in {part.text}": why for name, why in bad.items()}
-        others = [option for option in found[1:] if option.name not in bad]
-        measured.options[part] = [found[0], *(good if ends == EACH else calibrate.scale(others, good))]
+        measured.options[part] = _with_ends(sampling, part, found, wanted[part], measured, ends)
     seconds = step_trials.whole_time(report, measured.options).seconds
     measured.steps = step_trials.measure(sampling, forecasts, ranges, seconds, exact, measured.dropped)
-    measured.times.append(time_of(report.timeline).seconds)
-    for more in range(1, seeds):
-        latent, report = sampling.once((EXACT, more), lambda more=more: sampling.run((), more))
-        measured.exact.append(latent)
-        measured.times.append(time_of(report.timeline).seconds)
+    others = [sampling.once((EXACT, more), lambda more=more: sampling.run((), more)) for more in range(1, seeds)]
+    measured.exact += [latent for latent, _ in others]
+    measured.times += [time_of(found.timeline).seconds for found in (report, *(found for _, found in others))]
     return measured
+
+
+def _with_ends(sampling: Sampling, part: PlanPart, found: list[PlanOption], wanted, measured: Measured, ends: str):
+    """Gives the PlanOptions of a part with their errors of the final latent; drops those that fail.
+
+    found: EXACT and the others.
+    wanted: those to sample with.
+    ends: as of `measure`.
+    """
+    run = {option: _end(sampling, part, measured.named[option.name], measured.exact[0]) for option in wanted}
+    good = [replace(option, error=end) for option, end in run.items() if not isinstance(end, Reason)]
+    bad = {option.name: end for option, end in run.items() if isinstance(end, Reason)}
+    measured.dropped |= {f"{name} in {part.text}": why for name, why in bad.items()}
+    others = [option for option in found[1:] if option.name not in bad]
+    return [found[0], *(good if ends == EACH else calibrate.scale(others, good))]
 
 
 def check(exact, report) -> None:

@@ -96,7 +96,7 @@ GIVERS = ("_answer", "_weaken", "_sampled", "_experts", "_larger")
 
 
 def test_nodes_that_count_are_those_that_give_a_model_with_rules(pack):
-    adds = re.compile(r"\b(add_rules?|install|install_pass|install_negative|install_preset|on_several|_weaken)\(")
+    adds = re.compile(r"\b(add_rules?|install(_pass|_negative|_preset|_plan)?|on_several|_weaken)\(")
     for node in pack.nodes.NODES:
         gives = any(output.io_type == "MODEL" for output in node.GET_SCHEMA().outputs)
         assert node.COUNTS_ATTENTION is bool(gives and adds.search(inspect.getsource(node))), node
