@@ -1,0 +1,123 @@
+"""Whole samplings of the demo model by each means alone and by plans: time beside decibels, interleaved in one run."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+
+from . import demo_model, host_paths
+from .demo_model import CALIBRATED, Measured, decibels, job_of
+
+EXACT = "exact"
+PLAN = "plan, budget"
+# Thresholds of the host's step caches: their defaults, and such that they leave out few steps.
+EASY, LAZY = (0.2, 0.005), (0.2, 0.05)
+
+
+def text(options) -> str:
+    """Markdown: a table for each number of steps, with the plans that were calibrated for it."""
+    return "\n\n".join(_one(options, steps) for steps in options.steps)
+
+
+def _one(options, steps: int) -> str:
+    model = demo_model.load()
+    plans, told, took = calibrated(model, options, steps)
+    found = demo_model.measure({**means(model, options), **plans}, options.prompts, steps)
+    lines = [table(options, steps, found), "", *verdicts(found), "", *told, f"Calibrated in {took:.0f} s."]
+    return "\n".join(lines)
+
+
+def means(model, options) -> dict:
+    """Name -> what makes a MODEL of it: exact, and each means alone."""
+    import comfy_extras.nodes_easycache as caches
+
+    host, rules, plans = (host_paths.ours(name) for name in ("host.forecast", "host.model_rules", "runs.plans"))
+    candidate = host_paths.ours("runs.calibration").Candidate
+
+    def ruled(one):
+        return lambda model: rules.add_rules(model, [one.rule("self", (), 0.0, 1.0)])
+
+    def forecast(one):
+        return lambda model: host.install(model, one)
+
+    def cached(node, threshold):
+        return lambda model: node.execute(model, threshold, 0.15, 0.95, False).args[0]
+
+    # Quantised ones, where one runs.
+    kernels = [one for one in plans.candidates(plans.KERNELS) if plans.coarse(plans.registry.get(one.backend))]
+    kernels = [one for one in kernels if rules.cannot_run(model, one.rule("self", (), 0.0, 1.0)) is None]
+    patterns = [candidate(pattern=plans.patterns.TopBlocks(50.0)), candidate(pattern=plans.patterns.TemporalWindow(5))]
+    found = {EXACT: lambda model: model}
+    found |= {one.name: ruled(one) for one in (*kernels, *patterns)}
+    found |= {one.label: forecast(one) for one in plans.SKIPS if one.degree == 1}
+    found |= {f"EasyCache, {threshold:g}": cached(caches.EasyCacheNode, threshold) for threshold in EASY}
+    found |= {f"LazyCache, {threshold:g}": cached(caches.LazyCacheNode, threshold) for threshold in LAZY}
+    return found if not options.means else {name: found[name] for name in found if name in (EXACT, *options.means)}
+
+
+def calibrated(model, options, steps: int) -> tuple[dict, list[str], float]:
+    """({name: what makes a MODEL of a plan}, what Calibrate says of each, seconds of this process)."""
+    plan, repeat = host_paths.ours("plan"), host_paths.ours("runs.repeated_sampling")
+    calibration, install = host_paths.ours("runs.calibration"), host_paths.ours("runs.plan_rules").install_plan
+    begin, found, told = time.process_time(), {}, []
+    others = tuple(job_of(model, words, 0, steps).positive for words in demo_model.unseen(None)[-(options.seeds - 1) :])
+    sampling = repeat.Sampling(job_of(model, CALIBRATED, 0, steps), others=others)
+    for budget in options.budgets:
+        made, measured, settled = plan.calibrate(
+            sampling, options.candidates, budget, options.groups, options.parts, calibration.ONE, options.seeds
+        )
+        found[f"{PLAN} {budget:g}"] = lambda model, made=made: install(model, made)[0]
+        text = plan.draw_plan.to_text(made, measured, settled)
+        told += [f"Plan of {budget:g}, in Calibrate's words:", "", text.split("\nLeft out:")[0], ""]
+    return found, told, time.process_time() - begin
+
+
+def table(options, steps: int, found: dict[str, Measured]) -> str:
+    """Markdown: medians of the times, means of the rest, and the worst clip."""
+    rows = [
+        f"| {steps} steps | computed | seconds | faster | relative L2 | PSNR, mean | PSNR, least | right |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, one in found.items():
+        cells = (
+            name, f"{statistics.fmean(one.computed):.1f}", f"{statistics.median(one.seconds):.2f}",
+            f"{faster(found, name):.2f}x", f"{statistics.fmean(one.errors):.4f}",
+            decibels(statistics.fmean(one.decibels)), decibels(min(one.decibels)), f"{one.right} of {options.prompts}",
+        )  # fmt: skip
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def faster(found: dict[str, Measured], name: str) -> float:
+    """How many times as fast as exact, in the median over prompts: each beside the exact sampling of its own prompt."""
+    pairs = zip(found[EXACT].seconds, found[name].seconds, strict=True)
+    return statistics.median(exact / own for exact, own in pairs)
+
+
+def verdicts(found: dict[str, Measured]) -> list[str]:
+    """For each plan the fastest single means at equal PSNR, and how much faster the plan is."""
+    alone = {name: one for name, one in found.items() if not name.startswith(PLAN)}
+    points = {name: (statistics.fmean(one.decibels), faster(found, name)) for name, one in alone.items()}
+    lines = []
+    for name in (name for name in found if name.startswith(PLAN)):
+        quality, speed = statistics.fmean(found[name].decibels), faster(found, name)
+        best = max((one for one in points if points[one][0] >= quality), key=lambda one: points[one][1], default=EXACT)
+        even = at_equal(list(points.values()), quality)
+        lines.append(
+            f"{name}: {speed:.2f}x at {decibels(quality)} dB. Fastest single means of at least as many: {best}, "
+            f"{points[best][1]:.2f}x at {decibels(points[best][0])} dB; the plan is {speed / points[best][1]:.2f}x as "
+            f"fast, and {speed / even:.2f}x as fast as single means would be at equal PSNR, by the line between them."
+        )
+    return lines
+
+
+def at_equal(points: list[tuple[float, float]], quality: float) -> float:
+    """The most speed that lines between any two points give at a PSNR; points: (dB, times as fast as exact)."""
+    shown = [(min(decibel, 99.0), speed) for decibel, speed in points]
+    found = [speed for decibel, speed in shown if decibel >= quality]
+    for low, slow in shown:
+        for high, fast in shown:
+            if low < quality <= high and not math.isclose(low, high):
+                found.append(slow + (fast - slow) * (quality - low) / (high - low))
+    return max(found, default=1.0)
