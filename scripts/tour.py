@@ -22,8 +22,10 @@ FOLDER = host.ROOT / "output" / "demo" / "tour"
 PAGE = host.ROOT / "output" / "demo" / "tour.html"
 SHAPE = {"colour": "red", "shape": "disc", "direction": "right"}
 SEED, STEPS, SIZE, FRAMES, FPS = 7, 20, 256, 57, 25
-# Few choices and one seed: a minute instead of many. A user's own calibration has the node's defaults.
-QUICK = {"budget": "quality", "block_groups": 1, "step_ranges": 2, "seeds": 1, "steps": 8}
+# Few choices and one seed: two minutes instead of many. A user's own calibration has more seeds.
+QUICK = {
+    "candidates": "everything", "budget": "quality", "block_groups": 1, "step_ranges": 2, "seeds": 1, "steps": STEPS,
+}  # fmt: skip
 DENSE, SPATIAL, PLAN = "dense", "inside each frame", "plan at quality"
 PICTURES_EACH = 8  # of a latent frame
 
@@ -169,7 +171,7 @@ def run(address: str, options, base: Path = host.HOME / "demo") -> dict[str, Pat
 def quick(tour: Tour) -> dict:
     """What a short calibration has in its widgets, as far as the node has them."""
     known = tour.prompt.info["VideoAttentionCalibrate"]["input"]["required"]
-    fast = {**QUICK, "end_error": "one choice for each part"}
+    fast = {**QUICK, "end_error": "one choice for each part", "steps": tour.options.steps or QUICK["steps"]}
     return {name: value for name, value in fast.items() if name in known}
 
 

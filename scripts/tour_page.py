@@ -11,7 +11,7 @@ STYLE = Path(__file__).with_name("tour.css").read_text(encoding="ascii")
 ABOUT = {
     "dense": "Every token of the clip sees every other: what the model was trained with.",
     "inside each frame": "Same weights, same noise, but no token sees another frame. One Pattern node.",
-    "plan at quality": "Calibrate tried kernels and patterns on this prompt and kept the error below 3\u00a0%.",
+    "plan at quality": "Calibrate tried kernels, patterns and forecast steps, and kept the error below 3\u00a0%.",
 }
 # name -> (heading, unit, digits, best: min or max, None for neither)
 FIGURES = {
@@ -45,7 +45,7 @@ def page(words: str, ways: list[dict], machine: str) -> str:
         "after the other: whatever else the machine did counts. Video Attention Benchmark times kernels in turns.</p>"
         f'<div class="ran">{"".join(ran(way, colours) for way in ways)}</div></section>',
         changed(ways[1:]),
-        *map(plan, ways),
+        *(plan(way, ways[0]) for way in ways),
         f"<footer>python scripts/demo.py --tour &middot; {escape(machine)}. Frames are numbered from 0.</footer>",
     ]
     head = f"<title>Tour: {escape(words)}</title><style>{STYLE}</style>"
@@ -199,12 +199,34 @@ def changed(ways: list[dict]) -> str:
     )
 
 
-def plan(way: dict) -> str:
+def plan(way: dict, dense: dict) -> str:
     if "plan text" not in way:
         return ""
+    lines = "".join(f"<dt>{name}</dt><dd>{escape(told)}</dd>" for name, told in plan_lines(way, dense).items())
     return (
         '<section id="plan"><h2>The plan</h2>'
         "<p>From Video Attention Calibrate: what was tried, error against time, and the choice.</p>"
-        f"{picture(way['plan picture'][0], 'plan')}<details><summary>in words</summary>"
+        f'<dl class="lines">{lines}</dl>{picture(way["plan picture"][0], "plan")}<details><summary>in words</summary>'
         f"<pre>{escape(way['plan text'])}</pre></details></section>"
     )
+
+
+def plan_lines(way: dict, dense: dict) -> dict[str, str]:
+    """What a plan took, what it cost and what it was: three lines."""
+    (took, attention), (whole, before) = sampled(way), sampled(dense)
+    made = sum(bool(lap.get("forecast")) for lap in way["report"]["timeline"])
+    ran = [f"{made} of {len(way['report']['timeline'])} steps forecast"] if made else []
+    ran += [f"{row['role']} on {row['used']}" for row in way["report"]["rows"]]
+    alone = f", attention {before / attention:.2f}x" if attention else ""
+    return {
+        "seconds": f"{took:.2f} s instead of {whole:.2f} s: whole sampling {whole / took:.2f}x as fast{alone}",
+        "decibels": f"{number(way['figures'].get('PSNR'), 1, ' dB')} to the dense clip",
+        "what ran": "; ".join(ran),
+    }
+
+
+def sampled(way: dict) -> tuple[float, float]:
+    """(seconds of all steps, of their attention), the first of them, which also loads, as a usual computed one."""
+    laps = way["report"]["timeline"]
+    usual = sorted(lap["seconds"] for lap in laps[1:] if not lap.get("forecast")) or [laps[0]["seconds"]]
+    return sum(lap["seconds"] for lap in laps[1:]) + usual[len(usual) // 2], way["report"]["seconds"]

@@ -60,6 +60,21 @@ def test_the_page_tells_the_figures(ways):
     assert "2 steps in 1.0 s, 20% of it attention.<br>3 calls fell back" in page
 
 
+def test_the_plan_s_three_lines(ways):
+    """Seconds, decibels, what ran."""
+    dense, _, plan = ways
+    laps = [{"seconds": 9.0}, {"seconds": 1.0}, {"seconds": 0.1, "forecast": 1}, {"seconds": 1.2}]
+    quick = {**plan, "report": {**REPORT, "timeline": laps}, "figures": {"PSNR": 38.14}}
+    slow = {**dense, "report": {**REPORT, "seconds": 0.6, "timeline": [{"seconds": 2.0}] * 4}}
+    assert tour_page.plan_lines(quick, slow) == {
+        "seconds": "3.50 s instead of 8.00 s: whole sampling 2.29x as fast, attention 3.00x",
+        "decibels": "38.1 dB to the dense clip", "what ran": "1 of 4 steps forecast; self on sdpa",
+    }  # fmt: skip
+    page = tour_page.page("red disc", ways, "two cores")
+    assert '<dl class="lines"><dt>seconds</dt><dd>1.00 s instead of 1.00 s' in page
+    assert "<dt>decibels</dt>" in page and "<dt>what ran</dt><dd>self on sdpa</dd>" in page
+
+
 def test_a_clip_is_asked_about_at_its_shape():
     clip = np.full((64, 80, 100, 3), 128, np.uint8)
     clip[:, 60:70, 20:30] = (220, 30, 30)
