@@ -61,5 +61,5 @@ def free_cached_memory(device: torch.device) -> None:
 
     device: of the tensors; nothing happens where it is no GPU.
     """
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    if device.type in ("cuda", "xpu", "mps"):
+        getattr(torch, device.type).empty_cache()

@@ -1,4 +1,4 @@
-"""What a GPU is: the one place that asks torch for its generation."""
+"""What a GPU is: the one place that asks torch for its generation and for what it lacks."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ def capability_of(device: torch.device) -> tuple[int, int] | None:
         which is no generation of NVIDIA's.
     """
     return None if _is_rocm() else torch.cuda.get_device_capability(device)
+
+
+def widest(device: torch.device | str) -> torch.dtype:
+    """Return the dtype to sum errors in: float64, or float32 where a GPU has no more: Apple's, and some of Intel's.
+
+    device: of the tensors.
+    """
+    kind = torch.device(device).type
+    if kind == "xpu" and not torch.xpu.get_device_properties(device).has_fp64:
+        return torch.float32
+    return torch.float32 if kind == "mps" else torch.float64
 
 
 def _is_rocm() -> bool:

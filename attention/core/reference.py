@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from .gpu import widest
 from .tensor_layout import expand_kv
 
 
@@ -76,13 +77,13 @@ def cross_attention(x, context, w_q, w_k, w_v, w_o, heads: int, mask=None) -> to
 
 
 def relative_l2(out: torch.Tensor, truth: torch.Tensor) -> float:
-    """Compute ||out - truth|| / ||truth|| in float64; 0.0 where both are empty or zero.
+    """Compute ||out - truth|| / ||truth|| in float64, where the device has it; 0.0 where both are empty or zero.
 
     Not cosine similarity: that keeps 0.9994 for an output scaled by 0.72.
 
     out: of any shape.
     truth: of the same shape; where it is zero the error is ||out||.
     """
-    out, truth = out.double(), truth.double()
+    out, truth = out.to(widest(out.device)), truth.to(widest(truth.device))
     error, size = (out - truth).norm().item(), truth.norm().item()
     return error / size if size else error

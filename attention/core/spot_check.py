@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from .error_handling import error_text, free_frames, is_out_of_memory
+from .gpu import widest
 from .input_copies import WRITES, InputCopies
 from .reason import Reason
 from .reference import scaled_dot_product_attention
@@ -93,7 +94,7 @@ def query_rows(batch: int, heads: int, length: int, device) -> torch.Tensor:
     number = max(FEWEST, min(MOST, SAMPLED // (batch * heads)))
     if length <= number:
         return torch.arange(length, device=device).expand(batch, heads, length)
-    shift = (torch.arange(batch * heads, device=device, dtype=torch.float64) * GOLDEN % 1).view(batch, heads, 1)
+    shift = (torch.arange(batch * heads, device=device, dtype=widest(device)) * GOLDEN % 1).view(batch, heads, 1)
     between = (torch.arange(number - 2, device=device) + shift) * ((length - 1) / (number - 2))
     ends = (torch.full((batch, heads, 1), n, dtype=torch.long, device=device) for n in (0, length - 1))
     return torch.cat([*ends, between.long()], dim=-1)
@@ -156,7 +157,7 @@ def worst_error(wrong: torch.Tensor, truth: torch.Tensor) -> float:
     wrong: output - truth, (B, ...).
     truth: (B, ...).
     """
-    error, size = (t.double().square().flatten(1).sum(1) for t in (wrong, truth))
+    error, size = (t.to(widest(t.device)).square().flatten(1).sum(1) for t in (wrong, truth))
     if len(error) > PARTS:
         error, size = (torch.stack([part.sum() for part in t.tensor_split(PARTS)]) for t in (error, size))
     return (error / torch.where(size > 0, size, 1.0)).sqrt().max().item()

@@ -6,17 +6,24 @@ import time
 
 import torch
 
+# Devices that work on while the program goes on, and whose module in torch has events.
+WITH_EVENTS = ("cuda", "xpu", "mps")
+
 
 def start_span(device: torch.device):
-    """Start a stopwatch: a CUDA event, which does not wait for the GPU, or the wall clock elsewhere.
+    """Start a stopwatch: a GPU's event, which does not wait for it, or the wall clock elsewhere.
 
     device: the one that works.
     """
-    if device.type != "cuda":
-        return time.perf_counter()
-    begin = torch.cuda.Event(enable_timing=True)
-    begin.record(torch.cuda.current_stream(device))
-    return begin
+    return _event(device) if device.type in WITH_EVENTS else time.perf_counter()
+
+
+def _event(device: torch.device):
+    module = getattr(torch, device.type)
+    event = module.Event(enable_timing=True)
+    # Apple's GPU has one stream.
+    event.record(*() if device.type == "mps" else (module.current_stream(device),))
+    return event
 
 
 def end_span(begin, device: torch.device):
@@ -25,11 +32,7 @@ def end_span(begin, device: torch.device):
     begin: what start_span gave.
     device: as there.
     """
-    if device.type != "cuda":
-        return time.perf_counter() - begin
-    end = torch.cuda.Event(enable_timing=True)
-    end.record(torch.cuda.current_stream(device))
-    return begin, end
+    return (begin, _event(device)) if device.type in WITH_EVENTS else time.perf_counter() - begin
 
 
 def joined(first, last):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..core.gpu import widest
 from .motion import Step
 
 # Side of the small copies; a mean difference that the eye does not see, less than half a step of 8 bits; the largest of
@@ -124,7 +125,7 @@ def find_recurring(looks: Tensor, number: Sequence[int]) -> list[int]:
     count = len(looks)
     if count <= APART + 2:
         return []
-    flat = looks.flatten(1).double()
+    flat = looks.flatten(1).to(widest(looks.device))
     away = torch.cdist(flat, flat, p=1) / flat.shape[1]
     frames = torch.arange(count)
     moved = away[frames[:-2], frames[2:]]  # of the frame between them

@@ -13,6 +13,7 @@ from ..backends import registry
 from ..backends.autotune import HOST_RUN, time_in_turns
 from ..core.allocation_record import record_paused
 from ..core.error_handling import error_text
+from ..core.gpu import widest
 from ..core.input_copies import WRITES, InputCopies
 from ..core.reason import Reason
 from ..routing.attention_call import AttentionCall, Override
@@ -240,8 +241,9 @@ def squares(out: list[torch.Tensor], truth: list[torch.Tensor]) -> tuple[float, 
     for a, b in zip(out, truth, strict=True):
         for piece, whole in zip(a.reshape(-1).split(CHUNK), b.reshape(-1).split(CHUNK), strict=True):
             whole = whole.float()
-            error += (piece.float() - whole).square().sum(dtype=torch.float64).item()
-            size += whole.square().sum(dtype=torch.float64).item()
+            wide = widest(whole.device)
+            error += (piece.float() - whole).square().sum(dtype=wide).item()
+            size += whole.square().sum(dtype=wide).item()
     return error, size
 
 

@@ -10,6 +10,7 @@ import torch
 
 from ..core.error_handling import free_frames
 from ..core.geometry import Geometry
+from ..core.gpu import widest
 from ..core.input_copies import InputCopies
 from ..core.reason import Reason
 from ..core.tokens import VideoSpan
@@ -55,12 +56,12 @@ def _compared(out: torch.Tensor, exact: Runner, tensors, scale: float | None) ->
     q, k, v = tensors
     group, worst = q.shape[1] // k.shape[1], 0.0
     for entry in range(len(q)):
-        wrong = size = 0.0
+        wrong, size, wide = 0.0, 0.0, widest(out.device)
         for head in range(k.shape[1]):
             some = slice(head * group, (head + 1) * group), slice(head, head + 1), slice(head, head + 1)
             truth = exact(*(t[entry : entry + 1, heads].float() for t, heads in zip(tensors, some)), scale)
-            wrong = wrong + (out[entry : entry + 1, some[0]].float() - truth).double().square().sum()
-            size = size + truth.double().square().sum()
+            wrong = wrong + (out[entry : entry + 1, some[0]].float() - truth).to(wide).square().sum()
+            size = size + truth.to(wide).square().sum()
         error = (wrong / (size if size else 1.0)).sqrt().item()
         if not error <= worst:
             worst = error  # NaN stays

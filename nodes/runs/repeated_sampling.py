@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import comfy.model_management
 
 from ...attention.backends import registry
+from ...attention.core.gpu import widest
 from ...attention.core.reference import relative_l2
 from ...attention.forecast import ForecastSpan
 from ...attention.plans.probe import block_name
@@ -117,7 +118,7 @@ def distance(latent, exact) -> float:
     """Measures the relative L2 of a latent, over video and sound together; infinite when it is not finite."""
     error = size = 0.0
     for part, truth in zip(parts_of(latent), parts_of(exact)):
-        whole = truth.double().norm().item()
+        whole = truth.to(widest(truth.device)).norm().item()
         error, size = error + (relative_l2(part, truth) * (whole or 1.0)) ** 2, size + whole**2
     far = math.sqrt(error / size) if size else math.sqrt(error)
     return far if math.isfinite(far) else math.inf
