@@ -11,6 +11,7 @@ import { maps } from "./maps.js";
 import { plan } from "./plan.js";
 import { report } from "./report.js";
 import { Box } from "./view.js";
+import { translate } from "./translate.js";
 import { windows } from "./windows.js";
 
 // What nodes/widgets/node.py calls a node's view.
@@ -33,7 +34,7 @@ function lineWidget(node) {
   return node.addDOMWidget(NAME, ownType(), line, {
     getValue: () => line.textContent,
     setValue: (text) => {
-      line.textContent = line.title = text;
+      line.textContent = line.title = translate(text);
     },
     getMinHeight: () => LINE,
     getMaxHeight: () => LINE,
@@ -101,6 +102,14 @@ async function fillFromHistory() {
     if (traitsOf(node).text && !widgetOf(node)?.value) show(node, output);
   }
 }
+
+// ComfyUI shows a line that a node writes while it runs: in the page's language, before it is shown.
+function sayProgress({ detail }) {
+  const node = nodeAt(detail.nodeId);
+  if (node && (traitsOf(node).text || traitsOf(node).samples)) detail.text = translate(detail.text);
+}
+
+api.addEventListener("progress_text", sayProgress, { capture: true });
 
 const nodesIn = (graph) => graph.nodes.flatMap((node) => [node, ...(node.subgraph ? nodesIn(node.subgraph) : [])]);
 

@@ -1,7 +1,7 @@
 // Two clips on one screen, parted by a line that can be moved: A, the reference, at its left, B, the other, at its right;
 // seconds and decibels of both, decibels over the frames, the worst frame one click away.
 
-import { button, el, place, seconds, select } from "./dom.js";
+import { button, el, place, put, seconds, select } from "./dom.js";
 import { Player } from "./player.js";
 import { plot } from "./view.js";
 
@@ -142,7 +142,7 @@ function comparePage(data, box) {
   page.append(screen, el("div.va-row", null, player.controls, worst, mode));
   if (shape) {
     const now = el("span.va-figures.va-pale.va-number", { style: { width: "54px" } });
-    player.onframe.push((frame) => (now.textContent = decibels(data.psnr_of[frame])));
+    player.onframe.push((frame) => put(now, decibels(data.psnr_of[frame])));
     page.append(el("div.va-row", { style: { height: "38px" } }, el("div.va-plot.va-full", null, shape.canvas), now));
   }
   page.append(line);

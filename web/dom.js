@@ -1,4 +1,7 @@
-// Small makers of elements. Whatever a model's file, a prompt or a plan is called stays text: nothing here reads HTML.
+// Small makers of elements, which say their texts in the page's language. Whatever a model's file, a prompt or a plan is
+// called stays text: nothing here reads HTML.
+
+import { translate } from "./translate.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -7,17 +10,34 @@ function setStyle(element, name, value) {
   else element.style[name] = value;
 }
 
+// What of an element is read by people.
+const SAID = new Set(["title", "aria-label"]);
+
+// A text that is not ours, as a prompt's word: it stays as it is.
+export const asItIs = (text) => document.createTextNode(text);
+
 function fill(element, options, children) {
   for (const [name, value] of Object.entries(options ?? {})) {
     if (value === undefined || value === null) continue;
-    if (name.startsWith("aria-")) element.setAttribute(name, String(value));
+    if (name.startsWith("aria-")) element.setAttribute(name, SAID.has(name) ? translate(String(value)) : String(value));
     else if (value === false) continue;
     else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "style") for (const [of, said] of Object.entries(value)) setStyle(element, of, said);
-    else element.setAttribute(name, value === true ? "" : String(value));
+    else element.setAttribute(name, value === true ? "" : SAID.has(name) ? translate(String(value)) : String(value));
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false).map(translate));
   return element;
+}
+
+// The element with other children.
+export function put(element, ...children) {
+  element.replaceChildren();
+  return fill(element, null, children);
+}
+
+// A text on a canvas.
+export function write(context, text, ...where) {
+  context.fillText(translate(text), ...where);
 }
 
 // el("div.name", { title, onclick, style }, child, "text", ...)

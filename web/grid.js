@@ -1,7 +1,7 @@
 // Blocks downwards, steps to the right: what ran in each, by its colour; which kernel, how densely, how long and why
 // under the pointer or the cursor keys.
 
-import { el, percent, place, seconds, select } from "./dom.js";
+import { el, percent, place, put, seconds, select, write } from "./dom.js";
 import { chosen, keysOf, legend } from "./ran.js";
 import { plot } from "./view.js";
 
@@ -70,7 +70,7 @@ function drawCells(context, panel, width, { colour, states, byTime, ink, pale })
   context.textAlign = "right";
   const every = Math.max(1, Math.ceil(13 / panel.row));
   panel.blocks.forEach((block, y) => {
-    if (y % every === 0) context.fillText(nameOf(block), LEFT - 6, panel.top + (y + 0.5) * panel.row);
+    if (y % every === 0) write(context, nameOf(block), LEFT - 6, panel.top + (y + 0.5) * panel.row);
   });
 }
 
@@ -83,7 +83,7 @@ function drawSteps(context, panels, width) {
   const y = last.top + last.row * last.blocks.length + 10;
   for (let x = 0; x < count; x += every) context.fillText(String(x + 1), LEFT + (x + 0.5) * step, y);
   context.textAlign = "right";
-  context.fillText("step", LEFT - 6, y);
+  write(context, "step", LEFT - 6, y);
 }
 
 export function gridPage(data, box) {
@@ -101,7 +101,7 @@ export function gridPage(data, box) {
   let panels = [];
   let at = { panel: 0, row: 0, step: 0 };
   let told = false;
-  const tell = () => panels[at.panel] && said.replaceChildren(...say(panels[at.panel], at, cells.states));
+  const tell = () => panels[at.panel] && put(said, say(panels[at.panel], at, cells.states));
 
   const { canvas, again, dispose } = plot(
     (context, width, height) => {

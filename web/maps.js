@@ -2,7 +2,7 @@
 // its attention; the prompt's words by what they receive.
 
 import { app } from "../../scripts/app.js";
-import { el, percent, place } from "./dom.js";
+import { asItIs, el, percent, place, put } from "./dom.js";
 import { heatPainter } from "./heat.js";
 import { Player, Ticker } from "./player.js";
 import { key } from "./ran.js";
@@ -34,7 +34,7 @@ function layerRow(data, box, changed) {
   slider.value = layerOf(data, box);
   slider.addEventListener("input", () => {
     box.chosen.layer = layers[Number(slider.value)];
-    name.textContent = box.chosen.layer;
+    put(name, box.chosen.layer);
     changed();
   });
   return el("div.va-row", null, el("span.va-pale", null, "block"), slider, name);
@@ -107,7 +107,7 @@ function heatPage(data, box) {
     set(node, "y", Math.round(Math.min(100, Math.max(0, y))));
     set(node, "frame", latent(player.frame));
     player.redraw();
-    said.textContent = `The next run looks from ${valueOf(node, "x")} %, ${valueOf(node, "y")} % of frame ${valueOf(node, "frame")}.`;
+    put(said, `The next run looks from ${valueOf(node, "x")} %, ${valueOf(node, "y")} % of frame ${valueOf(node, "frame")}.`);
     node.setDirtyCanvas(true, true);
   };
   screen.addEventListener("pointerdown", (event) => event.button === 0 && event.stopPropagation());
@@ -128,7 +128,7 @@ function heatPage(data, box) {
     else return;
     event.preventDefault();
   });
-  player.onframe.push((frame) => (tag.textContent = `latent frame ${latent(frame)} of 0-${frames - 1}`));
+  player.onframe.push((frame) => put(tag, `latent frame ${latent(frame)} of 0-${frames - 1}`));
   const said = el("div.va-pale.va-line", { "aria-live": "polite" }, "Ring: where it looked from. Click in the picture to look from there in the next run.");
   const page = el("div.va-page.va-fixed", null, screen, el("div.va-row", null, player.controls),
     layerRow(data, box, () => player.redraw()), said);
@@ -174,10 +174,10 @@ function wordsOf(received, layer) {
   const rest = weights.slice(end).reduce((sum, weight) => sum + weight, 0);
   const word = (text, weight, title) =>
     el("span.va-word", { title: `${title}: ${percent(weight)}`, style: { "--va-part": `${Math.round(55 * Math.sqrt(weight / most))}%` } },
-      text.trim() || "\u00b7", el("small", null, percent(weight)));
-  const shown = weights.slice(0, end).map((weight, i) => word(known[i] ?? "", weight, `token ${i}`));
+      text, el("small", null, percent(weight)));
+  const shown = weights.slice(0, end).map((weight, i) => word(asItIs((known[i] ?? "").trim() || "\u00b7"), weight, `token ${i}`));
   if (rest > 0) shown.push(word(`padding x ${weights.length - end}`, rest, "all of them"));
-  const head = `${received.kind}, ${received.count} tokens, read by ${received.role}-attention`;
+  const head = [received.kind, `, ${received.count} tokens, read by ${received.role}-attention`];
   return [
     el("p.va-part", null, head),
     ...(received.why ? [el("p.va-pale", null, received.why)] : []),

@@ -1,6 +1,6 @@
 // Calibrate's pages: error against time of everything that was tried, the chosen ringed; the plan part by part.
 
-import { coloursOf, el, percent, place, seconds, select, table } from "./dom.js";
+import { coloursOf, el, percent, place, put, seconds, select, table, write } from "./dom.js";
 import { key, legend } from "./ran.js";
 import { plot } from "./view.js";
 
@@ -78,7 +78,7 @@ function axes(context, at, width, height, budget, pale) {
     context.fillStyle = "#d9822b";
     rule(at.x(budget), TOP, 1.5, height - FOOT - TOP, 0.9);
     context.textAlign = at.x(budget) > width / 2 ? "right" : "left";
-    context.fillText("budget", at.x(budget) + (at.x(budget) > width / 2 ? -5 : 5), TOP + 6);
+    write(context, "budget", at.x(budget) + (at.x(budget) > width / 2 ? -5 : 5), TOP + 6);
   }
 }
 
@@ -113,7 +113,7 @@ function dotsPage(data, box) {
   );
   const go = (number) => {
     now = (number + dots.length) % dots.length;
-    said.replaceChildren(...say(dots[now]));
+    put(said, say(dots[now]));
     again();
   };
   canvas.addEventListener("pointermove", (event) => {

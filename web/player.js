@@ -1,7 +1,7 @@
 // Plays the file of a node's clips on a canvas, all of them in step since they are one picture; finds any frame.
 
 import { api } from "../../scripts/api.js";
-import { button, el, select, svg } from "./dom.js";
+import { button, el, select, svg, write } from "./dom.js";
 
 const RATES = [4, 8, 12, 16, 24, 25, 30, 60];
 
@@ -83,7 +83,7 @@ export class Player extends Transport {
     const context = this.canvas.getContext("2d");
     context.fillStyle = "#ddd";
     context.font = `${Math.max(12, this.clips.width / 24)}px sans-serif`;
-    context.fillText("The clip is no longer there: run again.", 8, this.clips.height / 2, this.clips.width - 16);
+    write(context, "The clip is no longer there: run again.", 8, this.clips.height / 2, this.clips.width - 16);
   }
 
   rate(value) {

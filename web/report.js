@@ -1,7 +1,7 @@
 // The Report's pages: what ran, each block at each step, the seconds of each step. One role or all of them.
 
 import { app } from "../../scripts/app.js";
-import { button, el, percent, seconds, select, table } from "./dom.js";
+import { button, el, percent, put, seconds, select, table } from "./dom.js";
 import { nodeAt } from "./find.js";
 import { gridPage } from "./grid.js";
 import { chosen, key, keysOf, rolesOf } from "./ran.js";
@@ -57,7 +57,7 @@ function turnOn(data) {
       node.setDirtyCanvas?.(true, true);
     }
     turn.disabled = true;
-    turn.textContent = "Timing is on: run again";
+    put(turn, "Timing is on: run again");
   });
   return [el("p", null, turn)];
 }

@@ -1,7 +1,7 @@
 // The seconds of each step as columns, attention in the colours of its kernels; a step's figures under the pointer or
 // the cursor keys.
 
-import { el, percent, place, seconds } from "./dom.js";
+import { el, percent, place, put, seconds, write } from "./dom.js";
 import { chosen, keysOf, legend } from "./ran.js";
 import { plot } from "./view.js";
 
@@ -37,14 +37,14 @@ function axes(context, width, floor, most, count, pale) {
     context.fillRect(LEFT, Math.round(y), width - LEFT - RIGHT, 1);
     context.globalAlpha = 1;
     context.textAlign = "right";
-    context.fillText(value ? seconds(value) : "0", LEFT - 6, y);
+    write(context, value ? seconds(value) : "0", LEFT - 6, y);
   }
   const step = (width - LEFT - RIGHT) / count;
   const every = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((n) => n * step >= 24) ?? 1000;
   context.textAlign = "center";
   for (let x = 0; x < count; x += every) context.fillText(String(x + 1), LEFT + (x + 0.5) * step, floor + 12);
   context.textAlign = "right";
-  context.fillText("step", LEFT - 6, floor + 12);
+  write(context, "step", LEFT - 6, floor + 12);
 }
 
 function summary(steps) {
@@ -102,7 +102,7 @@ export function timePage(data, box) {
 
   function go(step) {
     at = Math.min(steps.length - 1, Math.max(0, step));
-    said.replaceChildren(...say(steps[at], roles));
+    put(said, say(steps[at], roles));
     again();
   }
 

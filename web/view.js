@@ -3,6 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { el } from "./dom.js";
 import { textPage } from "./text.js";
+import { translate } from "./translate.js";
 
 const PAGE = "video_attention_page";
 // Keys that do something in a view and something else on the canvas.
@@ -60,7 +61,7 @@ export class Box {
     const build = this.view?.pages.find(([of]) => of === title)?.[1];
     this.page = title !== "Text" && build ? build(this.data, this) : textPage(this.text);
     this.page.setAttribute("role", "tabpanel");
-    this.page.setAttribute("aria-label", title);
+    this.page.setAttribute("aria-label", translate(title));
     this.inner.replaceChildren(...(titles.length > 1 ? [this.bar(titles, title)] : []), this.page);
   }
 

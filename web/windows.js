@@ -1,6 +1,6 @@
 // The Long Sampler's windows over time, one below the other: what they share, and how visible each joint is.
 
-import { el, place, seconds } from "./dom.js";
+import { el, place, put, seconds, write } from "./dom.js";
 import { plot } from "./view.js";
 
 const LEFT = 62, RIGHT = 14, TOP = 8, FOOT = 24;
@@ -57,7 +57,7 @@ function page(data) {
         context.fillRect(Math.round(x(frame)), TOP, 1, bottom - TOP);
         context.globalAlpha = 1;
         const time = timeOf(data, frame);
-        context.fillText(time === null ? String(frame) : `${time.toFixed(1)} s`, x(frame), bottom + 13);
+        write(context, time === null ? String(frame) : `${time.toFixed(1)} s`, x(frame), bottom + 13);
       }
       data.spans.forEach(([first, end], number) => {
         const top = TOP + number * row;
@@ -75,7 +75,7 @@ function page(data) {
         if (row < 10 && number % Math.ceil(12 / row)) return;
         context.fillStyle = number === now ? ink : pale;
         context.textAlign = "right";
-        context.fillText(row < 8 ? String(number + 1) : `window ${number + 1}`, LEFT - 6, top + bar / 2);
+        write(context, row < 8 ? String(number + 1) : `window ${number + 1}`, LEFT - 6, top + bar / 2);
       });
       for (const seam of data.seams ?? []) {
         context.fillStyle = seam.ratio === null || seam.ratio > SEEN ? "#e2674f" : "#45b07c";
@@ -92,7 +92,7 @@ function page(data) {
   );
   const go = (number) => {
     now = Math.min(rows - 1, Math.max(0, number));
-    said.replaceChildren(...sayWindow(data, now));
+    put(said, sayWindow(data, now));
     again();
   };
   canvas.addEventListener("pointermove", (event) => {
