@@ -4,6 +4,7 @@
 
 import { app } from "../../scripts/app.js";
 import { traitsOf } from "./find.js";
+import { translate } from "./translate.js";
 
 const MORE = "advanced inputs";
 const VUE = "Comfy.VueNodes.Enabled";
@@ -61,7 +62,7 @@ function update(node, fit) {
     changed = setHidden(widget, off, folds && behind) || changed;
   }
   if (more) {
-    more.label = `${node.showAdvanced ? "Hide" : "Show"} ${advanced} ${MORE}`;
+    more.label = translate(`${node.showAdvanced ? "Hide" : "Show"} ${advanced} ${MORE}`);
     changed = setHidden(more, false, !advanced || !canvas || Boolean(setting(ALWAYS))) || changed;
   }
   listen(node, rows);

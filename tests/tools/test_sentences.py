@@ -29,6 +29,14 @@ SAMPLES = {
     "7, 7 left": ("Step 3 of 20, 12 s left", "Step 3 of 20, 2 min 5 s left", "Sampling 2 of 9, 1 h 2 min left"),
     "7 mask on CUDA": ("key mask on CUDA", "dense mask on CUDA"),
     " of 7": (),
+    "7 ran 7.": ("cuda:1 ran sdpa (12 calls), radial (flex) (4 calls).",),
+    "7: one prompt each, as ComfyUI does.": ("On 2 GPUs (cuda:0, cuda:1): one prompt each, as ComfyUI does.",),
+    "On one of the 7 in 7: 7.": ("On one of the GPUs in 2 evaluations: gpus is 1.",),
+    "7: 7 tokens, 7 heads; each handed 7 to others in a step.": (
+        "On 2 GPUs (cuda:0, cuda:1): 400 + 400 tokens, 4 + 4 heads; each handed 3.1 MiB to others in a step.",
+        "On 4 ComfyUIs (number 0, number 1, this one): 4 + 4 tokens, 4 + 4 heads in each of 2 groups, one for each "
+        "prompt; each handed 3.1 MiB to others in a step.",
+    ),
     "fell back from 7, 7, 7 calls: 7": ("fell back from sage, self, 12 calls: it failed",),
 }  # fmt: skip
 # Put together of several parts, or what a value says, as reports have them.
@@ -64,6 +72,7 @@ MORE = (
     "sage cannot run here: needs cuda, the tensors are on cpu. The sampler will stop.",
     "Of KSampler (node 5).", "Of KSampler (node 5) and KSampler (node 7).",
     "NaN or Inf in step 3 of 20: this is the prediction of the last step that was finished.",
+    "cuda:1: 3 calls fell back: it failed.", "Show 3 advanced inputs", "Hide 3 advanced inputs", "the token at frame 3",
     "1 window over 24 latent frames, most visible seam endless",
     *(f"Step 3 of 20 of the {place}" for place in ("first model", "second model", "first stage", "second stage")),
     *(f"{how} {when}." for how in ("Cancelled", "Stopped by NaN", "Stopped by an error")
@@ -77,11 +86,13 @@ NOT_SHOWN = {
     "not measured on a GPU by us", "b h r c -> b h (r queries) (c keys)", "engine: 7 is not known. Known: 7",
     "7 `auto` takes it once Video Attention Benchmark has seen it right.", "7 in 7", "7, structure 7",
     "width, from the left", "height, from the top", ", which draws noise for the sound too", " of block 7", "what ran",
-    "weight 0",
+    "weight 0", "its mask", "the marked token sees, by frame", "imed out", "here 7", "8 bit", "model dtype",
+   "by measured speed", ", this one", "advanced inputs", "prompts, then tokens",
     "a clip no longer than trained_frames", "scale 0", "scale 1 or alpha 0",
 }  # fmt: skip
 NOT_SHOWN_LIKE = re.compile(
-    r"video attention/|filename: |.*cannot run the .*Choose another|right: relative L2|font: |.*sans-serif|rgb\(|gray"
+    r"video attention/|filename: |meeting_point: "
+    r"|.*cannot run the .*Choose another|right: relative L2|font: |.*sans-serif|rgb\(|gray"
     r"|\(prefers|\[data-|\[-\+\]|\[a-z\]"
 )
 # What stays as it is: what users type, values of combos, units.
