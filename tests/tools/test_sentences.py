@@ -29,6 +29,13 @@ SAMPLES = {
     "7, 7 left": ("Step 3 of 20, 12 s left", "Step 3 of 20, 2 min 5 s left", "Sampling 2 of 9, 1 h 2 min left"),
     "7 mask on CUDA": ("key mask on CUDA", "dense mask on CUDA"),
     " of 7": (),
+    "7 instead of 7": (
+        "Whole sampling 3.00 s instead of 4.00 s, 1.33x as fast; attention 2.00 s instead of 3.00 s, 1.50x as fast; "
+        "error 0.012 of 0.030 allowed",
+    ),
+    "Whole sampling 7; attention": (),
+    ", attention 7 (7 s of it, exact 7 s)": ("whole sampling 1.3x as fast, attention 1.4x (2 s of it, exact 3 s).",),
+    "Nothing was forecast: ": (),
     "7 ran 7.": ("cuda:1 ran sdpa (12 calls), radial (flex) (4 calls).",),
     "7: one prompt each, as ComfyUI does.": ("On 2 GPUs (cuda:0, cuda:1): one prompt each, as ComfyUI does.",),
     "On one of the 7 in 7: 7.": ("On one of the GPUs in 2 evaluations: gpus is 1.",),
@@ -86,7 +93,8 @@ NOT_SHOWN = {
     "not measured on a GPU by us", "b h r c -> b h (r queries) (c keys)", "engine: 7 is not known. Known: 7",
     "7 `auto` takes it once Video Attention Benchmark has seen it right.", "7 in 7", "7, structure 7",
     "width, from the left", "height, from the top", ", which draws noise for the sound too", " of block 7", "what ran",
-    "weight 0", "its mask", "the marked token sees, by frame", "imed out", "here 7", "8 bit", "model dtype",
+    "weight 0", "its mask", "the marked token sees, by frame", "imed out",
+    "forecast steps", "here 7", "8 bit", "model dtype",
    "by measured speed", ", this one", "advanced inputs", "prompts, then tokens",
     "a clip no longer than trained_frames", "scale 0", "scale 1 or alpha 0",
 }  # fmt: skip
