@@ -14,6 +14,8 @@ WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 DYNAMIC = "COMFY_DYNAMICCOMBO"
 SEEDS = ("seed", "noise_seed")  # the front end adds its control to these, asked for or not
 BYPASSED, MUTED = 4, 2
+# What nodes call the files that they saved.
+SAVED = ("images", "video", "gifs", "audio", "latents")
 
 
 class RunFailed(Exception):
@@ -160,5 +162,5 @@ def refusal(answer: dict) -> str:
 
 def files(outputs: dict, folder: Path) -> list[Path]:
     """Every file that a finished prompt saved."""
-    saved = [item for node in outputs.values() for key in ("images", "video", "gifs") for item in node.get(key, ())]
+    saved = [item for node in outputs.values() for key in SAVED for item in node.get(key, ())]
     return [folder / item["type"] / item["subfolder"] / item["filename"] for item in saved]
