@@ -7,7 +7,7 @@ from comfy_api.latest import io, ui
 from ..attention.inspect.draw_info import draw_info
 from ..attention.inspect.info import examine, to_text
 from ..attention.routing import host_kernel
-from .host import forecast, forecast_memory, model_family, site_hooks
+from .host import forecast, forecast_memory, model_family, model_rules, reuse_memory, site_hooks
 from .runs import sampling_job
 from .widgets import image_output, search_words
 from .widgets.node import REPORT, Node
@@ -54,6 +54,8 @@ class VideoAttentionInfo(Node):
         settings = forecast.settings_of(model)
         if settings is not None:
             text += f"\n{forecast_memory.text(model, settings, tokens)}"
+        reused = [rule for rule in model_rules.rules_of(model) if rule.reuse is not None]
+        text = "\n".join([text, *(reuse_memory.text(model, rule, tokens) for rule in reused)])
         picture = image_output.to_image(draw_info(info))
         return io.NodeOutput(text, picture, ui=ui.PreviewText(text))
 

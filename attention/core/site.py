@@ -85,13 +85,15 @@ class Caller(KeepsIdentity):
     heard: modules that were announced.
     above: the Decision of a call that such a router has just passed on to another pack's override, which may ask a
         router below it.
+    about: tells apart what model calls are about: prompts, context window, pass. One object for the same; None where
+        that cannot be told, or nobody asks.
     """
 
     def __init__(self, live: bool = False, fresh: bool = False):
         self.live, self.fresh = live, fresh
         self.tag: SiteTag | None = None
         self.routed = self.heard = 0
-        self.above = None
+        self.above = self.about = None
 
 
 def site_of(options) -> AttentionSite | None:

@@ -32,6 +32,7 @@ class RuleCoverage:
     others: calls in their blocks and steps that another rule ran, as the later ones do.
     seen: calls of their role, whatever the block and the step.
     reasons: why a call did not run so -> calls.
+    kind: as Rule.kind.
     """
 
     label: str
@@ -43,10 +44,11 @@ class RuleCoverage:
     others: int = 0
     seen: int = 0
     reasons: Counter = field(default_factory=Counter)
+    kind: str = ""
 
     def __add__(self, other: RuleCoverage) -> RuleCoverage:
         added = (getattr(self, name) + getattr(other, name) for name in ("ran", "could", "others", "seen", "reasons"))
-        return RuleCoverage(self.label, self.node, self.role, self.host, *added)
+        return RuleCoverage(self.label, self.node, self.role, self.host, *added, self.kind)
 
     @property
     def calls(self) -> str:
@@ -65,6 +67,8 @@ class RuleCoverage:
         if not self.could and self.others:
             return f"{who}: another rule ran all {self.others} {self.calls} of its blocks and steps."
         said = f"{who}: {self.ran} of {self.could or self.seen} {self.calls}"
+        if self.kind == "reuse" and self.could:
+            return f"{said} reused{f' ({self._why()})' if self.reasons else ''}."
         if self.ran == self.could and self.could:
             return f"{said}."
         return f"{said} ({self._why()})."
@@ -114,7 +118,9 @@ def _rules(stats: RunStats, counted: Iterable[tuple[tuple, Decision]]) -> list[R
 def _blank(rule: Rule) -> RuleCoverage:
     role = "" if rule.role == "all" else rule.role
     asker = rule.asker
-    return RuleCoverage(rule.label, asker.node if asker else "", SELF if rule.shape else role, rule.backend == HOST)
+    return RuleCoverage(
+        rule.label, asker.node if asker else "", SELF if rule.shape else role, rule.backend == HOST, kind=rule.kind
+    )
 
 
 def _of_one(rule: Rule, key: tuple, decision: Decision) -> RuleCoverage:
@@ -154,6 +160,10 @@ def _left(rule: Rule, asked: list[Rule], decision: Decision, seen: int) -> RuleC
         return RuleCoverage(label, others=calls, seen=seen)
     if rule.kind == "strength":
         return RuleCoverage(label, ran=calls, could=calls, seen=seen) if decision.strength else RuleCoverage(label)
+    if rule.kind == "reuse":
+        why = decision.unshaped if decision.reuse is None and decision.unshaped else None
+        reasons = Counter({why[1]: calls} if why and why[0] == label else {})
+        return RuleCoverage(label, could=calls, seen=seen, reasons=reasons)
     if rule.kind == "shape":
         if decision.dense is not None:
             return RuleCoverage(label, could=calls, seen=seen, reasons=Counter({decision.dense: calls}))

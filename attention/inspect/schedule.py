@@ -59,15 +59,15 @@ def tabulate(
 
 def _label(site: AttentionSite, rules: tuple[Rule, ...], active: tuple[int, ...], host: str) -> str:
     covers = covering(rules, active, site)
-    shape, strength, backend, perturbed, nag = (
-        winner(covers, k) for k in ("shape", "strength", "", "perturbation", "nag")
-    )
+    kinds = ("shape", "strength", "", "perturbation", "nag", "reuse")
+    shape, strength, backend, perturbed, nag, reuse = (winner(covers, kind) for kind in kinds)
     name = shape.shape.label if shape else backend.backend if backend else HOST
     name = host if name == HOST else name
     more = (
         "strength" if strength else "",
         perturbed.perturbation.name if perturbed else "",
         NAG if nag and site.role in NAG_ROLES else "",
+        reuse.label if reuse and reuse.reuse.every > 1 else "",
     )
     return " + ".join(filter(None, (name, *more)))
 

@@ -39,4 +39,4 @@ class ReuseSettings:
     @property
     def label(self) -> str:
         """Say what it asks for, in a word or two."""
-        return f"reuse {self.every}"
+        return f"reuse every {self.every} steps"

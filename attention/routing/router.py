@@ -10,7 +10,7 @@ import torch
 from ..core.allocation_record import record_paused
 from ..core.site import CALLER, SELF, site_of
 from ..core.tensor_layout import first_query_of, from_heads, to_mask
-from . import compiled_op
+from . import compiled_op, reused_calls
 from .attention_call import AttentionCall, ContainerCall, Override, checked
 from .decide import decide
 from .errors import InputsLost
@@ -95,7 +95,9 @@ class Router(Override):
         )  # fmt: skip
         decision = stats.decisions.get(key)
         if decision is None:
-            decision = stats.decisions[key] = self._decide(call, context, stats, first_head)
+            decision = stats.decisions[key] = self._decide(call, key, stats, first_head)
+        if decision.reuse is not None:
+            decision = decision.reuse.choose(decision, call)
         if first_head is not None:
             stats.join((self, site), first_head, decision)
         decision.calls += 1
@@ -108,8 +110,9 @@ class Router(Override):
                 caller.above = None
         return decision
 
-    def _decide(self, call: AttentionCall, context: StepContext, stats: RunStats, first_head) -> Decision:
+    def _decide(self, call: AttentionCall, key: tuple, stats: RunStats, first_head) -> Decision:
         """Decide about an open call, and what is done to each such call from now on."""
+        context: StepContext = key[2]
         host = host_function(call.func, self.previous, call.options)
         with record_paused():
             decision = decide(
@@ -123,7 +126,10 @@ class Router(Override):
         run = partial(self._run, decision)
         if decision.strength is not None:
             run = partial(decision.strength.attend, run, decision.video_span)
-        decision.run = partial(timed, run, decision) if self.timing else run
+        decision.run = reused_calls.prepare(self, decision, run, key, call, stats)
+        if self.timing:
+            for one in (decision, *(() if decision.reuse is None else (decision.reuse.twin,))):
+                one.run = partial(timed, one.run, one)
         return decision
 
     def _run(self, decision: Decision, call: AttentionCall) -> torch.Tensor:

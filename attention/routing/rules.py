@@ -1,4 +1,4 @@
-"""A user's rule: which backend, pattern or strength, for which roles, blocks and steps."""
+"""A user's rule: which backend, pattern, strength or reuse, for which roles, blocks and steps."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..guidance.nag import Nag
 from ..guidance.perturb import Perturbation
 from ..guidance.strength import Strength
 from ..patterns.ramp import Ramp
+from ..reuse import ReuseSettings
 
 CHOICES = (registry.AUTO, registry.HOST, *registry.names())
 ALL_ROLES = "all"
@@ -23,7 +24,7 @@ GUARDS = (GUARD_OFF, GUARD_FIRST, GUARD_EVERY)
 MEASURE, IN_ORDER = "measure", "table order"
 CHOICE_MODES = (MEASURE, IN_ORDER)
 # What a rule may be about besides the backend: its fields of these names.
-KINDS = ("shape", "strength", "perturbation", "nag")
+KINDS = ("shape", "strength", "perturbation", "nag", "reuse")
 
 _SPAN = re.compile(r"(\d+)(-)?(\d+)?")
 
@@ -81,8 +82,8 @@ class Asker:
 
 @dataclass(frozen=True)
 class Rule:
-    """Says what is done to which calls. With a `shape`, `strength`, `perturbation` or `nag` a rule is about that alone,
-    otherwise about the backend; of each kind the last rule that covers a call wins.
+    """Says what is done to which calls. With a `shape`, `strength`, `perturbation`, `nag` or `reuse` a rule is about that
+    alone, otherwise about the backend; of each kind the last rule that covers a call wins.
 
     backend: one of CHOICES.
     role: one of ROLES or ALL_ROLES.
@@ -101,6 +102,7 @@ class Rule:
     nag: a negative prompt inside attention to the prompt.
     asker: the node that made it, None outside of a prompt. Two rules that differ in it alone are equal.
     budget: relative L2 of the final latent that the plan which it is of has to keep, 0 without one; as asker.
+    reuse: how long the calls' outputs are kept and given again.
     """
 
     backend: str = registry.AUTO
@@ -120,6 +122,7 @@ class Rule:
     nag: Nag | None = None
     asker: Asker | None = field(default=None, compare=False)
     budget: float = field(default=0.0, compare=False)
+    reuse: ReuseSettings | None = None
 
     @property
     def kind(self) -> str:
@@ -133,6 +136,8 @@ class Rule:
             return f"pattern {self.shape.pattern.name}"
         if self.perturbation is not None:
             return self.perturbation.name
+        if self.reuse is not None:
+            return self.reuse.label
         return {"strength": "strength", "nag": NAG}.get(self.kind) or f"backend {self.backend}"
 
     @property

@@ -49,6 +49,7 @@ class Decision:
     counted_in: of a call with some of its module's heads that is not the first, the Decision that counts them all as
         one.
     spans: stopwatches of the calls that were timed, see timing.elapsed.
+    reuse: tells which of the calls are given a kept output; None: none is.
     """
 
     __slots__ = (
@@ -75,6 +76,7 @@ class Decision:
         "wanted",
         "counted_in",
         "without",
+        "reuse",
     )
 
     def __init__(
@@ -103,6 +105,7 @@ class Decision:
         self.dense: str | None = None
         self.strength = None
         self.run: Callable | None = None
+        self.reuse = None
 
     @property
     def answered(self) -> int:
@@ -173,6 +176,7 @@ class RunStats(KeepsIdentity):
     forecast: what became of each evaluation where some may be forecast, else of none.
     memory: the RunPeak, None where nothing is measured.
     gpus: a parallel.record.RanksRecord where the model has copies on several GPUs, else None.
+    reuse: the ReuseRun, which keeps attention outputs; None where no rule asks for that.
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
@@ -199,6 +203,7 @@ class RunStats(KeepsIdentity):
         self.forecast = ForecastRecord()
         self.memory: RunPeak | None = None
         self.gpus = None
+        self.reuse = None
 
     def add_bypass(self, who: str, how: str, site: AttentionSite | None = None) -> None:
         """Note that attention of this step ran past our rules.
@@ -254,14 +259,15 @@ class RunStats(KeepsIdentity):
         self.left[what, unit, why] += 1
 
     def costs(self) -> tuple[str, ...]:
-        """Say in sentences what was forecast, and for each guidance what it took, and where it could not be."""
+        """Say in sentences what was forecast or kept, and for each guidance what it took, and where it could not be."""
         spent = (f"{what}: {_count(number, unit)} more." for (what, unit), number in self.spent.items())
         left = (
             f"{what} left {_count(n, unit)} as {'it was' if n == 1 else 'they were'}: {why}."
             for (what, unit, why), n in self.left.items()
         )
         gpus = () if self.gpus is None else self.gpus.sentences()
-        return (*gpus, *self.forecast.sentences(), *spent, *left)
+        reused = () if self.reuse is None else self.reuse.sentences()
+        return (*gpus, *self.forecast.sentences(), *reused, *spent, *left)
 
     def begin(self) -> None:
         """Note that a model evaluation begins."""

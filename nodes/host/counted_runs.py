@@ -14,7 +14,7 @@ from ...attention.routing.guarded_run import evaluate
 from ...attention.routing.rules import Rule
 from ...attention.routing.run_stats import RunStats
 from ...attention.routing.step_context import CONTEXT
-from . import bypass_watch, live_report, model_family, run_history, site_hooks
+from . import bypass_watch, live_report, model_family, reuse_run, run_history, site_hooks
 from .bypass_watch import ROUTERS, is_compiled
 from .latent import NotFinite
 
@@ -36,6 +36,7 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     stats.patterned = tuple(rule for rule in stats.rules if rule.shape)
     timed = any(rule.timing for rule in stats.rules)
     stats.memory = RunPeak(guider.model_patcher.load_device if timed else None)
+    reuse_run.begin(stats, guider, sampler, sigmas)
     told = live_report.teller(stats, callback)
     try:
         with stats.memory:
@@ -49,6 +50,8 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     except BaseException:
         live_report.stopped(stats, "stopped by an error")
         raise
+    finally:
+        reuse_run.end(stats)
     patcher = guider.model_patcher
     stats.notes += bypass_watch.missing(stats, options, model_family.family_of(patcher), patcher.model.diffusion_model)
     _note_what_is_hidden(stats, patcher)
@@ -88,19 +91,25 @@ def _note_what_is_not_finite(stats: RunStats, samples) -> None:
 
 
 def publish_step(executor, x, timestep, model_options, seed=None):
-    """Wraps PREDICT_NOISE: says which rules cover this step. Reads the noise level once a step, only if a rule asks."""
+    """Wraps PREDICT_NOISE: says which rules cover this step. Reads the noise level once an evaluation, only if a rule
+    asks."""
     options = model_options.get("transformer_options", {})
     stats = options[CONTEXT].stats if CONTEXT in options else None
     if stats is not None:
         stats.begin()
     routers = options[ROUTERS].members if ROUTERS in options else ()
-    if all(rule.always for router in routers for rule in router.rules):
+    reuse = None if stats is None else stats.reuse
+    always = all(rule.always for router in routers for rule in router.rules)
+    if always and reuse is None:
         return _evaluate(stats, executor, x, timestep, model_options, seed)
     sigma = float(timestep.max())
     to_sigma = executor.class_obj.inner_model.model_sampling.percent_to_sigma
     sigmas = options.get("sample_sigmas", timestep).tolist()
     active = tuple((r, tuple(stretch_of(rule, sigma, to_sigma, sigmas) for rule in r.rules)) for r in routers)
-    options = {**options, CONTEXT: options[CONTEXT].but(active=active)}
+    if reuse is not None:
+        reuse.begin(sigma, {rule for router, on in active for rule, here in zip(router.rules, on) if here})
+    if not always:
+        options = {**options, CONTEXT: options[CONTEXT].but(active=active)}
     return _evaluate(stats, executor, x, timestep, {**model_options, "transformer_options": options}, seed)
 
 

@@ -14,7 +14,7 @@ from ...attention.inspect.site_watch import SiteWatch
 from ...attention.routing import compiled_op
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.step_context import CONTEXT, IDLE
-from . import hooks, model_family, site_tags
+from . import hooks, model_family, reuse_run, site_tags
 from .hooks import Handle
 from .site_tags import TAG, options_of, position, tell
 
@@ -174,6 +174,7 @@ def lay_out(
         if caller is None or (sites and not caller.fresh):
             caller = Caller(fresh=True)
         caller.live = caller.live or bool(sites)
+        caller.about = reuse_run.about(context, options) if caller.fresh else None
         if watch is not None:
             watch.begin(caller, context.stats)
         options = {**options, CONTEXT: context, CALLER: caller}

@@ -11,6 +11,7 @@ from ...attention.routing.rules import Rule
 from . import pattern_inputs
 
 BACKEND, PATTERN, FORECAST = "VideoAttentionBackend", "VideoAttentionPattern", "VideoAttentionForecast"
+REUSE = "VideoAttentionReuse"
 # Widgets whose name is not that of the pattern's field.
 FIELDS = {"token_order": "order", pattern_inputs.TIME: "frames", "spatial_weight": "weight"}
 
@@ -33,13 +34,17 @@ def of_rule(rule: Rule) -> dict | None:
 
     Of a dynamic combo the inputs stand as in a prompt: `pattern`, `pattern.keep`.
     """
-    if rule.kind not in ("", "shape"):
+    if rule.kind not in ("", "shape", "reuse"):
         return None
     shared = {
         "blocks": ",".join(map(_span, rule.blocks)),
         "start_percent": rule.start,
         "end_percent": rule.end,
         "on_unsupported": rule.on_unsupported,
+    }
+    if rule.kind == "reuse":
+        return {"class_type": REUSE, "inputs": {"enabled": True, "role": rule.role, **asdict(rule.reuse), **shared}}
+    shared |= {
         "guard": rule.guard,
         "timing": rule.timing,
         "auto_choice": rule.choice,

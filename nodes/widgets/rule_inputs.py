@@ -48,19 +48,21 @@ def role(default: str) -> io.Combo.Input:
     )
 
 
-def covered_calls(default: str = rules.ALL_ROLES, start: float = 0.0) -> list:
+def covered_calls(default: str = rules.ALL_ROLES, start: float = 0.0, end: float = 1.0) -> list:
     """Makes the widgets that say which calls a rule is about.
 
     default: the role at first.
     start: start_percent at first, 0 to 1.
+    end: end_percent at first, 0 to 1.
     """
-    return [role(default), *blocks_and_steps(start)]
+    return [role(default), *blocks_and_steps(start, end)]
 
 
-def blocks_and_steps(start: float = 0.0) -> list:
+def blocks_and_steps(start: float = 0.0, end: float = 1.0) -> list:
     """Makes the widgets that say which blocks and steps a rule is about.
 
     start: start_percent at first, 0 to 1.
+    end: end_percent at first, 0 to 1.
     """
     return [
         io.String.Input(
@@ -70,7 +72,7 @@ def blocks_and_steps(start: float = 0.0) -> list:
             "left out.",
         ),
         _percent("start_percent", start, "Begin at this part of the sampling: 0 is pure noise, 1 the finished latent."),
-        _percent("end_percent", 1.0, "End at this part of the sampling."),
+        _percent("end_percent", end, "End at this part of the sampling."),
     ]
 
 

@@ -57,6 +57,10 @@ WORDS = {
         "which attention, slow, why slow, is sage active, attention statistics, fallback reason, profile, "
         "progress, black frames"
     ),
+    "VideoAttentionReuse": (
+        "pyramid attention broadcast, pab, attention cache, cache, reuse attention, skip attention, deltadit, fastercache, "
+        "faster, speed up"
+    ),
     "VideoAttentionRiflex": "riflex, length extrapolation, longer video, long video, rope, repetition, loop",
     "VideoAttentionSampler": f"ksampler, sample video, video sampler, denoise video, black frames, nan, {MODELS}",
     "VideoAttentionSamplerAdvanced": "samplercustomadvanced, custom sampler, guider, noise, sigmas",
