@@ -28,7 +28,7 @@ THRESHOLDS = (0.2, 0.02)
 
 def main() -> None:
     options = arguments()
-    demo_model.run(options, lambda: text(options))
+    demo_model.run(options, lambda: text(options, means()))
 
 
 def arguments():
@@ -66,9 +66,12 @@ def means() -> dict:
     return found | {"LazyCache, 0.2": cached(caches.LazyCacheNode, 0.2)}
 
 
-def text(options) -> str:
-    """Markdown: a table for each number of steps."""
-    tables = [table(options, steps, demo_model.measure(means(), options.prompts, steps)) for steps in options.steps]
+def text(options, makers: dict) -> str:
+    """Markdown: a table for each number of steps.
+
+    makers: name -> what makes a MODEL of one.
+    """
+    tables = [table(options, steps, demo_model.measure(makers, options.prompts, steps)) for steps in options.steps]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return "\n\n".join([*tables, f"{machine(device)}, {date.today()}."])
 

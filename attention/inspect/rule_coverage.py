@@ -117,10 +117,8 @@ def _rules(stats: RunStats, counted: Iterable[tuple[tuple, Decision]]) -> list[R
 
 def _blank(rule: Rule) -> RuleCoverage:
     role = "" if rule.role == "all" else rule.role
-    asker = rule.asker
-    return RuleCoverage(
-        rule.label, asker.node if asker else "", SELF if rule.shape else role, rule.backend == HOST, kind=rule.kind
-    )
+    asker, role = rule.asker, SELF if rule.shape else role
+    return RuleCoverage(rule.label, asker.node if asker else "", role, rule.backend == HOST, kind=rule.kind)
 
 
 def _of_one(rule: Rule, key: tuple, decision: Decision) -> RuleCoverage:

@@ -106,8 +106,8 @@ def _sentence(label: str, store: OutputStore) -> str:
     if store.apart.count:
         mean, largest = store.apart.read()
         said += (
-            f" An output {store.apart.apart} steps later differs by relative L2 {mean:.2g} on average, {largest:.2g} at "
-            f"most (some tokens of {store.apart.count} calls)."
+            f" An output {store.apart.apart} steps later differs by relative L2 {mean:.2g} on average, {largest:.2g} "
+            f"at most (some tokens of {store.apart.count} calls)."
         )
     if store.rounding.count:
         said += f" Eight bits differ by {store.rounding.read()[0]:.1g}."

@@ -82,8 +82,8 @@ class Asker:
 
 @dataclass(frozen=True)
 class Rule:
-    """Says what is done to which calls. With a `shape`, `strength`, `perturbation`, `nag` or `reuse` a rule is about that
-    alone, otherwise about the backend; of each kind the last rule that covers a call wins.
+    """Says what is done to which calls. With a `shape`, `strength`, `perturbation`, `nag` or `reuse` a rule is about
+    that alone, otherwise about the backend; of each kind the last rule that covers a call wins.
 
     backend: one of CHOICES.
     role: one of ROLES or ALL_ROLES.

@@ -58,7 +58,7 @@ WORDS = {
         "progress, black frames"
     ),
     "VideoAttentionReuse": (
-        "pyramid attention broadcast, pab, attention cache, cache, reuse attention, skip attention, deltadit, fastercache, "
+        "pyramid attention broadcast, pab, attention cache, cache, reuse attention, skip attention, fastercache, "
         "faster, speed up"
     ),
     "VideoAttentionRiflex": "riflex, length extrapolation, longer video, long video, rope, repetition, loop",

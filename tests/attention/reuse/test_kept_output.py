@@ -73,7 +73,8 @@ def test_memory_is_for_outputs_like_the_first():
 
 
 @pytest.mark.parametrize(
-    "wrong, name", [({"every": 0}, "every"), ({"every": 17}, "every"), ({"budget": 0}, "budget"), ({"storage": "4 bit"}, "storage")]
+    "wrong, name",
+    [({"every": 0}, "every"), ({"every": 17}, "every"), ({"budget": 0}, "budget"), ({"storage": "4"}, "storage")],
 )  # fmt: skip
 def test_what_cannot_be_is_named(wrong, name):
     with pytest.raises(ValueError, match=f"^{name}: "):

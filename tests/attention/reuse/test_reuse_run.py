@@ -190,7 +190,7 @@ def test_evaluations_are_found_in_the_samplers_order():
     assert [step for step, _ in found] == [0, 0, 1] and not run.strange
     found, run = steps_of(heun, [1.0, 0.7, 0.5])
     assert found == [(0, True), (None, False), (0, True)] and run.strange == 1
-    assert any("otherwise than" in said for said in run.sentences())
+    assert any("rehearsal" in said for said in run.sentences())
 
 
 def test_a_sampler_that_stands_less_gets_less():
