@@ -7,6 +7,7 @@ from ..attention.reuse import STORAGES, ReuseSettings
 from ..attention.routing import rules
 from .host import model_rules, reuse_memory
 from .widgets import guidance_inputs, rule_inputs, search_words
+from .widgets.idle import switched_off
 from .widgets.node import NOTE
 
 CATEGORY = "video attention/backend"
@@ -46,6 +47,7 @@ class VideoAttentionReuse(rule_inputs.ChecksBlocks):
 
     TEXT = NOTE
     COUNTS_ATTENTION = True
+    IDLE = switched_off("every", *guidance_inputs.WHERE, "role", "budget", "storage", "offload", "on_unsupported")
 
     @classmethod
     def define_schema(cls):
