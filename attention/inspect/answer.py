@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..backends import registry
 from ..backends.autotune import EXACT, HOST_RUN
 from ..core.site import SELF
+from ..routing.reused_calls import REUSED
 from ..routing.run_stats import Decision, RunStats
 
 if TYPE_CHECKING:
@@ -121,16 +122,11 @@ def _gain(decision: Decision, host: float | None) -> Gain:
     if not ran:
         known = calls if host else 0
         return Gain(role, calls, known, calls * (host or 0.0), calls * (host or 0.0), used, tried)
-    own = _seconds_of_kept(decision) if choice is None else choice.seconds_of(choice.winner)
+    timed = decision.seconds() / calls if decision.used == REUSED and decision.spans else None
+    own = timed if choice is None else choice.seconds_of(choice.winner)
     if own is None or not host:
         return Gain(role, calls, used=used, tried=tried)
     return Gain(role, calls, calls, calls * host, ran * own + (calls - ran) * host, used, tried)
-
-
-def _seconds_of_kept(decision: Decision) -> float | None:
-    """Return what a call took that was given a kept output, as timed; None for other calls, and without timing."""
-    given = decision.rule is not None and decision.rule.reuse is not None
-    return decision.seconds() / decision.calls if given and decision.spans else None
 
 
 def hints_of(stats: RunStats) -> Counter:

@@ -87,9 +87,7 @@ class ReuseRun(KeepsIdentity):
         """Say of each rule how much was kept, and how near that was. Waits for the GPU."""
         said = [f"Nothing was kept: {self.refused}."] if self.refused else []
         if self.strange:
-            said.append(
-                f"{self.strange} evaluations came otherwise than the sampler was known to make them: all attended."
-            )
+            said.append(f"{self.strange} evaluations came otherwise than in the sampler's rehearsal: all attended.")
         return (*said, *(_sentence(rule.label, store) for rule, store in self._stores.items()))
 
 
