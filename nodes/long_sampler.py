@@ -1,25 +1,23 @@
 """Sample a video that is longer than what its model was trained for."""
 
-from dataclasses import dataclass
 from math import isfinite
 
 import comfy.samplers
 from comfy_api.latest import io, ui
 
-from ..attention.families.facts import TrainedClips
 from ..attention.inspect.report_text import head_lines
-from ..attention.sampling import lengths, seams, windows
-from .host import model_family, run_history, window_handler
+from ..attention.sampling import seams, windows
+from .host import run_history
 from .host.latent import parts_of
-from .runs import context_windows, long_clip, sampling_job
-from .runs.long_clip import Length, Result
+from .runs import long_clip, long_length, sampling_job
+from .runs.long_clip import Result
+from .runs.long_length import AUTO_OVERLAP, AUTO_RATE, FRAMES, SECONDS, Asked, Length
 from .runs.sampling_job import Job
 from .widgets import sampler_inputs, search_words
 from .widgets.idle import idle, one_of
 from .widgets.node import REPORT, Node
 
 BLEND, EXTEND = "blend", "extend"
-SECONDS, FRAMES = "seconds", "latent frames"
 
 # Of window and overlap, in seconds or frames.
 LONGEST = 10000.0
@@ -57,6 +55,7 @@ class VideoAttentionLongSampler(Node):
                 *_care(),
                 sampler_inputs.own_sampler(),
                 sampler_inputs.own_sigmas(),
+                sampler_inputs.own_guider(),
             ],
             outputs=[
                 *sampler_inputs.outputs(),
@@ -68,17 +67,19 @@ class VideoAttentionLongSampler(Node):
     @classmethod
     def execute(
         cls, model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name, denoise, method, unit,
-        window, overlap, frame_rate, free_noise, keep, sampler=None, sigmas=None,
+        window, overlap, frame_rate, free_noise, keep, sampler=None, sigmas=None, guider=None,
     ) -> io.NodeOutput:  # fmt: skip
         _check(window, overlap)
+        beside = ""
+        if guider is not None:
+            model, beside = sampling_job.guided(guider, "guider", "model, positive, negative and cfg")
         latent = sampling_job.fitted(model, latent)
-        said = positive[0][1].get("frame_rate") if positive else None
-        length = _length(model, latent, positive, _Asked(unit, window, overlap, frame_rate, said))
         line = "Noise levels: your own."
         if sigmas is None:
             sigmas, line = sampling_job.sigmas_of(model, sampler_name, scheduler_name, steps, denoise, latent)
         sampler, noise = sampler or comfy.samplers.sampler_object(sampler_name), sampling_job.noise_of(latent, seed)
-        job = Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed)
+        job = Job(model, positive, negative, cfg, sampler, sigmas, latent, noise, seed, guider)
+        length = long_length.length_of(job, Asked(unit, window, overlap, frame_rate))
         with run_history.own() as runs:
             result = (
                 long_clip.blend(job, length, free_noise, keep)
@@ -88,7 +89,7 @@ class VideoAttentionLongSampler(Node):
         found, ran = _seams(result), list(head_lines(runs.report)) if runs else []
         answer = [ran.pop(0)] if runs and runs.report.answer.sentence else []
         window = f"{_windows_line(length, result)} {length.said}".strip()
-        lines = [*answer, line, window, *ran, *_seam_lines(found)]
+        lines = [*answer, *filter(None, [beside]), line, window, *ran, *_seam_lines(found)]
         text = "\n".join([*lines, *result.notes])
         out = {k: v for k, v in long_clip.cut_latent(latent, length, result.done).items() if "downscale_ratio" not in k}
         made = ({**out, "samples": samples} for samples in (result.samples, result.clean))
@@ -116,16 +117,21 @@ def _lengths() -> list:
             "about 5 seconds for most.",
         ),
         io.Float.Input(
-            "overlap", default=1.0, min=0.0, max=LONGEST, step=0.1, tooltip="What neighbouring windows share."
+            "overlap",
+            default=AUTO_OVERLAP,
+            min=AUTO_OVERLAP,
+            max=LONGEST,
+            step=0.1,
+            tooltip="What neighbouring windows share. -1: a quarter of the window, as the report says.",
         ),
         io.Float.Input(
             "frame_rate",
-            default=24.0,
-            min=1.0,
+            default=AUTO_RATE,
+            min=AUTO_RATE,
             max=1000.0,
             step=0.01,
-            tooltip="Pictures a second, for seconds: 16 for Wan 2.1 and 2.2 14B. A frame rate in the prompt, from "
-            "LTXVConditioning, comes first; where window is 0, the rate that the model was trained with.",
+            tooltip="Pictures a second, for seconds. 0: the rate that the model was trained with. A frame rate in the "
+            "prompt, from LTXVConditioning, comes first; where window is 0, the trained rate.",
         ),
     ]
 
@@ -154,80 +160,12 @@ def _check(window: float, overlap: float) -> None:
 
     Not before anything runs: ComfyUI would blame both widgets for it.
     """
-    if not (0.0 <= overlap <= LONGEST if not window else 0.0 <= overlap < window <= LONGEST):
+    shared = 0.0 if overlap == AUTO_OVERLAP else overlap
+    if not (0.0 <= shared <= LONGEST if not window else 0.0 <= shared < window <= LONGEST):
         raise ValueError(
-            f"overlap: {overlap:g} must be less than the window's {window:g}, and both from 0 to {LONGEST:g}."
+            f"overlap: {overlap:g} must be less than the window's {window:g}, and both from 0 to {LONGEST:g}; an "
+            f"overlap of {AUTO_OVERLAP:g} is a quarter of the window."
         )
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What the widgets ask for.
-
-    unit: what window and overlap are counted in.
-    window: length of a window.
-    overlap: that neighbouring windows share.
-    rate: frames a second of the widget.
-    said: frames a second that the prompt has; None without any.
-    """
-
-    unit: str
-    window: float
-    overlap: float
-    rate: float
-    said: float | None
-
-
-def _length(model, latent: dict, positive: list, asked: _Asked) -> Length:
-    """Counts the widgets in latent frames. Raises ValueError with a sentence for what cannot be."""
-    video = parts_of(latent["samples"])[0]
-    if video.ndim != 5:
-        raise ValueError(f"latent: this model's frames are no axis of it (it is {tuple(video.shape)}); not supported.")
-    if len(parts_of(latent["samples"])) > 1 and not hasattr(model.model, "map_context_window_to_modalities"):
-        raise ValueError("latent: ComfyUI cannot cut the sound of this model into windows, only that of LTX-2.")
-    guides = context_windows.guide_frames(positive)
-    ratio = getattr(model.get_model_object("latent_format"), "temporal_downscale_ratio", None)
-    if ratio is None and (asked.unit != FRAMES or not asked.window):
-        raise ValueError(
-            f"window: this ComfyUI does not tell how long a latent frame is; 0.24 does. Give it in {FRAMES}."
-        )
-    known = model_family.row_of(model).clips(model.model.diffusion_model)
-    window, overlap, rate, said = _asked(asked, known, ratio)
-    windows.check(window, overlap)
-    frames = video.shape[2] - guides
-    if guides and frames > window and not window_handler.cuts_guides(model):
-        raise ValueError(
-            "positive: ComfyUI cannot cut guide frames of this model into windows, only those of LTX-2. Give it the "
-            "start image in the latent instead, with LTXVImgToVideo."
-        )
-    return Length(frames, window, overlap, guides, said, ratio or 0, rate)
-
-
-def _asked(asked: _Asked, known: TrainedClips, ratio: int | None) -> tuple[int, int, float, str]:
-    """Finds window and overlap in latent frames, pictures a second, and a sentence that says the window in both."""
-    auto = not asked.window
-    rate = asked.said or (known.rate if auto and known.pictures else asked.rate)
-    if auto:
-        window = lengths.latent_frames(known.count(rate), ratio)
-    elif asked.unit == FRAMES:
-        window = round(asked.window)
-    else:
-        # The first latent frame of these codecs is one picture.
-        window = 1 + windows.frames_of_seconds(asked.window - 1 / rate, rate, ratio)
-    overlap = round(asked.overlap) if asked.unit == FRAMES else windows.frames_of_seconds(asked.overlap, rate, ratio)
-    return window, overlap, rate, _window_line(window, rate, known, ratio) if ratio else ""
-
-
-def _window_line(window: int, rate: float, known: TrainedClips, ratio: int) -> str:
-    """Says a window in pictures and seconds, beside what the model was trained for."""
-    pictures, usual = lengths.pictures_of(window, ratio), round(known.count(rate))
-    line = f"A window is {pictures} pictures, {pictures / rate:.2f} s at {rate:g} a second"
-    if known.pictures is None:
-        return f"{line}."
-    trained = f"{usual} pictures at {known.rate:g} a second"
-    if lengths.latent_frames(usual, ratio) == window:
-        return f"{line}; this model was trained with {trained}."
-    return f"{line}; this model was trained with {trained}, which window 0 takes."
 
 
 def _seams(result: Result) -> list:

@@ -65,6 +65,8 @@ class VideoAttentionTwoStageSampler(Node):
                 _between(),
                 sampler_inputs.own_sigmas(),
                 *_second_stage(),
+                sampler_inputs.own_guider(of="For both stages, or for the first beside guider_low."),
+                sampler_inputs.own_guider("guider_low", "For the second stage."),
             ],
             outputs=[
                 *sampler_inputs.outputs(),
@@ -77,38 +79,56 @@ class VideoAttentionTwoStageSampler(Node):
     def execute(
         cls, model_high, positive, negative, latent, seed, steps, cfg_high, cfg_low, sampler_name, scheduler_name,
         switch_at, boundary, switch_step, between=None, model_low=None, sigmas=None, upscale_model=None, vae=None,
-        second_latent=None, second_sigmas=None,
+        second_latent=None, second_sigmas=None, guider=None, guider_low=None,
     ) -> io.NodeOutput:  # fmt: skip
-        model_low = model_high if model_low is None else model_low
+        model_high, model_low, lines = _models(model_high, model_low, guider, guider_low)
         latent = sampling_job.fitted(model_high, latent)
         line = "Noise levels: your own."
         if sigmas is None:
             sigmas, line = sampling_job.sigmas_of(model_high, sampler_name, scheduler_name, steps, 1.0, latent)
         sampler, noise = comfy.samplers.sampler_object(sampler_name), sampling_job.noise_of(latent, seed)
-        high = Job(model_high, positive, negative, cfg_high, sampler, sigmas, latent, noise, seed)
+        high = Job(model_high, positive, negative, cfg_high, sampler, sigmas, latent, noise, seed, guider)
+        low, lines = replace(high, model=model_low, cfg=cfg_low, guider=guider_low or guider), [*lines, line]
         # A prompt of a script may leave a dynamic combo out, and ComfyUI lets it.
         if between is None or between["between"] == NOTHING:
             at = schedule.switch_step(sigmas, boundary) if switch_at == BOUNDARY else min(switch_step, high.steps)
-            low = replace(high, model=model_low, cfg=cfg_low, sigmas=sigmas[at:])
-            return _experts(replace(high, sigmas=sigmas[: at + 1]), low, line)
+            return _experts(replace(high, sigmas=sigmas[: at + 1]), replace(low, sigmas=sigmas[at:]), lines)
         if between["between"] == MODEL and upscale_model is None:
             raise ValueError("upscale_model: connect Load Latent Upscale Model, or let between be `interpolate`.")
         by = between.get("upscale_by", 2.0)
         upscaling = Upscaling(by, upscale_model if between["between"] == MODEL else None, vae, second_latent)
         wanted = (sampler_name, scheduler_name, between["second_steps"], between["second_denoise"])
-        return _larger(high, upscaling, _Second(model_low, cfg_low, wanted, second_sigmas), line)
+        return _larger(high, upscaling, _Second(low, wanted, second_sigmas), lines)
+
+
+def _models(model_high, model_low, guider, guider_low) -> tuple:
+    """Gives the models of both stages, and lines that say what has no effect beside a guider.
+
+    Raises ValueError with a sentence for what is no GUIDER.
+    """
+    lines = []
+    if guider is not None:
+        without = "model_high and cfg_high" if guider_low else "model_high, positive, negative, cfg_high and cfg_low"
+        model_high, line = sampling_job.guided(guider, "guider", without)
+        lines.append(line)
+    if guider_low is not None:
+        without = "model_low, positive, negative and cfg_low" if guider else "model_low and cfg_low"
+        model_low, line = sampling_job.guided(guider_low, "guider_low", without)
+        lines.append(line)
+    return model_high, model_high if model_low is None else model_low, lines
 
 
 class _Second:
     """Makes the Job of a second stage of the latent that the first one leaves.
 
+    low: a Job with its model, prompts and cfg.
     wanted: the arguments of sigmas_of between model and latent.
     sigmas: noise levels of another node; None for such as wanted says.
     line: a sentence about the noise levels, once there are any.
     """
 
-    def __init__(self, model, cfg: float, wanted: tuple, sigmas):
-        self.model, self.cfg, self.wanted, self.sigmas, self.line = model, cfg, wanted, sigmas, ""
+    def __init__(self, low: Job, wanted: tuple, sigmas):
+        self.low, self.wanted, self.sigmas, self.line = low, wanted, sigmas, ""
         self.steps = wanted[2] if sigmas is None else max(0, len(sigmas) - 1)
 
     def job(self, high: Job, latent: dict) -> Job:
@@ -119,12 +139,12 @@ class _Second:
         """
         sigmas, line = self.sigmas, "Noise levels: your own."
         if sigmas is None:
-            sigmas, line = sampling_job.sigmas_of(self.model, *self.wanted, latent)
+            sigmas, line = sampling_job.sigmas_of(self.low.model, *self.wanted, latent)
         # With the first stage's seed its noise would come back: all of it where the sizes are equal.
         seed = sampling_job.fresh(high.seed)
         self.line = f"Second stage: {line[:1].lower()}{line[1:]} Its noise is of seed {seed}."
         noise = sampling_job.noise_of(latent, seed)
-        return replace(high, model=self.model, cfg=self.cfg, sigmas=sigmas, latent=latent, noise=noise, seed=seed)
+        return replace(self.low, sampler=high.sampler, sigmas=sigmas, latent=latent, noise=noise, seed=seed)
 
 
 def _between() -> io.DynamicCombo.Input:
@@ -175,18 +195,18 @@ def _second_stage() -> list:
     ]  # fmt: skip
 
 
-def _experts(high: Job, low: Job, line: str) -> io.NodeOutput:
+def _experts(high: Job, low: Job, lines: list[str]) -> io.NodeOutput:
     samples, stages = two_stages.switched(high, low)
     return _output(low if low.steps else high, samples, stages, high.steps, [
-        line, _stages_line(high, low), _shifts_line(high.model, low.model), *stages.lines,
+        *lines, _stages_line(high, low), _shifts_line(high.model, low.model), *stages.lines,
     ])  # fmt: skip
 
 
-def _larger(high: Job, upscaling: Upscaling, second: _Second, line: str) -> io.NodeOutput:
+def _larger(high: Job, upscaling: Upscaling, second: _Second, lines: list[str]) -> io.NodeOutput:
     samples, low, stages = two_stages.upscaled(high, upscaling, second)
     sizes = [" x ".join(map(str, parts_of(job.latent["samples"])[0].shape[-2:])) for job in (high, low)]
     grown = f"From {sizes[0]} to {sizes[1]} in the latent, {upscaling}."
-    return _output(low, samples, stages, high.steps, [line, grown, second.line, *stages.lines])
+    return _output(low, samples, stages, high.steps, [*lines, grown, second.line, *stages.lines])
 
 
 def _output(job: Job, samples, stages, switch_step: int, lines: list[str]) -> io.NodeOutput:

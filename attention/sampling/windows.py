@@ -1,6 +1,7 @@
 """Windows over the frames of a long clip: where they lie, how they are blended, how long they are.
 
-Spans are (first, end) in latent frames, `end` not included.
+Spans are (first, end) in latent frames, `end` not included. Where frames do not hold equally many pictures, every
+window begins with a frame of the same kind as the clip's first: at a multiple of `period` frames.
 """
 
 from __future__ import annotations
@@ -9,53 +10,76 @@ from itertools import pairwise
 
 import torch
 
+from .lengths import begin_of
+
 Span = tuple[int, int]
 
 
-def split(frames: int, length: int, overlap: int) -> list[Span]:
+def split(frames: int, length: int, overlap: int, period: int = 1) -> list[Span]:
     """Cut a clip into windows, evenly spread.
 
     frames: of the clip.
-    length: frames of each window; one window of all frames where they fit.
-    overlap: frames that neighbours share at least. ValueError unless 0 <= overlap < length.
+    length: frames of each window, of `fit`; one window of all frames where they fit.
+    overlap: frames that neighbours share at least. ValueError unless 0 <= overlap <= length - period.
+    period: frames after which windows may begin.
     """
-    check(length, overlap)
+    check(length, overlap, period)
     if frames <= length:
         return [(0, frames)]
-    gaps = -(-(frames - length) // (length - overlap))
-    starts = [round(i * (frames - length) / gaps) for i in range(gaps + 1)]
+    room, most = (frames - length) // period, (length - overlap) // period
+    gaps = -(-room // most)
+    starts = [period * round(i * room / gaps) for i in range(gaps + 1)]
     return [(start, start + length) for start in starts]
 
 
-def next_span(done: int, frames: int, length: int, overlap: int) -> Span:
+def next_span(done: int, frames: int, length: int, overlap: int, period: int = 1) -> Span:
     """Return the window that goes on after `done` finished frames of `frames`.
 
-    length: of the window, where the clip has as many; the last one reaches back.
+    length: of the window, of `fit`, where the clip has as many; the last one reaches back.
     overlap: finished frames that it sees at least.
+    period: frames after which it may begin.
     """
-    check(length, overlap)
+    check(length, overlap, period)
     first = max(0, min(done - overlap, frames - length))
+    first -= first % period
     return first, min(first + length, frames)
 
 
-def count_spans(frames: int, length: int, overlap: int, done: int = 0) -> int:
+def count_spans(frames: int, length: int, overlap: int, period: int = 1, done: int = 0) -> int:
     """Count the windows that `next_span` makes of the frames after `done`."""
     found = 0
     while done < frames:
-        done = next_span(done, frames, length, overlap)[1]
+        done = next_span(done, frames, length, overlap, period)[1]
         found += 1
     return found
 
 
-def check(length: int, overlap: int) -> None:
+def check(length: int, overlap: int, period: int = 1) -> None:
     """Raise ValueError unless windows of `length` frames can share `overlap` of them and still go on."""
-    if not 0 <= overlap < length:
+    if 0 <= overlap <= length - period:
+        return
+    if period == 1:
         raise ValueError(f"overlap: {overlap} latent frames must be fewer than the window's {length}.")
+    raise ValueError(
+        f"overlap: {overlap} latent frames must be at least {period} fewer than the window's {length}: windows of this "
+        f"model begin at every {period}th frame."
+    )
 
 
-def shrink(length: int, overlap: int) -> int | None:
-    """Return the next length to try when memory ran out: three quarters; None where `overlap` allows no smaller one."""
-    return max(overlap + 1, length * 3 // 4) if length > overlap + 1 else None
+def fit(length: int, frames: int, period: int = 1) -> int:
+    """Return the longest window of at most `length` frames that can end with a clip of `frames`, one at least."""
+    least = (frames - 1) % period + 1
+    return max(least, length - (length - least) % period)
+
+
+def shrink(length: int, overlap: int, period: int = 1) -> int | None:
+    """Return the next length to try when memory ran out: about three quarters; None where `overlap` allows no smaller
+    one.
+    """
+    if length - period < overlap + period:
+        return None
+    wanted = max(overlap + period, length * 3 // 4)
+    return length - period * max(1, (length - wanted) // period)
 
 
 def joints(spans: list[Span]) -> list[Span]:
@@ -95,8 +119,13 @@ def blend_weights_of(frames: list[int], total: int, overlap: int) -> torch.Tenso
     return torch.cat([torch.zeros(lead), weights])
 
 
-def in_other_stream(frame: int, total: int, other: int) -> int:
-    """Return where a frame of a stream of `total` is in another one of `other` frames, sound for example."""
+def in_other_stream(frame: int, total: int, other: int, sizes: tuple[int, ...] = ()) -> int:
+    """Return where a frame of a stream of `total` is in another one of `other` frames, sound for example.
+
+    sizes: pictures in each frame, over and over; () where all count alike.
+    """
+    if sizes:
+        frame, total = (begin_of(at, 1, sizes) for at in (frame, total))
     return min(other, round(frame * other / total))
 
 

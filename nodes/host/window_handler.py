@@ -18,6 +18,7 @@ from ...attention.sampling import windows
 from . import hooks, model_family
 
 KEY, SMALLER = "video_attention.windows", "video_attention.smaller_windows"
+NOISE = "video_attention.shared_noise"
 # The host's key of context windows, in a model's options.
 HANDLER = "context_handler"
 # The axis of a latent that windows cut.
@@ -103,9 +104,22 @@ def shrink_when_out_of_memory(windowed, handler, tell: Callable[[int, int], None
     hooks.wrap(windowed, SMALLER, {WrappersMP.PREDICT_NOISE: wrapper})
 
 
-def share_noise(windowed) -> None:
-    """Lets the host prepare the noise of a handler with free_noise."""
-    host.create_sampler_sample_wrapper(windowed)
+def share_noise(windowed, handler) -> None:
+    """Lets the host prepare the noise of a handler with free_noise.
+
+    The host's own wrapper asks the prompts called positive or negative how video and sound lie in the noise, and takes
+    them for one stream where a guider has other names.
+    """
+    if not hasattr(handler, "_apply_freenoise"):  # hosts before 0.26 know no sound here
+        host.create_sampler_sample_wrapper(windowed)
+        return
+
+    def wrapper(executor, guider, sigmas, extra_args, callback, noise, *args, **kwargs):
+        if handler.freenoise:
+            noise = handler._apply_freenoise(noise, list(guider.conds.values()), extra_args["seed"])
+        return executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
+
+    hooks.wrap(windowed, NOISE, {WrappersMP.SAMPLER_SAMPLE: wrapper})
 
 
 def before_each_window(handler, show: Callable[[int, int], None]) -> None:
@@ -124,6 +138,11 @@ def cuts_guides(model) -> bool:
     """Tells whether the host can cut guide frames into their windows: in 0.30 those of LTX-2 alone."""
     cut = "resize_cond_for_context_window"
     return getattr(type(model.model), cut) is not getattr(comfy.model_base.BaseModel, cut)
+
+
+def cuts_sound(model) -> bool:
+    """Tells whether the host can cut the sound of a MODEL into windows: in 0.30 that of LTX-2 alone."""
+    return hasattr(model.model, "map_context_window_to_modalities")
 
 
 def is_oom(error: BaseException) -> bool:

@@ -35,7 +35,7 @@ def blended(job: Job, length: int, overlap: int, free_noise: bool, notes: list) 
     handler = window_handler.make_handler(cut, length, overlap, weigh, free_noise)
     model = _windowed(job.model, handler, notes)
     window_handler.shrink_when_out_of_memory(model, handler, lambda before, after: notes.append(shrunk(before, after)))
-    window_handler.share_noise(model)
+    window_handler.share_noise(model, handler)
     return replace(job, model=model), handler
 
 
@@ -46,10 +46,10 @@ def alone(job: Job, span: Span, notes: list) -> Job:
     return replace(job, model=_windowed(job.model, handler, notes))
 
 
-def guide_frames(positive: list) -> int:
+def guide_frames(job: Job) -> int:
     """Counts the latent frames that LTXVAddGuide appended to the clip."""
-    entries = positive[0][1].get("guide_attention_entries") if positive else None
-    return sum(entry["latent_shape"][0] for entry in entries or ())
+    entries = next(filter(None, (options.get("guide_attention_entries") for options in job.prompts)), ())
+    return sum(entry["latent_shape"][0] for entry in entries)
 
 
 def _windowed(model, handler, notes: list):

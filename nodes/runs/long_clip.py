@@ -15,30 +15,9 @@ from ...attention.sampling.windows import Span
 from ..host import window_handler
 from ..host.latent import NotFinite, join_parts, parts_of
 from . import context_windows, sampling_job, window_conds
+from .long_length import Length
 from .progress import Progress
 from .sampling_job import Job
-
-
-@dataclass(frozen=True)
-class Length:
-    """How long a clip and its windows are, in latent frames.
-
-    frames: of the clip, without guides.
-    window: of one window.
-    overlap: that neighbouring windows share.
-    guides: of the guides at the clip's end.
-    said: a sentence about the window.
-    ratio: pictures that a latent frame holds; 0 where this ComfyUI does not tell.
-    rate: pictures a second.
-    """
-
-    frames: int
-    window: int
-    overlap: int
-    guides: int = 0
-    said: str = ""
-    ratio: int = 0
-    rate: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import comfy.model_management
 import comfy.nested_tensor
@@ -15,7 +16,7 @@ from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
 from comfy_extras.nodes_lt import LTXVScheduler
 
 from ...attention.sampling import schedule
-from ..host import model_family
+from ..host import guiders, model_family
 from ..host.latent import parts_of
 
 SCHEDULERS = (schedule.AUTO, schedule.LTXV, *comfy.samplers.SCHEDULER_NAMES)
@@ -62,6 +63,34 @@ class Job:
     def steps(self) -> int:
         """Counts the steps."""
         return max(0, len(self.sigmas) - 1)
+
+    @property
+    def prompts(self) -> list[dict]:
+        """Lists the options of all prompts, the guider's where there is one."""
+        if self.guider is not None:
+            return guiders.options_of(self.guider)
+        return [options for _, options in (*self.positive, *self.negative)]
+
+    def with_options(self, change: Callable[[dict], dict]) -> Job:
+        """Gives the same with other options of each prompt."""
+        if self.guider is not None:
+            return replace(self, guider=guiders.with_options(self.guider, change))
+        positive, negative = ([[text, change(options)] for text, options in p] for p in (self.positive, self.negative))
+        return replace(self, positive=positive, negative=negative)
+
+
+def guided(guider, name: str, without: str) -> tuple:
+    """Gives the MODEL of a GUIDER, and a line that says what has no effect beside it.
+
+    name: of the input that it came in by.
+    without: the node's other inputs that say the same, in words.
+    Raises ValueError with a sentence for what is no GUIDER.
+    """
+    guiders.check(guider, name)
+    kind = type(guider).__name__.removeprefix("Guider_")
+    return guiders.model_of(
+        guider
+    ), f"{name.capitalize()}: {kind}, by its own model, prompts and cfg. Without effect: {without}."
 
 
 def fitted(model, latent: dict) -> dict:
@@ -156,6 +185,8 @@ def run(job: Job, callback):
         guider = comfy.samplers.CFGGuider(job.model)
         guider.set_conds(job.positive, job.negative)
         guider.set_cfg(job.cfg)
+    elif guider.model_patcher is not job.model:
+        guider = guiders.on_model(guider, job.model)
     samples = guider.sample(
         job.noise, job.latent["samples"], job.sampler, job.sigmas, denoise_mask=job.latent.get("noise_mask"),
         callback=callback, disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=job.seed,

@@ -117,10 +117,11 @@ def switched(high: Job, low: Job) -> tuple:
 def upscaled(high: Job, upscaling: Upscaling, second) -> tuple:
     """Samples both stages, the second one on the upscaled result of the first.
 
-    second: has the number of its steps as `steps`, and makes its job(high, larger LATENT).
+    second: has the number of its steps as `steps`, a Job with its prompts as `low`, and makes its job(high, larger
+        LATENT).
     Returns the samples, the second Job and the Stages. Raises ValueError for what cannot become larger.
     """
-    _check(high, upscaling)
+    _check(high, (*high.prompts, *second.low.prompts))
     stages = Stages(high, second.steps, NAMES[1])
     samples = stages.run(high, 0)
     if high.steps and float(high.sigmas[-1]) > 0.0:
@@ -133,11 +134,11 @@ def upscaled(high: Job, upscaling: Upscaling, second) -> tuple:
     return stages.run(low, 1, high.steps), low, stages
 
 
-def _check(high: Job, upscaling: Upscaling) -> None:
+def _check(high: Job, prompts: tuple[dict, ...]) -> None:
     video = parts_of(high.latent["samples"])[0]
     if video.ndim != 5:
         raise ValueError(f"latent: this model's frames are no axis of it (it is {tuple(video.shape)}); not supported.")
-    if any("keyframe_idxs" in options for _, options in high.positive):
+    if any("keyframe_idxs" in options for options in prompts):
         raise ValueError(
             "positive: its guide frames (LTXVAddGuide) are of one size and cannot grow between stages. Give the start "
             "image in the latent instead, with LTXVImgToVideoInplace."

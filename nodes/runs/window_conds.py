@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 
 import comfy.sampler_helpers
 import torch
@@ -22,8 +21,7 @@ GONE = object()
 def lead(job: Job) -> int:
     """Counts the latent frames in front of the clip that are references, and belong into every window."""
     row, network = model_family.row_of(job.model), job.model.model.diffusion_model
-    prompts = [options for _, options in job.positive] or [{}]
-    return max(row.references(network, options) for options in prompts)
+    return max(row.references(network, options) for options in job.prompts or [{}])
 
 
 def cutter(row: Family, class_name: str, notes: list):
@@ -96,8 +94,4 @@ def keeping(job: Job) -> Job:
         if mask is not None
         else torch.ones(shape)
     )
-    positive, negative = (
-        [[text, {"concat_mask": given, **options}] for text, options in prompt]
-        for prompt in (job.positive, job.negative)
-    )
-    return replace(job, positive=positive, negative=negative)
+    return job.with_options(lambda options: {"concat_mask": given, **options})

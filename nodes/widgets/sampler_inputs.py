@@ -96,6 +96,15 @@ def own_sampler() -> io.Sampler.Input:
     return io.Sampler.Input("sampler", optional=True, tooltip="A sampler to use instead of sampler_name.")
 
 
+def own_guider(name: str = "guider", of: str = "") -> io.Guider.Input:
+    """Makes the optional input of a guider from another node.
+
+    of: which part of the sampling it is for, a sentence; empty for all of it.
+    """
+    tooltip = "From CFGGuider, DualCFGGuider and others: its model, prompts and cfg take the place of this node's."
+    return io.Guider.Input(name, optional=True, tooltip=f"{tooltip} {of}".strip())
+
+
 def outputs() -> list:
     """Makes the outputs of a sampling's two latents."""
     return [

@@ -54,11 +54,58 @@ def test_a_window_of_ones_own_is_told_beside_the_trained_one(pack, inference):
     assert "windows of 21 latent frames over 33, overlap 2." in report
 
 
+AUTO = {"unit": "seconds", "window": 0.0, "overlap": -1.0, "frame_rate": 0.0}
+
+
+CHOSEN = (
+    (
+        "Wan",
+        {},
+        "windows of 21 latent frames over 34, overlap 5. A window is 81 pictures, 5.06 s at 16 a second; this model "
+        "was trained with 81 pictures at 16 a second. The overlap is 20 pictures, 1.25 s, a quarter of the window.",
+    ),
+    (
+        "Wan",
+        {"window": 3.0},
+        "windows of 13 latent frames over 34, overlap 3. A window is 49 pictures, 3.06 s at 16 a second; this model "
+        "was trained with 81 pictures at 16 a second, which window 0 takes.",
+    ),
+    ("Wan", {"window": 3.0, "frame_rate": 24.0}, "windows of 19 latent frames"),
+    ("Wan", {"overlap": 0.0}, "overlap 0. A window is 81 pictures"),
+    (
+        "Wan",
+        {"unit": "latent frames", "window": 8.0},
+        "windows of 8 latent frames over 34, overlap 2. A window is 29 pictures, 1.81 s at 16 a second",
+    ),
+    (
+        "LTX",
+        {},
+        "windows of 16 latent frames over 34, overlap 4. A window is 121 pictures, 5.04 s at 24 a second. The overlap "
+        "is 32 pictures, 1.33 s, a quarter of the window. The rate is this model's usual one",
+    ),
+    (
+        "LTX",
+        {"frame_rate": 25.0},
+        "windows of 17 latent frames over 34, overlap 4. A window is 129 pictures, 5.16 s at 25 a second.",
+    ),
+)
+
+
+@pytest.mark.parametrize(("case", "widgets", "said"), CHOSEN)
+def test_what_nobody_chose_is_chosen_for_the_model_and_said(pack, inference, case, widgets, said):
+    case = CASES[case]
+    shape = list(case.latent().shape)
+    latent = {"samples": torch.zeros(*shape[:2], 34, *shape[3:])}
+    report = LongStudio(pack, case).long(latent, steps=1, cfg=1.0, **{**AUTO, **widgets})[3]
+    assert said in report
+
+
 @pytest.mark.parametrize(
     ("window", "overlap", "right"),
     [
-        (0.0, 1.0, True), (5.0, 1.0, True), (0.0, 0.0, True), (0.5, 0.4, True),
-        (2.0, 5.0, False), (1.0, 1.0, False), (-1.0, 0.0, False), (3.0, -1.0, False), (1e9, 1.0, False),
+        (0.0, 1.0, True), (5.0, 1.0, True), (0.0, 0.0, True), (0.5, 0.4, True), (0.0, -1.0, True), (3.0, -1.0, True),
+        (2.0, 5.0, False), (1.0, 1.0, False), (-1.0, 0.0, False), (3.0, -0.5, False), (3.0, -2.0, False),
+        (1e9, 1.0, False),
         (float("nan"), 1.0, False), (3.0, float("nan"), False), (0.0, float("nan"), False),
     ],
 )  # fmt: skip
