@@ -24,6 +24,7 @@ SHOWN = (
     patterns.SlidingTile(),
     patterns.Neighbourhood(),
     patterns.Radial(60),
+    patterns.LongVideo(9),
     patterns.Union((patterns.Spatial(), patterns.Temporal())),
     patterns.Intersection((patterns.Radial(), patterns.Neighbourhood())),
 )

@@ -4,6 +4,7 @@ from .adaptive import AdaptiveBlocks
 from .blocks import MassBlocks, TopBlocks
 from .combined import Intersection, Union
 from .factorised import Factorised
+from .long_video import LongVideo
 from .neighbourhood import Neighbourhood
 from .radial import Radial
 from .sliding_tile import SlidingTile
@@ -18,6 +19,7 @@ TABLE = (
     SlidingTile,
     Neighbourhood,
     Radial,
+    LongVideo,
     TopBlocks,
     MassBlocks,
     AdaptiveBlocks,

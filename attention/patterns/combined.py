@@ -165,6 +165,7 @@ def sizes_in_tokens(pattern, grid: Grid) -> str:
 
 def refuse(pattern) -> None:
     """Raise ValueError for no parts, and for parts whose mask follows from the tensors or that have no one mask."""
-    wrong = [part.name for part in pattern.parts if not is_fixed(part) or hasattr(part, "in_block")]
+    several = ("in_block", "turns")
+    wrong = [p.name for p in pattern.parts if not is_fixed(p) or any(hasattr(p, name) for name in several)]
     if wrong or not pattern.parts:
         raise ValueError(f"{pattern.name}: takes patterns with a fixed mask, got {', '.join(wrong) or 'none'}.")

@@ -21,9 +21,10 @@ class Pattern(Protocol):
     """Which video tokens attend to which, in a user's units: a frozen dataclass, one row of the table.
 
     name: as users and saved files know it.
-    It may have two more methods. `in_block(block)` gives ((weight, pattern), ...), weights adding up to 1, for a
-    pattern that is another one in other blocks of the model. `sizes_in_tokens(grid)` says in words what its sizes
-    became.
+    It may have three more methods. `in_block(block)` gives ((weight, pattern), ...), weights adding up to 1, for a
+    pattern that is another one in other blocks of the model. `turns(grid)` gives the patterns that take turns, for one
+    that moves on with each evaluation of the model and each block; all must cost the same. `sizes_in_tokens(grid)` says
+    in words what its sizes became.
     """
 
     name: ClassVar[str]
@@ -122,3 +123,12 @@ def relation_of(pattern: Pattern, grid: Grid) -> Relation | None:
 def parts_of(pattern: Pattern, block: int = 0) -> tuple[tuple[float, Pattern], ...]:
     """List ((weight, pattern), ...): what runs in the model's `block`-th block, weights adding up to 1."""
     return pattern.in_block(block) if hasattr(pattern, "in_block") else ((1.0, pattern),)
+
+
+def turns_of(pattern: Pattern, grid: Grid, block: int = 0) -> tuple[Pattern, ...]:
+    """List what runs in the model's `block`-th block in one evaluation after the other, then from the first again."""
+    if not hasattr(pattern, "turns"):
+        return (pattern,)
+    turns = pattern.turns(grid)
+    first = block % len(turns)
+    return (*turns[first:], *turns[:first])

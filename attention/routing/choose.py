@@ -94,6 +94,8 @@ def choose_engine(
     key = key_of(decision.geometry, call.q.device, *_asked_how(call))
     # What the user named runs whatever its error is. Whether a pattern gains is another question for each percentage.
     max_error, ramp = rule.max_error if free else math.inf, None if rule.shape.if_faster else rule.shape.of
+    if able[0].turns:
+        ramp = rule.shape.pattern  # the turns of all blocks cost the same
     try:
         runner, decision.choice, fresh = fastest_engine(
             key, able, call.run, call.run_host, tensors, max_error, decision.geometry.scale, ramp

@@ -8,7 +8,7 @@ from ..core.geometry import Geometry
 from ..core.reason import Reason
 from ..core.tokens import BOTH, Grid, VideoSpan
 from ..patterns.blocks import split_heads
-from ..patterns.spec import Pattern, parts_of, relation_of
+from ..patterns.spec import Pattern, parts_of, relation_of, turns_of
 from . import TABLE
 from .engine import Engine, Task
 from .runner import Runner
@@ -38,15 +38,22 @@ def runners(
         return reason
     accepted = []
     for weight, part in parts_of(pattern, block):
-        task = Task(part, video_span, compile_on_cpu)
-        found = candidates(task, geometry, engine)
+        tasks = tuple(Task(turn, video_span, compile_on_cpu) for turn in turns_of(part, video_span.grid, block))
+        found = candidates(tasks[0], geometry, engine)
         if isinstance(found, Reason):
             return found
-        accepted.append((weight, task, found))
+        accepted.append((weight, tasks, found))
     # A part that an engine refuses runs on the best of its own.
     wanted = dict.fromkeys(row for _, _, found in accepted for row in found)
-    made = (tuple((w, task, row if row in found else found[0]) for w, task, found in accepted) for row in wanted)
-    return tuple(dict.fromkeys(Runner(video_span, some) for some in made))
+    turns = max(len(tasks) for _, tasks, _ in accepted)
+    made = (
+        tuple(
+            tuple((w, tasks[turn % len(tasks)], row if row in found else found[0]) for w, tasks, found in accepted)
+            for turn in range(turns)
+        )
+        for row in wanted
+    )
+    return tuple(dict.fromkeys(Runner(video_span, some[0], some if turns > 1 else ()) for some in made))
 
 
 def candidates(task: Task, geometry: Geometry, engine: str = AUTO) -> tuple[Engine, ...] | Reason:

@@ -27,21 +27,27 @@ class Runner:
 
     video_span: where the video's tokens are in the calls.
     parts: ((weight, task, engine), ...), whose outputs are averaged.
+    turns: such parts for one evaluation of the model after the other, for a pattern that takes turns; else ().
+    evaluations: gives how many evaluations have begun, 0 where nobody counts: then the first turn runs.
     block_cache: keeps selected blocks from step to step; see cached_blocks.py.
     Two equal Runners do the same.
     """
 
     video_span: VideoSpan
     parts: tuple[tuple[float, Task, Engine], ...]
+    turns: tuple[tuple[tuple[float, Task, Engine], ...], ...] = ()
+    evaluations: Callable[[], int] = field(default=lambda: 0, compare=False, repr=False)
     block_cache: Callable = field(default=select_anew, compare=False, repr=False)
 
     def with_block_cache(self, evaluations: Callable[[], int]) -> Runner:
-        """Make the Runner for one site of one run: it keeps selected blocks for as long as its pattern says.
+        """Make the Runner for one site of one run: it keeps selected blocks for as long as its pattern says, and takes
+        turns with the run's evaluations.
 
         evaluations: as of CachedBlocks.
         """
         refresh = max(getattr(task.pattern, "refresh", 1) for _, task, _ in self.parts)
-        return replace(self, block_cache=CachedBlocks(refresh, evaluations)) if refresh > 1 else self
+        made = replace(self, evaluations=evaluations) if self.turns else self
+        return replace(made, block_cache=CachedBlocks(refresh, evaluations)) if refresh > 1 else made
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -88,8 +94,8 @@ class Runner:
         return self(q, k, v, scale, mask)
 
     def _video(self, video, context_kv, scale, mask) -> torch.Tensor:
-        out = None
-        for weight, task, engine in self.parts:
+        out, parts = None, self.turns[self.evaluations() % len(self.turns)] if self.turns else self.parts
+        for weight, task, engine in parts:
             plan = engine_plan(engine, task, video[0].device, video[0].dtype)
             cache = (self.block_cache,) if engine.selects_blocks else ()
             # A mass of attention is in more blocks at some steps than at others: so much memory is taken.
@@ -119,7 +125,8 @@ def dense_attention(q, k, v, scale: float | None, mask=None) -> torch.Tensor:
     return out.unflatten(2, (group, -1)).flatten(1, 2)
 
 
-@lru_cache(maxsize=16)
+# As many as a pattern has turns, for two places of the video: fewer would all be made anew in each evaluation.
+@lru_cache(maxsize=64)
 def engine_plan(engine: Engine, task: Task, device: torch.device, dtype: torch.dtype):
     """Make what `engine.run` needs, once for a task on a device."""
     with record_paused():

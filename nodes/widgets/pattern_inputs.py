@@ -79,6 +79,19 @@ CHOICES = {
         [_time(5, "How many of the nearest frames are seen, whole.")],
         lambda time: patterns.TemporalWindow(time),
     ),
+    patterns.LongVideo.name: (
+        [
+            _time(21, "Length that each token sees in all: the one that the model was trained for."),
+            _percent(
+                "window",
+                50.0,
+                "Percent of that length that lies around the token itself; the rest is spread over the clip and moves on "
+                "from step to step and from block to block.",
+            ),
+            io.Boolean.Input("first_frame", default=True, tooltip="Every token sees the first frame whole."),
+        ],
+        lambda time, window, first_frame: patterns.LongVideo(time, window, first_frame),
+    ),
     patterns.Spatial.name: ([], lambda: patterns.Spatial()),
     patterns.Temporal.name: ([], lambda: patterns.Temporal()),
     patterns.Factorised.name: (

@@ -50,7 +50,7 @@ WORDS = {
     ),
     "VideoAttentionPattern": (
         "sparse attention, radial attention, sliding tile, spatial attention, temporal attention, "
-        "neighborhood attention, block sparse, vsa, jenga, draft attention, faster, speed up"
+        "neighborhood attention, block sparse, vsa, lvsa, jenga, draft attention, faster, speed up, long video"
     ),
     "VideoAttentionPerturbedAttentionGuidance": "pag, perturbed attention guidance, self attention guidance",
     "VideoAttentionReport": (

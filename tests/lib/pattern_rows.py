@@ -27,6 +27,8 @@ EDGES = (
     p.Neighbourhood(frames=3, height=40, width=50),
     p.Radial(keep=60, step=10),
     p.Radial(step=1, first_frame=False),
+    p.LongVideo(frames=4),
+    p.LongVideo(frames=3, window=10, first_frame=False),
     p.TopBlocks(keep=30, tail=True),
     p.TopBlocks(keep=40, order="raster"),
     p.MassBlocks(mass=40, order="hilbert"),
@@ -51,7 +53,10 @@ def is_fixed(row) -> bool:
 
 
 # Rows that a combined one can be made of: a fixed mask, one for all blocks of a model.
-SIMPLE = tuple(row for row in p.TABLE if is_fixed(row) and not is_combined(row) and not hasattr(row, "in_block"))
+SEVERAL = ("in_block", "turns")
+SIMPLE = tuple(
+    row for row in p.TABLE if is_fixed(row) and not is_combined(row) and not any(hasattr(row, n) for n in SEVERAL)
+)
 
 
 def default(row):

@@ -12,7 +12,7 @@ from attention import patterns as p
 from attention.core.grid import CUBE, HILBERT, MORTON, RASTER, coordinates, order
 from attention.core.tokens import VideoSpan
 from attention.patterns.blocks import KEYS, QUERIES, split_heads
-from attention.patterns.spec import parts_of, relation_of
+from attention.patterns.spec import parts_of, relation_of, turns_of
 
 
 def attention(pattern, video_span: VideoSpan, q, k, v, scale=None, block: int = 0, mask=None) -> torch.Tensor:
@@ -26,7 +26,7 @@ def attention(pattern, video_span: VideoSpan, q, k, v, scale=None, block: int = 
     k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     bias = torch.zeros(1, 1, 1, k.shape[2], dtype=torch.float64) if mask is None else added(mask)
-    parts = parts_of(pattern, block)
+    parts = ((w, turns_of(part, video_span.grid, block)[0]) for w, part in parts_of(pattern, block))
     return sum(weight * _one(part, video_span, (q, k, v), scale, bias) for weight, part in parts)
 
 
