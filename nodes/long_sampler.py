@@ -6,8 +6,8 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from ..attention.inspect.report_text import head_lines
-from ..attention.sampling import seams, windows
-from .host import run_history
+from ..attention.sampling import lengths, seams, windows
+from .host import run_history, window_handler
 from .host.latent import parts_of
 from .runs import long_clip, long_length, sampling_job
 from .runs.long_clip import Result
@@ -86,12 +86,12 @@ class VideoAttentionLongSampler(Node):
                 if method == BLEND
                 else long_clip.extend(job, length, keep)
             )
-        found, ran = _seams(result), list(head_lines(runs.report)) if runs else []
+        found, ran = _seams(job, length, result), list(head_lines(runs.report)) if runs else []
         answer = [ran.pop(0)] if runs and runs.report.answer.sentence else []
         window = f"{_windows_line(length, result)} {length.said}".strip()
         lines = [*answer, *filter(None, [beside]), line, window, *ran, *_seam_lines(found)]
         text = "\n".join([*lines, *result.notes])
-        out = {k: v for k, v in long_clip.cut_latent(latent, length, result.done).items() if "downscale_ratio" not in k}
+        out = {k: v for k, v in long_clip.cut_latent(job, length, result.done).items() if "downscale_ratio" not in k}
         made = ({**out, "samples": samples} for samples in (result.samples, result.clean))
         shown = {**ui.PreviewText(text).as_dict(), "windows": (_drawn(length, result, found),)}
         return io.NodeOutput(*made, max(map(seams.worst, found)), text, ui=shown)
@@ -168,12 +168,16 @@ def _check(window: float, overlap: float) -> None:
         )
 
 
-def _seams(result: Result) -> list:
+def _seams(job: Job, length: Length, result: Result) -> list:
     """Measures the seams of the video, then of the sound if there is any."""
     parts = parts_of(result.samples)
     found = [seams.seams(parts[0][:, :, : result.done], list(result.joints))]
-    for sound in parts[1:]:
-        at = [[windows.in_other_stream(edge, result.done, sound.shape[2]) for edge in joint] for joint in result.joints]
+    for sound, axis in list(zip(parts, window_handler.time_axes(job.model, len(parts)), strict=True))[1:]:
+        sound = sound.movedim(axis, window_handler.TIME)
+        at = [
+            [windows.in_other_stream(edge, result.done, sound.shape[2], length.sizes) for edge in joint]
+            for joint in result.joints
+        ]
         found.append(seams.seams(sound, [(first, max(first + 1, end)) for first, end in at]))
     return found
 
@@ -183,6 +187,8 @@ def _drawn(length: Length, result: Result, found: list) -> dict:
     video, sound = ([{"frame": seam.frame, "ratio": seam.ratio if isfinite(seam.ratio) else None} for seam in part]
                     for part in (*found, (), ())[:2])  # fmt: skip
     known = {"frames": length.frames, "done": result.done, "ratio": length.ratio, "rate": length.rate}
+    if length.sizes:
+        known["begins"] = [lengths.begin_of(frame, length.ratio, length.sizes) for frame in range(length.frames + 1)]
     return {**known, "spans": [list(span) for span in result.spans], "seams": video, "sound": sound}
 
 

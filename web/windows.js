@@ -7,8 +7,10 @@ const LEFT = 62, RIGHT = 14, TOP = 8, FOOT = 24;
 // What attention/sampling/seams.py calls a joint that may be seen.
 const SEEN = 1.5;
 
-// Seconds at which a latent frame begins: the first one of these codecs is one picture.
+// Seconds at which a latent frame begins: the first one of these codecs is one picture, unless the node says how many
+// pictures are before each.
 function timeOf(data, frame) {
+  if (data.begins && data.rate) return data.begins[frame] / data.rate;
   return data.ratio && data.rate ? (frame > 0 ? 1 + (frame - 1) * data.ratio : 0) / data.rate : null;
 }
 

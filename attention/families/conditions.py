@@ -101,22 +101,31 @@ class Each:
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Is a dictionary laid out for the whole clip: only what says nothing of its frames can be in a window.
+class Laid:
+    """Is a dictionary about the whole clip (MiniMax-H3's): references are for every window, a first and a last picture
+    for the windows that have them. Its layout is of the whole clip's size: the model makes one of the window's own, and
+    goes by the old one not to take two prompts at once.
 
-    bound: the entries that belong to the whole clip; a condition that has one raises ValueError.
+    sizes: pictures in each latent frame, over and over.
     """
 
-    bound: tuple[str, ...]
+    sizes: tuple[int, ...]
 
     def cut(self, value: dict, frames: list[int], total: int) -> dict:
-        found = [name for name in self.bound if value.get(name) is not None]
-        if found:
-            raise ValueError(
-                f"positive: this model's {' and '.join(found)} belong to the whole clip and cannot be cut into "
-                "windows. Sample a clip that fits one window."
-            )
-        return value
+        keyframes = value.get("keyframes")
+        if not keyframes:
+            return value
+        last = value["frame_count"] - 1
+        pictures = sum(self.sizes[i % len(self.sizes)] for i in range(len(frames)))
+        places = {0: frames[0] == 0, last: frames[-1] == total - 1}
+        moved = {0: 0, last: pictures - 1}
+        kept = [
+            {**one, "resolved_frame_index": moved[one["resolved_frame_index"]]}
+            for one in keyframes
+            if places[one["resolved_frame_index"]]
+        ]
+        latents = {"cond_video_latents": [one["latent"] for one in kept]} if not value.get("refs") else {}
+        return {**value, "keyframes": kept, "frame_count": pictures, **latents}
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,7 @@ class Refused:
         raise ValueError(f"positive: {self.what} and cannot be cut into windows. Sample a clip that fits one window.")
 
 
-Cut = Whole | Frames | Start | First | Padded | Each | Packed | Refused
+Cut = Whole | Frames | Start | First | Padded | Each | Laid | Refused
 
 TEXT = (
     "c_crossattn", "crossattn_controlnet", "attention_mask", "num_tokens", "txt_byt5", "t5xxl_ids", "t5xxl_weights",

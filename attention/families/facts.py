@@ -35,6 +35,16 @@ class TrainedClips:
 
 
 @dataclass(frozen=True)
+class SoundStream:
+    """How the sound of a latent lies beside its video, for a model whose sound the host cannot cut into windows.
+
+    axis: its axis of time.
+    """
+
+    axis: int
+
+
+@dataclass(frozen=True)
 class BlockStream:
     """Where the video's tokens pass between the blocks of a model.
 

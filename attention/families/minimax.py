@@ -7,8 +7,8 @@ from ..core.reason import Reason
 from ..core.site import SELF
 from ..core.tokens import Span, Tokens
 from . import token_share
-from .conditions import Packed
-from .facts import Head, TrainedClips, always
+from .conditions import Laid
+from .facts import Head, SoundStream, TrainedClips, always
 from .spec import Family, Variant, ceil_div
 
 
@@ -42,7 +42,9 @@ def release_name(model):
     )
 
 
-PAYLOAD = {"minimax_payload": Packed(("layout", "keyframes", "refs"))}
+# Pictures in a latent frame: 17 of them are 5 latent frames (FRAME_PER_TOKEN in the host's model).
+SIZES = (1, 4, 4, 4, 4)
+PAYLOAD = {"minimax_payload": Laid(SIZES)}
 MINIMAX = Family(
     name="MiniMax-H3",
     models=("MiniMaxH3Model",),
@@ -54,9 +56,11 @@ MINIMAX = Family(
         "Fun-ControlNet's tower (newer ComfyUIs hand it no override)",
         "the refiner of the prompt, run once before sampling",
     ),
-    # 124 to 362 pictures in training; 17 of them are 5 latent frames.
+    # 124 to 362 pictures in training.
     clips=always(TrainedClips(124, 24.0)),
-    frame_sizes=(1, 4, 4, 4, 4),
+    frame_sizes=SIZES,
+    # (1, 32, 2, samples), 40 a second.
+    sound=SoundStream(axis=3),
     # Later than elsewhere, and not to the end: https://github.com/Comfy-Org/docs/pull/1698.
     pattern_range=(0.4, 0.9),
     conditions=lambda class_name: PAYLOAD,

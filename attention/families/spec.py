@@ -16,7 +16,7 @@ import torch
 from ..core.reason import Reason
 from ..core.tokens import Tokens
 from .conditions import CONDITIONS, Cut
-from .facts import BlockStream, Head, TimeRotary, TrainedClips, always, heads_by_name
+from .facts import BlockStream, Head, SoundStream, TimeRotary, TrainedClips, always, heads_by_name
 from .token_share import TokenShare
 
 # Models of any length and rate, and those of which nothing is known.
@@ -76,6 +76,7 @@ class Family:
     skipped_block: model -> the block that spatiotemporal guidance skips in the authors' or the model's own settings.
     frame_sizes: pictures in each latent frame, over and over, where they are not alike behind the first; () where each
         holds as many as the host's latent format says.
+    sound: how the sound of its latents lies, where the host cannot cut it into windows; None where it can, or has none.
     pattern_range: of the sampling, 0 to 1 of the noise schedule, in which a pattern does the least harm.
     head: where its blocks have done their work, so that the rest of a call can run on a forecast of that; or why the
         model's output is forecast instead.
@@ -108,6 +109,7 @@ class Family:
     mixed_prompt: Reason | None = Reason("it is not known whether its prompt's tokens stay apart on their way")
     skipped_block: Callable[[torch.nn.Module], int | None] = always(None)
     frame_sizes: tuple[int, ...] = ()
+    sound: SoundStream | None = None
     # The first steps decide the motion: the fifth that Sol-Attn leaves dense (https://arxiv.org/abs/2607.24027).
     pattern_range: tuple[float, float] = (0.2, 1.0)
     head: Head | Reason = Reason("it is not known where its blocks' work ends")

@@ -16,6 +16,7 @@ from comfy.patcher_extension import WrappersMP, add_callback
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.sampling import windows
 from . import hooks, model_family
+from .sound_windows import SoundHandler
 
 KEY, SMALLER = "video_attention.windows", "video_attention.smaller_windows"
 NOISE = "video_attention.shared_noise"
@@ -31,22 +32,28 @@ def has_windows(model) -> bool:
 
 
 def make_handler(
-    cut: Callable, length: int, overlap: int, weigh: Callable | None = None, free_noise: bool = False
+    model, cut: Callable, length: int, overlap: int, weigh: Callable | None = None, free_noise: bool = False
 ) -> host.IndexListContextHandler:
     """Makes a handler, of which a model can have one.
 
+    model: MODEL that it is for.
     cut: (frames, handler, options) -> the latent frames of each window.
     length: of a window, in latent frames; it may shrink in a run.
     overlap: of neighbouring windows, in latent frames.
     weigh: as the host's ContextFuseMethod has it; None for its own `relative`.
     free_noise: arXiv:2310.15169, done by the host.
     """
-    schedule = host.ContextSchedule("video attention", cut)
+    row, schedule = model_family.row_of(model), host.ContextSchedule("video attention", cut)
     if weigh is None:
         fuse = host.get_matching_fuse_method(host.ContextFuseMethods.RELATIVE)
     else:
         fuse = host.ContextFuseMethod("ramp", weigh)
-    return host.IndexListContextHandler(schedule, fuse, length, overlap, dim=TIME, freenoise=free_noise)
+    how = {"dim": TIME, "freenoise": free_noise}
+    if row.sound is None:
+        return host.IndexListContextHandler(schedule, fuse, length, overlap, **how)
+    # Its windows begin with a frame of one picture as they are.
+    how |= {"causal_window_fix": False, "sound": row.sound, "sizes": row.frame_sizes}
+    return SoundHandler(schedule, fuse, length, overlap, **how)
 
 
 def add_windows(model, handler, cut_condition: Callable, conds_of_window: Callable):
@@ -82,9 +89,10 @@ def _one_level(executor, x, timestep, *args, **kwargs):
     return executor(x, timestep[:1], *args, **kwargs)
 
 
-def shrink_when_out_of_memory(windowed, handler, tell: Callable[[int, int], None]) -> None:
+def shrink_when_out_of_memory(windowed, handler, tell: Callable[[int, int], None], period: int = 1) -> None:
     """Makes a step of add_windows' MODEL that ran out of memory once more in smaller windows, as long as there are.
 
+    period: latent frames after which windows may begin.
     tell: called with the length before and after, in latent frames.
     """
 
@@ -94,7 +102,7 @@ def shrink_when_out_of_memory(windowed, handler, tell: Callable[[int, int], None
                 return executor(*args, **kwargs)
             except Exception as error:
                 before = handler.context_length
-                after = windows.shrink(before, handler.context_overlap)
+                after = windows.shrink(before, handler.context_overlap, period)
                 if after is None or not is_oom(error):
                     raise
             comfy.model_management.soft_empty_cache()
@@ -141,8 +149,14 @@ def cuts_guides(model) -> bool:
 
 
 def cuts_sound(model) -> bool:
-    """Tells whether the host can cut the sound of a MODEL into windows: in 0.30 that of LTX-2 alone."""
-    return hasattr(model.model, "map_context_window_to_modalities")
+    """Tells whether the sound of a MODEL can be cut into windows: by the host, in 0.30 that of LTX-2 alone, or here."""
+    return hasattr(model.model, "map_context_window_to_modalities") or model_family.row_of(model).sound is not None
+
+
+def time_axes(model, count: int) -> list[int]:
+    """Lists the axes of time of the parts of a MODEL's latent, so many: the video's, then the sound's."""
+    sound = model_family.row_of(model).sound
+    return [TIME, *[TIME if sound is None else sound.axis] * (count - 1)]
 
 
 def is_oom(error: BaseException) -> bool:

@@ -12,19 +12,20 @@ from .progress import Progress
 from .sampling_job import Job
 
 
-def blended(job: Job, length: int, overlap: int, free_noise: bool, notes: list) -> tuple:
+def blended(job: Job, length: int, overlap: int, period: int, free_noise: bool, notes: list) -> tuple:
     """Makes `job` one of all windows, evaluated at every step and blended. Returns it and the host's handler of them.
 
     length: of a window, in latent frames; when memory runs out the handler's shrinks and `notes` gets a line. The
         host's error comes through once it cannot shrink.
     overlap: of neighbouring windows, in latent frames.
+    period: latent frames after which windows may begin.
     free_noise: arXiv:2310.15169, done by the host.
     notes: gets sentences.
     """
     lead = window_conds.lead(job)
 
     def cut(frames, handler, options):
-        spans = windows.split(frames, handler.context_length, handler.context_overlap)
+        spans = windows.split(frames, handler.context_length, handler.context_overlap, period)
         return [windows.with_references(span, lead) for span in spans]
 
     # ComfyUI before 0.26 names no overlap: it has one for all.
@@ -32,9 +33,10 @@ def blended(job: Job, length: int, overlap: int, free_noise: bool, notes: list) 
         overlapping = handler.context_overlap if context_overlap is None else context_overlap
         return windows.blend_weights_of(list(idxs), full_length, overlapping)
 
-    handler = window_handler.make_handler(cut, length, overlap, weigh, free_noise)
+    handler = window_handler.make_handler(job.model, cut, length, overlap, weigh, free_noise)
     model = _windowed(job.model, handler, notes)
-    window_handler.shrink_when_out_of_memory(model, handler, lambda before, after: notes.append(shrunk(before, after)))
+    tell = lambda before, after: notes.append(shrunk(before, after))  # noqa: E731
+    window_handler.shrink_when_out_of_memory(model, handler, tell, period)
     window_handler.share_noise(model, handler)
     return replace(job, model=model), handler
 
@@ -42,7 +44,7 @@ def blended(job: Job, length: int, overlap: int, free_noise: bool, notes: list) 
 def alone(job: Job, span: Span, notes: list) -> Job:
     """Makes `job` one of the frames of `span`; all others are predicted as zeros, and mean nothing after it."""
     spans = [windows.with_references(span, window_conds.lead(job))]
-    handler = window_handler.make_handler(lambda *_: spans, span[1] - span[0], 0)
+    handler = window_handler.make_handler(job.model, lambda *_: spans, span[1] - span[0], 0)
     return replace(job, model=_windowed(job.model, handler, notes))
 
 
@@ -67,17 +69,18 @@ def shrunk(before: int, after: int) -> str:
     return f"Out of memory: windows of {after} latent frames instead of {before}."
 
 
-def show_windows(handler, frames: int, progress: Progress, per_step: int) -> None:
+def show_windows(handler, frames: int, period: int, progress: Progress, per_step: int) -> None:
     """Moves the progress bar after each window too.
 
     handler: of `blended`.
     frames: latent frames of the clip.
+    period: as of blended.
     per_step: how far a step moves the bar.
     """
     told = [0]
 
     def show(step: int, window: int) -> None:
-        count = len(windows.split(frames, handler.context_length, handler.context_overlap))
+        count = len(windows.split(frames, handler.context_length, handler.context_overlap, period))
         value = int(per_step * (step + window / count))
         if value > max(told[0], per_step * step):
             told[0] = value

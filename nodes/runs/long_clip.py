@@ -49,10 +49,10 @@ def blend(job: Job, length: Length, free_noise: bool, keep: bool) -> Result:
     """
     notes: list[str] = []
     free_noise = free_noise and length.frames > length.window
-    windowed, handler = context_windows.blended(job, length.window, length.overlap, free_noise, notes)
-    per_step = len(windows.split(length.frames, length.window, length.overlap))
+    windowed, handler = context_windows.blended(job, length.window, length.overlap, length.period, free_noise, notes)
+    per_step = len(windows.split(length.frames, length.window, length.overlap, length.period))
     progress = Progress(job.model, job.steps * per_step)
-    context_windows.show_windows(handler, length.frames, progress, per_step)
+    context_windows.show_windows(handler, length.frames, length.period, progress, per_step)
     try:
         samples = sampling_job.run(windowed, progress.part(size=per_step))
     except BaseException as error:
@@ -63,7 +63,7 @@ def blend(job: Job, length: Length, free_noise: bool, keep: bool) -> Result:
         notes.append(f"{why}: this is the prediction of the last step that was finished.")
     seen = progress.seen.get("x0")
     clean = samples if seen is None else sampling_job.denoised(job.model, seen, samples)
-    spans = windows.split(length.frames, handler.context_length, handler.context_overlap)
+    spans = windows.split(length.frames, handler.context_length, handler.context_overlap, length.period)
     return Result(samples, clean, length.frames, tuple(windows.joints(spans)), tuple(notes), tuple(spans))
 
 
@@ -73,21 +73,20 @@ def extend(job: Job, length: Length, keep: bool) -> Result:
     keep: gives the finished windows, if there are any, when the sampling is stopped early.
     Raises what stopped the sampling where nothing is kept.
     """
-    progress = Progress(job.model, job.steps * windows.count_spans(length.frames, length.window, length.overlap))
+    progress = Progress(job.model, job.steps * length.spans(length.window))
     samples, clean = (_copies(job.latent["samples"]) for _ in range(2))
     size, done, joints, notes, spans = length.window, 0, [], [], []
     while done < length.frames:
-        span = windows.next_span(done, length.frames, size, length.overlap)
+        span = windows.next_span(done, length.frames, size, length.overlap, length.period)
         try:
             made = _window(job, replace(length, window=size), span, done, samples, progress, len(spans), notes)
         except BaseException as error:
-            smaller = windows.shrink(min(size, length.frames), length.overlap)
+            smaller = windows.shrink(min(size, length.frames), length.overlap, length.period)
             if smaller and window_handler.is_oom(error):
                 comfy.model_management.soft_empty_cache()
                 notes.append(context_windows.shrunk(size, smaller))
                 size = smaller
-                left = windows.count_spans(length.frames, size, length.overlap, done)
-                progress.total = job.steps * (len(spans) + left)
+                progress.total = job.steps * (len(spans) + length.spans(size, done))
                 continue
             why = _why_stopped(error)
             if why is None or not keep or not done:
@@ -95,10 +94,10 @@ def extend(job: Job, length: Length, keep: bool) -> Result:
             notes.append(f"{why}: these are the first {done} of {length.frames} latent frames, which are finished.")
             break
         for kept, new in zip((samples, clean), made, strict=True):
-            _take(kept, parts_of(new), length, done, span[1])
+            _take(kept, parts_of(new), _streams(job, kept, length), done, span[1])
         joints += [(done, done + 1)] if done else []
         done, spans = span[1], [*spans, span]
-    cut = [join_parts(_cut(parts, length, done)) for parts in (samples, clean)]
+    cut = [join_parts(_cut(parts, _streams(job, parts, length), done)) for parts in (samples, clean)]
     return Result(*cut, done, tuple(joints), tuple(notes), tuple(spans))
 
 
@@ -127,50 +126,74 @@ def _masks(job: Job, samples: list, length: Length, done: int) -> list[torch.Ten
     """Makes masks of the shape of `samples`: the latent's own, or ones; the first `done` frames are kept."""
     given = parts_of(job.latent["noise_mask"]) if job.latent.get("noise_mask") is not None else []
     made = []
-    for i, part in enumerate(samples):
+    for i, (part, stream) in enumerate(zip(samples, _streams(job, samples, length), strict=True)):
         mask = (
             comfy.sampler_helpers.prepare_mask(given[i], part.shape, "cpu") if i < len(given) else torch.ones_like(part)
         )
-        mask, total = mask.clone(), _stream(samples, length, i)
+        mask = mask.clone()
         # Negative values mean tokens that LTX leaves out, which stay out.
-        mask[:, :, : windows.in_other_stream(done, length.frames, total)].clamp_(max=0.0)
+        mask.narrow(stream.axis, 0, stream.at(done)).clamp_(max=0.0)
         made.append(mask)
     return made
 
 
-def _stream(parts: list, length: Length, i: int) -> int:
-    """Counts the frames of part `i` that belong to the clip: guides are at the end of the video."""
-    return parts[i].shape[window_handler.TIME] - (length.guides if i == 0 else 0)
+@dataclass(frozen=True)
+class _Stream:
+    """Where the frames of a clip are in one part of its latent.
+
+    axis: of time.
+    total: entries along it that belong to the clip: guides are at the end of the video.
+    length: of the clip.
+    """
+
+    axis: int
+    total: int
+    length: Length
+
+    def at(self, frame: int) -> int:
+        """Finds where a latent frame of the video begins."""
+        return windows.in_other_stream(frame, self.length.frames, self.total, self.length.sizes)
 
 
-def _take(kept: list, new: list, length: Length, done: int, end: int) -> None:
+def _streams(job: Job, parts: list, length: Length) -> list[_Stream]:
+    """Lists the streams of a latent with these parts: the video, then the sound if there is any."""
+    axes = window_handler.time_axes(job.model, len(parts))
+    guides = [length.guides, *[0] * (len(parts) - 1)]
+    return [_Stream(a, part.shape[a] - n, length) for a, part, n in zip(axes, parts, guides, strict=True)]
+
+
+def _take(kept: list, new: list, streams: list[_Stream], done: int, end: int) -> None:
     """Copies frames `done` to `end` of `new` into `kept`, in place; all of it when that is the whole clip."""
-    for i, (into, part) in enumerate(zip(kept, new, strict=True)):
-        if (done, end) == (0, length.frames):
+    for into, part, stream in zip(kept, new, streams, strict=True):
+        if (done, end) == (0, stream.length.frames):
             into.copy_(part)
             continue
-        first, last = (windows.in_other_stream(at, length.frames, _stream(kept, length, i)) for at in (done, end))
-        into[:, :, first:last] = part[:, :, first:last]
+        first, last = stream.at(done), stream.at(end)
+        into.narrow(stream.axis, first, last - first).copy_(part.narrow(stream.axis, first, last - first))
 
 
-def _cut(parts: list, length: Length, done: int) -> list:
+def _cut(parts: list, streams: list[_Stream], done: int) -> list:
     """Cuts each part to its first `done` frames and the guides."""
     found = []
-    for i, part in enumerate(parts):
-        total = _stream(parts, length, i)
-        end = windows.in_other_stream(done, length.frames, total)
-        found.append(torch.cat([part[:, :, :end], part[:, :, total:]], dim=2))
+    for part, stream in zip(parts, streams, strict=True):
+        guides = part.shape[stream.axis] - stream.total
+        begin, rest = part.narrow(stream.axis, 0, stream.at(done)), part.narrow(stream.axis, stream.total, guides)
+        found.append(torch.cat([begin, rest], dim=stream.axis))
     return found
 
 
-def cut_latent(latent: dict, length: Length, done: int) -> dict:
-    """Copies the LATENT `latent` with its mask as short as a result of `done` latent frames."""
-    mask = latent.get("noise_mask")
+def cut_latent(job: Job, length: Length, done: int) -> dict:
+    """Copies a job's LATENT with its mask as short as a result of `done` latent frames."""
+    latent, mask = job.latent, job.latent.get("noise_mask")
     if done == length.frames or mask is None:
         return latent
     samples, masks = parts_of(latent["samples"]), parts_of(mask)
-    fits = all(m.ndim == s.ndim and m.shape[2] == s.shape[2] for m, s in zip(masks, samples, strict=False))
-    return {**latent, "noise_mask": join_parts(_cut(masks, length, done))} if fits else latent
+    streams = _streams(job, samples, length)[: len(masks)]
+    fits = all(
+        m.ndim == s.ndim and m.shape[stream.axis] == s.shape[stream.axis]
+        for m, s, stream in zip(masks, samples, streams, strict=False)
+    )
+    return {**latent, "noise_mask": join_parts(_cut(masks, streams, done))} if fits else latent
 
 
 def _copies(samples) -> list[torch.Tensor]:
@@ -190,7 +213,9 @@ def _give_up(error: BaseException, length: Length) -> NoReturn:
     """Raises `error`, and when memory ran out one of the same kind that says what to do."""
     if not window_handler.is_oom(error):
         raise error
+    least = length.overlap + length.period
+    least += (length.window - least) % length.period
     raise comfy.model_management.OOM_EXCEPTION(
-        f"Out of memory, even in windows of {length.overlap + 1} latent frames, one more than the overlap. "
+        f"Out of memory, even in windows of {least} latent frames, the shortest with this overlap. "
         "Take a smaller overlap or smaller pictures."
     ) from error

@@ -46,10 +46,9 @@ class Length:
         """Counts the frames after which a window may begin: with a frame of as many pictures as the clip's first."""
         return max(1, len(self.sizes))
 
-    @property
-    def longest(self) -> int:
-        """Counts the frames of the longest window in this clip."""
-        return min(self.window, self.frames)
+    def spans(self, window: int, done: int = 0) -> int:
+        """Counts the windows of so many frames that come one after the other behind `done` finished frames."""
+        return windows.count_spans(self.frames, window, self.overlap, self.period, done)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,9 @@ def length_of(job: Job, asked: Asked) -> Length:
     if video.ndim != 5:
         raise ValueError(f"latent: this model's frames are no axis of it (it is {tuple(video.shape)}); not supported.")
     if len(parts) > 1 and not window_handler.cuts_sound(model):
-        raise ValueError("latent: ComfyUI cannot cut the sound of this model into windows, only that of LTX-2.")
+        raise ValueError(
+            "latent: the sound of this model cannot be cut into windows, only that of LTX-2 and MiniMax-H3."
+        )
     ratio = getattr(model.get_model_object("latent_format"), "temporal_downscale_ratio", None)
     if ratio is None and (asked.unit != FRAMES or not asked.window):
         raise ValueError(
@@ -85,9 +86,10 @@ def length_of(job: Job, asked: Asked) -> Length:
     frames, row = video.shape[2] - guides, model_family.row_of(model)
     known, said = row.clips(model.model.diffusion_model), next(_rates(job), None)
     own = asked.rate if asked.rate != AUTO_RATE and (asked.window or not known.pictures) else known.rate
-    counted = _counted(asked, known, said or own, ratio, row.frame_sizes)
-    window = windows.fit(counted[0], frames, max(1, len(row.frame_sizes)))
-    made = Length(frames, window, counted[1], guides, "", ratio or 0, said or own, row.frame_sizes)
+    sizes, period = row.frame_sizes, max(1, len(row.frame_sizes))
+    window = windows.fit(_window(asked, known, said or own, ratio, sizes), frames, period)
+    overlap = _overlap(asked, window, said or own, ratio, period)
+    made = Length(frames, window, overlap, guides, "", ratio or 0, said or own, sizes)
     windows.check(window, made.overlap, made.period)
     if guides and frames > window and not window_handler.cuts_guides(model):
         raise ValueError(
@@ -102,22 +104,25 @@ def _rates(job: Job):
     return (options["frame_rate"] for options in job.prompts if options.get("frame_rate"))
 
 
-def _counted(asked: Asked, known: TrainedClips, rate: float, ratio: int | None, sizes: tuple) -> tuple[int, int]:
-    """Counts window and overlap in latent frames."""
+def _window(asked: Asked, known: TrainedClips, rate: float, ratio: int | None, sizes: tuple) -> int:
+    """Counts the latent frames of a window."""
     if not asked.window:
-        window = lengths.latent_frames(known.count(rate), ratio, sizes)
-    elif asked.unit == FRAMES:
-        window = round(asked.window)
-    elif sizes:
-        window = lengths.latent_frames(asked.window * rate, ratio, sizes)
-    else:
-        # The first latent frame of these codecs is one picture.
-        window = 1 + windows.frames_of_seconds(asked.window - 1 / rate, rate, ratio)
-    if asked.overlap == AUTO_OVERLAP:
-        return window, min(max(1, round(window * SHARED)), max(0, window - max(1, len(sizes))))
+        return lengths.latent_frames(known.count(rate), ratio, sizes)
     if asked.unit == FRAMES:
-        return window, round(asked.overlap)
-    return window, windows.frames_of_seconds(asked.overlap, rate, ratio)
+        return round(asked.window)
+    if sizes:
+        return lengths.latent_frames(asked.window * rate, ratio, sizes)
+    # The first latent frame of these codecs is one picture.
+    return 1 + windows.frames_of_seconds(asked.window - 1 / rate, rate, ratio)
+
+
+def _overlap(asked: Asked, window: int, rate: float, ratio: int | None, period: int) -> int:
+    """Counts the latent frames that windows of `window` share."""
+    if asked.overlap == AUTO_OVERLAP:
+        return min(max(1, round(window * SHARED)), max(0, window - period))
+    if asked.unit == FRAMES:
+        return round(asked.overlap)
+    return windows.frames_of_seconds(asked.overlap, rate, ratio)
 
 
 def in_words(length: Length, asked: Asked, known: TrainedClips, said: bool) -> str:

@@ -85,8 +85,8 @@ CHOICES = {
             _percent(
                 "window",
                 50.0,
-                "Percent of that length that lies around the token itself; the rest is spread over the clip and moves on "
-                "from step to step and from block to block.",
+                "Percent of that length that lies around the token itself; the rest is spread over the clip and moves "
+                "on from step to step and from block to block.",
             ),
             io.Boolean.Input("first_frame", default=True, tooltip="Every token sees the first frame whole."),
         ],

@@ -221,10 +221,11 @@ def test_previews_show_the_window_at_work(plain_studio, bar, previews, monkeypat
     assert len(set(last)) == 3
 
 
-def test_what_cannot_be(pack, plain_studio):
+def test_what_cannot_be(pack, plain_studio, monkeypatch):
     with pytest.raises(ValueError, match="cannot cut guide frames of this model"):
         LongStudio(pack, CASES["LTX guides"]).long()
-    with pytest.raises(ValueError, match="cannot cut the sound of this model"):
+    monkeypatch.setattr(pack.nodes.host.window_handler, "cuts_sound", lambda model: False)
+    with pytest.raises(ValueError, match="the sound of this model cannot be cut into windows"):
         LongStudio(pack, minimax.CASES[0]).long()
     with pytest.raises(ValueError, match="overlap: 4 must be less than the window's 4"):
         plain_studio.long(overlap=4)

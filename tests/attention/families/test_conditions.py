@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attention.families.conditions import Each, First, Padded, Start
+from attention.families.conditions import Each, First, Laid, Padded, Start
 
 
 def numbered(count: int) -> torch.Tensor:
@@ -42,3 +42,24 @@ def test_of_a_list_what_is_as_long_as_the_clip_is_cut():
     clip, reference, flat = numbered(9), numbered(1), torch.zeros(9, 9)
     found = Each().cut([clip, reference, flat], [3, 4, 5], 9)
     assert found[0].flatten().tolist() == [3, 4, 5] and found[1] is reference and found[2] is flat
+
+
+def test_a_first_and_a_last_picture_are_for_the_windows_that_have_them():
+    """12 latent frames of MiniMax-H3 are 39 pictures; 7 are 22, which is where the last picture then is."""
+    whole = {
+        "layout": "of all",
+        "seed": 3,
+        "frame_count": 39,
+        "keyframes": [{"resolved_frame_index": at, "latent": at} for at in (0, 38)],
+        "cond_video_latents": [0, 38],
+    }
+    cut = Laid((1, 4, 4, 4, 4)).cut
+    first, last = cut(whole, list(range(7)), 12), cut(whole, list(range(5, 12)), 12)
+    assert [one["resolved_frame_index"] for one in first["keyframes"]] == [0] and first["cond_video_latents"] == [0]
+    assert [one["resolved_frame_index"] for one in last["keyframes"]] == [21] and last["cond_video_latents"] == [38]
+    assert first["frame_count"] == last["frame_count"] == 22 and first["seed"] == 3
+    between = cut(whole, list(range(5, 10)), 17)
+    assert between["keyframes"] == [] == between["cond_video_latents"]
+    assert whole["keyframes"][1]["resolved_frame_index"] == 38, "the clip's own stay"
+    plain = {"layout": "of all", "refs": ["one"], "cond_video_latents": ["one"]}
+    assert cut(plain, [5, 6], 12) is plain

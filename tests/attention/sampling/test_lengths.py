@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attention.sampling.lengths import latent_frames, pictures_of
+from attention.sampling.lengths import begin_of, latent_frames, pictures_of
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,18 @@ def test_between_two_frames_the_nearer_one():
 
 def test_there_is_no_less_than_one_picture():
     assert [pictures_of(frames, 8) for frames in (-3, 0, 1, 2, 3)] == [1, 1, 1, 9, 17]
+
+
+H3 = (1, 4, 4, 4, 4)
+
+
+@pytest.mark.parametrize(("pictures", "frames"), [(1, 1), (5, 2), (22, 7), (124, 37), (362, 107)])
+def test_frames_of_several_sizes(pictures, frames):
+    """MiniMax-H3: 17 pictures in 5 latent frames, a clip of 17 n + 5 pictures."""
+    assert latent_frames(pictures, 4, H3) == frames and pictures_of(frames, 4, H3) == pictures
+    assert begin_of(frames, 4, H3) == pictures and begin_of(frames - 1, 4, H3) < pictures
+
+
+def test_where_a_frame_begins():
+    assert [begin_of(frame, 4, H3) for frame in range(8)] == [0, 1, 5, 9, 13, 17, 18, 22]
+    assert [begin_of(frame, 4) for frame in range(4)] == [0, 1, 5, 9]

@@ -89,6 +89,42 @@ def test_smaller_windows_come_to_an_end(length, overlap):
     assert length == overlap + 1
 
 
+PERIODS = st.integers(1, 6)
+
+
+@given(FRAMES, LENGTHS, OVERLAPS, PERIODS)
+def test_windows_begin_where_frames_are_of_one_kind(frames, length, overlap, period):
+    length = windows.fit(length, frames, period)
+    assert length >= 1 and (frames - length) % period == 0
+    if overlap > length - period:
+        for cut in (
+            lambda: windows.split(frames, length, overlap, period),
+            lambda: windows.check(length, overlap, period),
+        ):
+            with pytest.raises(ValueError, match="^overlap: .* fewer than the window's"):
+                cut()
+        return
+    spans, done = windows.split(frames, length, overlap, period), 0
+    assert spans[0][0] == 0 and spans[-1][1] == frames and all(first % period == 0 for first, _ in spans)
+    assert all(b[1] - a[0] >= overlap and a[0] > b[0] for b, a in zip(spans, spans[1:], strict=False))
+    made = []
+    while done < frames:
+        first, end = windows.next_span(done, frames, length, overlap, period)
+        assert first % period == 0 and end > done and (not done or first <= max(0, done - overlap))
+        made, done = [*made, (first, end)], end
+    assert done == frames and windows.count_spans(frames, length, overlap, period) == len(made)
+    while (after := windows.shrink(length, overlap, period)) is not None:
+        assert overlap + period <= after < length and (length - after) % period == 0
+        length = after
+    assert length < overlap + 2 * period
+
+
+def test_time_of_another_stream_by_pictures():
+    """MiniMax-H3: 37 latent frames are 124 pictures at 24 a second, 207 samples at 40."""
+    sizes = (1, 4, 4, 4, 4)
+    assert [windows.in_other_stream(at, 37, 207, sizes) for at in (0, 1, 5, 10, 37)] == [0, 2, 28, 57, 207]
+
+
 def test_time_of_another_stream():
     assert [windows.in_other_stream(at, 10, 25) for at in (0, 4, 10)] == [0, 10, 25]
     assert windows.frames_of_seconds(2.0, 24.0, 8) == 6
