@@ -101,10 +101,28 @@ class Each:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """Goes along with the sound: the entries that last as long as the window's frames.
+
+    axis: its axis of time.
+    sizes: pictures in each latent frame, over and over.
+    """
+
+    axis: int
+    sizes: tuple[int, ...]
+
+    def cut(self, value: torch.Tensor, frames: list[int], total: int) -> torch.Tensor:
+        count, whole = value.shape[self.axis], pictures_before(total, self.sizes)
+        edges = [round(pictures_before(at, self.sizes) * count / whole) for at in range(total + 1)]
+        at = dict.fromkeys(entry for frame in frames for entry in range(edges[frame], edges[frame + 1]))
+        return value.index_select(self.axis, torch.tensor(list(at), device=value.device))
+
+
+@dataclass(frozen=True)
 class Laid:
-    """Is a dictionary about the whole clip (MiniMax-H3's): references are for every window, a first and a last picture
-    for the windows that have them. Its layout is of the whole clip's size: the model makes one of the window's own, and
-    goes by the old one not to take two prompts at once.
+    """Is a dictionary about the whole clip (MiniMax-H3's): references are for every window, pictures at a place of the
+    clip for the windows that have the place. Its layout is of the whole clip's size: the model makes one of the
+    window's own, and goes by the old one not to take two prompts at once.
 
     sizes: pictures in each latent frame, over and over.
     """
@@ -115,17 +133,28 @@ class Laid:
         keyframes = value.get("keyframes")
         if not keyframes:
             return value
-        last = value["frame_count"] - 1
-        pictures = sum(self.sizes[i % len(self.sizes)] for i in range(len(frames)))
-        places = {0: frames[0] == 0, last: frames[-1] == total - 1}
-        moved = {0: 0, last: pictures - 1}
+        first = pictures_before(frames[0], self.sizes)
+        pictures = sum(self.sizes[frame % len(self.sizes)] for frame in frames)
         kept = [
-            {**one, "resolved_frame_index": moved[one["resolved_frame_index"]]}
+            {**one, "resolved_frame_index": one["resolved_frame_index"] - first}
             for one in keyframes
-            if places[one["resolved_frame_index"]]
+            if first <= one["resolved_frame_index"] < first + pictures
         ]
-        latents = {"cond_video_latents": [one["latent"] for one in kept]} if not value.get("refs") else {}
-        return {**value, "keyframes": kept, "frame_count": pictures, **latents}
+        made = {**value, "keyframes": kept}
+        if "frame_count" in value:
+            made["frame_count"] = pictures
+        # What the model is given of all keyframes and references, in their order.
+        for given, own in (("cond_video_latents", "latent"), ("cond_audio_latents", "audio_latent")):
+            gone = {id(one.get(own)) for one in keyframes} - {id(one.get(own)) for one in kept}
+            if given in value:
+                made[given] = [latent for latent in value[given] if id(latent) not in gone]
+        return made
+
+
+def pictures_before(frame: int, sizes: tuple[int, ...]) -> int:
+    """Count the pictures before a latent frame; sizes as of Laid."""
+    rounds, rest = divmod(frame, len(sizes))
+    return rounds * sum(sizes) + sum(sizes[:rest])
 
 
 @dataclass(frozen=True)
@@ -141,7 +170,7 @@ class Refused:
         raise ValueError(f"positive: {self.what} and cannot be cut into windows. Sample a clip that fits one window.")
 
 
-Cut = Whole | Frames | Start | First | Padded | Each | Laid | Refused
+Cut = Whole | Frames | Start | First | Padded | Each | Heard | Laid | Refused
 
 TEXT = (
     "c_crossattn", "crossattn_controlnet", "attention_mask", "num_tokens", "txt_byt5", "t5xxl_ids", "t5xxl_weights",

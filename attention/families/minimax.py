@@ -7,7 +7,7 @@ from ..core.reason import Reason
 from ..core.site import SELF
 from ..core.tokens import Span, Tokens
 from . import token_share
-from .conditions import Laid
+from .conditions import Heard, Laid
 from .facts import Head, SoundStream, TrainedClips, always
 from .spec import Family, Variant, ceil_div
 
@@ -44,7 +44,9 @@ def release_name(model):
 
 # Pictures in a latent frame: 17 of them are 5 latent frames (FRAME_PER_TOKEN in the host's model).
 SIZES = (1, 4, 4, 4, 4)
-PAYLOAD = {"minimax_payload": Laid(SIZES)}
+# The sound is (1, 32, 2, samples), 40 a second; newer ComfyUIs tell the model what a mask keeps of it.
+SOUND = SoundStream(axis=3)
+CONDITIONS = {"minimax_payload": Laid(SIZES), "audio_denoise_mask": Heard(SOUND.axis, SIZES)}
 MINIMAX = Family(
     name="MiniMax-H3",
     models=("MiniMaxH3Model",),
@@ -59,11 +61,10 @@ MINIMAX = Family(
     # 124 to 362 pictures in training.
     clips=always(TrainedClips(124, 24.0)),
     frame_sizes=SIZES,
-    # (1, 32, 2, samples), 40 a second.
-    sound=SoundStream(axis=3),
+    sound=SOUND,
     # Later than elsewhere, and not to the end: https://github.com/Comfy-Org/docs/pull/1698.
     pattern_range=(0.4, 0.9),
-    conditions=lambda class_name: PAYLOAD,
+    conditions=lambda class_name: CONDITIONS,
     stream=Reason("its blocks take text, sound and video packed into one sequence"),
     head=Head(("final_layer",), ("blocks",), "hidden_size", batched=False),
     shared=token_share.MINIMAX,

@@ -48,12 +48,10 @@ def make_handler(
         fuse = host.get_matching_fuse_method(host.ContextFuseMethods.RELATIVE)
     else:
         fuse = host.ContextFuseMethod("ramp", weigh)
-    how = {"dim": TIME, "freenoise": free_noise}
+    given = (schedule, fuse, length, overlap)
     if row.sound is None:
-        return host.IndexListContextHandler(schedule, fuse, length, overlap, **how)
-    # Its windows begin with a frame of one picture as they are.
-    how |= {"causal_window_fix": False, "sound": row.sound, "sizes": row.frame_sizes}
-    return SoundHandler(schedule, fuse, length, overlap, **how)
+        return host.IndexListContextHandler(*given, dim=TIME, freenoise=free_noise)
+    return SoundHandler(*given, dim=TIME, freenoise=free_noise, sound=row.sound, sizes=row.frame_sizes)
 
 
 def add_windows(model, handler, cut_condition: Callable, conds_of_window: Callable):
@@ -68,8 +66,9 @@ def add_windows(model, handler, cut_condition: Callable, conds_of_window: Callab
         raise ValueError("model: it has context windows of its own; connect it without them.")
     add_callback(host.IndexListCallbacks.RESIZE_COND_ITEM, cut_condition, handler.callbacks)
     # The host puts the frame before it in front of each later window. Positions that are learned for one length have
-    # none for a frame more.
-    if model_family.row_of(model).learned_positions(model.model.diffusion_model):
+    # none for a frame more, and windows of frames that are not alike begin with one of a single picture as they are.
+    row = model_family.row_of(model)
+    if row.frame_sizes or row.learned_positions(model.model.diffusion_model):
         handler.causal_window_fix = False
 
     def each_sample(executor, model, conds, x, timestep, model_options, *args, **kwargs):

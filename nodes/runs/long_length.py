@@ -135,9 +135,8 @@ def in_words(length: Length, asked: Asked, known: TrainedClips, said: bool) -> s
     if known.pictures is not None:
         usual = round(known.count(rate))
         trained = f"{usual} pictures at {known.rate:g} a second"
-        taken = "" if lengths.latent_frames(usual, length.ratio, length.sizes) == length.window else (
-            ", which window 0 takes"
-        )  # fmt: skip
+        usual_window = lengths.latent_frames(usual, length.ratio, length.sizes)
+        taken = ", which window 0 takes" if asked.window and usual_window != length.window else ""
         line = f"{line}; this model was trained with {trained}{taken}"
     shared = lengths.begin_of(length.window, length.ratio, length.sizes)
     shared -= lengths.begin_of(length.window - length.overlap, length.ratio, length.sizes)

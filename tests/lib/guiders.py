@@ -159,6 +159,19 @@ def dual_model(model, other, positive, negative):
     return guider
 
 
+def video_and_sound(model, positive, negative, video=3.0, sound=7.0):
+    """Newer hosts' guider with a cfg of its own for the sound."""
+    import pytest
+    from comfy_extras import nodes_lt
+
+    if not hasattr(nodes_lt, "Guider_LTXAVDualCFG"):
+        pytest.skip("this ComfyUI has no guider of video and sound")
+    guider = nodes_lt.Guider_LTXAVDualCFG(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(video, sound)
+    return guider
+
+
 # Each makes a GUIDER of a model and three prompts: what the user wants, what not, and a third.
 KINDS = {
     "CFG": lambda m, p, n, e: cfg_guider(m, p, n),
@@ -176,6 +189,7 @@ WITH_SOUND = {
     "multimodal": lambda m, p, n, e: multimodal(m, p, n),
     "multimodal, cfg 1": lambda m, p, n, e: multimodal(m, p, n, cfg=1.0),
     "multimodal, own perturbation": lambda m, p, n, e: multimodal(m, p, n, own=0.5),
+    "video and sound": lambda m, p, n, e: video_and_sound(m, p, n),
 }
 
 

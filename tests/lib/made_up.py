@@ -144,6 +144,7 @@ def rows(families):
         "mixed_prompt": None,
         "skipped_block": facts.always(3),
         "frame_sizes": (1, 2),
+        "sound": facts.SoundStream(3),
         "pattern_range": (0.3, 0.8),
     }
     words = {name: spec.Reason(f"{name} of its own") for name in ("stream", "rotary", "mixed_prompt")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import guiders
 import pytest
 import torch
-from guiders import KINDS
+from guiders import KINDS, WITH_SOUND
 from long_studio import CASES, FRAMES, LongStudio
 from sampling_nodes import METHODS
 from studio import Studio, latent_of, same
@@ -63,6 +63,21 @@ def test_one_window_is_the_guider_sampled_by_the_host(kind, pack, inference):
     truth = lab.studio.custom(lab.latent, guider=lab.guider(kind), sigmas=steps)
     out = lab.aside().long(lab.latent, window=FRAMES, sigmas=steps, guider=lab.guider(kind))
     assert same(out[0], truth[0])
+
+
+@pytest.mark.parametrize("kind", WITH_SOUND)
+def test_guiders_of_video_and_sound(kind, pack, inference):
+    """In one window what the host gives; in several each stream keeps its own length and guidance."""
+    lab, make = Guided(pack, "LTX-2"), WITH_SOUND[kind]
+    steps = lab.studio.neighbours(guider=make(lab.studio.model, *lab.prompts))[3][-3:]
+    truth = lab.studio.custom(lab.latent, guider=make(lab.studio.model, *lab.prompts), sigmas=steps)
+    one = lab.aside().long(lab.latent, window=FRAMES, sigmas=steps, guider=make(lab.studio.model, *lab.prompts))
+    assert same(one[0], truth[0])
+    for method in METHODS:
+        out = lab.studio.long(lab.latent, method=method, steps=1, guider=make(lab.studio.model, *lab.prompts))
+        video, sound = out[0]["samples"].unbind()
+        assert video.isfinite().all() and sound.isfinite().all()
+        assert (video.shape[2], sound.shape[2]) == (FRAMES, 3 * FRAMES) and "Seams of the sound" in out[3]
 
 
 @pytest.mark.parametrize("kind", ["basic", "DualCFG nested", "PerpNeg", "DualModel", "in place"])

@@ -15,6 +15,7 @@ from shaping import choices
 BY_HAND = {
     "spatial and temporal": {"blocks_do": "both", "spatial_weight": 0.3},
     "temporal window": {"time": 2},
+    "long video": {"time": 2},
     "sliding tile": {"time": 1},
     "neighbourhood": {"time": 3, "height": 60.0},
     "radial": {"keep": 50.0},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attention.families.conditions import Each, First, Laid, Padded, Start
+from attention.families.conditions import Each, First, Heard, Laid, Padded, Start
 
 
 def numbered(count: int) -> torch.Tensor:
@@ -44,22 +44,30 @@ def test_of_a_list_what_is_as_long_as_the_clip_is_cut():
     assert found[0].flatten().tolist() == [3, 4, 5] and found[1] is reference and found[2] is flat
 
 
-def test_a_first_and_a_last_picture_are_for_the_windows_that_have_them():
-    """12 latent frames of MiniMax-H3 are 39 pictures; 7 are 22, which is where the last picture then is."""
+H3 = (1, 4, 4, 4, 4)
+
+
+def test_pictures_at_a_place_are_for_the_windows_that_have_it():
+    """12 latent frames of MiniMax-H3 are 39 pictures; windows of 7 are 22, and begin at pictures 0 and 17."""
+    frames = [{"resolved_frame_index": at, "latent": object()} for at in (0, 20, 38)]
+    latents, reference = [one["latent"] for one in frames], object()
     whole = {
-        "layout": "of all",
-        "seed": 3,
-        "frame_count": 39,
-        "keyframes": [{"resolved_frame_index": at, "latent": at} for at in (0, 38)],
-        "cond_video_latents": [0, 38],
-    }
-    cut = Laid((1, 4, 4, 4, 4)).cut
-    first, last = cut(whole, list(range(7)), 12), cut(whole, list(range(5, 12)), 12)
-    assert [one["resolved_frame_index"] for one in first["keyframes"]] == [0] and first["cond_video_latents"] == [0]
-    assert [one["resolved_frame_index"] for one in last["keyframes"]] == [21] and last["cond_video_latents"] == [38]
-    assert first["frame_count"] == last["frame_count"] == 22 and first["seed"] == 3
-    between = cut(whole, list(range(5, 10)), 17)
-    assert between["keyframes"] == [] == between["cond_video_latents"]
-    assert whole["keyframes"][1]["resolved_frame_index"] == 38, "the clip's own stay"
-    plain = {"layout": "of all", "refs": ["one"], "cond_video_latents": ["one"]}
-    assert cut(plain, [5, 6], 12) is plain
+        "layout": "of all", "seed": 3, "frame_count": 39, "keyframes": frames,
+        "cond_video_latents": [*latents, reference], "refs": ["one"],
+    }  # fmt: skip
+    first, last = (Laid(H3).cut(whole, list(range(at, at + 7)), 12) for at in (0, 5))
+    for found, wanted, kept in ((first, [0, 20], latents[:2]), (last, [3, 21], latents[1:])):
+        assert [one["resolved_frame_index"] for one in found["keyframes"]] == wanted
+        assert found["cond_video_latents"] == [*kept, reference] and found["frame_count"] == 22 and found["seed"] == 3
+    between = Laid(H3).cut({**whole, "keyframes": frames[:1]}, list(range(5, 10)), 17)
+    assert between["keyframes"] == [] and between["cond_video_latents"] == [*latents[1:], reference]
+    assert frames[2]["resolved_frame_index"] == 38 and len(whole["cond_video_latents"]) == 4, "the clip's own stay"
+    plain = {"layout": "of all", "refs": ["one"], "cond_video_latents": [reference]}
+    assert Laid(H3).cut(plain, [5, 6], 12) is plain
+
+
+def test_a_mask_of_sound_is_cut_where_the_pictures_are():
+    """65 samples for 39 pictures: frames 5 to 11 are pictures 17 to 38, samples 28 to 64."""
+    mask = torch.arange(65.0).view(1, 1, 1, 65)
+    assert Heard(3, H3).cut(mask, list(range(5, 12)), 12).flatten().tolist() == list(range(28, 65))
+    assert Heard(3, H3).cut(mask, [0, 1], 12).flatten().tolist() == list(range(8))
