@@ -7,7 +7,7 @@ from comfy_api.latest import io, ui
 from ..attention.inspect.draw_info import draw_info
 from ..attention.inspect.info import examine, to_text
 from ..attention.routing import host_kernel
-from .host import forecast, forecast_memory, model_family, model_rules, reuse_memory, site_hooks
+from .host import forecast, forecast_memory, gpu_copies, model_family, model_rules, reuse_memory, site_hooks
 from .runs import sampling_job
 from .widgets import image_output, search_words
 from .widgets.node import REPORT, Node
@@ -51,6 +51,7 @@ class VideoAttentionInfo(Node):
         info = examine(model.model.diffusion_model, model_family.family_of(model), tokens)
         info = replace(info, named=host_kernel.sentence(site_hooks.holders(model).values()))
         text = to_text(info)
+        text = "\n".join(filter(None, (text, gpu_copies.worth(model, info))))
         settings = forecast.settings_of(model)
         if settings is not None:
             text += f"\n{forecast_memory.text(model, settings, tokens)}"

@@ -6,6 +6,8 @@ import comfy.model_management
 
 from ...attention.core.error_handling import error_text
 from ...attention.core.reason import Reason
+from ...attention.inspect.info import Info
+from ...attention.parallel import estimate
 from . import model_rules, several_gpus, sharing, token_ranks
 
 try:
@@ -71,3 +73,17 @@ def _copied(model, gpus: int, split: str, shares: str) -> tuple:
     names = [str(told.load_device), *(str(copy.load_device) for copy in told.get_additional_models_with_key(COPIES))]
     fewer = f" {gpus} were asked for." if gpus > len(names) else ""
     return told, f"On {len(names)} GPUs: {', '.join(names)}. Each holds the whole model.{fewer}"
+
+
+def worth(model, info: Info) -> str:
+    """Says whether several GPUs are worth it for a MODEL with copies on them; "" where that cannot be told.
+
+    info: of the MODEL, with the grid of a latent.
+    """
+    devices = [model.load_device, *(copy.load_device for copy in model.get_additional_models_with_key(COPIES))]
+    if len(devices) < 2 or info.share is None:
+        return ""
+    channels, blocks = info.heads * info.head_dim, len(info.blocks)
+    operations = 4 * blocks * channels * info.tokens * (info.tokens + info.width * channels)
+    traded = estimate.bytes_traded(info.tokens, channels, blocks, len(devices))
+    return estimate.sentence(operations, traded, devices, model.model.get_dtype_inference())

@@ -265,3 +265,22 @@ def test_the_node(pack, monkeypatch):
     )  # fmt: skip
     monkeypatch.setattr(management, "get_all_torch_devices", lambda exclude_current=False: [torch.device("cpu")])
     assert text() == (model, "Off: there is one GPU here. The model is as it came.")
+
+
+def test_info_says_whether_it_is_worth_it(pack):
+    case = WIDE["Wan"]
+    node = pack.nodes.info.VideoAttentionInfo
+    model = loud(case)
+    latent = {"samples": case.latent()}
+    assert "GPUs" not in node.execute(model, latent).args[0]
+    said = node.execute(on_gpus(pack, model, 2), latent).args[0]
+    assert "On 2 GPUs a step would be about " in said and "GB/s here" in said
+    assert "GPUs" not in node.execute(on_gpus(pack, model, 2)).args[0]
+
+
+def test_heads_of_a_pattern_keep_their_numbers(pack):
+    case = WIDE["Wan"]
+    apart = TopBlocks(80.0, by_heads=(80.0, 60.0, 40.0, 20.0, 10.0))
+    model = with_rules(pack, loud(case), SDPA, Rule(shape=Shape(apart, min_tokens=0)))
+    truth, _ = sampled(pack, model, case)
+    assert far(sampled(pack, on_gpus(pack, model, 2), case)[0], truth) < EXACT
