@@ -77,23 +77,28 @@ DRAW = """([kind, before, behind, short]) => {
     };
     const input = (node, name) => node.inputs.findIndex((i) => i.name === name);
     const output = (node, type) => Math.max(0, node.outputs.findIndex((o) => o.type === type));
-    const node = make(kind, 0, 0);
+    const node = make(kind, 0, 0), STEP = 40;
+    node.title = node.title.replace(/ \\(.*\\)$/, "");
     node.size = node.computeSize();
     node.setSize([Math.max(300, ink.measureText(node.title).width + 60), node.size[1]]);
-    const line = (i) => node.getConnectionPos(true, i)[1];
-    const step = 56, top = node.inputs.length ? line(0) - 10 : 0;
-    for (const [i, [type, chain, name]] of before.entries()) {
-        let last = small(make(chain[0], 0, top + step * i + 12), name, -50), target = node, slot = input(node, name);
-        last.connect(output(last, type), node, slot);
-        if (chain[1]) {
-            const first = small(make(chain[1], 0, top + step * i + 12), undefined, last.pos[0] - 40);
-            first.connect(output(first, type), last, Math.max(0, last.inputs.findIndex((s) => s.type === type)));
-        }
+    // Help is read in a panel that is 400 pixels wide: what comes before stands beside it, what comes behind below.
+    let y = node.inputs.length ? node.getConnectionPos(true, 0)[1] - 10 : 0;
+    const place = (type, name) => small(make(type, 0, (y += STEP) - STEP), name, -30);
+    for (const [type, chain, name] of before) {
+        const first = chain[1] && place(chain[1]);
+        const last = place(chain[0], name);
+        last.connect(output(last, type), node, input(node, name));
+        first?.connect(output(first, type), last, Math.max(0, last.inputs.findIndex((s) => s.type === type)));
     }
-    for (const [i, [type, target, name]] of behind.entries()) {
-        const next = small(make(target, node.size[0] + 50, top + step * i + 12));
+    y = node.computeSize()[1] + 50;
+    for (const [type, target, name] of behind) {
+        const next = small(make(target, 0, (y += STEP) - STEP), undefined, node.size[0]);
         node.connect(node.outputs.findIndex((o) => o.type === type), next, input(next, name));
     }
+    node.setSize([node.size[0], node.computeSize()[1]]);
+}"""
+# The page moves its view some time after a graph is cleared.
+LOOK = """() => {
     app.canvas.ds.scale = 1;
     app.canvas.ds.offset = [760, 160];
     app.canvas.deselectAll?.();
@@ -107,7 +112,7 @@ BOX = """() => {
     });
     const least = (i) => Math.min(...boxes.map((b) => b[i])), most = (i) => Math.max(...boxes.map((b) => b[i]));
     const [x, y] = [(least(0) + o[0]) * s + view.left - 14, (least(1) + o[1]) * s + view.top - 14];
-    return { x, y, width: (most(2) - least(0)) * s + 28, height: (most(3) - least(1)) * s + 28 };
+    return { x, y, width: (most(2) - least(0)) * s + 44, height: (most(3) - least(1)) * s + 28 };
 }"""
 
 
@@ -157,6 +162,8 @@ def take(address: str, wirings: list[tuple]) -> None:
         for wired in wirings:
             page.evaluate(DRAW, [*wired, SHORT])
             page.wait_for_timeout(600)
+            page.evaluate(LOOK)
+            page.wait_for_timeout(300)
             keep(page.screenshot(clip=page.evaluate(BOX)), FOLDER / f"{wired[0]}-wiring.png")
             host.say(f"{wired[0]}-wiring.png")
 
