@@ -29,6 +29,20 @@ SAMPLES = {
     "7, 7 left": ("Step 3 of 20, 12 s left", "Step 3 of 20, 2 min 5 s left", "Sampling 2 of 9, 1 h 2 min left"),
     "7 mask on CUDA": ("key mask on CUDA", "dense mask on CUDA"),
     " of 7": (),
+    "7 reused (7).": ("Reuse every 2 steps: 4 of 8 self-attention calls reused (it failed).",),
+    "7 reused.": (
+        "Reuse every 2 steps: 4 of 8 cross-attention calls reused.",
+        "Reuse every 2 steps: 4 of 8 attention calls reused.",
+    ),
+    " in the computer's memory": ("kept up to 3.1 of 9 MiB in the computer's memory",),
+    ", which window 0 takes": (),
+    ", a quarter of the window": (),
+    "7; this model was trained with 77": (
+        "A window is 57 pictures, 2.28 s at 25 a second; this model was trained with 121 pictures at 24 a second, "
+        "which window 0 takes. The overlap is 9 pictures, 0.36 s, a quarter of the window.",
+        "A window is 57 pictures, 2.28 s at 25 a second; this model was trained with 121 pictures at 24 a second.",
+    ),
+    "7. The overlap is 7 pictures, 7 s7.": ("The overlap is 9 pictures, 0.36 s.",),
     "7 instead of 7": (
         "Whole sampling 3.00 s instead of 4.00 s, 1.33x as fast; attention 2.00 s instead of 3.00 s, 1.50x as fast; "
         "error 0.012 of 0.030 allowed",
@@ -99,12 +113,13 @@ NOT_SHOWN = {
     "a clip no longer than trained_frames", "scale 0", "scale 1 or alpha 0",
 }  # fmt: skip
 NOT_SHOWN_LIKE = re.compile(
-    r"video attention/|filename: |meeting_point: "
+    r"video attention/|filename: |meeting_point: |.*every: no output of"
     r"|.*cannot run the .*Choose another|right: relative L2|font: |.*sans-serif|rgb\(|gray"
     r"|\(prefers|\[data-|\[-\+\]|\[a-z\]"
 )
 # What stays as it is: what users type, values of combos, units.
 NAMES = {
+    "cfg_high", "cfg_low", "model_high", "model_low", "positive", "negative", "model",
     "alpha", "attn", "auto", "beta", "causal", "cfg", "comfy", "cpu", "cuda", "exact", "flash", "fps", "high",
     "hopper", "inf",
     "install", "ms", "output", "pip", "refiner", "sageattention", "simple", "sqrt", "token", "torch",
