@@ -115,7 +115,9 @@ class Ranks:
         context = options[OPTIONS][CONTEXT]
         if number:
             stats = self.stats.setdefault(number, RunStats())
-            stats.begin()
+            if context.stats is not None:
+                # What turns with the evaluations turns alike on all.
+                stats.begun, stats.evaluations = context.stats.begun, context.stats.evaluations
             told = ("active", "off", "perturbation", "prompt_pair")
             context = stats.context.but(**{name: getattr(context, name) for name in told})
         own = {name: value for name, value in options.items() if name != POOL}

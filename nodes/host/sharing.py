@@ -7,7 +7,7 @@ from ...attention.core.tokens import BOTH, KEYS, SIDES
 from ...attention.routing.compiled_op import OPTIONS, SLOT
 from ...attention.routing.router import Router
 from . import forecast_run, model_family, temporal_grafts, token_ranks
-from .bypass_watch import is_compiled
+from .bypass_watch import ROUTERS, is_compiled
 
 CACHE = "easycache"
 # What is shared out first where there are several prompts.
@@ -30,6 +30,7 @@ def refusal(patcher, ranks: int, conds, options) -> str | None:
         ("another node's attention stands in front", not isinstance(told.get(SLOT), Router)),
         ("trained temporal blocks see all tokens", patcher.get_attachment(temporal_grafts.KEY)),
         ("forecast steps are on this model", forecast_run.KEY in told),
+        ("attention outputs are kept and given again", _reuses(told)),
         ("EasyCache or LazyCache may leave an evaluation out on one of them", CACHE in told),
         ("another node's patches see tokens by their number", told.get("patches") or told.get("patches_replace")),
         ("a ControlNet adds to tokens by their number", any("control" in one for cond in conds for one in cond or ())),
@@ -39,6 +40,11 @@ def refusal(patcher, ranks: int, conds, options) -> str | None:
         if holds:
             return why
     return None
+
+
+def _reuses(told) -> bool:
+    routers = told[ROUTERS].members if ROUTERS in told else ()
+    return any(rule.reuse is not None for router in routers for rule in router.rules)
 
 
 def fewest_heads(patcher) -> int:

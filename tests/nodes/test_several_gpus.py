@@ -11,7 +11,8 @@ from tiny.case import SLOT, sample
 
 from attention.families import TABLE
 from attention.families.token_share import TokenShare
-from attention.patterns import Radial, SlidingTile, TopBlocks
+from attention.patterns import LongVideo, Radial, SlidingTile, TopBlocks
+from attention.reuse import ReuseSettings
 from attention.routing.rules import Rule, Shape
 
 EXACT = 1e-5
@@ -102,6 +103,8 @@ PATTERNS = {
     "radial": Radial(),
     "sliding tile": SlidingTile(),
     "top blocks": TopBlocks(30.0),
+    "top blocks of the last step": TopBlocks(30.0, refresh=2),
+    "frames in turn": LongVideo(frames=3),
 }
 
 
@@ -114,7 +117,8 @@ def test_patterns_run_below_as_ever(name, pattern, pack):
     truth, alone = sampled(pack, model, case)
     out, report = sampled(pack, on_gpus(pack, model, 2), case)
     assert far(out, truth) < EXACT
-    assert {row.used for row in report.rows} == {row.used for row in alone.rows}
+    # On whichever engine was faster where it was measured.
+    assert {row.used.split(" (")[0] for row in report.rows} == {row.used.split(" (")[0] for row in alone.rows}
 
 
 @pytest.mark.parametrize("row", guidance_rows.NAMES)
@@ -234,6 +238,8 @@ def test_what_runs_on_one_gpu_says_why(pack):
     assert "another node's patches" in refused(pack, patched, case)
     forecast = pack.nodes.host.forecast.install(plain, pack.nodes.host.forecast.ForecastSettings())
     assert "forecast steps are on this model" in refused(pack, forecast, case, steps=6)
+    reused = with_rules(pack, plain, Rule(reuse=ReuseSettings()))
+    assert "attention outputs are kept" in refused(pack, reused, case, steps=4)
 
 
 def test_the_node(pack, monkeypatch):
@@ -284,3 +290,13 @@ def test_heads_of_a_pattern_keep_their_numbers(pack):
     model = with_rules(pack, loud(case), SDPA, Rule(shape=Shape(apart, min_tokens=0)))
     truth, _ = sampled(pack, model, case)
     assert far(sampled(pack, on_gpus(pack, model, 2), case)[0], truth) < EXACT
+
+
+def test_what_turns_with_the_steps_turns_alike_beside_an_extra_pass(pack):
+    """STG evaluates the model once more in each step: no step of the run."""
+    case = WIDE["Wan"]
+    row = next(name for name in guidance_rows.NAMES if name.startswith("Spatiotemporal"))
+    model = with_rules(pack, loud(case), SDPA, Rule(shape=Shape(LongVideo(frames=3), min_tokens=0)))
+    model, _ = guidance_rows.execute(guidance_rows.nodes_of(pack)[row], model)
+    truth, _ = sampled(pack, model, case, steps=4)
+    assert far(sampled(pack, on_gpus(pack, model, 2), case, steps=4)[0], truth) < EXACT
