@@ -36,7 +36,8 @@ def means(model, options) -> dict:
     candidate = host_paths.ours("runs.calibration").Candidate
 
     def ruled(one):
-        return lambda model: rules.add_rules(model, [one.rule("self", (), 0.0, 1.0)])
+        role = "all" if one.pattern is None else "self"
+        return lambda model: rules.add_rules(model, [one.rule(role, (), 0.0, 1.0)])
 
     def forecast(one):
         return lambda model: host.install(model, one)
@@ -44,9 +45,9 @@ def means(model, options) -> dict:
     def cached(node, threshold):
         return lambda model: node.execute(model, threshold, 0.15, 0.95, False).args[0]
 
-    # Quantised ones, where one runs.
-    kernels = [one for one in plans.candidates(plans.KERNELS) if plans.coarse(plans.registry.get(one.backend))]
-    kernels = [one for one in kernels if rules.cannot_run(model, one.rule("self", (), 0.0, 1.0)) is None]
+    # Quantised ones too, where one runs.
+    kernels = [candidate("auto"), *plans.candidates(plans.KERNELS)]
+    kernels = [one for one in kernels if rules.cannot_run(model, one.rule("all", (), 0.0, 1.0)) is None]
     patterns = [candidate(pattern=plans.patterns.TopBlocks(50.0)), candidate(pattern=plans.patterns.TemporalWindow(5))]
     found = {EXACT: lambda model: model}
     found |= {one.name: ruled(one) for one in (*kernels, *patterns)}
