@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ..core.site import COVERS, SELF
 from ..forecast import ForecastSettings, ForecastSpan
 from ..patterns.ramp import Ramp
+from ..reuse import ReuseSettings
 from ..routing.rules import Rule, Shape
 
 
@@ -16,19 +17,21 @@ class Candidate:
     """What a part of the model may run on.
 
     backend: one of rules.CHOICES, or empty.
-    pattern: one of patterns.TABLE, or None; never both.
+    pattern: one of patterns.TABLE, or None.
     ramp: how the pattern's percentage changes over the steps; None: it does not.
+    reuse: for how many steps an output is kept; None: it is not. Never two of backend, pattern and this.
     """
 
     backend: str = ""
     pattern: object | None = None
     ramp: Ramp | None = None
+    reuse: ReuseSettings | None = None
 
     @property
     def name(self) -> str:
         """Name it: `sage` or `sliding tile (frames 12, height 50, width 50)`."""
         if self.pattern is None:
-            return self.backend
+            return self.backend if self.reuse is None else self.reuse.label
         # Flags, tiles and the like that are as always say nothing.
         told = [f for f in dataclasses.fields(self.pattern) if self._tells(f)]
         words = ", ".join(f"{f.name} {self._value(f.name)}" for f in told)
@@ -58,7 +61,10 @@ class Candidate:
         more: other fields of a Rule.
         """
         shape = None if self.pattern is None else Shape(self.pattern, ramp=self.ramp)
-        return Rule(self.backend, role, tuple(blocks), start, end, shape=shape, **more)
+        backend = {} if self.reuse is not None else {"backend": self.backend}
+        return Rule(
+            role=role, blocks=tuple(blocks), start=start, end=end, shape=shape, reuse=self.reuse, **backend, **more
+        )
 
 
 def _plain(value) -> str:

@@ -11,6 +11,7 @@ from ..core.grid import ORDERS
 from ..core.site import ROLES
 from ..forecast import ForecastSettings
 from ..patterns.ramp import Ramp
+from ..reuse import ReuseSettings
 from ..routing.rules import CHOICES
 from .plan import Candidate, Plan, PlanForecast, PlanRule
 
@@ -19,10 +20,12 @@ NAME, SCHEMA = "video_attention_plan", 1
 # Of a file with a rule whose pattern's percentage changes: "ramp" in its steps, {"end": percent, "shape": name}.
 WITH_RAMP = 2
 # Of a file with the fields of a Plan that came with forecasts: what it predicts the error of, the time of the whole
-# sampling, and the forecasts themselves, settings and all.
+# sampling, and the forecasts themselves, settings and all; its steps may have "reuse", settings of kept outputs.
 WITH_FORECAST = 3
 SCHEMAS = (SCHEMA, WITH_RAMP, WITH_FORECAST)
 ADDED = ("quantile", "whole_exact_seconds", "whole_seconds", "forecasts")
+# What a step has only where its candidate does.
+MORE = ("ramp", "reuse")
 MAX_BYTES = 1 << 20
 MAX_STEPS = 1024
 # Of heads, in a pattern that has a number for each.
@@ -39,14 +42,14 @@ def to_json(plan: Plan) -> str:
     """Write a plan as a file's text."""
     lists = ("steps", "versions", "forecasts")
     added = {name: getattr(plan, name) for name in ADDED}
-    new = any(added.values())
+    new = any(added.values()) or any(step.candidate.reuse for step in plan.steps)
     left = lists if new else (*lists, *ADDED)
     fields = {f.name: getattr(plan, f.name) for f in dataclasses.fields(plan) if f.name not in left}
     steps = [
         {
             "backend": step.candidate.backend,
             "pattern": _pattern_to_dict(step.candidate.pattern),
-            **({"ramp": dataclasses.asdict(step.candidate.ramp)} if step.candidate.ramp else {}),
+            **{name: dataclasses.asdict(made) for name in MORE if (made := getattr(step.candidate, name)) is not None},
             **{f.name: getattr(step, f.name) for f in dataclasses.fields(step) if f.name != "candidate"},
         }
         for step in plan.steps
@@ -92,7 +95,7 @@ def from_json(text: str) -> Plan:
         raise BadPlan("plan: versions is not a short table.")
     if not isinstance(steps, list) or len(steps) > MAX_STEPS:
         raise BadPlan(f"plan: steps is not a list of at most {MAX_STEPS}.")
-    rules = tuple(_step(one, index, data[NAME] != SCHEMA) for index, one in enumerate(steps))
+    rules = tuple(_step(one, index, MORE[: data[NAME] - SCHEMA]) for index, one in enumerate(steps))
     named = tuple((_short(key, "versions"), _short(value, "versions")) for key, value in versions.items())
     forecasts = _forecasts(data["forecasts"]) if new else ()
     return Plan(**words, **counts, **numbers, versions=named, steps=rules, forecasts=forecasts)
@@ -110,12 +113,12 @@ def _forecast(data, where: str) -> PlanForecast:
     _only(data, [field.name for field in dataclasses.fields(PlanForecast)], where)
     start, end = _range(data, where)
     numbers = {name: _number(data, name, where=where) for name in ("error", "seconds", "exact_seconds")}
-    return PlanForecast(_settings(data["settings"], where), start, end, **numbers)
+    return PlanForecast(_settings(ForecastSettings, data["settings"], where), start, end, **numbers)
 
 
-def _settings(data, where: str) -> ForecastSettings:
-    """Read every field of ForecastSettings, each of the type of its default."""
-    fields = dataclasses.fields(ForecastSettings)
+def _settings(made, data, where: str):
+    """Read every field of a dataclass of settings, each of the type of its default."""
+    fields = dataclasses.fields(made)
     if not isinstance(data, dict):
         raise BadPlan(f"{where}: settings is not a table.")
     _only(data, [field.name for field in fields], f"{where}: settings")
@@ -125,7 +128,7 @@ def _settings(data, where: str) -> ForecastSettings:
         if not fits or (kind is int and value > 1 << 16):
             raise BadPlan(f"{where}: {field.name} cannot be {repr(value)[:40]}.")
     try:
-        return ForecastSettings(**data)
+        return made(**data)
     except ValueError as wrong:
         raise BadPlan(f"{where}: {str(wrong)[:120]}") from None
 
@@ -137,12 +140,12 @@ def _range(data: dict, where: str) -> tuple[float, float]:
     return start, end
 
 
-def _step(data, index: int, ramps: bool) -> PlanRule:
+def _step(data, index: int, more: tuple[str, ...]) -> PlanRule:
     where = f"plan: step {index}"
     if not isinstance(data, dict):
         raise BadPlan(f"{where} is not a table.")
     given = ["backend", "pattern", *(f.name for f in dataclasses.fields(PlanRule) if f.name != "candidate")]
-    _only(data, [*given, *(["ramp"] if ramps and "ramp" in data else [])], where)
+    _only(data, [*given, *(name for name in more if name in data)], where)
     role, blocks = data["role"], data["blocks"]
     if not isinstance(role, str) or role not in ROLES:
         raise BadPlan(f"{where}: role {str(role)[:40]!r} is not known.")
@@ -158,6 +161,10 @@ def _step(data, index: int, ramps: bool) -> PlanRule:
 
 def _candidate(data: dict, where: str) -> Candidate:
     backend, pattern = data["backend"], data["pattern"]
+    if "reuse" in data:
+        if backend != "" or pattern is not None:
+            raise BadPlan(f"{where}: reuse comes with a backend or a pattern.")
+        return Candidate(reuse=_settings(ReuseSettings, data["reuse"], where))
     if pattern is None and "ramp" in data:
         raise BadPlan(f"{where}: a ramp without a pattern.")
     if pattern is None:

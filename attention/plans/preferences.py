@@ -58,6 +58,8 @@ def entries_of(plan: Plan, modules: Modules) -> tuple[dict[str, torch.Tensor], l
 def _choices_for(plan: Plan, site: AttentionSite) -> tuple[list[dict], str]:
     """Say what the plan puts there as an entry has it, and why a file cannot say it, one of them empty."""
     steps = {step.rule(): step for step in plan.steps if step.rule().covers(site)}
+    if any(rule.kind == "reuse" for rule in steps):
+        return [], "outputs that are kept, a file names kernels alone"
     shapes = _deciding([rule for rule in steps if rule.kind == "shape"])
     dense = _deciding([rule for rule in steps if rule.kind == ""])
     rules = shapes if shapes and shapes[0].always else shapes + dense

@@ -121,7 +121,9 @@ def measure(
     plan_parts = plan_parts_of(report, sampling.job, groups, parts)
     measured = Measured([exact], {}, {}, {candidate.name: candidate for candidate in candidates})
     measured.named |= {one.label: one for one in forecasts}
-    near = _probe(sampling, candidates, plan_parts, report, measured)
+    kept = [candidate for candidate in candidates if candidate.reuse is not None]
+    near = _probe(sampling, [one for one in candidates if one.reuse is None], plan_parts, report, measured)
+    near = {part: [*found, *_kept(found[0], kept, len(steps_in(sampling.job, part)))] for part, found in near.items()}
     wanted = {part: _to_run(found, ends) for part, found in near.items()}
     ranges = step_trials.ranges_of(plan_parts, partial(steps_in, sampling.job))
     sampling.expect(sum(map(len, wanted.values())) + len(ranges) * len(forecasts) + seeds - 1 + seeds)
@@ -199,6 +201,16 @@ def _probe(
     return options
 
 
+def _kept(exact: PlanOption, candidates: list[Candidate], steps: int) -> list[PlanOption]:
+    """Makes the PlanOptions of outputs that are kept: a single call tells nothing of them.
+
+    exact: EXACT of their part.
+    steps: of the part; the first of them attends.
+    """
+    shares = {one.name: math.ceil(steps / one.reuse.every) / steps for one in candidates}
+    return [PlanOption(name, share * exact.seconds, math.inf) for name, share in shares.items() if share < SAVES]
+
+
 def _places(part: PlanPart, steps: list[int], report) -> list[tuple]:
     """Picks where the part's candidates are tried: (role, block, step) of some blocks in its middle step."""
     return [(part.role, block, steps[len(steps) // 2]) for block in _some(list(blocks_of(report, part)), BLOCKS)]
@@ -232,10 +244,12 @@ def _options(part: PlanPart, found: list[dict], calls: float, dropped: dict) -> 
 
 def _to_run(options: list[PlanOption], ends: str) -> list[PlanOption]:
     """Picks the options whose final latent is measured: those not beaten, or the one in the middle of them."""
-    found = calibrate.front(options)[1:]
+    # Of what was not tried at single calls nothing is known before.
+    known = [option for option in options if option.local is not None or option.name == EXACT]
+    found, unknown = calibrate.front(known)[1:], [option for option in options if option not in known]
     # Exact kernels' rounding says nothing of what larger errors do.
     rough = [option for option in found if option.nearness > ROUNDING] or found
-    return found if ends == EACH else rough[len(rough) // 2 :][:1]
+    return [*(found if ends == EACH else rough[len(rough) // 2 :][:1]), *unknown]
 
 
 def _end(sampling: Sampling, part: PlanPart, candidate: Candidate, exact) -> float | Reason:
@@ -245,6 +259,7 @@ def _end(sampling: Sampling, part: PlanPart, candidate: Candidate, exact) -> flo
         latent, report = sampling.run((candidate.rule(part.role, (part.blocks,), part.start, part.end),))
         reason, error = next((why for _, _, why in report.fallbacks), None), distance(latent, exact)
         reason = reason or ("NaN or Inf in the latent" if error == math.inf else None)
+        reason = reason or ("nothing was kept" if candidate.reuse is not None and not error else None)
         return Reason(reason) if reason else error
 
     return sampling.once((candidate.name, part), measure)

@@ -26,6 +26,7 @@ from ...attention.inspect.info import examine
 from ...attention.plans import plan_file
 from ...attention.plans.plan import Candidate, Plan
 from ...attention.plans.plan_file import BadPlan
+from ...attention.reuse import ReuseSettings
 from ..host import model_family
 from .sampling_job import Job
 
@@ -54,6 +55,8 @@ SHAPES = (
     patterns.TopBlocks(50.0),
     patterns.TopBlocks(25.0),
 )
+# Outputs of attention that are kept.
+KEPT = (ReuseSettings(every=2), ReuseSettings(every=3))
 # By the schedule alone, so that a plan takes the time that was measured; two computed steps make a line.
 _OFTEN = {"warm_up": 2, "max_error": 0.0}
 SKIPS = (
@@ -74,8 +77,8 @@ PLAIN = (str, int, float, bool, torch.dtype, torch.device, Enum)
 
 
 def candidates(kind: str) -> list[Candidate]:
-    """Lists what a calibration tries in attention: every kernel here, except slow ones kept for comparison, and some
-    patterns.
+    """Lists what a calibration tries in attention: every kernel here, except slow ones kept for comparison, some
+    patterns, and outputs that are kept.
 
     kind: one of KINDS.
     """
@@ -85,6 +88,8 @@ def candidates(kind: str) -> list[Candidate]:
         found += [Candidate(row.name) for row in rows if registry.why_not(row.name) is None]
     if kind in (PATTERNS, BOTH, EVERYTHING):
         found += [Candidate(pattern=pattern) for pattern in SHAPES]
+    if kind == EVERYTHING:
+        found += [Candidate(reuse=settings) for settings in KEPT]
     return found
 
 

@@ -54,14 +54,17 @@ class Bench:
         self.offer(self.patterns.Spatial(), self.patterns.Temporal())
 
     def offer(self, *candidates) -> None:
-        """What is tried from now on: patterns, or names of backends. The tiny model's calls are all overhead, so times
-        are made up: the less a candidate sees, the faster."""
-        made = [self.candidate(c) if isinstance(c, str) else self.candidate(pattern=c) for c in candidates]
+        """What is tried from now on: patterns, names of backends, or Candidates. The tiny model's calls are all
+        overhead, so times are made up: the less a candidate sees, the faster."""
+        made = [c if isinstance(c, self.candidate) else self.made(c) for c in candidates]
         seconds = {"host": 1.0, "temporal": 0.05}
         self.set(self.plans, "candidates", lambda kind: made)
         self.set(self.calibration, "WORTH", 0.0)
         self.set(self.lab.pack.nodes.runs.step_trials, "cost_of_forecasts", cost)
         self.set(self.probe, "time_in_turns", lambda runs, device: {name: seconds.get(name, 0.1) for name in runs})
+
+    def made(self, one):
+        return self.candidate(one) if isinstance(one, str) else self.candidate(pattern=one)
 
     def calibrate(self, model=None, latent=None, **other):
         """{output: value} of a Calibrate node."""

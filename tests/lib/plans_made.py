@@ -10,6 +10,7 @@ from attention.forecast import CHEBYSHEV, ForecastSettings
 from attention.patterns.ramp import COSINE, Ramp
 from attention.plans.plan import Candidate, Plan, PlanForecast, PlanRule
 from attention.plans.plan_file import PATTERNS, to_json
+from attention.reuse import ReuseSettings
 
 BY_HAND = (
     patterns.Spatial(),
@@ -44,6 +45,7 @@ def make_step(candidate: Candidate, index: int = 0, **other) -> PlanRule:
 def make_plan(**other) -> Plan:
     steps = [make_step(Candidate(pattern=pattern), i) for i, pattern in enumerate(BY_HAND)]
     steps.append(make_step(Candidate(pattern=patterns.TopBlocks(50.0), ramp=Ramp(15.0, COSINE)), 24))
+    steps.append(make_step(Candidate(reuse=ReuseSettings(every=3)), 24))
     steps.append(make_step(Candidate("sage"), role=CROSS, start=0.25, end=1.0, effect=0.02))
     values = {
         "model": "LTXVModel", "fingerprint": "0123456789abcdef", "blocks": 28, "heads": 32, "head_dim": 64,
@@ -56,9 +58,10 @@ def make_plan(**other) -> Plan:
 
 
 def before(**other) -> Plan:
-    """A plan as versions made it that knew of no forecasts."""
+    """A plan as versions made it that knew of no forecasts and of no outputs that are kept."""
     none = {"quantile": 0.0, "whole_exact_seconds": 0.0, "whole_seconds": 0.0, "forecasts": ()}
-    return make_plan(**{**none, **other})
+    steps = tuple(step for step in make_plan().steps if step.candidate.reuse is None)
+    return make_plan(**{**none, "steps": steps, **other})
 
 
 def data() -> dict:

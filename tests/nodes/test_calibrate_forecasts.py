@@ -1,4 +1,4 @@
-"""Calibrate with forecasts among its candidates: measured, chosen, kept in a file, loaded, verified."""
+"""Calibrate with forecasts and kept outputs among its candidates: measured, chosen, saved, loaded, verified."""
 
 from __future__ import annotations
 
@@ -81,9 +81,37 @@ def test_what_there_is_to_try(lab):
     kernels, patterns, skips = counts["kernels"][0], len(plans.SHAPES), len(plans.SKIPS)
     assert counts == {
         "kernels": (kernels, 0), "patterns": (patterns, 0), "kernels and patterns": (kernels + patterns, 0),
-        "forecast steps": (0, skips), "everything": (kernels + patterns, skips),
+        "forecast steps": (0, skips), "everything": (kernels + patterns + len(plans.KEPT), skips),
     }  # fmt: skip
     assert len({one.label for one in plans.SKIPS}) == skips
+
+
+def keep(bench, every: int):
+    return bench.candidate(reuse=bench.lab.pack.attention.reuse.ReuseSettings(every=every))
+
+
+def test_kept_outputs_are_chosen_where_they_are_worth_it(bench, lab):
+    bench.offer(keep(bench, 2), keep(bench, 3), bench.patterns.Spatial())
+    # What a pattern saves is made up: next to nothing.
+    bench.set(bench.probe, "time_in_turns", lambda runs, device: {name: 1.0 - 0.03 * (name != "host") for name in runs})
+    found = bench.calibrate(custom_budget=10.0, steps=6, step_ranges=1)
+    plan, exact = found["plan"], lab.sample(seed=1, steps=6)
+    assert {step.candidate.name for step in plan.steps} == {"reuse every 3 steps"} and len(plan.steps) > 2
+    for step in plan.steps:
+        assert step.seconds == pytest.approx(step.exact_seconds / 3) and step.local is None and step.error > 0
+    planned = lab.sample(found["model"], seed=1, steps=6)
+    assert lab.error(planned, exact) == pytest.approx(plan.realised, rel=1e-3)
+    assert any(used == "kept output" for _, used in lab.counted(found["model"], seed=1, steps=6))
+    bench.plan.VideoAttentionSavePlan.execute(plan, "kept")
+    model, again, _ = bench.plan.VideoAttentionLoadPlan.execute(lab.model, "kept.json").args
+    assert again == plan and torch.equal(lab.sample(model, seed=1, steps=6), planned)
+    tight = bench.calibrate(custom_budget=1e-7, steps=6, step_ranges=1)["plan"]
+    assert not tight.steps
+
+
+def test_a_range_of_one_step_keeps_nothing(bench):
+    bench.offer(keep(bench, 2))
+    assert not bench.calibrate(custom_budget=10.0, steps=4, step_ranges=4)["plan"].steps
 
 
 def test_a_sampler_that_stands_no_forecast_is_said(bench):

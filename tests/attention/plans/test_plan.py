@@ -13,6 +13,7 @@ from attention.core.site import CROSS, SELF, SPATIAL, TEXT
 from attention.plans import plan_file
 from attention.plans.plan import Candidate, Plan
 from attention.plans.plan_file import BadPlan, from_json, to_json
+from attention.reuse import ReuseSettings
 from attention.routing.rules import CHOICES
 
 
@@ -67,7 +68,7 @@ def test_the_longest_plans_and_words_are_read():
 
 def test_files_from_before_ramps_are_what_they_were():
     """One without a ramp is written as it always was, and read."""
-    plain = before(steps=tuple(step for step in make_plan().steps if step.candidate.ramp is None))
+    plain = before(steps=tuple(step for step in before().steps if step.candidate.ramp is None))
     written = json.loads(to_json(plain))
     assert written[plan_file.NAME] == 1 and not any("ramp" in step for step in written["steps"])
     assert from_json(json.dumps(written)) == plain and json.loads(to_json(before()))[plan_file.NAME] == 2
@@ -100,6 +101,9 @@ def test_a_plan_with_forecasts_is_of_a_new_schema():
         (one.settings, one.start, one.end) for one in FORECASTS
     ]
     assert json.loads(to_json(before(quantile=0.9)))[plan_file.NAME] == 3
+    kept = before(steps=(make_step(Candidate(reuse=ReuseSettings(every=3, offload=True))),))
+    assert json.loads(to_json(kept))[plan_file.NAME] == 3 and from_json(to_json(kept)) == kept
+    assert kept.rules()[0].reuse == ReuseSettings(every=3, offload=True)
 
 
 def test_a_plan_with_a_ramp_makes_its_rule():
@@ -121,6 +125,10 @@ BAD_FILES = {
     "a schema to come": (
         json.dumps({**data(), plan_file.NAME: 4}),
         "of schema 4, this version of the pack reads schema 1 to 3",
+    ),
+    "reuse in a file from before": (
+        json.dumps({**json.loads(to_json(before())), plan_file.NAME: 2, "steps": [data()["steps"][-2]]}),
+        "'reuse' does not belong there",
     ),
     "a ramp in a file from before": (
         json.dumps({**json.loads(to_json(before())), plan_file.NAME: 1}),
@@ -182,7 +190,13 @@ BAD_FORECASTS = {
     "offload as a number": ({"settings": {**SETTINGS, "offload": 1}}, "offload cannot be 1"),
 }
 RAMP = {"end": 10.0, "shape": "linear"}
+KEPT = dataclasses.asdict(ReuseSettings())
 BAD_STEPS = {
+    "reuse with a pattern": ({"reuse": KEPT}, "reuse comes with a backend or a pattern"),
+    "reuse as a number": ({"pattern": None, "reuse": 2}, "settings is not a table"),
+    "reuse of no step": ({"pattern": None, "reuse": {**KEPT, "every": 0}}, "every: 0 must lie between"),
+    "reuse in no memory": ({"pattern": None, "reuse": {**KEPT, "budget": 0}}, "budget: 0 MiB is less"),
+    "reuse without a storage": ({"pattern": None, "reuse": {**KEPT, "storage": "disk"}}, "storage: 'disk' is none of"),
     "a ramp without a pattern": ({"backend": "sage", "pattern": None, "ramp": RAMP}, "a ramp without a pattern"),
     "a ramp of a fixed pattern": ({"ramp": RAMP}, "a ramp of spatial cannot be"),
     "a ramp as a number": ({"pattern": TOP, "ramp": 5}, "a ramp of top blocks cannot be 5"),
@@ -282,11 +296,11 @@ def test_it_fits_the_model_it_was_made_for():
     ("at_hand", "kept", "words"),
     [
         ({"model": "WanModel"}, 0, "The plan is for LTXVModel, this is WanModel: not applied."),
-        ({"blocks": 5}, 6, "8 of 14 rules are for blocks that are not here"),
-        ({"heads": 16}, 14, "28 blocks and 16 heads of 64"),
-        ({"fingerprint": "f" * 16}, 14, "(structure ffffffff)"),
-        ({"device": "NVIDIA RTX 4090"}, 14, "measured on NVIDIA H100, this is NVIDIA RTX 4090: errors hold"),
-        ({"tokens": 64}, 14, "calibrated on 512 video tokens, these are 64"),
+        ({"blocks": 5}, 6, "9 of 15 rules are for blocks that are not here"),
+        ({"heads": 16}, 15, "28 blocks and 16 heads of 64"),
+        ({"fingerprint": "f" * 16}, 15, "(structure ffffffff)"),
+        ({"device": "NVIDIA RTX 4090"}, 15, "measured on NVIDIA H100, this is NVIDIA RTX 4090: errors hold"),
+        ({"tokens": 64}, 15, "calibrated on 512 video tokens, these are 64"),
     ],
 )
 def test_one_sentence_says_where_it_does_not_fit(at_hand, kept, words):
