@@ -66,46 +66,6 @@ def test_the_longest_plans_and_words_are_read():
     assert from_json(text + " " * (plan_file.MAX_BYTES - len(text))) == make_plan()
 
 
-def test_files_from_before_ramps_are_what_they_were():
-    """One without a ramp is written as it always was, and read."""
-    plain = before(steps=tuple(step for step in before().steps if step.candidate.ramp is None))
-    written = json.loads(to_json(plain))
-    assert written[plan_file.NAME] == 1 and not any("ramp" in step for step in written["steps"])
-    assert from_json(json.dumps(written)) == plain and json.loads(to_json(before()))[plan_file.NAME] == 2
-
-
-# As a version without forecasts wrote it, letter by letter.
-OLD = """{
- "video_attention_plan": %s, "model": "LTXVModel", "fingerprint": "0123456789abcdef", "blocks": 28, "heads": 32,
- "head_dim": 64, "device": "NVIDIA H100", "tokens": 512, "sampling": "euler, cfg 1", "budget": 0.03, "error": 0.02,
- "realised": 0.021, "exact_seconds": 12.5, "seconds": 6.25, "versions": {"torch": "2.9"}, "steps": [
-  {"backend": "", "pattern": {"name": "top blocks", "keep": 50.0, "order": "raster", "tail": false, "refresh": 1,
-   "by_heads": []}, %s"role": "self", "blocks": [0, 3], "start": 0.0, "end": 0.5, "error": 0.01, "local": 0.1,
-   "effect": null, "seconds": 1.5, "exact_seconds": 3.0},
-  {"backend": "sage", "pattern": null, "role": "cross", "blocks": [4, 7], "start": 0.25, "end": 1.0, "error": 0.01,
-   "local": 0.1, "effect": 0.02, "seconds": 1.5, "exact_seconds": 3.0}]}"""
-
-
-@pytest.mark.parametrize("schema, ramp", [(1, ""), (2, '"ramp": {"end": 15.0, "shape": "cosine"}, ')])
-def test_files_from_before_forecasts_load_unchanged(schema, ramp):
-    found = from_json(OLD % (schema, ramp))
-    assert found.budget == 0.03 and found.steps[1].candidate == Candidate("sage")
-    assert (found.quantile, found.whole_seconds, found.forecasts, found.spans()) == (0.0, 0.0, (), ())
-    assert json.loads(to_json(found)) == json.loads(OLD % (schema, ramp)), "written as it was"
-
-
-def test_a_plan_with_forecasts_is_of_a_new_schema():
-    written = json.loads(to_json(make_plan(steps=())))
-    assert written[plan_file.NAME] == 3 and written["forecasts"][0]["settings"]["in_a_row"] == 6
-    assert [(span.settings, span.start, span.end) for span in make_plan().spans()] == [
-        (one.settings, one.start, one.end) for one in FORECASTS
-    ]
-    assert json.loads(to_json(before(quantile=0.9)))[plan_file.NAME] == 3
-    kept = before(steps=(make_step(Candidate(reuse=ReuseSettings(every=3, offload=True))),))
-    assert json.loads(to_json(kept))[plan_file.NAME] == 3 and from_json(to_json(kept)) == kept
-    assert kept.rules()[0].reuse == ReuseSettings(every=3, offload=True)
-
-
 def test_a_plan_with_a_ramp_makes_its_rule():
     step = next(step for step in make_plan().steps if step.candidate.ramp)
     assert step.rule().shape.ramp == step.candidate.ramp and step.rule().stretches == 8
