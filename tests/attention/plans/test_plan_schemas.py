@@ -1,4 +1,4 @@
-"""Schemas of plans' files: what older versions wrote loads unchanged, and each plan is written in the oldest that fits."""
+"""Schemas of plans' files: what older versions wrote loads unchanged; each plan is written in the oldest that fits."""
 
 from __future__ import annotations
 
