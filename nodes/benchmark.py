@@ -20,6 +20,7 @@ class VideoAttentionBenchmark(Node):
     """Times every kernel on a MODEL's own calls."""
 
     TEXT = REPORT
+    EXAMPLE = "Inside a model"
 
     @classmethod
     def define_schema(cls):

@@ -28,6 +28,7 @@ class VideoAttentionBoost(Node):
 
     TEXT = REPORT
     COUNTS_ATTENTION = True
+    EXAMPLE = "Is it worth it"
     IDLE = (
         idle("pattern", when=(one_of("quality", *_levels_without("pattern")),)),
         idle("forecast", when=(one_of("quality", *_levels_without("forecast")),)),

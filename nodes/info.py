@@ -17,6 +17,7 @@ class VideoAttentionInfo(Node):
     """Says what is known of a MODEL without running it."""
 
     TEXT = REPORT
+    EXAMPLE = "Inside a model"
 
     @classmethod
     def define_schema(cls):

@@ -29,6 +29,7 @@ class VideoAttentionLongSampler(Node):
     TEXT = REPORT
     SAMPLES = True
     VIEW = "windows"
+    EXAMPLE = "Long video"
     IDLE = (*sampler_inputs.IDLE, idle("free_noise", when=(one_of("method", EXTEND),)))
 
     @classmethod

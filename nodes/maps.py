@@ -7,7 +7,7 @@ from ..attention.inspect.draw_maps import draw_heat, draw_shares, draw_token_sha
 from ..attention.inspect.map_summary import Maps, summarise_views, to_text
 from ..attention.inspect.maps import Query, Watcher
 from ..attention.routing.rules import format_blocks, parse_blocks
-from .host import prompt_words
+from .host import prompt_words, run_history
 from .runs import attention_maps
 from .widgets import clip_file, heat_file, image_output, rule_inputs, search_words
 from .widgets.idle import idle, linked, one_of, own_levels
@@ -23,6 +23,7 @@ class VideoAttentionMaps(Node):
 
     TEXT = REPORT
     VIEW = "maps"
+    EXAMPLE = "Inside a model"
     IDLE = (
         own_levels("percent"),
         idle("x", "y", when=(linked("mask"),)),
@@ -68,7 +69,9 @@ class VideoAttentionMaps(Node):
         attention_maps.check(model, latent, query, spans)
         patched, watcher = attention_maps.watch_attention(model, query, parse_blocks(heads, "head"))
         sigma = attention_maps.sigma_at(model, percent, sigmas)
-        attention_maps.evaluate(patched, positive, latent, sigma, seed, add_noise)
+        # What the sampling came to stays told on the nodes of its rules.
+        with run_history.aside():
+            attention_maps.evaluate(patched, positive, latent, sigma, seed, add_noise)
         maps = summarise_views(watcher.views, query, spans)
         if maps is None:
             text = _nothing(model, watcher)

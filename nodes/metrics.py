@@ -13,7 +13,7 @@ from ..attention.measure import compare, draw_metrics, temporal
 from ..attention.measure.frames import Unmeasurable
 from ..attention.measure.verdict import judge
 from .host import clip_origin
-from .widgets import clip_file, image_output, search_words
+from .widgets import compare_view, image_output, search_words
 from .widgets.idle import idle, unused
 from .widgets.node import REPORT, Node
 
@@ -27,6 +27,7 @@ class VideoAttentionTemporalMetrics(Node):
     """Measures how steady a clip is."""
 
     TEXT = REPORT
+    EXAMPLE = "Long video"
 
     @classmethod
     def define_schema(cls):
@@ -86,6 +87,7 @@ class VideoAttentionCompare(Node):
 
     TEXT = REPORT
     VIEW = "compare"
+    EXAMPLE = "Compare attention, A against B"
     IDLE = (idle("split", when=(unused("wipe"),)),)
 
     @classmethod
@@ -134,19 +136,12 @@ class VideoAttentionCompare(Node):
             "unsteady": found.unsteady.mean, "motion": found.motion.mean, "reference_motion": found.reference_motion,
             "frozen": found.frozen, "reference_frozen": found.reference_frozen,
         }  # fmt: skip
-        played = {"compare": _played(costs.values(), reference, images, found, verdict)}
+        took = {
+            "seconds": [cost.seconds for cost in costs.values()],
+            "peak_mib": [as_mib(cost.run) for cost in costs.values()],
+        }
+        played = {"compare": compare_view.of([reference, images], found, verdict, **took)}
         return _answer(_pair_outputs(), values, {**found.figures, "worst": _worst_of(found.series)}, played)
-
-
-def _played(costs, reference, images, found: compare.Comparison, verdict: str) -> tuple:
-    """Gives what web/compare.js plays: both clips in one file, and their figures."""
-    clips = clip_file.save_clips([reference, images])
-    if clips is None:
-        return ()
-    psnr, ssim = ([_plain(value) for value in (one.mean, *one.values)] for one in (found.psnr, found.ssim))
-    figures = {"psnr": psnr[0], "ssim": ssim[0], "psnr_of": psnr[1:], "ssim_of": ssim[1:], "worst": found.worst}
-    took = {"seconds": [cost.seconds for cost in costs], "peak_mib": [as_mib(cost.run) for cost in costs]}
-    return ({"clips": clips, **figures, "equal": found.equal, **took, "verdict": verdict},)
 
 
 def _worst_of(series) -> dict:
@@ -207,18 +202,11 @@ def _answer(outputs: list, values: dict, figures: dict, more: dict | None = None
     figures: of a run's history scripts find only what nodes show. JSON knows neither NaN nor infinity: those are None.
     more: what the node shows besides.
     """
-    plain = _plain(figures)
+    plain = compare_view.plain(figures)
     known = {"figures": json.dumps(plain), **values}
     given = [known.get(part.id, NOTHING[part.io_type]) for part in outputs]
     shown = {**ui.PreviewText(values["report"]).as_dict(), "figures": (plain,), **(more or {})}
     return io.NodeOutput(*given, ui=shown)
-
-
-def _plain(value):
-    """Puts None where JSON has no number."""
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _running(images) -> dict:

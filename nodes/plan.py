@@ -30,6 +30,7 @@ class VideoAttentionCalibrate(Node):
     TEXT = REPORT
     VIEW = "plan"
     COUNTS_ATTENTION = True
+    EXAMPLE = "Calibrate and share a plan"
     IDLE = (idle("custom_budget", when=(none_of("budget", CUSTOM),)),)
 
     @classmethod
@@ -182,6 +183,7 @@ class VideoAttentionSavePlan(Node):
     """Keeps a plan as a file."""
 
     TEXT = NOTE
+    EXAMPLE = "Calibrate and share a plan"
 
     @classmethod
     def define_schema(cls):
@@ -235,6 +237,7 @@ class VideoAttentionLoadPlan(Node):
 
     TEXT = REPORT
     COUNTS_ATTENTION = True
+    EXAMPLE = "Calibrate and share a plan"
 
     @classmethod
     def define_schema(cls):

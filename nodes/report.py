@@ -11,7 +11,7 @@ from ..attention.inspect.combined_report import combine
 from ..attention.inspect.draw_report import draw_report
 from ..attention.inspect.report import Report
 from ..attention.inspect.report_text import to_text
-from .host import run_history, workflow_graph
+from .host import run_history, sampler_clock, workflow_graph
 from .widgets import as_nodes, image_output, search_words
 from .widgets.node import REPORT, Node
 
@@ -26,6 +26,7 @@ class VideoAttentionReport(Node):
 
     TEXT = REPORT
     VIEW = "report"
+    EXAMPLE = "Video attention demo"
 
     @classmethod
     def define_schema(cls):
@@ -53,6 +54,12 @@ class VideoAttentionReport(Node):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_) -> str:
+        """Asked before anything of a prompt runs: samplers that nothing of this pack counts are timed by the host."""
+        sampler_clock.start()
+        return ""
+
+    @classmethod
     def execute(cls, latent) -> io.NodeOutput:
         context, hidden = get_executing_context(), cls.hidden
         if context is None or hidden is None or hidden.dynprompt is None:
@@ -72,7 +79,7 @@ class VideoAttentionReport(Node):
 def _of_prompt(prompt: str, graph: workflow_graph.Graph, reader: str, samples) -> tuple[Report | None, str]:
     """Sums up the runs of the samplers that this latent comes from; without any says why there is no report."""
     trail = workflow_graph.follow(graph, reader, lambda node, output: run_history.of_node(prompt, graph, node, output))
-    uncounted = [_not_counted(graph, node) for node in trail.uncounted]
+    uncounted = [_not_counted(prompt, graph, node) for node in trail.uncounted]
     if not trail.found:
         return None, "\n".join(uncounted) or UNKNOWN
     # Behind a switch: the one that gave this very latent.
@@ -85,20 +92,22 @@ def _of_prompt(prompt: str, graph: workflow_graph.Graph, reader: str, samples) -
     return replace(report, notes=(*report.notes, *whose, *uncounted)), ""
 
 
-def _not_counted(graph: workflow_graph.Graph, node: str) -> str:
-    """Says why no run of a sampler is known."""
+def _not_counted(prompt: str, graph: workflow_graph.Graph, node: str) -> str:
+    """Says why no run of a sampler is known, and how long it took with what is there."""
     if graph.is_counted(node):
-        why = (
-            "The nodes before its model put nothing on it (an empty plan, a node switched off), it samples in a way of "
-            "its own that passes by what they put there, or another node took that off."
+        return (
+            f"{graph.title(node)}: not counted. The nodes before its model put nothing on it (an empty plan, a node "
+            "switched off), it samples in a way of its own that passes by what they put there, or another node took "
+            "that off."
         )
-    else:
-        why = (
-            "No Video Attention node is before its model, or it is bypassed: ComfyUI's own attention ran. To see what "
-            "it takes put Video Attention Backend before this sampler, with backend `host default` and timing on; with "
-            "`auto` it says how much faster that is."
-        )
-    return f"{graph.title(node)}: not counted. {why}"
+    took = sampler_clock.words_of(prompt, node)
+    baseline = f"Without Video Attention: {took}. " if took else ""
+    return (
+        f"{baseline}{graph.title(node)}: not counted. No Video Attention node is before its model, or it is bypassed: "
+        "ComfyUI's own attention ran. Put Video Attention Backend before this "
+        "sampler to compare: with `auto` it says how much faster that is, with `host default` and timing on what "
+        "attention alone takes."
+    )
 
 
 NODES = (VideoAttentionReport,)

@@ -18,6 +18,7 @@ class VideoAttentionSampler(Node):
 
     TEXT = REPORT
     SAMPLES = True
+    EXAMPLE = "Compare attention, A against B"
     IDLE = sampler_inputs.IDLE
 
     @classmethod

@@ -18,6 +18,7 @@ class VideoAttentionSchedule(Node):
     """Shows which kernel each block will run in each step."""
 
     TEXT = REPORT
+    EXAMPLE = "Inside a model"
     IDLE = (own_levels("steps", "sampler_name", "scheduler_name", "denoise"),)
 
     @classmethod

@@ -23,7 +23,7 @@ from .plan import CATEGORY
 from .runs import sampling_job
 from .runs.progress import Counted
 from .runs.repeated_sampling import distance
-from .widgets import image_output, sampler_inputs, search_words
+from .widgets import compare_view, image_output, sampler_inputs, search_words
 from .widgets.node import REPORT, Node
 
 # Which output has the latent of the model as it is: a report of the other one would not be of its run.
@@ -35,11 +35,15 @@ BARE = (
     "Attention before it."
 )
 
+PLAY = "Connect a VAE to see the exact clip and the planned one here, side by side and playing."
+
 
 class VideoAttentionVerify(Node):
     """Samples once as planned and once exactly, and measures how far they are apart."""
 
     TEXT = REPORT
+    VIEW = "compare"
+    EXAMPLE = "Calibrate and share a plan"
 
     @classmethod
     def define_schema(cls):
@@ -61,7 +65,11 @@ class VideoAttentionVerify(Node):
                 sampler_inputs.steps(),
                 sampler_inputs.cfg(),
                 *sampler_inputs.how(),
-                io.Vae.Input("vae", optional=True, tooltip="Decodes all three, for PSNR and SSIM of the frames."),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Decodes all three, for PSNR and SSIM of the frames.",
+                ),
             ],
             outputs=[
                 io.Latent.Output("exact", display_name="exact", tooltip="With the host's own attention."),
@@ -87,8 +95,11 @@ class VideoAttentionVerify(Node):
         truth = _row("exact", exact, exact, report)
         samples, rows, seen = _beside(exact, job, clock, others)
         clock.end()
-        if vae is not None:
-            truth, rows = _with_frames(vae, exact, samples, truth, rows)
+        played: tuple = ()
+        if vae is None:
+            seen.append(PLAY)
+        else:
+            truth, rows, played = _with_frames(vae, exact, samples, truth, rows)
         budgets = [forecast.budget_of(model), *(rule.budget for rule in model_rules.rules_of(model))]
         budget = min(filter(None, budgets), default=0.0)
         text = "\n".join([to_text(rows, truth, line, budget), *seen])
@@ -97,7 +108,7 @@ class VideoAttentionVerify(Node):
         errors = [*(row.error for row in rows), math.nan][:2]
         return io.NodeOutput(
             {**out, "samples": exact}, {**out, "samples": samples[0]}, *errors, picture, text,
-            ui=ui.PreviewText(text),
+            ui={**ui.PreviewText(text).as_dict(), "compare": played},
         )  # fmt: skip
 
 
@@ -161,19 +172,23 @@ def _kernels(report) -> str:
 
 def _with_frames(
     vae, exact, samples: list, truth: VerifiedSampling, rows: list[VerifiedSampling]
-) -> tuple[VerifiedSampling, list[VerifiedSampling]]:
-    """Adds what the decoded frames say to the exact sampling and to the rows."""
-    frames, found = _decoded(vae, exact), []
-    for latent, row in zip(samples, rows):
+) -> tuple[VerifiedSampling, list[VerifiedSampling], tuple]:
+    """Adds what the decoded frames say to the exact sampling and to the rows, and what the page plays of them."""
+    frames, found, played = _decoded(vae, exact), [], ()
+    for index, (latent, row) in enumerate(zip(samples, rows)):
+        others = _decoded(vae, latent)
         try:
-            clip = compare_clips(frames, _decoded(vae, latent))
+            clip = compare_clips(frames, others)
         except Unmeasurable:
             found.append(row)
             continue
         said = {"unsteady": clip.unsteady.mean, "motion": clip.motion.mean, "frozen": clip.frozen}
         found.append(replace(row, psnr=clip.psnr.mean, ssim=clip.ssim.mean, **said, verdict=judge(clip)))
         truth = replace(truth, motion=clip.reference_motion, frozen=clip.reference_frozen)
-    return truth, found
+        if index == 0:
+            both = {"names": [truth.name, row.name], "seconds": [truth.seconds, row.seconds]}
+            played = compare_view.of([frames, others], clip, found[0].verdict, **both)
+    return truth, found, played
 
 
 def _decoded(vae, samples) -> torch.Tensor:

@@ -17,35 +17,59 @@ import { windows } from "./windows.js";
 // What nodes/widgets/node.py calls a node's view.
 const VIEWS = { compare, maps, plan, report, windows };
 const NAME = "what ran";
-const LINE = 22;
+// A line's height in the canvas's units, and how many of them a text may take.
+const LINE = 14, LINES = 5;
 // Of a new node, in the canvas's units: with a view, a report, some lines.
 const SIZES = { view: [560, 300], report: [460, 160] };
 const LEAST = { view: 180, report: 60, note: 44 };
 const BOXES = new WeakMap();
+const FONT = "11px Inter, system-ui, sans-serif";
 
 // Nodes 2.0 keeps a widget's element for the next node with its number, name and type: after a change of tab, an undo.
 let made = 0;
 const ownType = () => `video_attention_${++made}`;
 
+const pen = document.createElement("canvas").getContext("2d");
+
+function textWidth(text) {
+  pen.font = FONT;
+  return pen.measureText(text).width;
+}
+
 function lineWidget(node) {
   // Plain text in a box of its own: both front ends show it once and as wide as the node, and nobody can type in it.
-  const line = el("div");
-  line.style.cssText = "font: 11px/14px sans-serif; color: #999; overflow: hidden; padding: 0 6px";
+  const line = el("div.va-line-box", { style: { "--va-lines": LINES, "--va-line-height": `${LINE}px` } });
+  // As high as its text needs at the node's width: the text is what came of a run, and is not to be cut.
+  const high = () => LINE * Math.min(LINES, Math.max(1, Math.ceil(textWidth(line.textContent) / (node.size[0] - 40)))) + 8;
   return node.addDOMWidget(NAME, ownType(), line, {
     getValue: () => line.textContent,
     setValue: (text) => {
       line.textContent = line.title = translate(text);
+      line.style.minHeight = `${high() - 8}px`;
+      const needed = node.computeSize()[1];
+      if (node.size[1] < needed) node.setSize([node.size[0], needed]);
     },
-    getMinHeight: () => LINE,
-    getMaxHeight: () => LINE,
+    getMinHeight: high,
+    getMaxHeight: high,
     hideOnZoom: false,
     margin: 4,
   });
 }
 
-function boxWidget(node, kind, view) {
-  const box = new Box(node, view, LEAST[kind]);
+// A new node offers its example until something is connected to it or it has something to say.
+function offer(node, box) {
+  const changed = node.onConnectionsChange;
+  node.onConnectionsChange = function () {
+    changed?.apply(this, arguments);
+    if (box.empty) box.draw();
+  };
+  box.draw();
+}
+
+function boxWidget(node, kind, view, example) {
+  const box = new Box(node, view, LEAST[kind], example);
   BOXES.set(node, box);
+  if (example) offer(node, box);
   return node.addDOMWidget(NAME, ownType(), box.element, {
     getValue: () => box.text,
     setValue: (text) => box.show({ text: [text] }),
@@ -56,9 +80,9 @@ function boxWidget(node, kind, view) {
 }
 
 // text: what nodes/widgets/node.py says of the node: a whole "report", some lines as a "note", or one "line".
-function addWidget(node, { text, view }) {
+function addWidget(node, { text, view, example }) {
   const kind = VIEWS[view] ? "view" : text;
-  const widget = text === "line" ? lineWidget(node) : boxWidget(node, kind, VIEWS[view]);
+  const widget = text === "line" ? lineWidget(node) : boxWidget(node, kind, VIEWS[view], example);
   // Neither part of the prompt nor of the saved workflow.
   widget.serialize = false;
   widget.options.serialize = false;
@@ -69,17 +93,41 @@ function addWidget(node, { text, view }) {
 
 const widgetOf = (node) => node?.widgets?.find((w) => w.name === NAME);
 
+// What was told to a node after a run: it stands until the node runs anew or another run tells something, also where the
+// node says again what it said before that run, as after a change of tab or where ComfyUI kept its result.
+const TOLD = new WeakMap();
+// Where the page keeps it, beside the node's output.
+const KEPT = "video_attention_told";
+
 function show(node, output) {
+  if (!output || !node) return;
   const box = BOXES.get(node);
-  if (box && output) return box.show(output);
   const widget = widgetOf(node);
-  if (widget && output?.text && traitsOf(node).text) widget.value = [output.text].flat().join("\n");
+  if (box) box.show(output);
+  else if (widget && output.text && traitsOf(node).text) widget.value = [output.text].flat().join("\n");
+  if (output[KEPT]) TOLD.set(node, output[KEPT]);
+  if (output[KEPT] && box) box.tell(output[KEPT]);
+  else if (output[KEPT] && widget) widget.value = output[KEPT];
 }
 
-// The server knows which Reports speak of the sampler that runs.
-function showProgress({ detail }) {
-  for (const path of detail.reports ?? []) show(nodeAt(path), { text: [detail.text] });
+const keyOf = (node) => (node.graph?.rootGraph === node.graph ? String(node.id) : `${node.graph.id}:${node.id}`);
+
+function tell(node, text) {
+  const kept = node && app.nodeOutputs?.[keyOf(node)];
+  if (kept) app.nodeOutputs[keyOf(node)] = { ...kept, [KEPT]: text };
+  show(node, { ...(kept ?? BOXES.get(node)?.output), [KEPT]: text });
 }
+
+// The server knows which Reports speak of the sampler that runs, and which nodes a finished run is told to.
+function showProgress({ detail }) {
+  for (const path of detail.reports ?? []) {
+    if (detail.told) tell(nodeAt(path), detail.text);
+    else show(nodeAt(path), { text: [detail.text] });
+  }
+}
+
+// Nodes whose result ComfyUI keeps in the run that goes on.
+let kept = new Set();
 
 // When a node was first heard of in the run that goes on: [prompt, value, milliseconds].
 const BEGUN = new WeakMap();
@@ -98,8 +146,9 @@ function showCount({ detail }) {
 }
 
 async function fillFromHistory() {
-  for (const [node, output] of await lastOutputs()) {
-    if (traitsOf(node).text && !widgetOf(node)?.value) show(node, output);
+  for (const [node, output, told] of await lastOutputs()) {
+    if (!traitsOf(node).text || widgetOf(node)?.value) continue;
+    show(node, { ...output, [KEPT]: told });
   }
 }
 
@@ -119,6 +168,9 @@ app.registerExtension({
   setup() {
     api.addEventListener("video_attention.progress", showProgress);
     api.addEventListener("progress_state", showCount);
+    api.addEventListener("execution_cached", ({ detail }) => {
+      kept = new Set((detail.nodes ?? []).map(nodeAt));
+    });
   },
 
   nodeCreated(node) {
@@ -129,6 +181,8 @@ app.registerExtension({
     node.onExecuted = function (output) {
       executed?.apply(this, arguments);
       show(this, output);
+      if (kept.has(this) && TOLD.has(this)) tell(this, TOLD.get(this));
+      else TOLD.delete(this);
     };
   },
 

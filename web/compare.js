@@ -1,5 +1,6 @@
 // Two clips on one screen, parted by a line that can be moved: A, the reference, at its left, B, the other, at its right;
-// seconds and decibels of both, decibels over the frames, the worst frame one click away.
+// seconds and decibels of both, decibels over the frames, the worst frame one click away. What there is stands in
+// nodes/widgets/compare_view.py.
 
 import { button, el, place, put, seconds, select } from "./dom.js";
 import { Player } from "./player.js";
@@ -116,13 +117,20 @@ function curve(data, player) {
 
 function figures(data) {
   const [a, b] = data.seconds ?? [];
-  const said = (name, text) => el("span.va-figures", null, el("b", null, `${name}  `), text);
-  const took = (value) => (value ? `${seconds(value)}, ` : "");
-  const ssim = data.ssim === null || data.ssim === undefined ? "" : `, SSIM ${data.ssim.toFixed(4)}`;
-  const faster = a && b ? `, ${(a / b).toFixed(2)}x as fast` : "";
+  const [first, second] = data.names ?? ["reference"];
+  const said = (name, parts) => {
+    const texts = parts.filter(Boolean).flatMap((part, i) => (i ? [", ", part] : [part]));
+    return el("span.va-figures", null, el("b", null, `${name}  `), texts);
+  };
+  const took = (which) => [
+    data.seconds?.[which] ? seconds(data.seconds[which]) : "",
+    data.peak_mib?.[which] ? `${data.peak_mib[which].toFixed(data.peak_mib[which] < 10 ? 2 : 0)} MiB` : "",
+  ];
+  const ssim = data.ssim === null || data.ssim === undefined ? "" : `SSIM ${data.ssim.toFixed(4)}`;
+  const apart = data.equal ? ["all pixels are equal"] : [decibels(data.psnr), ssim];
   return [
-    said("A", a ? `reference, ${seconds(a)}` : "reference"),
-    said("B", `${took(b)}${data.equal ? "all pixels are equal" : `${decibels(data.psnr)}${ssim}`}${faster}`),
+    said("A", [first, ...took(0)]),
+    said("B", [second, ...took(1), ...apart, a && b ? `${(a / b).toFixed(2)}x as fast` : ""]),
   ];
 }
 

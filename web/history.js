@@ -1,5 +1,5 @@
 // What the server still knows of the last run of a workflow, for nodes that show nothing yet: after the page is loaded
-// again.
+// again. What was told to a node after the run (nodes/host/told_lines.py) comes before what it said itself.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
@@ -11,6 +11,7 @@ const MOST = 24;
 const order = (run) => Number(run.prompt?.[0] ?? run.prompt?.priority ?? 0);
 const nodesOf = (run) => run.prompt?.[2] ?? {};
 const workflowOf = (run) => run.prompt?.[3]?.extra_pnginfo?.workflow;
+const toldIn = (run) => run.prompt?.[3]?.video_attention ?? {};
 
 // Of a workflow that was made from a prompt alone, as API files are.
 const NO_ID = "00000000-0000-0000-0000-000000000000";
@@ -21,19 +22,25 @@ function isOfPage(run, id) {
   return nodes.length > 0 && nodes.every(([path, { class_type }]) => nodeAt(path)?.comfyClass === class_type);
 }
 
-// [node, output] of the newest run of this very workflow in which the node had an output.
+// [node, output, told] of the newest run of this very workflow in which the node had an output, and what was told to it
+// in the newest in which it was: a run whose sampler's result was kept tells nothing.
 export async function lastOutputs() {
   const id = (app.rootGraph ?? app.graph)?.id;
   if (!id) return [];
   const answer = await api.fetchApi(`/history?max_items=${MOST}`);
   if (!answer.ok) return [];
   const runs = Object.values(await answer.json()).filter((run) => isOfPage(run, id));
-  const found = new Map();
-  for (const run of runs.sort((one, other) => order(other) - order(one))) {
-    for (const [path, output] of Object.entries(run.outputs ?? {})) {
+  const outputs = new Map();
+  const told = new Map();
+  const fill = (found, run, entries) => {
+    for (const [path, value] of Object.entries(entries ?? {})) {
       const node = nodeAt(path);
-      if (node && !found.has(node) && nodesOf(run)[path]?.class_type === node.comfyClass) found.set(node, output);
+      if (node && !found.has(node) && nodesOf(run)[path]?.class_type === node.comfyClass) found.set(node, value);
     }
+  };
+  for (const run of runs.sort((one, other) => order(other) - order(one))) {
+    fill(outputs, run, run.outputs);
+    fill(told, run, toldIn(run));
   }
-  return [...found];
+  return [...new Set([...outputs.keys(), ...told.keys()])].map((node) => [node, outputs.get(node) ?? {}, told.get(node)]);
 }

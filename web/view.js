@@ -2,6 +2,7 @@
 
 import { app } from "../../scripts/app.js";
 import { el } from "./dom.js";
+import { isAlone, startPage } from "./example.js";
 import { textPage } from "./text.js";
 import { translate } from "./translate.js";
 
@@ -27,9 +28,10 @@ function onWheel(event) {
 //   key: of the node's output in which the view's data is.
 //   build(data, box): makes an element; its `dispose` is called when it goes.
 //   controls(data, box): elements that stand beside the titles.
+// example: the name of a workflow that a node without connections offers.
 export class Box {
-  constructor(node, view, least) {
-    Object.assign(this, { node, view, text: "", data: null, chosen: {}, page: null });
+  constructor(node, view, least, example) {
+    Object.assign(this, { node, view, example, text: "", data: null, chosen: {}, page: null });
     this.inner = el("div.va-inner");
     this.element = el("div.va-view", { style: { minHeight: `${least}px` } }, this.inner);
     this.element.style.setProperty("--va-least", `${least}px`);
@@ -45,6 +47,13 @@ export class Box {
   show(output) {
     if (output.text !== undefined) this.text = [output.text].flat().join("\n");
     this.data = output[this.view?.key]?.[0] ?? null;
+    this.output = output;
+    this.draw();
+  }
+
+  // What came of the node after it ran: above its text where that belongs to a view, else in its place.
+  tell(text) {
+    this.text = this.data === null ? text : `${text}\n\n${this.text}`;
     this.draw();
   }
 
@@ -59,7 +68,8 @@ export class Box {
     const kept = this.node.properties?.[PAGE];
     const title = titles.includes(kept) ? kept : titles[0];
     const build = this.view?.pages.find(([of]) => of === title)?.[1];
-    this.page = title !== "Text" && build ? build(this.data, this) : textPage(this.text);
+    if (title !== "Text" && build) this.page = build(this.data, this);
+    else this.page = this.empty && this.example && isAlone(this.node) ? startPage(this.example) : textPage(this.text);
     this.page.setAttribute("role", "tabpanel");
     this.page.setAttribute("aria-label", translate(title));
     this.inner.replaceChildren(...(titles.length > 1 ? [this.bar(titles, title)] : []), this.page);

@@ -14,7 +14,7 @@ from ...attention.inspect.rule_coverage import sentences
 from ...attention.inspect.timeline import live_text
 from ...attention.routing.rules import Asker, Rule
 from ...attention.routing.run_stats import RunStats
-from . import workflow_graph
+from . import told_lines, workflow_graph
 
 # What web/box.js listens to.
 EVENT = "video_attention.progress"
@@ -48,7 +48,9 @@ def finished(report: Report, rules: Iterable[Rule]) -> None:
     node, reports = _where()
     _send(to_text(report), node, reports)
     for asker in dict.fromkeys(rule.asker for rule in rules if rule.asker is not None):
-        _send(" ".join(line_of(report, asker)), node, [asker.node])
+        line = " ".join(line_of(report, asker))
+        _send(line, node, [asker.node], told=True)
+        told_lines.keep(asker.node, line)
 
 
 def line_of(report: Report, asker: Asker) -> tuple[str, ...]:
@@ -75,9 +77,12 @@ def _where() -> tuple[str | None, list[str]]:
     return context.node_id, workflow_graph.readers(context.prompt_id, context.node_id)
 
 
-def _send(text: str, node: str | None, reports: list[str]) -> None:
-    """Sends a text to the page that queued the run; to nobody without a server, as in a script."""
+def _send(text: str, node: str | None, reports: list[str], told: bool = False) -> None:
+    """Sends a text to the page that queued the run; to nobody without a server, as in a script.
+
+    told: whether it is what a run came to, which stays until the next one.
+    """
     server = getattr(PromptServer, "instance", None)
     if server is not None and server.client_id is not None:
-        told = {"node": server.last_node_id if node is None else node, "reports": reports, "text": text}
-        server.send_sync(EVENT, told, server.client_id)
+        sent = {"node": server.last_node_id if node is None else node, "reports": reports, "text": text}
+        server.send_sync(EVENT, {**sent, "told": True} if told else sent, server.client_id)

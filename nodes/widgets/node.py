@@ -20,6 +20,7 @@ class Node(io.ComfyNode):
         in nodes/host/workflow_graph.py.
     SAMPLES: whether it sends previews of a clip, which move.
     VIEW: which of the views of web/box.js shows what it found; None for its text alone.
+    EXAMPLE: the workflow of this pack that the page offers on a new one, which runs on the demo model; None for none.
     IDLE: which widgets have no effect when, by rows of widgets/idle.py: web/idle.js hides them.
     """
 
@@ -27,6 +28,7 @@ class Node(io.ComfyNode):
     COUNTS_ATTENTION = False
     SAMPLES = False
     VIEW: str | None = None
+    EXAMPLE: str | None = None
     IDLE: tuple[dict, ...] = ()
 
     @classmethod
@@ -35,5 +37,6 @@ class Node(io.ComfyNode):
         info = super().GET_NODE_INFO_V1()
         # The page translates names and tooltips, not these: who types in Chinese finds nothing in an English list.
         words = dict.fromkeys([*(info.get("search_aliases") or ()), *search_words.of_other_languages(info["name"])])
-        told = {"text": cls.TEXT, "samples": cls.SAMPLES, "view": cls.VIEW, "idle": list(cls.IDLE)}
+        shown = {"text": cls.TEXT, "samples": cls.SAMPLES, "view": cls.VIEW, "example": cls.EXAMPLE}
+        told = {**shown, "idle": list(cls.IDLE)}
         return {**info, "search_aliases": list(words), KEY: told}

@@ -7,38 +7,13 @@ import re
 
 import host
 import pytest
-from pages import NODE, looking, shoot, value
+from pages import NODE, add_by_search, looking, shoot, value
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 Late = sync_api.TimeoutError
 
 DEMO = host.ROOT / "workflows" / "Video attention demo.json"
 STEPS = 4
-
-
-def add_by_search(page, text: str, title: str, x: int, y: int) -> None:
-    """Double click on the canvas, type, take the entry called `title`: what a user does."""
-    box = page.get_by_placeholder("Add a node")
-    # A page that is busy loses clicks and keys: ask again.
-    for _ in range(10):
-        page.mouse.dblclick(x, y)
-        try:
-            box.wait_for(state="visible", timeout=3000)
-            break
-        except Late:
-            page.keyboard.press("Escape")
-    box.fill(text)
-    entry = page.get_by_role("option").filter(has_text=title).first
-    entry.wait_for(state="visible")
-    shoot(page, f"search {text}")
-    entry.click()
-    page.wait_for_function("(title) => app.graph.nodes.some((n) => n.title.startsWith(title))", arg=title)
-    # The new node hangs on the pointer until the next click.
-    box.wait_for(state="hidden")
-    page.mouse.move(x, y, steps=4)
-    page.wait_for_timeout(300)
-    page.mouse.click(x, y)
-    page.wait_for_function("app.graph.nodes.every((n) => !n.flags.ghost)")
 
 
 def open_file(page, path) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import host
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 
-from pages import NODE, shoot, value
+from pages import NODE, Newcomer, looking, shoot, value
 
-COMPARE = "VideoAttentionCompare"
+COMPARE, VERIFY = "VideoAttentionCompare", "VideoAttentionVerify"
 FRAMES = 24
 # The mean colour of the left and of the right half of what is on the screen.
 HALVES = """() => { const canvas = document.querySelector(".va-screen canvas");
@@ -54,6 +55,35 @@ def test_two_clips_play_in_step(page, vue):
         page.evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
 
 
+def test_verify_plays_the_exact_clip_and_the_planned_one(page):
+    """Without a run of its own: what it decodes for its figures plays on it, with seconds and decibels of both."""
+    prompt = {key: node for key, node in looking(steps=3).items() if key in "1234"}
+    sampled = {"seed": 1, "steps": 3, "cfg": 1.0, "sampler_name": "euler", "scheduler_name": "simple"}
+    inputs = {"model": ["2", 0], "positive": ["3", 0], "negative": ["3", 1], "latent": ["4", 0], "vae": ["5", 0]}
+    pattern = {"model": ["1", 0], "pattern": "spatial", "min_tokens": 0}
+    prompt |= {
+        "2": {"class_type": "VideoAttentionPattern", "inputs": pattern},
+        "5": {"class_type": "VideoAttentionDemoVAE", "inputs": {}},
+        "6": {"class_type": VERIFY, "inputs": {**inputs, **sampled}},
+    }
+    page.evaluate("(prompt) => app.loadApiJson(prompt, 'verified')", prompt)
+    script = f"""(type) => {{ {NODE} node.pos = [4000, 4000]; node.setSize([620, 780]);
+        app.canvas.ds.scale = 1; app.canvas.ds.offset = [-3900, -3900]; app.canvas.draw(true, true); }}"""
+    page.evaluate(script, VERIFY)
+    page.evaluate("app.queuePrompt(0)")
+    page.get_by_label("Where A ends and B begins").wait_for(state="visible")
+    said = page.locator(".va-figures b:visible").locator("xpath=..").all_inner_texts()
+    assert re.match(r"A\s+exact, [\d.]+ m?s", said[0])
+    assert re.match(r"B\s+planned, [\d.]+ m?s, [\d.]+ dB, SSIM [\d.]+, [\d.]+x as fast", said[1])
+    page.get_by_label("Play or pause").click()
+    worst = page.get_by_label("Show the worst frame")
+    frame = worst.inner_text().removeprefix("worst: ")
+    worst.click()
+    page.get_by_text(re.compile(rf"^{frame} / \d+$")).wait_for(state="visible")
+    page.locator(".va-tab:visible", has_text="Text").wait_for()
+    shoot(page, "verify")
+
+
 def check_split(page) -> None:
     """A is the darker one; Home shows B alone, End A alone, a drag moves the line."""
     left, right = page.evaluate(HALVES)
@@ -87,35 +117,28 @@ def check_frames(page) -> None:
 
 def test_a_newcomer_sees_two_clips_in_six_actions(page):
     """From an empty page: templates, the pack's, the one that compares, run. The rest is looking."""
-    actions = 0
-
-    def act(locator) -> None:
-        nonlocal actions
-        actions += 1
-        locator.first.click()
-
     page.evaluate("app.graph.clear()")
+    newcomer = Newcomer(page)
     saved = json.loads((host.ROOT / "workflows" / "Compare attention, A against B.json").read_text())
-    act(page.get_by_role("button", name="Templates"))
+    newcomer.click(page.get_by_role("button", name="Templates"))
     page.get_by_role("dialog").wait_for(state="visible")
-    act(page.get_by_role("dialog").get_by_text("ComfyUI-VideoAttention"))
-    act(page.get_by_role("dialog").get_by_text("Compare attention, A against B"))
+    newcomer.click(page.get_by_role("dialog").get_by_text("ComfyUI-VideoAttention"))
+    newcomer.click(page.get_by_role("dialog").get_by_text("Compare attention, A against B"))
     page.wait_for_function("(count) => app.graph.nodes.length === count", arg=len(saved["nodes"]))
     # Not one of the newcomer's: fewer steps, for the test's own sake.
     page.evaluate(
         "for (const n of app.graph.nodes) for (const w of n.widgets ?? []) if (w.name === 'steps') w.value = 2"
     )
-    act(page.get_by_test_id("queue-button"))
+    newcomer.click(page.get_by_test_id("queue-button"))
     page.wait_for_function(
         f"(type) => {{ {NODE} return node.widgets.find((w) => w.name === 'what ran').value !== ''; }}", arg=COMPARE
     )
     # Fit view: the page may look elsewhere.
-    actions += 1
-    page.keyboard.press(".")
+    newcomer.press(".")
     page.locator(".va-screen canvas").first.wait_for(state="visible")
     seen = page.get_by_label("Frame", exact=True).first
     first = seen.input_value()
     page.wait_for_function("([one, first]) => one.value !== first", arg=[seen.element_handle(), first])
-    assert actions <= 6
+    assert newcomer.actions <= 6
     assert "decibels" in value(page, COMPARE, "what ran")
     shoot(page, "newcomer compares")

@@ -7,6 +7,11 @@ import re
 import host
 import pytest
 
+try:
+    from playwright.sync_api import TimeoutError as Late
+except ImportError:  # browser tests are skipped then
+    Late = TimeoutError
+
 PICTURES = host.ROOT / "output" / "test"
 TINY = "tiny-ltxv.safetensors"
 NODE = "const node = app.graph.nodes.find((n) => n.type === type);"
@@ -50,3 +55,54 @@ def looking(steps: int) -> dict:
         "7": ("VideoAttentionMaps", {"model": ["2", 0], "positive": ["3", 0], "latent": ["6", 0]}),
     }  # fmt: skip
     return {key: {"class_type": kind, "inputs": inputs} for key, (kind, inputs) in nodes.items()}
+
+
+def add_by_search(page, text: str, title: str, x: int, y: int) -> None:
+    """Double click on the canvas, type, take the entry called `title`: what a user does."""
+    box = page.get_by_placeholder("Add a node")
+    # A page that is busy loses clicks and keys: ask again.
+    for _ in range(10):
+        page.mouse.dblclick(x, y)
+        try:
+            box.wait_for(state="visible", timeout=3000)
+            break
+        except Late:
+            page.keyboard.press("Escape")
+    box.fill(text)
+    entry = page.get_by_role("option").filter(has_text=title).first
+    entry.wait_for(state="visible")
+    shoot(page, f"search {text}")
+    entry.click()
+    page.wait_for_function("(title) => app.graph.nodes.some((n) => n.title.startsWith(title))", arg=title)
+    # The new node hangs on the pointer until the next click.
+    box.wait_for(state="hidden")
+    page.mouse.move(x, y, steps=4)
+    page.wait_for_timeout(300)
+    page.mouse.click(x, y)
+    page.wait_for_function("app.graph.nodes.every((n) => !n.flags.ghost)")
+
+
+class Newcomer:
+    """Somebody at the page, whose actions are counted.
+
+    An action is a search with the choice of what it finds (the node put down included), a click on something that was
+    found by looking, or one key. Looking and waiting are none.
+    """
+
+    def __init__(self, page):
+        self.page, self.actions = page, 0
+
+    def insert(self, words: str, title: str, x: int = 700, y: int = 400) -> None:
+        """Searches for a node and puts it down."""
+        self.actions += 1
+        add_by_search(self.page, words, title, x, y)
+
+    def click(self, locator) -> None:
+        """Clicks on something."""
+        self.actions += 1
+        locator.first.click()
+
+    def press(self, key: str) -> None:
+        """Presses a key."""
+        self.actions += 1
+        self.page.keyboard.press(key)

@@ -172,6 +172,8 @@ class Queue:
     """Runs prompts one after the other. sent: what the page was told."""
 
     def __init__(self, pack, model, monkeypatch, **cache):
+        # ComfyUI's file of this name; the suite has none.
+        import execution
         from comfy_execution import progress
 
         import nodes
@@ -188,6 +190,8 @@ class Queue:
         monkeypatch.setattr(pack.nodes.host.live_report, "APART", 0.0)
         monkeypatch.setattr(progress, "global_progress_registry", None)
         self._executor = _executor(self._server, **cache)
+        self._server.queue_updated = lambda: None
+        self._server.prompt_queue = execution.PromptQueue(self._server)
 
     def _send(self, event, data, sid=None):
         self.sent.append((event, data))
@@ -196,7 +200,13 @@ class Queue:
         """Node -> what it showed. ends: the classes of the nodes that the prompt is run for."""
         self.sent.clear()
         outputs = [key for key, node in prompt.items() if node["class_type"] in ends]
-        self._executor.execute(prompt, uuid.uuid4().hex, {"client_id": "page"}, outputs)
+        number = uuid.uuid4().hex
+        self._server.prompt_queue.put((0, number, prompt, {"client_id": "page"}, outputs))
+        item, running = self._server.prompt_queue.get()
+        self._executor.execute(*item[2:3], number, *item[3:5])
+        self._server.prompt_queue.task_done(running, self._executor.history_result, status=None)
+        # What the page asks for after a reload.
+        (self.history,) = self._server.prompt_queue.get_history(prompt_id=number).values()
         errors = [data for event, data in self._executor.status_messages if event == "execution_error"]
         assert not errors, errors[0]["exception_message"] + "".join(errors[0]["traceback"])
         return self._executor.history_result["outputs"]

@@ -84,6 +84,11 @@ class _Reader(ast.NodeVisitor):
         if not isinstance(node.value, ast.Constant):
             self.generic_visit(node)
 
+    def visit_Assign(self, node):
+        # The name of a workflow's file.
+        if [getattr(target, "id", "") for target in node.targets] != ["EXAMPLE"]:
+            self.generic_visit(node)
+
     def visit_Raise(self, node):
         name = getattr(getattr(node.exc, "func", None), "id", "")
         if name in REASONS:

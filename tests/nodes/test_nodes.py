@@ -107,8 +107,22 @@ def test_the_page_is_told_of_each_node(pack):
     assert {node.VIEW for node in pack.nodes.NODES} == {None, *known}
     for node in pack.nodes.NODES:
         told = node.GET_NODE_INFO_V1()["video_attention"]
-        assert told == {"text": node.TEXT, "samples": node.SAMPLES, "view": node.VIEW, "idle": list(node.IDLE)}
+        shown = {"text": node.TEXT, "samples": node.SAMPLES, "view": node.VIEW, "example": node.EXAMPLE}
+        assert told == {**shown, "idle": list(node.IDLE)}
         assert node.SAMPLES is node.GET_SCHEMA().category.endswith("/sample"), node
+
+
+def test_examples_have_the_node_and_run_on_the_demo_model(pack):
+    """Every node with room for it offers one, where there is a workflow that runs as it is."""
+    runs, names = {}, {file.stem: json.loads(file.read_text()) for file in (host.ROOT / "workflows").glob("*.json")}
+    for name, workflow in names.items():
+        kinds = {node["type"] for node in workflow["nodes"]}
+        if "VideoAttentionDemoVAE" in kinds:
+            runs[name] = kinds
+    for node in pack.nodes.NODES:
+        kind, room = node.GET_SCHEMA().node_id, node.TEXT in ("report", "note")
+        has = [name for name, kinds in runs.items() if kind in kinds]
+        assert node.EXAMPLE in has if room and has else node.EXAMPLE is None, kind
 
 
 def test_every_node_has_a_help_page(schemas):

@@ -282,19 +282,3 @@ def test_what_is_a_link_and_what_a_widget_s_list(pack, value, link):
 
     graph = pack.nodes.host.workflow_graph.Graph(DynamicPrompt({"a": {"class_type": "A", "inputs": {"x": value}}}))
     assert graph.links("a") == ([("x", str(value[0]), value[1])] if link else [])
-
-
-def test_the_nodes_of_the_rules_learn_what_came_of_them(queue):
-    """Each its own: what its rule did, behind how much faster the run was."""
-    chain = prompt(
-        more=backend("backend", "sdpa math", role="cross"), sampler=sampler("more"), report=report("sampler")
-    )  # fmt: skip
-    queue.run(chain)
-    told = [data for event, data in queue.sent if event == "video_attention.progress"]
-    last = {node: data["text"] for data in told for node in data["reports"] if not data["text"].startswith("Step ")}
-    assert set(last) == {"backend", "more", "report"}
-    answer = "Not timed: turn timing on in "
-    assert all(text.startswith(answer) for text in last.values())
-    assert last["backend"].endswith(f"Backend sdpa: {CALLS} of {CALLS} attention calls.")
-    assert last["more"].endswith(f"Backend sdpa math: {CALLS} of {CALLS} cross-attention calls.")
-    assert "(node backend) or " in last["report"] and "(node more)" in last["report"]

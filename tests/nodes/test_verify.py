@@ -15,7 +15,7 @@ def verify(lab, model, vae=None, steps=4):
     output = node.execute(
         model, positive, negative, {"samples": LATENT}, 1, steps, 1.0, "euler", "simple", vae=vae
     )  # fmt: skip
-    return dict(zip((part.id for part in node.GET_SCHEMA().outputs), output.args))
+    return {**dict(zip((part.id for part in node.GET_SCHEMA().outputs), output.args)), "ui": output.ui}
 
 
 def test_verify_compares_with_the_exact_model(lab, plain):
@@ -39,6 +39,12 @@ def test_verify_compares_with_the_exact_model(lab, plain):
     # Both say both: of the whole sampling and of attention alone.
     assert "whole sampling " in found["report"] and "x as fast, attention " in found["report"]
     assert found["picture"].shape[2:] == (canvas.WIDTH, 3)
+    # Both clips play on the node, without another run.
+    (played,) = found["ui"]["compare"]
+    assert played["names"] == ["exact", "planned"] and played["clips"]["frames"] == len(played["psnr_of"]) > 8
+    assert played["psnr"] == pytest.approx(float(planned[2]), abs=0.01) and not played["equal"]
+    assert min(played["seconds"]) > 0 and played["verdict"] in found["report"]
+    assert "Connect a VAE" not in found["report"]
     # The planned latent can be looked up by the Report node.
     assert lab.report(found["planned"]["samples"]).rows
 
@@ -56,6 +62,7 @@ def test_verify_of_a_model_without_rules(lab, plain):
     assert found["error"] == 0.0 and "within the noise floor" in found["report"]
     assert "planned ran on nothing of this pack." in found["report"] and "| - | - |" in found["report"]
     assert "No rule of this pack is on the model: planned and exact are the same." in found["report"]
+    assert found["ui"]["compare"] == () and "Connect a VAE to see the exact clip" in found["report"]
 
 
 @pytest.mark.parametrize("budget, words", [(0.9, "budget of 0.9 was kept"), (1e-7, "budget of 1e-07 was not kept")])

@@ -17,6 +17,13 @@ BLOCKS, ROLES, STEPS = 2, 2, 4
 DEMO = host.ROOT / "workflows" / "Video attention demo.json"
 NODES = {"Backend", "Clear", "Report", "DemoPrompt", "DemoVAE"}
 NOT_COUNTED = "KSampler (node 5): not counted. No Video Attention node is before its model"
+# What it took without us. Of steps that follow each other too fast the host tells too few to measure one.
+BASELINE = rf"Without Video Attention: \d+\.\d\d s (for {STEPS} steps, \d+\.\d\d s each|with loading)\. "
+
+
+def assert_is_baseline(text: str) -> None:
+    assert re.match(BASELINE + re.escape(NOT_COUNTED), text), text
+    assert "Put Video Attention Backend before this sampler to compare" in text
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +140,7 @@ def check_clip(file) -> None:
 
 def test_without_our_node_nothing_changes(run):
     before, text, first = run()
-    assert text.startswith(NOT_COUNTED)
+    assert_is_baseline(text)
     ours, text, _ = run(backend="sdpa")
     assert f"{BLOCKS * ROLES * STEPS} of {BLOCKS * ROLES * STEPS} attention calls" in text
     # The server's own attention is sub_quad, as always with --cpu: another sum, the same result.
@@ -146,7 +153,7 @@ def test_a_bypassed_node_has_no_report(run):
     _, text, _ = run(seed=5, backend="sdpa")
     assert "Backend sdpa: " in text
     _, text, _ = run(seed=5)
-    assert text.startswith(NOT_COUNTED)
+    assert_is_baseline(text)
 
 
 def test_an_interrupt_leaves_the_server_right(comfy, info, run, server):
