@@ -12,17 +12,20 @@ OWN = (
     "Runs on the small demo model that comes with the pack. **For your own**: put its loader, prompt, latent and VAE "
     "in place of steps 1 and 2."
 )
-SECOND, PROOF = 6, 7
-ASIDE = (MODELS, PROMPT)
+SECOND, PROOF, SIZE, STEPS = 6, 7, 8, 9
+ASIDE = (PROMPT,)
 
 
-def start(graph: Graph, length: int, load: bool = True) -> tuple[Node | None, Node, Node, Node]:
-    """The demo model unless not to be loaded, its prompt, an empty latent and its VAE. Returns these four."""
+def start(graph: Graph, length: int, load: bool = True, size: int = PROMPT) -> tuple[Node | None, Node, Node, Node]:
+    """The demo model unless not to be loaded, its prompt, an empty latent and its VAE. Returns these four.
+
+    size: the latent's step.
+    """
     net = graph.add("UNETLoader", MODELS, {"unet_name": DEMO}) if load else None
     vae = graph.add("VideoAttentionDemoVAE", MODELS)
     prompt = {"colour": "red", "shape": "disc", "direction": "right"}
     text = graph.add("VideoAttentionDemoPrompt", PROMPT, prompt, color=layout.GREEN)
-    latent = graph.add("EmptyLTXVLatentVideo", PROMPT, {"width": 256, "height": 256, "length": length})
+    latent = graph.add("EmptyLTXVLatentVideo", size, {"width": 256, "height": 256, "length": length})
     return net, text, latent, vae
 
 
@@ -52,7 +55,7 @@ def backend(graph: Graph, source: Socket, title: str = "Video Attention Backend"
 
 
 def demo(graph: Graph) -> None:
-    graph.placing = {"columns": ((ATTENTION, SAMPLE), (RESULT,)), "widths": {RESULT: 720}, "aside": ASIDE}
+    graph.placing = {"columns": ((MODELS, ATTENTION, SAMPLE), (RESULT,)), "widths": {RESULT: 680}, "aside": ASIDE}
     net, text, latent, vae = start(graph, 57)
     chosen = backend(graph, net["MODEL"], timing=True)
     inputs = {
@@ -61,14 +64,14 @@ def demo(graph: Graph) -> None:
         "scheduler": "simple",
     }  # fmt: skip
     samples = graph.add("KSampler", SAMPLE, inputs)
-    told = report(graph, samples["LATENT"], shows=300)
-    preview(graph, RESULT, told["picture"], "What ran", beside=True, shows=300)
+    told = report(graph, samples["LATENT"], shows=250)
+    preview(graph, RESULT, told["picture"], "What ran", beside=True, shows=290)
     images = graph.add("VAEDecode", RESULT, {"samples": told["latent"], "vae": vae["VAE"]})
     clip = graph.add("CreateVideo", RESULT, {"images": images["IMAGE"], "fps": RATE}, beside=True)
     kept = {"video": clip["VIDEO"], "filename_prefix": "video/video_attention_demo"}
-    graph.add("SaveVideo", RESULT, kept, shows=380)
+    graph.add("SaveVideo", RESULT, kept, title="The result", shows=334)
     webp = {"images": images["IMAGE"], "filename_prefix": "video_attention_demo", "fps": RATE}
-    graph.add("SaveAnimatedWEBP", RESULT, webp, beside=True)
+    graph.add("SaveAnimatedWEBP", RESULT, webp, title="The same as a picture that moves", beside=True)
     note(
         graph,
         "Video attention demo",
@@ -102,15 +105,15 @@ def pair(graph: Graph, a: Socket, b: Socket, text: Node, latent: Node, vae: Node
 
 def judge(graph: Graph, a: Node, b: Node, name: str) -> None:
     """B over A, and both clips."""
-    graph.add("VideoAttentionCompare", RESULT, {"reference": a["IMAGE"], "images": b["IMAGE"]})
+    graph.add("VideoAttentionCompare", RESULT, {"reference": a["IMAGE"], "images": b["IMAGE"]}, shows=540)
     for letter, images in (("a", a), ("b", b)):
         saved = {"images": images["IMAGE"], "filename_prefix": f"{name}_{letter}", "fps": RATE}
-        graph.add("SaveAnimatedWEBP", RESULT, saved, title=f"Clip {letter.upper()}", beside=letter == "b", shows=200)
+        graph.add("SaveAnimatedWEBP", RESULT, saved, title=f"Clip {letter.upper()}", beside=letter == "b", folded=True)
 
 
 TWO = layout.NAMES | {ATTENTION: "3 A and B", SAMPLE: "4 Sample both"}
 PAIRED = {
-    "columns": ((ATTENTION,), (SAMPLE,), (RESULT,)),
+    "columns": ((MODELS, ATTENTION), (SAMPLE,), (RESULT,)),
     "aside": ASIDE,
     "names": TWO,
     "widths": {SAMPLE: 540, RESULT: 520},
@@ -162,20 +165,21 @@ def worth(graph: Graph) -> None:
 def calibrate(graph: Graph) -> None:
     """Find a plan, save it, prove it."""
     graph.placing = {
-        "columns": ((ATTENTION,), (SAMPLE,), (RESULT,), (PROOF,)),
-        "names": layout.NAMES | {ATTENTION: "3 Find a plan", SAMPLE: "4 Sample with it", PROOF: "6 Proof"},
+        "columns": ((ATTENTION,), (SIZE, SAMPLE), (RESULT,), (PROOF,)),
+        "names": layout.NAMES
+        | {SIZE: "2 Size", ATTENTION: "3 Find a plan", SAMPLE: "4 Sample with it", PROOF: "6 Proof"},
         "widths": {ATTENTION: 400, RESULT: 360, PROOF: 320},
-        "aside": ASIDE,
+        "aside": (MODELS, PROMPT),
     }
-    net, text, latent, vae = start(graph, 57)
+    net, text, latent, vae = start(graph, 57, size=SIZE)
     inputs = {
         "model": net["MODEL"], "positive": text["positive"], "negative": text["negative"], "latent": latent["LATENT"],
         "budget": "quality", "cfg": 1.0, "scheduler_name": "simple",
     }  # fmt: skip
-    tuned = graph.add("VideoAttentionCalibrate", ATTENTION, inputs)
+    tuned = graph.add("VideoAttentionCalibrate", ATTENTION, inputs, shows=250)
     graph.add("VideoAttentionSavePlan", ATTENTION, {"plan": tuned["plan"], "filename": "plan"})
     known = {"model": tuned["MODEL"], "latent": latent["LATENT"], "plan_name": "plan.json"}
-    planned = graph.add("VideoAttentionLoadPlan", SAMPLE, known, title="Load a plan: Ctrl+B", mode=BYPASS)
+    planned = graph.add("VideoAttentionLoadPlan", SAMPLE, known, title="Load a plan: Ctrl+B", mode=BYPASS, folded=True)
     samples = sample(graph, SAMPLE, planned["MODEL"], text, latent)
     told = report(graph, samples["output"])
     decode(graph, told["latent"], vae, "video_attention_plan")
@@ -199,7 +203,7 @@ def calibrate(graph: Graph) -> None:
 def long_video(graph: Graph) -> None:
     """Four times the length that the demo model was trained for."""
     graph.placing = {
-        "columns": ((ATTENTION,), (SAMPLE,), (RESULT,), (PROOF,)),
+        "columns": ((MODELS, ATTENTION), (SAMPLE,), (RESULT,), (PROOF,)),
         "names": layout.NAMES | {PROOF: "6 How steady it is"},
         "widths": {SAMPLE: 400, RESULT: 360, PROOF: 340},
         "aside": ASIDE,
@@ -236,29 +240,27 @@ def long_video(graph: Graph) -> None:
 def inside(graph: Graph) -> None:
     """Everything that looks at a model, in the order of asking."""
     graph.placing = {
-        "columns": ((ATTENTION,), (SECOND,), (SAMPLE,), (RESULT,)),
-        "aside": ASIDE,
-        "names": layout.NAMES | {ATTENTION: "3 What is known", SECOND: "3 What holds when", RESULT: "5 Where it looks"},
-        "widths": {RESULT: 440},
+        "columns": ((MODELS, PROMPT, ATTENTION), (SECOND,), (STEPS, SAMPLE), (RESULT,)),
+        "names": layout.NAMES
+        | {ATTENTION: "3 What is known", SECOND: "3 Rules", STEPS: "3 What holds when", RESULT: "5 Where it looks"},
+        "widths": {layout.NOTE: 270, MODELS: 490, SECOND: 264, SAMPLE: 264},
     }
     net = graph.add("VideoAttentionLoadModel", MODELS, {"unet_name": DEMO})
     _, text, latent, vae = start(graph, 57, load=False)
-    known = graph.add("VideoAttentionInfo", ATTENTION, {"model": net["MODEL"], "latent": latent["LATENT"]})
-    preview(graph, ATTENTION, known["picture"], "What a kernel can gain")
+    latent.beside = vae.beside = True
+    graph.add("VideoAttentionInfo", ATTENTION, {"model": net["MODEL"], "latent": latent["LATENT"]}, shows=60)
     timed = {"model": net["MODEL"], "positive": text["positive"], "latent": latent["LATENT"]}
-    speed = graph.add("VideoAttentionBenchmark", ATTENTION, timed, title="Video Attention Benchmark")
-    preview(graph, ATTENTION, speed["picture"], "Which kernel is fastest")
+    speed = graph.add("VideoAttentionBenchmark", ATTENTION, timed, title="Video Attention Benchmark", shows=80)
+    preview(graph, ATTENTION, speed["picture"], "Which kernel is fastest", beside=True, shows=220)
     late = {"model": net["MODEL"], "backend": "sdpa", "start_percent": 0.8}
     rules = graph.add("VideoAttentionBackend", SECOND, late, title="Another for the last fifth")
     asked = {"model": rules["MODEL"], "scheduler_name": "simple"}
-    table = graph.add("VideoAttentionSchedule", SECOND, asked, title="Video Attention Schedule")
-    preview(graph, SECOND, table["picture"], "What holds when")
+    table = graph.add("VideoAttentionSchedule", SECOND, asked, title="Video Attention Schedule", shows=300)
+    preview(graph, STEPS, table["picture"], "At every step")
     samples = sample(graph, SAMPLE, rules["MODEL"], text, latent)
-    images = decode(graph, samples["output"], vae, "video_attention_inside", SAMPLE)
+    images = decode(graph, samples["output"], vae, "video_attention_inside", SAMPLE, title="The clip", folded=True)
     asked = {"positive": text["positive"], "latent": samples["output"], "images": images["IMAGE"], "x": 30.0}
-    looked = graph.add("VideoAttentionMaps", RESULT, {"model": rules["MODEL"], **asked})
-    preview(graph, RESULT, looked["shares"], "Frame, time, prompt")
-    preview(graph, RESULT, looked["token_heat"], "Each word of the prompt", beside=True)
+    graph.add("VideoAttentionMaps", RESULT, {"model": rules["MODEL"], **asked}, shows=520)
     note(
         graph,
         "Inside a model",

@@ -27,6 +27,7 @@ class Node:
     step: where it stands, see layout.py.
     shows: the height of what it shows below its widgets; 0: what layout.py says of its kind.
     beside: whether it stands to the right of the node before it in its step, not below.
+    folded: whether it is a title alone, which opens at a click on its dot.
     """
 
     id: int
@@ -40,6 +41,7 @@ class Node:
     color: tuple[str, str] | None = None
     shows: int = 0
     beside: bool = False
+    folded: bool = False
     size: list[int] = field(default_factory=lambda: [0, 0])
     pos: list[int] = field(default_factory=lambda: [0, 0])
 
@@ -61,6 +63,7 @@ class Graph:
         """A node. KeyError for a node or an input that ComfyUI does not know."""
         spec = self.info[kind]
         outputs = list(zip(spec["output"], spec["output_name"], strict=True))
+        looks = {"folded": kind in layout.FOLDED} | looks
         node = Node(len(self.nodes) + 1, kind, step, inputs or {}, title, mode, tuple(models), outputs, **looks)
         known = {name for name, *_ in self.widgets(node)} | self.sockets(node).keys()
         if unknown := set(node.inputs) - known:
@@ -98,6 +101,15 @@ class Graph:
             sockets |= grown(name, more[0]["template"], node.inputs) if grows else {name: kind}
         return sockets
 
+    def linked(self, node: Node) -> set[str]:
+        """Names of the inputs that another node gives."""
+        return {name for name, given in node.inputs.items() if isinstance(given, Socket)}
+
+    def used(self, node: Node) -> set[str]:
+        """Names of the outputs that another node takes."""
+        given = [socket for other in self.nodes for socket in other.inputs.values() if isinstance(socket, Socket)]
+        return {node.outputs[socket.slot][1] for socket in given if socket.node is node}
+
     def to_workflow(self) -> dict:
         """The dictionary of the JSON file."""
         boxes = layout.place(self, **self.placing)
@@ -126,8 +138,9 @@ class Graph:
         for name, kind, _, _ in widgets:
             slot = self._slot(node, name, "COMBO" if isinstance(kind, list) else kind, len(inputs), links)
             inputs.append({**slot, "widget": {"name": name}})
+        flags = {"collapsed": True} if node.folded else {}
         described = {
-            "id": node.id, "type": node.kind, "pos": node.pos, "size": node.size, "flags": {}, "order": node.id - 1,
+            "id": node.id, "type": node.kind, "pos": node.pos, "size": node.size, "flags": flags, "order": node.id - 1,
             "mode": node.mode, "inputs": inputs,
             "outputs": [{"localized_name": n, "name": n, "type": t, "links": None} for t, n in node.outputs],
             "properties": self._properties(node), "widgets_values": saved_values(widgets),

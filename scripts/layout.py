@@ -12,7 +12,7 @@ import re
 
 import client
 
-BOUNDS = (1920, 1230)
+BOUNDS = (1900, 950)
 NOTE = 0
 NAMES = {1: "1 Models", 2: "2 Prompt", 3: "3 Attention", 4: "4 Sample", 5: "5 Result"}
 COLUMNS = ((1,), (2,), (3, 4), (5,))
@@ -21,16 +21,23 @@ WIDTH, PAIR, WIDE = 280, 440, {NOTE: 300, 5: 440}
 # Between nodes, around those of a box, the box's own title, a node's title.
 GAP, PAD, TITLE, HEADER = 12, 12, 40, 30
 ROW, WIDGET, LEAST = 20, 25, 34
+# What only carries on what others made stands folded, unless asked for otherwise.
+FOLDED = {
+    "ConditioningZeroOut", "CreateVideo", "LTXVAudioVAEDecode", "LTXVConcatAVLatent", "LTXVConditioning",
+    "LTXVEmptyLatentAudio", "LTXVPreprocess", "LTXVSeparateAVLatent", "VAEDecode", "VAEDecodeAudio", "VAEDecodeTiled",
+    "VideoAttentionDemoVAE",
+}  # fmt: skip
 # What a node shows below its widgets: pictures, players, the lines of a prompt.
 SHOWS = {
-    "LoadImage": 240, "SaveVideo": 268, "PreviewImage": 240, "SaveAnimatedWEBP": 260, "CLIPTextEncode": 96,
-    "ImageCompare": 300, "MiniMaxH3ImageToVideo": 200, "MiniMaxH3ReferenceToVideo": 200, "StringConcatenate": 60,
+    "LoadImage": 220, "LoadVideo": 150, "SaveVideo": 268, "PreviewImage": 240, "SaveAnimatedWEBP": 260,
+    "CLIPTextEncode": 70, "ImageCompare": 300, "MiniMaxH3ImageToVideo": 200, "MiniMaxH3ReferenceToVideo": 170,
+    "StringConcatenate": 60,
 }  # fmt: skip
 # What this pack's nodes show, by what nodes/widgets/node.py tells of them, and with a view of their own.
 TEXTS = {"report": 110, "note": 80, "line": 30}
 VIEWS = {"report": 240, "compare": 360, "maps": 400, "plan": 300, "windows": 240}
 # A note's letters a line and the height of a line.
-LETTERS, LINE = 44, 16
+LETTERS, LINE = 48, 15
 LINK = re.compile(r"\]\([^)]*\)")
 # ComfyUI's own colours of nodes: green, red, and black for notes.
 GREEN, RED, BLACK = ("#232", "#353"), ("#322", "#533"), ("#222", "#000")
@@ -70,14 +77,14 @@ def _stack(graph, nodes: list, x: int, y: int, width: int) -> int:
         for number, node in enumerate(row):
             node.size = [part, height(graph, node)]
             node.pos = [x + number * (part + GAP), y + HEADER]
-        y += HEADER + max(node.size[1] for node in row) + GAP
+        y += HEADER + max(0 if node.folded else node.size[1] for node in row) + GAP
     return y + GAP
 
 
 def _box(number: int, name: str, nodes: list) -> dict:
     left, top = min(n.pos[0] for n in nodes) - PAD, min(n.pos[1] for n in nodes) - HEADER - TITLE
     right = max(n.pos[0] + n.size[0] for n in nodes) + PAD
-    bottom = max(n.pos[1] + n.size[1] for n in nodes) + PAD
+    bottom = max(n.pos[1] + (0 if n.folded else n.size[1]) for n in nodes) + PAD
     sides = [left, top, right - left, bottom - top]
     return {"id": number, "title": name, "bounding": sides, "color": BOX, "font_size": 24, "flags": {}}
 
@@ -90,6 +97,33 @@ def height(graph, node) -> int:
     told = graph.info[node.kind].get("video_attention") or {}
     shown = VIEWS.get(told.get("view")) or TEXTS.get(told.get("text")) or SHOWS.get(node.kind, 0)
     rows = max(len(graph.sockets(node)), len(node.outputs))
-    widgets = graph.widgets(node)
-    seen = sum(1 + len(client.beside(name, options)) for name, _, options, _ in widgets)
-    return max(LEAST, 14 + ROW * rows + WIDGET * seen + (node.shows or shown))
+    return max(LEAST, 14 + ROW * rows + WIDGET * standing(graph, node) + (node.shows or shown))
+
+
+def standing(graph, node) -> int:
+    """Count the rows of a node's widgets on the classic canvas: web/idle.js hides some of this pack's."""
+    widgets, told = graph.widgets(node), graph.info[node.kind].get("video_attention")
+    rows = [(name, options, 1 + len(client.beside(name, options))) for name, _, options, _ in widgets]
+    if told is None:
+        return sum(high for *_, high in rows)
+    hidden = idle(graph, node, told["idle"], {name: value for name, _, _, value in widgets})
+    rows = [row for row in rows if row[0] not in hidden]
+    advanced = {name for name, options, _ in rows if options.get("advanced") and name not in graph.linked(node)}
+    return sum(high for name, _, high in rows if name not in advanced) + bool(advanced)
+
+
+def idle(graph, node, rows: list[dict], values: dict) -> set[str]:
+    """Name the widgets that have no effect, as web/idle.js does."""
+    linked, used = graph.linked(node), graph.used(node)
+
+    def holds(when: dict) -> bool:
+        if "linked" in when:
+            return when["linked"] in linked
+        if "unused" in when:
+            return when["unused"] not in used
+        if when["widget"] not in values or when["widget"] in linked:
+            return False
+        found = values[when["widget"]]
+        return found in when["one_of"] if "one_of" in when else found not in when["none_of"]
+
+    return {name for row in rows if all(map(holds, row["when"])) for name in row["widgets"]} - linked

@@ -24,10 +24,10 @@ from parts import (
     save,
 )  # fmt: skip
 
-OPTION, PICTURE = 6, 7
-COLUMNS = ((MODELS, PICTURE), (PROMPT,), (ATTENTION, SAMPLE), (RESULT,))
-NAMES = layout.NAMES | {OPTION: "Option: Ctrl+B", PICTURE: "2 Start image"}
-WIDTHS = {PROMPT: layout.PAIR, SAMPLE: 340, RESULT: 400, layout.NOTE: 270, MODELS: 260}
+PICTURE = 6
+COLUMNS = ((MODELS, ATTENTION), (PROMPT,), (SAMPLE,), (RESULT,))
+NAMES = layout.NAMES | {PICTURE: "2 Start image"}
+WIDTHS = {PROMPT: layout.PAIR, SAMPLE: 320, RESULT: 420, layout.NOTE: 296, MODELS: 260}
 FIRST_STAGE = "1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0.0"
 SECOND_STAGE = "0.85, 0.725, 0.4219, 0.0"
 SCENE = (
@@ -84,6 +84,15 @@ def parts_23(graph: Graph) -> Parts:
     return Parts(distilled["MODEL"], clip, checkpoint["VAE"], sound[0], upscaler)
 
 
+def undistilled_23(graph: Graph) -> Parts:
+    """LTX-2.3: the checkpoint as it is."""
+    checkpoint = loaded(graph, L23, "ckpt_name", "CheckpointLoaderSimple")
+    files = {"text_encoder": GEMMA["name"], "ckpt_name": L23["name"]}
+    clip = graph.add("LTXAVTextEncoderLoader", MODELS, files, models=[GEMMA, L23])
+    sound = loaded(graph, L23, "ckpt_name", "LTXVAudioVAELoader")
+    return Parts(checkpoint["MODEL"], clip, checkpoint["VAE"], sound[0])
+
+
 def parts_25(graph: Graph) -> Parts:
     """LTX-2.5: distilled as it comes, in files of their own."""
     net = loaded(graph, L25)
@@ -102,16 +111,16 @@ NEEDS = {
 
 def two_stages(graph: Graph, release: str, start_image: bool) -> None:
     """Video and sound in one sampler: half the size, then the latent upscaled and refined."""
-    graph.placing = {"columns": COLUMNS, "names": NAMES, "widths": WIDTHS, "aside": (OPTION,)}
+    graph.placing = {"columns": COLUMNS, "names": NAMES, "widths": WIDTHS, "aside": (PICTURE,)}
     made = RELEASES[release](graph)
     prompt, rate, length = ask(graph, made, ANIMATE if start_image else SCENE, 121)
     small, second = latents(graph, made, length, start_image)
     both = with_sound(graph, made, rate, length, small)
-    avoid = {"model": made.net, "negative": prompt["negative"]}
+    quick = faster(graph, made.net, shows=60)
+    avoid = {"model": quick["MODEL"], "negative": prompt["negative"]}
     kind = "VideoAttentionNormalizedAttentionGuidance"
-    guided = graph.add(kind, OPTION, avoid, title="Negative prompt at cfg 1", mode=BYPASS)
-    quick = faster(graph, guided["MODEL"], shows=60)
-    samples = sample(graph, made, quick, prompt, both, second)
+    guided = graph.add(kind, SAMPLE, avoid, title="Negative prompt at cfg 1: Ctrl+B", mode=BYPASS, folded=True)
+    samples = sample(graph, made, guided, prompt, both, second)
     told = report(graph, samples["output"], shows=180)
     finish(graph, made, told["latent"], rate, f"{release}_{'i2v' if start_image else 't2v'}")
     note(
@@ -123,20 +132,15 @@ def two_stages(graph: Graph, release: str, start_image: bool) -> None:
             "The start image and the prompt." if start_image else "The prompt: what is heard stands in it too.",
             f"{'Both sizes' if start_image else 'Half of the final size'}: multiples of 32. Length: 8 n + 1.",
             "*quality* of **Faster**: *balanced* adds a sparse pattern.",
-            "At *cfg* 1 a negative prompt does nothing; **Normalized Attention Guidance** makes it count: switch it on "
-            "with Ctrl+B.",
+            "At *cfg* 1 the negative prompt counts only with *Negative prompt at cfg 1* on: Ctrl+B.",
         ),
     )
 
 
 def long_clip(graph: Graph) -> None:
     """LTX-2.3 for 20 seconds in one stage: picture and sound go on together from window to window."""
-    graph.placing = {"columns": ((MODELS,), (PROMPT,), (ATTENTION, SAMPLE), (RESULT,)), "widths": WIDTHS}
-    checkpoint = loaded(graph, L23, "ckpt_name", "CheckpointLoaderSimple")
-    files = {"text_encoder": GEMMA["name"], "ckpt_name": L23["name"]}
-    clip = graph.add("LTXAVTextEncoderLoader", MODELS, files, models=[GEMMA, L23])
-    sound = loaded(graph, L23, "ckpt_name", "LTXVAudioVAELoader")
-    made = Parts(checkpoint["MODEL"], clip, checkpoint["VAE"], sound[0])
+    graph.placing = {"columns": COLUMNS, "widths": WIDTHS}
+    made = undistilled_23(graph)
     prompt, rate, length = ask(graph, made, SCENE, 481)
     both = with_sound(graph, made, rate, length, empty(graph, "Size", length, 768, 448))
     quick = faster(graph, made.net, both)
@@ -161,6 +165,51 @@ def long_clip(graph: Graph) -> None:
     )
 
 
+def one_stage(graph: Graph) -> None:
+    """LTX-2.3 undistilled, in one stage: guidance of its own for picture and sound, and one that ties them together."""
+    graph.placing = {"columns": COLUMNS, "widths": WIDTHS}
+    made = undistilled_23(graph)
+    prompt, rate, length = ask(graph, made, SCENE, 121)
+    both = with_sound(graph, made, rate, length, empty(graph, "Size", length, 1280, 704))
+    quick = faster(graph, made.net, both)
+    samples = tied_sample(graph, quick, prompt, both)
+    told = report(graph, samples["output"], shows=180)
+    finish(graph, made, told["latent"], rate, "LTX-2.3_one_stage")
+    note(
+        graph,
+        "LTX-2.3 in one stage, guided",
+        "The undistilled model at full size: picture and sound each have a guidance of their own, 3 and 7, and "
+        "*modality_scale* 3 ties them together: lips and sounds fit. Three model calls a step. **Needs ComfyUI 0.33 or "
+        "newer.**",
+        (
+            "The prompt: what is heard stands in it too.",
+            "Size: multiples of 32. Length: 8 n + 1.",
+            "*video_cfg*, *audio_cfg*; *modality_scale* 1 is off and saves a third of the time.",
+            "*quality* of **Faster**: *balanced* adds a sparse pattern and forecast steps.",
+        ),
+    )
+
+
+def tied_sample(graph: Graph, quick: Node, prompt: Node, both: Socket) -> Node:
+    """A sampler that guides picture and sound each by itself, and both together."""
+    tied = graph.add(
+        "LTXVModalityGuidance",
+        ATTENTION,
+        {"model": quick["MODEL"], "modality_scale": 3.0},
+        title="Sound and picture tied",
+    )
+    asked = {"model": tied["MODEL"], "positive": prompt["positive"], "negative": prompt["negative"]}
+    guider = graph.add("LTXVDualCFGGuider", SAMPLE, {**asked, "video_cfg": 3.0, "audio_cfg": 7.0})
+    noise = graph.add("RandomNoise", SAMPLE, {"noise_seed": 42})
+    levels = graph.add("LTXVScheduler", SAMPLE, {"steps": 30, "latent": both})
+    method = graph.add("KSamplerSelect", SAMPLE, {"sampler_name": "euler"})
+    inputs = {
+        "noise": noise["NOISE"], "guider": guider["GUIDER"], "sampler": method["SAMPLER"], "sigmas": levels["SIGMAS"],
+        "latent": both,
+    }  # fmt: skip
+    return graph.add("VideoAttentionSamplerAdvanced", SAMPLE, inputs, shows=70)
+
+
 def ask(graph: Graph, made: Parts, text: str, frames: int) -> tuple[Node, Node, Node]:
     """The prompt, rate and length."""
     positive, negative = prompts(graph, made.clip, text, BAD)
@@ -179,7 +228,7 @@ def with_sound(graph: Graph, made: Parts, rate: Node, length: Node, video: Socke
     more = {"frames_number": length[0], "frame_rate": rate[0], "audio_vae": made.sound}
     audio = graph.add("LTXVEmptyLatentAudio", PROMPT, more)
     both = {"video_latent": video, "audio_latent": audio[0]}
-    return graph.add("LTXVConcatAVLatent", PROMPT, both, beside=True)["latent"]
+    return graph.add("LTXVConcatAVLatent", SAMPLE, both)["latent"]
 
 
 def latents(graph: Graph, made: Parts, length: Node, start_image: bool) -> tuple[Socket, Socket | None]:
@@ -189,12 +238,14 @@ def latents(graph: Graph, made: Parts, length: Node, start_image: bool) -> tuple
         kept = {"vae": made.vae, "image": image, "latent": latent, "strength": strength}
         return graph.add("LTXVImgToVideoInplace", PROMPT, kept, **looks)["latent"]
 
-    small = empty(graph, "Half of the final size", length, 640, 352)
     if not start_image:
-        return small, None
-    large = empty(graph, "The final size", length, 1280, 704, beside=True)
+        return empty(graph, "Half of the final size", length, 640, 352), None
     picture = graph.add("LoadImage", PICTURE, {"image": "example.png"}, title="Start image")
-    image = graph.add("LTXVPreprocess", PICTURE, {"image": picture["IMAGE"], "img_compression": 18})[0]
+    squeezed = {"image": picture["IMAGE"], "img_compression": 18}
+    # Beside the conditioning of `ask`.
+    image = graph.add("LTXVPreprocess", PROMPT, squeezed, beside=True)[0]
+    small = empty(graph, "Half of the final size", length, 640, 352)
+    large = empty(graph, "The final size", length, 1280, 704, beside=True)
     return with_image(small, 0.7), with_image(large, 1.0, beside=True)
 
 

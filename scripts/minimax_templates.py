@@ -137,4 +137,4 @@ def finish(graph: Graph, source: Node, asked: Node, vae: Node, sound: Node, name
     told = report(graph, samples["output"])
     images = graph.add("VAEDecode", RESULT, {"samples": told["latent"], "vae": vae["VAE"]})
     heard = graph.add("VAEDecodeAudio", RESULT, {"samples": told["latent"], "vae": sound["VAE"]}, beside=True)
-    save(graph, images["IMAGE"], 24.0, name, audio=heard["AUDIO"])
+    save(graph, images["IMAGE"], 24.0, name, beside=False, audio=heard["AUDIO"])

@@ -50,9 +50,9 @@ def report(graph: Graph, samples: Socket, step: int = RESULT, **looks) -> Node:
     return graph.add("VideoAttentionReport", step, {"latent": samples}, **looks)
 
 
-def save(graph: Graph, images: Socket, fps, name: str, **more) -> None:
-    """A clip, large; more: its sound."""
-    clip = graph.add("CreateVideo", RESULT, {"images": images, "fps": fps, **more})
+def save(graph: Graph, images: Socket, fps, name: str, beside: bool = True, **more) -> None:
+    """A clip, large, made beside what decodes it; more: its sound."""
+    clip = graph.add("CreateVideo", RESULT, {"images": images, "fps": fps, **more}, beside=beside)
     graph.add("SaveVideo", RESULT, {"video": clip["VIDEO"], "filename_prefix": f"video/{name}"}, title="The result")
 
 

@@ -25,10 +25,12 @@ WORKFLOWS = {
     "LTX-2.5 image to video, two stages": partial(ltx_templates.two_stages, release="LTX-2.5", start_image=True),
     "LTX-2.3 text to video, two stages": partial(ltx_templates.two_stages, release="LTX-2.3", start_image=False),
     "LTX-2.3 image to video, two stages": partial(ltx_templates.two_stages, release="LTX-2.3", start_image=True),
+    "LTX-2.3 text to video, one stage, guided": ltx_templates.one_stage,
     "LTX-2.3 long clip with sound": ltx_templates.long_clip,
     "Wan 2.2 14B text to video, two experts": partial(wan_templates.wan_14b, from_image=False),
     "Wan 2.2 14B image to video, two experts": partial(wan_templates.wan_14b, from_image=True),
     "Wan 2.2 5B text and image to video": wan_templates.wan_5b,
     "Wan 2.2 5B long clip": wan_templates.wan_long,
+    "Wan-Animate-2 motion of a clip": wan_templates.animate_2,
     "HunyuanVideo 1.5 text to video": wan_templates.hunyuan,
 }

@@ -47,6 +47,13 @@ HUNYUAN = model(f"{HUNYUAN_15}/diffusion_models/hunyuanvideo1.5_720p_t2v_fp16.sa
 HUNYUAN_VAE = model(f"{HUNYUAN_15}/vae/hunyuanvideo15_vae_fp16.safetensors", "vae")
 QWEN = model(f"{HUNYUAN_15}/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors", "text_encoders")
 BYT5 = model(f"{HUNYUAN_15}/text_encoders/byt5_small_glyphxl_fp16.safetensors", "text_encoders")
+ANIMATE_2 = f"{HUB}/Comfy-Org/Wan-Animate-2/resolve/main"
+ANIMATE_NET = model(f"{ANIMATE_2}/diffusion_models/wan_animate_2_distill_int8_convrot.safetensors", "diffusion_models")
+ANIMATE_TEXT = model(f"{ANIMATE_2}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors", "text_encoders")
+ANIMATE_VISION = model(f"{ANIMATE_2}/clip_vision/clip_vision_h.safetensors", "clip_vision")
+ANIMATE_VAE = model(f"{ANIMATE_2}/vae/Wan2_1_VAE_bf16.safetensors", "vae")
+DANCER = "A toy figure of a street dancer in a red hoodie, in a plain bright studio."
+MOTION = "A man does an energetic street dance with fast turns."
 STREET = "A tram rounds a wet street corner at night, its light sweeping over the tiles of the house behind it."
 SPEED = "*quality* of **Faster**: *balanced* adds a sparse pattern and forecast steps, *fast* is for drafts."
 
@@ -113,7 +120,7 @@ def wan_start(graph: Graph, clip: Node, vae: Node, from_image: bool) -> tuple[di
     if not from_image:
         return texts, graph.add("EmptyHunyuanLatentVideo", PROMPT, size)["LATENT"]
     placed = {**texts, "vae": vae["VAE"], **size, "start_image": start_image(graph)["IMAGE"]}
-    start = graph.add("WanImageToVideo", PROMPT, placed)
+    start = graph.add("WanImageToVideo", SAMPLE, placed)
     return {"positive": start["positive"], "negative": start["negative"]}, start["latent"]
 
 
@@ -164,6 +171,72 @@ def wan_long(graph: Graph) -> None:
             SPEED,
         ),
     )
+
+
+def animate_2(graph: Graph) -> None:
+    """Wan-Animate-2: the motion of a clip for the character of a picture."""
+    graph.placing = {
+        "widths": {PROMPT: layout.PAIR + 20, SAMPLE: 290, RESULT: 420, layout.NOTE: 280},
+        "columns": ((MODELS, ATTENTION), (PROMPT,), (SAMPLE,), (RESULT,)),
+    }
+    net = shifted(graph, loaded(graph, ANIMATE_NET)["MODEL"], 5.0, folded=True)
+    kept = graph.add("WanAnimate2Cache", MODELS, {"model": net, "device": "cpu", "dtype": "int8"})
+    clip = loaded(graph, ANIMATE_TEXT, "clip_name", "CLIPLoader", type="wan")
+    vision = loaded(graph, ANIMATE_VISION, "clip_name", "CLIPVisionLoader")
+    vae = loaded(graph, ANIMATE_VAE, "vae_name", "VAELoader")
+    start, driver = motion(graph, clip, vision, vae)
+    quick = faster(graph, kept["MODEL"], start["latent"], shows=60)
+    inputs = {
+        "model": quick["MODEL"], "positive": start["positive"], "negative": start["negative"],
+        "latent": start["latent"], "seed": 42, "steps": 10, "cfg": 1.0, "sampler_name": "lcm",
+        "scheduler_name": "simple",
+    }  # fmt: skip
+    samples = graph.add("VideoAttentionSampler", SAMPLE, inputs)
+    told = report(graph, samples["output"])
+    cut = {"samples": told["latent"], "trim_amount": start["trim_latent"]}
+    clean = graph.add("TrimVideoLatent", RESULT, cut, folded=True)
+    images = graph.add("VAEDecode", RESULT, {"samples": clean["LATENT"], "vae": vae["VAE"]})
+    save(graph, images["IMAGE"], driver["fps"], "Wan-Animate-2", audio=driver["audio"])
+    note(
+        graph,
+        "Wan-Animate-2: motion of a clip",
+        "The character of your picture moves as your clip does, in 10 steps, with the clip's sound. **Needs ComfyUI "
+        "0.33 or newer.**\n\nIt attends to one frame after the other: **Faster** changes the kernel here, and no "
+        "pattern.",
+        (
+            "The picture, the clip, and the prompt: who it is, and where.",
+            "*length*: 4 n + 1 frames of the clip. Width, height: multiples of 16.",
+            "**WanAnimate2Cache** keeps the clip's part in memory, some 6 GB in int8 at this size. It is slower "
+            "without.",
+        ),
+    )
+
+
+def motion(graph: Graph, clip: Node, vision: Node, vae: Node) -> tuple[Node, Node]:
+    """What a clip and a picture give to Wan-Animate-2: its conditioning, and the clip's parts."""
+    picture = graph.add("LoadImage", PROMPT, {"image": "example.png"}, title="The character")
+    file = graph.add("LoadVideo", PROMPT, {"file": "example.mp4"}, title="The motion", beside=True)
+    driver = graph.add("GetVideoComponents", PROMPT, {"video": file["VIDEO"]}, folded=True)
+    one = {"image": driver["images"], "length": 1}
+    first = graph.add("ImageFromBatch", PROMPT, one, title="Its first frame", folded=True, beside=True)
+    seen = [
+        graph.add(
+            "CLIPVisionEncode", PROMPT, {"clip_vision": vision[0], "image": image["IMAGE"], "crop": "none"},
+            folded=True, beside=image is first,
+        )
+        for image in (picture, first)
+    ]  # fmt: skip
+    who, moves = (
+        graph.add("CLIPTextEncode", PROMPT, {"clip": clip["CLIP"], "text": text}, title=title, color=layout.GREEN)
+        for title, text in (("Prompt", DANCER), ("The motion in words", MOTION))
+    )
+    nothing = graph.add("ConditioningZeroOut", PROMPT, {"conditioning": who["CONDITIONING"]})
+    inputs = {
+        "positive": who["CONDITIONING"], "negative": nothing["CONDITIONING"], "vae": vae["VAE"], "width": 832,
+        "height": 480, "length": 81, "reference_image": picture["IMAGE"], "pose_video": driver["images"],
+        "clip_vision_output": seen[0][0], "positive_pose": moves["CONDITIONING"], "clip_vision_output_pose": seen[1][0],
+    }  # fmt: skip
+    return graph.add("WanAnimate2ToVideo", SAMPLE, inputs), driver
 
 
 def hunyuan(graph: Graph) -> None:

@@ -33,7 +33,9 @@ SETTINGS = {
     "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
 }
 FIT = """([x, y, width, height]) => {
-    const boxes = app.graph.nodes.map((n) => [n.pos[0], n.pos[1] - 30, n.pos[0] + n.size[0], n.pos[1] + n.size[1]]);
+    const size = (n) => n.flags.collapsed ? [n._collapsed_width ?? 200, 0] : n.size;
+    const box = (n, [x, y] = n.pos, [width, height] = size(n)) => [x, y - 30, x + width, y + height];
+    const boxes = app.graph.nodes.map((n) => box(n));
     const least = (i) => Math.min(...boxes.map((b) => b[i])), most = (i) => Math.max(...boxes.map((b) => b[i]));
     const [left, top, right, bottom] = [least(0), least(1), most(2), most(3)];
     const canvas = app.canvas.canvas.getBoundingClientRect();
@@ -54,10 +56,11 @@ def version() -> str:
 
 def build(name: str, info: dict) -> dict:
     """A workflow, from what /object_info told of the nodes."""
+    import newer_nodes
     import templates
     from graph import Graph
 
-    graph = Graph(info, version())
+    graph = Graph(newer_nodes.known(info), version())
     templates.WORKFLOWS[name](graph)
     return graph.to_workflow()
 
@@ -96,9 +99,25 @@ def prepare(workflows: Iterable[dict], base: Path = BASE) -> None:
         place.touch()
     (base / "input").mkdir(exist_ok=True)
     shutil.copy(host.ROOT / "art" / "icon.png", base / "input" / "example.png")
+    write_clip(base / "input" / "example.mp4")
     settings = base / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps(SETTINGS))
+
+
+def write_clip(file: Path) -> None:
+    """A second of a bright square that moves to the right."""
+    import av
+    import numpy as np
+
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("h264", rate=16)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(16):
+            picture = np.full((64, 96, 3), 40, np.uint8)
+            picture[20:44, 4 * number : 4 * number + 24] = 230
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
 
 
 @contextlib.contextmanager

@@ -122,9 +122,11 @@ app.registerExtension({
       return answer;
     };
     const configured = node.onConfigure;
-    node.onConfigure = function () {
+    node.onConfigure = function (saved) {
       const answer = configured?.apply(this, arguments);
       update(this, false);
+      // A dynamic combo has just given the node a size for all its widgets.
+      if (saved?.size) this.setSize([saved.size[0], Math.max(saved.size[1], this.computeSize()[1])]);
       return answer;
     };
   },

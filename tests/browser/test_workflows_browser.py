@@ -34,7 +34,7 @@ def info(server):
 
 
 def test_the_front_end_takes_every_workflow_as_it_is(browser_page, info):
-    for name in WORKFLOWS:
+    for name in workflow_runs.here(info):
         workflow = workflow_runs.load(name)
         loaded = browser_page.evaluate(LOAD, workflow)
         assert loaded["wrong"] == loaded["dialogs"] == 0, name
@@ -77,8 +77,16 @@ BOXES = """async ([workflow, outputs]) => {
         const detail = { node, display_node: node, output, prompt_id: "shown" };
         app.api.dispatchEvent(new CustomEvent("executed", { detail }));
     }
-    await new Promise((done) => setTimeout(done, 1200));
-    const box = ({ pos: [x, y], size: [width, height] }) => [x, y - 30, x + width, y + height];
+    // Until pictures and players have made their nodes as high as they are.
+    const sizes = () => JSON.stringify(app.graph.nodes.map((n) => [...n.size]));
+    for (let now = "", tries = 0; now !== (now = sizes()) && tries < 20; tries++) {
+        app.canvas.draw(true, true);
+        await new Promise((done) => setTimeout(done, 800));
+    }
+    const box = (n) => {
+        const [[x, y], [width, height]] = [n.pos, n.flags.collapsed ? [n._collapsed_width ?? 200, 0] : n.size];
+        return [x, y - 30, x + width, y + height];
+    };
     return app.graph.nodes.map((n) => [`${n.type} ${n.id}`, ...box(n)]);
 }"""
 
@@ -88,12 +96,14 @@ def outputs(server, info):
     """Workflow -> what its nodes gave in a run at small sizes. In a thread: beside Playwright asyncio.run does not."""
     comfy = client.Client(server[0])
     with ThreadPoolExecutor(1) as thread:
-        return {name: thread.submit(workflow_runs.outputs, comfy, name, info).result() for name in WORKFLOWS}
+        return {
+            name: thread.submit(workflow_runs.outputs, comfy, name, info).result() for name in workflow_runs.here(info)
+        }
 
 
 def test_no_node_lies_over_another_after_a_run(outputs, browser_page):
     """By the sizes that the front end gives the nodes with their texts, views, pictures and players open."""
-    for name in WORKFLOWS:
+    for name in outputs:
         workflow = workflow_runs.load(name)
         boxes = browser_page.evaluate(BOXES, [workflow, outputs[name]])
         over = [

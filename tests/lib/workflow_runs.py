@@ -9,6 +9,8 @@ from pathlib import Path
 
 import client
 import host
+import newer_nodes
+import write_workflows
 from tiny import files
 
 WORKFLOWS = {file.stem: file for file in sorted((host.ROOT / "workflows").glob("*.json"))}
@@ -26,7 +28,7 @@ SMALLER, STEP, LEAST = 5, 32, 64
 STEPS = 4
 LENGTHS = {
     "EmptyLTXVLatentVideo": 17, "EmptyHunyuanLatentVideo": 9, "WanImageToVideo": 9, "PrimitiveInt": 17,
-    "MiniMaxH3ImageToVideo": 22, "MiniMaxH3ReferenceToVideo": 22,
+    "MiniMaxH3ImageToVideo": 22, "MiniMaxH3ReferenceToVideo": 22, "WanAnimate2ToVideo": 9,
 }  # fmt: skip
 # Bypassed in the file, with a note that says how to switch it on.
 SWITCHED_ON = {"VideoAttentionNormalizedAttentionGuidance"}
@@ -41,6 +43,18 @@ def load(name: str) -> dict:
     return json.loads(WORKFLOWS[name].read_text())
 
 
+def lacking(name: str, info: dict) -> str:
+    """Why a workflow cannot run on this ComfyUI; empty where it can. info: as it tells of its nodes."""
+    workflow = load(name)
+    nodes = sorted({n["type"] for n in workflow["nodes"]} - info.keys() - {"MarkdownNote"})
+    return "" if not nodes else f"needs ComfyUI {newer_nodes.needed_by(workflow)}: {', '.join(nodes)}"
+
+
+def here(info: dict) -> list[str]:
+    """The workflows that can run on this ComfyUI."""
+    return [name for name in WORKFLOWS if not lacking(name, info)]
+
+
 def downloads(name: str) -> list[dict]:
     """The files that a workflow's loaders ask for."""
     return [entry for node in load(name)["nodes"] for entry in node["properties"].get("models", ())]
@@ -52,6 +66,7 @@ def furnish(base: Path, comfyui: Path) -> None:
     files.write(base / "models", sorted(named))
     (base / "input").mkdir(exist_ok=True)
     shutil.copy(comfyui / "input" / "example.png", base / "input")
+    write_workflows.write_clip(base / "input" / "example.mp4")
     shutil.copytree(Path(__file__).parent / "stand_in_pack", base / "custom_nodes" / "stand_in_pack")
 
 
@@ -85,6 +100,8 @@ def small_node(node: dict, family: str | None) -> dict:
     kind, inputs = node["class_type"], dict(node["inputs"])
     if kind in TEXT_ENCODERS:
         return {"class_type": "StandInClip", "inputs": {"family": family}}
+    if kind == "CLIPVisionLoader":
+        return {"class_type": "StandInVision", "inputs": {}}
     if kind == "CLIPTextEncode":
         return {"class_type": "StandInText", "inputs": {"text": inputs["text"], "family": family}}
     if kind == "VAELoader" and inputs["vae_name"] in NARROW:

@@ -14,6 +14,7 @@ import urllib.parse
 import av
 import client
 import graph
+import newer_nodes
 import pytest
 import workflow_runs
 import write_workflows
@@ -55,6 +56,11 @@ SAID = {
         for release in ("LTX-2.3", "LTX-2.5")
         for source in ("text", "image")
     },
+    "LTX-2.3 text to video, one stage, guided": {
+        "VideoAttentionSamplerAdvanced": "Noise levels: 4 steps",
+        "VideoAttentionReport": f"LTXAVModel.*{ALL_CHOSEN}.*audio to video",
+    },
+    "Wan-Animate-2 motion of a clip": {"VideoAttentionReport": f"WanAnimate2Model.*{ALL_CHOSEN}.*pose self"},
     "LTX-2.3 long clip with sound": {
         "VideoAttentionLongSampler": "windows of 2 latent frames over 3",
         "VideoAttentionReport": f"LTXAVModel.*{ALL_CHOSEN}.*audio to video",
@@ -111,9 +117,17 @@ def test_managers_can_find_its_nodes(info, name):
     for node in workflow_runs.load(name)["nodes"]:
         if node["type"] != "MarkdownNote":
             ours = node["type"].startswith("VideoAttention")
-            assert node["type"] in info
+            assert node["type"] in newer_nodes.known(info)
             assert node["properties"]["cnr_id"] == ("video-attention" if ours else "comfy-core")
             assert re.fullmatch(r"\d+\.\d+\.\d+", node["properties"]["ver"])
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_what_needs_a_newer_comfyui_says_so(name):
+    workflow = workflow_runs.load(name)
+    (note,) = (n["widgets_values"][0] for n in workflow["nodes"] if n["type"] == "MarkdownNote")
+    needed = newer_nodes.needed_by(workflow)
+    assert not needed or f"Needs ComfyUI {needed.removesuffix('.0')} or newer" in note.replace("\n", " ")
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -139,6 +153,8 @@ def test_every_file_it_asks_for_can_be_had(info, name):
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_it_runs(comfy, info, server, name):
+    if lacks := workflow_runs.lacking(name, info):
+        pytest.skip(lacks)
     prompt = workflow_runs.small_prompt(name, info)
     outputs = workflow_runs.outputs(comfy, name, info)
     shows = {key for key, node in prompt.items() if info[node["class_type"]]["output_node"]}

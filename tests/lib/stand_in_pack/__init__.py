@@ -51,6 +51,29 @@ class Clip:
         return conditioning(tokens, self.family)
 
 
+class StandInVision:
+    """A CLIP vision model that gives random features of the large one's shape."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "load", ("CLIP_VISION",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def load(self):
+        return (Vision(),)
+
+
+class Vision:
+    def encode_image(self, image, crop=True):
+        import comfy.clip_vision
+
+        output = comfy.clip_vision.Output()
+        generator = torch.Generator().manual_seed(int(1000 * float(image.mean())))
+        output["penultimate_hidden_states"] = torch.randn(1, 257, 1280, generator=generator)
+        return output
+
+
 class StandInVAE:
     """ComfyUI's own VAE class with fewer channels: the loader knows one width for these files."""
 
@@ -124,4 +147,9 @@ NARROW = {
     "minimax_h3_video_vae_int8_convrot.safetensors": narrow_minimax,
     "minimax_h3_audio_vae_fp32.safetensors": narrow_minimax_sound,
 }
-NODE_CLASS_MAPPINGS = {"StandInText": StandInText, "StandInClip": StandInClip, "StandInVAE": StandInVAE}
+NODE_CLASS_MAPPINGS = {
+    "StandInText": StandInText,
+    "StandInClip": StandInClip,
+    "StandInVAE": StandInVAE,
+    "StandInVision": StandInVision,
+}

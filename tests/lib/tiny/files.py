@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from . import ltx2, wan
+from . import ltx2, wan, wan_animate2
 from .case import fill
 
 LTX = "ltx-2.3-22b-dev-fp8.safetensors"
@@ -24,7 +24,8 @@ WAN_EXPERTS = tuple(
     f"wan2.2_{kind}_{noise}_noise_14B_fp8_scaled.safetensors" for kind in ("t2v", "i2v") for noise in ("high", "low")
 )
 WAN_5B = "wan2.2_ti2v_5B_fp16.safetensors"
-WAN_VAE = "wan_2.1_vae.safetensors"
+WAN_VAE = ("wan_2.1_vae.safetensors", "Wan2_1_VAE_bf16.safetensors")
+ANIMATE_2 = "wan_animate_2_distill_int8_convrot.safetensors"
 H3 = ("minimax_h3_fl2va_pruned_int8_convrot.safetensors", "minimax_h3_ref2va_pruned_int8_convrot.safetensors")
 FAST_H3 = "fastvideo_fasth3_8step_v2_pruned_int8_convrot.safetensors"
 HUNYUAN = "hunyuanvideo1.5_720p_t2v_fp16.safetensors"
@@ -103,7 +104,8 @@ def write_ltx(models: Path) -> None:
 
 
 def write_wan(models: Path) -> None:
-    """Both experts of Wan 2.2 14B for text and for an image, the 5B, and the decoder of Wan 2.1."""
+    """Both experts of Wan 2.2 14B for text and for an image, the 5B, Wan-Animate-2, and the decoder of Wan 2.1."""
+    import comfy.supported_models
     from comfy.ldm.wan.vae import WanVAE
 
     def expert(name: str, model_type: str, **channels):
@@ -114,6 +116,9 @@ def write_wan(models: Path) -> None:
     for name in WAN_EXPERTS:
         expert(name, "t2v", in_dim=16 if "t2v" in name else 36)
     expert(WAN_5B, "t2v", in_dim=48, out_dim=48)
+    if hasattr(comfy.supported_models, "WAN_Animate2"):
+        weights = wan_animate2.model().model.diffusion_model.state_dict()
+        save(models / "diffusion_models" / ANIMATE_2, weights, {"transformer": wan_animate2.CONFIG})
     shape = {
         "dim_mult": [1, 2, 4, 4],
         "num_res_blocks": 2,
@@ -121,7 +126,8 @@ def write_wan(models: Path) -> None:
         "temperal_downsample": [False, True, True],
     }
     vae = WanVAE(dim=4, z_dim=16, image_channels=3, conv_out_channels=3, dropout=0.0, **shape)
-    save(models / "vae" / WAN_VAE, filled(vae))
+    for name in WAN_VAE:
+        save(models / "vae" / name, filled(vae))
 
 
 def write_hunyuan(models: Path) -> None:
