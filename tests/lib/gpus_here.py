@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from tiny import hunyuan, ltx2, ltxv, minimax, wan
-from tiny.case import Case, build, parts
+from tiny.case import Case, build, parts, sample
 
 NAMES = ("cpu", "cpu:0", "cpu:1", "cpu:2")
 # 0.05 of the tiny models hardly lets attention matter.
@@ -46,6 +46,21 @@ def far(out, truth) -> float:
     """The largest relative L2 of a latent's parts."""
     pairs = zip(parts(out), parts(truth), strict=True)
     return max(((a.double() - b.double()).norm() / b.double().norm()).item() for a, b in pairs)
+
+
+def with_rules(pack, model, *rules):
+    return pack.nodes.host.model_rules.add_rules(model, rules)
+
+
+def sampled(pack, model, case, **more):
+    """The latent, and what the run's report says of the GPUs."""
+    with pack.nodes.host.run_history.aside() as found:
+        out = sample(model, case, **{"steps": 2, **more})
+    return out, found.report
+
+
+def about_gpus(report) -> str:
+    return " ".join(cost for cost in report.notes if "GPU" in cost or "cpu" in cost)
 
 
 def _wan(host_class, **more):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import guidance_rows
 import pytest
 import torch
-from gpus_here import WIDE, far, loud, on_gpus, stand_in
+from gpus_here import WIDE, about_gpus, far, loud, on_gpus, sampled, stand_in, with_rules
 from tiny import CASES
-from tiny.case import SLOT, sample
 
 from attention.families import TABLE
 from attention.families.token_share import TokenShare
 from attention.patterns import LongVideo, Radial, SlidingTile, TopBlocks
-from attention.reuse import ReuseSettings
 from attention.routing.rules import Rule, Shape
 
 EXACT = 1e-5
@@ -28,21 +26,6 @@ SDPA = Rule("sdpa")
 @pytest.fixture(autouse=True)
 def devices(pack, inference, monkeypatch):
     stand_in(monkeypatch)
-
-
-def with_rules(pack, model, *rules):
-    return pack.nodes.host.model_rules.add_rules(model, rules)
-
-
-def sampled(pack, model, case, **more):
-    """The latent, and what the run's report says of the GPUs."""
-    with pack.nodes.host.run_history.aside() as found:
-        out = sample(model, case, **{"steps": 2, **more})
-    return out, found.report
-
-
-def about_gpus(report) -> str:
-    return " ".join(cost for cost in report.notes if "GPU" in cost or "cpu" in cost)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.variant in SHARED], ids=str)
@@ -163,114 +146,6 @@ def test_shares_by_measured_speed(pack, monkeypatch):
     )
     out, report = sampled(pack, on_gpus(pack, model, 2, shares="by measured speed"), case)
     assert far(out, truth) < EXACT and "236 + 79 tokens, 4 + 1 heads" in about_gpus(report) and len(seen) == 1
-
-
-def test_an_error_on_one_ends_the_run_on_all_and_the_next_is_right(pack):
-    case = WIDE["Wan"]
-    model = with_rules(pack, loud(case), SDPA)
-    truth, _ = sampled(pack, model, case)
-    made = on_gpus(pack, model, 3)
-    second = made.get_additional_models_with_key("multigpu")[0].model.diffusion_model
-
-    def fail(*_):
-        raise MemoryError("out of memory on the second GPU")
-
-    hook = second.blocks[1].register_forward_pre_hook(fail)
-    try:
-        with pytest.raises(MemoryError, match="second GPU"):
-            sample(made, case, steps=2)
-    finally:
-        hook.remove()
-    assert far(sampled(pack, made, case)[0], truth) < EXACT
-
-
-def test_an_interrupt_ends_it_and_the_next_is_right(pack):
-    import comfy.model_management as management
-
-    case = WIDE["Wan"]
-    model = with_rules(pack, loud(case), SDPA)
-    truth, _ = sampled(pack, model, case)
-    made = on_gpus(pack, model, 2)
-    with pytest.raises(management.InterruptProcessingException):
-        sample(made, case, steps=3, callback=lambda *_: management.interrupt_current_processing())
-    management.interrupt_current_processing(False)
-    assert far(sampled(pack, made, case)[0], truth) < EXACT
-
-
-def test_attention_that_another_node_takes_away_is_an_error(pack):
-    case = WIDE["Wan"]
-    made = on_gpus(pack, with_rules(pack, loud(case), SDPA), 2)
-    block = made.model.diffusion_model.blocks[1]
-    forward = block.self_attn.forward
-    block.self_attn.forward = lambda x, *args, **kwargs: x
-    try:
-        with pytest.raises(RuntimeError, match="took the attention calls of a block away"):
-            sample(made, case)
-    finally:
-        block.self_attn.forward = forward
-
-
-def refused(pack, model, case, **more):
-    truth, _ = sampled(pack, model, case, **more)
-    out, report = sampled(pack, on_gpus(pack, model, 2), case, **more)
-    assert far(out, truth) < EXACT
-    return about_gpus(report)
-
-
-def test_what_runs_on_one_gpu_says_why(pack):
-    case = WIDE["Wan"]
-    plain = with_rules(pack, loud(case), SDPA)
-    above = plain.clone()
-    previous = above.model_options["transformer_options"][SLOT]
-
-    def override(func, *args, **kwargs):
-        return previous(func, *args, **kwargs)
-
-    above.model_options["transformer_options"][SLOT] = override
-    # As a node of another pack that is placed behind ours.
-    late = on_gpus(pack, plain, 2)
-    late.model_options["transformer_options"][SLOT] = override
-    out, report = sampled(pack, late, case)
-    assert far(out, sampled(pack, plain, case)[0]) < EXACT
-    assert "another node's attention stands in front" in about_gpus(report)
-    patched = plain.clone()
-    patched.set_model_patch(lambda args: args["x"], "attn1_patch")
-    assert "another node's patches" in refused(pack, patched, case)
-    forecast = pack.nodes.host.forecast.install(plain, pack.nodes.host.forecast.ForecastSettings())
-    assert "forecast steps are on this model" in refused(pack, forecast, case, steps=6)
-    reused = with_rules(pack, plain, Rule(reuse=ReuseSettings()))
-    assert "attention outputs are kept" in refused(pack, reused, case, steps=4)
-
-
-def test_the_node(pack, monkeypatch):
-    import comfy.model_management as management
-
-    node = pack.nodes.several_gpus.VideoAttentionSeveralGPUs
-    case = WIDE["Wan"]
-    model = loud(case)
-
-    def text(**more):
-        widgets = {"gpus": 0, "split": "tokens", "shares": "even", "on_unsupported": "error", **more}
-        out = node.execute(widgets.pop("model", model), **widgets)
-        return out.args[0], out.ui.as_dict()["text"][0]
-
-    made, said = text()
-    assert said == "On 4 GPUs: cpu, cpu:0, cpu:1, cpu:2. Each holds the whole model."
-    assert len(made.get_additional_models_with_key("multigpu")) == 3
-    assert text(gpus=9)[1].endswith(" 9 were asked for.") and text(gpus=1)[0] is model
-    unknown = next(c for c in CASES if c.variant == "Mochi 1" or "Mochi" in c.variant)
-    with pytest.raises(ValueError, match="model: its tokens cannot be shared out"):
-        text(model=loud(unknown))
-    other = loud(case)
-    other.cached_patcher_init = None
-    with pytest.raises(ValueError, match="its loader cannot make a copy"):
-        text(model=other)
-    assert text(model=other, on_unsupported="fall back") == (
-        other, "Off: model: its loader cannot make a copy for a second GPU. Load it with Load Diffusion Model or Load "
-        "Checkpoint. The model is as it came.",
-    )  # fmt: skip
-    monkeypatch.setattr(management, "get_all_torch_devices", lambda exclude_current=False: [torch.device("cpu")])
-    assert text() == (model, "Off: there is one GPU here. The model is as it came.")
 
 
 def test_info_says_whether_it_is_worth_it(pack):
