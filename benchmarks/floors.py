@@ -7,7 +7,9 @@ T = H N M density (query, key) pairs in tiles:
     2 T P          products and sums of P V, in 16 bit with float32 or float16 sums (tiling.py), or in float8
     T              exponentials, on the special function units: 16 for each multiprocessor and clock
     T loop w / mn  instructions, 4 for each multiprocessor and clock: the long loop in compiled.json has `loop` of them
-                   for w warps and a tile of m x n pairs, maxima, sums, conversions and addresses among them
+                   for w warps and a tile of m x n pairs, maxima, sums, conversions and addresses among them. On AMD
+                   those of vectors alone, which share nothing with the others: a CU issues 1 for 64 lanes (CDNA) or 2
+                   for 32 (RDNA) in a clock
     bytes          q, k, v and the output once, and copies of q and k in 8 bits and of v, written and read once
 
 The floor is the longest of: both products one after the other on the tensor cores; the exponentials; the instructions;
@@ -28,26 +30,27 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from attention.backends.triton.tiling import padded, tiling_for
+from attention.backends.triton.tiling import has_row, padded, tiling_for
 
-EXPONENTIALS_PER_CLOCK, INSTRUCTIONS_PER_CLOCK = 16, 4
+EXPONENTIALS_PER_CLOCK = 16
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a GPU can do at most, from NVIDIA's data sheets and white papers.
+    """What a GPU can do at most, from its maker's data sheets and white papers.
 
     architecture: as compiled.json names it.
     int8: of the tensor cores without sparsity, 10^12 operations per second.
     half: the same with 16-bit numbers and float32 sums.
-    float8: the same with float8 and the faster sums; 0: it has none.
+    float8: the same with float8 and the faster sums; 0: it has none, or our kernel none for it.
     half_sums: the same with 16-bit numbers and float16 sums.
     bandwidth: 10^12 bytes per second.
-    multiprocessors: how many.
+    multiprocessors: how many, on AMD CUs.
     clock: boost, 10^12 per second.
+    issued: instructions of a multiprocessor and clock.
     """
 
-    architecture: int
+    architecture: int | str
     int8: float
     half: float
     float8: float
@@ -55,14 +58,22 @@ class Gpu:
     bandwidth: float
     multiprocessors: int
     clock: float
+    issued: int = 4
 
 
+# AMD: https://www.amd.com/en/products/accelerators/instinct/mi300/mi300x.html and the pages of the Radeons there, all
+# without sparsity. RDNA 3 multiplies 512 numbers of 8 or 16 bits in a clock of a CU, whatever their sums are
+# (https://gpuopen.com/learn/wmma_on_rdna3/), which gives the figures of Strix Halo's Radeon 8060S.
 GPUS = {
     "A100 SXM 80 GB": Gpu(80, 624, 312, 0, 312, 2.039, 108, 1.41e-3),
     "RTX 3090": Gpu(86, 284, 71, 0, 142, 0.936, 82, 1.695e-3),
     "RTX 4090": Gpu(89, 660.6, 165.2, 660.6, 330.3, 1.008, 128, 2.52e-3),
     "H200 SXM": Gpu(90, 1979, 989.5, 1979, 989.5, 4.8, 132, 1.98e-3),
     "RTX 5090": Gpu(120, 838, 209.5, 838, 419, 1.792, 170, 2.407e-3),
+    "MI300X": Gpu("gfx942", 2614.9, 1307.4, 2614.9, 1307.4, 5.3, 304, 2.1e-3, 1),
+    "RX 7900 XTX": Gpu("gfx1100", 122.8, 122.8, 0, 122.8, 0.96, 96, 2.5e-3, 2),
+    "RX 9070 XT": Gpu("gfx1201", 389, 195, 0, 195, 0.64, 64, 2.97e-3, 2),
+    "Strix Halo": Gpu("gfx1151", 59.4, 59.4, 0, 59.4, 0.256, 40, 2.9e-3, 2),
 }
 
 
@@ -103,16 +114,24 @@ def floor(
         moved += 4 * heads * head_dim * keys
     clocks = gpu.multiprocessors * gpu.clock
     exponentials = pairs / (EXPONENTIALS_PER_CLOCK * clocks)
-    instructions = pairs * per_pair(gpu, size, quantized, float8) / (INSTRUCTIONS_PER_CLOCK * clocks)
+    instructions = pairs * per_pair(gpu, size, quantized, float8) / (gpu.issued * clocks)
     return Floor(*(amount / 1e9 for amount in (tensor, exponentials, instructions, moved / gpu.bandwidth)))
 
 
 def per_pair(gpu: Gpu, size: int, quantized: bool, float8: bool) -> float:
     """Count the instructions of a warp for each (query, key) pair in the long loop of a dense call."""
     kind = f"int8{' and float8' * float8}" if quantized else "float16"
-    row = compiled()[f"sm_{gpu.architecture}, dense, {kind}, head size {size}"]
-    tiling = tiling_for(divmod(gpu.architecture, 10), quantized, size, bias=False, listed=False)
-    return row["loop"] * row["warps"] / (tiling.m * tiling.n)
+    amd = isinstance(gpu.architecture, str)
+    row = compiled()[f"{'' if amd else 'sm_'}{gpu.architecture}, dense, {kind}, head size {size}"]
+    name = gpu.architecture if amd else divmod(gpu.architecture, 10)
+    tiling = tiling_for(name, quantized, size, bias=False, listed=False)
+    return row.get("vector_in_loop", row["loop"]) * row["warps"] / (tiling.m * tiling.n)
+
+
+def ships(gpu: Gpu, head_dim: int, *, quantized: bool, float8: bool = False) -> bool:
+    """Tell whether a GPU runs a kernel: on AMD one that spills is refused, and float8 is not everywhere."""
+    amd = isinstance(gpu.architecture, str)
+    return bool(gpu.float8 or not float8) and not (amd and not has_row(gpu.architecture, quantized, head_dim))
 
 
 @cache

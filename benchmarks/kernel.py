@@ -44,7 +44,7 @@ from attention.sparse import own_triton as engine
 
 from . import clocks
 from .attention import machine
-from .floors import GPUS, floor, tops
+from .floors import GPUS, floor, ships, tops
 from .inputs import draw
 from .shapes import Shape
 
@@ -283,7 +283,7 @@ def floors(options) -> str:
     ]  # fmt: skip
     for name, gpu in GPUS.items():
         for dim, tokens, (kernel, how) in product(options.head_dims, options.tokens, OURS.items()):
-            if how.get("float8") and not gpu.float8:
+            if not ships(gpu, dim, **how):
                 continue
             least = floor(gpu, options.heads, tokens, tokens, dim, **how)
             most, kind = tops(options.heads, tokens, tokens, dim, least.ms), kernel.removeprefix("video attention ")

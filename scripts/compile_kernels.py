@@ -1,10 +1,11 @@
 """Compiles our Triton kernel for every GPU generation, without a GPU, and writes what came out of it.
 
-python scripts/compile_kernels.py [--check]     (in .venv; Linux, whose Triton brings NVIDIA's disassembler)
+python scripts/compile_kernels.py [--check] [--only REGEX]     (in .venv; Linux, for NVIDIA's disassembler in Triton)
 
 Writes benchmarks/compiled.json: for each architecture and way to call the kernel the registers, spills and shared
 memory, and how many instructions do the work; then `python scripts/kernel_page.py` writes the page's tables. --check
-compares instead, and fails where they differ: scripts/test.py does so beside the tests. Takes minutes.
+compares instead, and fails where they differ: scripts/test.py does so beside the tests. Takes minutes. --only: those
+of such names alone; the others' rows stay as they are, which is right where their sources are.
 """
 
 from __future__ import annotations
@@ -19,72 +20,38 @@ import sys
 import tempfile
 import tokenize
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import amd_code
 import triton
+from kernel_targets import (
+    FEATURES,
+    FOR_FLOAT8,
+    FOR_FP16_ACCUMULATE,
+    PREPARED,
+    WAYS,
+    Target,
+    targets,
+)  # fmt: skip
 from machine_code import is_a, long_loop, operations, tool
 from processes import follow
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from attention.backends.triton import device, tiling, transforms
-from attention.backends.triton.block_lists import KEYS
 from attention.backends.triton.device import compiled
 from attention.backends.triton.launch import triton_version
-from attention.backends.triton.quantize import ROWS, WARPS
-from attention.backends.triton.tiling import MEANS, edge_stages, padded, tiling_for
+from attention.backends.triton.quantize import ROWS, WARPS, warps_to_quantize
+from attention.backends.triton.tiling import AMD_FLOAT8, edge_stages, padded, tiling_for
 
 TABLE = ROOT / "benchmarks" / "compiled.json"
-ARCHITECTURES = (80, 86, 89, 90, 100, 120)
-WITH_FLOAT8 = (89, 90, 100, 120)
-WITH_FP16_ACCUMULATE = (86, 89, 120)
 # KiB of shared memory that one program may have: NVIDIA, CUDA C++ Programming Guide, table "Technical Specifications".
 SHARED_KIB = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
-HEAD_DIMS = (64, 128)
 # For scores, and for values. More of them say that NVIDIA's assembler gave up overlapping WGMMA (its message C7515).
 MOST_WAITS = 2
-# Which optional tensors of `attend` a way to call it has.
-FEATURES = {
-    "bias": ("BIAS",),
-    "listed": ("LIST", "COUNT", "MASK_INDEX"),
-    "masks": ("MASKS",),
-    "means": ("BY_MEAN", "K_POOL", "K_POOL_SCALE", "V_POOL", "POOL_BIAS"),
-}
-WAYS = {
-    "dense": (),
-    "key mask": ("bias",),
-    "lists": ("listed",),
-    "lists, masks": ("listed", "masks"),
-    "lists, means": ("listed", "means"),
-    "lists, masks, means": ("listed", "masks", "means"),
-}
-# The ways that take most registers.
-FULLEST = ("dense", "lists, masks", "lists, masks, means")
-# What prepares the tensors: the function, whether for INT8 scores, and what is fixed besides the head size; a size that
-# is left open is that of the kernel's tiles. The ways in order read through an index and write means: reorder.py.
-AS_IT_STANDS, IN_ORDER = {"ORDER": None, "POOL": None}, {"ROWS": KEYS}
-PREPARING = {
-    "quantise": ("quantize", True, {**AS_IT_STANDS, "ROWS": ROWS, "EACH_ROW": False}),
-    "pool": ("pool_kv", False, {"BIAS": None, "N": None}),
-    "quantise queries in order": ("quantize", True, {"MEAN": None, "ROWS": ROWS, "EACH_ROW": True}),
-    "quantise keys in order": ("quantize", True, {**IN_ORDER, "EACH_ROW": False}),
-    "quantise keys in order, not rotated": ("quantize", True, {**IN_ORDER, "HADAMARD": None, "EACH_ROW": False}),
-    "move in order": ("reorder_rows", False, {**IN_ORDER, "SCALE": None}),
-}
-# Values whose sums are float16.
-FOR_FP16_ACCUMULATE = {
-    "scale": ("reorder_rows", False, {**AS_IT_STANDS, "ROWS": None}),
-    "scale in order": ("reorder_rows", False, IN_ORDER),
-}
-FOR_FLOAT8 = {
-    "turn": ("transpose_v", False, {**AS_IT_STANDS, "ROWS": None}),
-    "turn in order": ("transpose_v", False, IN_ORDER),
-}
-PREPARED = PREPARING | FOR_FLOAT8 | FOR_FP16_ACCUMULATE
 SCALES = ("Q_SCALE", "K_SCALE", "K_POOL_SCALE")
 POINTERS = {
     **dict.fromkeys(("LIST", "COUNT", "MASK_INDEX"), "*i32"),
@@ -111,49 +78,6 @@ COUNTED = (
 )
 
 
-@dataclass(frozen=True)
-class Target:
-    """One row of the table.
-
-    architecture: 90 for sm_90.
-    way: of WAYS, or what prepares for it, of PREPARED.
-    quantized: whether scores are INT8.
-    head_dim: D.
-    dtype: of q, k and v, as Triton names it.
-    float8: whether weights and values have 8 bits.
-    """
-
-    architecture: int
-    way: str
-    quantized: bool
-    head_dim: int
-    dtype: str = "fp16"
-    float8: bool = False
-
-    @property
-    def accumulates_fp16(self) -> bool:
-        """Whether the kernel's values are float16 over a scale."""
-        return self.way in WAYS and self.quantized and not self.float8 and self.architecture in WITH_FP16_ACCUMULATE
-
-    @property
-    def name(self) -> str:
-        values = "float8" if self.float8 else {"fp16": "float16", "bf16": "bfloat16"}[self.dtype]
-        kind = values if not self.quantized else "int8" if values == "float16" else f"int8 and {values}"
-        return f"sm_{self.architecture}, {self.way}, {kind}, head size {self.head_dim}"
-
-
-def targets() -> list[Target]:
-    """List every way with float16; bfloat16, which takes the same instructions, where registers are scarcest."""
-    every = [Target(a, way, q, d) for a in ARCHITECTURES for way in WAYS for q in (True, False) for d in HEAD_DIMS]
-    every += [Target(a, way, q, d) for a in ARCHITECTURES for way, (_, q, _) in PREPARING.items() for d in HEAD_DIMS]
-    every += [Target(a, way, False, d) for a in WITH_FLOAT8 for way in FOR_FLOAT8 for d in HEAD_DIMS]
-    every += [Target(a, way, False, d) for a in WITH_FP16_ACCUMULATE for way in FOR_FP16_ACCUMULATE for d in HEAD_DIMS]
-    small = [Target(a, way, True, d, "bf16", True) for a in WITH_FLOAT8 for way in FULLEST for d in HEAD_DIMS]
-    filled = [Target(a, "dense", q, 96) for a in ARCHITECTURES for q in (True, False)]
-    scarce = [Target(a, way, q, 128, "bf16") for a in (90, 120) for way in FULLEST for q in (True, False)]
-    return [*every, *small, *filled, *scarce, *(Target(a, "dense", False, 128, "bf16") for a in (80, 86, 89, 100))]
-
-
 def fingerprint() -> str:
     """Hash the functions that Triton compiles and the table of tilings, without comments and docstrings."""
     kept = [token for module in (device, transforms, tiling) for token in code(module.__file__)]
@@ -175,29 +99,37 @@ def code(path: str) -> list[str]:
 
 def source(target: Target) -> tuple[ASTSource, dict]:
     """Make what Triton compiles, with the settings that launch.py and quantize.py start it with."""
-    capability, size = divmod(target.architecture, 10), padded(target.head_dim)
+    size = padded(target.head_dim)
     features = WAYS.get(target.way, ())
     how = {"bias": "bias" in features, "listed": "listed" in features, "float8": target.float8}
-    tile = tiling_for(capability, target.quantized, target.head_dim, triton=triton_version(), **how)
+    # What prepares for a way that is refused has none of its own, and is cut as for INT8.
+    quantized = target.quantized or (target.amd and target.way in PREPARED)
+    tile = tiling_for(target.gpu, quantized, target.head_dim, triton=triton_version(), **how)
     fixed, options, function = {"D": target.head_dim, "PADDED": size}, {"num_warps": WARPS}, "attend"
     if target.way in WAYS:
-        fixed |= {"M": tile.m, "N": tile.n, "MEANS": MEANS, "STAGES": tile.stages, "QUANTIZED": target.quantized}
+        fixed |= {"M": tile.m, "N": tile.n, "MEANS": tile.means, "STAGES": tile.stages, "QUANTIZED": target.quantized}
         edges = edge_stages(tile, target.quantized, **{name: name in features for name in ("listed", "masks", "means")})
         fixed |= {"TRANSPOSED_V": target.float8, "FP16_ACCUMULATE": tile.fp16_accumulate}
-        fixed |= {"PIPELINED_PV": tile.pipelined_pv, "EDGE_STAGES": edges}
-        options = {"num_warps": tile.warps, "num_stages": tile.stages}
+        fixed |= {"PIPELINED_PV": tile.pipelined_pv, "EDGE_STAGES": edges, "PARTS": tile.parts}
+        options = {"num_warps": tile.warps, "num_stages": tile.stages, **tile.options}
         absent = [name for feature in FEATURES if feature not in features for name in FEATURES[feature]]
         scaled = target.float8 or tile.fp16_accumulate
         fixed |= dict.fromkeys([*absent, *(() if target.quantized else SCALES), *(() if scaled else ("V_SCALE",))])
     else:
         function, _, more = PREPARED[target.way]
-        fixed |= {name: tile.n if name in ("N", "ROWS") and value is None else value for name, value in more.items()}
+        if function == "quantize":
+            options["num_warps"] = warps_to_quantize(target.architecture if target.amd else None)
+        rows = tile.block if target.amd else tile.n
+        fixed |= {name: rows if name in ("N", "ROWS") and value is None else value for name, value in more.items()}
     function = compiled()[function]
     names = function.arg_names
     signature = {name: "constexpr" if name in fixed else type_of(name, target) for name in names}
     # Pointers and steps of real tensors are multiples of 16 elements; so Triton specialises a launch.
     even = [i for i, name in enumerate(names) if signature[name].startswith("*") or re.fullmatch("._[bhl]", name)]
     attributes = {(i,): [["tt.divisibility", 16]] for i in even}
+    if target.amd:  # and of tensors below 2 GiB, whose offsets take 32 bits
+        attributes |= {at: [*more, ["tt.pointer_range", 32]] for at, more in attributes.items()
+                       if signature[names[at[0]]].startswith("*")}  # fmt: skip
     constants = {(names.index(name),): value for name, value in fixed.items()}
     return ASTSource(function, signature, constants, attributes), {**options, "enable_fp_fusion": True}
 
@@ -209,7 +141,7 @@ def type_of(name: str, target: Target) -> str:
     if not name.isupper():
         return "i32"
     if (name == "V" and target.float8) or (name == "OUT" and target.way in FOR_FLOAT8):
-        return "*fp8e4nv"
+        return "*fp8e4b8" if AMD_FLOAT8.get(target.architecture, "").endswith("fnuz") else "*fp8e4nv"
     if name == "POOL" and target.way not in FOR_FLOAT8 | FOR_FP16_ACCUMULATE:
         return "*fp32"
     if (name == "V" and target.accumulates_fp16) or (name == "OUT" and target.way in FOR_FP16_ACCUMULATE):
@@ -221,6 +153,8 @@ def type_of(name: str, target: Target) -> str:
 def measure(target: Target) -> dict:
     """Compile one target; count registers, stack bytes, shared KiB and instructions. loop: those of the long loop."""
     what, options = source(target)
+    if target.amd:
+        return measure_amd(target, what, options)
     kernel = triton.compile(what, target=GPUTarget("cuda", target.architecture, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder, "kernel.cubin")
@@ -244,12 +178,31 @@ def measure(target: Target) -> dict:
     }
 
 
+def measure_amd(target: Target, what: ASTSource, options: dict) -> dict:
+    """Compile one target for AMD and count as `measure` does."""
+    where = GPUTarget("hip", target.architecture, amd_code.wave(target.architecture))
+    kernel = triton.compile(what, target=where, options=options)
+    shared = {"shared_kib": round(kernel.metadata.shared / 1024, 1)}
+    return {"warps": options["num_warps"], **amd_code.counts(kernel.asm["amdgcn"]), **shared}
+
+
+def products_of(target: Target) -> set[str]:
+    """Name the products that a target for AMD has, as amd_code.kinds does."""
+    values = {"fp16": "f16", "bf16": "bf16"}[target.dtype]
+    if target.way in PREPARED:  # the rotation is one
+        return {values} if PREPARED[target.way][1] and "not rotated" not in target.way else set()
+    means = {values} if "means" in WAYS[target.way] else set()  # of 16 bits where values are float8
+    return {"i8" if target.quantized else values, "fp8" if target.float8 else values} | means
+
+
 def faults(target: Target, row: dict) -> list[str]:
     """Say why a compiled kernel is not fit to ship; empty: it is.
 
     It spills registers, needs more shared memory than there is, may read past its tensors, or each WGMMA waits for the
-    one before.
+    one before. For AMD see amd_code.faults.
     """
+    if target.amd:
+        return amd_code.faults(row, target.architecture, products_of(target))
     found = [f"stack {row['stack']}"] if row["stack"] else []
     if row["shared_kib"] > SHARED_KIB[target.architecture]:
         found.append(f"{row['shared_kib']} KiB of shared memory, {SHARED_KIB[target.architecture]} are there")
@@ -263,6 +216,7 @@ def faults(target: Target, row: dict) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare with the table, write nothing")
+    parser.add_argument("--only", default="", help="a regular expression that a kernel's name must have")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     known = json.loads(TABLE.read_text()) if TABLE.exists() else {}
@@ -270,16 +224,19 @@ def main() -> int:
         print(f"Nothing was compiled: {TABLE.name} is of Triton {known['triton']}, this is {triton.__version__}.")
         return 0
     table, wrong = {"triton": triton.__version__, "sources": fingerprint(), "kernels": {}}, []
+    chosen = [target for target in targets() if re.search(options.only, target.name)]
+    rows = {target.name: known["kernels"].get(target.name) for target in targets()} if options.only else {}
     with ProcessPoolExecutor(options.processes) as pool:
-        for target, row in zip(targets(), pool.map(measure, targets())):
-            table["kernels"][target.name] = row
+        for target, row in zip(chosen, pool.map(measure, chosen)):
+            rows[target.name] = row
             wrong += [f"{target.name}: {fault}" for fault in faults(target, row)]
             if options.check and row != known["kernels"].get(target.name):
                 wrong.append(f"{target.name}: {row}, in {TABLE.name}: {known['kernels'].get(target.name)}")
             print(target.name, row, flush=True)
+    table["kernels"] = rows
     if not options.check:
         TABLE.write_text(json.dumps(table, indent=1) + "\n")
-    print(*wrong, f"{len(table['kernels'])} kernels compiled, {len(wrong)} faults.", sep="\n")
+    print(*wrong, f"{len(chosen)} kernels compiled, {len(wrong)} faults.", sep="\n")
     return bool(wrong)
 
 

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import compile_kernels as kernels
 import other_tritons
+from kernel_targets import FOR_FLOAT8, PREPARING, WITH_FLOAT8, Target
 
 from benchmarks.gpu import cuts
 
@@ -29,31 +30,31 @@ WAYS = ("dense", "key mask", "lists, masks", "lists, means")
 DTYPE = "bf16"
 
 
-def launched(architecture: int) -> list[kernels.Target]:
+def launched(architecture: int) -> list[Target]:
     """List what ships, in the run's dtype."""
-    made = [kernels.Target(architecture, way, q, d, DTYPE) for way in WAYS for q in (True, False) for d in (64, 128)]
-    if architecture in kernels.WITH_FLOAT8:
-        made += [kernels.Target(architecture, way, True, d, DTYPE, True) for way in WAYS for d in (64, 128)]
-    more = kernels.PREPARING | (kernels.FOR_FLOAT8 if architecture in kernels.WITH_FLOAT8 else {})
+    made = [Target(architecture, way, q, d, DTYPE) for way in WAYS for q in (True, False) for d in (64, 128)]
+    if architecture in WITH_FLOAT8:
+        made += [Target(architecture, way, True, d, DTYPE, True) for way in WAYS for d in (64, 128)]
+    more = PREPARING | (FOR_FLOAT8 if architecture in WITH_FLOAT8 else {})
     return made + [
-        kernels.Target(architecture, way, q, d, DTYPE)
+        Target(architecture, way, q, d, DTYPE)
         for way, (_, q, _) in more.items()
         if "not rotated" not in way
         for d in (64, 128)
     ]
 
 
-def tried(architecture: int) -> list[tuple[kernels.Target, cuts.Tiling]]:
+def tried(architecture: int) -> list[tuple[Target, cuts.Tiling]]:
     """List the candidate cuts that phase f tries, without those that ship."""
     capability, found = divmod(architecture, 10), []
     for dim, listed in ((128, False), (64, False), (128, True)):
         for quantized in (True, False):
-            target = kernels.Target(architecture, "lists, means" if listed else "dense", quantized, dim, DTYPE)
+            target = Target(architecture, "lists, means" if listed else "dense", quantized, dim, DTYPE)
             found += [(target, cut) for cut in cuts.candidates(capability, quantized, dim, listed)[1:]]
     return found
 
 
-def faults(target: kernels.Target, cut=None) -> tuple[str, list[str], float]:
+def faults(target: Target, cut=None) -> tuple[str, list[str], float]:
     """Compile one: its name, what is wrong with it, and seconds."""
     begun, name = time.perf_counter(), target.name if cut is None else f"{target.name}, {cut}"
     before = kernels.tiling_for

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from amd_code import PRODUCTS
 from tables import filled
 
 from benchmarks import kernel
@@ -35,7 +36,7 @@ def compiled() -> str:
 
 def cell(row: dict) -> str:
     """Write what was counted of one kernel."""
-    products = [f"{count} {name}" for name, count in row.items() if name.endswith("MMA")]
+    products = [f"{count} {name}" for name, count in row.items() if name.endswith("MMA") or name.startswith(PRODUCTS)]
     loop = f"loop of {row['loop']} instructions"
     return f"{row['registers']} registers, {row['shared_kib']:g} KiB, {', '.join(products)}, {loop}"
 

@@ -25,6 +25,8 @@ KINDS = {
     "reads past": "copies ahead of a loop",
     "spills": "stack",
     "waits": "waits for WGMMA",
+    "without matrix cores": "the matrix cores multiply",
+    "converts": "conversions",
 }
 MUST_NOT = ("failed", "large", "reads past")
 

@@ -27,6 +27,7 @@ from attention.backends.spec import (
     Limits,
     head_dims_text,
 )  # fmt: skip
+from attention.backends.triton.tiling import AMD
 from attention.core.geometry import MASKS
 from attention.core.site import ROLES
 from attention.families import TABLE as FAMILIES
@@ -46,6 +47,7 @@ GENERATIONS = {
 }
 # Limits.amd -> what people call it.
 OF_AMD = {
+    tuple(AMD): ", AMD CDNA 2 to 4 and RDNA 3 and 4",
     (): "",
     EVERY_AMD: ", AMD",
     CDNA: ", AMD CDNA 2 to 4",

@@ -22,7 +22,11 @@ def test_every_fault_is_counted(monkeypatch):
     found = {"all": others.faults(target), "none": []}
     monkeypatch.setattr(kernels, "measure", lambda target: target.missing)
     found["failed"] = others.faults(target)
-    assert others.row("3.3.1", found) == "| 3.3.1 | 3 | 1 | 1 | 1 | 1 | 1 |"
+    assert others.row("3.3.1", found) == "| 3.3.1 | 3 | 1 | 1 | 1 | 1 | 1 | 0 | 0 |"
+    on_amd = next(target for target in kernels.targets() if target.architecture == "gfx950")
+    worst = {"spills": 1, "scalars_in_lanes": 0, "stack": 8, "shared_kib": 161.0, "cvt_of_integers": 64}
+    monkeypatch.setattr(kernels, "measure", lambda target: worst | {"cvt_in_loop": 99, "exp_in_loop": 9})
+    assert others.row("3.3.1", {"all": others.faults(on_amd)}) == "| 3.3.1 | 1 | 0 | 1 | 0 | 1 | 0 | 1 | 1 |"
     assert "no attribute 'missing'" in found["failed"][0]
 
 

@@ -8,13 +8,16 @@ INT8, HALF = 0.02, 2e-3
 FLOAT8 = 0.04
 OLDEST = (8, 0)
 # How to call the kernel, and the GPU whose tiling it takes: 8.6 sums values in float16, 9.0 adds them a step later and
-# has other tiles.
+# has other tiles, gfx942 and gfx1100 have tiles of half a
+# list's blocks, and gfx1100 of 16 means.
 VARIANTS = {
     "int8": ({"quantized": True}, OLDEST),
     "half": ({"quantized": False}, OLDEST),
     "int8, float16 sums": ({"quantized": True}, (8, 6)),
     "int8, pipelined": ({"quantized": True}, (9, 0)),
     "half, pipelined": ({"quantized": False}, (9, 0)),
+    "int8, half blocks": ({"quantized": True}, "gfx942"),
+    "half, half blocks": ({"quantized": False}, "gfx1100"),
     "float8": ({"quantized": True, "float8": True}, OLDEST),
     "float8, float16 sums": ({"quantized": True, "float8": True}, (8, 9)),
     "float8, pipelined": ({"quantized": True, "float8": True}, (9, 0)),
@@ -82,7 +85,11 @@ def name_of(case: dict) -> str:
 
 def variants_of(case: dict) -> list[str]:
     """Names of the VARIANTS that a case of BASE is tried with."""
-    return [name for name in VARIANTS if case["float8"] or not name.startswith(("float8", "half, pipelined"))]
+    names = list(VARIANTS)
+    if not case["float8"]:
+        names = [name for name in names if not name.startswith(("float8", "half, pipelined"))]
+        names = [name for name in names if case["blocks"] or "half blocks" not in name]
+    return [name for name in names if name != "half, half blocks" or case["head_dim"] <= 64]  # RDNA 3 has none above
 
 
 def bound_of(variant: str) -> float:

@@ -1,9 +1,10 @@
 """Starts our Triton kernel as on a GPU, up to the launch: what `attention` passes is specialised and compiled.
 
-    python triton_launches.py MAJOR MINOR MARK
+    python triton_launches.py MAJOR.MINOR MARK          (or AMD's name of an architecture)
 
 Writes a JSON list of calls to stdout, each the list of its launches: kernel, programs, and how often MARK stands in its
-PTX. A process of its own, since Triton's driver is one for the process. Nothing runs: the outputs are never written.
+PTX, or AMD's assembly. A process of its own, since Triton's driver is one for the process. Nothing runs: the outputs
+are never written.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
-from attention.backends.triton import block_lists, device, launch, quantize, reorder
+from attention.backends.triton import block_lists, device, launch, quantize
 from attention.patterns import TopBlocks
 from attention.sparse import own_triton as engine
 
-CAPABILITY, MARK = tuple(map(int, sys.argv[1:3])), sys.argv[3]
+NAME, MARK = sys.argv[1:]
+GPU = NAME if NAME.startswith("gfx") else tuple(map(int, NAME.split(".")))
 
 
 class Driver:
     """A GPU that compiles and never runs."""
 
     def get_current_target(self):
-        return GPUTarget("cuda", CAPABILITY[0] * 10 + CAPABILITY[1], 32)
+        return GPUTarget("hip", GPU, 64) if GPU == NAME else GPUTarget("cuda", GPU[0] * 10 + GPU[1], 32)
 
     def get_current_device(self):
         return 0
@@ -44,7 +46,8 @@ class Kernel:
     def __getitem__(self, grid):
         def compile_alone(*arguments, **options):
             made = self.function.warmup(*arguments, grid=grid, **options)
-            self.launches.append((self.function.__name__, grid[0], made.asm["ptx"].count(MARK)))
+            text = made.asm["amdgcn" if GPU == NAME else "ptx"]
+            self.launches.append((self.function.__name__, grid[0], text.count(MARK)))
 
         return compile_alone
 
@@ -75,11 +78,10 @@ def in_order():
 
 def main() -> None:
     driver.set_active(Driver())
-    launches, tiling_for = [], launch.tiling_for
+    launches = []
     noted = {name: Kernel(function, launches) for name, function in device.compiled().items()}
     launch.compiled = quantize.compiled = lambda: noted
-    reorder.tiling_of = lambda q, *rest, **named: tiling_for(CAPABILITY, *rest, q.shape[-1], **named)
-    launch.tiling_for = lambda capability, *rest, **named: tiling_for(CAPABILITY, *rest, **named)
+    launch.gpu_of = lambda device: GPU
     results = []
     for q, k, v, mask, blocks, quantized, float8 in calls():
         launch.attention(q, k, v, mask, quantized=quantized, float8=float8, blocks=blocks)

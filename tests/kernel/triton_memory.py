@@ -89,7 +89,8 @@ CALLS = [(kind, number) for kind, count in ((dense, 10), (listed, 14), (in_order
 def alike(since, kind, dim: int, quantized: bool) -> str:
     """How calls are tiled, as far as the interpreter can tell."""
     ways = ({"bias": bias, "listed": kind is not dense} for bias in (False, True))
-    return repr([replace(tiling.tiling_for(since, quantized, dim, **way), warps=0, stages=0) for way in ways])
+    cuts = (tiling.tiling_for(since, quantized, dim, **way) for way in ways)
+    return repr([replace(cut, warps=0, stages=0, waves_per_eu=0) for cut in cuts])
 
 
 def calls(every: bool = False):
@@ -97,8 +98,11 @@ def calls(every: bool = False):
     for kind, number in CALLS:
         for name, how in HOW.items():
             ways = {}
-            for since in sorted({since for since, *_ in tiling.TILINGS}):
-                ways.setdefault(alike(since, kind, HEADS[number % len(HEADS)], how["quantized"]), since)
+            dim = HEADS[number % len(HEADS)]
+            for since in (*sorted({since for since, *_ in tiling.TILINGS}), *tiling.AMD):
+                if since in tiling.AMD and not tiling.has_row(since, how["quantized"], dim):
+                    continue
+                ways.setdefault(alike(since, kind, dim, how["quantized"]), since)
             ways = list(ways.values())
             for since in ways if every else [ways[number % len(ways)]]:
                 yield f"{kind.__name__} {number}, {name}, {since}", since, partial(kind, number, how)

@@ -1,7 +1,8 @@
 """The attention kernel that runs on the GPU, in Triton's language (https://triton-lang.org). launch.py starts it.
 
-Letters: M queries and N keys of one tile, D head size, PADDED the power of two that holds D. Names in capitals are
-tensors' addresses, or constants of the compiled kernel where they are annotated so.
+Letters: M queries and N keys of one tile, PARTS tiles in one block of keys, which lists and scales are of, D head size,
+PADDED the power of two that holds D. Names in capitals are tensors' addresses, or constants of the compiled kernel
+where they are annotated so.
 Nothing here imports Triton, which may be missing: `compiled` puts it into this module and transforms.py, and jits the
 functions of both.
 
@@ -75,9 +76,12 @@ def mask_scores(scores, BIAS, MASK, BY_MEAN, first, length, M: tl.constexpr, N: 
         inside = tl.load(BY_MEAN + first + column, mask=inside, other=0) != 0
     scores = tl.where(inside[None, :], scores, float("-inf"))
     if MASK is not None:
-        # A row's 64 bits as two words: no layout has to change, as it would for a byte each.
+        # A row's 64 bits as two words: no layout has to change, as it would for a byte each. Half a block has one.
         words = MASK + tl.arange(0, M) * 2
-        word = tl.where(column[None, :] < 32, tl.load(words)[:, None], tl.load(words + 1)[:, None])
+        if N == 32:
+            word = tl.load(words)[:, None]
+        else:
+            word = tl.where(column[None, :] < 32, tl.load(words)[:, None], tl.load(words + 1)[:, None])
         # The key's bit as the sign: to shift down and mask would take registers that sm_120 does not have.
         scores = tl.where((word << (31 - column % 32)[None, :]) < 0, scores, float("-inf"))
     return scores
@@ -101,7 +105,10 @@ def dot_qk(q, factor, k, K_SCALE, M: tl.constexpr, N: tl.constexpr, QUANTIZED: t
 
 def softmax_weights(raw, factor, BIAS, MASK, BY_MEAN, peak, first, length, M: tl.constexpr, N: tl.constexpr,
                     QUANTIZED: tl.constexpr, FULL: tl.constexpr, EXPONENT_SHIFT: tl.constexpr):  # fmt: skip
-    """Weigh raw scores: exp2 of scores less row maxima, times 2**EXPONENT_SHIFT, (M, N), and the new maxima, (M,)."""
+    """Weigh raw scores: exp2 of scores less row maxima, times 2**EXPONENT_SHIFT, (M, N), and the new maxima, (M,).
+
+    EXPONENT_SHIFT: so that in 8 bits the small ones keep bits too; 2**7 where the largest float8 is 240, on MI300.
+    """
     zero: tl.constexpr = 12582912.0 if QUANTIZED else 0.0
     if FULL and BIAS is None:
         top = tl.maximum(peak, (tl.max(raw, 1) - zero) * factor)
@@ -133,19 +140,20 @@ def accumulate_pv(acc, rescale, weights, V, first, length, v_l, D: tl.constexpr,
 def attend_blocks(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, MASK_INDEX, MASKS, BY_MEAN, start, stop,
                   length, k_l, v_l, D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
                   QUANTIZED: tl.constexpr, FULL: tl.constexpr, EXPONENT_SHIFT: tl.constexpr, TRANSPOSED_V: tl.constexpr,
-                  FP16_ACCUMULATE: tl.constexpr, PIPELINED_PV: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
-    """Add blocks of N keys, those numbered start to stop, or so listed, to the running softmax.
+                  FP16_ACCUMULATE: tl.constexpr, PIPELINED_PV: tl.constexpr, STAGES: tl.constexpr,
+                  PARTS: tl.constexpr):  # fmt: skip
+    """Add blocks of PARTS x N keys, those numbered start to stop, or so listed, to the running softmax.
 
-    peak, total: (M,), row maxima and sums; acc: (M, PADDED), weighted values. FULL: all queries see all keys of these
-    blocks. TRANSPOSED_V: values lie as (PADDED, whole blocks of keys). PIPELINED_PV: a block's values are added while
-    the next one is weighed: FlashAttention 3 (Shah et al., https://arxiv.org/abs/2407.08608), section 3.2.
+    peak, total: (M,), row maxima and sums; acc: (M, PADDED), weighted values. FULL: all queries see all keys of them.
+    TRANSPOSED_V: values lie as (PADDED, whole blocks of keys). PIPELINED_PV, with one part: a tile's values are added
+    while the next one is weighed: FlashAttention 3 (Shah et al., https://arxiv.org/abs/2407.08608), section 3.2.
     """
     if PIPELINED_PV:
         weights, rescale = tl.zeros((M, N), tl.float32).to(V.dtype.element_ty), tl.full((M,), 1.0, tl.float32)
-    for step in tl.range(start, stop, num_stages=STAGES):
-        block = block_number(LIST, step)
-        first = block * N
-        mask = None if MASKS is None else MASKS + tl.load(MASK_INDEX + step).to(tl.int64) * (M * 2)
+    for step in tl.range(start * PARTS, stop * PARTS, num_stages=STAGES):
+        block, part = block_number(LIST, step // PARTS), step % PARTS
+        first = block * (N * PARTS) + part * N
+        mask = None if MASKS is None else MASKS + (tl.load(MASK_INDEX + step // PARTS).to(tl.int64) * (M * 2) + part)
         if QUANTIZED:
             k = load_rows(K, first, PADDED, length, PADDED, PADDED, N, False)
             raw, scale = dot_qk(q, factor, k, K_SCALE + block, M, N, True)
@@ -166,9 +174,8 @@ def attend_blocks(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, MASK_I
                                 FP16_ACCUMULATE)  # fmt: skip
     if PIPELINED_PV:  # noqa: SIM102 - the one is known when this is compiled, the other when it runs
         if stop > start:
-            before = block_number(LIST, stop - 1) * N
-            acc = accumulate_pv(acc, rescale, weights, V, before, length, v_l, D, PADDED, N, not FULL, TRANSPOSED_V,
-                                FP16_ACCUMULATE)  # fmt: skip
+            acc = accumulate_pv(acc, rescale, weights, V, block_number(LIST, stop - 1) * N, length, v_l, D, PADDED, N,
+                                not FULL, TRANSPOSED_V, FP16_ACCUMULATE)  # fmt: skip
     return peak, total, acc
 
 
@@ -182,7 +189,7 @@ def block_number(LIST, step):
 
 def attend_means(peak, total, acc, q, factor, K_POOL, K_POOL_SCALE, V_POOL, POOL_BIAS, BY_MEAN, kv_index, tiles,
                  D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr, MEANS: tl.constexpr, QUANTIZED: tl.constexpr,
-                 EXPONENT_SHIFT: tl.constexpr):  # fmt: skip
+                 EXPONENT_SHIFT: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
     """Add the blocks that count by their means to the running softmax: one key each, its bias the block's mass.
 
     kv_index: number of the batch entry's key head, int64. The means are of all blocks; BY_MEAN says which count.
@@ -194,13 +201,13 @@ def attend_means(peak, total, acc, q, factor, K_POOL, K_POOL_SCALE, V_POOL, POOL
         K_POOL_SCALE += kv_index * depth
     return attend_blocks(peak, total, acc, q, factor, K_POOL, K_POOL_SCALE, V_POOL + kv_index * tiles * D, POOL_BIAS,
                          None, None, None, BY_MEAN, 0, depth, tiles, width, D, D, PADDED, M, MEANS, QUANTIZED, False,
-                         EXPONENT_SHIFT, False, False, False, 2)  # fmt: skip
+                         EXPONENT_SHIFT, False, False, False, STAGES if STAGES < 2 else 2, 1)  # fmt: skip
 
 
-def block_counts(COUNT, LIST, kv_len, N: tl.constexpr):
-    """Count the full blocks, which come first, and all blocks of keys of this program."""
+def block_counts(COUNT, LIST, kv_len, BLOCK: tl.constexpr):
+    """Count the full blocks, which come first, and all blocks of BLOCK keys of this program."""
     if LIST is None:
-        return kv_len // N, tl.cdiv(kv_len, N)
+        return kv_len // BLOCK, tl.cdiv(kv_len, BLOCK)
     else:
         return tl.load(COUNT), tl.load(COUNT + 1)
 
@@ -227,22 +234,20 @@ def store_output(OUT, V_SCALE, kv_index, acc, total, first, o_l, q_len,
 
 def attend(
     Q, Q_SCALE, K, K_SCALE, V, V_SCALE, BIAS, OUT, LIST, COUNT, MASK_INDEX, MASKS, BY_MEAN, K_POOL, K_POOL_SCALE,
-    V_POOL, POOL_BIAS, scale, q_b, q_h, q_l, k_b, k_h, k_l, v_b, v_h, v_l, o_b, o_h, o_l, bias_b, bias_h,
-    list_b, list_h, width, pool_b, heads, group, q_len, kv_len, D: tl.constexpr, PADDED: tl.constexpr,
-    M: tl.constexpr, N: tl.constexpr, MEANS: tl.constexpr, QUANTIZED: tl.constexpr, TRANSPOSED_V: tl.constexpr,
+    V_POOL, POOL_BIAS, scale, q_b, q_h, q_l, k_b, k_h, k_l, v_b, v_h, v_l, o_b, o_h, o_l, bias_b, bias_h, list_b,
+    list_h, width, pool_b, heads, group, q_len, kv_len, D: tl.constexpr, PADDED: tl.constexpr, M: tl.constexpr,
+    N: tl.constexpr, MEANS: tl.constexpr, QUANTIZED: tl.constexpr, TRANSPOSED_V: tl.constexpr,
     FP16_ACCUMULATE: tl.constexpr, PIPELINED_PV: tl.constexpr, STAGES: tl.constexpr, EDGE_STAGES: tl.constexpr,
-):  # fmt: skip
+    PARTS: tl.constexpr):  # fmt: skip
     """Compute M rows of softmax(scale * Q K^T + bias) V of one head. See launch.py for the tensors."""
-    blocks, tiles, program = tl.cdiv(q_len, M), tl.cdiv(kv_len, N), tl.program_id(0)
+    blocks, tiles, program = tl.cdiv(q_len, M), tl.cdiv(kv_len, N * PARTS), tl.program_id(0)
     head, batch = program // blocks % heads, tl.cast(program // blocks // heads, tl.int64)
     kv_head, first = tl.cast(head // group, tl.int64), tl.cast(program % blocks, tl.int64) * M
-    head = tl.cast(head, tl.int64)
-    kv_index = batch * (heads // group) + kv_head
+    head, kv_index = tl.cast(head, tl.int64), batch * (heads // group) + kv_head
     K, V = K + batch * k_b + kv_head * k_h, V + batch * v_b + kv_head * v_h
     if QUANTIZED:
         Q_SCALE, K_SCALE = Q_SCALE + (batch * heads + head) * blocks * M, K_SCALE + kv_index * tiles
-    # Values of 8 bits: weights times 2**8, so that the small ones among them keep bits too.
-    exponent_shift: tl.constexpr = 8.0 if TRANSPOSED_V else 0.0
+    exponent_shift: tl.constexpr = (7.0 if V.dtype.element_ty == tl.float8e4b8 else 8.0) if TRANSPOSED_V else 0.0
     if BIAS is not None:
         BIAS += batch * bias_b + head * bias_h
     if LIST is not None:
@@ -255,13 +260,15 @@ def attend(
     if BY_MEAN is not None:
         peak, total, acc = attend_means(peak, total, acc, q, factor, K_POOL, K_POOL_SCALE, V_POOL,
                                         POOL_BIAS + batch * pool_b, BY_MEAN + row * tiles, kv_index, tiles, D, PADDED,
-                                        M, MEANS, QUANTIZED, exponent_shift)  # fmt: skip
+                                        M, MEANS, QUANTIZED, exponent_shift, STAGES)  # fmt: skip
     # Partly seen blocks first: behind the long loop they would take its registers.
-    full_blocks, all_blocks = block_counts(COUNT, LIST, kv_len, N)
-    peak, total, acc = attend_blocks(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, MASK_INDEX, MASKS, None,
-                                     full_blocks, all_blocks, kv_len, k_l, v_l, D, PADDED, M, N, QUANTIZED, False,
-                                     exponent_shift, TRANSPOSED_V, FP16_ACCUMULATE > 1, False, EDGE_STAGES)  # fmt: skip
-    peak, total, acc = attend_blocks(peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, None, None, None, 0,
-                                     full_blocks, kv_len, k_l, v_l, D, PADDED, M, N, QUANTIZED, True, exponent_shift,
-                                     TRANSPOSED_V, FP16_ACCUMULATE > 0, PIPELINED_PV, STAGES)  # fmt: skip
+    full, count = block_counts(COUNT, LIST, kv_len, N * PARTS)
+    peak, total, acc = attend_blocks(
+        peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, MASK_INDEX, MASKS, None, full, count, kv_len, k_l, v_l,
+        D, PADDED, M, N, QUANTIZED, False, exponent_shift, TRANSPOSED_V, FP16_ACCUMULATE > 1, False, EDGE_STAGES,
+        PARTS)  # fmt: skip
+    peak, total, acc = attend_blocks(
+        peak, total, acc, q, factor, K, K_SCALE, V, BIAS, LIST, None, None, None, 0, full, kv_len, k_l, v_l, D, PADDED,
+        M, N, QUANTIZED, True, exponent_shift, TRANSPOSED_V, FP16_ACCUMULATE > 0, PIPELINED_PV, STAGES,
+        PARTS)  # fmt: skip
     store_output(OUT + batch * o_b + head * o_h, V_SCALE, kv_index, acc, total, first, o_l, q_len, D, PADDED, M)

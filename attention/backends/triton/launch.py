@@ -8,13 +8,13 @@ from functools import cache
 
 import torch
 
-from ...core.gpu import capability_of
+from ...core.gpu import amd_of, capability_of
 from ...core.tensor_layout import dense_rows
 from . import block_lists
 from .block_lists import BlockLists
 from .device import compiled
 from .quantize import LOG2_E, block_means, mean_of, quantize_keys, quantize_queries, scale_values
-from .tiling import MEANS, Tiling, edge_stages, padded, tiling_for
+from .tiling import AMD_FLOAT8, Tiling, edge_stages, padded, tiling_for
 
 # The lowest bias, in log2 units, of a key that is not hidden: above the kernel's first row maximum, -2**120.
 LOWEST = -(2.0**100)
@@ -42,7 +42,7 @@ def attention(
     mask: (1|B, 1|H, 1, Lk), bool (True may be seen) or added to the scores.
     scale: positive; None: 1 / sqrt(D).
     quantized: whether scores are INT8.
-    float8: whether weights and values are float8 e4m3, which takes compute capability 8.9.
+    float8: whether weights and values are float8 e4m3: from compute capability 8.9 on, and one of AMD_FLOAT8.
     rotated: whether q and k are rotated before INT8, which spreads a channel that is far larger than the others.
     blocks: which key blocks each block of queries sees; None: all.
     Changes none of its inputs. A query that may see nothing gets zeros.
@@ -156,8 +156,17 @@ def tiling_of(q, quantized: bool, **how) -> Tiling:
 
     how: as of tiling_for.
     """
-    capability = (capability_of(q.device) if q.device.type == "cuda" else None) or INTERPRETED
-    return tiling_for(capability, quantized, q.shape[-1], triton=triton_version(), **how)
+    return tiling_for(gpu_of(q.device), quantized, q.shape[-1], triton=triton_version(), **how)
+
+
+def gpu_of(device: torch.device) -> tuple[int, int] | str:
+    """Give the compute capability of a GPU, or AMD's name of its architecture."""
+    return (amd_of(device) or capability_of(device)) if device.type == "cuda" else INTERPRETED
+
+
+def float8_of(device: torch.device) -> torch.dtype:
+    """Give the float8 with 3 bits of mantissa that a GPU multiplies."""
+    return getattr(torch, AMD_FLOAT8.get(gpu_of(device), "float8_e4m3fn"))
 
 
 def run(q, k, v, bias, scale, quantized: bool, float8: bool, rotated: bool, index, count, mask_index, masks, by_mean):
@@ -166,16 +175,16 @@ def run(q, k, v, bias, scale, quantized: bool, float8: bool, rotated: bool, inde
     q, k, v = with_near_rows(q, k, v)
     out, sizes, q_scale, k_scale, v_scale, pool_scale = empty_output(q), (q.shape[2], *k.shape[2:]), *(None,) * 4
     with torch.cuda.device_of(q):
-        k_mean, v_mean, mass = (None,) * 3 if by_mean is None else block_means(k, v, bias, tiling.n)
+        k_mean, v_mean, mass = (None,) * 3 if by_mean is None else block_means(k, v, bias, tiling.block)
         if quantized:
             shift = mean_of(k, rotated=rotated)
             q, q_scale, _ = quantize_queries(q, scale, tiling.m, rotated=rotated)
-            k, k_scale, _ = quantize_keys(k, shift, tiling.n, rotated=rotated)
+            k, k_scale, _ = quantize_keys(k, shift, tiling.block, rotated=rotated)
             if by_mean is not None:
-                k_mean, pool_scale, _ = quantize_keys(k_mean, shift, MEANS, rotated=rotated)
+                k_mean, pool_scale, _ = quantize_keys(k_mean, shift, tiling.means, rotated=rotated)
         if float8 or tiling.fp16_accumulate:
-            dtype = torch.float8_e4m3fn if float8 else torch.float16
-            v, v_scale, _ = scale_values(v, tiling.n, dtype, fp16_accumulate=tiling.fp16_accumulate > 0)
+            dtype = float8_of(v.device) if float8 else torch.float16
+            v, v_scale, _ = scale_values(v, tiling.block, dtype, fp16_accumulate=tiling.fp16_accumulate > 0)
             v_mean = None if by_mean is None else (v_mean / v_scale[:, :, None, : sizes[2]]).to(v_mean.dtype)
         scales, means = (q_scale, k_scale, v_scale), (k_mean, pool_scale, v_mean, mass)
         inputs = KernelInputs(tiling, scale, sizes, q, k, v, *scales, *means)
@@ -187,7 +196,7 @@ def launch_kernel(inputs: KernelInputs, out, bias, index, count, mask_index, mas
     """Start a program for each block of queries, which writes to `out`."""
     (q_len, kv_len, dim), tiling = inputs.sizes, inputs.tiling
     batch, heads, kv_heads = *out.shape[:2], inputs.k.shape[1]
-    quantized, float8 = inputs.q_scale is not None, inputs.v.dtype == torch.float8_e4m3fn
+    quantized, float8 = inputs.q_scale is not None, inputs.v.element_size() == 1
     edges = edge_stages(tiling, quantized, listed=index is not None, masks=masks is not None, means=by_mean is not None)
     compiled()["attend"][(batch * heads * -(-q_len // tiling.m),)](
         inputs.q, inputs.q_scale, inputs.k, inputs.k_scale, inputs.v, inputs.v_scale, bias, out, index, count,
@@ -195,8 +204,8 @@ def launch_kernel(inputs: KernelInputs, out, bias, index, count, mask_index, mas
         inputs.scale * LOG2_E, *(step for t in (inputs.q, inputs.k, inputs.v, out) for step in t.stride()[:3]),
         *table_strides(bias, kv_len), *table_strides(index, 1), 0 if index is None else index.shape[3],
         0 if inputs.mass is None else inputs.mass.shape[1], heads, heads // kv_heads, q_len, kv_len, dim, padded(dim),
-        tiling.m, tiling.n, MEANS, quantized, float8, tiling.fp16_accumulate, tiling.pipelined_pv, tiling.stages, edges,
-        num_warps=tiling.warps, num_stages=tiling.stages, enable_fp_fusion=True,
+        tiling.m, tiling.n, tiling.means, quantized, float8, tiling.fp16_accumulate, tiling.pipelined_pv, tiling.stages,
+        edges, tiling.parts, num_warps=tiling.warps, num_stages=tiling.stages, enable_fp_fusion=True, **tiling.options,
     )  # fmt: skip
 
 

@@ -10,12 +10,15 @@ import torch
 import torch.nn.functional as F
 
 from ...core.allocation_record import record_paused
+from ...core.gpu import amd_of
 from .block_lists import KEYS
 from .device import compiled
 from .tiling import padded
 
 LOG2_E = 1.4426950408889634
 WARPS = 4
+# RDNA 3 has no registers for the rotation otherwise: its matrix instructions want both operands twice.
+WARPS_ON_RDNA_3, RDNA_3 = 8, "gfx11"
 ROWS = 64
 
 
@@ -97,8 +100,17 @@ def _quantize_into(made: _Int8Copy, x, order, mean, factor: float, ahead: int, b
     rotation, factor = (hadamard(size, x.dtype, x.device), factor / sqrt(size)) if rotated else (None, factor)
     compiled()["quantize"][(batch * heads * blocks,)](
         x, order, mean, rotation, made.copy, made.scale, made.means, factor, *x.stride()[:3], heads, length, blocks,
-        ahead, made.blocks, dim, size, made.rows, made.each_row, num_warps=WARPS, enable_fp_fusion=True,
+        ahead, made.blocks, dim, size, made.rows, made.each_row, num_warps=warps_to_quantize(amd_of(x.device)),
+        enable_fp_fusion=True,
     )  # fmt: skip
+
+
+def warps_to_quantize(amd: str | None) -> int:
+    """Give how many warps round one block to INT8.
+
+    amd: name of an AMD GPU's architecture, None for any other.
+    """
+    return WARPS_ON_RDNA_3 if (amd or "").startswith(RDNA_3) else WARPS
 
 
 def reorder_rows(x, block: int, order=None, front=None, pooled: torch.dtype | None = None):
@@ -154,7 +166,7 @@ def scale_values(
 ):
     """Divide each channel of v's heads by a scale; give that, the scales (B, Hkv, padded D) float32, and means.
 
-    dtype: float16 gives (B, Hkv, L, D), float8_e4m3fn (B, Hkv, padded D, L), L keys filled up to whole blocks.
+    dtype: float16 gives (B, Hkv, L, D), float8 (B, Hkv, padded D, L), L keys filled up to whole blocks.
     order: as of quantize_keys.
     front: as of quantize_keys.
     fp16_accumulate: whether the kernel sums a block of them in float16, which must hold it; see Tiling.

@@ -13,9 +13,17 @@ import torch
 import torch.nn.functional as F
 
 from .block_lists import KEYS, QUERIES, BlockLists
-from .launch import KernelInputs, check, check_lists, empty_output, launch_kernel, tiling_of, with_near_rows
+from .launch import (
+    KernelInputs,
+    check,
+    check_lists,
+    empty_output,
+    float8_of,
+    launch_kernel,
+    tiling_of,
+    with_near_rows,
+)  # fmt: skip
 from .quantize import LOG2_E, ROWS, mean_of, quantize_keys, quantize_queries, reorder_rows, scale_values
-from .tiling import MEANS
 
 
 class PooledBlocks(NamedTuple):
@@ -55,12 +63,13 @@ def prepare(
     ahead, lengths = -(-front[0].shape[2] // KEYS), block_sizes(k.shape[2], KEYS, k.device)
     with torch.cuda.device_of(q):
         if quantized:
-            tensors, q_mean, k_mean = in_int8(q, k, front_k, order, scale, rotated, selects=selects, tail=tail)
+            how = {"selects": selects, "means": tiling.means if tail else 0}
+            tensors, q_mean, k_mean = in_int8(q, k, front_k, order, scale, rotated, **how)
         else:
             tensors, q_mean, k_mean = in_16_bit(q, k, front_k, order, selects=selects, tail=tail)
         if float8 or tiling.fp16_accumulate:
             how = {"fp16_accumulate": tiling.fp16_accumulate > 0, "pooled": tail}
-            dtype = torch.float8_e4m3fn if float8 else torch.float16
+            dtype = float8_of(v.device) if float8 else torch.float16
             tensors["v"], tensors["v_scale"], v_mean = scale_values(v, KEYS, dtype, order, front_v, **how)
         else:
             tensors["v"], v_mean = in_order(v, KEYS, order, front_v, v.dtype if tail else None)
@@ -83,14 +92,17 @@ def check_order(q, k, front, order) -> None:
             raise ValueError(f"{tuple(t.shape)} in front of k {tuple(k.shape)}")
 
 
-def in_int8(q, k, front, order, scale: float, rotated: bool, *, selects: bool, tail: bool):
-    """Round q and k to INT8 in order: {field of KernelInputs: tensor}, and means of ROWS queries and of KEYS keys."""
-    shift, pooled = mean_of(k, rotated=rotated), selects or tail
+def in_int8(q, k, front, order, scale: float, rotated: bool, *, selects: bool, means: int):
+    """Round q and k to INT8 in order: {field of KernelInputs: tensor}, and means of ROWS queries and of KEYS keys.
+
+    means: how many of those of keys share a scale, as Tiling says; 0: they are not for the kernel.
+    """
+    shift, pooled = mean_of(k, rotated=rotated), selects or means > 0
     q, q_scale, q_mean = quantize_queries(q, scale, QUERIES, order, pooled=selects, rotated=rotated)
     k, k_scale, k_mean = quantize_keys(k, shift, KEYS, order, front, pooled=pooled, rotated=rotated)
     tensors = {"q": q, "q_scale": q_scale, "k": k, "k_scale": k_scale}
-    if tail:
-        tensors["k_mean"], tensors["pool_scale"], _ = quantize_keys(k_mean, None, MEANS, rotated=False)
+    if means:
+        tensors["k_mean"], tensors["pool_scale"], _ = quantize_keys(k_mean, None, means, rotated=False)
     return tensors, q_mean, k_mean
 
 

@@ -15,8 +15,9 @@ import torch
 
 import attention.patterns as p
 from attention import sparse
-from attention.backends import TABLE, registry, sage
+from attention.backends import TABLE, own_triton, registry, sage
 from attention.backends.spec import EVERY_DEVICE
+from attention.backends.triton import launch
 from attention.core.geometry import Geometry, describe
 from attention.core.gpu import amd_of, capability_of
 from attention.core.reason import Reason
@@ -26,15 +27,13 @@ from attention.sparse import engine_registry
 ROOT = Path(__file__).resolve().parents[3]
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 GPUS = {"gfx1100": ((11, 0), "gfx1100"), "gfx942": ((9, 4), "gfx942:sramecc+:xnack-"), "gfx1201": ((12, 0), "gfx1201")}
-# Never made for AMD: cuDNN, FP4 of Blackwell, WGMMA of Hopper, CUDA code; SageAttention, which nobody tested there; and
-# our kernel, which nobody tried there.
-NEVER = {
-    "sdpa cudnn", "sage", "sage 3 fp4", "flash attention 3", "flash attention 4", "video attention int8",
-    "video attention 16 bit", "video attention float8",
-}  # fmt: skip
+# Never made for AMD: cuDNN, FP4 of Blackwell, WGMMA of Hopper, CUDA code; SageAttention, which nobody tested there.
+NEVER = {"sdpa cudnn", "sage", "sage 3 fp4", "flash attention 3", "flash attention 4"}
 NVIDIA = {row.name for row in TABLE if row.limits.devices != EVERY_DEVICE and not row.limits.amd}
-# Made for some of AMD's: comfy-kitchen's WMMA kernels, xFormers' Composable Kernel.
-SOME = {"comfy-kitchen int8": "gfx1", "xformers": "gfx9"}
+# Made for some of AMD's: comfy-kitchen's WMMA kernels, xFormers' Composable Kernel, ours where the GPU has float8.
+SOME = {"comfy-kitchen int8": "gfx1", "xformers": "gfx9", "video attention float8": "gfx942"}
+# What is said of the last on others.
+FLOAT8 = {"gfx1100": "float8 is not multiplied by gfx1100", "gfx1201": "float8 is made in software on gfx1201"}
 
 
 @pytest.fixture(params=GPUS)
@@ -73,7 +72,8 @@ def test_kernels_for_nvidia_refuse_and_others_do_not(name, amd):
     reason, knows = row.refuses(call), amd.startswith(SOME.get(name, amd))
     assert (reason == f"made for NVIDIA, this GPU is AMD's {amd}") is (name in NVIDIA)
     assert name in NVIDIA or (reason is None) is knows
-    assert knows or (reason.startswith("knows AMD's ") and reason.endswith(f", this GPU is {amd}"))
+    said = FLOAT8[amd] if name == "video attention float8" and not knows else f", this GPU is {amd}"
+    assert knows or reason.endswith(said) and (said == reason or reason.startswith("knows AMD's "))
     assert name in NVIDIA or name not in NEVER
 
 
@@ -84,6 +84,7 @@ def test_a_gpu_that_a_library_does_not_name_is_refused(old):
     for row in TABLE:
         if row.limits.devices != EVERY_DEVICE and row.limits.amd != ("gfx",):
             assert old in row.refuses(call), row.name
+            assert len([reason for reason in row.reasons(call) if old in reason]) == 1, row.name
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -102,14 +103,30 @@ def test_auto_never_takes_one_of_nvidias(amd, monkeypatch):
         assert accepted and not set(accepted) & NVIDIA
 
 
+@pytest.mark.parametrize("head_dim", [40, 64, 72, 128])
+def test_our_kernel_refuses_what_would_spill(amd, head_dim):
+    """16-bit scores with heads above 64 on RDNA 3: no cut without spills is known."""
+    call = describe(*[tensor(shape=(1, 8, 4096, head_dim))] * 3)
+    reason = own_triton.HALF.refuses(call)
+    spills = amd == "gfx1100" and head_dim > 64
+    said = f"16-bit scores with heads of {head_dim} take more registers than gfx1100 has"
+    assert reason == (said if spills else None)
+    assert own_triton.INT8.refuses(call) is None
+
+
+def test_our_kernel_multiplies_the_gpu_s_own_float8(amd):
+    assert launch.gpu_of(CUDA) == amd
+    assert launch.float8_of(CUDA) == (torch.float8_e4m3fnuz if amd == "gfx942" else torch.float8_e4m3fn)
+
+
 def test_engines_for_nvidia_refuse_too(amd):
     video_span = VideoSpan((16, 16, 16), 0, BOTH)
     call = describe(tensor(), tensor(), tensor())
     for pattern in (p.Neighbourhood(3, 50, 50), p.TopBlocks(50)):
         for row in sparse.TABLE:
             found = engine_registry.runners(pattern, video_span, call, engine=row.name)
-            if row.name.startswith("video attention"):
-                assert f"made for NVIDIA, this GPU is AMD's {amd}" in str(found)
+            if row.name == "video attention float8" and amd in FLOAT8:
+                assert FLOAT8[amd] in str(found)
             elif row.name.startswith("comfy-kitchen"):
                 assert isinstance(found, Reason)
         assert not isinstance(engine_registry.runners(pattern, video_span, call), str), "and the others run it"
