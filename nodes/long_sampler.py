@@ -14,7 +14,7 @@ from .runs.long_clip import Result
 from .runs.long_length import AUTO_OVERLAP, AUTO_RATE, FRAMES, SECONDS, Asked, Length
 from .runs.sampling_job import Job
 from .widgets import sampler_inputs, search_words
-from .widgets.idle import idle, one_of
+from .widgets.idle import idle, linked, one_of
 from .widgets.node import REPORT, Node
 
 BLEND, EXTEND = "blend", "extend"
@@ -30,7 +30,11 @@ class VideoAttentionLongSampler(Node):
     SAMPLES = True
     VIEW = "windows"
     EXAMPLE = "Long video"
-    IDLE = (*sampler_inputs.IDLE, idle("free_noise", when=(one_of("method", EXTEND),)))
+    IDLE = (
+        *sampler_inputs.IDLE,
+        idle("free_noise", when=(one_of("method", EXTEND),)),
+        idle("cfg", when=(linked("guider"),)),
+    )
 
     @classmethod
     def define_schema(cls):

@@ -28,6 +28,8 @@ _IDLE = (
     idle("boundary", when=(one_of("switch_at", STEP),)),
     idle("between.second_steps", "between.second_denoise", when=(linked("second_sigmas"),)),
     idle("between.upscale_by", when=(linked("second_latent"),)),
+    idle("cfg_high", "cfg_low", when=(linked("guider"),)),
+    idle("cfg_low", when=(linked("guider_low"),)),
 )
 
 
