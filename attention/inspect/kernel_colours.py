@@ -9,7 +9,7 @@ from ..backends.registry import names
 from ..core.canvas import CATEGORIES, LIGHT, NEUTRAL, Colour, mix
 
 # Of a pattern's name in a run in which that changes; what is without it is one thing to the eye.
-PERCENTAGE = re.compile(r" ([\d.]+) %")
+PERCENTAGE = re.compile(r" (?:tau )?([\d.]+)(?: %|(?= \()|$)")
 # How much of the paper the lightest of a pattern's percentages has.
 PALEST = 0.55
 

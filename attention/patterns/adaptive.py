@@ -22,6 +22,7 @@ class AdaptiveBlocks:
     """
 
     name: ClassVar[str] = "adaptive blocks"
+    threshold: ClassVar[str] = "tau"
     by_heads: ClassVar[tuple[float, ...]] = ()
 
     tau: float = 1.0

@@ -45,7 +45,8 @@ class BlockPattern(Pattern, Protocol):
     refresh: for how many steps of the sampling a selection stands.
     by_heads: one number for each of so many groups of equal numbers of heads, in the order of the heads; empty: all
         heads have the pattern's own.
-    One whose number is a percentage says by `amount` which field it is, and by `varies` that its blocks vary by call.
+    One whose number is a percentage says by `amount` which field it is, one with another number by `threshold`; and by
+    `varies` that its blocks vary by call.
     """
 
     order: str

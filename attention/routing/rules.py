@@ -13,7 +13,7 @@ from ..guidance.nag import NAME as NAG
 from ..guidance.nag import Nag
 from ..guidance.perturb import Perturbation
 from ..guidance.strength import Strength
-from ..patterns.ramp import Ramp
+from ..patterns.ramp import Ramp, in_words, ramped
 from ..reuse import ReuseSettings
 
 CHOICES = (registry.AUTO, registry.HOST, *registry.names())
@@ -49,7 +49,7 @@ class Shape:
     if_faster: bool = False
 
     def __post_init__(self):
-        if self.ramp is not None and not hasattr(self.pattern, "amount"):
+        if self.ramp is not None and ramped(self.pattern) is None:
             raise ValueError(f"ramp: {self.pattern.name} has no percentage that could change from step to step.")
 
     @cached_property
@@ -61,9 +61,9 @@ class Shape:
 
     @property
     def label(self) -> str:
-        """Name the pattern, with its percentage where that is one of a ramp's."""
+        """Name the pattern, with its percentage or threshold where that is one of a ramp's."""
         name = self.pattern.name
-        return name if self.of is None else f"{name} {getattr(self.pattern, self.pattern.amount):g} %"
+        return name if self.of is None else f"{name} {in_words(self.pattern)}"
 
 
 @dataclass(frozen=True)
