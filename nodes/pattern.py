@@ -4,6 +4,7 @@ import comfy.sample
 import torch
 from comfy_api.latest import io, ui
 
+from ..attention import patterns
 from ..attention.backends import registry
 from ..attention.core.site import SELF
 from ..attention.guidance.strength import Strength
@@ -12,7 +13,7 @@ from ..attention.routing import rules
 from ..attention.sparse import engine_registry
 from .host import model_family, model_rules
 from .widgets import image_output, pattern_inputs, pattern_reach, rule_inputs, search_words
-from .widgets.idle import idle, one_of
+from .widgets.idle import idle, none_of, one_of
 from .widgets.node import LINE
 
 CATEGORY = "video attention/pattern"
@@ -53,6 +54,8 @@ def _pattern_inputs() -> list:
         *rule_inputs.auto_choice(),
         *pattern_reach.over_time(),
         pattern_reach.if_faster(),
+        pattern_reach.tau_end(),
+        pattern_reach.refresh_overlap(),
     ]
 
 
@@ -63,7 +66,10 @@ class VideoAttentionPattern(rule_inputs.ChecksBlocks):
     COUNTS_ATTENTION = True
     IDLE = (
         *pattern_inputs.IDLE,
-        idle("keep_end", when=(one_of("ramp", pattern_reach.CONSTANT),)),
+        idle("keep_end", "tau_end", when=(one_of("ramp", pattern_reach.CONSTANT),)),
+        idle("tau_end", when=(none_of("pattern", patterns.AdaptiveBlocks.name),)),
+        idle("refresh_overlap", when=(none_of("pattern", *pattern_inputs.CHOOSING),)),
+        idle("keep_end", when=(one_of("pattern", patterns.AdaptiveBlocks.name),)),
         *rule_inputs.idle_choice("engine"),
     )
 
@@ -96,12 +102,12 @@ class VideoAttentionPattern(rule_inputs.ChecksBlocks):
     @classmethod
     def execute(
         cls, model, time_unit, fps, combine, pattern=None, latent=None, ramp=pattern_reach.CONSTANT, keep_end=10.0,
-        if_faster=False, **widgets,
+        if_faster=False, tau_end=1.5, refresh_overlap=0.0, **widgets,
     ) -> io.NodeOutput:  # fmt: skip
         made = pattern_inputs.make(pattern, time_unit, fps, *_time_of(model))
         chosen = pattern_inputs.combined(made, model_rules.pattern_of(model), combine)
-        ramp, tokens = pattern_reach.ramp_of(ramp, keep_end), _tokens(model, latent)
-        rule = _rule(model, chosen, ramp, if_faster, **widgets)
+        ramp, tokens = pattern_reach.ramp_of(chosen, ramp, keep_end, tau_end), _tokens(model, latent)
+        rule = _rule(model, chosen, ramp, if_faster, refresh_overlap, **widgets)
         picture, text = draw_pattern(chosen, tokens and tokens.grid, _others(tokens), ramp=ramp)
         status = model_rules.status(model, rule)
         return io.NodeOutput(
@@ -110,14 +116,14 @@ class VideoAttentionPattern(rule_inputs.ChecksBlocks):
 
 
 def _rule(
-    model, pattern, ramp, if_faster, blocks, start_percent, end_percent, min_tokens, engine, dense_first_steps,
-    dense_last_steps, dense_first_blocks, dense_last_blocks, auto_choice, **how,
+    model, pattern, ramp, if_faster, refresh_overlap, blocks, start_percent, end_percent, min_tokens, engine,
+    dense_first_steps, dense_last_steps, dense_first_blocks, dense_last_blocks, auto_choice, **how,
 ) -> rules.Rule:  # fmt: skip
     """Makes the widgets' Rule. Raises ValueError with a sentence about the first one that cannot be right."""
     spans = rule_inputs.spans_of(blocks, start_percent, end_percent)
     known = model_family.blocks_of(model, SELF)
     spans = pattern_reach.without(spans, dense_first_blocks, dense_last_blocks, known)
-    shape = rules.Shape(pattern, engine, min_tokens, ramp, if_faster=if_faster)
+    shape = rules.Shape(pattern, engine, min_tokens, ramp, if_faster=if_faster, refresh_overlap=refresh_overlap)
     spared = dense_first_steps, dense_last_steps
     return rules.Rule(
         "", SELF, spans, start_percent, end_percent, shape=shape, spared=spared, choice=auto_choice, **how

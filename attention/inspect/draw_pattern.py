@@ -11,7 +11,7 @@ from ..core.canvas import BLUE, INK, LINE, MARGIN, NAME, NEUTRAL, PALE, RED, WID
 from ..core.grid import index_of
 from ..core.tokens import Grid
 from ..patterns.density import density, flop_ratio
-from ..patterns.ramp import Ramp
+from ..patterns.ramp import Ramp, ramped
 from ..patterns.spec import parts_of, relation_of
 
 # Shown when no latent says which grid it will be; 97 frames of 768 x 448 in LTX.
@@ -51,8 +51,10 @@ def describe(pattern, grid: Grid | None, others: int = 0, ramp: Ramp | None = No
         lines.append(f"Sizes in tokens: {words}")
     each = (pattern,) if ramp is None else ramp.patterns(pattern)
     if len(each) > 1:
-        numbers = ", ".join(f"{getattr(one, one.amount):g}" for one in each)
-        lines.append(f"{pattern.amount}, {ramp.shape}: {numbers} percent, each for 1/{len(each)} of the covered steps")
+        name = ramped(pattern)
+        numbers = ", ".join(f"{getattr(one, name):g}" for one in each)
+        unit = " percent" if hasattr(pattern, "amount") else ""
+        lines.append(f"{name}, {ramp.shape}: {numbers}{unit}, each for 1/{len(each)} of the covered steps")
     if density(pattern, shown) is None:
         return [*lines, "Density: follows from the tensors of each call"]
     seen = sum(density(one, shown) for one in each) / len(each)

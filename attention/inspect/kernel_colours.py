@@ -9,7 +9,7 @@ from ..backends.registry import names
 from ..core.canvas import CATEGORIES, LIGHT, NEUTRAL, Colour, mix
 
 # Of a pattern's name in a run in which that changes; what is without it is one thing to the eye.
-PERCENTAGE = re.compile(r" (?:tau )?([\d.]+)(?: %|(?= \()|$)")
+PERCENTAGE = re.compile(r" (?:([\d.]+) %|tau ([\d.]+))")
 # How much of the paper the lightest of a pattern's percentages has.
 PALEST = 0.55
 
@@ -20,7 +20,7 @@ def colours_of(used: Iterable[str], neutral: Collection[str] = ()) -> dict[str, 
     used: names as the picture has them. A backend has the colour of its place in the table; whatever else there is, a
         pattern with its engine first of all, takes those that no backend has, then those of backends that are not in
         this picture. Beyond as many names as there are colours they begin again. Percentages of one pattern are shades
-        of its colour, the largest the darkest.
+        of its colour, the largest the darkest; thresholds likewise.
     neutral: names in grey, as the host's own attention.
     """
     used, table = list(dict.fromkeys(used)), names()
@@ -41,7 +41,7 @@ def colours_of(used: Iterable[str], neutral: Collection[str] = ()) -> dict[str, 
 
 def _percentage(name: str) -> float:
     found = PERCENTAGE.search(name)
-    return float(found[1]) if found else 0.0
+    return float(found[1] or found[2]) if found else 0.0
 
 
 def lighter(colour: Colour) -> Colour:

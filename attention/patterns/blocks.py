@@ -16,6 +16,8 @@ from ..core.grid import CUBE, TILE, order
 from ..core.tokens import Grid
 
 QUERIES, KEYS = 128, 64
+# Of so many blocks of queries one is looked at where two selections are compared.
+SAMPLED = 8
 
 
 @dataclass(frozen=True)
@@ -122,18 +124,31 @@ def select_blocks(pattern, q, k, scale: float | None = None) -> torch.Tensor:
     return select_pooled(pattern, pool(q, QUERIES)[0], *pool(k, KEYS), scale)
 
 
-def select_pooled(pattern, pooled_q, pooled_k, lengths, scale: float) -> torch.Tensor:
+def select_sample(pattern, q, k, scale: float | None = None) -> torch.Tensor:
+    """Select key blocks as select_blocks does, for one in SAMPLED blocks of queries.
+
+    q: as of select_blocks.
+    k: as of select_blocks.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return select_pooled(pattern, pool(q, QUERIES)[0], *pool(k, KEYS), scale, SAMPLED)
+
+
+def select_pooled(pattern, pooled_q, pooled_k, lengths, scale: float, every: int = 1) -> torch.Tensor:
     """Select key blocks, as select_blocks does, from the means of blocks.
 
     pooled_q: (B, H, R, D) float32, means of QUERIES queries each.
     pooled_k: (B, Hkv, C, D) float32, means of KEYS keys each. The same vector added to all of them changes nothing.
     lengths: (C,) float32, how many keys each block has.
+    every: selects for one of so many blocks of queries.
     """
+    rows = torch.arange(pooled_q.shape[2], device=pooled_q.device)[::every]
+    pooled_q = pooled_q[:, :, ::every]
     pooled_k = pooled_k.repeat_interleave(pooled_q.shape[1] // pooled_k.shape[1], dim=1)
     scores = pooled_q @ pooled_k.transpose(-2, -1) * scale
     per = QUERIES // KEYS
-    row, column = (torch.arange(n, device=scores.device) for n in scores.shape[-2:])
-    own = row[:, None] == column[None, :] // per
+    column = torch.arange(scores.shape[-1], device=scores.device)
+    own = rows[:, None] == column[None, :] // per
     groups = split_heads(pattern)
     kept = [group.select(some, lengths) for group, some in zip(groups, scores.chunk(len(groups), 1), strict=True)]
     return torch.cat(kept, 1) | own

@@ -133,7 +133,7 @@ def _shape(
     decision = Decision(site, geometry, rule, shape.pattern.name, host, video_span)
     runner = choose_engine(call, decision, able, stats, timed)
     decision.used = f"{shape.label} ({runner.label})"
-    return _begun(decision, runner.with_block_cache(lambda: stats.evaluations).kernel, stats)
+    return _begun(decision, runner.with_block_cache(lambda: stats.evaluations, shape.refresh_overlap).kernel, stats)
 
 
 def _begun(decision: Decision, kernel: Kernel, stats: RunStats) -> Decision:

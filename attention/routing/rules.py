@@ -39,6 +39,8 @@ class Shape:
     ramp: how the pattern's percentage changes over the steps that the rule covers; None: it does not.
     of: the Shape with a ramp of which this is one stretch; None: of none.
     if_faster: takes the pattern only where it is measured to be faster than what would run without it.
+    refresh_overlap: how much of a new selection of blocks a kept one must have to stand, 0 to 1; 0: it stands for the
+        pattern's `refresh` alone.
     """
 
     pattern: object
@@ -47,6 +49,7 @@ class Shape:
     ramp: Ramp | None = None
     of: Shape | None = None
     if_faster: bool = False
+    refresh_overlap: float = 0.0
 
     def __post_init__(self):
         if self.ramp is not None and ramped(self.pattern) is None:

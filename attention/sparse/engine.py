@@ -66,8 +66,8 @@ class Engine:
     run: run(video, context_kv, scale, plan) -> (B, H, N, D). video: (q, k, v), each (B, H, N, D); context_kv: (k, v),
         each (B, H, S, D), S may be 0. Changes none of its inputs.
     auto: whether `auto` may take it before Video Attention Benchmark has seen it right.
-    selects_blocks: whether it selects blocks from q and k. Then run has one more argument, cache: cache(select) gives
-        select(), or what that gave in an earlier step; see cached_blocks.py.
+    selects_blocks: whether it selects blocks from q and k. Then run has one more argument, cache: cache(select, sample)
+        gives select(), or what that gave in an earlier step; see cached_blocks.py.
     gqa: whether run takes keys and values of fewer heads than q, each head's for as many of q in a row.
     masks: whether run takes one more argument where the host has a mask, mask: HostMask.
     partial_queries: whether it runs calls with a part of the video's queries, as task.video_span.cut says; q is then

@@ -11,7 +11,7 @@ from ..core.geometry import Geometry
 from ..core.grid import RASTER
 from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
-from ..patterns.blocks import KEYS, QUERIES, block_order, pool, select_blocks
+from ..patterns.blocks import KEYS, QUERIES, block_order, pool, select_blocks, select_sample
 from ..patterns.spec import BlockPattern, is_fixed
 from .cached_blocks import select_anew
 from .engine import Engine, HostMask, Task, append_context, as_bias, scratch_bytes
@@ -48,7 +48,8 @@ def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, mask: Hos
     batch, heads, tokens, dim = video[0].shape
     if plan.permutation is not None:
         video = tuple(t.index_select(2, plan.permutation) for t in video)
-    seen = cache(lambda: select_blocks(plan.pattern, *video[:2], scale))
+    what = (plan.pattern, *video[:2], scale)
+    seen = cache(lambda: select_blocks(*what), lambda: select_sample(*what))
     # Keys of all queries: the means of the blocks, hidden where the block itself is seen, then the context.
     fixed, lengths = context_kv, None
     if plan.pattern.tail:

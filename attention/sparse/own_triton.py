@@ -23,7 +23,7 @@ from ..core.grid import CUBE, RASTER, TILE, order
 from ..core.interruption import check_interrupt
 from ..core.reason import Reason
 from ..core.tokens import Grid
-from ..patterns.blocks import TopBlocks, block_order, select_pooled
+from ..patterns.blocks import SAMPLED, TopBlocks, block_order, select_pooled
 from ..patterns.spec import Pattern, relation_of
 from .cached_blocks import select_anew
 from .engine import Engine, Task
@@ -117,7 +117,10 @@ def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, **how) ->
     lists = plan.lists
     if selects:
         pattern, tokens = plan.pattern, q.shape[2]
-        lists = cache(lambda: lists_of_selection(pattern, select_pooled(pattern, *means), tokens, context_tokens))
+        lists = cache(
+            lambda: lists_of_selection(pattern, select_pooled(pattern, *means), tokens, context_tokens),
+            lambda: select_pooled(pattern, *means, every=SAMPLED),
+        )
     out = attend(inputs, q, lists)
     return out if plan.inverse is None else out.index_select(2, plan.inverse)
 

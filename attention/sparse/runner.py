@@ -39,15 +39,17 @@ class Runner:
     evaluations: Callable[[], int] = field(default=lambda: 0, compare=False, repr=False)
     block_cache: Callable = field(default=select_anew, compare=False, repr=False)
 
-    def with_block_cache(self, evaluations: Callable[[], int]) -> Runner:
+    def with_block_cache(self, evaluations: Callable[[], int], bound: float = 0.0) -> Runner:
         """Make the Runner for one site of one run: it keeps selected blocks for as long as its pattern says, and takes
         turns with the run's evaluations.
 
         evaluations: as of CachedBlocks.
+        bound: as of CachedBlocks.
         """
         refresh = max(getattr(task.pattern, "refresh", 1) for _, task, _ in self.parts)
         made = replace(self, evaluations=evaluations) if self.turns else self
-        return replace(made, block_cache=CachedBlocks(refresh, evaluations)) if refresh > 1 else made
+        cache = CachedBlocks(refresh, evaluations, bound)
+        return replace(made, block_cache=cache) if refresh > 1 or bound else made
 
     @property
     def engines(self) -> tuple[str, ...]:

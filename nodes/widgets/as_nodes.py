@@ -64,10 +64,15 @@ def of_rule(rule: Rule) -> dict | None:
         "min_tokens": shape.min_tokens,
         "engine": shape.engine,
         "ramp": CONSTANT if shape.ramp is None else shape.ramp.shape,
-        **({} if shape.ramp is None else {"keep_end": shape.ramp.end}),
+        **({} if shape.ramp is None else {_end_of(shape.pattern): shape.ramp.end}),
         "if_faster": shape.if_faster,
+        "refresh_overlap": shape.refresh_overlap,
     }
     return {"class_type": PATTERN, "inputs": {**named, **own, **shared}}
+
+
+def _end_of(pattern) -> str:
+    return "tau_end" if hasattr(pattern, "threshold") else "keep_end"
 
 
 def choice_of(pattern) -> dict | None:

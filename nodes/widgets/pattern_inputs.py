@@ -151,6 +151,8 @@ CHOICES = {
 }
 # Those that count in time_unit.
 TIMED = tuple(name for name, (widgets, _) in CHOICES.items() if any(widget.id == TIME for widget in widgets))
+# Those that choose blocks by the tensors.
+CHOOSING = tuple(name for name, (widgets, _) in CHOICES.items() if any(widget.id == "refresh" for widget in widgets))
 REPLACE = "replace"
 COMBINE = {REPLACE: None, "union": patterns.Union, "intersection": patterns.Intersection}
 IDLE = (

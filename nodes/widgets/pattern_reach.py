@@ -29,8 +29,8 @@ def over_time() -> list:
             default=CONSTANT,
             optional=True,
             advanced=True,
-            tooltip="How keep, or mass, goes from its own value at start_percent to keep_end at end_percent. constant: "
-            "it stays. linear and cosine: in at most 8 stretches. steps: in three.",
+            tooltip="How keep, mass or tau goes from its own value at start_percent to keep_end or tau_end at "
+            "end_percent. constant: it stays. linear and cosine: in at most 8 stretches. steps: in three.",
         ),
         io.Float.Input(
             "keep_end",
@@ -45,6 +45,35 @@ def over_time() -> list:
     ]
 
 
+def tau_end() -> io.Float.Input:
+    """Makes the widget of the threshold at the end."""
+    return io.Float.Input(
+        "tau_end",
+        default=1.5,
+        min=0.1,
+        max=10.0,
+        step=0.1,
+        optional=True,
+        advanced=True,
+        tooltip="tau of adaptive blocks at end_percent, where ramp is not constant. More keeps less.",
+    )
+
+
+def refresh_overlap() -> io.Float.Input:
+    """Makes the widget of how alike selections of blocks must be for one to stand."""
+    return io.Float.Input(
+        "refresh_overlap",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        optional=True,
+        advanced=True,
+        tooltip="Chosen blocks stand beyond refresh while they hold so much of a new choice, looked at on one in 8 "
+        "blocks of queries: 0.9 for example. 0: for refresh steps.",
+    )
+
+
 def if_faster() -> io.Boolean.Input:
     """Makes the switch that leaves a pattern out where it does not gain."""
     return io.Boolean.Input(
@@ -57,9 +86,11 @@ def if_faster() -> io.Boolean.Input:
     )
 
 
-def ramp_of(ramp: str, keep_end: float) -> Ramp | None:
-    """Makes the Ramp of these widgets; None for a constant percentage."""
-    return None if ramp == CONSTANT else Ramp(keep_end, ramp)
+def ramp_of(pattern, ramp: str, keep_end: float, tau_end: float) -> Ramp | None:
+    """Makes the Ramp of these widgets for a pattern; None for a number that stays."""
+    if ramp == CONSTANT:
+        return None
+    return Ramp(tau_end if hasattr(pattern, "threshold") else keep_end, ramp)
 
 
 def without(spans: tuple, first: int, last: int, count: int | None) -> tuple:

@@ -132,3 +132,25 @@ def test_the_node_says_what_the_ramp_does(lab, pack):
 def test_a_pattern_without_a_percentage_is_refused(lab, pack):
     with pytest.raises(ValueError, match="ramp: spatial has no percentage"):
         shaped(pack, lab.model, "spatial", ramp="linear")
+
+
+def test_a_threshold_goes_from_the_first_to_the_last(pack, built, inference):
+    case, model = PLAIN["Wan"], built("Wan")
+    choice = {"tau": 1.0, "token_order": "raster"}
+    patched = shaped(pack, model, "adaptive blocks", choice=choice, ramp="linear", keep_end=50.0, tau_end=1.75).args[0]
+    report = pack.nodes.host.run_history.find(sample(patched, case, steps=STEPS))
+    assert [used.partition(" (")[0] for used in percentages(report)] == [
+        f"adaptive blocks tau {tau:g}" for tau in (1, 1.25, 1.5, 1.75)
+    ]
+    (rule,) = pack.nodes.host.model_rules.rules_of(patched)
+    told = pack.nodes.widgets.as_nodes.of_rule(rule)["inputs"]
+    assert told["tau_end"] == 1.75 and "keep_end" not in told and told["refresh_overlap"] == 0.0
+
+
+def test_an_overlap_is_handed_on(pack, built, inference):
+    model = built("Wan")
+    choice = {"keep": 50.0, "token_order": "raster"}
+    patched = shaped(pack, model, "top blocks", choice=choice, refresh_overlap=0.9).args[0]
+    (rule,) = pack.nodes.host.model_rules.rules_of(patched)
+    assert rule.shape.refresh_overlap == 0.9
+    assert pack.nodes.widgets.as_nodes.of_rule(rule)["inputs"]["refresh_overlap"] == 0.9

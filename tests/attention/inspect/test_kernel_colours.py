@@ -121,4 +121,6 @@ def test_percentages_of_one_pattern_are_shades_of_its_colour():
     assert len(set(found.values())) == len(found)
     light = {float(name.split()[2]): sum(found[name]) for name in seen}
     assert [light[percent] for percent in (60, 52.5, 45, 30)] == sorted(light.values())
+    taus = colours_of([f"adaptive blocks tau {tau} (blocks)" for tau in (1, 1.25)])
+    assert len(set(taus.values())) == 2 and taus["adaptive blocks tau 1.25 (blocks)"] in CATEGORIES
     assert found["top blocks 60 % (blocks)"] in CATEGORIES and found["spatial (folded)"] in CATEGORIES

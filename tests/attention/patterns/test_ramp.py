@@ -54,6 +54,9 @@ def test_patterns_without_a_percentage_have_no_ramp(row):
     if row in (patterns.TopBlocks, patterns.MassBlocks):
         assert len(Shape(row(80.0), ramp=Ramp(20.0)).stretches) == MOST
         return
+    if row is patterns.AdaptiveBlocks:
+        assert [one.pattern.tau for one in Shape(row(1.0), ramp=Ramp(2.0)).stretches] == [1.0, 1.25, 1.5, 1.75, 2.0]
+        return
     pattern = row((patterns.Spatial(),)) if row in (patterns.Union, patterns.Intersection) else row()
     with pytest.raises(ValueError, match=f"ramp: {pattern.name} has no percentage"):
         Shape(pattern, ramp=Ramp(20.0))
@@ -73,3 +76,13 @@ def test_a_rule_says_what_holds_in_each_stretch():
     assert covering((rule,), (2,), site)[0] is held[2][0]
     plain = Rule("", SELF, shape=Shape(patterns.TopBlocks(50.0)))
     assert plain.always and plain.at(1) is plain
+
+
+@given(st.floats(0.1, 10), st.floats(0.1, 10), st.sampled_from(SHAPES))
+def test_thresholds_go_from_the_first_to_the_last(begin, end, shape):
+    found = Shape(patterns.AdaptiveBlocks(begin), ramp=Ramp(end, shape)).stretches
+    taus = [one.pattern.tau for one in found]
+    assert taus[0] == begin and taus[-1] == (begin if shape == CONSTANT else end)
+    assert len(taus) <= (STAIRS if shape == STEPS else MOST) and taus == sorted(taus, reverse=begin > end)
+    assert len(taus) < 2 or len({one.label for one in found}) == len({f"{tau:g}" for tau in taus})
+    assert all(one.label == f"adaptive blocks tau {one.pattern.tau:g}" for one in found if one.of)
