@@ -7,7 +7,7 @@ import zh from "./sentences/zh.js";
 const TABLES = { zh };
 
 function language() {
-  return app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? "en";
+  return app.extensionManager?.setting?.get("Comfy.Locale") ?? app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? "en";
 }
 
 const speakers = new Map();
