@@ -29,6 +29,10 @@ SAMPLES = {
     "7, 7 left": ("Step 3 of 20, 12 s left", "Step 3 of 20, 2 min 5 s left", "Sampling 2 of 9, 1 h 2 min left"),
     "7 mask on CUDA": ("key mask on CUDA", "dense mask on CUDA"),
     " of 7": (),
+    "7, 7: 77, each for 1/7 of the covered steps": ("keep, late: 20, 30 percent, each for 1/2 of the covered steps",
+        "tau, late: 0.9, 0.8, each for 1/2 of the covered steps"),
+    "made in software on": (),
+    "not multiplied by": (),
     "7 reused (7).": ("Reuse every 2 steps: 4 of 8 self-attention calls reused (it failed).",),
     "7 reused.": (
         "Reuse every 2 steps: 4 of 8 cross-attention calls reused.",
@@ -107,7 +111,7 @@ NOT_SHOWN = {
     "not measured on a GPU by us", "b h r c -> b h (r queries) (c keys)", "engine: 7 is not known. Known: 7",
     "7 `auto` takes it once Video Attention Benchmark has seen it right.", "7 in 7", "7, structure 7",
     "width, from the left", "height, from the top", ", which draws noise for the sound too", " of block 7", "what ran",
-    "weight 0", "its mask", "the marked token sees, by frame", "imed out",
+    "weight 0", "its mask", "the marked token sees, by frame", "imed out", " (?:([\\d.]+) %|tau ([\\d.]+))",
     "forecast steps", "here 7", "8 bit", "model dtype",
    "by measured speed", ", this one", "advanced inputs", "prompts, then tokens",
     "a clip no longer than trained_frames", "scale 0", "scale 1 or alpha 0",
@@ -120,7 +124,7 @@ NOT_SHOWN_LIKE = re.compile(
 # What stays as it is: what users type, values of combos, units.
 NAMES = {
     "cfg_high", "cfg_low", "model_high", "model_low", "positive", "negative", "model",
-    "alpha", "attn", "auto", "beta", "causal", "cfg", "comfy", "cpu", "cuda", "exact", "flash", "fps", "high",
+    "keep", "late", "tau", "alpha", "attn", "auto", "beta", "causal", "cfg", "comfy", "cpu", "cuda", "exact", "flash", "fps", "high",
     "hopper", "inf",
     "install", "ms", "output", "pip", "refiner", "sageattention", "simple", "sqrt", "token", "torch",
     "triton", "upscaler",

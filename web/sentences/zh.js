@@ -389,7 +389,6 @@ export default {
 "No latent connected; on an example of": "未连接 Latent；以此为例：",
 "Groups of heads, {what} in percent:": "头的分组，{what}（百分比）：",
 "Sizes in tokens:": "以 token 计的大小：",
-"{#n} percent, each for 1/{#m} of the covered steps": "百分之 {n}，各用于所覆盖步数的 1/{m}",
 "Density: follows from the tensors of each call": "密度：由每次调用的张量决定",
 "self-attention at most {#n}x as fast": "自注意力最多快到 {n} 倍",
 "dense: nothing is gained": "稠密：没有收益",
@@ -891,5 +890,15 @@ export default {
 ": {kind}, by its own model, prompts and cfg. Without effect: {what}.": "：{kind}，使用它自己的模型、提示词和 cfg。不起作用：{what}。",
 "{what} and cfg": "{what} 和 cfg",
 "{what} and cfg_high": "{what} 和 cfg_high",
-"{what} and cfg_low": "{what} 和 cfg_low"
+"{what} and cfg_low": "{what} 和 cfg_low",
+"percent, each for 1/{#m} of the covered steps": "（百分比），各用于所覆盖步数的 1/{m}",
+"each for 1/{#m} of the covered steps": "各用于所覆盖步数的 1/{m}",
+"float8 is made in software on {gpu}": "float8 在 {gpu} 上由软件模拟",
+"float8 is not multiplied by {gpu}": "{gpu} 不支持 float8 乘法",
+"scores with heads of {#n} take more registers than {gpu} has": "得分在头大小为 {n} 时所需寄存器多于 {gpu} 所有",
+"head sizes up to 64 on RDNA 3": "RDNA 3 上头大小不超过 64",
+"on AMD: MI300 and MI350 alone": "AMD 上仅 MI300 和 MI350",
+"outputs that are kept, a file names kernels alone": "保留的输出：文件只能指定内核",
+"attention outputs are kept and given again": "注意力输出被保留并再次给出",
+"nothing was kept": "没有保留任何输出"
 };
