@@ -1,6 +1,6 @@
 """Makes clips of 4 times the demo model's length in several ways, and measures their joints, way and repeats.
 
-    python scripts/evaluate_long.py [--prompts 3] [--overlap 4] [--rate 100] [--steps 20] [--comfyui PATH]
+    python scripts/evaluate_long.py [--prompts 3] [--overlap 4] [--rate 100] [--steps 20] [--threads 2]
 
 The model was trained on shapes that cross the frame in its own length, and no shape can cross it four times over: with
 the frame rate of the prompt (LTXVConditioning) four times as high it moves a quarter as fast. Each prompt is sampled in
@@ -12,14 +12,18 @@ minutes on two CPU cores.
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 import time
 from pathlib import Path
 
-import host
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-RESULTS = host.ROOT / "output" / "long"
+from benchmarks import demo_model, host_paths
+
+RESULTS = ROOT / "output" / "long"
 # Latent frames that the model was trained on, and pictures in one of them.
 TRAINED, EACH, TIMES = 8, 8, 4
 SIDE, GAP = 60, 2
@@ -31,108 +35,90 @@ PROMPTS = (
 )
 
 
-def main() -> int:
-    parser = host.parser(__doc__.splitlines()[0])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=3, help=f"how many, at most {len(PROMPTS)}")
     parser.add_argument("--overlap", type=int, default=4, help="latent frames that windows share")
     parser.add_argument("--rate", type=float, default=100.0, help="frame rate of the prompt; it was trained with 25")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    folder = host.enter_environment(options.comfyui, "evaluate_long.py")
-    sys.path.insert(0, str(host.ROOT))
+    options.out = RESULTS / "table.md"
     RESULTS.mkdir(parents=True, exist_ok=True)
-    with host.serve(folder, host.HOME / "long") as address:
-        found = evaluate(address, options)
-    table = to_table(found)
-    draw([clip for _, name, clip, _ in found if name in ("blend", "extend")], RESULTS / "long.png")
-    draw([clip for _, name, clip, _ in found if name in (AT_ONCE, SPARSE)], RESULTS / "at_once.png")
-    host.say(f"\n{table}\n{RESULTS / 'long.png'}")
-    return 0
+    demo_model.run(options, lambda: to_table(evaluate(options)))
 
 
 AT_ONCE, SPARSE = "at once, dense", "at once, long video"
-WHOLE = {"window": TIMES * TRAINED, "overlap": 0}
-# All frames that the model was trained with; from the first step on, whatever the size.
-PATTERN = {
-    "pattern": "long video", "pattern.time": float(TRAINED), "pattern.window": 50.0, "pattern.first_frame": True,
-    "start_percent": 0.0, "min_tokens": 0,
-}  # fmt: skip
-# What is made: latent frames, widgets of the sampler, a node before it with its widgets.
+WHOLE = {"window": float(TIMES * TRAINED), "overlap": 0.0}
+
+
+def long_video(model):
+    """All frames that the model was trained with, from the first step on, whatever the size."""
+    node = host_paths.ours("pattern").VideoAttentionPattern
+    pattern = {"pattern": "long video", "time": float(TRAINED), "window": 50.0, "first_frame": True}
+    values = {**defaults_of(node), "start_percent": 0.0, "min_tokens": 0}
+    return node.execute(model, **{**values, "pattern": pattern}).args[0]
+
+
+def riflex(model):
+    node = host_paths.ours("guidance").VideoAttentionRiflex
+    return node.execute(model, **defaults_of(node)).args[0]
+
+
+# What is made: latent frames, widgets of the sampler, what is done to the model before.
 KINDS = {
-    "one window": (TRAINED, {}, None),
-    "blend": (TIMES * TRAINED, {"method": "blend"}, None),
-    "extend": (TIMES * TRAINED, {"method": "extend"}, None),
-    AT_ONCE: (TIMES * TRAINED, WHOLE, None),
-    SPARSE: (TIMES * TRAINED, WHOLE, ("VideoAttentionPattern", PATTERN)),
-    "at once, RIFLEx": (TIMES * TRAINED, WHOLE, ("VideoAttentionRiflex", {})),
+    "one window": (TRAINED, {}, lambda model: model),
+    "blend": (TIMES * TRAINED, {"method": "blend"}, lambda model: model),
+    "extend": (TIMES * TRAINED, {"method": "extend"}, lambda model: model),
+    AT_ONCE: (TIMES * TRAINED, WHOLE, lambda model: model),
+    SPARSE: (TIMES * TRAINED, WHOLE, long_video),
+    "at once, RIFLEx": (TIMES * TRAINED, WHOLE, riflex),
 }
 
 
-def evaluate(address: str, options) -> list[tuple]:
+def evaluate(options) -> list[tuple]:
     """(prompt, what it is, clip (F, H, W, 3), the node's report) of each run; clip None where a node refuses."""
-    import client
+    from attention.demo import codec
 
-    comfy, found = client.Client(address), []
-    info = comfy.object_info()
-    widgets = {"unit": "latent frames", "window": TRAINED, "overlap": options.overlap, "steps": options.steps}
+    model, found = demo_model.load(), []
+    widgets = {"unit": "latent frames", "window": float(TRAINED), "overlap": float(options.overlap)}
     for words in PROMPTS[: options.prompts]:
-        for name, (frames, more, before) in KINDS.items():
+        for name, (frames, more, prepare) in KINDS.items():
             begun, clip = time.monotonic(), None
-            prompt = graph(info, words, frames, options.rate, {**widgets, **more}, before)
             try:
-                outputs = comfy.run(prompt)
-                text, clip = "\n".join(outputs["4"]["text"]), decode(outputs)
-            except client.RunFailed as refused:
+                samples, text = sampled(prepare(model), words, frames, options, {**widgets, **more})
+                clip = codec.decode(samples)[0]
+            except ValueError as refused:
                 text = str(refused)
             found.append((" ".join(words), name, clip, text))
             (RESULTS / "table.md").write_text(to_table(found))
-            host.say(f"{' '.join(words)}, {name}: {time.monotonic() - begun:.0f} s\n{text}\n")
+            print(f"{' '.join(words)}, {name}: {time.monotonic() - begun:.0f} s\n{text}\n", flush=True)
+    for file, names in (("long.png", ("blend", "extend")), ("at_once.png", (AT_ONCE, SPARSE))):
+        draw([clip for _, name, clip, _ in found if name in names], RESULTS / file)
     return found
 
 
-def defaults_of(info: dict, kind: str) -> dict:
-    known = info[kind]["input"]["required"]
-    plain = {name: spec[1] for name, spec in known.items() if len(spec) > 1 and "COMFY" not in str(spec[0])}
-    return {name: of.get("default", of.get("options", [None])[0]) for name, of in plain.items() if name != "model"}
+def sampled(model, words: tuple[str, str, str], frames: int, options, widgets: dict) -> tuple:
+    """The latent of a clip of 256 x 256 pixels, and the node's report."""
+    import node_helpers
+    import torch
+
+    node = host_paths.ours("long_sampler").VideoAttentionLongSampler
+    prompts = host_paths.ours("demo").VideoAttentionDemoPrompt.execute(*words).args
+    positive, negative = (node_helpers.conditioning_set_values(p, {"frame_rate": options.rate}) for p in prompts)
+    values = {**defaults_of(node), "cfg": 1.0, "seed": 1, "scheduler_name": "simple", "steps": options.steps}
+    latent = {"samples": torch.zeros(1, 128, frames, 8, 8)}
+    out, *_, text = node.execute(model, positive, negative, latent, **{**values, **widgets}).args
+    return out["samples"], text
 
 
-def graph(info: dict, words: tuple[str, str, str], frames: int, rate: float, widgets: dict, before=None) -> dict:
-    """A prompt; before: (node, its widgets) that stands before the sampler."""
-    sampler, between = "VideoAttentionLongSampler", {}
-    known = info[sampler]["input"]["required"]
-    defaults = {name: spec[1]["default"] for name, spec in known.items() if "default" in spec[1]}
-    if before is not None:
-        values = {**defaults_of(info, before[0]), **before[1], "model": ["1", 0]}
-        between = {"7": {"class_type": before[0], "inputs": values}}
-    links = {"model": ["7" if between else "1", 0], "positive": ["6", 0], "negative": ["6", 1], "latent": ["3", 0]}
-    settings = {"cfg": 1.0, "seed": 1, "scheduler_name": "simple"}
-    size = {"width": 256, "height": 256, "length": (frames - 1) * EACH + 1, "batch_size": 1}
-    model = {"unet_name": "video-attention-demo.safetensors", "weight_dtype": "default"}
-    return {
-        **between,
-        "1": {"class_type": "UNETLoader", "inputs": model},
-        "2": {
-            "class_type": "VideoAttentionDemoPrompt",
-            "inputs": dict(zip(("colour", "shape", "direction"), words, strict=True)),
-        },
-        "3": {"class_type": "EmptyLTXVLatentVideo", "inputs": size},
-        "4": {"class_type": sampler, "inputs": {**defaults, **settings, **widgets, **links}},
-        "6": {
-            "class_type": "LTXVConditioning",
-            "inputs": {"positive": ["2", 0], "negative": ["2", 1], "frame_rate": rate},
-        },
-        "5": {"class_type": "SaveLatent", "inputs": {"samples": ["4", 0], "filename_prefix": "long"}},
-    }
-
-
-def decode(outputs: dict):
-    from safetensors.torch import load_file
-
-    from attention.demo import codec
-
-    saved = next(o["latents"][0] for o in outputs.values() if "latents" in o)
-    path = host.HOME / "long" / saved["type"] / saved["subfolder"] / saved["filename"]
-    return codec.decode(load_file(path)["latent_tensor"])[0]
+def defaults_of(node) -> dict:
+    """The widgets of a node as they come."""
+    known = {i.id: getattr(i, "default", None) for i in node.GET_SCHEMA().inputs if hasattr(i, "default")}
+    first = {i.id: i.options[0] for i in node.GET_SCHEMA().inputs if getattr(i, "options", None)}
+    return {**{name: value for name, value in known.items() if value is not None}, **{
+        name: value for name, value in first.items() if known.get(name) is None and isinstance(value, str)
+    }}  # fmt: skip
 
 
 def measure(clip, joints: list[int]) -> dict:
@@ -196,4 +182,4 @@ def draw(clips: list, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    host.main(main)
+    main()
