@@ -124,7 +124,8 @@ NOT_SHOWN_LIKE = re.compile(
 # What stays as it is: what users type, values of combos, units.
 NAMES = {
     "cfg_high", "cfg_low", "model_high", "model_low", "positive", "negative", "model",
-    "keep", "late", "tau", "alpha", "attn", "auto", "beta", "causal", "cfg", "comfy", "cpu", "cuda", "exact", "flash", "fps", "high",
+    "keep", "late", "tau",
+    "alpha", "attn", "auto", "beta", "causal", "cfg", "comfy", "cpu", "cuda", "exact", "flash", "fps", "high",
     "hopper", "inf",
     "install", "ms", "output", "pip", "refiner", "sageattention", "simple", "sqrt", "token", "torch",
     "triton", "upscaler",
