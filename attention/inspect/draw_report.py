@@ -8,6 +8,7 @@ from ..backends.registry import HOST, names
 from ..core.canvas import INK, LIGHT, LINE, MARGIN, PALE, TEXT, WIDTH, Canvas, Colour, length
 from ..core.function_owner import OTHER
 from ..core.site import SELF
+from ..routing.reused_calls import REUSED
 from .kernel_colours import colours_of, lighter
 from .report import Report, ReportRow
 from .report_text import fallback_lines, head_lines, passed_over_line
@@ -109,6 +110,6 @@ def _colours(report: Report) -> dict[tuple[str, str] | str, Colour]:
 
 def _is_another_s(used: str) -> bool:
     """Tell whether it is ComfyUI's or another pack's: no backend, no pattern with its engine behind it, no guidance."""
-    if used in names():
+    if used in (*names(), REUSED):
         return False
     return used.startswith((HOST, OTHER)) or not used.endswith(")") and ": " not in used

@@ -17,6 +17,7 @@ from attention.inspect import draw_report
 from attention.inspect.kernel_colours import colours_of
 from attention.inspect.report import summarise
 from attention.inspect.report_text import headline, to_text
+from attention.routing.reused_calls import REUSED
 from attention.routing.run_stats import RunStats
 
 
@@ -187,3 +188,10 @@ def test_long_reasons_stay_inside_the_picture():
     picture = draw_report.draw_report(summarise(stats))
     margin = picture.crop((picture.width - 8, 60, picture.width, picture.height))
     assert margin.getcolors() == [(margin.width * margin.height, PAPER)]
+
+
+def test_kept_outputs_have_a_colour_of_their_own():
+    stats = make_stats()
+    add(stats, SELF, 0, REUSED, 40, wanted="reuse every 2 steps")
+    (colour,) = {colour for (_, used), colour in draw_report._colours(summarise(stats)).items() if used == REUSED}
+    assert colour != NEUTRAL and pixels(draw_report.draw_report(summarise(stats)), colour) > 1000
