@@ -1,7 +1,7 @@
 """Plans on the demo model: what they save beside each means alone, and errors on prompts that they never saw.
 
     python -m benchmarks.plan [--steps 20,50] [--prompts N] [--budgets 0.05,0.1] [--seeds N] [--groups N] [--parts N]
-                              [--candidates everything|...] [--means NAME ...] [--threads N] [--out FILE]
+                              [--candidates everything|...] [--means NAME ...] [--edge N] [--threads N] [--out FILE]
     python -m benchmarks.plan --errors [--budgets 0.01,0.03,0.1] [--runs N] [--end-error each|one] ...
 
 The first one samples each prompt exactly, by each means alone, by ComfyUI's step caches and by plans, one after the
@@ -48,13 +48,16 @@ def arguments():
     # Threads of a busy machine wait for each other: with two this took over 45 minutes there, with one six.
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--candidates")
+    # Of the latent: fewer frames, rows and columns are faster, and give errors of the same kind.
+    parser.add_argument("--edge", type=int, default=demo_model.LATENT[-1])
     parser.add_argument("--means", nargs="*")
     parser.add_argument("--end-error", choices=("each", "one"), default="one")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    demo_model.LATENT = (*demo_model.LATENT[:2], *[options.edge] * 3)
     options.budgets = options.budgets or ([0.01, 0.03, 0.1] if options.errors else [0.05, 0.1])
-    options.steps = options.steps or ([8] if options.errors else [20, 50])
-    options.candidates = options.candidates or ("patterns" if options.errors else "everything")
+    options.steps = options.steps or ([10] if options.errors else [20, 50])
+    options.candidates = options.candidates or ("forecast steps" if options.errors else "everything")
     return options
 
 
@@ -62,7 +65,7 @@ def ended(options) -> str:
     """How, where and when all of it was measured."""
     how = f"{options.candidates}, {options.groups} groups of blocks, {options.parts} parts, {options.seeds} prompts"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return f"\nCalibrated with {how}. {machine(device)}, {date.today()}."
+    return f"\nCalibrated with {how}; latents of {options.edge}^3. {machine(device)}, {date.today()}."
 
 
 def errors(options) -> str:
