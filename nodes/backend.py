@@ -43,6 +43,7 @@ class VideoAttentionBackend(rule_inputs.ChecksBlocks):
                 *rule_inputs.covered_calls(),
                 *rule_inputs.how(),
                 *rule_inputs.auto_choice(),
+                rule_inputs.memory(),
             ],
             outputs=[
                 io.Model.Output(

@@ -56,6 +56,7 @@ def _pattern_inputs() -> list:
         pattern_reach.if_faster(),
         pattern_reach.tau_end(),
         pattern_reach.refresh_overlap(),
+        rule_inputs.memory(),
     ]
 
 

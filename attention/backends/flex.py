@@ -9,7 +9,7 @@ from ..core.error_handling import error_message
 from ..core.geometry import Geometry
 from ..core.kernel import Kernel
 from ..core.reason import Reason
-from .spec import EVERY_AMD, FLOATS, MAX_BLOCKS, Backend, Limits, Unavailable
+from .spec import EVERY_AMD, FLOATS, MAX_BLOCKS, Backend, Limits, Unavailable, row_sums, scores_of
 
 CPU_MAX_SCORES = 2**31
 # Shapes, dtypes, devices and scales that were called before.
@@ -45,6 +45,11 @@ def other_reasons(geometry: Geometry) -> Iterator[Reason]:
         yield Reason("would hold the whole score matrix on the CPU")
 
 
+def scratch(geometry: Geometry) -> int:
+    """Count a number for each query where it is compiled, and the scores and the softmax on a CPU."""
+    return 3 * scores_of(geometry) if geometry.device == "cpu" else row_sums(geometry)
+
+
 FLEX = Backend(
     name="flex",
     summary="torch FlexAttention without a mask: exact. Compiles for each shape on CUDA; slow and plain elsewhere.",
@@ -61,5 +66,6 @@ FLEX = Backend(
     load=load,
     other_reasons=other_reasons,
     auto=False,
+    scratch=scratch,
     besides="8 GiB of scores on a CPU",
 )

@@ -11,7 +11,7 @@ import torch
 from ..core.error_handling import error_message
 from ..core.geometry import MASKS
 from ..core.kernel import Kernel
-from .spec import HALVES, MAX_BLOCKS, RDNA, Backend, Limits, Unavailable
+from .spec import HALVES, MAX_BLOCKS, RDNA, Backend, Limits, Unavailable, copies_of
 
 
 def load_int8() -> Kernel:
@@ -97,4 +97,5 @@ INT8 = Backend(
         amd=RDNA,
     ),
     load=load_int8,
+    scratch=lambda geometry: copies_of(geometry, 1, 1, 1),
 )

@@ -10,7 +10,7 @@ from functools import partial
 from ..core.error_handling import error_message
 from ..core.geometry import Geometry
 from ..core.reason import Reason
-from .spec import HALVES, MAX_BLOCKS, POSITIVE, Backend, Limits, Unavailable
+from .spec import HALVES, MAX_BLOCKS, POSITIVE, Backend, Limits, Unavailable, copies_of, row_sums
 from .triton.tiling import AMD, AMD_FLOAT8, IN_SOFTWARE, has_row
 
 # What torch 2.7.1 brings. Triton 3.3.0 does not compile for an RTX 50, and 3.2 ends the whole process there
@@ -60,6 +60,12 @@ def refused_on_amd(geometry: Geometry, quantized: bool, float8: bool = False) ->
         yield Reason(f"{kind} scores with heads of {size} take more registers than {geometry.amd} has")
 
 
+def scratch(geometry: Geometry, *, quantized: bool, float8: bool = False) -> int:
+    """Count q and k in INT8, and v in float8 or, where sums are float16, a scaled copy: nothing for 16-bit scores."""
+    wide = (64 if geometry.head_dim <= 64 else 128) / geometry.head_dim
+    return copies_of(geometry, wide, wide, wide if float8 else 2) if quantized else row_sums(geometry)
+
+
 def _row(
     name: str, summary: str, promise: float, since: tuple[int, int] = (8, 0), besides="", **how
 ) -> Backend:  # fmt: skip
@@ -80,7 +86,8 @@ def _row(
     summary = f"{summary} `auto` takes it once Video Attention Benchmark has seen it right."
     asked = partial(refused_on_amd, **how)
     return Backend(
-        name, summary, limits, partial(load, **how), asked, auto=False, promise=promise, besides=besides
+        name, summary, limits, partial(load, **how), asked, auto=False, promise=promise, besides=besides,
+        scratch=partial(scratch, **how),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from ..core.gpu import capability_of
 from ..core.kernel import Kernel
 from ..core.reason import Reason
 from ..core.tensor_layout import dense_rows
-from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
+from .spec import HALVES, MAX_BLOCKS, Backend, Limits, Unavailable, copies_of
 
 HEAD_DIMS, V1_HEAD_DIMS = range(1, 129), (64, 96, 128)
 # 1.0.6 counts the missing keys up to the next multiple of 64 as keys with score 0: at 77 keys it is off by 28 %.
@@ -108,6 +108,11 @@ def _reasons_of_2(geometry: Geometry) -> Iterator[Reason]:
         yield Reason(f"{geometry.kv_len} keys, noise above {BLACKWELL_MAX_KEYS} on this GPU")
 
 
+def scratch(geometry: Geometry) -> int:
+    """Count q and k in INT8, and v as the kernel of this GPU wants it: in float16, or turned and then in float8."""
+    return copies_of(geometry, 1, 1, 2 if geometry.capability is None or geometry.capability < (8, 9) else 3)
+
+
 SAGE = Backend(
     name="sage",
     summary="SageAttention 1 or 2, whichever is installed: INT8 scores, no masks.",
@@ -124,6 +129,7 @@ SAGE = Backend(
     ),
     load=load,
     other_reasons=other_reasons,
+    scratch=scratch,
     library="SageAttention",
     install="pip install sageattention",
     besides="1.x: head sizes 64, 96, 128, keys in steps of 64, not on Blackwell; 2.x: one kernel for each NVIDIA GPU",

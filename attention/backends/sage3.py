@@ -12,7 +12,7 @@ from ..core.geometry import Geometry
 from ..core.kernel import Kernel
 from ..core.reason import Reason
 from ..core.tensor_layout import expand_kv
-from .spec import DEFAULT, HALVES, MAX_BLOCKS, Backend, Limits, Unavailable
+from .spec import DEFAULT, HALVES, MAX_BLOCKS, Backend, Limits, Unavailable, copies_of
 
 # It keeps a float32 correction for every 128 queries and every key: 7 GB for 75600 tokens and 40 heads.
 MAX_SCRATCH_BYTES = 4 * 2**30
@@ -38,9 +38,14 @@ def load() -> Kernel:
     return run
 
 
+def correction_bytes(geometry: Geometry) -> int:
+    """Count the bytes of the correction that it keeps."""
+    return int(geometry.batch * geometry.heads * (geometry.q_len / QUERY_BLOCK) * geometry.kv_len * 4)
+
+
 def other_reasons(geometry: Geometry) -> Iterator[Reason]:
     """Yield why a call is too large for its scratch memory."""
-    scratch = geometry.batch * geometry.heads * (geometry.q_len / QUERY_BLOCK) * geometry.kv_len * 4
+    scratch = correction_bytes(geometry)
     if scratch > MAX_SCRATCH_BYTES:
         yield Reason(f"would need {scratch / 2**30:.1f} GiB of scratch memory")
 
@@ -62,6 +67,7 @@ SAGE3 = Backend(
     ),
     load=load,
     other_reasons=other_reasons,
+    scratch=lambda geometry: copies_of(geometry, 0.6, 2.6, 0.6) + correction_bytes(geometry),
     auto=False,
     besides="up to 4 GiB of scratch memory",
 )

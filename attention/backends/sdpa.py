@@ -13,7 +13,7 @@ from ..core.geometry import MASKS, Geometry
 from ..core.reason import Reason
 from ..core.tensor_layout import dense_rows, expand_kv
 from ..core.torch_sdpa import sdpa
-from .spec import CDNA, EVERY_DEVICE, FLOATS, HALVES, MAX_BLOCKS, RDNA, Backend, Limits
+from .spec import CDNA, EVERY_DEVICE, FLOATS, HALVES, MAX_BLOCKS, RDNA, Backend, Limits, copies_of, scores_of
 
 # Attention over time at each place has batches of any size; ComfyUI splits them here too.
 MAX_BATCH = 2**15
@@ -107,6 +107,12 @@ def flash_reasons(geometry: Geometry) -> Iterator[Reason]:
         yield Reason(f"head size {geometry.head_dim} on CUDA, takes 8 to 256 in steps of 8")
 
 
+def scratch_of_math(geometry: Geometry) -> int:
+    """Count the scores and the softmax, and q, k and v in float32, q and k scaled."""
+    wide = max(4, geometry.dtype.itemsize)
+    return 2 * scores_of(geometry) + copies_of(geometry, 2 * wide, 2 * wide, wide)
+
+
 AUTO = Backend(
     name="sdpa",
     summary="torch scaled_dot_product_attention; torch picks its own kernel. Exact, on every device.",
@@ -172,4 +178,5 @@ MATH = Backend(
     load=lambda: math,
     auto=False,
     scores=True,
+    scratch=scratch_of_math,
 )

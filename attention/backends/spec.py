@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..core.chunks import output_bytes
 from ..core.error_handling import error_message
 from ..core.geometry import Geometry
 from ..core.kernel import Kernel
@@ -83,6 +84,26 @@ class Limits:
         return filter(None, (check(self, geometry) for check in CHECKS))
 
 
+def row_sums(geometry: Geometry) -> int:
+    """Count what a fused kernel takes beside its output: a float32 for each query of each head."""
+    return geometry.batch * geometry.heads * geometry.q_len * 4
+
+
+def scores_of(geometry: Geometry) -> int:
+    """Count the bytes of a whole matrix of scores in float32, or in the call's own wider dtype."""
+    size = max(4, geometry.dtype.itemsize)
+    return geometry.batch * geometry.heads * geometry.q_len * geometry.kv_len * size
+
+
+def copies_of(geometry: Geometry, q: float, k: float, v: float) -> int:
+    """Count the bytes of copies of q, k and v with so many bytes a number, and of a float32 for each query."""
+    queries, keys = (
+        geometry.batch * heads * length * geometry.head_dim
+        for heads, length in ((geometry.heads, geometry.q_len), (geometry.kv_heads, geometry.kv_len))
+    )
+    return int(queries * q + keys * (k + v)) + row_sums(geometry)
+
+
 @dataclass(frozen=True)
 class Backend:
     """One row of the table.
@@ -97,6 +118,7 @@ class Backend:
         only where Video Attention Benchmark has seen it right; 0: for any other.
     besides: what other_reasons looks at, in words, for the table of backends.
     scores: whether it holds the whole matrix of scores, queries by keys; None where another library decides that.
+    scratch: bytes that a call without a mask takes beside q, k, v and its output, as far as its authors' code tells.
     library: what has to be installed for it, as its authors write it; empty where ComfyUI or torch brings it.
     install: how that is done, in words that can be typed or read.
     """
@@ -110,8 +132,18 @@ class Backend:
     promise: float = 0.0
     besides: str = ""
     scores: bool | None = False
+    scratch: Callable[[Geometry], int] = row_sums
     library: str = ""
     install: str = ""
+
+    def takes(self, geometry: Geometry) -> int:
+        """Return about how many bytes a call takes beside q, k and v: its output and what it holds meanwhile."""
+        return output_bytes(geometry) + self.scratch(geometry)
+
+    @property
+    def by_queries(self) -> bool:
+        """Tell whether fewer queries at a time take less of what it holds: where it may hold scores."""
+        return self.scores is not False
 
     def refuses(self, geometry: Geometry) -> Reason | None:
         """Return the first reason why this backend cannot run the call, in a few words, or None."""

@@ -14,7 +14,8 @@ class Kernel(Protocol):
 
     A kernel that can let go of q, k and v before it answers has `consume(tensors, mask, scale)` as an attribute:
     `tensors` is a list [q, k, v] that nobody else holds. It empties the list once it needs them no more, and returns
-    what a plain call returns.
+    what a plain call returns. One that knows best how to work on some heads at a time has `in_chunks(chunks)`, which
+    gives the Kernel that does; any other is called once for each of the Chunks.
     """
 
     def __call__(
@@ -35,3 +36,12 @@ class Kernel(Protocol):
 
         Raises whatever its library raises: the caller falls back.
         """
+
+
+def checked(out: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    """Convert a kernel's output to `dtype`; an error for one of another shape, or of whole or complex numbers."""
+    if out.shape != shape:
+        raise ValueError(f"output shape {tuple(out.shape)} instead of {tuple(shape)}")
+    if not out.is_floating_point():
+        raise TypeError(f"output of {str(out.dtype).removeprefix('torch.')}")
+    return out.to(dtype)

@@ -15,6 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 MIB = 1 << 20
 # Devices whose bytes are counted here.
 COUNTED = ("cpu", "meta")
+# Operators that are made of others which allocate: those are counted.
+COMPOSED = (torch.ops.aten._scaled_dot_product_attention_math.default,)
 # Runs whose peak is being measured: a call's peak is found by starting the allocator's peak anew.
 _RUNNING: list[RunPeak] = []
 
@@ -34,11 +36,9 @@ class AllocationCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run an operator, and count what it gives that was not given to it."""
         kwargs = kwargs or {}
-        # Made of others, as attention with its scores is: those are what allocates.
-        with self:
-            out = func.decompose(*args, **kwargs)
-        if out is not NotImplemented:
-            return out
+        if func in COMPOSED:
+            with self:
+                return func.decompose(*args, **kwargs)
         self.before(func, args, kwargs)
         out = func(*args, **kwargs)
         given = {storage._cdata for storage in _storages((args, kwargs))}

@@ -59,6 +59,12 @@ def from_heads(out: torch.Tensor, split: bool) -> torch.Tensor:
     return out if split else out.transpose(1, 2).flatten(2)
 
 
+def empty_output(q: torch.Tensor) -> torch.Tensor:
+    """Make (B, H, Lq, D) over memory of (B, Lq, H, D): joining a token's heads is then a view."""
+    batch, heads, length, dim = q.shape
+    return q.new_empty(batch, length, heads, dim).transpose(1, 2)
+
+
 def to_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
     """Return any mask that the host passes as (1|B, 1|H, 1|Lq, Lk), None without one.
 

@@ -40,6 +40,7 @@ def combine(reports: Sequence[Report]) -> Report | None:
         hints=_added(reports, "hints"),
         forecast=next((report.forecast for report in reports if report.forecast), None),
         made=_once(rule for report in reports for rule in report.made),
+        chunked=_added(reports, "chunked"),
         memory=max((report.memory for report in reports if report.memory), key=sum, default=None),
         untimed=_once(node for report in reports for node in report.untimed),
     )

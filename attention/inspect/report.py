@@ -74,6 +74,7 @@ class Report:
     untimed: (id, title) of the nodes whose `timing` is off.
     made: the rules of the models.
     forecast: the ForecastSettings of the first of them that has some; None: none.
+    chunked: (role, what ran, how it was cut and why) -> calls.
     memory: bytes (allocated before the run, the most on top of them in it); None: not measured.
     """
 
@@ -102,6 +103,7 @@ class Report:
     untimed: tuple[tuple[str, str], ...] = ()
     made: tuple = ()
     forecast: object | None = None
+    chunked: Counter = field(default_factory=Counter)
     memory: tuple[int, int] | None = None
 
     @property
@@ -143,24 +145,21 @@ class Report:
             "seconds": round(self.seconds, 6),
             "rows": [row.as_dict() for row in self.rows],
             "peak_mib": None if self.memory is None else as_mib(self.memory[1]),
-            "fallbacks": [
-                {"role": role, "wanted": wanted, "reason": reason, "calls": calls}
-                for (role, wanted, reason), calls in self.fallbacks.most_common()
-            ],
-            "passed_over": [
-                {"backend": name, "reason": reason, "calls": calls}
-                for (name, reason), calls in self.passed_over.most_common()
-            ],
-            "unplaced": [
-                {"role": role, "reason": reason, "calls": calls}
-                for (role, reason), calls in self.unplaced.most_common()
-            ],
+            "fallbacks": _listed(self.fallbacks, "role", "wanted", "reason"),
+            "in_chunks": _listed(self.chunked, "role", "used", "how"),
+            "passed_over": _listed(self.passed_over, "backend", "reason"),
+            "unplaced": _listed(self.unplaced, "role", "reason"),
             "shaping": self.coverage.as_dict() if self.coverage else None,
             "measured": list(self.measured),
             "choosing_seconds": round(self.choosing, 6),
             **as_data(self.timeline),
             "notes": list(notes_of(self)),
         }
+
+
+def _listed(counts: Counter, *names: str) -> list[dict]:
+    """List what was counted as tables, most calls first."""
+    return [{**dict(zip(names, what)), "calls": calls} for what, calls in counts.most_common()]
 
 
 def summarise(stats: RunStats) -> Report:
@@ -214,9 +213,20 @@ def _answering(stats: RunStats) -> dict:
         "made": stats.rules,
         "forecast": stats.forecast.settings,
         "forecasts": stats.forecast.forecast,
+        "chunked": _chunked(stats),
         "memory": None if stats.memory is None else stats.memory.found,
     }
     return {"rules": rules, "gains": gains, **more}
+
+
+def _chunked(stats: RunStats) -> Counter:
+    """Count the calls in chunks, by role, what ran and how."""
+    found = Counter()
+    for _, decision in stats.counted():
+        if decision.chunked:
+            how = f"{decision.chunks.text}: {decision.cut}"
+            found[decision.site.role, decision.used, how] += decision.chunked
+    return found
 
 
 def _trials(decision: Decision) -> str:

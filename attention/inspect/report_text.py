@@ -25,6 +25,8 @@ def to_text(report: Report) -> str:
         lines += ["", pace(report.timeline)]
     if report.fallbacks:
         lines += ["", "Fell back:", *fallback_lines(report)]
+    if report.chunked:
+        lines += ["", "In chunks:", *chunk_lines(report)]
     if report.measured:
         lines += [
             "",
@@ -97,6 +99,13 @@ def _table(report: Report) -> list[str]:
         )
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     return ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in cells]
+
+
+def chunk_lines(report: Report) -> list[str]:
+    """Write one line for each role, kernel and way in which its calls were cut, most calls first."""
+    return [
+        f"  {calls} calls, {role}-attention, {used}, {how}" for (role, used, how), calls in report.chunked.most_common()
+    ]
 
 
 def memory_line(report: Report) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from ..core.function_owner import owner_of
 from ..core.identity import KeepsIdentity
-from ..core.kernel import Kernel
+from ..core.kernel import Kernel, checked
 from ..core.tensor_layout import from_heads, to_heads, to_mask
 from .compiled_op import OPTIONS, eagerly
 from .fallback import answer_below
@@ -195,15 +195,6 @@ class Override(KeepsIdentity):
         if self.previous is None:
             return host_name(call.func, own_function(call.options))
         return owner_of(self.previous)
-
-
-def checked(out: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
-    """Convert a kernel's output to `dtype`; an error for one of another shape, or of whole or complex numbers."""
-    if out.shape != shape:
-        raise ValueError(f"output shape {tuple(out.shape)} instead of {tuple(shape)}")
-    if not out.is_floating_point():
-        raise TypeError(f"output of {str(out.dtype).removeprefix('torch.')}")
-    return out.to(dtype)
 
 
 def in_heads(out: torch.Tensor, heads: int) -> torch.Tensor:

@@ -15,6 +15,7 @@ from ..sparse.autotune import fastest_engine, key_of
 from ..sparse.engine_registry import AUTO
 from ..sparse.runner import Runner
 from .attention_call import AttentionCall
+from .chunking import backend_kernel
 from .host_kernel import name_of
 from .rules import MEASURE
 from .run_stats import Decision, RunStats
@@ -70,8 +71,9 @@ def _measure(
     def make_spot_check() -> SpotCheck:
         return SpotCheck(*call.to_heads(), call.to_mask(), decision.geometry.scale)
 
-    runs: dict[str, Callable] = {name: lambda name=name: call.run(registry.load(name)) for name in accepted}
-    key = (str(call.q.device), decision.geometry, *_asked_how(call))
+    kernels = {name: backend_kernel(decision.rule, name, decision.geometry) for name in accepted}
+    runs: dict[str, Callable] = {name: lambda kernel=kernel: call.run(kernel) for name, kernel in kernels.items()}
+    key = (str(call.q.device), decision.geometry, decision.rule.memory, *_asked_how(call))
     return fastest_backend(key, runs, call.run_host, make_spot_check, max_error)
 
 

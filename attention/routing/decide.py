@@ -18,6 +18,7 @@ from ..guidance.strength import combined
 from ..sparse.engine_registry import runners
 from .attention_call import AttentionCall
 from .choose import choose_auto, choose_engine, compare, why_dense
+from .chunking import backend_kernel, begin, budgeted
 from .errors import UnsupportedAttention
 from .rules import ERROR, GUARD_OFF, Rule, covering, winner
 from .run_stats import Decision, RunStats
@@ -131,14 +132,15 @@ def _shape(
             raise UnsupportedAttention(sentence(rule, shape.pattern.name, site, geometry, able, "pattern"))
         return able
     decision = Decision(site, geometry, rule, shape.pattern.name, host, video_span)
-    runner = choose_engine(call, decision, able, stats, timed)
+    runner = choose_engine(call, decision, tuple(budgeted(rule, one, geometry) for one in able), stats, timed)
     decision.used = f"{shape.label} ({runner.label})"
-    return _begun(decision, runner.with_block_cache(lambda: stats.evaluations, shape.refresh_overlap).kernel, stats)
+    return _begun(decision, runner.with_block_cache(lambda: stats.evaluations, shape.refresh_overlap), stats)
 
 
 def _begun(decision: Decision, kernel: Kernel, stats: RunStats) -> Decision:
     """Give the decision with what runs its calls. The first of them is looked at where anything is to be looked for."""
-    decision.kernel = kernel
+    decision.history = stats.history
+    begin(decision, kernel)
     decision.guard = decision.rule.guard != GUARD_OFF or (decision.used, decision.geometry) not in stats.history.proven
     return decision
 
@@ -165,7 +167,7 @@ def _dense(
         raise UnsupportedAttention(sentence(rule, rule.backend, site, geometry, decision.reason))
     if decision.reason is None and name != HOST_RUN:
         decision.used = name
-        return _begun(decision, registry.load(name), stats)
+        return _begun(decision, backend_kernel(rule, name, geometry), stats)
     return decision
 
 

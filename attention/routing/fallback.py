@@ -44,7 +44,7 @@ def answer_below(attention: Callable, call: AttentionCall, decision: Decision, p
         try:
             return call.pass_to(attention)
         except Exception as error:
-            if isinstance(error, tuple(_PASSING)) or not _is_whole(call):
+            if isinstance(error, tuple(_PASSING)) or not is_whole(call):
                 raise
             decision.lost = owner_of(previous), error_text(error)
             free_frames(error)
@@ -57,7 +57,7 @@ def answer_below(attention: Callable, call: AttentionCall, decision: Decision, p
     return call.open().pass_to(own_function(call.options) or call.func)
 
 
-def _is_whole(call: AttentionCall) -> bool:
+def is_whole(call: AttentionCall) -> bool:
     """Tell whether q, k and v are still there."""
     try:
         call.peek()

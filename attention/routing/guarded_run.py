@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -15,8 +16,10 @@ from ..core.error_handling import error_text, free_cached_memory, free_frames, i
 from ..core.input_copies import WRITES, InputCopies
 from ..core.reason import Reason
 from .attention_call import AttentionCall
+from .chunking import attempt_in_chunks, host_in_chunks
 from .decide import sentence
 from .errors import InputsLost, UnsupportedAttention
+from .fallback import is_whole
 from .rules import ERROR, GUARD_EVERY, GUARD_OFF
 from .run_stats import Decision, RunStats
 
@@ -59,11 +62,11 @@ class Failure:
 
 
 def to_failure(decision: Decision, error: Exception) -> Failure:
-    """Make a Failure of an exception and free its frames; UnsupportedAttention where the rule wants errors."""
-    reason = error_text(error)
-    if decision.rule.on_unsupported == ERROR:
+    """Make a Failure of an exception and free its frames; UnsupportedAttention where the rule wants errors, unless
+    memory was missing: the kernel may still run in chunks."""
+    reason, memory = error_text(error), is_out_of_memory(error)
+    if decision.rule.on_unsupported == ERROR and not memory:
         raise unsupported(decision, reason) from error
-    memory = is_out_of_memory(error)
     free_frames(error)
     return Failure(reason, memory)
 
@@ -87,16 +90,33 @@ def attempt(decision: Decision, call: AttentionCall) -> torch.Tensor | Failure:
 def retry(
     decision: Decision, failure: Failure, call: AttentionCall, kept: InputCopies | None = None
 ) -> torch.Tensor | Failure:
-    """Attempt a call a second time where memory was missing, once for a kernel and geometry in a run: with the first
-    one's scratch gone, our copies away and what torch's allocator holds back given to kernels that allocate by
-    themselves."""
-    name = decision.used, decision.geometry
-    if not failure.memory or name in decision.history.out_of_memory:
+    """Attempt a call again where memory was missing: with the first one's scratch gone, our copies away and what
+    torch's allocator holds back given to kernels that allocate by themselves. As it was, once for a kernel and geometry
+    in a run, then in smaller and smaller chunks."""
+    name, device = (decision.used, decision.geometry), call.q.device
+    if not failure.memory:
         return failure
-    decision.history.out_of_memory.add(name)
     if kept is not None:
         kept.offload()
-    free_cached_memory(call.q.device)
+    if name not in decision.history.out_of_memory:
+        decision.history.out_of_memory.add(name)
+        free_cached_memory(device)
+        out = _again(decision, call, kept)
+        if isinstance(out, torch.Tensor) or not out.memory:
+            return out
+    elif name in decision.history.hopeless:
+        return failure
+    out = attempt_in_chunks(decision, partial(_again, decision, call, kept), failure.reason, device)
+    if isinstance(out, torch.Tensor):
+        return out
+    decision.history.hopeless.add(name)
+    return failure if out is None else out
+
+
+def _again(decision: Decision, call: AttentionCall, kept: InputCopies | None) -> torch.Tensor | Failure:
+    """Attempt a call on what it was given, also where an attempt before wrote into that."""
+    if _undone(kept):
+        return Failure(WRITES)
     return attempt(decision, call)
 
 
@@ -152,12 +172,29 @@ def _malformed(out: torch.Tensor, given: tuple) -> Reason | None:
 @record_paused()
 def _finite(decision: Decision, out: torch.Tensor, call: AttentionCall) -> torch.Tensor | Failure:
     """Give `out` back where it is finite, or is not for no fault of the kernel's."""
-    if torch.isfinite(out).all():
+    finite = _is_finite(out)
+    if finite is None:
+        decision.guard = True
+    if finite is not False:
         return out
     if not comes_from_inputs(out, call):
         return Failure(NOT_FINITE, holes=_holes(out))
     keep_kernel(decision)
     return out
+
+
+def _is_finite(out: torch.Tensor) -> bool | None:
+    """Tell whether all of out: (B, H, Lq, D) is finite; one head at a time where memory is missing, None where that is
+    not enough either."""
+    for parts in ((out,), out.unbind(1)):
+        try:
+            return all(bool(torch.isfinite(part).all()) for part in parts)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            free_frames(error)
+        free_cached_memory(out.device)
+    return None
 
 
 def comes_from_inputs(out: torch.Tensor, call: AttentionCall) -> bool:
@@ -202,3 +239,34 @@ def run_instead(run: Callable, failure: Failure, device: torch.device) -> torch.
         free_frames(error)
     free_cached_memory(device)
     return run()
+
+
+def again_without_memory(run: Callable, call: AttentionCall) -> torch.Tensor:
+    """Answer a call, and once more where memory was missing around what has a way of its own to go on."""
+    try:
+        return run(call)
+    except Exception as error:
+        if not (is_out_of_memory(error) and is_whole(call)):
+            raise
+        free_frames(error)
+    free_cached_memory(call.peek().q.device)
+    return run(call)
+
+
+def run_host(run: Callable, call: AttentionCall, decision: Decision) -> torch.Tensor:
+    """Run ComfyUI's own attention, in chunks where memory is missing: whether a kernel fell back to it or none ran.
+
+    run: answers one call as it asks for it; no override stands between.
+    call: not closed, or in containers that may be emptied.
+    """
+    reason = decision.cut
+    if decision.chunks is None or decision.kernel is not None:
+        try:
+            return run(call)
+        except Exception as error:
+            if decision.geometry is None or not (is_out_of_memory(error) and is_whole(call)):
+                raise
+            reason = error_text(error)
+            free_frames(error)
+        free_cached_memory(call.peek().q.device)
+    return host_in_chunks(run, call.open(), decision, reason)

@@ -24,13 +24,16 @@ def is_efficient(rules: tuple[Rule, ...], refused: Callable = registry.why_not) 
     dense = [rule for rule in rules if not rule.kind and rule.role in (ALL_ROLES, SELF)]
     whole = [at for at, rule in enumerate(dense) if rule.always and not rule.blocks]
     # What comes before the last rule for all calls never wins; without one, the host runs some.
-    holds = [_scores(rule.backend, refused) for rule in dense[whole[-1] if whole else 0 :]]
+    holds = [_scores(rule, refused) for rule in dense[whole[-1] if whole else 0 :]]
     holds += [] if whole else [None]
     return False if True in holds else None if None in holds else True
 
 
-def _scores(backend: str, refused: Callable) -> bool | None:
-    """Tell whether a backend's calls hold one; None where ComfyUI's own attention may run them, or torch decides."""
+def _scores(rule: Rule, refused: Callable) -> bool | None:
+    """Tell whether a rule's calls hold one; None where ComfyUI's own attention may run them, or torch decides. In
+    chunks that keep to the rule's memory they hold a part of one at a time."""
+    backend = rule.backend
     if backend in (registry.AUTO, registry.HOST) or refused(backend) is not None:
         return None
-    return registry.get(backend).scores
+    scores = registry.get(backend).scores
+    return False if scores and rule.memory else scores

@@ -8,18 +8,21 @@ from functools import partial
 import torch
 
 from ..core.allocation_record import record_paused
+from ..core.kernel import checked
 from ..core.site import CALLER, SELF, site_of
 from ..core.tensor_layout import first_query_of, from_heads, to_mask
 from . import compiled_op, reused_calls
-from .attention_call import AttentionCall, ContainerCall, Override, checked
+from .attention_call import AttentionCall, ContainerCall, Override
 from .decide import decide
 from .errors import InputsLost
 from .guarded_run import (
     Failure,
+    again_without_memory,
     is_shared_by_host,
     keep_kernel,
     retry,
     run_checked,
+    run_host,
     run_instead,
     to_failure,
     unsupported,
@@ -125,7 +128,7 @@ class Router(Override):
         decision.history = stats.history
         run = partial(self._run, decision)
         if decision.strength is not None:
-            run = partial(decision.strength.attend, run, decision.video_span)
+            run = partial(again_without_memory, partial(decision.strength.attend, run, decision.video_span))
         decision.run = reused_calls.prepare(self, decision, run, key, call, stats)
         if self.timing:
             for one in (decision, *(() if decision.reuse is None else (decision.reuse.twin,))):
@@ -136,7 +139,7 @@ class Router(Override):
         kernel = decision.kernel
         if kernel is None:
             decision.fell_back += decision.reason is not None
-            return self.next(call, decision)
+            return self._below(decision, call)
         if call.closed:
             if _may_consume(decision, call):
                 return self._consume(decision, call)
@@ -150,6 +153,22 @@ class Router(Override):
                 out = to_failure(decision, error)
             # Not within the except block, which would keep the kernel's scratch until it is left.
             out = retry(decision, out, call)
+        return self._reply(decision, out, call)
+
+    def _below(self, decision: Decision, call: AttentionCall) -> torch.Tensor:
+        """Answer a call without a kernel of ours: the override below us does, or the host."""
+        return run_host(self.next, call, decision) if self.previous is None else self.next(call, decision)
+
+    def _reply(self, decision: Decision, out: torch.Tensor | Failure, call: AttentionCall) -> torch.Tensor:
+        """Give what the host asked for, of what a kernel gave, or without it."""
+        if isinstance(out, Failure):
+            return self._recover(decision, out, call)
+        try:
+            return call.reply(out)
+        except Exception as error:
+            out = to_failure(decision, error)
+        # Laying it out takes a copy; what comes in chunks is laid out already.
+        out = retry(decision, out, call)
         return self._recover(decision, out, call) if isinstance(out, Failure) else call.reply(out)
 
     def _consume(self, decision: Decision, call: ContainerCall) -> torch.Tensor:
@@ -167,14 +186,13 @@ class Router(Override):
             self._give_up(decision, failure, call)
             raise InputsLost(failure.reason)
         call = call.with_tensors(*(from_heads(t, call.split_in) for t in tensors))
-        out = retry(decision, failure, call)
-        return self._recover(decision, out, call) if isinstance(out, Failure) else call.reply(out)
+        return self._reply(decision, retry(decision, failure, call), call)
 
     def _recover(self, decision: Decision, failure: Failure, call: AttentionCall) -> torch.Tensor:
         """Go on without the kernel that failed, unless what runs instead is no better."""
         if failure.holes is None or decision.rule.on_unsupported == ERROR:
             self._give_up(decision, failure, call)
-        out = run_instead(partial(self.next, call, decision), failure, call.q.device)
+        out = run_instead(partial(self._below, decision, call), failure, call.q.device)
         if failure.holes is not None:
             if is_shared_by_host(failure, out, call):
                 keep_kernel(decision)
@@ -188,6 +206,7 @@ class Router(Override):
         if decision.rule.on_unsupported == ERROR:
             raise unsupported(decision, failure.reason)
         decision.reason, decision.kernel, decision.used = failure.reason, None, self.next_name(call)
+        decision.chunks = decision.cut = None
 
 
 def _may_consume(decision: Decision, call: ContainerCall) -> bool:

@@ -103,6 +103,8 @@ class Rule:
     spared: how many of the first and of the last steps are never covered.
     perturbation: what the calls do in this Perturbation's own pass, and in no other.
     nag: a negative prompt inside attention to the prompt.
+    memory: most MiB that one call may take beside q, k and v, its output included, as far as is known: one that would
+        take more runs in chunks. 0: only where memory was missing.
     asker: the node that made it, None outside of a prompt. Two rules that differ in it alone are equal.
     budget: relative L2 of the final latent that the plan which it is of has to keep, 0 without one; as asker.
     reuse: how long the calls' outputs are kept and given again.
@@ -123,6 +125,7 @@ class Rule:
     spared: tuple[int, int] = (0, 0)
     perturbation: Perturbation | None = None
     nag: Nag | None = None
+    memory: int = 0
     asker: Asker | None = field(default=None, compare=False)
     budget: float = field(default=0.0, compare=False)
     reuse: ReuseSettings | None = None

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from ..core.chunks import Chunks
 from ..core.geometry import Geometry
 from ..core.head_chunks import HeadChunks
 from ..core.identity import KeepsIdentity
@@ -44,6 +45,9 @@ class Decision:
     calls: how many there were.
     fell_back: how many of them ran without the kernel that the rule wants.
     below: how many went through another pack's override to a router of ours below it, whose Decision counts them.
+    chunks: how its calls are cut, None where they are whole.
+    cut: why they are.
+    whole: how many calls were not, before those that are.
     lost: the override below us that raised, and what it said.
     without: calls that the host's own attention made in its place.
     counted_in: of a call with some of its module's heads that is not the first, the Decision that counts them all as
@@ -53,31 +57,10 @@ class Decision:
     """
 
     __slots__ = (
-        "below",
-        "geometry",
-        "calls",
-        "choice",
-        "dense",
-        "fell_back",
-        "guard",
-        "kernel",
-        "history",
-        "lost",
-        "passed_over",
-        "video_span",
-        "reason",
-        "rule",
-        "run",
-        "site",
-        "spans",
-        "strength",
-        "unshaped",
-        "used",
-        "wanted",
-        "counted_in",
-        "without",
-        "reuse",
-    )
+        "below", "calls", "choice", "chunks", "counted_in", "cut", "dense", "fell_back", "geometry", "guard",
+        "history", "kernel", "lost", "passed_over", "reason", "reuse", "rule", "run", "site", "spans", "strength",
+        "unshaped", "used", "video_span", "wanted", "whole", "without",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -94,7 +77,9 @@ class Decision:
         self.passed_over: dict[str, str] = {}
         self.choice = None
         self.calls = 0
-        self.below = self.without = 0
+        self.below = self.without = self.whole = 0
+        self.chunks: Chunks | None = None
+        self.cut: str | None = None
         self.counted_in: Decision | None = None
         self.lost: tuple[str, str] | None = None
         self.fell_back = 0
@@ -118,6 +103,12 @@ class Decision:
             self.counted_in.spans[-1] = joined(self.counted_in.spans[-1], span)
         else:
             self.spans.append(span)
+
+    @property
+    def chunked(self) -> int:
+        """Count the calls that were in chunks."""
+        others = self.fell_back if self.kernel is not None else 0
+        return 0 if self.chunks is None else max(0, self.calls - self.whole - others)
 
     def reasons(self):
         """Yield ((what was wanted, why it did not run), calls)."""

@@ -88,6 +88,10 @@ class CachedBlocks:
             self.cached[self.call] = Kept(now, select(), seen)
         return self.cached[self.call].selected
 
+    def anew(self) -> CachedBlocks:
+        """Make one like it that keeps nothing yet."""
+        return CachedBlocks(self.refresh, self.evaluations, self.bound)
+
     def _still_holds(self, kept: Kept, sample: Callable | None) -> bool:
         """Measure how much of a new selection a kept one has, and tell whether that is enough."""
         if kept.sample is None or sample is None:

@@ -20,6 +20,8 @@ from ..patterns.spec import Pattern
 # Gathered keys, values and queries held at once: for a CPU's thread, whose cache they should fit, and for a GPU.
 THREAD_BYTES = 4 << 20
 GPU_BYTES = 256 << 20
+# A GPU is busy with so much.
+LEAST_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Engine:
     partial_queries: whether it runs calls with a part of the video's queries, as task.video_span.cut says; q is then
         (B, H, M, D).
     exact: whether it is no coarser than its tensors.
+    copies: how many tensors as large as q `run` holds at most beside its inputs, its output among them. A Runner gives
+        it some heads at a time where that is much; what is gathered (scratch_bytes) comes on top.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Engine:
     masks: bool = False
     partial_queries: bool = False
     exact: bool = True
+    copies: float = 5
 
     def refuses_call(self, task: Task, geometry: Geometry) -> Reason | None:
         """Say why the engine runs no such call whatever the pattern; None: it may."""
@@ -151,12 +156,16 @@ def as_bias(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
 
 
-def scratch_bytes(device: torch.device) -> int:
+def scratch_bytes(device: torch.device, size: int = GPU_BYTES) -> int:
     """Give how many bytes an engine gathers at once at most, unless one box of queries for one head needs more.
 
     Besides it there are linear copies of q, k, v and the output alone, and never a tensor of L x L.
+
+    size: bytes of the queries that it runs; fewer of them gather less at once.
     """
-    return THREAD_BYTES * torch.get_num_threads() if device.type == "cpu" else GPU_BYTES
+    if device.type == "cpu":
+        return THREAD_BYTES * torch.get_num_threads()
+    return min(GPU_BYTES, max(LEAST_BYTES, size))
 
 
 def append_context(keys: torch.Tensor, context: torch.Tensor) -> torch.Tensor:

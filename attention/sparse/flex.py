@@ -120,4 +120,4 @@ def run(video, context_kv, scale, plan: EnginePlan) -> torch.Tensor:
     return compiled()(q, k, v, block_mask=plan.mask, scale=scale).index_select(2, plan.inverse)
 
 
-FLEX = Engine("flex", "torch's compiled FlexAttention. Exact; compiles for each shape.", refuses, plan, run)
+FLEX = Engine("flex", "torch's compiled FlexAttention. Exact; compiles for each shape.", refuses, plan, run, copies=7)

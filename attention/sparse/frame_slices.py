@@ -94,5 +94,5 @@ def append(x: torch.Tensor, keys: tuple[slice, ...], context: torch.Tensor, axis
 
 FRAME_SLICES = Engine(
     "slabs", "Slices of whole frames and torch's attention. Exact, on every device.", refuses, plan, run,
-    masks=True, partial_queries=True,
+    masks=True, partial_queries=True, copies=4,
 )  # fmt: skip

@@ -46,17 +46,16 @@ def plan(task: Task, device, dtype) -> EnginePlan:
 def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, mask: HostMask | None = None) -> torch.Tensor:
     """Attend from each block of queries to the gathered blocks that it sees; see Engine.run."""
     batch, heads, tokens, dim = video[0].shape
-    if plan.permutation is not None:
-        video = tuple(t.index_select(2, plan.permutation) for t in video)
-    what = (plan.pattern, *video[:2], scale)
-    seen = cache(lambda: select_blocks(*what), lambda: select_sample(*what))
+    video = [t if plan.permutation is None else t.index_select(2, plan.permutation) for t in video]
+    seen = selected(cache, plan.pattern, *video[:2], scale)
     # Keys of all queries: the means of the blocks, hidden where the block itself is seen, then the context.
     fixed, lengths = context_kv, None
     if plan.pattern.tail:
         means, lengths = block_means(video[1:], plan, mask)
         fixed = tuple(torch.cat([mean.to(s.dtype), s], dim=2) for mean, s in zip(means, context_kv))
     fixed = tuple(t.flatten(0, 1) for t in fixed)
-    q, k, v = (into_blocks(t, size) for t, size in zip(video, (QUERIES, KEYS, KEYS)))
+    # One by one: what is in blocks need not stay as it was.
+    q, k, v = (into_blocks(video.pop(0), size) for size in (QUERIES, KEYS, KEYS))
     out = torch.empty_like(q)
     for rows, keys, hidden in chunks(seen, tokens, dim, fixed[0].shape[1], q, mask):
         head = rows // seen.shape[2]
@@ -70,8 +69,14 @@ def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, mask: Hos
             own = torch.cat([own[..., : hidden.shape[1]], means, own[..., hidden.shape[1] :]], dim=-1)
             bias = own if bias is None else own + bias
         out[rows] = sdpa(q[rows, None], some_k, some_v, bias, scale=scale)[:, 0]
+    del q, k, v
     out = out.view(batch, heads, -1, dim)[:, :, :tokens]
     return out if plan.inverse is None else out.index_select(2, plan.inverse)
+
+
+def selected(cache, *what) -> torch.Tensor:
+    """Give the selected blocks, (B, H, nq, nk) bool, as the cache has them; what: as of select_blocks."""
+    return cache(lambda: select_blocks(*what), lambda: select_sample(*what))
 
 
 def block_means(kv, plan: EnginePlan, mask: HostMask | None):
@@ -148,7 +153,7 @@ def chunks(seen: torch.Tensor, tokens: int, dim: int, fixed: int, q: torch.Tenso
         one = (4 * (most * KEYS + fixed) + 3 * QUERIES) * dim * q.element_size()
         if mask is not None:
             one += 3 * min(mask.rows, QUERIES) * (most * KEYS + fixed) * q.element_size()
-        stop = min(len(counts), start + max(1, scratch_bytes(q.device) // one))
+        stop = min(len(counts), start + max(1, scratch_bytes(q.device, q.numel() * q.element_size()) // one))
         some = rows[start:stop]
         gathered = first[some, :most]
         # A block that fills up stands after the ones that are seen; a ragged block ends before it is full.
@@ -161,5 +166,5 @@ def chunks(seen: torch.Tensor, tokens: int, dim: int, fixed: int, q: torch.Tenso
 
 GATHER_BLOCKS = Engine(
     "blocks", "Gathers the chosen key blocks of each head. Exact, on every device.", refuses, plan, run,
-    selects_blocks=True, masks=True,
+    selects_blocks=True, masks=True, copies=5,
 )  # fmt: skip

@@ -145,7 +145,7 @@ def chunks(
     shared = seen if group.unmasked or mask is not None else 0
     if mask is not None and mask.video.shape[0] * mask.video.shape[1] > 1:
         one += seen if mask.rows > 1 or group.unmasked or group.bias is not None else seen // m
-    budget = scratch_bytes(q.device)
+    budget = scratch_bytes(q.device, q.numel() * q.element_size())
     heads = max(1, min(rows, (budget - shared) // one))
     boxes_each = max(1, min(n, budget // (one * heads + shared)))
     for a in range(0, n, boxes_each):
@@ -191,5 +191,5 @@ def attend(q, k, v, context_kv, scale, bias, queries, keys, out) -> None:
 
 GATHER_TILES = Engine(
     "tiles", "Gathers the keys of each tile. Exact, on every device.", refuses, plan, run,
-    masks=True, partial_queries=True,
+    masks=True, partial_queries=True, copies=3,
 )  # fmt: skip

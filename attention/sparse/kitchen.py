@@ -162,8 +162,8 @@ def single_tokens(run) -> dict:
     return {} if found is None else {found.name: found.default}
 
 
-NA3D = Engine("comfy-kitchen na3d", "Neighbourhood attention. Exact.", na3d_refuses, na3d_plan, na3d_run)
+NA3D = Engine("comfy-kitchen na3d", "Neighbourhood attention. Exact.", na3d_refuses, na3d_plan, na3d_run, copies=5)
 SOL = Engine(
     "comfy-kitchen sol_attn", "Top blocks and adaptive blocks in INT8. Approximate.", sol_refuses, sol_plan, sol_run,
-    exact=False,
+    exact=False, copies=14,
 )  # fmt: skip

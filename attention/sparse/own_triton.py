@@ -139,7 +139,7 @@ def lists_of_selection(pattern, kept: torch.Tensor, tokens: int, context_tokens:
 def _row(name: str, summary: str, **how) -> Engine:
     summary = f"{summary} `auto` takes it once Video Attention Benchmark has seen it right."
     how, exact = partial(run, **how), not how["quantized"]
-    flags = {"auto": False, "selects_blocks": True, "gqa": True, "exact": exact}
+    flags = {"auto": False, "selects_blocks": True, "gqa": True, "exact": exact, "copies": 5}
     return Engine(name, summary, partial(refuses, name), plan, how, **flags)
 
 

@@ -56,4 +56,4 @@ def temporal(q, k, v, context_k, context_v, scale):
     return out.transpose(1, 2).flatten(1, 2)
 
 
-RESHAPE = Engine("folded", "Reshapes and runs torch's attention. Exact, on every device.", refuses, plan, run)
+RESHAPE = Engine("folded", "Reshapes and runs torch's attention. Exact, on every device.", refuses, plan, run, copies=4)

@@ -10,15 +10,21 @@ from functools import lru_cache
 import torch
 
 from ..core.allocation_record import record_paused
+from ..core.chunks import Chunks, even, mask_of_chunk, output_bytes, spans
+from ..core.geometry import Geometry
 from ..core.grid import order
-from ..core.tensor_layout import expand_kv
+from ..core.head_chunks import pattern_of_heads
+from ..core.tensor_layout import empty_output, expand_kv
 from ..core.tokens import VideoSpan
 from ..core.torch_sdpa import sdpa
 from ..patterns.density import flop_ratio
 from ..patterns.spec import relation_of
 from .cached_blocks import CachedBlocks, select_anew
-from .engine import Engine, HostMask, Task, outside_video
+from .engine import Engine, HostMask, Task, outside_video, scratch_bytes
 from .tile_layout import layout
+
+# What may be held at once beside a call's q, k, v and output, as a share of them, where q takes LARGE_BYTES and more.
+EXTRA, LARGE_BYTES = 0.23, 64 << 20
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Runner:
     turns: such parts for one evaluation of the model after the other, for a pattern that takes turns; else ().
     evaluations: gives how many evaluations have begun, 0 where nobody counts: then the first turn runs.
     block_cache: keeps selected blocks from step to step; see cached_blocks.py.
+    heads_at_once: how many heads the engines get at a time, a multiple of those that share keys; 0: all, or as many as
+        keep what they hold within EXTRA of the call's own tensors, where those are large.
     Two equal Runners do the same.
     """
 
@@ -38,6 +46,7 @@ class Runner:
     turns: tuple[tuple[tuple[float, Task, Engine], ...], ...] = ()
     evaluations: Callable[[], int] = field(default=lambda: 0, compare=False, repr=False)
     block_cache: Callable = field(default=select_anew, compare=False, repr=False)
+    heads_at_once: int = 0
 
     def with_block_cache(self, evaluations: Callable[[], int], bound: float = 0.0) -> Runner:
         """Make the Runner for one site of one run: it keeps selected blocks for as long as its pattern says, and takes
@@ -50,6 +59,28 @@ class Runner:
         made = replace(self, evaluations=evaluations) if self.turns else self
         cache = CachedBlocks(refresh, evaluations, bound)
         return replace(made, block_cache=cache) if refresh > 1 or bound else made
+
+    def in_chunks(self, chunks: Chunks) -> Runner:
+        """Make the Runner that gives its engines so many heads at a time, without what was selected for others."""
+        cache = self.block_cache
+        cache = cache.anew() if isinstance(cache, CachedBlocks) else cache
+        return replace(self, heads_at_once=chunks.heads, block_cache=cache)
+
+    @property
+    def chunks(self) -> Chunks | None:
+        """Return how calls are cut where that was asked for; None: nobody did."""
+        return Chunks(self.heads_at_once) if self.heads_at_once else None
+
+    @property
+    def copies(self) -> float:
+        """Return how many tensors as large as q are held at most beside the inputs; see Engine.copies."""
+        # The parts' outputs are weighed, and added to what there is.
+        return max(engine.copies for _, _, engine in self.parts) + (2 if len(self.parts) > 1 else 0)
+
+    def takes(self, geometry: Geometry) -> int:
+        """Return about how many bytes a call takes beside q, k and v with all its heads at once."""
+        size = output_bytes(geometry)
+        return int(size * self.copies) + scratch_bytes(torch.device(geometry.device), size)
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -76,27 +107,40 @@ class Runner:
         scale: None: 1 / sqrt(D).
         mask: (1|B, 1|H, 1|Lq, L), bool (True: may be seen) or added to the scores, or None.
         """
-        if not all(engine.gqa for _, _, engine in self.parts):
-            k, v = expand_kv(k, v, q.shape[1])
-        video_span, queries = self.video_span, self.video_span.queries
-        keys = slice(video_span.start, video_span.stop)
-        video = (q[:, :, queries], k[:, :, keys], v[:, :, keys])
-        context_kv = tuple(outside_video(t, video_span, 2) for t in (k, v))
-        out = self._video(video, context_kv, scale, HostMask.of(mask, video_span))
-        if out.shape[2] == q.shape[2]:
-            return out
-        context_q = torch.cat([q[:, :, : queries.start], q[:, :, queries.stop :]], dim=2)
-        if mask is not None and mask.shape[2] > 1:
-            mask = torch.cat([mask[:, :, : queries.start], mask[:, :, queries.stop :]], dim=2)
-        context_out = dense_attention(context_q, k, v, scale, mask)
-        return torch.cat([context_out[:, :, : queries.start], out, context_out[:, :, queries.start :]], dim=2)
+        turn = self.turns[self.evaluations() % len(self.turns)] if self.turns else self.parts
+        heads, queries = self.heads_at_once or usual_heads(q, k, v, self.copies), self.video_span.queries
+        if heads >= q.shape[1] and queries == slice(0, q.shape[2]):
+            return self._video(turn, q, k, v, scale, mask)
+        out, group = empty_output(q), q.shape[1] // k.shape[1]
+        for some in spans(q.shape[1], heads):
+            shared = slice(some.start // group, some.stop // group)
+            part_mask = mask_of_chunk(mask, some, slice(None))
+            parts = parts_of_heads(turn, some.start, some.stop - some.start, q.shape[1])
+            self._into(out[:, some], parts, q[:, some], k[:, shared], v[:, shared], scale, part_mask)
+        return out
 
     def kernel(self, q, k, v, mask=None, scale=None) -> torch.Tensor:
         """Attend under the contract of a backend."""
         return self(q, k, v, scale, mask)
 
-    def _video(self, video, context_kv, scale, mask) -> torch.Tensor:
-        out, parts = None, self.turns[self.evaluations() % len(self.turns)] if self.turns else self.parts
+    def _into(self, out, parts, q, k, v, scale, mask) -> None:
+        """Write what some heads attend to into `out`, (B, H, Lq, D): the video's queries, and the others'."""
+        queries = self.video_span.queries
+        out[:, :, queries] = self._video(parts, q, k, v, scale, mask)
+        for others in (slice(0, queries.start), slice(queries.stop, q.shape[2])):
+            if others.start < others.stop:
+                out[:, :, others] = dense_attention(
+                    q[:, :, others], k, v, scale, mask_of_chunk(mask, slice(None), others)
+                )
+
+    def _video(self, parts, q, k, v, scale, mask) -> torch.Tensor:
+        """Attend from the video's queries by the parts' patterns."""
+        if not all(engine.gqa for _, _, engine in parts):
+            k, v = expand_kv(k, v, q.shape[1])
+        keys = slice(self.video_span.start, self.video_span.stop)
+        video = (q[:, :, self.video_span.queries], k[:, :, keys], v[:, :, keys])
+        context_kv = tuple(outside_video(t, self.video_span, 2) for t in (k, v))
+        mask, out = HostMask.of(mask, self.video_span), None
         for weight, task, engine in parts:
             plan = engine_plan(engine, task, video[0].device, video[0].dtype)
             cache = (self.block_cache,) if engine.selects_blocks else ()
@@ -106,6 +150,32 @@ class Runner:
             one = one if weight == 1.0 else one * weight
             out = one if out is None else out + one
         return out
+
+
+def usual_heads(q, k, v, copies: float) -> int:
+    """Count the heads that go at a time where nobody said: all, unless large tensors would be held several times.
+
+    copies: as of Runner.copies; another one stands for what is gathered.
+    """
+    heads, group, size = q.shape[1], q.shape[1] // k.shape[1], q.numel() * q.element_size()
+    room = EXTRA * (2 * size + (k.numel() + v.numel()) * k.element_size())
+    if size < LARGE_BYTES or size * (copies + 1) <= room:
+        return heads
+    return even(heads, max(group, int(room * heads / (size * (copies + 1)))), group)
+
+
+@lru_cache(maxsize=256)
+def parts_of_heads(parts: tuple, first: int, heads: int, total: int) -> tuple:
+    """Give a Runner's parts for some of a call's heads: patterns with a number for each group of heads have their own.
+
+    first: number of the first head.
+    heads: how many.
+    total: of the call.
+    """
+    if heads == total:
+        return parts
+    own = (pattern_of_heads(task.pattern, first, heads, total) for _, task, _ in parts)
+    return tuple((w, replace(task, pattern=p), engine) for (w, task, engine), p in zip(parts, own))
 
 
 def dense_attention(q, k, v, scale: float | None, mask=None) -> torch.Tensor:

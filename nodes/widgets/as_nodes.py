@@ -48,7 +48,7 @@ def of_rule(rule: Rule) -> dict | None:
         "guard": rule.guard,
         "timing": rule.timing,
         "auto_choice": rule.choice,
-        "max_error": rule.max_error,
+        **{name: getattr(rule, name) for name in ("max_error", "memory")},
     }
     if not rule.kind:
         return {"class_type": BACKEND, "inputs": {"backend": rule.backend, "role": rule.role, **shared}}

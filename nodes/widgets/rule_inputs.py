@@ -145,6 +145,19 @@ def how() -> list:
     ]
 
 
+def memory() -> io.Int.Input:
+    """Makes the widget that says how much memory one call may take."""
+    return io.Int.Input(
+        "memory",
+        default=0,
+        min=0,
+        max=1 << 20,
+        advanced=True,
+        tooltip="Most MiB that one attention call may take beside q, k and v: it then runs some heads at a time, with "
+        "the same result. 0: whole, and in chunks where memory runs out.",
+    )
+
+
 def auto_choice() -> list:
     """Makes the widgets that say how `auto` chooses."""
     return [

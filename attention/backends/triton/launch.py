@@ -9,7 +9,7 @@ from functools import cache
 import torch
 
 from ...core.gpu import amd_of, capability_of
-from ...core.tensor_layout import dense_rows
+from ...core.tensor_layout import dense_rows, empty_output
 from . import block_lists
 from .block_lists import BlockLists
 from .device import compiled
@@ -101,12 +101,6 @@ def bias_of(mask: torch.Tensor | None) -> torch.Tensor | None:
     if mask.dtype == torch.bool:
         return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -torch.inf)
     return (mask.float() * LOG2_E).clamp_(min=LOWEST).masked_fill_(mask == -torch.inf, -torch.inf).contiguous()
-
-
-def empty_output(q: torch.Tensor) -> torch.Tensor:
-    """Make (B, H, Lq, D) over memory of (B, Lq, H, D): joining a token's heads is then a view."""
-    batch, heads, length, dim = q.shape
-    return q.new_empty(batch, length, heads, dim).transpose(1, 2)
 
 
 @dataclass(frozen=True, eq=False)

@@ -207,7 +207,7 @@ def test_boxes_that_see_alike_share_one_mask():
 def test_what_is_gathered_at_once_fits_its_scratch(monkeypatch, boxes, context_tokens):
     """Keys and values of the boxes and heads that run at once; one box of one head may be larger."""
     scratch, dim, run, heads = 1 << 22, 32, 4, 24
-    monkeypatch.setattr(gather_tiles, "scratch_bytes", lambda device: scratch)
+    monkeypatch.setattr(gather_tiles, "scratch_bytes", lambda device, size: scratch)
     group = gather_tiles.BoxGroup(torch.zeros(boxes, 64, dtype=torch.int), torch.zeros(boxes, 50, dtype=torch.int))
     q, told, sizes = torch.zeros(heads, 64, dim), set(), []
     for rows, members in gather_tiles.chunks(group, heads, dim, run, context_tokens, q):

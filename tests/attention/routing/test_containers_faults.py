@@ -26,12 +26,12 @@ def test_an_error_while_all_is_there_falls_back(install, split):
         tensors = draw(split)
         out, _ = call(router, tensors, stats, skip_reshape=split)
         assert torch.equal(out, attention_exact(*tensors, HEADS, skip_reshape=split))
-        decision, fell_back = decision_of(stats), max(0, turn - 1)
-        assert (decision.calls, decision.fell_back) == (turn + 1, fell_back)
-        assert decision.used == ("host default (exact)" if fell_back else "test")
-    assert decision.reason == "OutOfMemoryError: no memory for the quantised copies"
-    # Once more, in one stage, where memory was missing; the second time for good.
-    assert library.stages == ["whole", "first", "whole", "first"]
+        decision = decision_of(stats)
+        assert (decision.calls, decision.fell_back, decision.used) == (turn + 1, 0, "test")
+        assert decision.chunked == max(0, turn - 1)
+    assert decision.cut == "OutOfMemoryError: no memory for the quantised copies"
+    # Once more, in one stage, where memory was missing; the second time one head at a time, as from then on.
+    assert library.stages == ["whole", "first", "whole", "first", *["whole"] * 3 * HEADS]
 
 
 def test_the_override_before_gets_what_failed(install):
@@ -39,7 +39,7 @@ def test_the_override_before_gets_what_failed(install):
     other, tensors = Recording("container_function"), draw()
     assert torch.equal(call(make(other), tensors)[0], tensors[0])
     assert [(func is not None, closed) for func, closed, _ in other.seen] == [(True, False)]
-    assert library.stages == ["whole", "whole"]
+    assert library.stages == ["whole", "whole", "whole"], "as it was, again, and one head"
 
 
 @pytest.mark.parametrize("fails", ["second", "shape"])
@@ -85,7 +85,7 @@ def test_an_interrupt_ends_the_evaluation(stop):
     assert made == [True, True] and stats.history.may_consume is None
 
 
-@pytest.mark.parametrize("fails", ["whole", "first", "second", "shape"])
+@pytest.mark.parametrize("fails", ["whole", "second", "shape"])
 def test_an_error_when_asked_for_one(install, fails):
     install(fails)
     router, stats = make(on_unsupported=ERROR), counted()
@@ -96,3 +96,12 @@ def test_an_error_when_asked_for_one(install, fails):
 
     with pytest.raises(UnsupportedAttention, match="'test' cannot run the self-attention"):
         calls()
+
+
+def test_no_error_where_a_kernel_runs_in_chunks(install):
+    install("first")
+    router, stats = make(on_unsupported=ERROR), counted()
+    for _ in range(4):
+        tensors = draw()
+        assert torch.equal(call(router, tensors, stats)[0], attention_exact(*tensors, HEADS))
+    assert decision_of(stats).chunked == 2

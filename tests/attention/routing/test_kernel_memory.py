@@ -11,7 +11,7 @@ from stand_in_host import host
 
 from attention.core.input_copies import InputCopies
 from attention.core.site import SELF, AttentionSite
-from attention.routing import guarded_run
+from attention.routing import chunking, guarded_run
 from attention.routing.rules import GUARD_OFF, Rule
 from attention.routing.run_stats import RunStats
 
@@ -51,7 +51,8 @@ class Hungry:
 def test_what_failed_is_gone_before_anything_else_runs(add, monkeypatch, times, later):
     kernel, rooms = add(Hungry(times)), []
     tensors, stats, rule = draw(), RunStats(), Rule("test", guard=GUARD_OFF)
-    monkeypatch.setattr(guarded_run, "free_cached_memory", lambda device: rooms.append(kernel.alive))
+    for module in (guarded_run, chunking):
+        monkeypatch.setattr(module, "free_cached_memory", lambda device: rooms.append(kernel.alive))
     if later:  # not in the first call of the geometry, which is looked at
         kernel.times = 0
         run(tensors, rule, stats)
@@ -64,16 +65,18 @@ def test_what_failed_is_gone_before_anything_else_runs(add, monkeypatch, times, 
     for _ in range(2):
         assert torch.equal(run(tensors, rule, stats, own=own), host(*tensors, 2))
     assert rooms and not any(map(any, rooms))
-    # Tried once more, for a transient want of memory; then no more in this run.
-    assert kernel.calls == (3 if times == 1 else 2) and only(stats).fell_back == (0 if times == 1 else 2)
-    assert times == 1 or only(stats).reason == "RuntimeError: CUDA error: out of memory"
+    # Tried once more, for a transient want of memory, then one head at a time, and no more in this run.
+    assert kernel.calls == {1: 3, 2: 2 + 2 * 2, 9: 3}[times]
+    decision, reason = only(stats), "RuntimeError: CUDA error: out of memory"
+    assert (decision.fell_back, decision.chunked) == {1: (0, 0), 2: (0, 2), 9: (2, 0)}[times]
+    assert (decision.reason, decision.cut) == {1: (None, None), 2: (None, reason), 9: (reason, None)}[times]
 
 
 def test_once_more_for_a_geometry_not_for_each_block(add):
     kernel, stats = add(Hungry(99)), RunStats()
     for block in range(4):
         run(draw(), stats=stats, site=AttentionSite("LTXV", SELF, block))
-    assert kernel.calls == 5
+    assert kernel.calls == 3 + 3
 
 
 def test_the_copies_that_were_ours_do_not_cost_the_kernel(add, monkeypatch):
@@ -101,7 +104,9 @@ def test_the_copies_that_were_ours_do_not_cost_the_kernel(add, monkeypatch):
     assert (only(stats).used, only(stats).fell_back) == ("test", 0)
 
 
-@pytest.mark.parametrize(("kernel_s", "own_s", "ends"), [(True, True, False), (False, True, True), (True, False, True)])
+@pytest.mark.parametrize(
+    ("kernel_s", "own_s", "ends"), [(True, True, False), (False, True, False), (True, False, True)]
+)
 def test_the_fallback_is_tried_again_where_both_lacked_memory(add, kernel_s, own_s, ends):
     def kernel(q, k, v, mask=None, scale=None):
         raise (torch.OutOfMemoryError if kernel_s else ValueError)("no")

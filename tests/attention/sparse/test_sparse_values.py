@@ -202,7 +202,7 @@ def test_scratch_and_joined_keys():
 def test_what_is_gathered_at_once_fits_its_scratch(monkeypatch, rows):
     """Keys and values of each row, and the host's mask of its scores; a row alone may be larger."""
     scratch, tokens, dim, fixed = 1 << 22, 20 * KEYS, 16, 640
-    monkeypatch.setattr(gather_blocks, "scratch_bytes", lambda device: scratch)
+    monkeypatch.setattr(gather_blocks, "scratch_bytes", lambda device, size: scratch)
     seen, q = torch.rand(1, 2, 20, 20) < 0.4, torch.zeros(1, 2, tokens, dim)
     seen[..., 0] = True
     mask = HostMask(torch.zeros(1, 1, rows, tokens), torch.zeros(1, 1, rows, fixed)) if rows else None
