@@ -30,7 +30,7 @@ def start(graph: Graph, length: int, load: bool = True, size: int = PROMPT) -> t
 
 
 def sample(graph: Graph, step: int, model: Socket, text: Node, latent: Node, kind="VideoAttentionSampler", **more):
-    looks = {name: more.pop(name) for name in ("title", "beside") if name in more}
+    looks = {name: more.pop(name) for name in ("title", "beside", "shows") if name in more}
     inputs = {
         "model": model, "positive": text["positive"], "negative": text["negative"], "latent": latent["LATENT"],
         "seed": 7, "cfg": 1.0, "scheduler_name": "simple", **more,
@@ -183,7 +183,9 @@ def calibrate(graph: Graph) -> None:
     samples = sample(graph, SAMPLE, planned["MODEL"], text, latent)
     told = report(graph, samples["output"])
     decode(graph, told["latent"], vae, "video_attention_plan")
-    checked = sample(graph, PROOF, planned["MODEL"], text, latent, "VideoAttentionVerify", vae=vae["VAE"], steps=8)
+    checked = sample(
+        graph, PROOF, planned["MODEL"], text, latent, "VideoAttentionVerify", vae=vae["VAE"], steps=8, shows=260
+    )
     preview(graph, PROOF, checked["picture"], "The plan's error beside the noise floor")
     note(
         graph,
