@@ -78,7 +78,7 @@ def test_refusals(name, how, reason, monkeypatch):
 
 def test_auto_takes_what_was_measured():
     """The engine comes after all that any GPU has, until it is measured on one."""
-    video_span = place_of((4, 6, 6), 3)
+    video_span = place_of((8, 6, 6), 3)
     for pattern in PATTERNS:
         assert not set(first_runner(pattern, video_span, on_gpu(video_span)).engines) & set(NAMES)
 
