@@ -146,8 +146,15 @@ def rows(families):
         "frame_sizes": (1, 2),
         "sound": facts.SoundStream(3),
         "pattern_range": (0.3, 0.8),
+        "shared": families.token_share.TokenShare(
+            lists=("chain",),
+            lengths=lambda args, kwargs: (args[0].shape[1], 0),
+            enter=lambda own, args, kwargs: ((own.part(args[0], 1), *args[1:]), kwargs),
+            tables=lambda own, args, kwargs: ((*args[:2], own.part(args[2], 2)), kwargs),
+            leave=lambda own, x: own.whole(x, 1),
+        ),
     }
-    words = {name: spec.Reason(f"{name} of its own") for name in ("stream", "rotary", "mixed_prompt")}
+    words = {name: spec.Reason(f"{name} of its own") for name in ("stream", "rotary", "mixed_prompt", "shared")}
     return replace(bare, **known), bare, replace(bare, **words)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 
+import gpus_here
 import made_up
 import pytest
 import torch
@@ -242,3 +243,17 @@ def test_every_row_says_of_each_thing_what_it_is_or_why_not(family, pack):
 )
 def test_a_module_belongs_to_the_innermost_numbered_one(pack, module, block):
     assert pack.nodes.host.site_tags._root(module) == block
+
+
+@pytest.mark.parametrize("which", [FULL, BARE, REFUSING])
+def test_its_tokens_are_shared_out_as_its_row_says(pack, known, which, monkeypatch):
+    gpus_here.stand_in(monkeypatch)
+    row, model = known(which), gpus_here.loud(CASE)
+    copies = pack.nodes.host.gpu_copies
+    if which != FULL:
+        with pytest.raises(ValueError, match="model: its tokens cannot be shared out") as told:
+            copies.on_several(model, 2, "tokens", "even", strict=True)
+        assert str(row.shared) in str(told.value)
+        return
+    truth = sample(pack.nodes.host.model_rules.count(model), CASE)
+    assert gpus_here.far(sample(gpus_here.on_gpus(pack, model, 2), CASE), truth) < 1e-5
