@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from ..core.chunks import spans
 from ..core.geometry import Geometry
 from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
 from ..patterns.spatial import Spatial
 from ..patterns.temporal import Temporal
-from .engine import Engine, Task, append_context
+from .engine import Engine, Task, append_context, scratch_bytes
 
 
 def refuses(task: Task, geometry: Geometry) -> Reason | None:
@@ -52,8 +53,18 @@ def spatial(q, k, v, context_k, context_v, scale):
 def temporal(q, k, v, context_k, context_v, scale):
     """Attend over time at each place, as `spatial` does in a frame; places become the heads, for the same reason."""
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    out = sdpa(q, append_context(k, context_k[:, None]), append_context(v, context_v[:, None]), scale=scale)
-    return out.transpose(1, 2).flatten(1, 2)
+    heads, places, frames, dim = q.shape
+    # Each place has a copy of the context tokens beside its few frames.
+    each = 2 * heads * (frames + context_k.shape[1]) * dim * q.element_size()
+    step = max(1, scratch_bytes(q.device, q.numel() * q.element_size()) // each) if context_k.shape[1] else places
+    if step >= places:
+        out = sdpa(q, append_context(k, context_k[:, None]), append_context(v, context_v[:, None]), scale=scale)
+        return out.transpose(1, 2).flatten(1, 2)
+    out = q.new_empty(heads, frames, places, dim)
+    for some in spans(places, step):
+        keys, values = (append_context(t[:, some], s[:, None]) for t, s in ((k, context_k), (v, context_v)))
+        out[:, :, some] = sdpa(q[:, some], keys, values, scale=scale).transpose(1, 2)
+    return out.flatten(1, 2)
 
 
 RESHAPE = Engine("folded", "Reshapes and runs torch's attention. Exact, on every device.", refuses, plan, run, copies=4)

@@ -47,8 +47,11 @@ def tokens_of(family: Family, model: torch.nn.Module, x, inputs) -> Tokens:
         return Tokens(None, unknown=f"the input could not be read ({error_text(error)})")
 
 
-def tokens_of_latent(patcher, samples) -> Tokens | None:
-    """Lays out the tokens that a MODEL would make of a latent, as far as it needs no prompt; None if unknown."""
+def tokens_of_latent(patcher, samples, prompt: dict | None = None) -> Tokens | None:
+    """Lays out the tokens that a MODEL would make of a latent, as far as it needs no prompt; None if unknown.
+
+    prompt: arguments of the model's that tell about a prompt, as prompt_shapes gives them.
+    """
     family = family_of(patcher)
     if family is None:
         return None
@@ -57,7 +60,22 @@ def tokens_of_latent(patcher, samples) -> Tokens | None:
     if not isinstance(parts, list) and parts.ndim == 5 and patcher.model.latent_format.latent_dimensions == 2:
         parts = parts.movedim(1, 2).flatten(0, 1)
     frames = parts.shape[0] if not isinstance(parts, list) else 1
-    return tokens_of(family, model, parts, {"context": torch.empty(1, 0, 0), "num_video_frames": frames})
+    return tokens_of(
+        family, model, parts, {"context": torch.empty(1, 0, 0), "num_video_frames": frames, **(prompt or {})}
+    )
+
+
+def prompt_shapes(positive) -> dict:
+    """Gives the model's arguments that tell how many tokens a CONDITIONING has: of its first entry, by their shapes.
+
+    Nothing is encoded: what a model makes more or less of on its way is not known.
+    """
+    text, more = positive[0]
+    given = {"context": text.new_empty((1, text.shape[1], 0), device="meta")}
+    references = [one for one in more.get("reference_latents") or () if torch.is_tensor(one)]
+    if references:
+        given |= {"ref_latents": references, "reference_latent": references[-1]}
+    return given | {name: more[name] for name in ("keyframe_idxs", "generated_keyframes") if name in more}
 
 
 def temporal_ratio(patcher) -> int:

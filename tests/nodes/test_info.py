@@ -245,3 +245,15 @@ def test_a_node_says_what_cannot_run_before_anything_runs(backend, widgets, said
     node = pack.nodes.backend.VideoAttentionBackend
     out = node.execute(tiny_ltxv, **{**defaults(node), "backend": backend, **widgets})
     assert out.ui.as_dict()["text"] == (said,)
+
+
+def test_tokens_by_kind_and_memory_by_kernel(lab, pack):
+    """With a prompt and its latent: before anything runs."""
+    latent, prompt = {"samples": torch.zeros(1, 128, 4, 8, 8)}, [[torch.zeros(1, 77, 32), {}]]
+    execute = pack.nodes.info.VideoAttentionInfo.execute
+    text = execute(lab.model, latent, prompt).args[0]
+    assert "Tokens: video 256, text 77." in text and "One call of self-attention (1x2 heads, 256x256 tokens" in text
+    assert " MiB on sdpa, sdpa flash; " in text
+    alone = execute(lab.model, latent).args[0]
+    assert "Tokens: video 256, text by the prompt." in alone
+    assert "Tokens:" not in execute(lab.model).args[0]
