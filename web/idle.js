@@ -62,7 +62,8 @@ function update(node, fit) {
     changed = setHidden(widget, off, folds && behind) || changed;
   }
   if (more) {
-    more.label = translate(`${node.showAdvanced ? "Hide" : "Show"} ${advanced} ${MORE}`);
+    const inputs = advanced === 1 ? "advanced input" : MORE;
+    more.label = translate(`${node.showAdvanced ? "Hide" : "Show"} ${advanced} ${inputs}`);
     changed = setHidden(more, false, !advanced || !canvas || Boolean(setting(ALWAYS))) || changed;
   }
   listen(node, rows);

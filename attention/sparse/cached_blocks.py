@@ -38,7 +38,6 @@ class Overlap:
         return float(self._share) if self._done is None or self._done.query() else None
 
 
-@dataclass
 class Kept:
     """One selection.
 
@@ -48,10 +47,9 @@ class Kept:
     overlap: the last Overlap that was measured of it, which a GPU may still count.
     """
 
-    since: int
-    selected: object
-    sample: torch.Tensor | None = None
-    overlap: Overlap | None = None
+    def __init__(self, since: int, selected: object, sample: torch.Tensor | None = None):
+        self.since, self.selected, self.sample = since, selected, sample
+        self.overlap: Overlap | None = None
 
 
 class CachedBlocks:

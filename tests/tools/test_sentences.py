@@ -97,7 +97,8 @@ MORE = (
     "sage cannot run here: needs cuda, the tensors are on cpu. The sampler will stop.",
     "Of KSampler (node 5).", "Of KSampler (node 5) and KSampler (node 7).",
     "NaN or Inf in step 3 of 20: this is the prediction of the last step that was finished.",
-    "cuda:1: 3 calls fell back: it failed.", "Show 3 advanced inputs", "Hide 3 advanced inputs", "the token at frame 3",
+    "cuda:1: 3 calls fell back: it failed.", "Show 3 advanced inputs", "Hide 3 advanced inputs",
+    "Show 1 advanced input", "Hide 1 advanced input", "the token at frame 3",
     "1 window over 24 latent frames, most visible seam endless",
     *(f"Step 3 of 20 of the {place}" for place in ("first model", "second model", "first stage", "second stage")),
     *(f"{how} {when}." for how in ("Cancelled", "Stopped by NaN", "Stopped by an error")
@@ -113,7 +114,7 @@ NOT_SHOWN = {
     "width, from the left", "height, from the top", ", which draws noise for the sound too", " of block 7", "what ran",
     "weight 0", "its mask", "the marked token sees, by frame", "imed out", " (?:([\\d.]+) %|tau ([\\d.]+))",
     "forecast steps", "here 7", "8 bit", "model dtype",
-   "by measured speed", ", this one", "advanced inputs", "prompts, then tokens",
+   "by measured speed", ", this one", "advanced inputs", "advanced input", "prompts, then tokens",
     "a clip no longer than trained_frames", "scale 0", "scale 1 or alpha 0",
 }  # fmt: skip
 NOT_SHOWN_LIKE = re.compile(

@@ -12,7 +12,7 @@ from source import name_of, sources, tree
 from attention.core.reason import Reason
 
 # Its text is one fixed word, for what the host does itself.
-NO_REFUSAL = {"cut_of"}
+NO_REFUSAL = {"cut_of", "gpu_of"}
 
 
 def test_it_is_text_in_every_way():
