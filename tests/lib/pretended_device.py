@@ -31,6 +31,8 @@ class PretendedDevice(TorchFunctionMode):
     def __torch_function__(self, function, types_, args=(), kwargs=None):
         if function == torch.Tensor.device.__get__:
             return self.device
+        if function is torch.device:
+            return function(*args, **(kwargs or {}))
         args, kwargs = [self.here(value) for value in args], {k: self.here(v) for k, v in (kwargs or {}).items()}
         made = function(*args, **kwargs)
         for one in made if isinstance(made, (tuple, list)) else (made,):
