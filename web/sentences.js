@@ -23,7 +23,7 @@ const escaped = (text) => text.replace(/[.*+?^${}()|\\]/g, "\\$&");
 // The parts of a key: texts, { name, kind }, { either: [text, ...] }.
 function partsOf(key) {
   return key.split(/(\{[#@]?\w+\}|\[[^\]]*\])/).filter(Boolean).map((part) => {
-    const place = /^\{([#@]?)(\w+)\}$/.exec(part);
+    const place = part.match(/^\{([#@]?)(\w+)\}$/);
     if (place) return { name: place[2], kind: { "#": NUMBER, "@": ROLE }[place[1]] ?? TEXT };
     return /^\[.*\]$/.test(part) ? { either: part.slice(1, -1).split("|") } : part;
   });
@@ -73,7 +73,7 @@ export function speaker(table) {
   function widest(text) {
     let [best, match] = [null, null];
     for (const rule of rules) {
-      const found = text.includes(rule.probe) && rule.regex.exec(text);
+      const found = text.includes(rule.probe) && text.match(rule.regex);
       if (found && !(found[0].length <= match?.[0].length)) [best, match] = [rule, found];
     }
     return [best, match];

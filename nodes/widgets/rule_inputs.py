@@ -149,6 +149,7 @@ def memory() -> io.Int.Input:
     """Makes the widget that says how much memory one call may take."""
     return io.Int.Input(
         "memory",
+        optional=True,
         default=0,
         min=0,
         max=1 << 20,

@@ -114,6 +114,17 @@ def sites(model):
         yield link.text, CROSS, index
 
 
+def shared(kind):
+    """A TokenShare: a link gets (rows, text, turns), of which rows and turns have an entry for each token."""
+    return kind(
+        lists=("chain",),
+        lengths=lambda args, kwargs: (args[0].shape[1], 0),
+        enter=lambda own, args, kwargs: ((own.part(args[0], 1), *args[1:]), kwargs),
+        tables=lambda own, args, kwargs: ((*args[:2], own.part(args[2], 2)), kwargs),
+        leave=lambda own, x: own.whole(x, 1),
+    )
+
+
 def rows(families):
     """(FULL, BARE, REFUSING), of the pack's own package `families`."""
     from attention.core.site import CROSS, SELF
@@ -146,13 +157,7 @@ def rows(families):
         "frame_sizes": (1, 2),
         "sound": facts.SoundStream(3),
         "pattern_range": (0.3, 0.8),
-        "shared": families.token_share.TokenShare(
-            lists=("chain",),
-            lengths=lambda args, kwargs: (args[0].shape[1], 0),
-            enter=lambda own, args, kwargs: ((own.part(args[0], 1), *args[1:]), kwargs),
-            tables=lambda own, args, kwargs: ((*args[:2], own.part(args[2], 2)), kwargs),
-            leave=lambda own, x: own.whole(x, 1),
-        ),
+        "shared": shared(families.token_share.TokenShare),
     }
     words = {name: spec.Reason(f"{name} of its own") for name in ("stream", "rotary", "mixed_prompt", "shared")}
     return replace(bare, **known), bare, replace(bare, **words)

@@ -67,7 +67,7 @@ def sampled(comfy, server, name: str) -> tuple:
 
 def test_a_plan_is_calibrated_and_saved(saved):
     text, file, bar = saved
-    assert text.startswith("Attention of one sampling: ") and "budget 1, predicted " in text
+    assert text.startswith("Whole sampling ") and "budget 1, predicted " in text
     plan = json.loads(file.read_text())
     assert (plan["model"], plan["blocks"], plan["tokens"], plan["budget"]) == ("LTXVModel", 2, 24, 1.0)
     assert plan["versions"]["comfyui"] and plan["versions"]["torch"]
@@ -113,6 +113,6 @@ def test_interrupted_by_the_button_it_goes_on_where_it_was(server, comfy):
         comfy.run(prompt, press)
     seen = []
     outputs = comfy.run(prompt, lambda value, total: seen.append(value))
-    assert outputs["4"]["text"][0].startswith("Attention of one sampling: ")
+    assert outputs["4"]["text"][0].startswith("Whole sampling ")
     # The first sampling was over when the button was pressed: the bar begins behind it.
     assert pressed and seen[0] >= steps

@@ -93,7 +93,7 @@ def test_they_meet_and_make_the_clip_of_one(both, alone, port):
     answers = run_both(both, [graph("met", number, port) for number in (0, 1)])
     assert all(isinstance(answer, dict) for answer in answers), answers
     made = [saved(base, "met") for _, base in both]
-    assert torch.equal(*made) and far(made[0], alone["alone"]) < 1e-5
+    assert far(*made) < 1e-6 and far(made[0], alone["alone"]) < 1e-5
     text = " ".join(map(str, answers[1]["7"]["text"]))
     assert "On 2 ComfyUIs (number 0, number 1, this one): " in text and " tokens, " in text
     # Another run with the same widgets meets again, instead of giving what is remembered.
@@ -105,7 +105,7 @@ def test_with_cfg_each_has_a_prompt(both, alone, port):
     answers = run_both(both, graphs)
     assert "one prompt each" in " ".join(map(str, answers[0]["7"]["text"]))
     made = [saved(base, "two") for _, base in both]
-    assert torch.equal(*made) and far(made[0], alone["guided"]) < 1e-5
+    assert far(*made) < 1e-6 and far(made[0], alone["guided"]) < 1e-5
 
 
 def test_nobody_comes_and_the_server_goes_on(both, alone, port):

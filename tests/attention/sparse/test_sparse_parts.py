@@ -50,6 +50,9 @@ def drawn(kind, q_len, length, batch, heads, seed=1):
 
 def wanted_of(pattern, video_span, q, k, v, mask, block=0, rows=None):
     """Float64: softmax over what the pattern lets see, with the host's mask added. q: of the whole sequence."""
+    if hasattr(pattern, "turns"):
+        turns = pattern.turns(video_span.grid)
+        pattern = turns[block % len(turns)]
     seen = seen_by(pattern, video_span, q, k, block)
     first, last = rows or (0, q.shape[2])
     out, bias = 0.0, torch.zeros(())
