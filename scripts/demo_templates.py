@@ -252,8 +252,7 @@ def inside(graph: Graph) -> None:
     latent.beside = vae.beside = True
     graph.add("VideoAttentionInfo", ATTENTION, {"model": net["MODEL"], "latent": latent["LATENT"]}, shows=60)
     timed = {"model": net["MODEL"], "positive": text["positive"], "latent": latent["LATENT"]}
-    speed = graph.add("VideoAttentionBenchmark", ATTENTION, timed, title="Video Attention Benchmark", shows=80)
-    preview(graph, ATTENTION, speed["picture"], "Which kernel is fastest", beside=True, shows=190)
+    graph.add("VideoAttentionBenchmark", ATTENTION, timed, title="Video Attention Benchmark", shows=100)
     late = {"model": net["MODEL"], "backend": "sdpa", "start_percent": 0.8}
     rules = graph.add("VideoAttentionBackend", SECOND, late, title="Another for the last fifth")
     asked = {"model": rules["MODEL"], "scheduler_name": "simple"}
