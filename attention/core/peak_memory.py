@@ -7,10 +7,11 @@ give and that live at the same time: what an operator takes and frees within its
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import contextmanager
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes, _get_current_dispatch_mode
 
 MIB = 1 << 20
 # Devices whose bytes are counted here.
@@ -26,11 +27,13 @@ class AllocationCounter(TorchDispatchMode):
 
     live: bytes of those that still are.
     peak: the most that `live` was.
+    blind: whether something ran that it did not see.
     """
 
     def __init__(self):
         super().__init__()
         self.live = self.peak = 0
+        self.blind = False
         self._made: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -76,6 +79,18 @@ def _storages(value):
         yield from _storages(tuple(value.values()))
 
 
+@contextmanager
+def unseen():
+    """Let no AllocationCounter look on: what torch's compiler traces then fails in this process from there on."""
+    counter = _get_current_dispatch_mode()
+    if not isinstance(counter, AllocationCounter):
+        yield
+        return
+    counter.blind = True
+    with _disable_current_modes():
+        yield
+
+
 def peak_of(run: Callable, device: torch.device):
     """Run something once: gives what it gives, and how many bytes it took at most; None where nobody counts them.
 
@@ -84,7 +99,7 @@ def peak_of(run: Callable, device: torch.device):
     if device.type in COUNTED:
         with AllocationCounter() as counter:
             out = run()
-        return out, counter.peak
+        return out, None if counter.blind else counter.peak
     allocator = _allocator(device)
     if allocator is None:
         return run(), None

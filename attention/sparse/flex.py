@@ -17,6 +17,7 @@ from ..core.error_handling import error_message
 from ..core.geometry import Geometry
 from ..core.grid import TILE, order
 from ..core.interruption import check_interrupt
+from ..core.peak_memory import unseen
 from ..core.reason import Reason
 from ..patterns.spec import relation_of
 from .engine import Engine, Task
@@ -117,7 +118,9 @@ def run(video, context_kv, scale, plan: EnginePlan) -> torch.Tensor:
     """Attend by compiled FlexAttention; see Engine.run."""
     q, k, v = (t.index_select(2, plan.permutation) for t in video)
     k, v = (torch.cat([t, s], dim=2) for t, s in zip((k, v), context_kv))
-    return compiled()(q, k, v, block_mask=plan.mask, scale=scale).index_select(2, plan.inverse)
+    with unseen():
+        out = compiled()(q, k, v, block_mask=plan.mask, scale=scale)
+    return out.index_select(2, plan.inverse)
 
 
 FLEX = Engine("flex", "torch's compiled FlexAttention. Exact; compiles for each shape.", refuses, plan, run, copies=7)

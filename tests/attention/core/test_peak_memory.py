@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from attention.backends.sdpa import math
-from attention.core.peak_memory import AllocationCounter, RunPeak, in_mib, peak_of
+from attention.core.peak_memory import AllocationCounter, RunPeak, in_mib, peak_of, unseen
 from attention.core.reference import scaled_dot_product_attention
 
 torch.set_num_threads(1)
@@ -119,3 +119,14 @@ def test_a_run_that_fails_is_over(monkeypatch):
 
 def test_words():
     assert [in_mib(size) for size in (0, MIB // 4, 3 * MIB, 12 * MIB, 1536 * MIB)] == ["0", "0.25", "3", "12", "1,536"]
+
+
+def test_what_no_counter_may_see_has_no_peak():
+    def run():
+        with unseen():
+            return torch.zeros(1000)
+
+    out, peak = peak_of(run, torch.device("cpu"))
+    assert out.shape == (1000,) and peak is None
+    with unseen():
+        assert torch.zeros(3).numel() == 3
