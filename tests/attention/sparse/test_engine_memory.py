@@ -7,6 +7,7 @@ output; our own Triton kernel's programs are not run, what they read and write i
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from math import prod
 
@@ -59,6 +60,8 @@ def large(monkeypatch):
     for module in (launch, quantize):
         monkeypatch.setattr(module, "compiled", Programs)
     monkeypatch.setattr(launch, "triton_version", lambda: (3, 9, 0))
+    # Nothing is compiled here, so it may be looked at.
+    monkeypatch.setattr(flex, "unseen", contextlib.nullcontext)
     monkeypatch.setattr(flex, "compiled", lambda: lambda q, k, v, block_mask=None, scale=None: torch.empty_like(q))
     library = {
         "na3d": lambda q, k, v, size, scale=None: torch.empty_like(q),
