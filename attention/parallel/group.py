@@ -38,6 +38,8 @@ def meet(host: str, port: int, number: int, of: int, patience: float, check: Cal
     check: called again and again while waiting; may raise.
     Raises Broken where somebody does not come in time, or the place cannot be used.
     """
+    if not available():
+        raise Broken("this torch was built without what processes talk through (torch.distributed with gloo)")
     place, end = f"{host}:{port}", time.monotonic() + patience
     store = _reach(host, port, number, of, end, check)
     store.set(f"here {number}", "1")
@@ -99,14 +101,13 @@ class GroupPeers(Peers):
         options = dist.ProcessGroupGloo._Options()
         options._timeout = wait
         near = host in NEAR
-        device = dist.ProcessGroupGloo.create_device(hostname="127.0.0.1") if near else None
-        options._devices = [device or dist.ProcessGroupGloo.create_default_device()]
+        gloo = dist.ProcessGroupGloo
+        options._devices = [gloo.create_device(hostname=NEAR[0]) if near else gloo.create_default_device()]
         return cls(dist.ProcessGroupGloo(store, rank, size, options), rank, size, patience)
 
     def _trade(self, pieces, shapes) -> list[torch.Tensor]:
         device, dtype = pieces[self.rank].device, pieces[self.rank].dtype
-        flat = torch.cat([piece.reshape(-1).view(torch.uint8) for piece in pieces])
-        flat = flat if self.kind == NCCL else flat.cpu()
+        flat = self._there(torch.cat([piece.reshape(-1).view(torch.uint8) for piece in pieces]))
         sent = [piece.numel() * piece.element_size() for piece in pieces]
         due = [torch.Size(shape).numel() * pieces[self.rank].element_size() for shape in shapes]
         # A mismatch would end the process in gloo and hang in NCCL: sizes go ahead.
@@ -124,23 +125,24 @@ class GroupPeers(Peers):
             raise Broken("another ComfyUI left the run: look there for the reason") from None
         return came
 
+    def _there(self, flat: torch.Tensor) -> torch.Tensor:
+        """Bring numbers to where the group takes them."""
+        return flat.cuda() if self.kind == NCCL else flat.cpu()
+
+    def _announced(self, numbers: list[int]) -> list[int]:
+        """Tell each rank a number; return what each told this one."""
+        told, each = torch.tensor(numbers, dtype=torch.int64).view(torch.uint8), [8] * self.size
+        return self._all_to_all(self._there(told), each, each).cpu().view(torch.int64).tolist()
+
     def _compare(self, sent: list[int], due: list[int]) -> None:
-        told = torch.tensor(sent, dtype=torch.int64).view(torch.uint8)
-        each = [8] * self.size
-        came = self._all_to_all(self._there(told), each, each).cpu().view(torch.int64).tolist()
+        came = self._announced(sent)
         if AT_END in came:
             raise Broken(UNLIKE)
         if came != due:
             raise Broken(f"{came} bytes are announced where {due} are due: the workflows differ")
 
-    def _there(self, told: torch.Tensor) -> torch.Tensor:
-        return told.cuda() if self.kind == NCCL else told
-
     def finish(self) -> None:
-        each = [8] * self.size
-        told = torch.full((self.size,), AT_END, dtype=torch.int64).view(torch.uint8)
-        came = self._all_to_all(self._there(told), each, each).cpu().view(torch.int64).tolist()
-        if any(number != AT_END for number in came):
+        if any(number != AT_END for number in self._announced([AT_END] * self.size)):
             raise Broken(UNLIKE)
 
     def agree(self, header: list[float], names: tuple[str, ...]) -> None:

@@ -58,6 +58,11 @@ IDLE = StepContext()
 UNKNOWN = Tokens(None)
 
 
+def stats_of(options: Mapping | None):
+    """Return the RunStats that count what happens under the host's transformer_options; None where nobody counts."""
+    return (options or {}).get(CONTEXT, IDLE).stats
+
+
 def locate(
     options: Mapping, q_len: int, kv_len: int, begin: int | None = None
 ) -> tuple[AttentionSite, VideoSpan | Reason]:

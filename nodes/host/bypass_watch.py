@@ -17,7 +17,7 @@ from ...attention.inspect import bypasses
 from ...attention.routing.compiled_op import OPTIONS, SLOT
 from ...attention.routing.router import Router
 from ...attention.routing.run_stats import RunStats
-from ...attention.routing.step_context import CONTEXT
+from ...attention.routing.step_context import CONTEXT, stats_of
 
 # There on every model of ours, cleared ones too: LTX copies the options while torch.compile traces it, and the graph
 # then looks each key up.
@@ -49,7 +49,7 @@ class RouterGroup(KeepsIdentity):
 def look(executor, *args, **kwargs):
     """Wraps APPLY_MODEL: gives this model call a Caller, and notes after it whether its attention came to us."""
     options = kwargs.get(OPTIONS, args[POSITION] if len(args) > POSITION else None)
-    stats = options[CONTEXT].stats if options and CONTEXT in options else None
+    stats = stats_of(options)
     if stats is None:
         return executor(*args, **kwargs)
     caller = Caller(fresh=True)

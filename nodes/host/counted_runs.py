@@ -13,7 +13,7 @@ from ...attention.routing.compiled_op import SLOT
 from ...attention.routing.guarded_run import evaluate
 from ...attention.routing.rules import Rule
 from ...attention.routing.run_stats import RunStats
-from ...attention.routing.step_context import CONTEXT
+from ...attention.routing.step_context import CONTEXT, stats_of
 from . import bypass_watch, live_report, model_family, reuse_run, run_history, site_hooks
 from .bypass_watch import ROUTERS, is_compiled
 from .latent import NotFinite
@@ -94,7 +94,7 @@ def publish_step(executor, x, timestep, model_options, seed=None):
     """Wraps PREDICT_NOISE: says which rules cover this step. Reads the noise level once an evaluation, only if a rule
     asks."""
     options = model_options.get("transformer_options", {})
-    stats = options[CONTEXT].stats if CONTEXT in options else None
+    stats = stats_of(options)
     if stats is not None:
         stats.begin()
     routers = options[ROUTERS].members if ROUTERS in options else ()

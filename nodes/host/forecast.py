@@ -10,7 +10,7 @@ from ...attention.forecast import ForecastSettings, ForecastSpan
 from ...attention.forecast.schedule import settings_of_steps
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.rules import Rule
-from ...attention.routing.step_context import CONTEXT
+from ...attention.routing.step_context import stats_of
 from . import counted_runs, forecast_head, hooks, model_family, model_rules
 from .bypass_watch import POSITION, is_compiled
 from .forecast_call import ModelCall
@@ -153,7 +153,7 @@ def begin_evaluation(executor, x, timestep, model_options, seed=None):
     run = options.get(KEY)
     if run is None:
         return executor(x, timestep, model_options, seed)
-    stats = options[CONTEXT].stats if CONTEXT in options else None
+    stats = stats_of(options)
     if stats is not None:
         stats.forecast = run.record
     run.begin(float(timestep.max()))

@@ -25,6 +25,7 @@ from . import (
     memory_estimate,
     model_family,
     site_hooks,
+    token_ranks,
     workflow_graph,
 )
 from .bypass_watch import ROUTERS, RouterGroup, is_compiled
@@ -105,6 +106,7 @@ def clear(model):
     found, routers = options.get(SLOT), options.get(ROUTERS)
     _detach(cleared)
     hooks.take_off(cleared, forecast_run.KEY)
+    token_ranks.detach(cleared)
     memory_estimate.forget(cleared)
     compiled = is_compiled(cleared)
     if isinstance(found, Router) and compiled:

@@ -6,6 +6,7 @@ Where ComfyUI deals prompts out, one to a GPU, each GPU here evaluates the same 
 
 from __future__ import annotations
 
+from functools import cache, partial
 from math import gcd
 
 from comfy.patcher_extension import WrappersMP
@@ -15,11 +16,11 @@ from ...attention.parallel.record import RanksRecord
 from ...attention.parallel.speed import relative_speeds
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.run_stats import RunStats
-from ...attention.routing.step_context import CONTEXT
+from ...attention.routing.step_context import CONTEXT, stats_of
 from . import hooks, sharing, token_ranks
+from .token_ranks import GPUS as KEY
 from .token_ranks import RANK, Refused
 
-KEY = "video_attention.gpus"
 CLONES, POOL = "multigpu_clones", "multigpu_thread_pool"
 EVEN, MEASURED = "even", "by measured speed"
 
@@ -61,6 +62,7 @@ class Ranks:
     patcher: the MODEL of the run.
     split, shares: as of `install`.
     record: for the report.
+    never: as of sharing, of so many ranks.
     """
 
     def __init__(self, patcher, split: str, shares: str):
@@ -69,6 +71,8 @@ class Ranks:
         self.stats: dict[int, RunStats] = {}
         self._peers: dict[int, list[list[ThreadPeers]]] = {}
         self._weights: tuple[float, ...] = ()
+        # Looks through all modules: once in a run.
+        self.never = cache(partial(sharing.never, patcher))
 
     def groups(self, clones, prompts: int) -> list[list[ThreadPeers]]:
         """Divide the GPUs into groups, each of which evaluates some of the prompts."""
@@ -129,9 +133,8 @@ def _evaluate_rank(executor, peers: ThreadPeers, model, conds, prompts, x, times
     try:
         made = []
         for number in prompts:
-            only = [cond if n == number else None for n, cond in enumerate(conds)]
             # With one copy in its options the host moves conditioning and options to that one's GPU.
-            made.append(executor(model, only, x, timestep, options)[number])
+            made.append(executor(model, sharing.alone(conds, number), x, timestep, options)[number])
             peers.finish()
         return made
     except BaseException:
@@ -150,16 +153,16 @@ def evaluate_on_all(executor, model, conds, x, timestep, options):
     clones, ranks = options.get(CLONES), options.get(OPTIONS, {}).get(KEY)
     if ranks is None or not clones or len(clones) < 2 or POOL not in options:
         return executor(model, conds, x, timestep, options)
-    context = options[OPTIONS].get(CONTEXT)
-    if context is not None and context.stats is not None:
-        context.stats.gpus = ranks.record
+    stats = stats_of(options[OPTIONS])
+    if stats is not None:
+        stats.gpus = ranks.record
     prompts = sum(bool(cond) for cond in conds)
     if not prompts:
         return executor(model, conds, x, timestep, options)
     if ranks.split == sharing.PROMPTS_FIRST and gcd(len(clones), prompts) == len(clones):
         ranks.record.note_prompts(list(clones))
         return executor(model, conds, x, timestep, options)
-    why = sharing.refusal(ranks.patcher, len(clones), conds, options)
+    why = ranks.never(len(clones)) or sharing.refusal(conds, options)
     if why is None:
         try:
             return ranks.evaluate(executor, clones, conds, x, timestep, options)

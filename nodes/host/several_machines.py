@@ -11,12 +11,12 @@ from comfy.patcher_extension import WrappersMP
 from ...attention.parallel import group
 from ...attention.parallel.record import RanksRecord
 from ...attention.routing.compiled_op import OPTIONS
-from ...attention.routing.step_context import CONTEXT
+from ...attention.routing.step_context import stats_of
 from . import hooks, model_rules, sharing, token_ranks
 from .bypass_watch import ROUTERS
+from .token_ranks import MACHINES as KEY
 from .token_ranks import RANK, Refused
 
-KEY = "video_attention.machines"
 # What is compared before each evaluation.
 HEADER = ("the noise level", "the latent's size", "the number of steps", "the number of prompts", "the plan")
 
@@ -42,10 +42,17 @@ class Meeting:
 
 
 class _Run:
-    """One sampling run together with others: who they are, and what the report says."""
+    """One sampling run together with others: who they are, and what the report says.
 
-    def __init__(self, meeting: Meeting, peers, patcher):
-        self.meeting, self.peers, self.patcher = meeting, peers, patcher
+    never: why no evaluation can share its tokens out, None where some may.
+    plan: a number of the rules, for comparing.
+    """
+
+    def __init__(self, meeting: Meeting, peers, patcher, options):
+        self.meeting, self.peers = meeting, peers
+        self.never = sharing.never(patcher, peers.size)
+        rules = [rule for router in options[ROUTERS].members for rule in router.rules]
+        self.plan = zlib.crc32("; ".join(map(_told, rules)).encode())
         self.record = RanksRecord("ComfyUIs")
         own = meeting.number
         self.names = [f"number {n}{', this one' if n == own else ''}" for n in range(meeting.of)]
@@ -78,7 +85,7 @@ class _Outer:
         peers = group.GroupPeers.of(store, at.host, at.number, at.of, at.patience, device)
         # The guider's options are this run's own copy.
         options = guider.model_options[OPTIONS]
-        options[KEY] = _Run(at, peers, guider.model_patcher)
+        options[KEY] = _Run(at, peers, guider.model_patcher, options)
         try:
             return executor(*args, **kwargs)
         finally:
@@ -92,13 +99,11 @@ def agree(executor, x, timestep, model_options, seed=None):
     run = options.get(KEY)
     if run is None:
         return executor(x, timestep, model_options, seed)
-    stats = options[CONTEXT].stats if CONTEXT in options else None
+    stats = stats_of(options)
     if stats is not None:
         stats.gpus = run.record
-    rules = [rule for router in options[ROUTERS].members for rule in router.rules]
-    prompts = len(getattr(executor.class_obj, "conds", ()))
-    plan = zlib.crc32("; ".join(map(_told, rules)).encode())
-    run.peers.agree([float(timestep.max()), x.numel(), len(options.get("sample_sigmas", ())), prompts, plan], HEADER)
+    steps, prompts = len(options.get("sample_sigmas", ())), len(getattr(executor.class_obj, "conds", ()))
+    run.peers.agree([float(timestep.max()), x.numel(), steps, prompts, run.plan], HEADER)
     return executor(run.peers.from_first(x), timestep, model_options, seed)
 
 
@@ -117,7 +122,7 @@ def evaluate_together(executor, model, conds, x, timestep, options):
     given = (executor, model, conds, x, timestep, options)
     if run.meeting.split == sharing.PROMPTS_FIRST and len(prompts) % run.peers.size == 0:
         return _prompts_apart(run, prompts, *given)
-    why = sharing.refusal(run.patcher, run.peers.size, conds, options)
+    why = run.never or sharing.refusal(conds, options)
     if why is None:
         try:
             return _tokens_shared(run, prompts, *given)
@@ -143,8 +148,7 @@ def _tokens_shared(run, prompts, executor, model, conds, x, timestep, options):
     out = [x.new_zeros(x.shape)] * len(conds)
     told = {**options, OPTIONS: {**options[OPTIONS], RANK: run.peers}}
     for number in prompts:
-        only = [cond if n == number else None for n, cond in enumerate(conds)]
-        out[number] = executor(model, only, x, timestep, told)[number]
+        out[number] = executor(model, sharing.alone(conds, number), x, timestep, told)[number]
         run.peers.finish()
     run.record.note([[run.peers]], run.names, {})
     return out

@@ -14,21 +14,30 @@ CACHE = "easycache"
 PROMPTS_FIRST, TOKENS = SPLITS = ("prompts, then tokens", "tokens")
 
 
-def refusal(patcher, ranks: int, conds, options) -> str | None:
-    """Says why an evaluation of a MODEL cannot share its tokens out; None where it can. The same on all ranks.
+def never(patcher, ranks: int) -> str | None:
+    """Says why no evaluation of a MODEL in a run can share its tokens out; None where some may.
 
     ranks: how many there are.
-    conds, options: as CALC_COND_BATCH gets them.
     """
-    told, rule = options[OPTIONS], token_ranks.rule_of(patcher)
+    rule = token_ranks.rule_of(patcher)
     if isinstance(rule, Reason):
         return str(rule)
     heads = fewest_heads(patcher)
+    if 0 < heads < ranks:
+        return f"{ranks} are more than the {heads} heads of this model"
+    if is_compiled(patcher):
+        return "torch.compile has this model"
+    return "trained temporal blocks see all tokens" if patcher.get_attachment(temporal_grafts.KEY) else None
+
+
+def refusal(conds, options) -> str | None:
+    """Says why one evaluation cannot share its tokens out; None where it can. The same on all ranks.
+
+    conds, options: as CALC_COND_BATCH gets them.
+    """
+    told = options[OPTIONS]
     for why, holds in (
-        (f"{ranks} are more than the {heads} heads of this model", 0 < heads < ranks),
-        ("torch.compile has this model", is_compiled(patcher)),
         ("another node's attention stands in front", not isinstance(told.get(SLOT), Router)),
-        ("trained temporal blocks see all tokens", patcher.get_attachment(temporal_grafts.KEY)),
         ("forecast steps are on this model", forecast_run.KEY in told),
         ("attention outputs are kept and given again", _reuses(told)),
         ("EasyCache or LazyCache may leave an evaluation out on one of them", CACHE in told),
@@ -40,6 +49,11 @@ def refusal(patcher, ranks: int, conds, options) -> str | None:
         if holds:
             return why
     return None
+
+
+def alone(conds, number: int) -> list:
+    """Leaves one prompt of an evaluation and None in the places of the others."""
+    return [cond if n == number else None for n, cond in enumerate(conds)]
 
 
 def _reuses(told) -> bool:

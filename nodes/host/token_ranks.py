@@ -16,6 +16,8 @@ from . import hooks, model_family
 from .hooks import Handle
 
 KEY = "video_attention.ranks"
+# What shares a MODEL's evaluations out, over GPUs or machines.
+GPUS, MACHINES = "video_attention.gpus", "video_attention.machines"
 # Key of this rank's Peers in the host's transformer_options.
 RANK = "vattn.rank"
 
@@ -85,7 +87,7 @@ class Sharer:
             self._own = self._begun(peers, args, kwargs)
             args, kwargs = self.rule.enter(self._own, args, kwargs)
         elif self._own is not None:
-            self._check()
+            self._check(self._own)
         if self._own is None:
             return None
         own = self._own
@@ -105,13 +107,10 @@ class Sharer:
         own, self._own = self._own, None
         if own is None:
             return None
-        self._check_of(own)
+        self._check(own)
         return self.rule.leave(own, output)
 
-    def _check(self) -> None:
-        self._check_of(self._own)
-
-    def _check_of(self, own: Own) -> None:
+    def _check(self, own: Own) -> None:
         if own.peers.calls == self._calls:
             raise Broken(
                 "another node took the attention calls of a block away, so that each GPU saw its own tokens only. "
@@ -122,6 +121,12 @@ class Sharer:
 def attach(patcher) -> None:
     """Lets a MODEL share its tokens out wherever transformer_options name its rank."""
     hooks.during_runs(patcher, KEY, _publish)
+
+
+def detach(patcher) -> None:
+    """Lets a MODEL share nothing out any more, whoever let it."""
+    for key in (KEY, GPUS, MACHINES):
+        hooks.take_off(patcher, key)
 
 
 def rule_of(patcher) -> TokenShare | Reason:

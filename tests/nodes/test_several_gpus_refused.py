@@ -126,3 +126,20 @@ def test_the_node(pack, monkeypatch):
     )  # fmt: skip
     monkeypatch.setattr(management, "get_all_torch_devices", lambda exclude_current=False: [torch.device("cpu")])
     assert text() == (model, "Off: there is one GPU here. The model is as it came.")
+
+
+def test_clear_takes_it_off(pack):
+    """With the rules the sharing goes too; nobody is waited for."""
+    case, rules = WIDE["Wan"], pack.nodes.host.model_rules
+    plain = loud(case)
+    truth, _ = sampled(pack, rules.count(plain), case)
+    meeting = pack.nodes.host.several_machines.Meeting(1, 2, "127.0.0.1", 9, 0.1, "tokens")
+    for made in (
+        on_gpus(pack, with_rules(pack, plain, SDPA), 2),
+        pack.nodes.host.several_machines.install(plain, meeting),
+    ):
+        cleared = rules.clear(made)
+        out, report = sampled(pack, cleared, case)
+        assert far(out, truth) < EXACT and report is None
+        out, report = sampled(pack, rules.count(cleared), case)
+        assert far(out, truth) < EXACT and not about_gpus(report)
