@@ -70,7 +70,8 @@ export class Player extends Transport {
     this.redraw = () => this.video.readyState >= 2 && draw(this.canvas.getContext("2d"), this.video);
     this.video.addEventListener("seeked", () => this.shown(this.video.currentTime));
     this.video.addEventListener("loadeddata", () => {
-      this.shown(0);
+      // A frame may have been asked for before there was a picture: the video has gone there by now.
+      this.shown(this.video.currentTime);
       this.begin();
     });
     this.video.addEventListener("error", () => this.missing());

@@ -47,7 +47,7 @@ CASES = (
     Case("ragged", 1001, 1009),
     Case("grouped", 1001, 1009, heads=8, kv_heads=2),
     Case("two prompts", 1001, 333, batch=2),
-    Case("one query", 1, 129),
+    Case("one query", 1, 129, batch=16),
     Case("few keys", 257, 5),
     Case("key mask", 1001, 333, mask="key"),
     Case("head size 64, ragged", head_dim=64, q_len=1001, kv_len=1009),
