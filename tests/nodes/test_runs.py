@@ -7,6 +7,7 @@ import re
 
 import prompts
 import pytest
+import torch
 from prompts import backend, node, prompt, report, sampler
 
 # Of the tiny model, for each step: two blocks of self- and cross-attention.
@@ -282,3 +283,18 @@ def test_what_is_a_link_and_what_a_widget_s_list(pack, value, link):
 
     graph = pack.nodes.host.workflow_graph.Graph(DynamicPrompt({"a": {"class_type": "A", "inputs": {"x": value}}}))
     assert graph.links("a") == ([("x", str(value[0]), value[1])] if link else [])
+
+
+@pytest.mark.parametrize("entries", [2, 3])
+def test_of_a_list_the_entry_that_gave_the_latent(pack, entries):
+    """The runs of a node that worked through a list: those of one entry, all where the latent is no entry's."""
+    history, latents = pack.nodes.host.run_history, [torch.randn(1, 4, 2, 4, 4) for _ in range(entries)]
+    runs = [
+        history.Run(None, (history.LatentFingerprint(latent),), index=index)
+        for index, latent in enumerate(latents)
+        for _ in range(2)
+    ]
+    for index, latent in enumerate(latents):
+        assert history.of_entry(runs, latent) == runs[2 * index : 2 * index + 2]
+    assert history.of_entry(runs, torch.randn(1, 4, 2, 4, 4)) == runs
+    assert history.of_entry(runs[:2], latents[1]) == runs[:2]

@@ -27,8 +27,15 @@ def test_the_sentence(monkeypatch):
     monkeypatch.setattr(estimate, "rate_of", lambda *_: 1e14)
     devices, half = [torch.device("cpu")] * 2, torch.bfloat16
     said = estimate.sentence(1e15, 1e9, devices, half)
-    assert "about 1.7x as fast. Computed" in said and "1 GB/s" in said and "100 TFLOPS" in said
+    assert "about 1.7x as fast. Computed" in said and "go at 1 GB/s here" in said
+    assert "each hands 1 GB to others" in said and "(100 TFLOPS)" in said
     assert "about 1.0x as fast: hardly worth it." in estimate.sentence(1e15, 5e9, devices, half)
+
+
+def test_operations_of_a_product(monkeypatch):
+    """A product of two square matrices takes a multiplication and an addition for each of side^3 terms."""
+    monkeypatch.setattr(estimate, "seconds_of_product", lambda *_: (0.5, 1000))
+    assert estimate.rate_of(torch.device("cpu"), torch.float32) == pytest.approx(4e9)
 
 
 def test_this_machine_is_measured():
