@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 
-from . import demo_model, host_paths
+from . import demo_model, host_paths, quantised
 from .demo_model import CALIBRATED, Measured, decibels, job_of
 
 EXACT = "exact"
@@ -22,10 +22,10 @@ def text(options) -> str:
 
 def _one(options, steps: int) -> str:
     model = demo_model.load()
-    plans, told, took = calibrated(model, options, steps)
+    plans, told, share, took = calibrated(model, options, steps)
     found = demo_model.measure({**means(model, options), **plans}, options.prompts, steps)
-    lines = [table(options, steps, found), "", *verdicts(found), "", *told, f"Calibrated in {took:.0f} s."]
-    return "\n".join(lines)
+    lines = [table(options, steps, found), "", *verdicts(found, share, steps), "", *told]
+    return "\n".join([*lines, f"Calibrated in {took:.0f} s."])
 
 
 def means(model, options) -> dict:
@@ -36,7 +36,7 @@ def means(model, options) -> dict:
     candidate = host_paths.ours("runs.calibration").Candidate
 
     def ruled(one):
-        role = "all" if one.pattern is None else "self"
+        role = "self" if one.pattern or one.reuse else "all"
         return lambda model: rules.add_rules(model, [one.rule(role, (), 0.0, 1.0)])
 
     def forecast(one):
@@ -49,19 +49,22 @@ def means(model, options) -> dict:
     kernels = [candidate("auto"), *plans.candidates(plans.KERNELS)]
     kernels = [one for one in kernels if rules.cannot_run(model, one.rule("all", (), 0.0, 1.0)) is None]
     patterns = [candidate(pattern=plans.patterns.TopBlocks(50.0)), candidate(pattern=plans.patterns.TemporalWindow(5))]
+    kept = [candidate(reuse=settings) for settings in plans.KEPT]
     found = {EXACT: lambda model: model}
-    found |= {one.name: ruled(one) for one in (*kernels, *patterns)}
+    found |= {one.name: ruled(one) for one in (*kernels, *patterns, *kept)}
+    found[quantised.NAME] = lambda model: rules.fill_slot(model, quantised.Int8Attention)[0]
     found |= {one.label: forecast(one) for one in plans.SKIPS if one.degree == 1}
     found |= {f"EasyCache, {threshold:g}": cached(caches.EasyCacheNode, threshold) for threshold in EASY}
     found |= {f"LazyCache, {threshold:g}": cached(caches.LazyCacheNode, threshold) for threshold in LAZY}
     return found if not options.means else {name: found[name] for name in found if name in (EXACT, *options.means)}
 
 
-def calibrated(model, options, steps: int) -> tuple[dict, list[str], float]:
-    """({name: what makes a MODEL of a plan}, what Calibrate says of each, seconds of this process)."""
+def calibrated(model, options, steps: int) -> tuple[dict, list[str], float, float]:
+    """({name: what makes a MODEL of a plan}, what Calibrate says of each, attention's share of the exact sampling,
+    seconds of this process)."""
     plan, repeat = host_paths.ours("plan"), host_paths.ours("runs.repeated_sampling")
     calibration, install = host_paths.ours("runs.calibration"), host_paths.ours("runs.plan_rules").install_plan
-    begin, found, told = time.process_time(), {}, []
+    begin, found, told, share = time.process_time(), {}, [], 0.0
     others = tuple(job_of(model, words, 0, steps).positive for words in demo_model.unseen(None)[-(options.seeds - 1) :])
     sampling = repeat.Sampling(job_of(model, CALIBRATED, 0, steps), others=others)
     for budget in options.budgets:
@@ -69,9 +72,10 @@ def calibrated(model, options, steps: int) -> tuple[dict, list[str], float]:
             sampling, options.candidates, budget, options.groups, options.parts, calibration.ONE, options.seeds
         )
         found[f"{PLAN} {budget:g}"] = lambda model, made=made: install(model, made)[0]
+        share = made.exact_seconds / made.whole_exact_seconds
         text = plan.draw_plan.to_text(made, measured, settled)
         told += [f"Plan of {budget:g}, in Calibrate's words:", "", text.split("\nLeft out:")[0], ""]
-    return found, told, time.process_time() - begin
+    return found, told, share, time.process_time() - begin
 
 
 def table(options, steps: int, found: dict[str, Measured]) -> str:
@@ -81,13 +85,19 @@ def table(options, steps: int, found: dict[str, Measured]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, one in found.items():
+        took = f"{median(found, name):.2f}", f"{faster(found, name):.2f}x"
         cells = (
-            name, f"{statistics.fmean(one.computed):.1f}", f"{statistics.median(one.seconds):.2f}",
-            f"{faster(found, name):.2f}x", f"{statistics.fmean(one.errors):.4f}",
+            name, f"{statistics.fmean(one.computed):.1f}", *(("-", "-") if name == quantised.NAME else took),
+            f"{statistics.fmean(one.errors):.4f}",
             decibels(statistics.fmean(one.decibels)), decibels(min(one.decibels)), f"{one.right} of {options.prompts}",
         )  # fmt: skip
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def median(found: dict[str, Measured], name: str) -> float:
+    """Seconds of the whole sampling."""
+    return statistics.median(found[name].seconds)
 
 
 def faster(found: dict[str, Measured], name: str) -> float:
@@ -96,9 +106,13 @@ def faster(found: dict[str, Measured], name: str) -> float:
     return statistics.median(exact / own for exact, own in pairs)
 
 
-def verdicts(found: dict[str, Measured]) -> list[str]:
-    """For each plan the fastest single means at equal PSNR, and how much faster the plan is."""
-    alone = {name: one for name, one in found.items() if not name.startswith(PLAN)}
+def verdicts(found: dict[str, Measured], share: float, steps: int) -> list[str]:
+    """For each plan the fastest single means at equal PSNR, how much faster the plan is, and how much it could be at
+    most by attention (Amdahl's law).
+
+    share: of attention in the exact sampling.
+    """
+    alone = {name: one for name, one in found.items() if not name.startswith(PLAN) and name != quantised.NAME}
     points = {name: (statistics.fmean(one.decibels), faster(found, name)) for name, one in alone.items()}
     lines = []
     for name in (name for name in found if name.startswith(PLAN)):
@@ -109,6 +123,14 @@ def verdicts(found: dict[str, Measured]) -> list[str]:
             f"{name}: {speed:.2f}x at {decibels(quality)} dB. Fastest single means of at least as many: {best}, "
             f"{points[best][1]:.2f}x at {decibels(points[best][0])} dB; the plan is {speed / points[best][1]:.2f}x as "
             f"fast, and {speed / even:.2f}x as fast as single means would be at equal PSNR, by the line between them."
+        )
+        whole, attended = (
+            median(found, best),
+            share * median(found, EXACT) / steps * statistics.fmean(found[best].computed),
+        )
+        lines.append(
+            f"Of the {whole:.2f} s of {best} its computed steps attend for {attended:.2f} s (attention is {share:.0%} "
+            f"of an exact step): attention for nothing would make that {whole / (whole - attended):.2f} times as fast."
         )
     return lines
 

@@ -9,19 +9,16 @@ from ..attention.plans import draw_plan, plan_data
 from ..attention.plans.spread import QUANTILE
 from .host import forecast, model_rules
 from .runs import calibration, plan_rules, plans, preferences, sampling_job, settling
-from .runs.calibration import EACH, ONE
-from .runs.plans import BOTH, FOLDER, KINDS
+from .runs.plans import FOLDER
 from .runs.progress import Bar
 from .runs.repeated_sampling import Sampling
-from .widgets import image_output, sampler_inputs, search_words
+from .widgets import calibrate_inputs, image_output, search_words
+from .widgets.calibrate_inputs import BUDGETS, CUSTOM
 from .widgets.idle import idle, none_of
 from .widgets.node import NOTE, REPORT, Node
 
 CATEGORY = "video attention/plan"
 PLAN = io.Custom("VIDEO_ATTENTION_PLAN")
-# Relative L2 of the final latent. Another exact kernel alone gives about 1e-3 in 16 bit.
-BUDGETS = {"lossless": 0.01, "quality": 0.03, "fast": 0.1}
-CUSTOM = "custom"
 
 
 class VideoAttentionCalibrate(Node):
@@ -40,13 +37,14 @@ class VideoAttentionCalibrate(Node):
             display_name="Video Attention Calibrate (Error Budget)",
             category=CATEGORY,
             description=(
-                "Finds the fastest kernel or pattern for each part of the model and of the sampling that keeps the "
-                "final latent within an error budget. Measures on your own prompt and size: it samples once for every "
-                "choice worth trying. What an interrupt stopped goes on when you queue again."
+                "Finds what is fastest for each part of the model and of the sampling and keeps the final latent "
+                "within an error budget: kernels, patterns, attention outputs kept for some steps, whole steps "
+                "forecast. Measures on your own prompt and size: it samples once for every choice worth trying. What "
+                "an interrupt stopped goes on when you queue again."
             ),
             search_aliases=search_words.of("VideoAttentionCalibrate"),
             is_output_node=True,
-            inputs=_inputs_of_calibrate(),
+            inputs=calibrate_inputs.inputs(),
             outputs=[
                 io.Model.Output(tooltip="The model with the plan applied."),
                 PLAN.Output("plan", tooltip="What was chosen. Save it with Video Attention Save Plan."),
@@ -120,63 +118,6 @@ def calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: 
         forecasts=settling.plan_forecasts_of(choice, measured),
     )  # fmt: skip
     return plan, measured, settled
-
-
-def _wanted() -> list:
-    """Makes the widgets that say what may be chosen, and how much error it may make."""
-    return [
-        io.Combo.Input(
-            "candidates",
-            options=list(KINDS),
-            default=BOTH,
-            tooltip="What is tried: the installed kernels, some sparse patterns, both, steps that are forecast instead "
-            "of computed, or everything. Forecast steps save the most with 20 steps or more.",
-        ),
-        io.Combo.Input(
-            "budget",
-            options=[*BUDGETS, CUSTOM],
-            default="quality",
-            tooltip="Largest relative L2 error of the final latent: lossless 0.01, quality 0.03, fast 0.1.",
-        ),
-        io.Float.Input(
-            "custom_budget", default=0.03, min=0.0, max=1.0, step=0.001, tooltip="The budget when it is custom."
-        ),
-    ]
-
-
-def _inputs_of_calibrate() -> list:
-    return [
-        io.Model.Input("model", tooltip="As you would sample it, before Video Attention Backend or Pattern."),
-        *sampler_inputs.prompts(),
-        *_wanted(),
-        io.Int.Input("block_groups", default=3, min=1, max=32, tooltip="Blocks are decided about in so many groups."),
-        io.Int.Input("step_ranges", default=2, min=1, max=8, tooltip="The sampling is cut into so many parts."),
-        io.Combo.Input(
-            "end_error",
-            options=[EACH, ONE],
-            default=EACH,
-            tooltip="How the error of the final latent is found: by a sampling for every choice worth it, or by one "
-            "for each part of the model, the other choices in proportion to their error in a block.",
-        ),
-        io.Int.Input(
-            "seeds",
-            default=2,
-            min=1,
-            max=16,
-            tooltip="The plan is sampled with so many seeds and must keep the budget over all of them. More seeds "
-            "tell better what other prompts will give.",
-        ),
-        sampler_inputs.fixed_seed("The first of them."),
-        io.Int.Input("steps", default=8, min=1, max=1000, tooltip="Steps of each sampling. A few are enough."),
-        sampler_inputs.cfg(),
-        *sampler_inputs.how(),
-        io.Conditioning.Input(
-            "more_prompts",
-            optional=True,
-            tooltip="More positive prompts, put together with Conditioning (Combine): each further seed samples the "
-            "next one, so that the error is predicted from several prompts.",
-        ),
-    ]
 
 
 class VideoAttentionSavePlan(Node):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
@@ -9,6 +10,11 @@ from .calibrate import PlanOption, PlanPart, choose_plan, hull, moves, predict
 
 # Role of a part that is all of the model during a range of steps; its options are forecasts, EXACT computes.
 STEPS = "steps"
+
+# Times that differ by less are alike.
+ALIKE = 1e-3
+# All of the sampling as one range.
+WHOLE = PlanPart(STEPS, (), 0.0, 1.0)
 
 Options = dict[PlanPart, list[PlanOption]]
 
@@ -18,7 +24,7 @@ class WholeChoice:
     """Says what a plan takes.
 
     parts: what each part of the model runs on in the steps that are computed.
-    steps: what becomes of each range of steps; a part of role STEPS -> PlanOption.
+    steps: what becomes of each range of steps, or of WHOLE; a part of role STEPS -> PlanOption.
     error: predicted, relative L2 of the final latent.
     seconds: of the attention of all parts.
     whole: seconds of the whole sampling.
@@ -37,19 +43,40 @@ class WholeChoice:
         """List all of it."""
         return {**self.steps, **self.parts}
 
+    def of(self, part: PlanPart, options: list[PlanOption]) -> PlanOption:
+        """Return what is taken of a part's options: EXACT, the first, of a range of steps that it does not cut out."""
+        return self.chosen.get(part, options[0])
+
 
 def range_of(start: float, end: float) -> PlanPart:
     """Make the part that is all of the model during a range of steps."""
     return PlanPart(STEPS, (), start, end)
 
 
-def choose_whole(options: Options, steps: Options, budget: float, factor: float = 1.0) -> WholeChoice:
+def choose_whole(
+    options: Options, steps: Options, budget: float, factor: float = 1.0, even: Sequence[PlanOption] = ()
+) -> WholeChoice:
     """Choose the fastest sampling whose predicted error is within a budget.
 
     options: of each part of the model, EXACT first; seconds of attention in a sampling without forecasts.
     steps: of each range of steps, EXACT first; seconds of the whole sampling in that range, with this option alone.
     budget: relative L2 of the final latent.
     factor: as of `predict`.
+    even: what may become of all steps alike in place of that, EXACT first; nothing where they are one range anyway.
+
+    The error of even forecasts is one number, measured; that of forecasts in several ranges is put together from each
+    alone, which small errors bear better. So both are chosen for, and the faster one is taken.
+    """
+    found = [_choose(options, steps, budget, factor)]
+    if even:
+        found.append(_choose(options, {WHOLE: list(even)}, budget, factor))
+    fastest = min(one.whole for one in found)
+    best = min((one for one in found if one.whole <= fastest * (1.0 + ALIKE)), key=lambda one: one.error)
+    return replace(best, bound=min(one.bound for one in found))
+
+
+def _choose(options: Options, steps: Options, budget: float, factor: float) -> WholeChoice:
+    """Choose for one way to cut the sampling into ranges.
 
     A forecast step runs no attention, so in a range the time of everything shrinks together. So each range has options
     of its own, every forecast with what its parts make of the computed steps, from all exact along their moves; of
@@ -61,7 +88,8 @@ def choose_whole(options: Options, steps: Options, budget: float, factor: float 
     taken = {at: next(made for option, made in ranges[at] if option is first.chosen[at]) for at in steps}
     room = (budget / factor) ** 2 - sum(option.error**2 for option in taken.values())
     scales = {at: _share(steps[at], option) for at, option in taken.items()}
-    within = {part: _scaled(found, scales.get(range_of(part.start, part.end), 1.0)) for part, found in options.items()}
+    left = {part: scales[at] for at in steps for part in _inside(options, at)}
+    within = {part: _scaled(found, left.get(part, 1.0)) for part, found in options.items()}
     then = choose_plan(within, factor * sqrt(max(0.0, room)), factor)
     parts = {part: _named(options[part], option.name) for part, option in then.chosen.items()}
     rest = sum(_rest(steps[at], _inside(options, at)) * scales[at] for at in steps)
@@ -75,7 +103,7 @@ def all_exact(options: Options, steps: Options) -> WholeChoice:
 
 
 def _inside(options: Options, at: PlanPart) -> Options:
-    return {part: found for part, found in options.items() if (part.start, part.end) == (at.start, at.end)}
+    return {part: found for part, found in options.items() if at.start <= part.start and part.end <= at.end}
 
 
 def _rest(found: list[PlanOption], inside: Options) -> float:

@@ -83,7 +83,7 @@ def draw_plan(measured, choice: WholeChoice) -> Image.Image:
     top = canvas.title("Error and time of every choice", [_caption(measured, choice, len(shown))])
     for index, part in enumerate(shown):
         corner = 16 + PANEL[0] * (index % columns), top + PANEL[1] * (index // columns)
-        _panel(canvas, corner, part, every[part], choice.chosen[part], colours)
+        _panel(canvas, corner, part, every[part], choice.of(part, every[part]), colours)
     foot = top + PANEL[1] * -(-len(shown) // columns) + 4
     return canvas.picture(canvas.legend((MARGIN, foot), colours, WIDTH - 2 * MARGIN, 1) + 16)
 

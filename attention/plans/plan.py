@@ -20,12 +20,14 @@ class Candidate:
     pattern: one of patterns.TABLE, or None.
     ramp: how the pattern's percentage changes over the steps; None: it does not.
     reuse: for how many steps an output is kept; None: it is not. Never two of backend, pattern and this.
+    refresh_overlap: as of Shape, of a pattern that chooses blocks.
     """
 
     backend: str = ""
     pattern: object | None = None
     ramp: Ramp | None = None
     reuse: ReuseSettings | None = None
+    refresh_overlap: float = 0.0
 
     @property
     def name(self) -> str:
@@ -35,6 +37,7 @@ class Candidate:
         # Flags, tiles and the like that are as always say nothing.
         told = [f for f in dataclasses.fields(self.pattern) if self._tells(f)]
         words = ", ".join(f"{f.name} {self._value(f.name)}" for f in told)
+        words += f", refresh_overlap {self.refresh_overlap:g}" if self.refresh_overlap else ""
         return f"{self.pattern.name} ({words})" if words else self.pattern.name
 
     def _value(self, name: str) -> str:
@@ -60,7 +63,8 @@ class Candidate:
         end: see Rule.
         more: other fields of a Rule.
         """
-        shape = None if self.pattern is None else Shape(self.pattern, ramp=self.ramp)
+        more_of_shape = {"ramp": self.ramp, "refresh_overlap": self.refresh_overlap}
+        shape = None if self.pattern is None else Shape(self.pattern, **more_of_shape)
         backend = {} if self.reuse is not None else {"backend": self.backend}
         return Rule(
             role=role, blocks=tuple(blocks), start=start, end=end, shape=shape, reuse=self.reuse, **backend, **more

@@ -23,7 +23,7 @@ def as_data(plan: Plan, measured, choice: WholeChoice) -> dict:
         "whole_seconds": plan.whole_seconds,
         "whole_exact_seconds": plan.whole_exact_seconds,
         "bound": _number(choice.bound),
-        "parts": [_part(part, options, choice.chosen[part]) for part, options in measured.every.items()],
+        "parts": [_part(part, options, choice.of(part, options)) for part, options in measured.every.items()],
         "dropped": [{"what": what, "reason": str(reason)} for what, reason in measured.dropped.items()],
     }
 

@@ -22,10 +22,12 @@ WITH_RAMP = 2
 # Of a file with the fields of a Plan that came with forecasts: what it predicts the error of, the time of the whole
 # sampling, and the forecasts themselves, settings and all; its steps may have "reuse", settings of kept outputs.
 WITH_FORECAST = 3
-SCHEMAS = (SCHEMA, WITH_RAMP, WITH_FORECAST)
+# Of a file with a pattern that chooses blocks anew by how alike two choices are: "refresh_overlap" in its steps.
+WITH_OVERLAP = 4
+SCHEMAS = (SCHEMA, WITH_RAMP, WITH_FORECAST, WITH_OVERLAP)
 ADDED = ("quantile", "whole_exact_seconds", "whole_seconds", "forecasts")
-# What a step has only where its candidate does.
-MORE = ("ramp", "reuse")
+# What a step has only where its candidate does; each came with the schema after SCHEMA of its place here.
+MORE = ("ramp", "reuse", "refresh_overlap")
 MAX_BYTES = 1 << 20
 MAX_STEPS = 1024
 # Of heads, in a pattern that has a number for each.
@@ -42,25 +44,30 @@ def to_json(plan: Plan) -> str:
     """Write a plan as a file's text."""
     lists = ("steps", "versions", "forecasts")
     added = {name: getattr(plan, name) for name in ADDED}
-    new = any(added.values()) or any(step.candidate.reuse for step in plan.steps)
+    overlaps = any(step.candidate.refresh_overlap for step in plan.steps)
+    new = overlaps or any(added.values()) or any(step.candidate.reuse for step in plan.steps)
     left = lists if new else (*lists, *ADDED)
     fields = {f.name: getattr(plan, f.name) for f in dataclasses.fields(plan) if f.name not in left}
     steps = [
         {
             "backend": step.candidate.backend,
             "pattern": _pattern_to_dict(step.candidate.pattern),
-            **{name: dataclasses.asdict(made) for name in MORE if (made := getattr(step.candidate, name)) is not None},
+            **{name: _plain(made) for name in MORE if (made := getattr(step.candidate, name))},
             **{f.name: getattr(step, f.name) for f in dataclasses.fields(step) if f.name != "candidate"},
         }
         for step in plan.steps
     ]
     # The oldest that says it all, so that older versions of the pack read what they can.
     ramps = any(step.candidate.ramp for step in plan.steps)
-    schema = WITH_FORECAST if new else WITH_RAMP if ramps else SCHEMA
+    schema = WITH_OVERLAP if overlaps else WITH_FORECAST if new else WITH_RAMP if ramps else SCHEMA
     data = {NAME: schema, **fields, "versions": dict(plan.versions), "steps": steps}
     if new:
         data["forecasts"] = [dataclasses.asdict(one) for one in plan.forecasts]
     return json.dumps(data, indent=1, allow_nan=False)
+
+
+def _plain(value):
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
 
 
 def _pattern_to_dict(pattern) -> dict | None:
@@ -82,7 +89,7 @@ def from_json(text: str) -> Plan:
             f"plan: of schema {str(data[NAME])[:20]}, this version of the pack reads schema {SCHEMAS[0]} to "
             f"{SCHEMAS[-1]}."
         )
-    new = data[NAME] == WITH_FORECAST
+    new = data[NAME] >= WITH_FORECAST
     _only(data, [NAME, *(f.name for f in dataclasses.fields(Plan) if new or f.name not in ADDED)], "plan")
     numbers = {name: _number(data, name) for name in ("budget", "error", "realised", "exact_seconds", "seconds")}
     if new:
@@ -161,6 +168,7 @@ def _step(data, index: int, more: tuple[str, ...]) -> PlanRule:
 
 def _candidate(data: dict, where: str) -> Candidate:
     backend, pattern = data["backend"], data["pattern"]
+    overlap = _overlap(data, where)
     if "reuse" in data:
         if backend != "" or pattern is not None:
             raise BadPlan(f"{where}: reuse comes with a backend or a pattern.")
@@ -175,7 +183,20 @@ def _candidate(data: dict, where: str) -> Candidate:
     if backend != "" or not isinstance(name, str) or name not in PATTERNS:
         raise BadPlan(f"{where}: pattern {str(name)[:40]!r} is not known, or it comes with a backend.")
     made = _pattern(PATTERNS[name], pattern, where)
-    return Candidate(pattern=made, ramp=_ramp(made, data["ramp"], where) if "ramp" in data else None)
+    if overlap and not hasattr(made, "refresh"):
+        raise BadPlan(f"{where}: {made.name} chooses no blocks that refresh_overlap could keep.")
+    ramp = _ramp(made, data["ramp"], where) if "ramp" in data else None
+    return Candidate(pattern=made, ramp=ramp, refresh_overlap=overlap)
+
+
+def _overlap(data: dict, where: str) -> float:
+    """Read how alike two choices of blocks must be; 0 where the file does not say."""
+    if "refresh_overlap" not in data:
+        return 0.0
+    overlap = _number(data, "refresh_overlap", 1, where)
+    if not overlap or data["pattern"] is None:
+        raise BadPlan(f"{where}: a refresh_overlap of 0, or without a pattern.")
+    return overlap
 
 
 def _ramp(pattern, data, where: str) -> Ramp:

@@ -11,7 +11,7 @@ from ...attention.forecast.schedule import settings_of_steps
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.rules import Rule
 from ...attention.routing.step_context import stats_of
-from . import counted_runs, forecast_head, hooks, model_family, model_rules
+from . import counted_runs, forecast_head, forecast_memory, hooks, kept_memory, model_family, model_rules
 from .bypass_watch import POSITION, is_compiled
 from .forecast_call import ModelCall
 from .forecast_run import DENOISED, HEAD, KEY, VELOCITY, ForecastRun
@@ -50,6 +50,9 @@ def install_spans(model, spans: tuple[ForecastSpan, ...], budget: float = 0.0):
     outer = _Outer(spans, budget)
     wrappers = {
         WrappersMP.OUTER_SAMPLE: outer,
+        WrappersMP.PREPARE_SAMPLING: kept_memory.making_room(
+            lambda patcher, samples, clips: forecast_memory.kept(patcher, spans, samples, clips)
+        ),
         WrappersMP.PREDICT_NOISE: begin_evaluation,
         WrappersMP.APPLY_MODEL: answer_call,
     }

@@ -6,12 +6,31 @@ from math import prod
 
 from ...attention.core.reason import Reason
 from ...attention.core.tokens import Tokens
-from ...attention.forecast import ForecastSettings
+from ...attention.forecast import ForecastSettings, ForecastSpan
 from ...attention.forecast.memory import bytes_of, in_words, remembered
 from . import model_family
 from .forecast_run import HEAD, VELOCITY
 
 THOUSAND = 1000
+
+
+def kept(patcher, spans: tuple[ForecastSpan, ...], samples, clips: int) -> int:
+    """Finds the bytes that forecasts of a MODEL remember on the GPU at most, as far as its tokens are known.
+
+    spans: what is asked for.
+    samples: of the latent, on any device.
+    clips: that are sampled at once, each prompt's counted.
+    """
+    wanted = [span.settings for span in spans if span.settings.in_a_row and not span.settings.offload]
+    row, itemsize = model_family.row_of(patcher), patcher.model.get_dtype_inference().itemsize
+    if isinstance(row.head, Reason):
+        size = samples[:1].numel() * itemsize * clips
+        return max((remembered(settings) * size for settings in wanted), default=0)
+    tokens = model_family.tokens_of_latent(patcher, samples) if wanted else None
+    if tokens is None or tokens.grid is None:
+        return 0
+    each = prod(tokens.grid), row.head.channels(patcher.model.diffusion_model), itemsize, clips
+    return max(bytes_of(settings, *each) for settings in wanted)
 
 
 def text(model, settings: ForecastSettings, tokens: Tokens | None = None) -> str:

@@ -17,8 +17,8 @@ from ...attention.routing.compiled_op import OPTIONS
 # Of a diffusion model while it is sampled: {key: [Handle, ...]}.
 ATTRIBUTE = "_video_attention_hooks"
 WRAPPED = (
-    WrappersMP.OUTER_SAMPLE, WrappersMP.SAMPLER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH,
-    WrappersMP.APPLY_MODEL,
+    WrappersMP.OUTER_SAMPLE, WrappersMP.PREPARE_SAMPLING, WrappersMP.SAMPLER_SAMPLE, WrappersMP.PREDICT_NOISE,
+    WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL,
 )  # fmt: skip
 CALLED = (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP, CallbacksMP.ON_DETACH)
 

@@ -22,8 +22,10 @@ from . import (
     forecast_run,
     hooks,
     interruption,
+    kept_memory,
     memory_estimate,
     model_family,
+    reuse_memory,
     site_hooks,
     token_ranks,
     workflow_graph,
@@ -181,6 +183,7 @@ def rules_of(model) -> tuple[Rule, ...]:
 def _attach(patcher) -> None:
     wrappers = {
         WrappersMP.OUTER_SAMPLE: counted_runs.count_run,
+        WrappersMP.PREPARE_SAMPLING: kept_memory.making_room(reuse_memory.kept),
         WrappersMP.PREDICT_NOISE: counted_runs.publish_step,
         WrappersMP.APPLY_MODEL: bypass_watch.look,
     }

@@ -11,8 +11,30 @@ from ...attention.reuse.kept_output import bytes_of
 from ...attention.reuse.store import MIB
 from ...attention.routing.rules import Rule
 from . import model_family
+from .bypass_watch import ROUTERS, RouterGroup
 
 THOUSAND = 1000
+
+
+def kept(patcher, samples, clips: int) -> int:
+    """Finds the bytes that the rules of a MODEL keep on the GPU at most, as far as its tokens are known.
+
+    samples: of the latent, on any device.
+    clips: that are sampled at once, each prompt's counted.
+    """
+    routers = patcher.model_options.get("transformer_options", {}).get(ROUTERS, RouterGroup()).members
+    rules = [rule for router in routers for rule in router.rules if rule.reuse is not None and not rule.reuse.offload]
+    tokens = model_family.tokens_of_latent(patcher, samples) if rules else None
+    if tokens is None or tokens.grid is None:
+        return 0
+    taken = {rule: _taken(patcher, rule, tokens, clips) for rule in rules}
+    # What a rule keeps goes when it ends.
+    return max(sum(size for rule, size in taken.items() if rule.start <= at.start < rule.end) for at in taken)
+
+
+def _taken(patcher, rule: Rule, tokens: Tokens, clips: int) -> int:
+    size, count = _sizes(patcher, rule, tokens)
+    return min(rule.reuse.budget * MIB, size * count * clips) if rule.reuse.every > 1 else 0
 
 
 def text(model, rule: Rule, tokens: Tokens | None = None) -> str:

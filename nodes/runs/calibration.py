@@ -15,6 +15,7 @@ from ...attention.forecast import ForecastSettings
 from ...attention.inspect.timeline import skipped
 from ...attention.plans import calibrate, head_groups
 from ...attention.plans.calibrate import EXACT, PlanOption, PlanPart
+from ...attention.plans.choose_whole import WHOLE
 from ...attention.plans.plan import Candidate
 from ...attention.plans.probe import Probe
 from ...attention.plans.step_times import time_of
@@ -80,6 +81,7 @@ class Measured:
     dropped: {what was left out: the reason}.
     named: {name of an option: Candidate or ForecastSettings}, those with a number for each head group included.
     steps: the PlanOptions of each range of steps, EXACT first: seconds of the whole sampling.
+    even: the same of all steps alike, where they are several ranges; empty without forecasts.
     times: seconds of each whole exact sampling, as they ran.
     """
 
@@ -88,12 +90,18 @@ class Measured:
     dropped: dict[str, str]
     named: dict[str, Candidate | ForecastSettings]
     steps: dict[PlanPart, list[PlanOption]] = field(default_factory=dict)
+    even: list[PlanOption] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+
+    @property
+    def forecasts(self) -> dict[PlanPart, list[PlanOption]]:
+        """Lists what may become of each range of steps, and of all steps alike."""
+        return {**({WHOLE: self.even} if self.even else {}), **self.steps}
 
     @property
     def every(self) -> dict[PlanPart, list[PlanOption]]:
         """Lists all that there was to choose from: of ranges of steps, where it is more than one, then of parts."""
-        return {**{at: found for at, found in self.steps.items() if len(found) > 1}, **self.options}
+        return {**{at: found for at, found in self.forecasts.items() if len(found) > 1}, **self.options}
 
 
 def measure(
@@ -108,7 +116,7 @@ def measure(
     """Measures every candidate in every part where it saves time.
 
     candidates: kernels and patterns to try.
-    forecasts: ways to forecast steps to try in each range of steps.
+    forecasts: ways to forecast steps to try in each range of steps, and in all steps alike.
     groups: number of groups that the blocks are cut into.
     parts: number of parts that the sampling is cut into.
     ends: EACH, to sample with each; ONE, to sample with one for each part and scale the others by their nearness.
@@ -126,11 +134,13 @@ def measure(
     near = {part: [*found, *_kept(found[0], kept, len(steps_in(sampling.job, part)))] for part, found in near.items()}
     wanted = {part: _to_run(found, ends) for part, found in near.items()}
     ranges = step_trials.ranges_of(plan_parts, partial(steps_in, sampling.job))
-    sampling.expect(sum(map(len, wanted.values())) + len(ranges) * len(forecasts) + seeds - 1 + seeds)
+    every = {WHOLE: list(range(sampling.job.steps))} if forecasts and len(ranges) > 1 else {}
+    sampling.expect(sum(map(len, wanted.values())) + len((*ranges, *every)) * len(forecasts) + seeds - 1 + seeds)
     for part, found in near.items():
         measured.options[part] = _with_ends(sampling, part, found, wanted[part], measured, ends)
     seconds = step_trials.whole_time(report, measured.options).seconds
     measured.steps = step_trials.measure(sampling, forecasts, ranges, seconds, exact, measured.dropped)
+    measured.even = step_trials.measure(sampling, forecasts, every, seconds, exact, measured.dropped).get(WHOLE, [])
     others = [sampling.once((EXACT, more), lambda more=more: sampling.run((), more)) for more in range(1, seeds)]
     measured.exact += [latent for latent, _ in others]
     measured.times += [time_of(found.timeline).seconds for found in (report, *(found for _, found in others))]

@@ -64,6 +64,7 @@ SKIPS = (
     ForecastSettings(in_a_row=2, **_OFTEN),
     ForecastSettings(in_a_row=3, **_OFTEN),
     ForecastSettings(in_a_row=6, **_OFTEN),
+    ForecastSettings(in_a_row=12, **_OFTEN),
     ForecastSettings(in_a_row=3, degree=2, **_OFTEN),
     ForecastSettings(in_a_row=6, degree=2, **_OFTEN),
 )

@@ -42,7 +42,7 @@ def settle(sampling: Sampling, measured: Measured, budget: float) -> Settled:
     """
     factor, kept, seen, runs = 1.0, [], set(), []
     for _ in range(ROUNDS):
-        choice = choose_whole(measured.options, measured.steps, budget, factor)
+        choice = choose_whole(measured.options, measured.steps, budget, factor, measured.even)
         key = tuple(sorted((part.text, option.name) for part, option in choice.chosen.items() if option.name != EXACT))
         if not key or key in seen:
             break
@@ -77,8 +77,13 @@ def plan_forecasts_of(choice: WholeChoice, measured: Measured) -> tuple[PlanFore
     """Makes the plan's forecasts, one for every range of steps that has one."""
     return tuple(
         PlanForecast(
-            measured.named[option.name], at.start, at.end, option.error, option.seconds, measured.steps[at][0].seconds
-        )
+            measured.named[option.name],
+            at.start,
+            at.end,
+            option.error,
+            option.seconds,
+            measured.forecasts[at][0].seconds,
+        )  # fmt: skip
         for at, option in choice.steps.items()
         if option.name != EXACT
     )

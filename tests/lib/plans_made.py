@@ -46,6 +46,7 @@ def make_plan(**other) -> Plan:
     steps = [make_step(Candidate(pattern=pattern), i) for i, pattern in enumerate(BY_HAND)]
     steps.append(make_step(Candidate(pattern=patterns.TopBlocks(50.0), ramp=Ramp(15.0, COSINE)), 24))
     steps.append(make_step(Candidate(reuse=ReuseSettings(every=3)), 24))
+    steps.append(make_step(Candidate(pattern=patterns.TopBlocks(50.0, refresh=4), refresh_overlap=0.9), 24))
     steps.append(make_step(Candidate("sage"), role=CROSS, start=0.25, end=1.0, effect=0.02))
     values = {
         "model": "LTXVModel", "fingerprint": "0123456789abcdef", "blocks": 28, "heads": 32, "head_dim": 64,
@@ -60,7 +61,8 @@ def make_plan(**other) -> Plan:
 def before(**other) -> Plan:
     """A plan as versions made it that knew of no forecasts and of no outputs that are kept."""
     none = {"quantile": 0.0, "whole_exact_seconds": 0.0, "whole_seconds": 0.0, "forecasts": ()}
-    steps = tuple(step for step in make_plan().steps if step.candidate.reuse is None)
+    new = [step.candidate.reuse or step.candidate.refresh_overlap for step in make_plan().steps]
+    steps = tuple(step for step, later in zip(make_plan().steps, new) if not later)
     return make_plan(**{**none, "steps": steps, **other})
 
 

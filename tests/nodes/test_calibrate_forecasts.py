@@ -23,19 +23,47 @@ def calibrate(bench, **other):
 def test_forecasts_are_measured_and_chosen(bench, lab):
     found = calibrate(bench)
     plan, exact = found["plan"], lab.sample(seed=1, steps=STEPS)
-    assert [(one.start, one.end) for one in plan.forecasts] == [(0.0, 0.5), (0.5, 1.0)] and plan.steps
-    # No budget to speak of: as many as there are in five steps.
-    assert {one.settings.in_a_row for one in plan.forecasts} <= {3, 6}
+    assert [(one.start, one.end) for one in plan.forecasts] in ([(0.0, 0.5), (0.5, 1.0)], [(0.0, 1.0)]) and plan.steps
+    # No budget to speak of: as many as there are in ten steps.
+    assert {one.settings.in_a_row for one in plan.forecasts} <= {3, 6, 12}
     for one in plan.forecasts:
         assert 0 < one.error < 2 and 0 < one.seconds < one.exact_seconds
     assert plan.whole_seconds < sum(one.seconds for one in plan.forecasts) < plan.whole_exact_seconds
+    first = plan.forecasts[0]
     planned = lab.sample(found["model"], seed=1, steps=STEPS)
     assert lab.error(planned, exact) == pytest.approx(plan.realised, rel=1e-3) and plan.realised > 0
-    assert f"| steps, 0-50 % | {plan.forecasts[0].settings.label} | - | - | " in found["info"]
+    assert f"| steps, 0-{100 * first.end:.0f} % | {first.settings.label} | - | - | " in found["info"]
     # In its range alone: the first of the samplings that were made for it.
-    host, first = lab.pack.nodes.host.forecast, plan.forecasts[0]
+    host = lab.pack.nodes.host.forecast
     alone = lab.sample(host.install_spans(lab.model, (first.span(),)), seed=1, steps=STEPS)
     assert lab.error(alone, exact) == pytest.approx(first.error, rel=1e-3)
+
+
+def test_even_forecasts_are_measured_beside_those_of_ranges(bench, lab, monkeypatch):
+    """Over the whole sampling in place of range by range, with what runs in computed steps chosen on top."""
+    settle, seen = lab.pack.nodes.runs.settling, []
+    choose = settle.choose_whole
+    monkeypatch.setattr(settle, "choose_whole", lambda *given: (seen.append(given), choose(*given))[1])
+    found = calibrate(bench)
+    even, host = seen[0][-1], lab.pack.nodes.host.forecast
+    assert [option.name for option in even] == ["exact", *(one.label for one in bench.plans.SKIPS)]
+    assert even[0].seconds == pytest.approx(found["plan"].whole_exact_seconds)
+    exact = lab.sample(seed=1, steps=STEPS)
+    for option, one in zip(even[1:], bench.plans.SKIPS):
+        alone = lab.sample(host.install(lab.model, one), seed=1, steps=STEPS)
+        assert lab.error(alone, exact) == pytest.approx(option.error, rel=1e-3)
+    # Where they are the faster choice they are the plan's, and both are on the page.
+    monkeypatch.setattr(settle, "choose_whole", lambda options, steps, *rest: choose(
+        options, {at: options[:1] for at, options in steps.items()}, *rest))  # fmt: skip
+    found = calibrate(bench)
+    plan = found["plan"]
+    assert [(one.start, one.end) for one in plan.forecasts] == [(0.0, 1.0)] and plan.steps
+    assert "| steps, 0-100 % | forecast taylor" in found["info"] and "| steps, 0-50 %" not in found["info"]
+    planned = lab.sample(found["model"], seed=1, steps=STEPS)
+    assert lab.error(planned, exact) == pytest.approx(plan.realised, rel=1e-3)
+    monkeypatch.setattr(settle, "choose_whole", choose)
+    once = calibrate(bench, step_ranges=1)["plan"]
+    assert [(one.start, one.end) for one in once.forecasts] == [(0.0, 1.0)]
 
 
 def test_where_it_forecasts(bench, lab):
@@ -143,7 +171,8 @@ def test_a_plan_with_forecasts_goes_through_a_file(bench, lab):
     nodes = bench.plan
     nodes.VideoAttentionSavePlan.execute(found["plan"], "with forecasts")
     model, plan, said = nodes.VideoAttentionLoadPlan.execute(lab.model, "with forecasts.json").args
-    assert plan == found["plan"] and "Steps are forecast from 0 % to 50 %, 50 % to 100 % of the sampling." in said
+    ranges = ", ".join(f"{100 * one.start:.0f} % to {100 * one.end:.0f} %" for one in plan.forecasts)
+    assert plan == found["plan"] and f"Steps are forecast from {ranges} of the sampling." in said
     again = lab.sample(model, seed=1, steps=STEPS)
     assert torch.equal(again, lab.sample(found["model"], seed=1, steps=STEPS))
     assert lab.pack.nodes.host.forecast.budget_of(model) == plan.budget

@@ -83,12 +83,16 @@ BAD_FILES = {
     "too long": (" " * (plan_file.MAX_BYTES + 1), "more than"),
     "nested without end": (DEEP, "not JSON"),
     "a schema to come": (
-        json.dumps({**data(), plan_file.NAME: 4}),
-        "of schema 4, this version of the pack reads schema 1 to 3",
+        json.dumps({**data(), plan_file.NAME: 5}),
+        "of schema 5, this version of the pack reads schema 1 to 4",
     ),
     "reuse in a file from before": (
-        json.dumps({**json.loads(to_json(before())), plan_file.NAME: 2, "steps": [data()["steps"][-2]]}),
+        json.dumps({**json.loads(to_json(before())), plan_file.NAME: 2, "steps": [data()["steps"][-3]]}),
         "'reuse' does not belong there",
+    ),
+    "an overlap in a file from before": (
+        json.dumps({**data(), plan_file.NAME: 3}),
+        "'refresh_overlap' does not belong there",
     ),
     "a ramp in a file from before": (
         json.dumps({**json.loads(to_json(before())), plan_file.NAME: 1}),
@@ -256,11 +260,11 @@ def test_it_fits_the_model_it_was_made_for():
     ("at_hand", "kept", "words"),
     [
         ({"model": "WanModel"}, 0, "The plan is for LTXVModel, this is WanModel: not applied."),
-        ({"blocks": 5}, 6, "9 of 15 rules are for blocks that are not here"),
-        ({"heads": 16}, 15, "28 blocks and 16 heads of 64"),
-        ({"fingerprint": "f" * 16}, 15, "(structure ffffffff)"),
-        ({"device": "NVIDIA RTX 4090"}, 15, "measured on NVIDIA H100, this is NVIDIA RTX 4090: errors hold"),
-        ({"tokens": 64}, 15, "calibrated on 512 video tokens, these are 64"),
+        ({"blocks": 5}, 6, "10 of 16 rules are for blocks that are not here"),
+        ({"heads": 16}, 16, "28 blocks and 16 heads of 64"),
+        ({"fingerprint": "f" * 16}, 16, "(structure ffffffff)"),
+        ({"device": "NVIDIA RTX 4090"}, 16, "measured on NVIDIA H100, this is NVIDIA RTX 4090: errors hold"),
+        ({"tokens": 64}, 16, "calibrated on 512 video tokens, these are 64"),
     ],
 )
 def test_one_sentence_says_where_it_does_not_fit(at_hand, kept, words):

@@ -7,6 +7,7 @@ import json
 import pytest
 from plans_made import FORECASTS, before, make_plan, make_step
 
+from attention.patterns import TopBlocks
 from attention.plans import plan_file
 from attention.plans.plan import Candidate
 from attention.plans.plan_file import from_json, to_json
@@ -51,3 +52,32 @@ def test_a_plan_with_forecasts_is_of_a_new_schema():
     kept = before(steps=(make_step(Candidate(reuse=ReuseSettings(every=3, offload=True))),))
     assert json.loads(to_json(kept))[plan_file.NAME] == 3 and from_json(to_json(kept)) == kept
     assert kept.rules()[0].reuse == ReuseSettings(every=3, offload=True)
+
+
+def test_a_plan_that_keeps_choices_by_overlap():
+    """In a schema of its own, which the rule, the name and the file say alike."""
+    kept = Candidate(pattern=TopBlocks(50.0, refresh=4), refresh_overlap=0.9)
+    plan = before(steps=(make_step(kept),))
+    written = json.loads(to_json(plan))
+    assert written[plan_file.NAME] == 4 and written["steps"][0]["refresh_overlap"] == 0.9
+    assert from_json(to_json(plan)) == plan and plan.rules()[0].shape.refresh_overlap == 0.9
+    assert kept.name == "top blocks (keep 50, refresh 4, refresh_overlap 0.9)" != Candidate(pattern=kept.pattern).name
+    # All that came before it may stand beside it.
+    assert from_json(to_json(make_plan())) == make_plan() and json.loads(to_json(make_plan()))[plan_file.NAME] == 4
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"refresh_overlap": 0.0}, "a refresh_overlap of 0"),
+        ({"refresh_overlap": 1.5}, "refresh_overlap is not a number from 0 to 1"),
+        ({"pattern": {"name": "spatial"}}, "spatial chooses no blocks"),
+        ({"pattern": None, "backend": "sage"}, "without a pattern"),
+    ],
+)
+def test_an_overlap_that_means_nothing_is_refused(change, words):
+    kept = Candidate(pattern=TopBlocks(50.0, refresh=4), refresh_overlap=0.9)
+    written = json.loads(to_json(before(steps=(make_step(kept),))))
+    written["steps"][0] |= change
+    with pytest.raises(plan_file.BadPlan, match=words):
+        from_json(json.dumps(written))
