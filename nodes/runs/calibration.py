@@ -134,17 +134,25 @@ def measure(
     near = {part: [*found, *_kept(found[0], kept, len(steps_in(sampling.job, part)))] for part, found in near.items()}
     wanted = {part: _to_run(found, ends) for part, found in near.items()}
     ranges = step_trials.ranges_of(plan_parts, partial(steps_in, sampling.job))
-    every = {WHOLE: list(range(sampling.job.steps))} if forecasts and len(ranges) > 1 else {}
+    every = step_trials.evenly(ranges, sampling.job.steps) if forecasts else {}
     sampling.expect(sum(map(len, wanted.values())) + len((*ranges, *every)) * len(forecasts) + seeds - 1 + seeds)
     for part, found in near.items():
         measured.options[part] = _with_ends(sampling, part, found, wanted[part], measured, ends)
     seconds = step_trials.whole_time(report, measured.options).seconds
-    measured.steps = step_trials.measure(sampling, forecasts, ranges, seconds, exact, measured.dropped)
-    measured.even = step_trials.measure(sampling, forecasts, every, seconds, exact, measured.dropped).get(WHOLE, [])
+    found = step_trials.measure(sampling, forecasts, {**every, **ranges}, seconds, exact, measured.dropped)
+    measured.steps, measured.even = {at: found[at] for at in ranges}, [one for at in every for one in found[at]]
+    _sample_more(sampling, seeds, report, measured)
+    return measured
+
+
+def _sample_more(sampling: Sampling, seeds: int, report, measured: Measured) -> None:
+    """Samples exactly with the other seeds, and notes what that gave and took.
+
+    report: of the first one.
+    """
     others = [sampling.once((EXACT, more), lambda more=more: sampling.run((), more)) for more in range(1, seeds)]
     measured.exact += [latent for latent, _ in others]
     measured.times += [time_of(found.timeline).seconds for found in (report, *(found for _, found in others))]
-    return measured
 
 
 def _with_ends(sampling: Sampling, part: PlanPart, found: list[PlanOption], wanted, measured: Measured, ends: str):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ...attention.core.reason import Reason
 from ...attention.forecast import ForecastSettings, ForecastSpan
 from ...attention.plans.calibrate import EXACT, PlanOption, PlanPart
-from ...attention.plans.choose_whole import range_of
+from ...attention.plans.choose_whole import WHOLE, range_of
 from ...attention.plans.step_times import SamplingTime, cost_of_forecasts, time_of
 from .repeated_sampling import Sampling, distance
 
@@ -76,3 +76,8 @@ def ranges_of(plan_parts: list[PlanPart], steps_in) -> dict[PlanPart, list[int]]
     """
     found = dict.fromkeys(range_of(part.start, part.end) for part in plan_parts)
     return {at: steps_in(at) for at in found}
+
+
+def evenly(ranges: dict[PlanPart, list[int]], steps: int) -> dict[PlanPart, list[int]]:
+    """Lists all steps as one range, unless they are one already: {WHOLE: steps}, or nothing."""
+    return {WHOLE: list(range(steps))} if len(ranges) > 1 else {}

@@ -19,24 +19,7 @@ def inputs() -> list:
         io.Model.Input("model", tooltip="As you would sample it, before Video Attention Backend or Pattern."),
         *sampler_inputs.prompts(),
         *_wanted(),
-        io.Int.Input("block_groups", default=3, min=1, max=32, tooltip="Blocks are decided about in so many groups."),
-        io.Int.Input("step_ranges", default=2, min=1, max=8, tooltip="The sampling is cut into so many parts."),
-        io.Combo.Input(
-            "end_error",
-            options=[EACH, ONE],
-            default=EACH,
-            tooltip="How the error of the final latent is found: by a sampling for every choice worth it, or by one "
-            "for each part of the model, the other choices in proportion to their error in a block.",
-        ),
-        io.Int.Input(
-            "seeds",
-            default=2,
-            min=1,
-            max=16,
-            tooltip="The plan is sampled with so many seeds and must keep the budget over all of them. More seeds "
-            "tell better what other prompts will give: four or more where steps are forecast or outputs are kept, "
-            "whose errors differ most.",
-        ),
+        *_thorough(),
         sampler_inputs.fixed_seed("The first of them."),
         io.Int.Input(
             "steps",
@@ -75,5 +58,29 @@ def _wanted() -> list:
         ),
         io.Float.Input(
             "custom_budget", default=0.03, min=0.0, max=1.0, step=0.001, tooltip="The budget when it is custom."
+        ),
+    ]
+
+
+def _thorough() -> list:
+    """Makes the widgets that say how much is measured."""
+    return [
+        io.Int.Input("block_groups", default=3, min=1, max=32, tooltip="Blocks are decided about in so many groups."),
+        io.Int.Input("step_ranges", default=2, min=1, max=8, tooltip="The sampling is cut into so many parts."),
+        io.Combo.Input(
+            "end_error",
+            options=[EACH, ONE],
+            default=EACH,
+            tooltip="How the error of the final latent is found: by a sampling for every choice worth it, or by one "
+            "for each part of the model, the other choices in proportion to their error in a block.",
+        ),
+        io.Int.Input(
+            "seeds",
+            default=2,
+            min=1,
+            max=16,
+            tooltip="The plan is sampled with so many seeds and must keep the budget over all of them. More seeds "
+            "tell better what other prompts will give: four or more where steps are forecast or outputs are kept, "
+            "whose errors differ most.",
         ),
     ]
