@@ -24,30 +24,34 @@ def to_heads(q, k, v, heads: int, split: bool):
     return tuple(t.unflatten(-1, (t.shape[-1] // head_dim, head_dim)).transpose(1, 2) for t in (q, k, v))
 
 
-def first_query_of(q, k, split: bool) -> int | None:
-    """Return which token of the keys' sequence the first query is, where q is a slice of the memory of all queries.
+def first_query_of(q, k, split: bool) -> tuple[int, int] | None:
+    """Return (which token of its sequence the first query is, tokens of that sequence), where q is a slice of memory.
 
-    None where both have equal lengths, and where memory does not tell: a copy stands by itself.
+    That sequence is the one of the keys, or they have as many tokens of another one behind theirs as q has. None where
+    q and k have equal lengths, and where memory does not tell: a copy stands by itself.
 
     q: as in to_heads.
     k: as in to_heads.
     split: as in to_heads.
     """
     axis = 2 if split else 1
-    if not q.ndim == k.ndim == axis + 2 or q.shape[axis] >= (length := k.shape[axis]):
+    if not q.ndim == k.ndim == axis + 2 or (count := q.shape[axis]) >= k.shape[axis]:
         return None
     step, outer = q.stride(axis), [s for s in q.stride()[:axis] if s > q.stride(axis)]
     try:
         held = q.untyped_storage().nbytes() // q.element_size()
     except RuntimeError:  # a tensor without memory of its own
         return None
-    around = min(outer, default=held)
-    if not step or around // step != length:
-        around = held if q.shape[0] == 1 else 0
-    if not step or around // step != length:
+    if not step:
         return None
-    begin = q.storage_offset() % around // step
-    return begin if begin + q.shape[axis] <= length else None
+    for length in (k.shape[axis], k.shape[axis] - count):
+        around = min(outer, default=held)
+        if around // step != length:
+            around = held if q.shape[0] == 1 else 0
+        if around // step == length:
+            begin = q.storage_offset() % around // step
+            return (begin, length) if begin + count <= length else None
+    return None
 
 
 def from_heads(out: torch.Tensor, split: bool) -> torch.Tensor:

@@ -85,6 +85,7 @@ class Tokens:
     levels: the grids of a U-Net's coarser levels.
     keys: (role, number of keys) for calls that one module makes with several kinds of keys.
     branch: (role, role there, number of queries): the same modules run another sequence too, told by its length.
+    guests: tokens of such a sequence that stand behind this one's own in the keys of some of its calls in parts.
     """
 
     grid: Grid | None
@@ -94,6 +95,7 @@ class Tokens:
     levels: tuple[Grid, ...] = ()
     keys: tuple[tuple[str, int], ...] = ()
     branch: tuple[tuple[str, str, int], ...] = ()
+    guests: tuple[Span, ...] = ()
 
     def role(self, role: str, q_len: int, kv_len: int) -> str:
         """Return a call's role: as announced, or the one that the numbers of queries and keys tell.
@@ -133,14 +135,16 @@ class Tokens:
             return keys and not queries
         return not queries and not keys and (role in SAME) == (q_len == kv_len)
 
-    def video_span(self, role: str, q_len: int, kv_len: int, begin: int | None = None) -> VideoSpan | Reason:
+    def video_span(
+        self, role: str, q_len: int, kv_len: int, begin: tuple[int, int] | None = None
+    ) -> VideoSpan | Reason:
         """Find where the video is in a call, or why that cannot be told.
 
         role: of the call, one of ROLES.
         q_len: queries of the call.
         kv_len: keys of the call.
-        begin: which token of a self-attention's sequence the first query is, where its queries are a part of it and
-            that is known.
+        begin: which token of a self-attention's sequence the first query is, and how many that sequence has, where the
+            queries are a part of it and that is known.
         """
         side = SIDES.get(role)
         if side is None:
@@ -165,24 +169,33 @@ class Tokens:
         after = tuple(Span(s.kind, rest if s.length is None else s.length) for s in self.suffix)
         return VideoSpan(self.grid, sum(span.length for span in before), side, before, after)
 
-    def _span_of_part(self, role: str, q_len: int, kv_len: int, begin: int | None) -> VideoSpan | Reason:
+    def _span_of_part(self, role: str, q_len: int, kv_len: int, begin: tuple[int, int] | None) -> VideoSpan | Reason:
         """Find the place of some queries among all, where all keys are there, if it can be told which these are."""
         what = Reason(f"self-attention in parts ({q_len} x {kv_len} tokens)")
-        whole = self.video_span(role, kv_len, kv_len)
-        # Beside a branch the other parts see keys of that too: all of them stay as they are.
-        if isinstance(whole, Reason) or q_len > kv_len or self.branch:
+        length, whole = kv_len, self.video_span(role, kv_len, kv_len)
+        if isinstance(whole, Reason) and self.guests:
+            length = kv_len - sum(span.length for span in self.guests)
+            whole = self.video_span(role, length, length)
+        if isinstance(whole, Reason) or q_len > length:
             return what
-        if begin is None:
-            # Keys of something else may stand for a span of any length.
-            if any(span.length is None for span in (*self.prefix, *self.suffix)):
-                return what
-            ends = list(accumulate((span.length for span in whole.before), initial=0))
-            ends += accumulate((span.length for span in whole.after), initial=whole.stop)
-            found = {a for a in ends for b in ends if b - a == q_len}
-            if len(found) != 1:
-                return Reason(f"{what}, which of {len(found)} is not known") if found else what
-            (begin,) = found
-        return replace(whole, part=(begin, begin + q_len)) if begin + q_len <= kv_len else what
+        if length < kv_len:
+            whole = replace(whole, after=(*whole.after, *self.guests))
+        first = begin[0] if begin is not None and begin[1] == length else self._part_by_length(whole, q_len, what)
+        if isinstance(first, Reason):
+            return first
+        return replace(whole, part=(first, first + q_len)) if first + q_len <= length else what
+
+    def _part_by_length(self, whole: VideoSpan, q_len: int, what: Reason) -> int | Reason:
+        """Find where a part begins by the ends of spans alone; `what` says that there is one."""
+        # Keys of something else may stand for a span of any length; the parts beside a branch are all of one length.
+        if self.branch or any(span.length is None for span in (*self.prefix, *self.suffix)):
+            return what
+        ends = list(accumulate((span.length for span in whole.before), initial=0))
+        ends += accumulate((span.length for span in whole.after), initial=whole.stop)
+        found = {a for a in ends for b in ends if b - a == q_len}
+        if len(found) == 1:
+            return found.pop()
+        return Reason(f"{what}, which of {len(found)} is not known") if found else what
 
     def _span_folded(self, role: str, length: int, side: str) -> VideoSpan | Reason:
         """Find the span where other axes are in the batch: the sequence is one frame, or one place over time."""

@@ -2,7 +2,7 @@
 tokens, then to the prompt, in some models also to CLIP's image tokens or to audio.
 
 What stands around the video in the sequence differs by model; frames that a reference image adds to the latent itself
-(VACE, Animate) are part of the grid.
+(VACE, Animate) are part of the grid, but for Wan-Animate-2, whose calls keep them apart.
 """
 
 from dataclasses import replace
@@ -66,15 +66,22 @@ def roles_beside_pose(model):
 
 
 def tokens_beside_pose(model, x, inputs):
-    """Lay out as `tokens`; the pose video (B, C, T - 1, Y, X) is another sequence, as frame 0 is the reference image.
+    """Lay out as `tokens`, but frame 0 as the reference image; the pose video (B, C, T - 1, Y, X) is another sequence.
 
-    Where there is one, each latent frame attends by itself: to all frames and to one of the pose's.
+    Where there is one, each latent frame attends by itself: to all frames and, but for the reference image, to that
+    one of the pose's behind them.
     """
     found = tokens(model, x, inputs)
-    if found.grid is None or inputs.get("pose_latents") is None:
+    if found.grid is None or found.grid[0] < 2:
         return found
-    length = prod(found.grid) - prod(found.grid[1:])
-    return replace(found, branch=((SELF, POSE_SELF, length), (CROSS, POSE_CROSS, length)))
+    frames, *sides = found.grid
+    frame = prod(sides)
+    found = replace(found, grid=(frames - 1, *sides), prefix=(Span("reference", frame), *found.prefix))
+    if inputs.get("pose_latents") is None:
+        return found
+    length = prod(found.grid)
+    branch = ((SELF, POSE_SELF, length), (CROSS, POSE_CROSS, length))
+    return replace(found, branch=branch, guests=(Span("pose", frame),))
 
 
 def _patches(model, latent) -> tuple[int, ...]:

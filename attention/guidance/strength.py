@@ -13,6 +13,8 @@ from ..core.site import PEERS
 from ..core.tensor_layout import expand_kv
 from ..core.tokens import BOTH, VideoSpan
 
+# What reports call the ties between frames.
+CROSS_FRAME = "cross-frame emphasis"
 # What is held at once of q, k and the scores, (places x heads x T x (2 D + T)), in numbers.
 SCRATCH = 1 << 24
 
@@ -29,6 +31,13 @@ class Strength:
 
     temperature: float = 1.0
     cross_frame: float = 0.0
+
+    def refuses(self, video_span: VideoSpan | Reason) -> Reason | None:
+        """Say why the ties between frames stay as they are in a call whose video is known; None: they do not."""
+        if self.cross_frame == 0.0 or isinstance(video_span, Reason) or video_span.side != BOTH:
+            return None
+        found = video_span.queries.stop - video_span.queries.start
+        return Reason("a part of the video's queries") if 0 < found < video_span.stop - video_span.start else None
 
     def sharpen(self, q: torch.Tensor) -> torch.Tensor:
         """Divide q by the temperature: the same as dividing every score by it, for any kernel."""

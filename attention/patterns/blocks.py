@@ -113,34 +113,38 @@ def block_order(pattern, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
     return order(grid, pattern.order, CUBE)
 
 
-def select_blocks(pattern, q, k, scale: float | None = None) -> torch.Tensor:
-    """Select the key blocks that each block of queries sees: (B, H, ceil(N / QUERIES), ceil(N / KEYS)) bool.
+def select_blocks(pattern, q, k, scale: float | None = None, own=None) -> torch.Tensor:
+    """Select the key blocks that each block of queries sees: (B, H, ceil(M / QUERIES), ceil(N / KEYS)) bool.
 
-    q: (B, H, N, D), k: (B, Hkv, N, D), the video's tokens alone, in the pattern's order; H in as many equal parts as it
+    q: (B, H, M, D), k: (B, Hkv, N, D), the video's tokens alone, in the pattern's order; H in as many equal parts as it
         has by_heads.
     scale: of the scores; None: 1 / sqrt(D).
+    own: as of select_pooled.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return select_pooled(pattern, pool(q, QUERIES)[0], *pool(k, KEYS), scale)
+    return select_pooled(pattern, pool(q, QUERIES)[0], *pool(k, KEYS), scale, own=own)
 
 
-def select_sample(pattern, q, k, scale: float | None = None) -> torch.Tensor:
+def select_sample(pattern, q, k, scale: float | None = None, own=None) -> torch.Tensor:
     """Select key blocks as select_blocks does, for one in SAMPLED blocks of queries.
 
     q: as of select_blocks.
     k: as of select_blocks.
+    own: as of select_pooled.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return select_pooled(pattern, pool(q, QUERIES)[0], *pool(k, KEYS), scale, SAMPLED)
+    return select_pooled(pattern, pool(q, QUERIES)[0], *pool(k, KEYS), scale, SAMPLED, own)
 
 
-def select_pooled(pattern, pooled_q, pooled_k, lengths, scale: float, every: int = 1) -> torch.Tensor:
+def select_pooled(pattern, pooled_q, pooled_k, lengths, scale: float, every: int = 1, own=None) -> torch.Tensor:
     """Select key blocks, as select_blocks does, from the means of blocks.
 
     pooled_q: (B, H, R, D) float32, means of QUERIES queries each.
     pooled_k: (B, Hkv, C, D) float32, means of KEYS keys each. The same vector added to all of them changes nothing.
     lengths: (C,) float32, how many keys each block has.
     every: selects for one of so many blocks of queries.
+    own: (R, C) bool, the blocks of keys that each block of queries sees whatever the scores; None: those that the
+        queries are among, where all N of them are there.
     """
     rows = torch.arange(pooled_q.shape[2], device=pooled_q.device)[::every]
     pooled_q = pooled_q[:, :, ::every]
@@ -148,7 +152,7 @@ def select_pooled(pattern, pooled_q, pooled_k, lengths, scale: float, every: int
     scores = pooled_q @ pooled_k.transpose(-2, -1) * scale
     per = QUERIES // KEYS
     column = torch.arange(scores.shape[-1], device=scores.device)
-    own = rows[:, None] == column[None, :] // per
+    own = rows[:, None] == column[None, :] // per if own is None else own[rows]
     groups = split_heads(pattern)
     kept = [group.select(some, lengths) for group, some in zip(groups, scores.chunk(len(groups), 1), strict=True)]
     return torch.cat(kept, 1) | own

@@ -53,7 +53,8 @@ ROWS = (
     ),
     *kernels_only(
         ANIMATE_2,
-        note="Wan-Animate-2 attends one latent frame at a time: nothing here chooses blocks for a part of the queries.",
+        note="No pattern is published for Wan-Animate-2, and its 10 steps leave nothing to forecast. Video Attention "
+        "Sparse Pattern works on it.",
     ),
     *kernels_only(CAUSAL, note="The sampler ar_video hands its blocks no options, so that nothing else reaches them."),
 )

@@ -14,7 +14,7 @@ from ..core.reason import Reason
 from ..core.site import GUESSED, SELF, AttentionSite, site_of
 from ..core.tensor_layout import first_query_of
 from ..core.tokens import BOTH, VideoSpan
-from ..guidance.strength import combined
+from ..guidance.strength import CROSS_FRAME, combined
 from ..sparse.engine_registry import runners
 from .attention_call import AttentionCall
 from .choose import choose_auto, choose_engine, compare, why_dense
@@ -98,6 +98,9 @@ def _decide(call: AttentionCall, rules: tuple[Rule, ...], active, host: str, sta
         decision.unshaped = (perturb_rule.perturbation.name, perturb_result)
     strengths = (rule.strength for rule in covers if rule.kind == "strength")
     decision.strength = None if malformed else combined(strengths)
+    refused = decision.strength and decision.strength.refuses(video_span)
+    if refused and decision.unshaped is None:
+        decision.unshaped = (CROSS_FRAME, refused)
     return decision
 
 

@@ -64,14 +64,14 @@ def stats_of(options: Mapping | None):
 
 
 def locate(
-    options: Mapping, q_len: int, kv_len: int, begin: int | None = None
+    options: Mapping, q_len: int, kv_len: int, begin: tuple[int, int] | None = None
 ) -> tuple[AttentionSite, VideoSpan | Reason]:
     """Find the site of a call, and where in it the video is, or why that cannot be told.
 
     options: the host's transformer_options.
     q_len: tokens in q.
     kv_len: tokens in k and v.
-    begin: number of the first query, as of Tokens.video_span.
+    begin: as of Tokens.video_span.
     """
     site = site_of(options)
     if site is None:

@@ -40,7 +40,7 @@ def fastest_engine(
     Raises ValueError when no engine stays within max_error.
     """
     named = {runner.label: runner for runner in runners}
-    key = (*key, runners if ramp is None else (ramp, tuple(named)), max_error)
+    key = (*key, tuple(r.alike for r in runners) if ramp is None else (ramp, tuple(named)), max_error)
     if key in _CHOSEN:
         return named[_CHOSEN[key].winner], _CHOSEN[key], False
     begin = time.perf_counter()

@@ -21,13 +21,17 @@ from .engine import Engine, HostMask, Task, append_context, as_bias, scratch_byt
 class EnginePlan:
     """What `run` needs.
 
-    permutation: (N,), to the pattern's order; None: the tokens stand in it.
-    inverse: (N,), back; None likewise.
+    permutation: (N,), of keys to the pattern's order; None: the tokens stand in it.
+    queries: (M,), of the call's queries to that order; None likewise.
+    inverse: (M,), back; None likewise.
+    own: (nq, nk) bool, the blocks of keys that queries of a block are among; None: as of all queries.
     """
 
     pattern: BlockPattern
-    permutation: torch.Tensor | None
-    inverse: torch.Tensor | None
+    permutation: torch.Tensor | None = None
+    queries: torch.Tensor | None = None
+    inverse: torch.Tensor | None = None
+    own: torch.Tensor | None = None
 
 
 def refuses(task: Task, geometry: Geometry) -> Reason | None:
@@ -36,18 +40,35 @@ def refuses(task: Task, geometry: Geometry) -> Reason | None:
 
 
 def plan(task: Task, device, dtype) -> EnginePlan:
-    """Make the permutation to the pattern's order."""
-    if task.pattern.order == RASTER:
-        return EnginePlan(task.pattern, None, None)
-    permutation = block_order(task.pattern, task.grid)[0].to(device)
-    return EnginePlan(task.pattern, permutation, permutation.argsort())
+    """Make the permutations to the pattern's order, in which those queries that the call has make blocks."""
+    pattern, own, (first, last) = task.pattern, None, task.video_span.cut
+    permutation = block_order(pattern, task.grid)[0]
+    at = ((permutation >= first) & (permutation < last)).nonzero().flatten()
+    if not task.all_queries:
+        own = own_blocks(at, task.tokens).to(device)
+    if pattern.order == RASTER:
+        return EnginePlan(pattern, own=own)
+    queries = (permutation[at] - first).to(device)
+    return EnginePlan(pattern, permutation.to(device), queries, queries.argsort(), own)
+
+
+def own_blocks(at: torch.Tensor, tokens: int) -> torch.Tensor:
+    """Tell which blocks of keys the queries of each block are among: (nq, nk) bool.
+
+    at: (M,), where the queries stand in the pattern's order, ascending.
+    tokens: N.
+    """
+    own = torch.zeros(-(-len(at) // QUERIES), -(-tokens // KEYS), dtype=torch.bool)
+    own[torch.arange(len(at)) // QUERIES, at // KEYS] = True
+    return own
 
 
 def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, mask: HostMask | None = None) -> torch.Tensor:
     """Attend from each block of queries to the gathered blocks that it sees; see Engine.run."""
-    batch, heads, tokens, dim = video[0].shape
-    video = [t if plan.permutation is None else t.index_select(2, plan.permutation) for t in video]
-    seen = selected(cache, plan.pattern, *video[:2], scale)
+    (batch, heads, number, dim), tokens = video[0].shape, video[1].shape[2]
+    orders = (plan.queries, plan.permutation, plan.permutation)
+    video = [t if order is None else t.index_select(2, order) for t, order in zip(video, orders)]
+    seen = selected(cache, plan.pattern, *video[:2], scale, plan.own)
     # Keys of all queries: the means of the blocks, hidden where the block itself is seen, then the context.
     fixed, lengths = context_kv, None
     if plan.pattern.tail:
@@ -70,7 +91,7 @@ def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, mask: Hos
             bias = own if bias is None else own + bias
         out[rows] = sdpa(q[rows, None], some_k, some_v, bias, scale=scale)[:, 0]
     del q, k, v
-    out = out.view(batch, heads, -1, dim)[:, :, :tokens]
+    out = out.view(batch, heads, -1, dim)[:, :, :number]
     return out if plan.inverse is None else out.index_select(2, plan.inverse)
 
 
@@ -103,12 +124,12 @@ def host_bias(mask: HostMask, plan: EnginePlan, blocks_of, heads, q) -> torch.Te
     blocks_of: ((n,), (n, most)), numbers of the blocks of queries and keys.
     heads: as of HostMask.bias_of.
     """
-    tokens = mask.video.shape[3]
     at = []
-    for block, size in zip(blocks_of, (QUERIES, KEYS)):
+    sides = ((QUERIES, mask.rows, plan.queries), (KEYS, mask.video.shape[3], plan.permutation))
+    for block, (size, tokens, order) in zip(blocks_of, sides):
         index = block.view(len(block), 1, -1, 1) * size + torch.arange(size, device=block.device)
         index = index.flatten(2).clamp(max=tokens - 1)  # what fills up a ragged block is hidden or left out
-        at.append(index if plan.permutation is None else plan.permutation[index])
+        at.append(index if order is None else order[index])
     return mask.bias_of(heads, *at, q.dtype)
 
 
@@ -166,5 +187,5 @@ def chunks(seen: torch.Tensor, tokens: int, dim: int, fixed: int, q: torch.Tenso
 
 GATHER_BLOCKS = Engine(
     "blocks", "Gathers the chosen key blocks of each head. Exact, on every device.", refuses, plan, run,
-    selects_blocks=True, masks=True, copies=5,
+    selects_blocks=True, masks=True, partial_queries=True, copies=5,
 )  # fmt: skip

@@ -79,8 +79,18 @@ class Runner:
 
     def takes(self, geometry: Geometry) -> int:
         """Return about how many bytes a call takes beside q, k and v with all its heads at once."""
-        size = output_bytes(geometry)
+        # Of a part of the queries the keys are more.
+        size = output_bytes(geometry) * max(geometry.q_len, geometry.kv_len) // max(1, geometry.q_len)
         return int(size * self.copies) + scratch_bytes(torch.device(geometry.device), size)
+
+    @property
+    def alike(self) -> tuple:
+        """Return what its time depends on: all but which of equally many queries a call has."""
+        turns = (
+            tuple((weight, task.pattern, task.compile_on_cpu, engine) for weight, task, engine in turn)
+            for turn in (self.parts, *self.turns)
+        )
+        return replace(self.video_span, part=None), tuple(turns), self.heads_at_once
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -155,10 +165,10 @@ class Runner:
 def usual_heads(q, k, v, copies: float) -> int:
     """Count the heads that go at a time where nobody said: all, unless large tensors would be held several times.
 
-    copies: as of Runner.copies; another one stands for what is gathered.
+    copies: as of Runner.copies, of the larger of q and k; another one stands for what is gathered.
     """
-    heads, group, size = q.shape[1], q.shape[1] // k.shape[1], q.numel() * q.element_size()
-    room = EXTRA * (2 * size + (k.numel() + v.numel()) * k.element_size())
+    heads, group, size = q.shape[1], q.shape[1] // k.shape[1], max(q.numel(), k.numel()) * q.element_size()
+    room = EXTRA * (2 * q.numel() * q.element_size() + (k.numel() + v.numel()) * k.element_size())
     if size < LARGE_BYTES or size * (copies + 1) <= room:
         return heads
     return even(heads, max(group, int(room * heads / (size * (copies + 1)))), group)
@@ -197,15 +207,28 @@ def dense_attention(q, k, v, scale: float | None, mask=None) -> torch.Tensor:
     return out.unflatten(2, (group, -1)).flatten(1, 2)
 
 
-# As many as a pattern has turns, for two places of the video: fewer would all be made anew in each evaluation.
-@lru_cache(maxsize=64)
 def engine_plan(engine: Engine, task: Task, device: torch.device, dtype: torch.dtype):
     """Make what `engine.run` needs, once for a task on a device."""
+    return (plan_of_all if task.video_span.part is None else plan_of_part)(engine, task, device, dtype)
+
+
+# As many as a pattern has turns, for two places of the video: fewer would all be made anew in each evaluation.
+@lru_cache(maxsize=64)
+def plan_of_all(engine: Engine, task: Task, device: torch.device, dtype: torch.dtype):
+    """Plan calls with all queries."""
+    with record_paused():
+        return engine.plan(task, device, dtype)
+
+
+# A model may have a call for each of its latent frames; each has its part of the queries to plan for.
+@lru_cache(maxsize=512)
+def plan_of_part(engine: Engine, task: Task, device: torch.device, dtype: torch.dtype):
+    """Plan calls with some of the queries."""
     with record_paused():
         return engine.plan(task, device, dtype)
 
 
 def forget_engine_plans() -> None:
     """Free what was planned for patterns, 50 to 200 MiB for a large video; what runs next is planned anew."""
-    for cached in (engine_plan, layout, relation_of, order):
+    for cached in (plan_of_all, plan_of_part, layout, relation_of, order):
         cached.cache_clear()

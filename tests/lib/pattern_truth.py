@@ -42,13 +42,13 @@ def _one(pattern, video_span: VideoSpan, tensors, scale: float, bias) -> torch.T
     keys, rows, (first, last) = slice(video_span.start, video_span.stop), video_span.queries, video_span.cut
     scores = q @ k.mT * scale + bias
     if relation_of(pattern, video_span.grid) is None:
-        kept = chosen(pattern, q[:, :, rows], k[:, :, keys], video_span.grid, scale)
-        seen = of_tokens(pattern, kept, video_span.grid)
+        kept = chosen(pattern, q[:, :, rows], k[:, :, keys], video_span.grid, scale, first)
+        seen = of_tokens(pattern, kept, video_span.grid, first, last)
     else:
         kept, seen = None, fixed(pattern, video_span.grid)[first:last]
     scores[:, :, rows, keys] = scores[:, :, rows, keys].masked_fill(~seen, -torch.inf)
     if kept is not None and pattern.tail:
-        more = means(pattern, kept, (k[:, :, keys], v[:, :, keys]), bias[:, :, 0, keys], video_span.grid)
+        more = means(pattern, kept, (k[:, :, keys], v[:, :, keys]), bias[:, :, 0, keys], video_span.grid, first, last)
         mean_k, mean_v, weight = more
         tail = torch.full((*scores.shape[:3], mean_k.shape[2]), -torch.inf, dtype=torch.float64)
         tail[:, :, rows] = q[:, :, rows] @ mean_k.mT * scale + weight
@@ -83,23 +83,33 @@ def cut(tokens: int, size: int) -> list[slice]:
     return [slice(a, min(b, tokens)) for a, b in pairwise(range(0, (ceil(tokens / size) + 1) * size, size))]
 
 
-def chosen(pattern, q, k, grid, scale: float) -> torch.Tensor:
-    """Which blocks of keys each block of queries sees, (B, H, nq, nk) bool: by the means of blocks, and its own ones.
+def standing_queries(pattern, grid, first: int, last: int) -> list[torch.Tensor]:
+    """The queries of each block, where a call has those from `first` to before `last`: as many as are there."""
+    to = standing(grid, pattern.order)
+    to = to[(to >= first) & (to < last)]
+    return [to[one] for one in cut(len(to), QUERIES)]
 
-    q, k: (B, H, N, D) of the video, in raster order.
+
+def chosen(pattern, q, k, grid, scale: float, first: int = 0) -> torch.Tensor:
+    """Which blocks of keys each block of queries sees, (B, H, nq, nk) bool: by the means of blocks, and those in which
+    its own tokens are.
+
+    q: (B, H, M, D) of the call's queries from `first` on; k: (B, H, N, D) of the video; in raster order.
     """
     to = standing(grid, pattern.order)
-    parts = (cut(len(to), QUERIES), cut(len(to), KEYS))
-    mean_q, mean_k = (torch.stack([t[:, :, to[one]].mean(2) for one in some], 2) for t, some in zip((q, k), parts))
-    scores, lengths = mean_q @ mean_k.mT * scale, torch.tensor([one.stop - one.start for one in parts[1]]).double()
+    queries, keys = standing_queries(pattern, grid, first, first + q.shape[2]), [to[one] for one in cut(len(to), KEYS)]
+    mean_q = torch.stack([q[:, :, one - first].mean(2) for one in queries], 2)
+    mean_k = torch.stack([k[:, :, one].mean(2) for one in keys], 2)
+    scores, lengths = mean_q @ mean_k.mT * scale, torch.tensor([len(one) for one in keys]).double()
     groups = split_heads(pattern)
     size = q.shape[1] // len(groups)
     found = torch.cat(
         [by_words(one, scores[:, i * size : (i + 1) * size], lengths) for i, one in enumerate(groups)], dim=1
     )
-    for row, column in ((i, j) for i in range(found.shape[2]) for j in range(found.shape[3])):
-        if QUERIES * row <= KEYS * column < QUERIES * (row + 1):
-            found[:, :, row, column] = True
+    for row, some in enumerate(queries):
+        for column, others in enumerate(keys):
+            if torch.isin(some, others).any():
+                found[:, :, row, column] = True
     return found
 
 
@@ -138,21 +148,21 @@ def _standing_out(pattern, scores: list, lengths: list) -> set:
     return {i for i, score in enumerate(scores) if score - mean > pattern.tau * deviation}
 
 
-def of_tokens(pattern, kept, grid) -> torch.Tensor:
-    """Blocks as tokens: (B, H, N, N) bool in raster order."""
+def of_tokens(pattern, kept, grid, first: int, last: int) -> torch.Tensor:
+    """Blocks as tokens: (B, H, M, N) bool in raster order, of the queries from `first` to before `last`."""
     to, n = standing(grid, pattern.order), prod(grid)
-    seen = torch.zeros(*kept.shape[:2], n, n, dtype=torch.bool)
-    for row, queries in enumerate(cut(n, QUERIES)):
+    seen = torch.zeros(*kept.shape[:2], last - first, n, dtype=torch.bool)
+    for row, queries in enumerate(standing_queries(pattern, grid, first, last)):
         for column, keys in enumerate(cut(n, KEYS)):
-            seen[:, :, to[queries][:, None], to[keys]] = kept[:, :, row, column, None, None]
+            seen[:, :, (queries - first)[:, None], to[keys]] = kept[:, :, row, column, None, None]
     return seen
 
 
-def means(pattern, kept, kv, bias, grid):
+def means(pattern, kept, kv, bias, grid, first: int, last: int):
     """What stands for blocks that are not seen: their mean keys and values, and what is added to their scores.
 
     bias: (1|B, 1|H, N), what a mask of keys adds. A key that it weighs less is less of its block's mean and number.
-    Returns (B, H, nk, D) twice and (B, H, N, nk).
+    Returns (B, H, nk, D) twice and (B, H, M, nk), of the queries from `first` to before `last`.
     """
     to, n = standing(grid, pattern.order), prod(grid)
     weights = bias.exp().expand(*kv[0].shape[:2], -1)
@@ -164,7 +174,7 @@ def means(pattern, kept, kv, bias, grid):
         for t in kv
     ]
     open_to = number.log()[:, :, None].masked_fill(kept, -torch.inf)
-    by_token = torch.empty(*kept.shape[:2], n, len(blocks), dtype=torch.float64)
-    for row, queries in enumerate(cut(n, QUERIES)):
-        by_token[:, :, to[queries]] = open_to[:, :, row, None]
+    by_token = torch.empty(*kept.shape[:2], last - first, len(blocks), dtype=torch.float64)
+    for row, queries in enumerate(standing_queries(pattern, grid, first, last)):
+        by_token[:, :, queries - first] = open_to[:, :, row, None]
     return *made, by_token

@@ -92,7 +92,8 @@ def patch_of(case, video_span) -> list[int]:
     """Latent pixels along each axis of a token. Guides, keyframes and references are frames of their own: not of the
     video's."""
     size, grid = size_of(case), video_span.grid
-    guided = any(span.kind in ("guide", "keyframe") for span in (*video_span.before, *video_span.after))
+    kinds = {span.kind for span in (*video_span.before, *video_span.after)}
+    guided = case.ahead or kinds & {"guide", "keyframe"}
     return [1 if b >= a or (guided and axis == 0) else ceil_div(a, b) for axis, (a, b) in enumerate(zip(size, grid))]
 
 
@@ -111,7 +112,7 @@ def test_a_pixel_changes_its_token_and_no_other(case, first_queries):
     places = neighbours([min(ceil_div(a, p), b) for a, b, p in zip(size, video_span.grid, patch)])
     # The last pixel of a patch: copies of the first ones may pad the video at its end.
     pixels = [[min(i * p + p, n) - 1 for i, p, n in zip(at, patch, size)] for at in places]
-    ahead = sum(span.length for span in video_span.before if span.kind == "keyframe") // (
+    ahead = case.ahead + sum(span.length for span in video_span.before if span.kind == "keyframe") // (
         video_span.grid[1] * video_span.grid[2]
     )
     pixels = [[frame + ahead, *at] for frame, *at in pixels]
@@ -156,6 +157,8 @@ def alterations(case):
     yield case, {"text": 3.0}
     for index in range(len(parts(case.latent()))):
         yield case, {"noise": lambda noise, index=index: noise[index].add_(3)}
+    for frames in (slice(case.ahead), slice(case.ahead, None)) if case.ahead else ():
+        yield case, {"noise": lambda noise, frames=frames: noise[0][:, :, frames].add_(3)}
     if "noise_mask" in case.options:
 
         def latent():

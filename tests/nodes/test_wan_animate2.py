@@ -5,14 +5,19 @@ In the host's own class where it has one, else in the stand-in of tests/lib/tiny
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MethodType
 
+import pattern_truth
 import pytest
 import torch
 from compiling import broken_at, graphs
 from guiding import error, guided, run, same
+from shaping import CHOSEN, FIXED, shaped
 from tiny.case import sample, watch, with_sites
 from tiny.wan_animate2 import CASES, FRAMES
+
+from attention.core.tokens import BOTH, Span, VideoSpan
 
 STILL, DRIVEN, OWN_PROMPT, _ = CASES
 BLOCKS = STEPS = 2
@@ -160,11 +165,94 @@ def test_a_negative_prompt_is_not_for_the_pose(pack, model, inference, case, cfg
     assert error(out, plain) > 1e-4
 
 
-@pytest.mark.parametrize("kind", ["stg", "pag", "enhance"])
-def test_what_needs_the_grid_says_that_frames_come_one_by_one(pack, model, inference, kind):
+def by_hand(pack, model, frame, change):
+    """The MODEL whose frames attend by `change`(number, q, k, v, run), all (B, H, L, D); 0 is the reference image.
+
+    frame: tokens of one. Which one it is follows from the order of the calls, not from memory.
+    """
+    layout, count = pack.attention.core.tensor_layout, {"calls": 0}
+
+    def attend(func, q, k, v, heads, *args, **kwargs):
+        def run(q, k, v):
+            flat = (t.transpose(1, 2).flatten(2) for t in (q, k, v))
+            out = func(*flat, heads, *args, **kwargs)
+            return layout.to_heads(out, out, out, heads, False)[0]
+
+        if q.shape[1] != frame or k.shape[1] not in (FRAMES * frame, (FRAMES + 1) * frame):
+            return func(q, k, v, heads, *args, **kwargs)
+        number, count["calls"] = count["calls"] % FRAMES, count["calls"] + 1
+        out = change(number, *layout.to_heads(q, k, v, heads, False), run)
+        return layout.from_heads(out.to(q.dtype), False)
+
+    told = model.clone()
+    told.model_options["transformer_options"]["optimized_attention_override"] = attend
+    return told
+
+
+def span_of(number, grid):
+    """Where the video is in the call of one frame, as the host's file has it."""
+    frame = grid[1] * grid[2]
+    behind = (Span("pose", frame),) if number else ()
+    part = (number * frame, (number + 1) * frame)
+    return VideoSpan(grid, frame, BOTH, (Span("reference", frame),), behind, part=part)
+
+
+def larger():
+    """(case, grid): more blocks of keys than one."""
+    shape = (1, 16, FRAMES, 16, 24)
+
+    def conditioning():
+        still = torch.randn(shape, generator=torch.Generator().manual_seed(4))
+        given = {"concat_latent_image": still, "concat_mask": torch.ones(1, 1, *shape[2:])}
+        return {**DRIVEN.conditioning(), **given, "pose_video_latent": still.flip(1)[:, :, 1:]}
+
+    return replace(DRIVEN, latent=lambda: torch.zeros(shape), conditioning=conditioning), (FRAMES - 1, 8, 12)
+
+
+@pytest.mark.parametrize("pattern", [*FIXED, *CHOSEN])
+def test_a_pattern_shapes_the_clip_and_leaves_reference_and_motion_exact(pack, model, inference, pattern):
+    case, grid = larger()
+    patched = shaped(pack, model, pattern).args[0]
+    rule = pack.nodes.host.model_rules.pattern_of(patched)
+    out = sample(patched, case, steps=STEPS)
+    report = pack.nodes.host.run_history.find(out)
+    calls = {used.split(" (")[0]: count for (role, used), (count, _) in rows(pack, out).items() if role == "self"}
+    blocks = {"calls": 0}
+
+    def change(number, q, k, v, run):
+        block, blocks["calls"] = blocks["calls"] // FRAMES % BLOCKS, blocks["calls"] + 1
+        return pattern_truth.attention(rule, span_of(number, grid), q, k, v, block=block) if number else run(q, k, v)
+
+    # Both prompts of a step are one call at cfg 1; the reference image attends as ever.
+    assert calls[pattern] == (FRAMES - 1) * STEPS * BLOCKS and sum(calls.values()) == FRAMEWISE
+    assert not report.fallbacks and not report.unplaced
+    truth = sample(by_hand(pack, model, grid[1] * grid[2], change), case, steps=STEPS)
+    effect = error(sample(model, case, steps=STEPS), truth)
+    assert effect > 1e-5 and error(out, truth) <= 0.1 * effect
+
+
+@pytest.mark.parametrize("kind", ["stg", "pag"])
+def test_the_extra_pass_weakens_the_clip_and_not_the_reference(pack, model, inference, kind):
+    calls = {"calls": 0}
+
+    def change(number, q, k, v, run):
+        block, calls["calls"] = calls["calls"] // FRAMES % BLOCKS, calls["calls"] + 1
+        weak = number and block == 1
+        return v[:, :, number * 12 : number * 12 + 12] if weak else run(q, k, v)
+
+    strong = sample(model, DRIVEN)
+    weak = sample(by_hand(pack, model, 12, change), DRIVEN)
     out = sample(guided(pack, kind, model, blocks="1"), DRIVEN)
+    assert not pack.nodes.host.run_history.find(out).fallbacks
+    assert error(weak, strong) > 1e-5
+    assert (out - (strong + 10.0 * (strong - weak))).norm() <= 0.01 * (10.0 * (strong - weak)).norm()
+
+
+def test_ties_between_frames_need_all_of_them(pack, model, inference):
+    out = sample(guided(pack, "enhance", model, blocks="1"), DRIVEN)
     told = pack.attention.inspect.report_text.to_text(pack.nodes.host.run_history.find(out))
-    assert "self-attention in parts (12 x 48 tokens)" in told and torch.isfinite(out).all()
+    assert "cross-frame emphasis" in told and "a part of the video's queries" in told
+    assert error(out, sample(model, DRIVEN)) <= 1e-6
 
 
 def test_positions_are_refused_by_name(pack, model):

@@ -442,7 +442,7 @@ export default {
 "{#n} times the noise floor of {#m}.": "是噪声底线 {m} 的 {n} 倍。",
 "FastH3 was trained with a sparse attention of its own, which ComfyUI's Model Sparse Attention runs (its method vsa). Its few steps leave nothing to forecast.": "FastH3 是用它自己的稀疏注意力训练的，由 ComfyUI 的 Model Sparse Attention 运行（其方法 vsa）。它步数很少，没有可预测的步。",
 "No pattern and no forecast is known to be right for this model.": "尚不知道哪种图样或预测适合此模型。",
-"Wan-Animate-2 attends one latent frame at a time: nothing here chooses blocks for a part of the queries.": "Wan-Animate-2 每次只处理一个 Latent 帧：此处没有为部分查询选块的方法。",
+"No pattern is published for Wan-Animate-2, and its 10 steps leave nothing to forecast. Video Attention Sparse Pattern works on it.": "尚无为 Wan-Animate-2 发表的稀疏模式，其 10 步也没有可预测的余地。Video Attention Sparse Pattern 可用于它。",
 "The sampler ar_video hands its blocks no options, so that nothing else reaches them.": "采样器 ar_video 不向其块传递选项，因此其他设置无法作用于它们。",
 "output shape {a} instead of {b}": "输出形状为 {a}，应为 {b}",
 "output of {what}": "输出为 {what}",

@@ -4,6 +4,7 @@ queries and all keys: every pattern equals float64 attention under both masks, o
 from dataclasses import replace
 from math import prod
 
+import pattern_truth
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,13 +13,14 @@ from video_calls import PATTERNS, TOLERANCE, draw, first_runner, place_of
 
 from attention import patterns as p
 from attention.core.geometry import describe
+from attention.core.grid import ORDERS
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
-from attention.core.tensor_layout import first_query_of
-from attention.core.tokens import BOTH, Span, Tokens, VideoSpan
 from attention.patterns import blocks
-from attention.patterns.spec import parts_of, relation_of
-from attention.sparse import engine_registry
+from attention.patterns.blocks import block_order
+from attention.patterns.spec import is_fixed, parts_of, relation_of
+from attention.sparse import engine_registry, gather_blocks
+from attention.sparse.engine import Task
 
 torch.set_num_threads(1)
 
@@ -121,7 +123,7 @@ def test_guides_of_part_strength(pattern, grid, before, guides, block):
 
 @settings(max_examples=80)
 @given(
-    st.sampled_from([each for each in PATTERNS if not hasattr(each, "amount")]),
+    st.sampled_from([each for each in PATTERNS if is_fixed(each)]),
     st.tuples(*[st.integers(1, 7)] * 3),
     st.integers(0, 4),
     st.integers(0, 4),
@@ -134,8 +136,6 @@ def test_any_part_of_the_queries(pattern, grid, before, after, data):
     whole = first_runner(pattern, video_span, describe(q, k, v))
     if isinstance(whole, Reason):
         return
-    if any(engine.selects_blocks for _, _, engine in whole.parts):
-        return  # from all queries: the test below
     ends = sorted({0, video_span.length, *data.draw(st.lists(st.integers(0, video_span.length), max_size=3))})
     wanted = whole(q, k, v)
     for first, last in zip(ends, ends[1:]):
@@ -152,13 +152,36 @@ def test_any_part_of_the_queries(pattern, grid, before, after, data):
         assert relative_l2(masked.kernel(some, k, v, mask=mask), truth_) < 1e-6
 
 
-def test_blocks_chosen_from_all_queries_take_no_part():
-    video_span = place_of((4, 5, 6), 0, 3)
-    q, k, v = draw(video_span)
-    reason = first_runner(p.TopBlocks(), replace(video_span, part=(0, 50)), describe(q[:, :, :50], k, v))
-    assert "blocks: a part of the video's queries" in reason and "tiles: a part of the video" not in reason
-    whole = first_runner(p.TopBlocks(), replace(video_span, part=(0, 120)), describe(q[:, :, :120], k, v))
-    assert whole.engines == ("blocks",)
+@pytest.mark.parametrize("order", ORDERS)
+def test_queries_of_a_part_make_blocks_of_their_own(order):
+    """As many at a time as the call has of them, in the pattern's order; each sees the blocks that it is among."""
+    grid, frame, pattern = (5, 9, 16), 144, p.TopBlocks(10, order=order)
+    video_span = place_of(grid, 3, 4)
+    q, k, v = draw(video_span, batch=2)
+    for t in range(grid[0]):
+        rows = (3 + t * frame, 3 + (t + 1) * frame)
+        part, some = replace(video_span, part=rows), q[:, :, slice(*rows)]
+        runner = first_runner(pattern, part, describe(some, k, v))
+        assert runner.engines == ("blocks",)
+        assert relative_l2(runner(some, k, v), pattern_truth.attention(pattern, part, some, k, v)) < 1e-6
+        seen = select_blocks_of(pattern, part, some, k)
+        assert seen.shape[-2:] == (2, 12) and seen.sum(-1).max() < 12
+        to = block_order(pattern, grid)[0]
+        of_call = [i for i in range(len(to)) if t * frame <= to[i] < (t + 1) * frame]
+        for row in range(2):
+            assert seen[:, :, row, sorted({i // 64 for i in of_call[128 * row : 128 * row + 128]})].all()
+    others = first_runner(pattern, part, describe(some, k, v), engine="video attention 16 bit")
+    assert others == "video attention 16 bit: a part of the video's queries"
+
+
+def select_blocks_of(pattern, video_span, q, k):
+    """What the engine selects in a call with a part of the queries."""
+    chosen = []
+    plan = gather_blocks.plan(Task(pattern, video_span), torch.device("cpu"), torch.float32)
+    keys = k[:, :, video_span.start : video_span.stop]
+    nothing = (k[:, :, :0], k[:, :, :0])
+    gather_blocks.run((q, keys, keys), nothing, None, plan, lambda select, sample: chosen.append(select()) or chosen[0])
+    return chosen[0]
 
 
 @pytest.mark.parametrize("pattern", TAILED, ids=repr)
@@ -224,76 +247,3 @@ def test_engines_that_take_no_mask_and_no_exactness_say_so():
     for name in ("comfy-kitchen sol_attn", "video attention int8", "video attention float8"):
         reason = first_runner(p.TopBlocks(), place_of((4, 5, 6)), exact, engine=name)
         assert reason == f"{name}: the model asks for exact attention here"
-
-
-# --- which part a call is --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("make", ["plain", "fused", "heads", "tokens first", "transposed", "batch of one"])
-def test_memory_tells_where_a_slice_begins(make):
-    batch, length, heads, dim = (1 if make == "batch of one" else 2), 30, 3, 8
-    k = torch.zeros(batch, length, heads * dim)
-    whole = {
-        "plain": lambda: torch.randn(batch, length, heads * dim),
-        "batch of one": lambda: torch.randn(batch, length, heads * dim),
-        "fused": lambda: torch.randn(batch, length, 3 * heads * dim).chunk(3, -1)[1],
-        "heads": lambda: torch.randn(batch, heads, length, dim),
-        "tokens first": lambda: torch.randn(length, batch, heads * dim).transpose(0, 1),
-        "transposed": lambda: torch.randn(batch, length, heads, dim).transpose(1, 2),
-    }[make]()
-    split = whole.ndim == 4
-    k = whole.new_zeros(whole.shape)
-    for first, last in ((0, 10), (10, 20), (20, 30), (7, 30), (0, 1), (29, 30)):
-        q = whole[:, :, first:last] if split else whole[:, first:last]
-        assert first_query_of(q, k, split) in ((first,) if make != "tokens first" else (first, None))
-        assert first_query_of(q.clone(memory_format=torch.contiguous_format), k, split) is None, (
-            "a copy stands by itself"
-        )
-    assert first_query_of(whole, k, split) is None
-    assert first_query_of(torch.randn(5, 6), torch.randn(5, 6), split) is None
-
-
-def test_one_head_hides_no_batch():
-    """One head's stride may be a token's: it is no larger axis around the tokens."""
-    whole = torch.randn(2, 30, 1, 8).transpose(1, 2)
-    assert whole.stride(1) == whole.stride(2)
-    for first, last in ((0, 10), (7, 30)):
-        assert first_query_of(whole[:, :, first:last], torch.zeros_like(whole), True) == first
-
-
-def test_a_part_by_its_length_alone():
-    tokens = Tokens((2, 3, 4), prefix=(Span("text", 5),), suffix=(Span("guide", 7), Span("guide", 7)))
-    told = [(5, (0, 5)), (24, (5, 29)), (29, (0, 29)), (31, (5, 36)), (14, (29, 43)), (38, (5, 43)), (36, (0, 36))]
-    for length, part in told:
-        video_span = tokens.video_span("self", length, 43)
-        assert video_span.part == part and video_span.length == 43 and video_span.start == 5
-    assert tokens.video_span("self", 7, 43) == "self-attention in parts (7 x 43 tokens), which of 2 is not known"
-    assert tokens.video_span("self", 11, 43) == "self-attention in parts (11 x 43 tokens)"
-    assert tokens.video_span("self", 44, 43) == "self-attention in parts (44 x 43 tokens)"
-    assert tokens.video_span("self", 7, 43, 36).part == (36, 43) and tokens.video_span("self", 11, 43, 3).part == (
-        3,
-        14,
-    )
-    assert tokens.video_span("self", 24, 43, 0).part == (0, 24), "what memory tells comes first"
-    assert isinstance(tokens.video_span("self", 11, 43, 33), Reason)
-    assert tokens.video_span("self", 43, 43).part is None
-    open_ended = Tokens((2, 3, 4), suffix=(Span("text"),))
-    assert open_ended.video_span("self", 24, 40) == "self-attention in parts (24 x 40 tokens)", (
-        "keys of another sequence?"
-    )
-    assert open_ended.video_span("self", 24, 40, 0).part == (0, 24)
-    assert isinstance(tokens.video_span("spatial", 3, 12), Reason)
-
-
-def test_where_the_video_is_among_the_queries():
-    def cut(first, last):
-        video_span = VideoSpan((1, 1, 10), 5, BOTH, (Span("text", 5),), (Span("guide", 5),), part=(first, last))
-        return (video_span.queries.start, video_span.queries.stop), video_span.cut
-
-    assert cut(0, 20) == ((5, 15), (0, 10)) and cut(5, 15) == ((0, 10), (0, 10))
-    assert cut(0, 7) == ((5, 7), (0, 2)) and cut(8, 20) == ((0, 7), (3, 10)) and cut(7, 9) == ((0, 2), (2, 4))
-    for part in ((0, 5), (0, 3), (15, 20), (17, 18)):
-        (a, b), _ = cut(*part)
-        assert a == b
-    video_span = VideoSpan((1, 1, 10), 5, BOTH, (Span("text", 5),))
-    assert (video_span.queries, video_span.cut) == (slice(5, 15), (0, 10))

@@ -21,7 +21,8 @@ class Case:
     that goes with the prompt's embedding, after `text`, the shape (1, tokens, channels) of that embedding.
     calls: role -> attention calls in one model evaluation, all of them.
     grid: (T, Y, X) that every self-attention call must be placed in. before, after: the spans around it, as
-    ((kind, length), ...). unplaced: instead of the grid, a part of the reason why self-attention cannot be placed.
+    ((kind, length), ...). guests: what stands behind these in some calls. ahead: frames of the latent in front that are
+    no frames of the clip. unplaced: instead of the grid, a part of the reason why self-attention cannot be placed.
     """
 
     variant: str
@@ -32,6 +33,8 @@ class Case:
     grid: tuple[int, int, int] | None = None
     before: tuple[tuple[str, int], ...] = ()
     after: tuple[tuple[str, int], ...] = ()
+    guests: tuple[tuple[str, int], ...] = ()
+    ahead: int = 0
     unplaced: str | None = None
     name: str = ""
     conditioning: Callable[[], dict] = dict
@@ -99,7 +102,7 @@ class Seen:
     q_len: int
     kv_len: int
     options: dict
-    begin: int | None = None
+    begin: tuple[int, int] | None = None
 
 
 def with_sites(pack, model):

@@ -191,19 +191,20 @@ WHOLE = {"self": 2, "cross": 2, "image": 2}
 BY_FRAME = {**WHOLE, "self": 2 * FRAMES, "pose self": 2, "pose cross": 4}
 
 
-def case(name, conditioning, calls=BY_FRAME, **more):
-    more = {"unplaced": "self-attention in parts", **more}
-    latent = zeros(1, 16, FRAMES, HEIGHT, WIDTH)
+def case(name, conditioning, calls=BY_FRAME, frames=FRAMES, guests=(("pose", 12),), **more):
+    """The reference image is the latent's first frame; the clip's own tokens stand behind it."""
+    more |= {"grid": (frames - 1, 3, 4), "before": (("reference", 12),), "guests": guests, "ahead": 1}
+    latent = zeros(1, 16, frames, HEIGHT, WIDTH)
     return Case("Wan-Animate-2", model, latent, (1, TEXT, 16), calls, name=name, conditioning=conditioning, **more)
 
 
+def short():
+    return seen(pose_video_latent=noise(1, 16, 1, HEIGHT, WIDTH))
+
+
 CASES = (
-    case("", still, WHOLE, unplaced=None, grid=(FRAMES, 3, 4)),  # as in steps that the pose stays out of
+    case("", still, WHOLE, guests=()),  # as in steps that the pose stays out of
     case("driven", driven),
     case("the pose by itself", with_prompt, options={"cfg": 3.0}),
-    Case(
-        "Wan-Animate-2", model, zeros(1, 16, 2, HEIGHT, WIDTH), (1, TEXT, 16), {**BY_FRAME, "self": 4},
-        name="two frames", conditioning=lambda: seen(pose_video_latent=noise(1, 16, 1, HEIGHT, WIDTH)),
-        unplaced="self-attention in parts",
-    ),
-)  # fmt: skip
+    case("two frames", short, {**BY_FRAME, "self": 4}, 2),
+)
