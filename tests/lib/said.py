@@ -11,11 +11,12 @@ from pathlib import Path
 
 from source import ROOT, name_of, sources, tree
 
-# What no view shows: pictures, tooltips (locales/ has them), tables of the docs, einops' words, the demo's own classes.
+# What no view shows: pictures, tooltips (locales/ has them), tables of the docs, einops' words, the demo's own classes,
+# names of files.
 UNSHOWN_FILES = re.compile(
     r"attention/(demo|blocks|backends/triton)/|attention/presets/(sources|levels)|attention/plans/(bench_file|plan_file)"
     r"|/draw_(?!info|plan|pattern)|nodes/(demo|load)\.py|nodes/widgets/(search_words|sampler_inputs|guidance_inputs)"
-    r"|nodes/widgets/pattern_(inputs|reach)|attention/core/canvas|compiled_op|plans/head_groups"
+    r"|nodes/widgets/pattern_(inputs|reach)|attention/core/canvas|compiled_op|plans/head_groups|web/workflows"
 )
 # Tables whose rows' summaries stand in tooltips and docs, and what ends in a log.
 UNSHOWN_CALLS = {
@@ -150,6 +151,8 @@ def page_sentences() -> dict[str, list[str]]:
     """As server_sentences, of web/*.js."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "web").glob("*.js")):
+        if UNSHOWN_FILES.search(name_of(path)):
+            continue
         for text in literals(path):
             found.setdefault(text, []).append(name_of(path))
     return {text: places for text, places in found.items() if is_sentence(text)}
