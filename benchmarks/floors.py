@@ -61,19 +61,38 @@ class Gpu:
     issued: int = 4
 
 
-# AMD: https://www.amd.com/en/products/accelerators/instinct/mi300/mi300x.html and the pages of the Radeons there, all
-# without sparsity. RDNA 3 multiplies 512 numbers of 8 or 16 bits in a clock of a CU, whatever their sums are
-# (https://gpuopen.com/learn/wmma_on_rdna3/), which gives the figures of Strix Halo's Radeon 8060S.
+def of_amd(architecture: str, int8: int, half: int, float8: int, bandwidth: float, cus: int, clock: float) -> Gpu:
+    """Make a Gpu of AMD's from the operations of its matrix cores for each CU and clock, which its documents give."""
+    issued = 1 if architecture.startswith("gfx9") else 2
+    rates = [rate * cus * clock for rate in (int8, half, float8, half)]
+    return Gpu(architecture, *rates, bandwidth, cus, clock, issued)
+
+
+# AMD, without sparsity, as read on 2026-11-29. Operations for each CU and clock, CUs, clock, bandwidth:
+# MI300X: 2048 in 16 bit, 4096 in INT8 and FP8, 1307.4 and 2614.9 in all, 5.3 TB/s, 304 CUs: AMD, "MI300 series
+#   microarchitecture" (https://rocm.docs.amd.com/en/latest/conceptual/gpu-arch/mi300.html). The clock follows.
+# MI355X: 4096 and 8192: AMD, "CDNA 4 architecture", table 1 (https://www.amd.com/content/dam/amd/en/documents/
+#   instinct-business-docs/white-papers/amd-cdna-4-architecture-whitepaper.pdf), as OpenXLA's
+#   stream_executor/rocm/rocm_core_info_table.cc has them from there; 256 CUs: https://rocm.docs.amd.com/en/latest/
+#   reference/gpu-specs.html; with 5 * 10^15 in FP8 (https://www.world-today-news.com/?p=7253162, of AMD's talk at
+#   ISSCC 2026) the clock is 2.4 GHz; 8 TB/s: https://aiwiki.ai/wiki/amd_instinct_mi355x.
+# RX 7900 XTX, RX 9070 XT: 512 in 16 bit and INT8; 1024 and 2048: AMD, "Using the Matrix Cores of AMD RDNA 4
+#   architecture GPUs" (https://gpuopen.com/learn/using_matrix_core_amd_rdna4). CUs, clock and bandwidth:
+#   https://guru3d.com/review/xfx-radeon-rx-7900-xtx-magair-review/page-4 and
+#   https://multiplayer.it/notizie/amd-radeon-rx-9070-xt-rx-9070-specifiche.html.
+# Strix Halo, the Radeon 8060S of a Ryzen AI Max+ 395: RDNA 3.5, 512 as RDNA 3; 40 CUs, 2.9 GHz and 256 GB/s:
+#   https://www.svethardware.cz/amd-predstavuje-ryzen-ai-max-strix-halo-s-az-16-jadry-a-gpu-se-40-cu/61477.
 GPUS = {
     "A100 SXM 80 GB": Gpu(80, 624, 312, 0, 312, 2.039, 108, 1.41e-3),
     "RTX 3090": Gpu(86, 284, 71, 0, 142, 0.936, 82, 1.695e-3),
     "RTX 4090": Gpu(89, 660.6, 165.2, 660.6, 330.3, 1.008, 128, 2.52e-3),
     "H200 SXM": Gpu(90, 1979, 989.5, 1979, 989.5, 4.8, 132, 1.98e-3),
     "RTX 5090": Gpu(120, 838, 209.5, 838, 419, 1.792, 170, 2.407e-3),
-    "MI300X": Gpu("gfx942", 2614.9, 1307.4, 2614.9, 1307.4, 5.3, 304, 2.1e-3, 1),
-    "RX 7900 XTX": Gpu("gfx1100", 122.8, 122.8, 0, 122.8, 0.96, 96, 2.5e-3, 2),
-    "RX 9070 XT": Gpu("gfx1201", 389, 195, 0, 195, 0.64, 64, 2.97e-3, 2),
-    "Strix Halo": Gpu("gfx1151", 59.4, 59.4, 0, 59.4, 0.256, 40, 2.9e-3, 2),
+    "MI300X": of_amd("gfx942", 4096, 2048, 4096, 5.3, 304, 2.1e-3),
+    "MI355X": of_amd("gfx950", 8192, 4096, 8192, 8.0, 256, 2.4e-3),
+    "RX 7900 XTX": of_amd("gfx1100", 512, 512, 0, 0.96, 96, 2.5e-3),
+    "RX 9070 XT": of_amd("gfx1201", 2048, 1024, 0, 0.64, 64, 2.97e-3),
+    "Strix Halo": of_amd("gfx1151", 512, 512, 0, 0.256, 40, 2.9e-3),
 }
 
 

@@ -62,7 +62,7 @@ class VideoAttentionBenchmark(Node):
             noise_mask=latent.get("noise_mask"), seed=seed,
         )  # fmt: skip
         free = comfy.model_management.get_free_memory(comfy.model_management.get_torch_device())
-        text = to_text(bench.trials, int(free))
+        text = to_text(bench.trials, int(free), bench.left_out)
         picture = image_output.to_image(draw_trials(bench.trials))
         known = plans.blank(model)
         about = {"model": known.model, "device": known.device, "versions": dict(known.versions)}

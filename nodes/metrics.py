@@ -139,6 +139,7 @@ class VideoAttentionCompare(Node):
         took = {
             "seconds": [cost.seconds for cost in costs.values()],
             "peak_mib": [as_mib(cost.run) for cost in costs.values()],
+            "call_mib": [as_mib(cost.call) for cost in costs.values()],
         }
         played = {"compare": compare_view.of([reference, images], found, verdict, **took)}
         return _answer(_pair_outputs(), values, {**found.figures, "worst": _worst_of(found.series)}, played)

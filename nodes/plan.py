@@ -60,14 +60,13 @@ class VideoAttentionCalibrate(Node):
     @classmethod
     def execute(
         cls, model, positive, negative, latent, candidates, budget, custom_budget, block_groups, step_ranges, end_error,
-        seeds, seed, steps, cfg, sampler_name, scheduler_name, more_prompts=None,
+        seeds, seed, steps, cfg, sampler_name, scheduler_name, more_prompts=None, memory_budget=0,
     ) -> io.NodeOutput:  # fmt: skip
         job, line = _job(model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name)
         others = tuple([one] for one in more_prompts or ())
         sampling = Sampling(job, plans.remembered(job, *others), _bar(), others=others)
-        plan, measured, settled = calibrate(
-            sampling, candidates, BUDGETS.get(budget, custom_budget), block_groups, step_ranges, end_error, seeds
-        )
+        how = BUDGETS.get(budget, custom_budget), block_groups, step_ranges, end_error, seeds, memory_budget
+        plan, measured, settled = calibrate(sampling, candidates, *how)
         plan = replace(plan, sampling=f"{sampler_name}, cfg {cfg:g}, {line}"[:200])
         text = draw_plan.to_text(plan, measured, settled)
         image = image_output.to_image(draw_plan.draw_plan(measured, settled.choice))
@@ -96,17 +95,18 @@ def _bar():
     return lambda done, total: bar.to(done, total)
 
 
-def calibrate(sampling: Sampling, kind: str, budget: float, groups: int, parts: int, ends: str, seeds: int) -> tuple:
+def calibrate(
+    sampling: Sampling, kind: str, budget: float, groups: int, parts: int, ends: str, seeds: int, memory: int = 0
+) -> tuple:
     """Measures and chooses a plan. Returns the Plan, what was Measured and what Settled.
 
     kind: one of plans.KINDS.
     budget: largest relative L2 of the final latent, for QUANTILE of all prompts.
-    groups: number of groups that the blocks are cut into.
-    parts: number of parts that the sampling is cut into.
-    ends: as of calibration.measure.
-    seeds: number of seeds that the plan is run on.
+    groups, parts, ends, seeds: as of calibration.measure.
+    memory: most MiB that one attention call may take; 0: no limit.
     """
-    measured = calibration.measure(sampling, plans.candidates(kind), groups, parts, ends, seeds, plans.forecasts(kind))
+    candidates = [candidate.within(memory) for candidate in plans.candidates(kind)]
+    measured = calibration.measure(sampling, candidates, groups, parts, ends, seeds, plans.forecasts(kind))
     settled = settling.settle(sampling, measured, budget)
     choice = settled.choice
     plan = replace(
@@ -230,7 +230,7 @@ class VideoAttentionLoadPlan(Node):
             plan, read = plans.read(plans.path_of(plan_name)), []
         samples = None if latent is None else sampling_job.fitted(model, latent)["samples"]
         fits, said = plan.fitting(plans.blank(model, samples))
-        said = [*read, *said, *plans.missing(fits)]
+        said = [*read, *said, *plans.missing(fits), *fits.limits]
         planned, more = plan_rules.install_plan(model, fits)
         text = "\n".join((f"{len(fits.steps)} of {len(plan.steps)} rules applied.", *more, *said))
         return io.NodeOutput(planned, plan, text, ui=ui.PreviewText(text))

@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..attention.backends import registry
+from ..attention.core.peak_memory import as_mib
 from ..attention.inspect.timeline import skipped
 from ..attention.measure.compare import compare_clips
 from ..attention.measure.frames import Unmeasurable
@@ -162,7 +163,9 @@ def _beside(exact, job, clock: _Clock, others: list[str]) -> tuple[list, list[Ve
 
 def _row(name: str, samples, exact, report) -> VerifiedSampling:
     took = time_of(report.timeline)
-    return VerifiedSampling(name, distance(samples, exact), _kernels(report), took.seconds, attention=took.attention)
+    peaks = {"run_peak": report.run_peak, "call_peak": report.call_peak}
+    error = distance(samples, exact)
+    return VerifiedSampling(name, error, _kernels(report), took.seconds, attention=took.attention, **peaks)
 
 
 def _kernels(report) -> str:
@@ -187,6 +190,8 @@ def _with_frames(
         truth = replace(truth, motion=clip.reference_motion, frozen=clip.reference_frozen)
         if index == 0:
             both = {"names": [truth.name, row.name], "seconds": [truth.seconds, row.seconds]}
+            both |= {"peak_mib": [as_mib(one.run_peak) for one in (truth, row)]}
+            both |= {"call_mib": [as_mib(one.call_peak) for one in (truth, row)]}
             played = compare_view.of([frames, others], clip, found[0].verdict, **both)
     return truth, found, played
 

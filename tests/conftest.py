@@ -158,10 +158,10 @@ class Lab:
     def clear(self, model):
         return self.pack.nodes.backend.VideoAttentionClear.execute(model).args[0]
 
-    def sample(self, model=None, steps=4, cfg=1.0, seed=1, negative=None, callback=None):
+    def sample(self, model=None, steps=4, cfg=1.0, seed=1, negative=None, callback=None, latent=None):
         import comfy.sample
 
-        latent = torch.zeros(1, 128, 2, 3, 4)
+        latent = torch.zeros(1, 128, 2, 3, 4) if latent is None else latent
         noise = comfy.sample.prepare_noise(latent, seed)
         positive, empty = self.prompt
         return comfy.sample.sample(

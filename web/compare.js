@@ -2,7 +2,7 @@
 // seconds and decibels of both, decibels over the frames, the worst frame one click away. What there is stands in
 // nodes/widgets/compare_view.py.
 
-import { button, el, place, put, seconds, select } from "./dom.js";
+import { button, el, mib, place, put, seconds, select } from "./dom.js";
 import { Player } from "./player.js";
 import { plot } from "./view.js";
 
@@ -122,9 +122,11 @@ function figures(data) {
     const texts = parts.filter(Boolean).flatMap((part, i) => (i ? [", ", part] : [part]));
     return el("span.va-figures", null, el("b", null, `${name}  `), texts);
   };
+  // Memory: of the whole run where the device keeps a peak, and of the call that took most.
   const took = (which) => [
     data.seconds?.[which] ? seconds(data.seconds[which]) : "",
-    data.peak_mib?.[which] ? `${data.peak_mib[which].toFixed(data.peak_mib[which] < 10 ? 2 : 0)} MiB` : "",
+    data.peak_mib?.[which] ? `peak ${mib(data.peak_mib[which])} MiB` : "",
+    data.call_mib?.[which] ? `a call ${mib(data.call_mib[which])} MiB` : "",
   ];
   const ssim = data.ssim === null || data.ssim === undefined ? "" : `SSIM ${data.ssim.toFixed(4)}`;
   const apart = data.equal ? ["all pixels are equal"] : [decibels(data.psnr), ssim];

@@ -109,3 +109,8 @@ export function seconds(value) {
 export function percent(share) {
   return `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)} %`;
 }
+
+// MiB as the server writes them, without a unit; `-` for what nobody counted.
+export function mib(value) {
+  return Number.isFinite(value) ? value.toFixed(value < 10 ? 2 : 0) : "-";
+}

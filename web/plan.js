@@ -1,6 +1,6 @@
 // Calibrate's pages: error against time of everything that was tried, the chosen ringed; the plan part by part.
 
-import { coloursOf, el, percent, place, put, seconds, select, table, write } from "./dom.js";
+import { coloursOf, el, mib, percent, place, put, seconds, select, table, write } from "./dom.js";
 import { key, legend } from "./ran.js";
 import { plot } from "./view.js";
 
@@ -10,6 +10,7 @@ const SMALLEST = 1e-5;
 
 const shortly = (value) => (value === null || value === undefined ? "-" : value === 0 ? "0" : value.toPrecision(2));
 const coloursIn = (data) => coloursOf(data.parts.flatMap((part) => part.options.map((option) => option.name)));
+const labelOf = (option) => (option.chunks ? `${option.name}, ${option.chunks}` : option.name);
 const exactOf = (part) => part.options[0]?.seconds || 1;
 
 // Every option that is looked at: { part, option, chosen, share }.
@@ -28,7 +29,8 @@ function headline(data) {
   const whole = data.whole_seconds ? `Whole sampling ${times(data.whole_exact_seconds, data.whole_seconds)}; attention` : "Attention";
   const realised = data.realised === null ? "" : `, measured ${shortly(data.realised)}`;
   return `${whole} ${times(data.exact_seconds, data.seconds)}; ` +
-    `error ${shortly(data.error)} of ${shortly(data.budget)} allowed${realised}`;
+    `error ${shortly(data.error)} of ${shortly(data.budget)} allowed${realised}` +
+    (data.memory ? `; memory of a call at most ${data.memory} MiB` : "");
 }
 
 function say({ part, option, chosen, share }) {
@@ -36,9 +38,11 @@ function say({ part, option, chosen, share }) {
     `error of the final latent ${shortly(option.error)}`,
     option.effect === null ? "" : `of a block ${shortly(option.effect)}`,
     option.local === null ? "" : `of a call ${shortly(option.local)}`,
+    Number.isFinite(option.peak_mib) ? `peak ${mib(option.peak_mib)} MiB` : "",
+    option.over ? "more than the memory budget" : "",
   ].filter(Boolean);
   const taken = chosen ? " (chosen)" : "";
-  return [el("b", null, `${option.name}${taken}`), `, ${part.text}: ${seconds(option.seconds)}, ${percent(share)} of exact; ${more.join(", ")}`];
+  return [el("b", null, `${labelOf(option)}${taken}`), `, ${part.text}: ${seconds(option.seconds)}, ${percent(share)} of exact; ${more.join(", ")}`];
 }
 
 function scale(dots, width, height) {
@@ -142,14 +146,17 @@ function dotsPage(data, box) {
 
 function partsPage(data) {
   const colour = coloursIn(data);
+  const weighed = data.parts.some((part) => Number.isFinite(part.options[part.chosen].peak_mib));
+  const heads = ["part", "runs on", "error", "time", "of exact", ...(weighed ? ["peak MiB"] : [])];
   const rows = data.parts.map((part) => {
     const option = part.options[part.chosen];
-    const name = el("span", null, key(colour(option.name)), option.name);
-    return [part.text, name, shortly(option.error), seconds(option.seconds), percent(option.seconds / exactOf(part))];
+    const name = el("span", null, key(colour(option.name)), labelOf(option));
+    const cells = [part.text, name, shortly(option.error), seconds(option.seconds), percent(option.seconds / exactOf(part))];
+    return weighed ? [...cells, mib(option.peak_mib)] : cells;
   });
   const page = el("div.va-page", { tabindex: 0, "data-capture-wheel": true });
   page.append(el("p.va-head", null, headline(data)));
-  page.append(table(["part", "runs on", "error", "time", "of exact"], rows, [2, 3, 4]));
+  page.append(table(heads, rows, [2, 3, 4, 5]));
   if (data.dropped?.length) page.append(el("p.va-part", null, "Left out"));
   page.append(...(data.dropped ?? []).map(({ what, reason }) => el("p.va-item", null, `${what}: ${reason}`)));
   return page;

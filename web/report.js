@@ -1,7 +1,7 @@
 // The Report's pages: what ran, each block at each step, the seconds of each step. One role or all of them.
 
 import { app } from "../../scripts/app.js";
-import { button, el, percent, put, seconds, select, table } from "./dom.js";
+import { button, el, mib, percent, put, seconds, select, table } from "./dom.js";
 import { nodeAt } from "./find.js";
 import { gridPage } from "./grid.js";
 import { chosen, key, keysOf, rolesOf } from "./ran.js";
@@ -29,16 +29,20 @@ function calls(data, box) {
   const colour = keysOf(data);
   const timed = (data.seconds ?? 0) > 0;
   const whole = timed ? data.seconds : data.calls || 1;
+  const weighed = rows.some((row) => Number.isFinite(row.peak_mib));
   const cells = rows.map((row) => {
     const share = (timed ? row.seconds : row.calls) / whole;
     const bar = el("i", { style: { width: `${100 * share}%`, background: colour(row.used) } });
     const name = el("div", null, el("span", null, key(colour(row.used)), row.used), el("span.va-share", null, bar));
     const shown = timed ? `${seconds(row.seconds)}, ${percent(share)}` : percent(share);
-    return [row.role, name, String(row.calls), row.blocks || "unknown", shown];
+    const memory = weighed ? [mib(row.peak_mib)] : [];
+    return [row.role, name, String(row.calls), row.blocks || "unknown", shown, ...memory];
   });
   const page = el("div.va-page", { tabindex: 0, "data-capture-wheel": true });
   page.append(el("p.va-head", null, box.text.split("\n")[0] || data.model || ""), ...turnOn(data));
-  if (cells.length) page.append(table(["role", "ran on", "calls", "blocks", timed ? "time" : "share"], cells, [2, 4]));
+  const heads = ["role", "ran on", "calls", "blocks", timed ? "time" : "share", ...(weighed ? ["peak MiB"] : [])];
+  if (cells.length) page.append(table(heads, cells, [2, 4, 5]));
+  if (data.memory_line) page.append(el("p", null, data.memory_line));
   page.append(...reasons(data, roles));
   return page;
 }
@@ -68,10 +72,12 @@ function part(title, lines) {
 
 function reasons(data, roles) {
   const fell = (data.fallbacks ?? []).filter((one) => roles.includes(one.role));
+  const cut = (data.in_chunks ?? []).filter((one) => roles.includes(one.role));
   const away = (data.unplaced ?? []).filter((one) => roles.includes(one.role));
   return [
     ...part("Rules", data.rule_lines ?? []),
     ...part("Fell back", fell.map((one) => `${one.calls} calls, ${one.role}, ${one.wanted}: ${one.reason}`)),
+    ...part("In chunks", cut.map((one) => `${one.calls} calls, ${one.role}, ${one.used}, ${one.how}`)),
     ...part("Measured by auto", data.measured ?? []),
     ...part("Not on the video's grid", away.map((one) => `${one.calls} calls, ${one.role}: ${one.reason}`)),
     ...part("Not open to auto", (data.passed_over ?? []).map((one) => `${one.backend}: ${one.reason}`)),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 
 import torch
+
+from .reason import Reason
 
 LONGEST = 300
 # How libraries say it when they raise something else than torch's own class.
@@ -54,6 +57,23 @@ def free_frames(error: BaseException) -> None:
         waiting += [one.__cause__, one.__context__]
         if isinstance(others := getattr(one, "exceptions", None), tuple):
             waiting += others
+
+
+def try_twice(run: Callable, device: torch.device):
+    """Run what a render can do without, and once more where memory was missing: what it gives, or a Reason for that.
+
+    device: whose memory is given back in between. Other errors are the caller's.
+    """
+    for _ in range(2):
+        try:
+            return run()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = Reason(f"memory was missing ({error_text(error)})")
+            free_frames(error)
+        free_cached_memory(device)
+    return reason
 
 
 def free_cached_memory(device: torch.device) -> None:

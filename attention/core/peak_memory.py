@@ -6,12 +6,14 @@ give and that live at the same time: what an operator takes and frees within its
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes, _get_current_dispatch_mode
+
+from .error_handling import free_frames
 
 MIB = 1 << 20
 # Devices whose bytes are counted here.
@@ -111,6 +113,15 @@ def peak_of(run: Callable, device: torch.device):
     return out, max(0, allocator.max_memory_allocated(device) - before)
 
 
+def peak_if_it_runs(run: Callable, device: torch.device) -> int | None:
+    """Run something that ran before: how many bytes it took at most; None where nobody counts, or it fails now."""
+    try:
+        return peak_of(run, device)[1]
+    except Exception as error:
+        free_frames(error)
+        return None
+
+
 def is_counted(device: torch.device) -> bool:
     """Tell whether peak_of says something on a device."""
     return device.type in COUNTED or _allocator(device) is not None
@@ -159,6 +170,11 @@ class RunPeak:
     def found(self) -> tuple[int, int] | None:
         """Return (bytes before, the most on top of them); None where nobody counted."""
         return None if self.before is None else (self.before, self.bytes)
+
+
+def most_of(peaks: Sequence[int | None]) -> int | None:
+    """Find the largest of some peaks; None where one of them is not known."""
+    return None if None in peaks else max(peaks)
 
 
 def as_mib(size: int | None) -> float | None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..core.error_handling import try_twice
 from ..core.precision import downcast, upcast
 from ..core.site import AUDIO_CROSS, CROSS
 
@@ -113,9 +114,18 @@ def attend_apart(call, pair: PromptPair, nag: Nag | None, attend: Callable, stat
     if not pair.knows(batch):
         stats.leave(NAME, "attention call", IN_PARTS)
         return out
-    other = to_prompt(pair.first, pair.second, lambda t: positive_rows(t, positive, batch))
-    stats.spend(NAME, "attention call")
-    return replace_rows(out, nag.guide(positive_rows(out, positive, batch), other), positive)
+
+    def guided() -> torch.Tensor:
+        other = to_prompt(pair.first, pair.second, lambda t: positive_rows(t, positive, batch))
+        return replace_rows(out, nag.guide(positive_rows(out, positive, batch), other), positive)
+
+    found = try_twice(guided, out.device)
+    if isinstance(found, torch.Tensor):
+        stats.spend(NAME, "attention call")
+        return found
+    # The prompt's own attention stands.
+    stats.leave(NAME, "attention call", found)
+    return out
 
 
 def mask_columns(mask: torch.Tensor | None, keys: slice, length: int) -> torch.Tensor | None:

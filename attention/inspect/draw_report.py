@@ -7,6 +7,7 @@ from PIL import Image
 from ..backends.registry import HOST, names
 from ..core.canvas import INK, LIGHT, LINE, MARGIN, PALE, TEXT, WIDTH, Canvas, Colour, length
 from ..core.function_owner import OTHER
+from ..core.peak_memory import in_mib
 from ..core.site import SELF
 from ..routing.reused_calls import REUSED
 from .kernel_colours import colours_of, lighter
@@ -30,16 +31,18 @@ def draw_report(report: Report) -> Image.Image:
         y = canvas.bar(y, f"{row.role} on {row.used}", figures, share, colours[row.role, row.used])
     if report.timeline:
         y = _timeline(canvas, report, y + 8, colours)
-    return canvas.picture(canvas.lines((MARGIN, y + 4), _reasons(report)) + 20)
+    said = [*filter(None, [report.memory_line]), *_reasons(report)]
+    return canvas.picture(canvas.lines((MARGIN, y + 4), said) + 20)
 
 
 def _share(report: Report, row: ReportRow) -> tuple[float, str]:
     """Return a row's share of the time, or of the calls where they were not timed, and its figures in words."""
+    peak = "" if row.peak is None else f", peak {in_mib(row.peak)} MiB"
     if not report.seconds:
         share = row.calls / max(1, report.calls)
-        return share, f"{row.calls} calls  ({share:.0%} of calls)"
+        return share, f"{row.calls} calls{peak}  ({share:.0%} of calls)"
     share = row.seconds / report.seconds
-    return share, f"{row.calls} calls, {row.seconds:.2f} s  ({share:.0%} of time)"
+    return share, f"{row.calls} calls, {row.seconds:.2f} s{peak}  ({share:.0%} of time)"
 
 
 def _timeline(canvas: Canvas, report: Report, y: float, colours: dict) -> float:

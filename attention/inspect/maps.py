@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core.allocation_record import record_paused
+from ..core.error_handling import try_twice
 from ..core.grid import index_of
 from ..core.head_chunks import HeadChunks, spans_of_heads
 from ..core.reason import Reason
@@ -143,11 +144,11 @@ class Watcher(Override):
                 heads = spans_of_heads(heads, chunk, call.heads, site.heads)
                 if not heads:
                     return  # another call has them
-            view = look(call, site, video_span, row, tokens, heads)
-            if torch.isfinite(view.weights).all():
+            view = try_twice(lambda: look(call, site, video_span, row, tokens, heads), call.q.device)
+            if isinstance(view, View) and torch.isfinite(view.weights).all():
                 self.views.append(view)
                 return
-            reason = "NaN or Inf in q or k"
+            reason = view if isinstance(view, Reason) else "NaN or Inf in q or k"
         self.left_out.setdefault(site.role, reason)
 
 

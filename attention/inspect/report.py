@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ..backends.registry import HOST
-from ..core.peak_memory import as_mib
+from ..core.peak_memory import as_mib, in_mib
 from ..core.reason import Reason
 from ..core.tokens import SIDES, Grid
 from ..routing.rules import format_blocks
@@ -117,6 +117,24 @@ class Report:
         return self.grids[0] if self.grids else None
 
     @property
+    def run_peak(self) -> int | None:
+        """Return the bytes at the peak of the run, beside what was there before; None where nobody counted."""
+        return None if self.memory is None else self.memory[1]
+
+    @property
+    def call_peak(self) -> int | None:
+        """Return the bytes of the call that took most beside its q, k and v; None where none was measured."""
+        return max((row.peak for row in self.rows if row.peak is not None), default=None)
+
+    @property
+    def memory_line(self) -> str:
+        """Say how much memory the run took; empty where nobody counted."""
+        if self.memory is None:
+            return ""
+        before, most = self.memory
+        return f"Memory: {in_mib(most)} MiB at the peak of the run, beside {in_mib(before)} MiB that were taken before."
+
+    @property
     def calls(self) -> int:
         """Count the calls of all rows."""
         return sum(row.calls for row in self.rows)
@@ -144,7 +162,8 @@ class Report:
             "calls_on_chosen_backend": self.ruled,
             "seconds": round(self.seconds, 6),
             "rows": [row.as_dict() for row in self.rows],
-            "peak_mib": None if self.memory is None else as_mib(self.memory[1]),
+            "peak_mib": as_mib(self.run_peak),
+            "memory_line": self.memory_line,
             "fallbacks": _listed(self.fallbacks, "role", "wanted", "reason"),
             "in_chunks": _listed(self.chunked, "role", "used", "how"),
             "passed_over": _listed(self.passed_over, "backend", "reason"),

@@ -17,8 +17,8 @@ def to_text(report: Report) -> str:
     lines = list(head_lines(report))
     if report.rows:
         lines += ["", *_table(report)]
-    if report.memory is not None:
-        lines += ["", memory_line(report)]
+    if report.memory_line:
+        lines += ["", report.memory_line]
     if report.coverage is not None and report.coverage.density is not None:
         lines += ["", report.coverage.density_line()]
     if report.timeline:
@@ -106,12 +106,6 @@ def chunk_lines(report: Report) -> list[str]:
     return [
         f"  {calls} calls, {role}-attention, {used}, {how}" for (role, used, how), calls in report.chunked.most_common()
     ]
-
-
-def memory_line(report: Report) -> str:
-    """Say how much memory a run took."""
-    before, most = report.memory
-    return f"Memory: {in_mib(most)} MiB at the peak of the run, beside {in_mib(before)} MiB that were taken before."
 
 
 def fallback_lines(report: Report) -> list[str]:

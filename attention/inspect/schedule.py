@@ -63,11 +63,13 @@ def _label(site: AttentionSite, rules: tuple[Rule, ...], active: tuple[int, ...]
     shape, strength, backend, perturbed, nag, reuse = (winner(covers, kind) for kind in kinds)
     name = shape.shape.label if shape else backend.backend if backend else HOST
     name = host if name == HOST else name
+    memory = (shape or backend).memory if name != host else 0
     more = (
         "strength" if strength else "",
         perturbed.perturbation.name if perturbed else "",
         NAG if nag and site.role in NAG_ROLES else "",
         reuse.label if reuse and reuse.reuse.every > 1 else "",
+        f"at most {memory} MiB" if memory else "",
     )
     return " + ".join(filter(None, (name, *more)))
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 
 from ..backends import registry
 from ..backends.autotune import HOST_RUN, KernelTrial, time_call, try_kernel
 from ..core.allocation_record import record_paused
+from ..core.error_handling import try_twice
 from ..core.geometry import Geometry
 from ..core.reason import Reason
 from ..core.spot_check import SpotCheck
@@ -28,16 +30,21 @@ class Bench(Override):
     previous: the override found in the slot, or None.
     trials: (role, Geometry) -> trials, fastest first, refusals last.
     show: called behind each call; None for nobody.
+    left_out: role -> why a call of it could not be measured.
     """
 
     def __init__(self, previous=None):
         super().__init__(previous)
         self.show: Callable | None = None
         self.trials: dict[tuple[str, Geometry], tuple[KernelTrial, ...]] = {}
+        self.left_out: dict[str, Reason] = {}
 
     def answer(self, call: AttentionCall) -> torch.Tensor:
         """Try every backend on a call of a geometry that is new, and answer as without us."""
-        self._try(call.but(func=host_function(call.func, self.previous, call.options)))
+        own = call.but(func=host_function(call.func, self.previous, call.options))
+        found = try_twice(lambda: self._try(own), call.q.device)
+        if isinstance(found, Reason):
+            self.left_out.setdefault(inspect(call).site.role, found)
         if self.show is not None:
             self.show()
         return self.next(call)
@@ -109,12 +116,18 @@ def witness(trial: KernelTrial, call: AttentionCall, geometry: Geometry, video_s
             registry.note(trial.name, geometry, error <= limit, by_lists=True)
 
 
-def to_text(trials: dict[tuple[str, Geometry], tuple[KernelTrial, ...]], free: int | None = None) -> str:
+def to_text(
+    trials: dict[tuple[str, Geometry], tuple[KernelTrial, ...]],
+    free: int | None = None,
+    left_out: Mapping = MappingProxyType({}),
+) -> str:
     """Write one Markdown table for each geometry.
 
     free: bytes that a call may take; None: nothing is said of how many tokens fit.
+    left_out: role -> why a call of it could not be measured.
     """
-    lines = []
+    lines = [f"A call of {role}-attention could not be measured: {why}." for role, why in left_out.items()]
+    lines += [""] * bool(lines)
     for (role, geometry), rows in trials.items():
         base = next(t.seconds for t in rows if t.name == HOST_RUN)
         lines += [f"**{role}-attention**, {geometry.shape_text}, mask: {geometry.mask}", ""]

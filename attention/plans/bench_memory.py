@@ -7,9 +7,8 @@ from dataclasses import replace
 from math import sqrt
 
 from ..backends.autotune import KernelTrial
-from ..core.error_handling import free_frames
 from ..core.geometry import Geometry
-from ..core.peak_memory import in_mib, peak_of
+from ..core.peak_memory import in_mib, peak_if_it_runs
 from ..routing.attention_call import AttentionCall
 
 HEADS = ("peak MiB", "most tokens that fit")
@@ -26,16 +25,10 @@ def measured(trial: KernelTrial, run: Callable, call: AttentionCall) -> KernelTr
     """
     if trial.reason is not None:
         return trial
+    # The table has its time already: what fails now has no peak.
     half = half_of(call)
-    return replace(trial, peak=_peak(run, call), peak_of_half=None if half is None else _peak(run, half))
-
-
-def _peak(run: Callable, call: AttentionCall) -> int | None:
-    try:
-        return peak_of(lambda: run(call), call.q.device)[1]
-    except Exception as error:  # the table has its time already
-        free_frames(error)
-        return None
+    peaks = [None if one is None else peak_if_it_runs(lambda one=one: run(one), one.q.device) for one in (call, half)]
+    return replace(trial, peak=peaks[0], peak_of_half=peaks[1])
 
 
 def half_of(call: AttentionCall) -> AttentionCall | None:

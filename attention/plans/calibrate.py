@@ -41,6 +41,9 @@ class PlanOption:
     error: relative L2 of the final latent when this part alone runs on the candidate.
     local: relative L2 of one call's output; None where that could not be measured.
     effect: relative L2 of the output of the block around it; None where that could not be measured.
+    peak: bytes that a call takes at most beside its q, k and v; None where nobody counts them.
+    chunks: how its calls are cut to keep the memory budget, in words; empty: they are whole.
+    over: whether a call takes more than the memory budget. EXACT may, and what keeps its outputs; others are left out.
     """
 
     name: str
@@ -48,6 +51,14 @@ class PlanOption:
     error: float
     local: float | None = None
     effect: float | None = None
+    peak: int | None = None
+    chunks: str = ""
+    over: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name it, and say how its calls are cut."""
+        return f"{self.name}, {self.chunks}" if self.chunks else self.name
 
     @property
     def nearness(self) -> float:
@@ -83,7 +94,8 @@ def predict(errors, factor: float = 1.0) -> float:
 def choose_plan(options: dict[PlanPart, list[PlanOption]], budget: float, factor: float = 1.0) -> PlanChoice:
     """Choose a cheap option for each part so that the predicted error of all is within a budget.
 
-    options: of each part; one of them is EXACT, of error 0.
+    options: of each part; one of them is EXACT, of error 0. Where EXACT takes more memory than it may, the others come
+        before it, faster or not, as long as the budget has room for the nearest of them.
     budget: relative L2 of the final latent.
     factor: as in `predict`.
 
@@ -94,9 +106,10 @@ def choose_plan(options: dict[PlanPart, list[PlanOption]], budget: float, factor
     budget, so a larger one never gives a smaller predicted error: where it first takes another move, that move alone is
     more than the smaller one allows.
     """
-    hulls = {part: hull(found) for part, found in options.items()}
-    at = {part: found[0] for part, found in hulls.items()}
     room, bound = (budget / factor) ** 2, None
+    hulls = _hulls(options, room)
+    at = {part: found[0] for part, found in hulls.items()}
+    room -= sum(option.error**2 for option in at.values())
     seconds = sum(option.seconds for option in at.values())
     for low, high, part in moves(hulls):
         cost = high.error**2 - low.error**2
@@ -115,6 +128,24 @@ def choose_plan(options: dict[PlanPart, list[PlanOption]], budget: float, factor
     return PlanChoice(at, error, seconds, min(bound, seconds))
 
 
+def _hulls(options: dict[PlanPart, list[PlanOption]], room: float) -> dict[PlanPart, list[PlanOption]]:
+    """Find the hull of each part, of what takes no more memory than it may; of all, where the errors of the nearest of
+    these are more than there is room for, beginning with the largest.
+
+    room: square of the error that is allowed.
+    """
+    hulls = {part: hull(usable(found)) for part, found in options.items()}
+    for part in sorted(hulls, key=lambda part: -hulls[part][0].error):
+        if sum(found[0].error ** 2 for found in hulls.values()) > room:
+            hulls[part] = hull(options[part])
+    return hulls
+
+
+def usable(options: list[PlanOption]) -> list[PlanOption]:
+    """Leave out what takes more memory than it may, where anything else is left."""
+    return [option for option in options if not option.over] or options
+
+
 def moves(hulls: dict[PlanPart, list[PlanOption]]) -> list[tuple[PlanOption, PlanOption, PlanPart]]:
     """List the steps from each option to the next of its hull, the most seconds for each squared error first."""
     steps = [(low, high, part) for part, found in hulls.items() for low, high in zip(found, found[1:])]
@@ -122,7 +153,7 @@ def moves(hulls: dict[PlanPart, list[PlanOption]]) -> list[tuple[PlanOption, Pla
 
 
 def _exchanges(options: dict[PlanPart, list[PlanOption]], hulls: dict) -> list[tuple[PlanOption, PlanPart]]:
-    found = [(option, part) for part, all_of in options.items() for option in all_of]
+    found = [(option, part) for part, all_of in options.items() for option in all_of if not option.over]
     return sorted(found, key=lambda one: -_slope(hulls[one[1]][0], one[0]))
 
 

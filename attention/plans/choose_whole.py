@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from .calibrate import PlanOption, PlanPart, choose_plan, hull, moves, predict
+from .calibrate import PlanOption, PlanPart, choose_plan, hull, moves, predict, usable
 
 # Role of a part that is all of the model during a range of steps; its options are forecasts, EXACT computes.
 STEPS = "steps"
@@ -118,8 +118,9 @@ def _share(found: list[PlanOption], option: PlanOption) -> float:
 
 def _of_range(found: list[PlanOption], inside: Options) -> list[tuple[PlanOption, PlanOption]]:
     """List (option of the range as a whole, the forecast in it), for each forecast and each length of the moves."""
-    hulls = {part: hull(options) for part, options in inside.items()}
-    rest, path = _rest(found, inside), [(sum(options[0].seconds for options in hulls.values()), 0.0)]
+    hulls = {part: hull(usable(options)) for part, options in inside.items()}
+    begin = [options[0] for options in hulls.values()]
+    rest, path = _rest(found, inside), [(sum(o.seconds for o in begin), sum(o.error**2 for o in begin))]
     for low, high, _ in moves(hulls):
         seconds, square = path[-1]
         path.append((seconds - low.seconds + high.seconds, square + high.error**2 - low.error**2))

@@ -8,6 +8,7 @@ from PIL import Image
 
 from ..backends.autotune import HOST_RUN, KernelTrial
 from ..core.canvas import INK, LINE, MARGIN, NAME, WIDTH, Canvas, wrap
+from ..core.peak_memory import in_mib
 from ..inspect.kernel_colours import colours_of
 
 
@@ -33,7 +34,8 @@ def _speeds(canvas: Canvas, found: Sequence[KernelTrial], y: float) -> float:
     colours = colours_of((trial.name for trial in found), {HOST_RUN})
     for trial in found:
         speed = base / trial.seconds
-        figures = f"{speed:.2f}x  {trial.seconds * 1e3:.2f} ms  error {trial.error:.0e}"
+        peak = "" if trial.peak is None else f"  peak {in_mib(trial.peak)} MiB"
+        figures = f"{speed:.2f}x  {trial.seconds * 1e3:.2f} ms  error {trial.error:.0e}{peak}"
         y = canvas.bar(y, _name(trial), figures, speed / fastest, colours[trial.name], well=False)
     return y
 

@@ -8,6 +8,7 @@ from statistics import median
 from PIL import Image
 
 from ..core.canvas import INK, LINE, MARGIN, NEUTRAL, PALE, TEXT, WIDTH, Canvas, Colour, wrap
+from ..core.peak_memory import in_mib
 from ..inspect.kernel_colours import colours_of
 from .calibrate import EXACT
 from .choose_whole import WholeChoice
@@ -24,9 +25,9 @@ SMALLEST, LARGEST = 1e-5, 1.0
 def to_text(plan: Plan, measured, settled) -> str:
     """Write down what was chosen and what it costs, in a few lines.
 
-    measured: has `every`, part -> PlanOptions, `dropped`, what -> why it was left out, and `times`, seconds of whole
-        exact samplings.
-    settled: has `choice`, a WholeChoice, and `times`, seconds of whole samplings with the plan.
+    measured: has `every`, part -> PlanOptions, `dropped`, what -> why it was left out, `times`, seconds of whole exact
+        samplings, `peak`, bytes at theirs or None, and `memory`, the budget of a call in MiB.
+    settled: has `choice`, a WholeChoice, `times`, seconds of whole samplings with the plan, and `peak` of these.
     """
     choice = settled.choice
     whole, attention = faster(plan.whole_exact_seconds, plan.whole_seconds), faster(plan.exact_seconds, plan.seconds)
@@ -38,19 +39,52 @@ def to_text(plan: Plan, measured, settled) -> str:
         f"Attention {attention}: {plan.seconds:.2f} s of it instead of {plan.exact_seconds:.2f} s.",
         f"Error of the final latent (relative L2): budget {plan.budget:g}, predicted for {plan.quantile:.0%} of all "
         f"prompts at most {plan.error:.2g}, on this prompt and seed {plan.realised:.2g}.".replace("%", " %"),
+        *memory_lines(choice, measured.memory),
+        *_run_line(measured.peak, settled.peak),
         "",
-        "| part | runs on | error of a call | of the block | of the final latent alone | time |",
-        "| --- | --- | --- | --- | --- | --- |",
+        *_table(choice, measured.every),
     ]
-    for part, option in choice.chosen.items():
-        errors = " | ".join("-" if e is None else f"{e:.1e}" for e in (option.local, option.effect, option.error))
-        if part not in measured.every:
-            continue
-        exact = measured.every[part][0].seconds
-        lines.append(f"| {part.text} | {option.name} | {errors} | {option.seconds / exact if exact else 1:.0%} |")
     if measured.dropped:
         lines += ["", "Left out:", *_left_out(measured.dropped)]
     return "\n".join(lines)
+
+
+def memory_lines(choice: WholeChoice, memory: int) -> list[str]:
+    """Say what calls take beside their budget, and where nothing could keep it.
+
+    memory: the budget in MiB; 0: there is none.
+    """
+    if not memory:
+        return []
+    peaks = [option.peak for option in choice.parts.values() if option.peak is not None and not option.over]
+    lines = [f"Memory of a call beside its q, k and v: budget {memory} MiB."]
+    if peaks:
+        most = in_mib(max(peaks))
+        lines = [f"Memory of a call beside its q, k and v: budget {memory} MiB, at most {most} MiB as chosen."]
+    if over := "; ".join(part.text for part, option in choice.parts.items() if option.over):
+        lines.append(f"Nothing kept both budgets in: {over}. ComfyUI's own attention stays there.")
+    return lines
+
+
+def _run_line(exact: int | None, planned: int | None) -> list[str]:
+    if exact is None or planned is None:
+        return []
+    return [f"Peak of a run: {in_mib(planned)} MiB instead of {in_mib(exact)} MiB, beside what was taken before."]
+
+
+def _table(choice: WholeChoice, every: dict) -> list[str]:
+    """Write what each part runs on, a row each; memory where it was measured."""
+    rows = [(part, choice.chosen[part], every[part][0].seconds) for part in choice.chosen if part in every]
+    weighed = any(option.peak is not None for _, option, _ in rows)
+    heads = ["part", "runs on", "error of a call", "of the block", "of the final latent alone", "time"]
+    heads += ["peak MiB"] * weighed
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    for part, option, exact in rows:
+        errors = ["-" if e is None else f"{e:.1e}" for e in (option.local, option.effect, option.error)]
+        cells = [part.text, option.label, *errors, f"{option.seconds / exact if exact else 1:.0%}"]
+        cells += ["-" if option.peak is None else in_mib(option.peak)] * weighed
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def faster(exact: float, planned: float) -> str:
@@ -91,9 +125,11 @@ def draw_plan(measured, choice: WholeChoice) -> Image.Image:
 def _caption(measured, choice: WholeChoice, shown: int) -> str:
     exact = sum(found[0].seconds for found in measured.steps.values())
     cut = f"; the {shown} parts that take the most time" if shown < len(measured.every) else ""
+    peaks = [option.peak for option in choice.parts.values() if option.peak is not None]
+    most = f", peak {in_mib(max(peaks))} MiB" if peaks else ""
     return (
         f"right: relative L2 of the final latent, up: time beside exact; rings: the plan, {choice.whole:.2f} s of the "
-        f"whole sampling instead of {exact:.2f} s{cut}"
+        f"whole sampling instead of {exact:.2f} s{most}{cut}"
     )
 
 

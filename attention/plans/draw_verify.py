@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from ..core.canvas import BLUE, INK, LINE, MARGIN, NEUTRAL, PALE, RED, RULE, TEXT, WIDTH, Canvas
+from ..core.peak_memory import in_mib
 from .verify import VerifiedSampling
 
 BAR, APART = 24, 18
@@ -44,9 +45,14 @@ def draw_verified(rows: Sequence[VerifiedSampling], budget: float = 0.0) -> Imag
 
 
 def _frames(row: VerifiedSampling) -> str:
+    peak = row.call_peak if row.run_peak is None else row.run_peak
+    of = "a call" if row.run_peak is None else "the run"
+    took = "" if peak is None else f", peak of {of} {in_mib(peak)} MiB"
     if math.isnan(row.psnr):
-        return ""
-    return f", PSNR {row.psnr:.1f} dB, SSIM {row.ssim:.4f}, unsteady {_of(row.unsteady)}, motion {_of(row.motion)} %"
+        return took
+    return (
+        f", PSNR {row.psnr:.1f} dB, SSIM {row.ssim:.4f}, unsteady {_of(row.unsteady)}, motion {_of(row.motion)} %{took}"
+    )
 
 
 def _of(value: float) -> str:

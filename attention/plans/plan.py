@@ -21,6 +21,7 @@ class Candidate:
     ramp: how the pattern's percentage changes over the steps; None: it does not.
     reuse: for how many steps an output is kept; None: it is not. Never two of backend, pattern and this.
     refresh_overlap: as of Shape, of a pattern that chooses blocks.
+    memory: most MiB that a call may take, as of a Rule; its name does not say it.
     """
 
     backend: str = ""
@@ -28,6 +29,7 @@ class Candidate:
     ramp: Ramp | None = None
     reuse: ReuseSettings | None = None
     refresh_overlap: float = 0.0
+    memory: int = 0
 
     @property
     def name(self) -> str:
@@ -54,6 +56,10 @@ class Candidate:
         """Tell whether it can do anything for calls of this role: patterns are about the video's own tokens."""
         return self.pattern is None or role in COVERS[SELF]
 
+    def within(self, memory: int) -> Candidate:
+        """Make the one whose calls take at most so many MiB; outputs that are kept have a limit of their own."""
+        return self if self.reuse is not None else replace(self, memory=memory)
+
     def rule(self, role: str, blocks, start: float, end: float, **more) -> Rule:
         """Make the rule that puts this candidate somewhere.
 
@@ -67,8 +73,9 @@ class Candidate:
         shape = None if self.pattern is None else Shape(self.pattern, **more_of_shape)
         backend = {} if self.reuse is not None else {"backend": self.backend}
         return Rule(
-            role=role, blocks=tuple(blocks), start=start, end=end, shape=shape, reuse=self.reuse, **backend, **more
-        )
+            role=role, blocks=tuple(blocks), start=start, end=end, shape=shape, reuse=self.reuse, memory=self.memory,
+            **backend, **more,
+        )  # fmt: skip
 
 
 def _plain(value) -> str:
@@ -178,6 +185,16 @@ class Plan:
     whole_exact_seconds: float = 0.0
     whole_seconds: float = 0.0
     forecasts: tuple[PlanForecast, ...] = ()
+
+    @property
+    def memory(self) -> int:
+        """Return the most MiB that a call of its rules may take; 0 where none has a limit."""
+        return max((step.candidate.memory for step in self.steps), default=0)
+
+    @property
+    def limits(self) -> list[str]:
+        """Say how much memory its calls may take, in a sentence where they have a limit."""
+        return [f"Calls take at most {self.memory} MiB each, in chunks where they would take more."] * bool(self.memory)
 
     def spans(self) -> tuple[ForecastSpan, ...]:
         """Make the ForecastSpans of the plan, in its order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..core.peak_memory import as_mib
 from .calibrate import PlanOption, PlanPart
 from .choose_whole import WholeChoice
 from .plan import Plan
@@ -12,7 +13,8 @@ from .plan import Plan
 def as_data(plan: Plan, measured, choice: WholeChoice) -> dict:
     """Return plain data, for JSON, which knows no infinity.
 
-    measured: has `every`, part -> PlanOptions, and `dropped`, what -> why it was left out.
+    measured: has `every`, part -> PlanOptions, `dropped`, what -> why it was left out, and `memory`, the budget of a
+        call in MiB.
     """
     return {
         "budget": plan.budget,
@@ -23,6 +25,7 @@ def as_data(plan: Plan, measured, choice: WholeChoice) -> dict:
         "whole_seconds": plan.whole_seconds,
         "whole_exact_seconds": plan.whole_exact_seconds,
         "bound": _number(choice.bound),
+        "memory": measured.memory,
         "parts": [_part(part, options, choice.of(part, options)) for part, options in measured.every.items()],
         "dropped": [{"what": what, "reason": str(reason)} for what, reason in measured.dropped.items()],
     }
@@ -44,7 +47,8 @@ def _part(part: PlanPart, options: list[PlanOption], chosen: PlanOption) -> dict
 
 def _option(option: PlanOption) -> dict:
     figures = {"error": option.error, "local": option.local, "effect": option.effect}
-    return {"name": option.name, "seconds": option.seconds, **{name: _number(v) for name, v in figures.items()}}
+    found = {"name": option.name, "seconds": option.seconds, **{name: _number(v) for name, v in figures.items()}}
+    return {**found, "peak_mib": as_mib(option.peak), "chunks": option.chunks, "over": option.over}
 
 
 def _number(value: float | None) -> float | None:

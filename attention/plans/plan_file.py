@@ -24,12 +24,16 @@ WITH_RAMP = 2
 WITH_FORECAST = 3
 # Of a file with a pattern that chooses blocks anew by how alike two choices are: "refresh_overlap" in its steps.
 WITH_OVERLAP = 4
-SCHEMAS = (SCHEMA, WITH_RAMP, WITH_FORECAST, WITH_OVERLAP)
+# Of a file with "memory" in its steps: the most MiB that a call may take. A step without one has no limit.
+WITH_MEMORY = 5
+SCHEMAS = (SCHEMA, WITH_RAMP, WITH_FORECAST, WITH_OVERLAP, WITH_MEMORY)
 ADDED = ("quantile", "whole_exact_seconds", "whole_seconds", "forecasts")
 # What a step has only where its candidate does; each came with the schema after SCHEMA of its place here.
-MORE = ("ramp", "reuse", "refresh_overlap")
+MORE = ("ramp", "reuse", "refresh_overlap", "memory")
 MAX_BYTES = 1 << 20
 MAX_STEPS = 1024
+# Of MiB that a call may take.
+MAX_MEMORY = 1 << 20
 # Of heads, in a pattern that has a number for each.
 MAX_GROUPS = 64
 # Patterns that a plan may name: those that are plain numbers and words.
@@ -43,9 +47,8 @@ class BadPlan(ValueError):
 def to_json(plan: Plan) -> str:
     """Write a plan as a file's text."""
     lists = ("steps", "versions", "forecasts")
-    added = {name: getattr(plan, name) for name in ADDED}
-    overlaps = any(step.candidate.refresh_overlap for step in plan.steps)
-    new = overlaps or any(added.values()) or any(step.candidate.reuse for step in plan.steps)
+    schema = _schema_of(plan)
+    new = schema >= WITH_FORECAST
     left = lists if new else (*lists, *ADDED)
     fields = {f.name: getattr(plan, f.name) for f in dataclasses.fields(plan) if f.name not in left}
     steps = [
@@ -57,13 +60,18 @@ def to_json(plan: Plan) -> str:
         }
         for step in plan.steps
     ]
-    # The oldest that says it all, so that older versions of the pack read what they can.
-    ramps = any(step.candidate.ramp for step in plan.steps)
-    schema = WITH_OVERLAP if overlaps else WITH_FORECAST if new else WITH_RAMP if ramps else SCHEMA
     data = {NAME: schema, **fields, "versions": dict(plan.versions), "steps": steps}
     if new:
         data["forecasts"] = [dataclasses.asdict(one) for one in plan.forecasts]
     return json.dumps(data, indent=1, allow_nan=False)
+
+
+def _schema_of(plan: Plan) -> int:
+    """Return the oldest schema that says all of a plan, so that older versions of the pack read what they can."""
+    found = {name for step in plan.steps for name in MORE if getattr(step.candidate, name)}
+    since = [SCHEMA + 1 + MORE.index(name) for name in found]
+    since += [WITH_FORECAST] * any(getattr(plan, name) for name in ADDED)
+    return max(since, default=SCHEMA)
 
 
 def _plain(value):
@@ -170,15 +178,18 @@ def _candidate(data: dict, where: str) -> Candidate:
     backend, pattern = data["backend"], data["pattern"]
     overlap = _overlap(data, where)
     if "reuse" in data:
-        if backend != "" or pattern is not None:
-            raise BadPlan(f"{where}: reuse comes with a backend or a pattern.")
+        if backend != "" or pattern is not None or "memory" in data:
+            raise BadPlan(f"{where}: reuse comes with a backend, a pattern or memory.")
         return Candidate(reuse=_settings(ReuseSettings, data["reuse"], where))
     if pattern is None and "ramp" in data:
         raise BadPlan(f"{where}: a ramp without a pattern.")
+    memory = data.get("memory", 0)
+    if type(memory) is not int or not ("memory" in data) <= memory <= MAX_MEMORY:
+        raise BadPlan(f"{where}: memory is not a number of MiB from 1 to {MAX_MEMORY}.")
     if pattern is None:
         if not isinstance(backend, str) or backend not in CHOICES or backend == registry.AUTO:
             raise BadPlan(f"{where}: backend {str(backend)[:40]!r} is not known.")
-        return Candidate(backend)
+        return Candidate(backend, memory=memory)
     name = pattern.get("name") if isinstance(pattern, dict) else None
     if backend != "" or not isinstance(name, str) or name not in PATTERNS:
         raise BadPlan(f"{where}: pattern {str(name)[:40]!r} is not known, or it comes with a backend.")
@@ -186,7 +197,7 @@ def _candidate(data: dict, where: str) -> Candidate:
     if overlap and not hasattr(made, "refresh"):
         raise BadPlan(f"{where}: {made.name} chooses no blocks that refresh_overlap could keep.")
     ramp = _ramp(made, data["ramp"], where) if "ramp" in data else None
-    return Candidate(pattern=made, ramp=ramp, refresh_overlap=overlap)
+    return Candidate(pattern=made, ramp=ramp, refresh_overlap=overlap, memory=memory)
 
 
 def _overlap(data: dict, where: str) -> float:

@@ -47,6 +47,7 @@ def entries_of(plan: Plan, modules: Modules) -> tuple[dict[str, torch.Tensor], l
         if reason:
             left.setdefault((role, reason), []).append(block)
     said = ["Forecast steps: a file names kernels alone."] if plan.forecasts else []
+    said += ["The memory of a call: a file names kernels alone."] if plan.memory else []
     said += [f"{role}, blocks {format_blocks(blocks)}: {reason}." for (role, reason), blocks in left.items()]
     mixed = [name for name, each in chosen.items() if any(one != each[0] for one in each)]
     if mixed:

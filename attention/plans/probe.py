@@ -12,9 +12,9 @@ import torch
 from ..backends import registry
 from ..backends.autotune import HOST_RUN, time_in_turns
 from ..core.allocation_record import record_paused
-from ..core.error_handling import error_text
-from ..core.gpu import widest
+from ..core.error_handling import error_text, try_twice
 from ..core.input_copies import WRITES, InputCopies
+from ..core.peak_memory import MIB, in_mib, peak_if_it_runs
 from ..core.reason import Reason
 from ..routing.attention_call import AttentionCall, Override
 from ..routing.decide import decide, inspect
@@ -24,9 +24,8 @@ from ..routing.rules import Rule
 from ..routing.run_stats import RunStats
 from ..sparse.gather_blocks import GATHER_BLOCKS
 from . import head_groups
+from .distance import distance, squares
 from .plan import Candidate
-
-CHUNK = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,16 @@ class CandidateTrial:
     error: relative L2 of the call's output against the host's.
     effect: the same of its block's output, None where the block cannot be run again.
     reason: why the candidate is out, None where it is not.
+    peak: bytes that the call takes at most beside its q, k and v; None where nobody counts them.
+    chunks: how the call is cut, in words; empty: it is whole.
     """
 
     seconds: float
     error: float = 0.0
     effect: float | None = None
     reason: str | None = None
+    peak: int | None = None
+    chunks: str = ""
 
 
 class Probe(Override):
@@ -57,6 +60,7 @@ class Probe(Override):
     shares: into which: (role, block, step) -> {pattern: squared error of each group, over the squared norm of the whole
     output}.
     step: the one that runs now, None for unknown: set by whoever knows.
+    short: into which: (role, block, step) -> why nothing is known of that call, where memory was missing.
 
     Memory beside the render's own: one more output of the call, copies of its q, k and v, two outputs of the block and
     a copy of the block's tensors.
@@ -70,13 +74,16 @@ class Probe(Override):
         check=lambda: None,
         levels: tuple = (),
         shares: dict | None = None,
+        short: dict | None = None,
     ):
         super().__init__(previous)
+        self.short = {} if short is None else short
         self.wanted, self.steps = wanted, frozenset(step for _, _, step in wanted)
         self.trials, self.check = trials, check
         self.levels, self.shares = levels, {} if shares is None else shares
         self.step: int | None = None
         self._instead: Router | None = None
+        self._device = torch.device("cpu")
 
     @property
     def done(self) -> bool:
@@ -88,8 +95,15 @@ class Probe(Override):
         if self._instead is not None:
             return self._instead.answer(call)
         if self.step in self.steps:
-            self._try(call.but(func=following(call.func, self.previous, call.options)))
+            self._spare(self._try, call.but(func=following(call.func, self.previous, call.options)))
         return self.next(call)
+
+    def _spare(self, measure: Callable, *args) -> None:
+        """Measure where there is memory for it: the model's own sampling goes on without."""
+        found = try_twice(lambda: measure(*args), self._device)
+        if isinstance(found, Reason):
+            untried = self.wanted.keys() - self.trials.keys()
+            self.short |= dict.fromkeys((key for key in untried if key[2] == self.step), found)
 
     @record_paused()
     def _try(self, call: AttentionCall) -> None:
@@ -97,6 +111,7 @@ class Probe(Override):
         key = (site.role, site.block, self.step)
         if key not in self.wanted or key in self.trials:
             return
+        self._device = call.q.device
         truth = call.run_host()
         kept, found, runs = InputCopies(call.q, call.k, call.v, call.mask), {}, {}
         for candidate in (one for one in self.wanted[key] if one.fits(site.role)):
@@ -112,10 +127,15 @@ class Probe(Override):
             # Of a part of the heads nothing is learned of their groups.
             self.shares[key] = self._share(site.role, call, truth)
         del truth, kept
+        found, runs = {HOST_RUN: CandidateTrial(0.0), **found}, {HOST_RUN: call.run_host, **runs}
+        limits = {candidate.name: candidate.memory for candidate in self.wanted[key]}
+        for name, run in runs.items():
+            self.check()
+            found[name] = _weighed(found[name], run, limits.get(name, 0), call.q.device)
+        runs = {name: run for name, run in runs.items() if found[name].reason is None}
         self.check()
-        seconds = time_in_turns({HOST_RUN: call.run_host, **runs}, call.q.device)
-        found |= {name: _timed(found[name], seconds[name]) for name in runs}
-        self.trials[key] = {HOST_RUN: CandidateTrial(seconds[HOST_RUN]), **found}
+        seconds = time_in_turns(runs, call.q.device)
+        self.trials[key] = found | {name: _timed(found[name], seconds[name]) for name in runs}
 
     def _share(self, role: str, call: AttentionCall, truth: torch.Tensor) -> dict:
         """Return {pattern: squared error of each head group} of the levels that run.
@@ -142,7 +162,7 @@ class Probe(Override):
         args, kwargs, output). Neither changes what passes.
         """
         kept: list = []
-        return partial(self._keep, block, kept), partial(self._run_again, block, kept)
+        return partial(self._spare, self._keep, block, kept), partial(self._spare, self._run_again, block, kept)
 
     def _roles(self, block: int) -> list[str]:
         """Return the roles whose effect on this block is still to be measured in this step."""
@@ -220,6 +240,19 @@ def split_error(run: Callable, truth: torch.Tensor, groups: int) -> tuple[float,
     return tuple(error / size if size else error for error, _ in found)
 
 
+def _weighed(trial: CandidateTrial, run: Callable, memory: int, device: torch.device) -> CandidateTrial:
+    """Add what a call takes, and how it is cut; leave a candidate out that takes more than the memory budget.
+
+    run: as `runner` gives it, or the host's own.
+    memory: MiB; 0: there is no budget.
+    """
+    chunks = getattr(run.args[0], "chunks", None) if isinstance(run, partial) else None
+    peak = peak_if_it_runs(run, device)
+    over = memory and peak is not None and peak > memory * MIB
+    reason = f"{in_mib(peak)} MiB a call, the memory budget is {memory} MiB" if over else None
+    return replace(trial, peak=peak, chunks="" if chunks is None else chunks.text, reason=reason)
+
+
 def _timed(trial: CandidateTrial, seconds: float) -> CandidateTrial:
     return replace(trial, seconds=seconds, reason=None if seconds < math.inf else "it fails on and off")
 
@@ -227,24 +260,6 @@ def _timed(trial: CandidateTrial, seconds: float) -> CandidateTrial:
 def _is_complete(found: dict[str, CandidateTrial]) -> bool:
     """Tell whether no effect is missing, as far as the call itself was tried; untried calls come within the block."""
     return bool(found) and all(t.effect is not None or t.reason for name, t in found.items() if name != HOST_RUN)
-
-
-def distance(out: list[torch.Tensor], truth: list[torch.Tensor]) -> float:
-    """Compute the relative L2 of several tensors together, in float32, CHUNK numbers at a time; NaN stays NaN."""
-    error, size = squares(out, truth)
-    return math.sqrt(error / size) if size else math.sqrt(error)
-
-
-def squares(out: list[torch.Tensor], truth: list[torch.Tensor]) -> tuple[float, float]:
-    """Compute the sums of squares of out - truth and of truth."""
-    error = size = 0.0
-    for a, b in zip(out, truth, strict=True):
-        for piece, whole in zip(a.reshape(-1).split(CHUNK), b.reshape(-1).split(CHUNK), strict=True):
-            whole = whole.float()
-            wide = widest(whole.device)
-            error += (piece.float() - whole).square().sum(dtype=wide).item()
-            size += whole.square().sum(dtype=wide).item()
-    return error, size
 
 
 def _tensors(output) -> list[torch.Tensor]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from ..core.peak_memory import in_mib
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class VerifiedSampling:
     frozen: share of the frames that equal the one before; NaN where none were.
     verdict: what to think of the frames, in words; empty where none were.
     attention: seconds of its attention calls, NaN where they were not timed.
+    run_peak: bytes at the peak of the run, beside what was there before; None where nobody counted.
+    call_peak: bytes of the attention call that took most beside its q, k and v; None likewise.
     """
 
     name: str
@@ -34,6 +38,12 @@ class VerifiedSampling:
     frozen: float = math.nan
     verdict: str = ""
     attention: float = math.nan
+    run_peak: int | None = None
+    call_peak: int | None = None
+
+
+# Heads of the table's columns of memory: the field that they show.
+MEMORY = {"peak of the run, MiB": "run_peak", "peak of a call, MiB": "call_peak"}
 
 
 def to_text(rows: Sequence[VerifiedSampling], exact: VerifiedSampling, line: str, budget: float = 0.0) -> str:
@@ -44,12 +54,25 @@ def to_text(rows: Sequence[VerifiedSampling], exact: VerifiedSampling, line: str
     line: how was sampled.
     budget: relative L2 that the plan has to keep, 0 without a plan.
     """
-    heads = "sampling", "relative L2 of the latent", "PSNR", "SSIM", "unsteady share", "motion, %", "frozen", "seconds"
+    heads = [
+        "sampling",
+        "relative L2 of the latent",
+        "PSNR",
+        "SSIM",
+        "unsteady share",
+        "motion, %",
+        "frozen",
+        "seconds",
+    ]
+    weighed = {
+        head: name for head, name in MEMORY.items() if any(getattr(row, name) is not None for row in (exact, *rows))
+    }
+    heads += weighed
     lines = [" ".join(filter(None, (headline(rows), keeps(rows[0].error, budget)))), "", f"| {' | '.join(heads)} |"]
-    lines += [f"|{' --- |' * len(heads)}", f"| exact | 0 | inf | 1 | - | {_moves(exact)} |"]
+    lines += [f"|{' --- |' * len(heads)}", f"| exact | 0 | inf | 1 | - | {_moves(exact, weighed.values())} |"]
     for row in rows:
         cells = row.name, f"{row.error:.2e}", _or_dash(row.psnr), _or_dash(row.ssim, 4), _or_dash(row.unsteady)
-        lines.append(f"| {' | '.join(cells)} | {_moves(row)} |")
+        lines.append(f"| {' | '.join(cells)} | {_moves(row, weighed.values())} |")
     lines += ["", *(f"{row.name}: {row.verdict}" for row in rows if row.verdict)]
     lines += [*(f"{row.name} ran on {row.ran}." for row in rows), _seconds(rows[0], exact), line]
     return "\n".join(lines)
@@ -75,9 +98,11 @@ def _seconds(planned: VerifiedSampling, exact: VerifiedSampling) -> str:
     return f"Planned took {planned.seconds:.2f} s, exact {exact.seconds:.2f} s: {whole}{attention}."
 
 
-def _moves(row: VerifiedSampling) -> str:
+def _moves(row: VerifiedSampling, weighed: Iterable[str]) -> str:
     frozen = "-" if math.isnan(row.frozen) else f"{row.frozen:.0%}"
-    return f"{_or_dash(row.motion)} | {frozen} | {row.seconds:.2f}"
+    peaks = [getattr(row, name) for name in weighed]
+    cells = [_or_dash(row.motion), frozen, f"{row.seconds:.2f}"]
+    return " | ".join([*cells, *("-" if peak is None else in_mib(peak) for peak in peaks)])
 
 
 def headline(rows: Sequence[VerifiedSampling]) -> str:

@@ -55,9 +55,7 @@ def cost_of(hidden, name: str) -> Cost:
     report = combine(reports)
     if report is None:
         return Cost()
-    calls = [row.peak for row in report.rows if row.peak is not None]
-    run = None if report.memory is None else report.memory[1]
-    return Cost(sum(step.seconds for step in report.timeline) or None, run, max(calls, default=None))
+    return Cost(sum(step.seconds for step in report.timeline) or None, report.run_peak, report.call_peak)
 
 
 def to_table(costs: dict[str, Cost]) -> str:

@@ -11,6 +11,7 @@ from math import gcd
 
 from comfy.patcher_extension import WrappersMP
 
+from ...attention.core.error_handling import error_text, free_frames, is_out_of_memory
 from ...attention.parallel.peers import Broken, Exchange, ThreadPeers
 from ...attention.parallel.record import RanksRecord
 from ...attention.parallel.speed import relative_speeds
@@ -168,5 +169,11 @@ def evaluate_on_all(executor, model, conds, x, timestep, options):
             return ranks.evaluate(executor, clones, conds, x, timestep, options)
         except Refused as refused:
             why = str(refused)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            # On one GPU nothing is traded, and prompts come one after the other where memory is short.
+            why = f"memory was missing ({error_text(error)})"
+            free_frames(error)
     ranks.record.refuse(why)
     return executor(model, conds, x, timestep, options)

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import comfy.model_management
 
 from ...attention.backends.autotune import HOST_RUN
+from ...attention.core.peak_memory import MIB, most_of
 from ...attention.core.reason import Reason
 from ...attention.forecast import ForecastSettings
 from ...attention.inspect.timeline import skipped
 from ...attention.plans import calibrate, head_groups
 from ...attention.plans.calibrate import EXACT, PlanOption, PlanPart
-from ...attention.plans.choose_whole import WHOLE
 from ...attention.plans.plan import Candidate
 from ...attention.plans.probe import Probe
-from ...attention.plans.step_times import time_of
 from ...attention.routing.rules import Rule
 from ..host import counted_runs
 from ..host.latent import parts_of
 from . import step_trials
+from .measured import Measured
 from .repeated_sampling import Sampling, distance
 from .sampling_job import Job
 
@@ -72,38 +72,6 @@ def blocks_of(report, part: PlanPart) -> dict[int, int]:
     return {block: sum(row[block][0] for row in rows if block in row) for block in inside}
 
 
-@dataclass
-class Measured:
-    """What was measured of one sampling.
-
-    exact: latents of the host's own attention, one for each seed.
-    options: the PlanOptions of each part, EXACT first.
-    dropped: {what was left out: the reason}.
-    named: {name of an option: Candidate or ForecastSettings}, those with a number for each head group included.
-    steps: the PlanOptions of each range of steps, EXACT first: seconds of the whole sampling.
-    even: the same of all steps alike, where they are several ranges; empty without forecasts.
-    times: seconds of each whole exact sampling, as they ran.
-    """
-
-    exact: list
-    options: dict[PlanPart, list[PlanOption]]
-    dropped: dict[str, str]
-    named: dict[str, Candidate | ForecastSettings]
-    steps: dict[PlanPart, list[PlanOption]] = field(default_factory=dict)
-    even: list[PlanOption] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-
-    @property
-    def forecasts(self) -> dict[PlanPart, list[PlanOption]]:
-        """Lists what may become of each range of steps, and of all steps alike."""
-        return {**({WHOLE: self.even} if self.even else {}), **self.steps}
-
-    @property
-    def every(self) -> dict[PlanPart, list[PlanOption]]:
-        """Lists all that there was to choose from: of ranges of steps, where it is more than one, then of parts."""
-        return {**{at: found for at, found in self.forecasts.items() if len(found) > 1}, **self.options}
-
-
 def measure(
     sampling: Sampling,
     candidates: list[Candidate],
@@ -115,7 +83,7 @@ def measure(
 ) -> Measured:
     """Measures every candidate in every part where it saves time.
 
-    candidates: kernels and patterns to try.
+    candidates: kernels and patterns to try; with a `memory` they run in chunks for that, or are left out.
     forecasts: ways to forecast steps to try in each range of steps, and in all steps alike.
     groups: number of groups that the blocks are cut into.
     parts: number of parts that the sampling is cut into.
@@ -152,7 +120,8 @@ def _sample_more(sampling: Sampling, seeds: int, report, measured: Measured) -> 
     """
     others = [sampling.once((EXACT, more), lambda more=more: sampling.run((), more)) for more in range(1, seeds)]
     measured.exact += [latent for latent, _ in others]
-    measured.times += [time_of(found.timeline).seconds for found in (report, *(found for _, found in others))]
+    for found in (report, *(found for _, found in others)):
+        measured.add_exact_run(found)
 
 
 def _with_ends(sampling: Sampling, part: PlanPart, found: list[PlanOption], wanted, measured: Measured, ends: str):
@@ -199,20 +168,20 @@ def _probe(
     calls = {u: sum(blocks_of(report, u).values()) * len(inside[u]) / sampling.job.steps for u in plan_parts}
     places = {part: _places(part, inside[part], report) for part in plan_parts}
     patterns = [candidate.pattern for candidate in candidates]
-    key = tuple(candidate.name for candidate in candidates)
-    trials, shares = (sampling.known.setdefault((of, *key), {}) for of in ("trials", "shares"))
-    how = {"check": comfy.model_management.throw_exception_if_processing_interrupted}
+    trials, shares, short = (sampling.known.setdefault((of, *candidates), {}) for of in ("trials", "shares", "short"))
+    how = {"check": comfy.model_management.throw_exception_if_processing_interrupted, "short": short}
     everywhere = {where: candidates for found in places.values() for where in found}
     sampling.probe(partial(Probe, everywhere, trials, **how, levels=head_groups.levels(patterns), shares=shares))
-    options = _tried(places, trials, calls, measured.dropped)
+    options = _tried(places, trials, calls, measured)
+    measured.dropped |= {u.text: why for u in places if u not in options and (why := _why_untried(places[u], short))}
     made = {u: head_groups.best(patterns, [shares[p] for p in places[u] if p in shares]) for u in options}
-    made = {part: Candidate(pattern=pattern) for part, pattern in made.items() if pattern is not None}
+    made = {u: Candidate(pattern=one).within(measured.memory) for u, one in made.items() if one is not None}
     more = sampling.known.setdefault(("more trials", *made.items()), {})
     if made:
         sampling.expect(1 + len(made) + 2 * len(measured.exact))
         sampling.probe(partial(Probe, {where: [made[u]] for u in made for where in places[u]}, more, **how))
         measured.named |= {candidate.name: candidate for candidate in made.values()}
-    for part, (exact, *found) in _tried({u: places[u] for u in made}, more, calls, measured.dropped).items():
+    for part, (exact, *found) in _tried({u: places[u] for u in made}, more, calls, measured).items():
         # Seconds of two samplings compare by what the exact attention took in each.
         slower = options[part][0].seconds / exact.seconds
         options[part] += [replace(option, seconds=option.seconds * slower) for option in found]
@@ -226,7 +195,12 @@ def _kept(exact: PlanOption, candidates: list[Candidate], steps: int) -> list[Pl
     steps: of the part; the first of them attends.
     """
     shares = {one.name: math.ceil(steps / one.reuse.every) / steps for one in candidates}
-    return [PlanOption(name, share * exact.seconds, math.inf) for name, share in shares.items() if share < SAVES]
+    kept = {name: share for name, share in shares.items() if share < SAVES}
+    # What attends is EXACT.
+    return [
+        replace(exact, name=name, seconds=share * exact.seconds, error=math.inf, local=None)
+        for name, share in kept.items()
+    ]
 
 
 def _places(part: PlanPart, steps: list[int], report) -> list[tuple]:
@@ -234,29 +208,39 @@ def _places(part: PlanPart, steps: list[int], report) -> list[tuple]:
     return [(part.role, block, steps[len(steps) // 2]) for block in _some(list(blocks_of(report, part)), BLOCKS)]
 
 
-def _tried(places: dict, trials: dict, calls: dict, dropped: dict) -> dict[PlanPart, list[PlanOption]]:
+def _tried(places: dict, trials: dict, calls: dict, measured: Measured) -> dict[PlanPart, list[PlanOption]]:
     """Makes the PlanOptions of parts from their trials; leaves out parts without any."""
     found = {part: [trials[where] for where in some if trials.get(where)] for part, some in places.items()}
-    return {part: _options(part, some, calls[part], dropped) for part, some in found.items() if some}
+    return {part: _options(part, some, calls[part], measured) for part, some in found.items() if some}
 
 
-def _options(part: PlanPart, found: list[dict], calls: float, dropped: dict) -> list[PlanOption]:
-    """Makes EXACT and what saves time, each with the mean over the blocks where it was tried."""
+def _why_untried(places: list[tuple], short: dict[tuple, str]) -> str:
+    """Says why nothing is known of a part, which stays as it is; empty where its calls just were not seen."""
+    return next((f"it could not be tried: {short[where]}" for where in places if where in short), "")
+
+
+def _options(part: PlanPart, found: list[dict], calls: float, measured: Measured) -> list[PlanOption]:
+    """Makes EXACT and what saves time, or keeps the memory budget where EXACT does not, each with the mean over the
+    blocks where it was tried, and the most memory in any of them."""
     exact = sum(trials[HOST_RUN].seconds for trials in found) / len(found)
-    options = [PlanOption(EXACT, calls * exact, 0.0)]
+    peaks = {name: [trials[name].peak for trials in found] for name in found[0]}
+    peaks = {name: most_of(some) for name, some in peaks.items()}
+    over = bool(measured.memory) and (peaks[HOST_RUN] or 0) > measured.memory * MIB
+    options = [PlanOption(EXACT, calls * exact, 0.0, peak=peaks[HOST_RUN], over=over)]
     for name in found[0]:
         tried = [trials[name] for trials in found]
         reason = next((trial.reason for trial in tried if trial.reason), None)
         if name == HOST_RUN:
             continue
         if reason:
-            dropped.setdefault(f"{name} as {part.role}-attention", reason)
+            measured.dropped.setdefault(f"{name} as {part.role}-attention", reason)
             continue
         seconds = sum(trial.seconds for trial in tried) / len(tried)
         effects = [trial.effect for trial in tried if trial.effect is not None]
-        if seconds < SAVES * exact:
+        if seconds < SAVES * exact or over:
             effect = _root_mean(effects) if len(effects) == len(tried) else None
-            options.append(PlanOption(name, calls * seconds, math.inf, _root_mean([t.error for t in tried]), effect))
+            errors, memory = (_root_mean([t.error for t in tried]), effect), (peaks[name], tried[0].chunks)
+            options.append(PlanOption(name, calls * seconds, math.inf, *errors, *memory))
     return options
 
 
@@ -264,7 +248,9 @@ def _to_run(options: list[PlanOption], ends: str) -> list[PlanOption]:
     """Picks the options whose final latent is measured: those not beaten, or the one in the middle of them."""
     # Of what was not tried at single calls nothing is known before.
     known = [option for option in options if option.local is not None or option.name == EXACT]
-    found, unknown = calibrate.front(known)[1:], [option for option in options if option not in known]
+    usable = calibrate.usable(known)
+    found = calibrate.front(usable)[int(usable[0] is options[0]) :]
+    unknown = [option for option in options if option not in known]
     # Exact kernels' rounding says nothing of what larger errors do.
     rough = [option for option in found if option.nearness > ROUNDING] or found
     return [*(found if ends == EACH else rough[len(rough) // 2 :][:1]), *unknown]
@@ -280,7 +266,7 @@ def _end(sampling: Sampling, part: PlanPart, candidate: Candidate, exact) -> flo
         reason = reason or ("nothing was kept" if candidate.reuse is not None and not error else None)
         return Reason(reason) if reason else error
 
-    return sampling.once((candidate.name, part), measure)
+    return sampling.once((candidate, part), measure)
 
 
 def _some(values: list, count: int) -> list:

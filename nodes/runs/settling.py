@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ...attention.core.peak_memory import most_of
 from ...attention.forecast import ForecastSpan
 from ...attention.plans.calibrate import EXACT
 from ...attention.plans.choose_whole import WholeChoice, all_exact, choose_whole
@@ -11,7 +12,7 @@ from ...attention.plans.plan import PlanForecast, PlanRule
 from ...attention.plans.spread import predict_quantile
 from ...attention.plans.step_times import time_of
 from ...attention.routing.rules import Rule
-from .calibration import Measured
+from .measured import Measured
 from .repeated_sampling import Sampling, distance
 
 # Runs of a chosen plan before the search for one is given up.
@@ -27,11 +28,13 @@ class Settled:
     choice: with the error that is predicted for QUANTILE of all prompts.
     errors: relative L2 of the final latent on each seed.
     times: seconds of the whole sampling on each seed, as it ran.
+    peak: bytes at the peak of any of these runs, beside what was there before; None where nobody counted.
     """
 
     choice: WholeChoice
     errors: list[float]
     times: list[float]
+    peak: int | None = None
 
 
 def settle(sampling: Sampling, measured: Measured, budget: float) -> Settled:
@@ -43,32 +46,37 @@ def settle(sampling: Sampling, measured: Measured, budget: float) -> Settled:
     factor, kept, seen, runs = 1.0, [], set(), []
     for _ in range(ROUNDS):
         choice = choose_whole(measured.options, measured.steps, budget, factor, measured.even)
-        key = tuple(sorted((part.text, option.name) for part, option in choice.chosen.items() if option.name != EXACT))
-        if not key or key in seen:
+        taken = tuple(
+            sorted((part.text, option.name) for part, option in choice.chosen.items() if option.name != EXACT)
+        )
+        if not taken or taken in seen:
             break
-        seen.add(key)
+        seen.add(taken)
+        # Chunks change what is rounded.
+        key = (measured.memory, *taken)
         sampling.expect(len(measured.exact))
         rules = tuple(step.rule() for step in plan_rules_of(choice, measured))
         spans = tuple(one.span() for one in plan_forecasts_of(choice, measured))
         ran = [_run(sampling, key, rules, spans, more, exact) for more, exact in enumerate(measured.exact)]
-        errors = [error for error, _ in ran]
+        errors, times, peaks = map(list, zip(*ran, strict=True))
         error, raw = predict_quantile(errors, runs), choice.error / factor
         runs.append(errors)
         if error <= budget:
-            kept.append(Settled(replace(choice, error=error), errors, [seconds for _, seconds in ran]))
+            kept.append(Settled(replace(choice, error=error), errors, times, most_of(peaks)))
         if NEAR * budget <= error <= budget or not raw:
             break
         factor = min(max(error / raw, 1e-3), 1e3)
-    exact = Settled(all_exact(measured.options, measured.steps), [0.0] * len(measured.exact), measured.times)
+    none = [0.0] * len(measured.exact)
+    exact = Settled(all_exact(measured.options, measured.steps), none, measured.times, measured.peak)
     return min(kept, key=lambda one: one.choice.whole, default=exact)
 
 
 def _run(sampling: Sampling, key: tuple, rules: tuple[Rule, ...], spans: tuple[ForecastSpan, ...], more: int, exact):
-    """Gives (error, seconds of the whole sampling) of a plan on one seed."""
+    """Gives (error, seconds of the whole sampling, bytes at its peak) of a plan on one seed."""
 
-    def measure() -> tuple[float, float]:
+    def measure() -> tuple[float, float, int | None]:
         latent, report = sampling.run(rules, more, spans)
-        return distance(latent, exact), time_of(report.timeline).seconds
+        return distance(latent, exact), time_of(report.timeline).seconds, report.run_peak
 
     return sampling.once((key, more), measure)
 

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..runs.calibration import EACH, ONE
 from ..runs.plans import BOTH, KINDS
-from . import sampler_inputs
+from . import rule_inputs, sampler_inputs
 
 # Relative L2 of the final latent. Another exact kernel alone gives about 1e-3 in 16 bit.
 BUDGETS = {"lossless": 0.01, "quality": 0.03, "fast": 0.1}
@@ -37,6 +37,7 @@ def inputs() -> list:
             tooltip="More positive prompts, put together with Conditioning (Combine): each further seed samples the "
             "next one, so that the error is predicted from several prompts.",
         ),
+        rule_inputs.memory_budget(),
     ]
 
 

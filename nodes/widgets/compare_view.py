@@ -23,7 +23,8 @@ def of(clips: list[torch.Tensor], found: Comparison, verdict: str, **more) -> tu
     clips: A, the reference, and B, each (T, H, W, C) in 0 to 1.
     found: how far B is from A.
     verdict: what to think of it, in words.
-    more: of each of the two, in a list: `names`, `seconds` of the sampling, `peak_mib` of it; None where unknown.
+    more: of each of the two, in a list: `names`, `seconds` of the sampling, `peak_mib` of it, `call_mib` of the
+        attention call that took most; None where unknown.
     """
     file = clip_file.save_clips(clips)
     if file is None:

@@ -159,6 +159,20 @@ def memory() -> io.Int.Input:
     )
 
 
+def memory_budget() -> io.Int.Input:
+    """Makes the widget that says how much memory one call of what Calibrate chooses may take."""
+    return io.Int.Input(
+        "memory_budget",
+        optional=True,
+        default=0,
+        min=0,
+        max=1 << 20,
+        advanced=True,
+        tooltip="Most MiB that one attention call may take beside q, k and v. Kernels and patterns run in chunks where "
+        "that keeps it, and are left out where nothing does. 0: no limit.",
+    )
+
+
 def auto_choice() -> list:
     """Makes the widgets that say how `auto` chooses."""
     return [

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections import Counter
+
 import torch
+from source import ROOT
 
 from attention.core.peak_memory import AllocationCounter
 
 WORDS = "CUDA out of memory. Tried to allocate (a test's)"
 # Smaller ones are indices and means; whoever has no room for them has none for the rest of the render.
 LEAST = 256
+# Whose allocations count, and who looks on.
+OURS = tuple(f"{ROOT}{os.sep}{room}{os.sep}" for room in ("attention", "nodes"))
+COUNTERS = ("memory_missing.py", f"core{os.sep}peak_memory.py")
 
 
 class Limited(AllocationCounter):
@@ -39,3 +47,39 @@ class FailsAt(AllocationCounter):
         if self.number is not None and self.number <= number < self.number + self.times:
             self.raised += 1
             raise torch.OutOfMemoryError(WORDS)
+
+
+class FailsIn(AllocationCounter):
+    """Raises where one function of this pack allocates itself: what it has the host do is the host's.
+
+    place: (file, function), as in `seen`; None: nowhere.
+    times: how often.
+    seen: (file, function) -> how many allocations it made.
+    """
+
+    def __init__(self, place: tuple[str, str] | None = None, times: int = 1):
+        super().__init__()
+        self.place, self.times, self.raised, self.seen = place, times, 0, Counter()
+
+    def _count(self, storage) -> None:
+        super()._count(storage)
+        place = _who_allocates() if storage.nbytes() >= LEAST else None
+        if place is None:
+            return
+        self.seen[place] += 1
+        if place == self.place and self.raised < self.times:
+            self.raised += 1
+            raise torch.OutOfMemoryError(WORDS)
+
+
+def _who_allocates() -> tuple[str, str] | None:
+    """The innermost function that is no library's, where it is this pack's."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if not path.startswith("<") and "site-packages" not in path and not path.endswith(COUNTERS):
+            break
+        frame = frame.f_back
+    if frame is None or not path.startswith(OURS):
+        return None
+    return path.removeprefix(f"{ROOT}{os.sep}"), frame.f_code.co_name

@@ -74,12 +74,12 @@ def test_it_stands_in_the_table_and_in_the_file(monkeypatch):
 
 
 def test_a_kernel_that_fails_now_keeps_its_time(monkeypatch):
-    from attention.plans import bench_memory
+    from attention.core import peak_memory
 
     def fail(run, device):
         raise torch.OutOfMemoryError("no")
 
-    monkeypatch.setattr(bench_memory, "peak_of", fail)
+    monkeypatch.setattr(peak_memory, "peak_of", fail)
     monkeypatch.setattr(registry, "names", lambda: ("reference", "sage", "sdpa flash"))
     bench, x = Bench(), torch.randn(1, 512, HEADS * DIM)
     bench(sdpa_host, x, x, x, HEADS, transformer_options={})

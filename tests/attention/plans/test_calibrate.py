@@ -9,26 +9,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from calibrations_made import BLOCKS, drawn, options_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attention.core.canvas import BLUE, LINE, RED, WIDTH
 from attention.plans import calibrate
 from attention.plans.calibrate import EXACT, PlanChoice, PlanOption, PlanPart, choose_plan, front, hull, predict, scale
-from attention.plans.choose_whole import all_exact, choose_whole, range_of
+from attention.plans.choose_whole import all_exact
 from attention.plans.draw_plan import PANELS, best, draw_plan, to_text
 from attention.plans.draw_verify import draw_verified
 from attention.plans.plan import Plan
 from attention.plans.verify import VerifiedSampling, headline
 from attention.plans.verify import to_text as verified_to_text
-
-BLOCKS = PlanPart("self", (0, 3), 0.0, 0.5)
-
-
-def options_of(*pairs: tuple[float, float], exact: float = 10.0) -> list[PlanOption]:
-    """EXACT and an option for each (seconds, error)."""
-    return [PlanOption(EXACT, exact, 0.0), *(PlanOption(f"k{i}", s, e) for i, (s, e) in enumerate(pairs))]
-
 
 PAIRS = st.tuples(st.floats(0.01, 10.0), st.floats(0.0, 0.5))
 PROBLEMS = st.lists(st.lists(PAIRS, max_size=3), min_size=1, max_size=4).map(
@@ -152,17 +145,6 @@ def test_errors_in_proportion_to_the_block():
 # --- in words and pictures --------------------------------------------------------------------------------------------
 
 
-def drawn(count: int):
-    options = {
-        PlanPart("self", (i, i), 0.0, 1.0): options_of((4.0, 0.01), (9.0, 0.02), (1.0, 0.3), exact=10.0 + i)
-        for i in range(count)
-    }
-    dropped = {"sage as self-attention": "needs cuda", "flash as self-attention": "needs cuda", "k9": "NaN"}
-    steps = {range_of(0.0, 1.0): [PlanOption(EXACT, 12.0 * count + 30.0, 0.0)]}
-    measured = SimpleNamespace(options=options, every=options, steps=steps, dropped=dropped, times=[50.0, 60.0, 55.0])
-    return measured, choose_whole(options, steps, 0.05)
-
-
 def test_the_picture_marks_what_was_chosen():
     measured, choice = drawn(2)
     with_plan = draw_plan(measured, choice)
@@ -190,12 +172,13 @@ def test_a_plan_in_words():
         "M", "", 2, 1, 8, "cpu", 4, budget=0.05, error=0.014, realised=0.02, exact_seconds=21.0, seconds=8.0,
         quantile=0.9, whole_exact_seconds=54.0, whole_seconds=41.0,
     )  # fmt: skip
-    text = to_text(plan, measured, SimpleNamespace(choice=choice, times=[45.0, 44.0, 49.0]))
+    text = to_text(plan, measured, SimpleNamespace(choice=choice, times=[45.0, 44.0, 49.0], peak=None))
     assert "Whole sampling 1.32x as fast: 41.00 s instead of 54.00 s by prediction, 45.00 s instead of 55.00 s" in text
     assert "Attention 2.62x as fast: 8.00 s of it instead of 21.00 s." in text
     assert "budget 0.05, predicted for 90 % of all prompts at most 0.014, on this prompt and seed 0.02" in text
     assert "| self, block 0, 0-100 % | k0 | - | - | 1.0e-02 | 40% |" in text
     assert "| steps" not in text, "where there was nothing to choose"
+    assert "MiB" not in text and "peak" not in text
     # One line for each reason.
     assert "  sage as self-attention, flash as self-attention: needs cuda" in text and "  k9: NaN" in text
 
@@ -254,7 +237,7 @@ def test_a_verification_in_words_and_bars():
         "\nplanned: Visibly apart.\n" in text
         and "Planned took 1.50 s, exact 3.00 s: whole sampling 2.00x as fast." in text
     )
-    assert "budget" not in text
+    assert "budget" not in text and "peak" not in text
     far, near = (draw_verified([VerifiedSampling("planned", error, "", 1.0)]) for error in (math.inf, 0.0))
     blue = [(np.asarray(picture) == BLUE).all(-1).sum() for picture in (far, near)]
     assert blue[0] > 100 * blue[1] > 0

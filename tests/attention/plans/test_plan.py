@@ -83,8 +83,8 @@ BAD_FILES = {
     "too long": (" " * (plan_file.MAX_BYTES + 1), "more than"),
     "nested without end": (DEEP, "not JSON"),
     "a schema to come": (
-        json.dumps({**data(), plan_file.NAME: 5}),
-        "of schema 5, this version of the pack reads schema 1 to 4",
+        json.dumps({**data(), plan_file.NAME: plan_file.SCHEMAS[-1] + 1}),
+        f"of schema {plan_file.SCHEMAS[-1] + 1}, this version of the pack reads schema 1 to {plan_file.SCHEMAS[-1]}",
     ),
     "reuse in a file from before": (
         json.dumps({**json.loads(to_json(before())), plan_file.NAME: 2, "steps": [data()["steps"][-3]]}),
@@ -93,6 +93,10 @@ BAD_FILES = {
     "an overlap in a file from before": (
         json.dumps({**data(), plan_file.NAME: 3}),
         "'refresh_overlap' does not belong there",
+    ),
+    "memory in a file from before": (
+        json.dumps({**data(), "steps": [{**data()["steps"][0], "memory": 8}]}),
+        "'memory' does not belong there",
     ),
     "a ramp in a file from before": (
         json.dumps({**json.loads(to_json(before())), plan_file.NAME: 1}),
@@ -156,7 +160,13 @@ BAD_FORECASTS = {
 RAMP = {"end": 10.0, "shape": "linear"}
 KEPT = dataclasses.asdict(ReuseSettings())
 BAD_STEPS = {
-    "reuse with a pattern": ({"reuse": KEPT}, "reuse comes with a backend or a pattern"),
+    "reuse with a pattern": ({"reuse": KEPT}, "reuse comes with a backend, a pattern or memory"),
+    "reuse with memory": ({"pattern": None, "reuse": KEPT, "memory": 8}, "comes with a backend, a pattern or memory"),
+    "memory of nothing": ({"memory": 0}, "memory is not a number of MiB from 1 to"),
+    "memory below zero": ({"memory": -8}, "memory is not a number of MiB from 1 to"),
+    "half a MiB": ({"memory": 0.5}, "memory is not a number of MiB from 1 to"),
+    "memory as true": ({"memory": True}, "memory is not a number of MiB from 1 to"),
+    "memory beyond all": ({"memory": plan_file.MAX_MEMORY + 1}, "memory is not a number of MiB from 1 to"),
     "reuse as a number": ({"pattern": None, "reuse": 2}, "settings is not a table"),
     "reuse of no step": ({"pattern": None, "reuse": {**KEPT, "every": 0}}, "every: 0 must lie between"),
     "reuse in no memory": ({"pattern": None, "reuse": {**KEPT, "budget": 0}}, "budget: 0 MiB is less"),
@@ -229,7 +239,7 @@ def test_forecasts_with_a_wrong_part(what):
 @pytest.mark.parametrize("what", BAD_STEPS)
 def test_steps_with_a_wrong_part(what):
     change, words = BAD_STEPS[what]
-    whole = data()
+    whole = {**data(), plan_file.NAME: plan_file.SCHEMAS[-1]}
     whole["steps"] = [{**whole["steps"][0], **change}]
     with pytest.raises(BadPlan, match=words):
         from_json(json.dumps(whole))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from plans_made import FORECASTS, before, make_plan, make_step
@@ -40,6 +41,27 @@ def test_files_from_before_forecasts_load_unchanged(schema, ramp):
     assert found.budget == 0.03 and found.steps[1].candidate == Candidate("sage")
     assert (found.quantile, found.whole_seconds, found.forecasts, found.spans()) == (0.0, 0.0, (), ())
     assert json.loads(to_json(found)) == json.loads(OLD % (schema, ramp)), "written as it was"
+
+
+def test_a_plan_with_memory_is_of_a_new_schema():
+    steps = (make_step(Candidate("sage", memory=512)), make_step(Candidate("sdpa")))
+    limited = before(steps=steps)
+    written = json.loads(to_json(limited))
+    assert written[plan_file.NAME] == plan_file.WITH_MEMORY and limited.memory == 512
+    assert [step.get("memory") for step in written["steps"]] == [512, None]
+    assert from_json(json.dumps(written)) == limited
+    assert [rule.memory for rule in from_json(json.dumps(written)).rules()] == [512, 0]
+    assert json.loads(to_json(before()))[plan_file.NAME] < plan_file.WITH_MEMORY, "no plan without one is of it"
+
+
+def test_every_candidate_keeps_its_memory_in_a_file():
+    steps = tuple(
+        replace(step, candidate=step.candidate.within(64)) for step in make_plan().steps if not step.candidate.reuse
+    )
+    limited = make_plan(steps=steps)
+    assert {step.candidate.memory for step in from_json(to_json(limited)).steps} == {64}
+    assert from_json(to_json(limited)) == limited
+    assert Candidate(reuse=ReuseSettings()).within(64).memory == 0
 
 
 def test_a_plan_with_forecasts_is_of_a_new_schema():
