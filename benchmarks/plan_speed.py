@@ -53,7 +53,7 @@ def means(model, options) -> dict:
     found = {EXACT: lambda model: model}
     found |= {one.name: ruled(one) for one in (*kernels, *patterns, *kept)}
     found[quantised.NAME] = lambda model: rules.fill_slot(model, quantised.Int8Attention)[0]
-    found |= {one.label: forecast(one) for one in plans.SKIPS if one.degree == 1}
+    found |= {one.label: forecast(one) for one in plans.SKIPS}
     found |= {f"EasyCache, {threshold:g}": cached(caches.EasyCacheNode, threshold) for threshold in EASY}
     found |= {f"LazyCache, {threshold:g}": cached(caches.LazyCacheNode, threshold) for threshold in LAZY}
     return found if not options.means else {name: found[name] for name in found if name in (EXACT, *options.means)}

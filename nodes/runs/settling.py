@@ -9,7 +9,7 @@ from ...attention.forecast import ForecastSpan
 from ...attention.plans.calibrate import EXACT
 from ...attention.plans.choose_whole import WholeChoice, all_exact, choose_whole
 from ...attention.plans.plan import PlanForecast, PlanRule
-from ...attention.plans.spread import predict_quantile
+from ...attention.plans.spread import USUAL, WIDE, predict_quantile
 from ...attention.plans.step_times import time_of
 from ...attention.routing.rules import Rule
 from .measured import Measured
@@ -59,7 +59,8 @@ def settle(sampling: Sampling, measured: Measured, budget: float) -> Settled:
         spans = tuple(one.span() for one in plan_forecasts_of(choice, measured))
         ran = [_run(sampling, key, rules, spans, more, exact) for more, exact in enumerate(measured.exact)]
         errors, times, peaks = map(list, zip(*ran, strict=True))
-        error, raw = predict_quantile(errors, runs), choice.error / factor
+        wide = WIDE if spans or any(rule.reuse is not None for rule in rules) else USUAL
+        error, raw = predict_quantile(errors, runs, wide), choice.error / factor
         runs.append(errors)
         if error <= budget:
             kept.append(Settled(replace(choice, error=error), errors, times, most_of(peaks)))

@@ -1,4 +1,4 @@
-"""The error that nine of ten other prompts stay below, and the time of samplings, told by a few."""
+"""The error that nearly all other prompts stay below, and the time of samplings, told by a few."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attention.inspect.timeline import StepStats
-from attention.plans.spread import QUANTILE, predict_quantile, student
+from attention.plans.spread import QUANTILE, WIDE, predict_quantile, student
 from attention.plans.step_times import cost_of_forecasts, time_of
 
 
@@ -26,16 +26,29 @@ def test_so_many_prompts_stay_below(known, spread):
     below = np.mean([row[-1] <= predict_quantile(row[:-1]) for row in errors.tolist()])
     # A wider spread than usual is believed the more prompts tell of it.
     assert below >= QUANTILE - (0.015 if spread < 0.4 else 0.09 if known < 8 else 0.06)
-    assert below <= 0.995
+    assert below <= 0.999 or known == 1
 
 
 def test_the_margin_shrinks_with_more_prompts_and_less_spread():
     margins = [predict_quantile([0.01] * count) / 0.01 for count in (1, 2, 4, 16)]
-    assert margins == sorted(margins, reverse=True) and 2.1 > margins[0] > 2.0 and margins[-1] < 1.3
+    assert margins == sorted(margins, reverse=True) and 2.8 > margins[0] > 2.7 and margins[-1] < 1.4
+    # Where steps are forecast little is taken for granted.
+    wide = [predict_quantile([0.01] * count, usual=WIDE) / 0.01 for count in (1, 2, 4, 16)]
+    assert wide == sorted(wide, reverse=True) and all(far > near for far, near in zip(wide, margins))
     assert predict_quantile([0.01, 0.04]) > predict_quantile([0.02, 0.02])
     apart = predict_quantile([0.02, 0.02], [[0.01, 0.04]])
     assert predict_quantile([0.02, 0.02]) < apart, "another plan on the same prompts tells of the spread"
     assert apart == predict_quantile([0.02, 0.02], [[0.01, 0.04], [0.1], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize("spread", [0.25, 0.5, 0.9])
+def test_most_prompts_are_near_the_prediction_of_a_wide_plan(spread):
+    """15 of 16 within 1.5 times of it, with eight known prompts, in nearly every plan."""
+    rng = np.random.default_rng(6)
+    errors = 0.02 * np.exp(spread * rng.standard_normal((1000, 8 + 16)))
+    predicted = np.array([predict_quantile(row, usual=WIDE) for row in errors[:, :8].tolist()])
+    near = (errors[:, 8:] <= 1.5 * predicted[:, None]).sum(1) >= 15
+    assert near.mean() > (0.97 if spread < 0.6 else 0.88)
 
 
 def test_no_error_is_predicted_to_be_none():
