@@ -22,9 +22,9 @@ FOLDER = host.ROOT / "output" / "demo" / "tour"
 PAGE = host.ROOT / "output" / "demo" / "tour.html"
 SHAPE = {"colour": "red", "shape": "disc", "direction": "right"}
 SEED, STEPS, SIZE, FRAMES, FPS = 7, 20, 256, 57, 25
-# Few choices and one seed: two minutes instead of many. A user's own calibration has more seeds.
+# Few choices and two seeds: some minutes instead of many. A user's own calibration has more seeds.
 QUICK = {
-    "candidates": "everything", "budget": "quality", "block_groups": 1, "step_ranges": 2, "seeds": 1, "steps": STEPS,
+    "candidates": "everything", "budget": "quality", "block_groups": 1, "step_ranges": 2, "seeds": 2, "steps": STEPS,
 }  # fmt: skip
 DENSE, SPATIAL, PLAN = "dense", "inside each frame", "plan at quality"
 PICTURES_EACH = 8  # of a latent frame
