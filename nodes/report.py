@@ -1,6 +1,7 @@
 """See what ran."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import torch
@@ -11,7 +12,7 @@ from ..attention.inspect.combined_report import combine
 from ..attention.inspect.draw_report import draw_report
 from ..attention.inspect.report import Report
 from ..attention.inspect.report_text import to_text
-from .host import run_history, sampler_clock, workflow_graph
+from .host import askers, run_history, sampler_clock, workflow_graph
 from .widgets import as_nodes, image_output, search_words
 from .widgets.node import REPORT, Node
 
@@ -79,31 +80,47 @@ class VideoAttentionReport(Node):
 def _of_prompt(prompt: str, graph: workflow_graph.Graph, reader: str, samples) -> tuple[Report | None, str]:
     """Sums up the runs of the samplers that this latent comes from; without any says why there is no report."""
     trail = workflow_graph.follow(graph, reader, lambda node, output: run_history.of_node(prompt, graph, node, output))
-    uncounted = [_not_counted(prompt, graph, node) for node in trail.uncounted]
+    called = _names(graph, [*(node for node, _ in trail.found), *trail.uncounted])
+    uncounted = [_not_counted(prompt, graph, node, called[node]) for node in trail.uncounted]
     if not trail.found:
         return None, "\n".join(uncounted) or UNKNOWN
     # Behind a switch: the one that gave this very latent.
     exact = [pair for pair in trail.found if run_history.gave(pair[1], samples)]
     found = exact if len(exact) == 1 else trail.found
-    report = combine([run.report for _, runs in found for run in run_history.of_entry(runs, samples)])
+    runs = [(askers.finder_before(graph, node), run_history.of_entry(runs, samples)) for node, runs in found]
+    # ComfyUI may have kept the latent of a prompt in which the same nodes had other ids.
+    report = combine([run.report.with_askers(find) for find, each in runs for run in each])
     whose = []
     if trail.between or len(found) > 1:
-        whose = [f"Of {' and '.join(graph.title(node) for node, _ in found)}."]
+        whose = [f"Of {' and '.join(called[node] for node, _ in found)}."]
     return replace(report, notes=(*report.notes, *whose, *uncounted)), ""
 
 
-def _not_counted(prompt: str, graph: workflow_graph.Graph, node: str) -> str:
-    """Says why no run of a sampler is known, and how long it took with what is there."""
+def _names(graph: workflow_graph.Graph, nodes: list[str]) -> dict[str, str]:
+    """Names nodes by their classes, with ids where the prompt has several of a class.
+
+    ComfyUI shows a kept report again when its nodes have other ids.
+    """
+    classes = {node: graph.node(node)["class_type"] for node in graph.all()}
+    kinds = Counter(classes.values())
+    return {node: classes[node] if kinds[classes[node]] == 1 else graph.title(node) for node in nodes}
+
+
+def _not_counted(prompt: str, graph: workflow_graph.Graph, node: str, name: str) -> str:
+    """Says why no run of a sampler is known, and how long it took with what is there.
+
+    name: of the sampler.
+    """
     if graph.is_counted(node):
         return (
-            f"{graph.title(node)}: not counted. The nodes before its model put nothing on it (an empty plan, a node "
+            f"{name}: not counted. The nodes before its model put nothing on it (an empty plan, a node "
             "switched off), it samples in a way of its own that passes by what they put there, or another node took "
             "that off."
         )
     took = sampler_clock.words_of(prompt, node)
     baseline = f"Without Video Attention: {took}. " if took else ""
     return (
-        f"{baseline}{graph.title(node)}: not counted. No Video Attention node is before its model, or it is bypassed: "
+        f"{baseline}{name}: not counted. No Video Attention node is before its model, or it is bypassed: "
         "ComfyUI's own attention ran. Put Video Attention Backend before this "
         "sampler to compare: with `auto` it says how much faster that is, with `host default` and timing on what "
         "attention alone takes."

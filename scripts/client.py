@@ -111,9 +111,20 @@ class Client:
         """What the server runs on."""
         return asyncio.run(self._get("/system_stats"))
 
-    def run(self, prompt: dict, on_step: Callable[[int, int], None] = lambda value, total: None) -> dict:
-        """Queues `prompt`, waits, and returns node id -> its outputs. RunFailed with ComfyUI's message."""
-        return asyncio.run(self._run(prompt, on_step))
+    def run(
+        self,
+        prompt: dict,
+        on_step: Callable[[int, int], None] = lambda value, total: None,
+        seconds: float | None = None,
+    ) -> dict:
+        """Queues `prompt`, waits, and returns node id -> its outputs. RunFailed with ComfyUI's message.
+
+        seconds: to wait at most; RunFailed then too.
+        """
+        try:
+            return asyncio.run(asyncio.wait_for(self._run(prompt, on_step), seconds))
+        except asyncio.TimeoutError:
+            raise RunFailed(f"not done within {seconds:.0f} s") from None
 
     async def _get(self, path: str):
         async with aiohttp.ClientSession() as session, session.get(self.address + path) as answer:

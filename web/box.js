@@ -5,7 +5,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { compare } from "./compare.js";
 import { el, seconds } from "./dom.js";
-import { nodeAt, showAgain, traitsOf } from "./find.js";
+import { everyNode, nodeAt, showAgain, traitsOf } from "./find.js";
 import { lastOutputs } from "./history.js";
 import { maps } from "./maps.js";
 import { plan } from "./plan.js";
@@ -160,8 +160,6 @@ function sayProgress({ detail }) {
 
 api.addEventListener("progress_text", sayProgress, { capture: true });
 
-const nodesIn = (graph) => graph.nodes.flatMap((node) => [node, ...(node.subgraph ? nodesIn(node.subgraph) : [])]);
-
 app.registerExtension({
   name: "videoattention.box",
 
@@ -188,7 +186,7 @@ app.registerExtension({
 
   afterConfigureGraph() {
     // Behind what the page itself still knows, which comes first.
-    const waits = nodesIn(app.rootGraph ?? app.graph).some((node) => traitsOf(node).text && !widgetOf(node)?.value);
+    const waits = everyNode().some((node) => traitsOf(node).text && !widgetOf(node)?.value);
     if (waits) setTimeout(() => fillFromHistory().catch(() => {}), 300);
   },
 

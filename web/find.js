@@ -4,12 +4,17 @@
 import { app } from "../../scripts/app.js";
 
 const TRAITS = new Map();
+// What sentences call a node -> what the page calls it, in its language.
+export const NAMES = new Map();
+const short = (name) => name.split(/ ?[(\uff08]/)[0];
 
 app.registerExtension({
   name: "videoattention.traits",
 
   beforeRegisterNodeDef(nodeType, definition) {
-    if (definition.video_attention) TRAITS.set(definition.name, definition.video_attention);
+    if (!definition.video_attention) return;
+    TRAITS.set(definition.name, definition.video_attention);
+    NAMES.set(definition.video_attention.name, short(definition.display_name));
   },
 });
 
@@ -19,6 +24,12 @@ export function traitsOf(node) {
 }
 
 const inGraph = (graph, id) => graph?.getNodeById?.(id) ?? graph?.getNodeById?.(Number(id));
+
+// All nodes of a graph and of the subgraphs in it.
+export const nodesIn = (graph) => graph.nodes.flatMap((node) => [node, ...(node.subgraph ? nodesIn(node.subgraph) : [])]);
+
+// The nodes of this page, in whatever subgraph they are.
+export const everyNode = () => nodesIn(app.rootGraph ?? app.graph);
 
 // path: "6"; "14:6", node 6 of the subgraph that is node 14, as prompts have it, of any depth; "<uuid>:6", node 6 of the
 // subgraph defined under that uuid, as outputs have it.

@@ -38,9 +38,14 @@ export async function lastOutputs() {
       if (node && !found.has(node) && nodesOf(run)[path]?.class_type === node.comfyClass) found.set(node, value);
     }
   };
-  for (const run of runs.sort((one, other) => order(other) - order(one))) {
+  runs.sort((one, other) => order(other) - order(one));
+  const asked = (run, path) => JSON.stringify(nodesOf(run)[path]?.inputs);
+  const newest = (path) => runs.find((run) => path in nodesOf(run));
+  for (const run of runs) {
     fill(outputs, run, run.outputs);
-    fill(told, run, toldIn(run));
+    // Not to another node that has this id since.
+    const same = Object.entries(toldIn(run)).filter(([path]) => asked(run, path) === asked(newest(path) ?? run, path));
+    fill(told, run, Object.fromEntries(same));
   }
   return [...new Set([...outputs.keys(), ...told.keys()])].map((node) => [node, outputs.get(node) ?? {}, told.get(node)]);
 }

@@ -3,7 +3,8 @@
 // saved and queued as ever.
 
 import { app } from "../../scripts/app.js";
-import { traitsOf } from "./find.js";
+import { everyNode, traitsOf } from "./find.js";
+import { label } from "./labels.js";
 import { translate } from "./translate.js";
 
 const MORE = "advanced inputs";
@@ -55,6 +56,7 @@ function update(node, fit) {
   const more = widgetOf(node, MORE);
   for (const widget of node.widgets ?? []) {
     if (widget === more) continue;
+    if (widget.type === "combo") label(widget._state?.options ?? widget.options);
     // A link shows where it ends, whatever it changes.
     const linked = isLinked(node, widget.name);
     const [off, behind] = [!linked && idle.has(widget.name), !linked && isAdvanced(widget)];
@@ -99,10 +101,8 @@ function addButton(node) {
 }
 
 const isOurs = (node) => traitsOf(node).idle !== undefined;
-const nodesIn = (graph) => graph.nodes.flatMap((node) => [node, ...(node.subgraph ? nodesIn(node.subgraph) : [])]);
-
 function updateAll() {
-  for (const node of nodesIn(app.rootGraph ?? app.graph)) if (isOurs(node)) update(node, false);
+  for (const node of everyNode()) if (isOurs(node)) update(node, false);
 }
 
 app.registerExtension({

@@ -2,7 +2,7 @@
 
 import { app } from "../../scripts/app.js";
 import { button, el, mib, percent, put, seconds, select, table } from "./dom.js";
-import { nodeAt } from "./find.js";
+import { everyNode, nodeAt, traitsOf } from "./find.js";
 import { gridPage } from "./grid.js";
 import { chosen, key, keysOf, rolesOf } from "./ran.js";
 import { timePage } from "./timeline.js";
@@ -47,15 +47,28 @@ function calls(data, box) {
   return page;
 }
 
+const timingOf = (node) => traitsOf(node).text && node.widgets?.find((widget) => widget.name === "timing");
+
+// Of the nodes that the run names those that can be timed. ComfyUI shows a kept report again when they have other ids, as
+// in a subgraph that they were folded into: then all of the page that can be.
+function couldTime(paths) {
+  const named = paths.map(nodeAt).filter((node) => node && timingOf(node));
+  return named.length || !paths.length ? named : everyNode().filter(timingOf);
+}
+
+const idleTimings = (data) =>
+  couldTime(data.answer?.turn_on_timing_of ?? [])
+    .map((node) => [node, timingOf(node)])
+    .filter(([, widget]) => !widget.value);
+
 // Nothing was timed: one click turns timing on in the nodes that could, for the next run.
 function turnOn(data) {
-  const timings = (data.answer?.turn_on_timing_of ?? [])
-    .map((path) => [nodeAt(path), nodeAt(path)?.widgets?.find((w) => w.name === "timing")])
-    .filter(([, widget]) => widget && !widget.value);
+  const timings = idleTimings(data);
   if (!timings.length) return [];
   const names = timings.map(([node]) => node.title).join(", ");
   const turn = button("Turn timing on", `Turn timing on in ${names}, for the next run`, () => {
-    for (const [node, widget] of timings) {
+    // Asked again: they may have been folded into a subgraph since.
+    for (const [node, widget] of idleTimings(data)) {
       widget.value = true;
       widget.callback?.(true, app.canvas, node);
       node.setDirtyCanvas?.(true, true);

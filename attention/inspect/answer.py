@@ -11,6 +11,7 @@ from ..backends.autotune import EXACT, HOST_RUN
 from ..core.site import SELF
 from ..routing.reused_calls import REUSED
 from ..routing.run_stats import Decision, RunStats
+from .untimed import ids_of, turn_on
 
 if TYPE_CHECKING:
     from .report import Report
@@ -253,33 +254,15 @@ def _of_the_host(report: Report) -> Answer:
         share = f", {report.seconds / total:.0%} of the run".replace("%", " %") if total else ""
         said = f"ComfyUI's own attention{chosen}: {report.seconds:.1f} s{share}. Set backend to auto to compare."
         return Answer(said, calls=calls)
-    said = f"ComfyUI's own attention{chosen}, not timed: {_turn_on(report.untimed)} to see what it takes."
-    return Answer(said, calls=calls, timing_off=_ids(report))
+    said = f"ComfyUI's own attention{chosen}, not timed: {turn_on(report.untimed)} to see what it takes."
+    return Answer(said, calls=calls, timing_off=ids_of(report.untimed))
 
 
 def _untimed(report: Report, ours: Counter) -> Answer:
     if not ours:
         return _of_the_host(report)
-    said = f"Not timed: {_turn_on(report.untimed)} to see how much faster {_names(ours)} is."
-    return Answer(said, calls=report.calls, timing_off=_ids(report))
-
-
-def _ids(report: Report) -> tuple[str, ...]:
-    return tuple(node for node, _ in report.untimed)
-
-
-def _turn_on(untimed: tuple[tuple[str, str], ...]) -> str:
-    where = " or ".join(title for _, title in untimed[:2])
-    return f"turn timing on in {where or 'a Video Attention Backend before the sampler'}"
-
-
-def untimed_of(stats: RunStats) -> tuple[tuple[str, str], ...]:
-    """List (id, title) of the nodes that have a `timing` which is off: those of rules about kernels and patterns."""
-    rules = [rule for rule in stats.rules if rule.kind in ("", "shape")]
-    if any(rule.timing for rule in rules):
-        return ()
-    found = {(rule.asker.node, rule.asker.title): None for rule in rules if rule.asker is not None and rule.asker.times}
-    return tuple(found)
+    said = f"Not timed: {turn_on(report.untimed)} to see how much faster {_names(ours)} is."
+    return Answer(said, calls=report.calls, timing_off=ids_of(report.untimed))
 
 
 def _hint(report: Report) -> list[str]:

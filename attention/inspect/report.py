@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from ..backends.registry import HOST
 from ..core.peak_memory import as_mib, in_mib
 from ..core.reason import Reason
 from ..core.tokens import SIDES, Grid
-from ..routing.rules import format_blocks
+from ..routing.rules import Asker, format_blocks
 from ..routing.run_stats import Decision, RunStats
-from .answer import Answer, Gain, answer_of, gains_of, hints_of, untimed_of
+from .answer import Answer, Gain, answer_of, gains_of, hints_of
 from .pattern_coverage import PatternCoverage, coverage_of
 from .rule_coverage import RuleCoverage, coverage_of_rules, sentences
 from .timeline import StepStats, as_data, step_stats_of
+from .untimed import untimed_of
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Report:
     rules: what each rule did.
     gains: what was measured beside the host's own attention, by role.
     hints: (library that may be faster, how to get it) -> calls.
-    untimed: (id, title) of the nodes whose `timing` is off.
+    untimed: the nodes whose `timing` is off.
     made: the rules of the models.
     forecast: the ForecastSettings of the first of them that has some; None: none.
     chunked: (role, what ran, how it was cut and why) -> calls.
@@ -100,11 +102,19 @@ class Report:
     rules: tuple[RuleCoverage, ...] = ()
     gains: tuple[Gain, ...] = ()
     hints: Counter = field(default_factory=Counter)
-    untimed: tuple[tuple[str, str], ...] = ()
+    untimed: tuple[Asker, ...] = ()
     made: tuple = ()
     forecast: object | None = None
     chunked: Counter = field(default_factory=Counter)
     memory: tuple[int, int] | None = None
+
+    def with_askers(self, find: Callable[[Asker | None], Asker | None]) -> Report:
+        """Return the same as another prompt has the nodes that it speaks of.
+
+        find: as of RunStats.find_asker.
+        """
+        rules = tuple(replace(rule, asker=find(rule.asker)) for rule in self.rules)
+        return replace(self, rules=rules, untimed=tuple(map(find, self.untimed)))
 
     @property
     def answer(self) -> Answer:

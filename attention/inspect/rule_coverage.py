@@ -10,7 +10,7 @@ from ..backends.registry import HOST
 from ..core.site import SELF, SPATIAL, TEMPORAL
 from ..routing.decide import shapable
 from ..routing.router import Router
-from ..routing.rules import Rule, covering, winner
+from ..routing.rules import Asker, Rule, covering, winner
 from ..routing.run_stats import BYPASSED, Decision, RunStats
 from ..routing.step_context import StepContext
 
@@ -24,7 +24,7 @@ class RuleCoverage:
     """What the rules of one node that ask for one thing did in a run.
 
     label: what they ask for, as Rule.label has it.
-    node: id of their node, empty outside of a prompt.
+    asker: their node, None outside of a prompt.
     role: of the calls that they are about, empty for all.
     host: whether they ask for the host's own attention.
     ran: calls that ran as they ask.
@@ -36,7 +36,7 @@ class RuleCoverage:
     """
 
     label: str
-    node: str = ""
+    asker: Asker | None = None
     role: str = ""
     host: bool = False
     ran: int = 0
@@ -48,19 +48,24 @@ class RuleCoverage:
 
     def __add__(self, other: RuleCoverage) -> RuleCoverage:
         added = (getattr(self, name) + getattr(other, name) for name in ("ran", "could", "others", "seen", "reasons"))
-        return RuleCoverage(self.label, self.node, self.role, self.host, *added, self.kind)
+        return RuleCoverage(self.label, self.asker, self.role, self.host, *added, self.kind)
+
+    @property
+    def node(self) -> str:
+        """Return the id of their node, empty where there is none."""
+        return "" if self.asker is None else self.asker.node
 
     @property
     def calls(self) -> str:
         """Name the calls that it is about."""
         return f"{self.role}-attention calls" if self.role else "attention calls"
 
-    def sentence(self, several: bool = False) -> str:
+    def sentence(self, place: str = "") -> str:
         """Say how many calls ran as asked of those that could, and the first reason of the others.
 
-        several: other nodes ask for the same, so that this one's id is told.
+        place: of their node among those that ask for the same, as "1st of 2 nodes"; empty where it is the only one.
         """
-        who = f"{self.label} (node {self.node})" if several and self.node else self.label
+        who = f"{self.label} ({place})" if place else self.label
         who = who[:1].upper() + who[1:]
         if self.could and self.host and self.ran == self.could:
             return f"{who}: ComfyUI's own attention for all {self.could} {self.calls}, as chosen."
@@ -96,16 +101,27 @@ def coverage_of_rules(stats: RunStats) -> tuple[RuleCoverage, ...]:
     for rule in _rules(stats, counted):
         if rule.kind in UNCOUNTED:
             continue
-        made = sum((_of_one(rule, key, decision) for key, decision in counted), _blank(rule))
+        made = sum((_of_one(rule, key, decision) for key, decision in counted), _blank(rule, stats))
         key = made.label, made.node
         found[key] = found[key] + made if key in found else made
     return tuple(found.values())
 
 
 def sentences(rules: Iterable[RuleCoverage]) -> list[str]:
-    """Write a sentence for each of the rules."""
-    labels = Counter(rule.label for rule in rules)
-    return [rule.sentence(several=labels[rule.label] > 1) for rule in rules]
+    """Write a sentence for each of the rules, in the order of the nodes from the model to the sampler."""
+    # No ids: ComfyUI shows a kept report again when its nodes have others.
+    labels, met, said = Counter(rule.label for rule in rules), Counter(), []
+    for rule in rules:
+        met[rule.label] += 1
+        alone = labels[rule.label] == 1
+        said.append(rule.sentence("" if alone else f"{_ordinal(met[rule.label])} of {labels[rule.label]} nodes"))
+    return said
+
+
+def _ordinal(number: int) -> str:
+    """Write 1st, 2nd, 3rd, 4th, 11th, 21st."""
+    endings = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else endings.get(number % 10, 'th')}"
 
 
 def _rules(stats: RunStats, counted: Iterable[tuple[tuple, Decision]]) -> list[Rule]:
@@ -115,10 +131,9 @@ def _rules(stats: RunStats, counted: Iterable[tuple[tuple, Decision]]) -> list[R
     return list({id(rule): rule for rule in rules}.values())
 
 
-def _blank(rule: Rule) -> RuleCoverage:
-    role = "" if rule.role == "all" else rule.role
-    asker, role = rule.asker, SELF if rule.shape else role
-    return RuleCoverage(rule.label, asker.node if asker else "", role, rule.backend == HOST, kind=rule.kind)
+def _blank(rule: Rule, stats: RunStats) -> RuleCoverage:
+    role = SELF if rule.shape else "" if rule.role == "all" else rule.role
+    return RuleCoverage(rule.label, stats.find_asker(rule.asker), role, rule.backend == HOST, kind=rule.kind)
 
 
 def _of_one(rule: Rule, key: tuple, decision: Decision) -> RuleCoverage:

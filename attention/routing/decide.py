@@ -20,7 +20,7 @@ from .attention_call import AttentionCall
 from .choose import choose_auto, choose_engine, compare, why_dense
 from .chunking import backend_kernel, begin, budgeted
 from .errors import UnsupportedAttention
-from .rules import ERROR, GUARD_OFF, Rule, covering, winner
+from .rules import ERROR, GUARD_OFF, Asker, Rule, covering, winner
 from .run_stats import Decision, RunStats
 from .step_context import CONTEXT, IDLE, locate
 
@@ -66,7 +66,7 @@ def _undecided(reason: str, call: AttentionCall, rules, active, host: str, stats
         return Decision(site, None, rule, None if rule is None else registry.HOST, host)
     wanted, widget = (rule.shape.pattern.name, "pattern") if rule.shape else (rule.backend, "backend")
     if rule.on_unsupported == ERROR:
-        raise UnsupportedAttention(sentence(rule, wanted, site, None, reason, widget))
+        raise UnsupportedAttention(sentence(stats.find_asker(rule.asker), wanted, site, None, reason, widget))
     decision = Decision(site, None, rule, wanted, host)
     decision.reason = reason
     return decision
@@ -132,7 +132,8 @@ def _shape(
     able = reason or runners(pattern, video_span, geometry, block=site.block or 0, engine=shape.engine)
     if isinstance(able, Reason):
         if rule.on_unsupported == ERROR:
-            raise UnsupportedAttention(sentence(rule, shape.pattern.name, site, geometry, able, "pattern"))
+            asker = stats.find_asker(rule.asker)
+            raise UnsupportedAttention(sentence(asker, shape.pattern.name, site, geometry, able, "pattern"))
         return able
     decision = Decision(site, geometry, rule, shape.pattern.name, host, video_span)
     runner = choose_engine(call, decision, tuple(budgeted(rule, one, geometry) for one in able), stats, timed)
@@ -142,7 +143,7 @@ def _shape(
 
 def _begun(decision: Decision, kernel: Kernel, stats: RunStats) -> Decision:
     """Give the decision with what runs its calls. The first of them is looked at where anything is to be looked for."""
-    decision.history = stats.history
+    decision.history, decision.asker = stats.history, stats.find_asker(decision.rule.asker)
     begin(decision, kernel)
     decision.guard = decision.rule.guard != GUARD_OFF or (decision.used, decision.geometry) not in stats.history.proven
     return decision
@@ -167,7 +168,9 @@ def _dense(
         if decision.reason is None and timed:
             compare(call, decision, name, stats)
     if decision.reason is not None and rule.on_unsupported == ERROR:
-        raise UnsupportedAttention(sentence(rule, rule.backend, site, geometry, decision.reason))
+        raise UnsupportedAttention(
+            sentence(stats.find_asker(rule.asker), rule.backend, site, geometry, decision.reason)
+        )
     if decision.reason is None and name != HOST_RUN:
         decision.used = name
         return _begun(decision, backend_kernel(rule, name, geometry), stats)
@@ -206,17 +209,22 @@ def _unreadable(call: AttentionCall) -> Reason | None:
 
 
 def sentence(
-    rule: Rule, wanted: str, site: AttentionSite, geometry: Geometry | None, reason: str, widget: str = "backend"
+    asker: Asker | None,
+    wanted: str,
+    site: AttentionSite,
+    geometry: Geometry | None,
+    reason: str,
+    widget: str = "backend",
 ) -> str:
     """Write what on_unsupported 'error' says.
 
-    rule: that asks for the error; its node comes first, since ComfyUI blames the sampler.
+    asker: of the rule that asks for the error; it comes first, since ComfyUI blames the sampler.
     wanted: what cannot run.
     widget: which of the node's inputs named it.
     """
     where = f"{site.role}-attention" + ("" if site.block is None else f" of block {site.block}")
     what = "" if geometry is None else f" ({geometry.shape_text})"
-    who = "" if rule.asker is None else f"{rule.asker.title}, "
+    who = "" if asker is None else f"{asker.title}, "
     return (
         f"{who}{widget}: {wanted!r} cannot run the {where}{what}: {reason}. "
         f"Choose another {widget} or set on_unsupported to 'fall back'."

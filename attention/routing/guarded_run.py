@@ -75,7 +75,7 @@ def unsupported(decision: Decision, reason: str) -> UnsupportedAttention:
     """Make the error that a rule asks for in the place of a fallback."""
     widget = "pattern" if decision.rule.shape else "backend"
     return UnsupportedAttention(
-        sentence(decision.rule, decision.used, decision.site, decision.geometry, reason, widget)
+        sentence(decision.asker, decision.used, decision.site, decision.geometry, reason, widget)
     )
 
 

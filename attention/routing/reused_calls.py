@@ -14,7 +14,7 @@ from ..core.site import CALLER, site_of
 from ..reuse.store import Place
 from .attention_call import AttentionCall
 from .errors import UnsupportedAttention
-from .rules import ERROR, Rule, covering, winner
+from .rules import ERROR, Asker, covering, winner
 from .run_stats import Decision, RunStats
 
 # How a report calls what runs then, and the end of its Decision's key.
@@ -57,7 +57,7 @@ def prepare(router, decision: Decision, run: Run, key: tuple, call: AttentionCal
     why = _why_not(decision, call, stats)
     if why is not None:
         if rule.on_unsupported == ERROR:
-            raise UnsupportedAttention(_sentence(rule, decision, why))
+            raise UnsupportedAttention(_sentence(stats.find_asker(rule.asker), decision, why))
         decision.unshaped = decision.unshaped or (rule.label, why)
         return run
     # What else the step is about may change between the step that attends and those that follow.
@@ -89,8 +89,8 @@ def _why_not(decision: Decision, call: AttentionCall, stats: RunStats) -> Reason
     return None
 
 
-def _sentence(rule: Rule, decision: Decision, why: str) -> str:
-    who = "" if rule.asker is None else f"{rule.asker.title}, "
+def _sentence(asker: Asker | None, decision: Decision, why: str) -> str:
+    who = "" if asker is None else f"{asker.title}, "
     return (
         f"{who}every: no output of {decision.site.role}-attention can be kept: {why}. Bypass the node or set "
         "on_unsupported to 'fall back'."

@@ -71,16 +71,31 @@ class Shape:
 
 @dataclass(frozen=True)
 class Asker:
-    """Names the node that made a rule.
+    """Names the node that made a rule, as one prompt has it.
 
-    node: its id, as the page has it.
-    title: its name and id, for sentences.
+    node: its id, as the page has it; empty where the prompt has no such node.
+    name: what it is called.
     times: whether it has a `timing` to turn on.
+    signatures: numbers of it and of the nodes that it was expanded from. ComfyUI keeps an output for every node with
+        the same one, so that in another prompt a rule is of the node that has it there.
+    twins: ids of others of the prompt that give the same output.
     """
 
     node: str
-    title: str
+    name: str
     times: bool = False
+    signatures: tuple[int, ...] = ()
+    twins: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Write its name and id."""
+        return f"{self.name} (node {self.node})" if self.node else self.name
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """List the ids under which the prompt has it."""
+        return tuple(filter(None, (self.node, *self.twins)))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ..core.timing import elapsed, joined
 from ..core.tokens import Grid, VideoSpan
 from ..forecast.record import ForecastRecord
 from .kernel_history import KernelHistory
+from .rules import Asker
 from .step_context import StepContext
 
 BYPASSED = "bypassed"
@@ -30,6 +31,7 @@ class Decision:
     site: of the calls.
     geometry: of the calls; None where their tensors cannot be read.
     rule: that won, None where none is about a kernel.
+    asker: of that rule, as the run's prompt has it; None where nobody asks.
     video_span: where in the call the video's tokens are, or why that cannot be told.
     wanted: the backend or pattern that the rule names, None without a rule.
     used: what runs, by name.
@@ -57,7 +59,7 @@ class Decision:
     """
 
     __slots__ = (
-        "below", "calls", "choice", "chunks", "counted_in", "cut", "dense", "fell_back", "geometry", "guard",
+        "asker", "below", "calls", "choice", "chunks", "counted_in", "cut", "dense", "fell_back", "geometry", "guard",
         "history", "kernel", "lost", "passed_over", "reason", "reuse", "rule", "run", "site", "spans", "strength",
         "unshaped", "used", "video_span", "wanted", "whole", "without",
     )  # fmt: skip
@@ -91,6 +93,7 @@ class Decision:
         self.strength = None
         self.run: Callable | None = None
         self.reuse = None
+        self.asker = None
 
     @property
     def answered(self) -> int:
@@ -168,6 +171,7 @@ class RunStats(KeepsIdentity):
     memory: the RunPeak, None where nothing is measured.
     gpus: a parallel.record.RanksRecord where the model has copies on several GPUs, else None.
     reuse: the ReuseRun, which keeps attention outputs; None where no rule asks for that.
+    find_asker: an Asker, or None -> the same as the run's prompt has it: a rule may be older than the prompt.
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
@@ -195,6 +199,7 @@ class RunStats(KeepsIdentity):
         self.memory: RunPeak | None = None
         self.gpus = None
         self.reuse = None
+        self.find_asker: Callable[[Asker | None], Asker | None] = lambda asker: asker
 
     def add_bypass(self, who: str, how: str, site: AttentionSite | None = None) -> None:
         """Note that attention of this step ran past our rules.

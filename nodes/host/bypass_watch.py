@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 
 from comfy.patcher_extension import WrappersMP
-from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ...attention.core.function_owner import owner_of, patched_by
@@ -16,8 +15,10 @@ from ...attention.families.spec import Family
 from ...attention.inspect import bypasses
 from ...attention.routing.compiled_op import OPTIONS, SLOT
 from ...attention.routing.router import Router
+from ...attention.routing.rules import Asker
 from ...attention.routing.run_stats import RunStats
 from ...attention.routing.step_context import CONTEXT, stats_of
+from . import askers
 
 # There on every model of ours, cleared ones too: LTX copies the options while torch.compile traces it, and the graph
 # then looks each key up.
@@ -32,18 +33,18 @@ class RouterGroup(KeepsIdentity):
     """Some routers, and the nodes that made them.
 
     members: the Routers.
-    nodes: ids of the nodes.
+    askers: the nodes.
     Not a tuple or a set: torch.compile takes those apart and ties its graph to their members.
     """
 
-    def __init__(self, *members: Router, nodes: tuple[str, ...] = ()):
-        self.members, self.nodes = members, nodes
+    def __init__(self, *members: Router, askers: tuple[Asker, ...] = ()):
+        self.members, self.askers = members, askers
 
     def replaced(self, old, new: Router) -> RouterGroup:
         """Makes the group with `new`, made by the node that is executing, in the place of `old`."""
-        context = get_executing_context()
-        nodes = self.nodes if context is None else tuple(dict.fromkeys((*self.nodes, context.node_id)))
-        return RouterGroup(*(router for router in self.members if router is not old), new, nodes=nodes)
+        asker = askers.executing()
+        found = self.askers if asker is None else tuple(dict.fromkeys((*self.askers, asker)))
+        return RouterGroup(*(router for router in self.members if router is not old), new, askers=found)
 
 
 def look(executor, *args, **kwargs):
@@ -65,18 +66,18 @@ def look(executor, *args, **kwargs):
     if not caller.routed and bypasses.foreign(override) and (stats.compiled or not caller.live):
         stats.add_bypass(owner_of(override), bypasses.how(override, stats.at_start))
     if stats.bypasses and not stats.warned:
-        _tell(stats, options[ROUTERS].nodes)
+        _tell(stats, options[ROUTERS].askers)
     return out
 
 
-def _tell(stats: RunStats, nodes: tuple[str, ...]) -> None:
+def _tell(stats: RunStats, whom: tuple[Asker, ...]) -> None:
     """Says who attends past our rules by what was counted until now: once in a run, as soon as something is known."""
     stats.warned = True
     text = " ".join(bypasses.sentences(stats))
     logging.warning("Video Attention, %s: %s", stats.model, text)
     server = getattr(PromptServer, "instance", None)
     if server is not None and server.client_id is not None:
-        for node in nodes:
+        for node in dict.fromkeys(node for asker in whom for node in stats.find_asker(asker).nodes):
             server.send_progress_text(text, node, server.client_id)
 
 

@@ -14,7 +14,7 @@ from ...attention.routing.guarded_run import evaluate
 from ...attention.routing.rules import Rule
 from ...attention.routing.run_stats import RunStats
 from ...attention.routing.step_context import CONTEXT, stats_of
-from . import bypass_watch, live_report, model_family, reuse_run, run_history, site_hooks
+from . import askers, bypass_watch, live_report, model_family, reuse_run, run_history, site_hooks
 from .bypass_watch import ROUTERS, is_compiled
 from .latent import NotFinite
 
@@ -31,6 +31,7 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     # The guider's options are this run's own copy; the model's cached ones must not change.
     options = guider.model_options["transformer_options"]
     options[CONTEXT] = stats.context.but(off=options[CONTEXT].off)
+    stats.find_asker = askers.finder()
     stats.at_start, stats.compiled = options.get(SLOT), is_compiled(guider.model_patcher)
     stats.rules = tuple(rule for router in options[ROUTERS].members for rule in router.rules)
     stats.patterned = tuple(rule for rule in stats.rules if rule.shape)
@@ -61,7 +62,7 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     report = summarise(stats)
     run_history.remember(unpack_latents(samples, shapes) if len(shapes) > 1 else [samples], report)
     if not run_history.is_aside():
-        live_report.finished(report, stats.rules)
+        live_report.finished(report, stats)
     return samples
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
@@ -12,7 +11,7 @@ from ...attention.inspect.report import Report
 from ...attention.inspect.report_text import to_text
 from ...attention.inspect.rule_coverage import sentences
 from ...attention.inspect.timeline import live_text
-from ...attention.routing.rules import Asker, Rule
+from ...attention.routing.rules import Asker
 from ...attention.routing.run_stats import RunStats
 from . import told_lines, workflow_graph
 
@@ -40,17 +39,18 @@ def teller(stats: RunStats, callback):
     return told
 
 
-def finished(report: Report, rules: Iterable[Rule]) -> None:
+def finished(report: Report, stats: RunStats) -> None:
     """Tells the page what a run came to: whole on the Reports that speak of it, in a line on the nodes of its rules.
 
-    rules: of the model that was sampled.
+    stats: of the run.
     """
     node, reports = _where()
     _send(to_text(report), node, reports)
-    for asker in dict.fromkeys(rule.asker for rule in rules if rule.asker is not None):
+    for asker in dict.fromkeys(stats.find_asker(rule.asker) for rule in stats.rules if rule.asker is not None):
         line = " ".join(line_of(report, asker))
-        _send(line, node, [asker.node], told=True)
-        told_lines.keep(asker.node, line)
+        _send(line, node, list(asker.nodes), told=True)
+        for each in asker.nodes:
+            told_lines.keep(each, line)
 
 
 def line_of(report: Report, asker: Asker) -> tuple[str, ...]:

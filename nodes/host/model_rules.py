@@ -17,6 +17,7 @@ from ...attention.routing.router import Router
 from ...attention.routing.rules import ERROR, Rule
 from ...attention.routing.step_context import CONTEXT, StepContext
 from . import (
+    askers,
     bypass_watch,
     counted_runs,
     forecast_run,
@@ -28,7 +29,6 @@ from . import (
     reuse_memory,
     site_hooks,
     token_ranks,
-    workflow_graph,
 )
 from .bypass_watch import ROUTERS, RouterGroup, is_compiled
 
@@ -51,7 +51,7 @@ def add_rule(model, rule: Rule):
     if rule.on_unsupported == ERROR and family is not None and family.unsupported:
         raise ValueError(f"model: {family.name} is not supported: {family.unsupported}. Bypass this node.")
     registry.load_all()
-    rule = rule if rule.asker else replace(rule, asker=workflow_graph.asker())
+    rule = rule if rule.asker else replace(rule, asker=askers.executing())
     return _routed(model, lambda found: found.with_rule(rule), (rule,))
 
 

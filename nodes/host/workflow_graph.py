@@ -6,11 +6,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from comfy_execution.progress import get_progress_state
-from comfy_execution.utils import get_executing_context
 
-from nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
-
-from ...attention.routing.rules import Asker
+from nodes import NODE_CLASS_MAPPINGS
 
 REPORT, CLEAR = "VideoAttentionReport", "VideoAttentionClear"
 # Of the classes of this pack's nodes whose MODEL counts its attention calls.
@@ -75,6 +72,21 @@ class Graph:
             found.append(parent)
         return found
 
+    def all(self) -> list[str]:
+        """Lists all nodes."""
+        return list(self._dynprompt.all_node_ids())
+
+    def up_from(self, key: str) -> list[str]:
+        """Lists a node and all that it comes from, the nearest first, with what they were expanded into."""
+        found, waiting, into = {}, [key], {}
+        for each in self._dynprompt.ephemeral_prompt:
+            into.setdefault(self._dynprompt.get_parent_node_id(each), []).append(each)
+        for each in waiting:
+            if each not in found and self.node(each) is not None:
+                found[each] = None
+                waiting += [node for _, node, _ in self.links(each)] + into.get(each, [])
+        return list(found)
+
     def reports(self) -> list[str]:
         """Lists the Report nodes among them."""
         return [key for key in sorted(self._dynprompt.all_node_ids()) if self.node(key)["class_type"] == REPORT]
@@ -104,7 +116,7 @@ class Graph:
             return 0
         links = {name: (self._signatures.get(source, 0), output) for name, source, output in self.links(key)}
         inputs = {**node.get("inputs", {}), **links}
-        return hash((node["class_type"], tuple(sorted((name, repr(value)) for name, value in inputs.items()))))
+        return hash((node["class_type"], tuple((name, _comparable(inputs[name])) for name in sorted(inputs))))
 
     def kind(self, key: str, name: str, source: str, output: int) -> str:
         """Finds the type of a link: as the node declares its input, else as the source declares its output.
@@ -205,21 +217,6 @@ def owners(prompt: str, node: str) -> tuple[tuple[Owner, ...], str]:
     return tuple(Owner(each, graph.signature(each)) for each in graph.around(node)), graph.shown(node)
 
 
-def asker() -> Asker | None:
-    """Names the node that is executing, as the page shows it; None outside of a prompt."""
-    context = get_executing_context()
-    if context is None:
-        return None
-    graph = running(context.prompt_id)
-    node = None if graph is None else graph.node(context.node_id)
-    if node is None:
-        return Asker(context.node_id, f"node {context.node_id}")
-    shown, kind = graph.shown(context.node_id), node["class_type"]
-    # Without what stands in brackets behind some names.
-    name = NODE_DISPLAY_NAME_MAPPINGS.get(kind, kind).partition(" (")[0]
-    return Asker(shown, f"{name} (node {shown})", "timing" in node.get("inputs", {}))
-
-
 def readers(prompt: str, node: str) -> list[str]:
     """Finds the Report nodes of the prompt whose latent comes from `node`, as the page names them."""
     graph = running(prompt)
@@ -242,6 +239,11 @@ def _input(kind, name: str) -> tuple[str | None, dict]:
             named = declared if isinstance(declared, str) else None
             return named, options[0] if options and isinstance(options[0], dict) else {}
     return None, {}
+
+
+def _comparable(value):
+    """Gives what is equal for values that ComfyUI takes for equal: a page writes 1 where a script writes 1.0."""
+    return value if isinstance(value, int | float | str | tuple) else repr(value)
 
 
 def _is_link(value) -> bool:

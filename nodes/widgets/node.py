@@ -12,6 +12,11 @@ REPORT, NOTE, LINE = "report", "note", "line"
 KEY = "video_attention"
 
 
+def short_name(display_name: str) -> str:
+    """Gives a name without what stands in brackets behind it."""
+    return display_name.partition(" (")[0]
+
+
 class Node(io.ComfyNode):
     """A node of this pack. What it does stands in its schema, of which page and help are made.
 
@@ -38,5 +43,6 @@ class Node(io.ComfyNode):
         # The page translates names and tooltips, not these: who types in Chinese finds nothing in an English list.
         words = dict.fromkeys([*(info.get("search_aliases") or ()), *search_words.of_other_languages(info["name"])])
         shown = {"text": cls.TEXT, "samples": cls.SAMPLES, "view": cls.VIEW, "example": cls.EXAMPLE}
-        told = {**shown, "idle": list(cls.IDLE)}
+        # As sentences call it, in English: the page shows it in its own language.
+        told = {**shown, "idle": list(cls.IDLE), "name": short_name(info["display_name"])}
         return {**info, "search_aliases": list(words), KEY: told}

@@ -118,7 +118,7 @@ def test_timing_is_one_click_away(page):
     turn.wait_for(state="visible")
     shoot(page, "timing off")
     said = value(page, "VideoAttentionReport", "what ran")
-    assert said.startswith("Not timed: turn timing on in Video Attention Backend (node 2)")
+    assert said.startswith("Not timed: turn timing on in Video Attention Backend to see")
     assert value(page, "VideoAttentionBackend", "timing") is False
     turn.click()
     assert value(page, "VideoAttentionBackend", "timing") is True

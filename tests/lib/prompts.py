@@ -134,6 +134,39 @@ class Group:
         return {"result": (latent,), "expand": graph.finalize()}
 
 
+class Maker:
+    """Expands into a Backend on its model, as a subgraph of another pack does."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "expand", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def expand(self, model):
+        from comfy_execution.graph_utils import GraphBuilder
+
+        graph = GraphBuilder()
+        made = graph.node("VideoAttentionBackend", **{**backend()["inputs"], "model": model})
+        return {"result": (made.out(0),), "expand": graph.finalize()}
+
+
+class Taker:
+    """A pack that puts an attention of its own on top, which passes nothing on."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "take", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def take(self, model):
+        taken = model.clone()
+        options = taken.model_options["transformer_options"]
+        options["optimized_attention_override"] = lambda attention, *args, **kwargs: attention(*args, **kwargs)
+        return (taken,)
+
+
 class Loop:
     """The end of a loop: the first turn is the node `body` itself, each further one a copy that the page shows on it.
 
@@ -165,11 +198,12 @@ class Loop:
         return {"result": (value,), "expand": graph.finalize()}
 
 
-NODES = {f"StandIn{kind.__name__}": kind for kind in (Model, Latent, Sampler, Trim, Mask, Switch, Group, Loop)}
+KINDS = (Model, Latent, Sampler, Trim, Mask, Switch, Group, Maker, Taker, Loop)
+NODES = {f"StandIn{kind.__name__}": kind for kind in KINDS}
 
 
 class Queue:
-    """Runs prompts one after the other. sent: what the page was told."""
+    """Runs prompts one after the other. sent: what the page was told. lines: (text, node) of lines on nodes."""
 
     def __init__(self, pack, model, monkeypatch, **cache):
         # ComfyUI's file of this name; the suite has none.
@@ -182,10 +216,14 @@ class Queue:
         ours = {node.GET_SCHEMA().node_id: node for topic in pack.nodes.TOPICS for node in topic.NODES}
         for name, kind in {**ours, **NODES}.items():
             monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, name, kind)
-        self.sent = []
+        for name, kind in ours.items():
+            monkeypatch.setitem(nodes.NODE_DISPLAY_NAME_MAPPINGS, name, kind.GET_SCHEMA().display_name)
+        self.sent, self.lines = [], []
         pack.nodes.host.run_history._RUNS.clear()
         page = {"client_id": "page", "last_node_id": None, "sockets_metadata": {}}
-        self._server = SimpleNamespace(**page, send_sync=self._send, send_progress_text=lambda *_: None)
+        self._server = SimpleNamespace(
+            **page, send_sync=self._send, send_progress_text=lambda text, node, _: self.lines.append((text, node))
+        )
         monkeypatch.setattr(pack.nodes.host.live_report.PromptServer, "instance", self._server, raising=False)
         monkeypatch.setattr(pack.nodes.host.live_report, "APART", 0.0)
         monkeypatch.setattr(progress, "global_progress_registry", None)
@@ -198,7 +236,14 @@ class Queue:
 
     def run(self, prompt: dict, ends: tuple[str, ...] = ("VideoAttentionReport",)) -> dict:
         """Node -> what it showed. ends: the classes of the nodes that the prompt is run for."""
+        error = self.error(prompt, ends)
+        assert not error, error["exception_message"] + "".join(error["traceback"])
+        return self._executor.history_result["outputs"]
+
+    def error(self, prompt: dict, ends: tuple[str, ...] = ("VideoAttentionReport",)) -> dict | None:
+        """What the page is told of an error in a prompt; None without one."""
         self.sent.clear()
+        self.lines.clear()
         outputs = [key for key, node in prompt.items() if node["class_type"] in ends]
         number = uuid.uuid4().hex
         self._server.prompt_queue.put((0, number, prompt, {"client_id": "page"}, outputs))
@@ -207,12 +252,15 @@ class Queue:
         self._server.prompt_queue.task_done(running, self._executor.history_result, status=None)
         # What the page asks for after a reload.
         (self.history,) = self._server.prompt_queue.get_history(prompt_id=number).values()
-        errors = [data for event, data in self._executor.status_messages if event == "execution_error"]
-        assert not errors, errors[0]["exception_message"] + "".join(errors[0]["traceback"])
-        return self._executor.history_result["outputs"]
+        return next((data for event, data in self._executor.status_messages if event == "execution_error"), None)
 
     def report(self, prompt: dict, node: str = "report") -> str:
         return self.run(prompt)[node]["text"][0]
+
+    def last(self) -> dict[str, str]:
+        """Node -> what it was told of a finished run."""
+        told = [data for event, data in self.sent if event == "video_attention.progress" and data.get("told")]
+        return {node: data["text"] for data in told for node in data["reports"]}
 
     def told(self) -> list[tuple]:
         """(node, Reports) of each step, repeats left out."""

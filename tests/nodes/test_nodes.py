@@ -161,9 +161,11 @@ def pictures_of(page) -> list:
     return [page.parent / name for name in found if "://" not in name]
 
 
-def test_pages_of_what_draws_show_it_and_every_picture_is_there(schemas):
-    drawn = {name for name, schema in schemas.items() if any(part.io_type == "IMAGE" for part in schema.outputs)}
-    assert set(doc_pictures.PICTURES) & drawn and set(doc_pictures.PICTURES) <= set(schemas)
+def test_pages_of_what_draws_show_it_and_every_picture_is_there(pack):
+    nodes = [node for topic in pack.nodes.TOPICS for node in topic.NODES]
+    assert set(doc_pictures.PICTURES) == doc_pictures.wanted(
+        {node.GET_SCHEMA().node_id: node.GET_NODE_INFO_V1() for node in nodes}
+    )
     for page in (*DOCS.glob("*.md"), *(host.ROOT / "docs").glob("*.md"), *host.ROOT.glob("*/README.md"), README):
         shown = pictures_of(page)
         assert all(picture.exists() for picture in shown), page.name

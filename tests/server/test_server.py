@@ -16,7 +16,7 @@ from PIL import Image
 BLOCKS, ROLES, STEPS = 2, 2, 4
 DEMO = host.ROOT / "workflows" / "Video attention demo.json"
 NODES = {"Backend", "Clear", "Report", "DemoPrompt", "DemoVAE"}
-NOT_COUNTED = "KSampler (node 5): not counted. No Video Attention node is before its model"
+NOT_COUNTED = "KSampler: not counted. No Video Attention node is before its model"
 # What it took without us. Of steps that follow each other too fast the host tells too few to measure one.
 BASELINE = rf"Without Video Attention: \d+\.\d\d s (for {STEPS} steps, \d+\.\d\d s each|with loading)\. "
 

@@ -17,6 +17,7 @@ export default {
 "another node": "另一个节点",
 "a node": "一个节点",
 "(node {#n})": "（节点 {n}）",
+"({#n}[st|nd|rd|th] of {#m} nodes)": "（{m} 个节点中的第 {n} 个）",
 "node {#n}": "节点 {n}",
 "{#n} s": "{n} 秒",
 "{#n} ms": "{n} 毫秒",

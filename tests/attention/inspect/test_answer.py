@@ -124,13 +124,13 @@ def test_without_steps_nothing_is_said_of_the_run():
 
 def test_not_timed_names_the_nodes_whose_timing_is_off():
     stats = RunStats()
-    backend = Rule("sdpa", asker=Asker("5", "Video Attention Backend (node 5)", times=True))
-    plan = Rule("sdpa", asker=Asker("6", "Video Attention Load Plan (node 6)"))
+    backend = Rule("sdpa", asker=Asker("5", "Video Attention Backend", times=True))
+    plan = Rule("sdpa", asker=Asker("6", "Video Attention Load Plan"))
     add(stats, SELF, 0, "sdpa", 10, rules=(backend, plan))
     stats.rules = (backend, plan)
     said = answer(stats)
     assert said.timing_off == ("5",) and said.sentence == (
-        "Not timed: turn timing on in Video Attention Backend (node 5) to see how much faster sdpa is."
+        "Not timed: turn timing on in Video Attention Backend to see how much faster sdpa is."
     )
     stats.rules = (replace(backend, timing=True), plan)
     assert answer(stats).timing_off == ()
@@ -213,13 +213,13 @@ def test_a_library_that_is_there_is_not_named(monkeypatch):
 
 def test_two_nodes_that_ask_for_the_same_are_told_apart():
     stats = RunStats()
-    rules = [Rule("sdpa", SELF, asker=Asker(str(n), f"Backend (node {n})")) for n in (5, 6)]
+    rules = [Rule("sdpa", SELF, asker=Asker(str(n), "Backend")) for n in (5, 6)]
     add(stats, SELF, 0, "sdpa", 10, rules=(rules[0],))
     add(stats, SELF, 1, HOST, 10, rules=(rules[1],), reason="broken", fell_back=4)
     lines = summarise(stats).as_dict()["rule_lines"]
     assert lines == [
-        "Backend sdpa (node 5): 10 of 10 self-attention calls.",
-        "Backend sdpa (node 6): 6 of 10 self-attention calls (broken).",
+        "Backend sdpa (1st of 2 nodes): 10 of 10 self-attention calls.",
+        "Backend sdpa (2nd of 2 nodes): 6 of 10 self-attention calls (broken).",
     ]
 
 
