@@ -31,12 +31,7 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     # The guider's options are this run's own copy; the model's cached ones must not change.
     options = guider.model_options["transformer_options"]
     options[CONTEXT] = stats.context.but(off=options[CONTEXT].off)
-    stats.find_asker = askers.finder()
-    stats.at_start, stats.compiled = options.get(SLOT), is_compiled(guider.model_patcher)
-    stats.rules = tuple(rule for router in options[ROUTERS].members for rule in router.rules)
-    stats.patterned = tuple(rule for rule in stats.rules if rule.shape)
-    timed = any(rule.timing for rule in stats.rules)
-    stats.memory = RunPeak(guider.model_patcher.load_device if timed else None)
+    _prepare(stats, options, guider.model_patcher)
     reuse_run.begin(stats, guider, sampler, sigmas)
     told = live_report.teller(stats, callback)
     try:
@@ -64,6 +59,16 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     if not run_history.is_aside():
         live_report.finished(report, stats)
     return samples
+
+
+def _prepare(stats: RunStats, options: dict, patcher) -> None:
+    """Notes what is known of a run before its first step."""
+    stats.find_asker = askers.finder()
+    stats.at_start, stats.compiled = options.get(SLOT), is_compiled(patcher)
+    stats.rules = tuple(rule for router in options[ROUTERS].members for rule in router.rules)
+    stats.patterned = tuple(rule for rule in stats.rules if rule.shape)
+    timed = any(rule.timing for rule in stats.rules)
+    stats.memory = RunPeak(patcher.load_device if timed else None)
 
 
 def _note_what_is_hidden(stats: RunStats, model) -> None:

@@ -108,7 +108,8 @@ def test_the_page_is_told_of_each_node(pack):
     for node in pack.nodes.NODES:
         told = node.GET_NODE_INFO_V1()["video_attention"]
         shown = {"text": node.TEXT, "samples": node.SAMPLES, "view": node.VIEW, "example": node.EXAMPLE}
-        assert told == {**shown, "idle": list(node.IDLE)}
+        name = node.GET_SCHEMA().display_name.split(" (")[0]
+        assert told == {**shown, "idle": list(node.IDLE), "name": name}
         assert node.SAMPLES is node.GET_SCHEMA().category.endswith("/sample"), node
 
 

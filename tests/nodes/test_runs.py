@@ -95,7 +95,6 @@ def test_a_second_stage_has_its_own_report(queue):
     assert queue.told() == [("one", ("first",)), ("sampler", ("report",))]
     # The second one alone loses its node: neither the first stage's report nor that of the prompt before.
     text = queue.report({**stages, "sampler": sampler("model", "one")})
-    # With an id: the prompt has two of its class.
     assert "StandInSampler (node sampler): not counted" in text and "sdpa" not in text
     assert queue.told() == []
 

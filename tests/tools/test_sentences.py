@@ -62,6 +62,7 @@ SAMPLES = {
         "On 4 ComfyUIs (number 0, number 1, this one): 4 + 4 tokens, 4 + 4 heads in each of 2 groups, one for each "
         "prompt; each handed 3.1 MiB to others in a step.",
     ),
+    "7 of 7 nodes": tuple(f"{number} of 21 nodes" for number in ("1st", "2nd", "3rd", "11th", "21st")),
     "fell back from 7, 7, 7 calls: 7": ("fell back from sage, self, 12 calls: it failed",),
 }  # fmt: skip
 # Put together of several parts, or what a value says, as reports have them.
