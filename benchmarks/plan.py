@@ -2,7 +2,7 @@
 
     python -m benchmarks.plan [--steps 20,50] [--prompts N] [--budgets 0.05,0.1] [--seeds N] [--groups N] [--parts N]
                               [--candidates everything|...] [--means NAME ...] [--edge N] [--threads N] [--out FILE]
-    python -m benchmarks.plan --errors [--budgets 0.01,0.03,0.1] [--runs N] [--end-error each|one] ...
+    python -m benchmarks.plan --errors [--budgets 0.01,0.03,0.1] [--runs N] [--first N] [--end-error each|one] ...
 
 The first one samples each prompt exactly, by each means alone, by ComfyUI's step caches and by plans, one after the
 other. Times are of whole samplings, as in forecast.py. PSNR is of the decoded clip beside the exact one. `right`: clips
@@ -43,7 +43,8 @@ def arguments():
     parser.add_argument("--errors", action="store_true")
     parser.add_argument("--budgets", type=lambda text: sorted(map(float, text.split(","))))
     parser.add_argument("--steps", type=lambda text: list(map(int, text.split(","))))
-    for name, value in {"prompts": 16, "seeds": 4, "groups": 1, "parts": 4, "runs": 3}.items():
+    # `first`: number of the first run, so that each can be made by itself.
+    for name, value in {"prompts": 16, "seeds": 4, "groups": 1, "parts": 4, "runs": 3, "first": 1}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     # Threads of a busy machine wait for each other: with two this took over 45 minutes there, with one six.
     parser.add_argument("--threads", type=int, default=1)
@@ -79,7 +80,7 @@ def evaluate(options, steps: int) -> tuple[list[list], list[list[list[float]]]]:
     with Progress() as progress:
         task = progress.add_task("Runs, then prompts", total=options.runs + options.prompts)
         plans = []
-        for run in range(options.runs):
+        for run in range(options.first - 1, options.first - 1 + options.runs):
             # From the other end of the list than the prompts that nobody saw.
             words = [CALIBRATED, *known[::-1]][run * options.seeds :][: options.seeds]
             plans.append(calibrated(options, model, words, 100 * run, steps))
@@ -113,7 +114,7 @@ def table(options, steps: int, plans: list[list], found: list[list[list[float]]]
         f"|{' --- |' * 9}",
     ]
     kept = []
-    for run, (each, errors) in enumerate(zip(plans, found), 1):
+    for run, (each, errors) in enumerate(zip(plans, found), options.first):
         for plan, own in zip(each, errors):
             near, high = sum(error <= GOAL * plan.error for error in own), sorted(own)[math.ceil(0.9 * len(own)) - 1]
             if plan.steps or plan.forecasts:  # all exact is within anything
