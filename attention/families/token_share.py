@@ -5,13 +5,16 @@ Everything else of a block's work is the same for every token, so each GPU runs 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 # (args, kwargs) of a block's forward.
 Inputs = tuple[tuple, dict]
+# (own, args, kwargs) of a module that works on whole frames -> (the Frames it is given, its args, its kwargs).
+ByFrame = Callable[..., tuple]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,13 @@ class TokenShare:
     tables: (own, args, kwargs) of each block -> the same with this GPU's part of what is told for each token.
     leave: (own, output) of the last block -> the output of all tokens; own.whole(x, dim) puts a sequence together.
     refuses: (args, kwargs) of the first block -> why its tokens cannot be shared out; None where they can.
+    refused_with: keys of a prompt's conditions without which `refuses` finds nothing to refuse.
     models: class names of the models for which that holds; () for all of the family.
+    beside: the attributes that are lists of blocks which run between those, each behind one of them.
+    by_frame: model -> (module, ByFrame) of what works on each frame of the video by itself, in a block or between two:
+        it is given whole frames, those that this GPU has a part of. Its first argument and its output are (B, L, C).
+    heads: the attributes that are modules in front of one of which the tokens are put together, its first argument
+        being the blocks' output; () for behind the last block.
     """
 
     lists: tuple[str, ...]
@@ -34,25 +43,65 @@ class TokenShare:
     tables: Callable[..., Inputs]
     leave: Callable
     refuses: Callable[[tuple, dict], str | None] = lambda args, kwargs: None
+    refused_with: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    by_frame: Callable[[torch.nn.Module], Iterable[tuple[torch.nn.Module, ByFrame]]] = lambda model: ()
+    heads: tuple[str, ...] = ()
 
     def blocks(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """Return the blocks of a loaded model, in the order in which they run."""
         return [block for name in self.lists for block in getattr(model, name)]
 
+    def blocks_beside(self, model: torch.nn.Module) -> list[torch.nn.Module]:
+        """Return the blocks that run between those; a model may have none."""
+        return [block for name in self.beside for block in getattr(model, name, ())]
+
+    def heads_of(self, model: torch.nn.Module) -> list[torch.nn.Module]:
+        """Return the modules in front of one of which the tokens are put together."""
+        return [getattr(model, name) for name in self.heads if hasattr(model, name)]
+
+
+class Frames:
+    """The whole frames that one GPU's tokens are in, of frames of equal size at the begin of a sequence.
+
+    count: frames of the sequence.
+    tokens: of them together. ValueError where they are not `count` frames.
+    start: the first of the GPU's tokens, counted from the sequence's first.
+    stop: one past the last of them.
+    """
+
+    def __init__(self, count: int, tokens: int, start: int, stop: int):
+        size, rest = divmod(tokens, count)
+        if rest:
+            raise ValueError(f"{tokens} tokens are not {count} frames of equal size")
+        start, stop = min(start, tokens), min(stop, tokens)
+        self.any = start < stop
+        self.first, self.last = start // size, -(-stop // size)
+        self._missing = (start - self.first * size, self.last * size - stop)
+        self.tokens = (self.last - self.first) * size
+
+    def filled(self, x: torch.Tensor) -> torch.Tensor:
+        """Fill this GPU's tokens (B, L, C) up to whole frames; each token is worked on by itself."""
+        front, back = (x.new_zeros(x.shape[0], missing, x.shape[2]) for missing in self._missing)
+        return torch.cat([front, x, back], 1) if any(self._missing) else x
+
+    def cut(self, told: torch.Tensor, dim: int, each: int = 1) -> torch.Tensor:
+        """Cut what has `each` entries for each frame along an axis."""
+        return told.narrow(dim, self.first * each, (self.last - self.first) * each)
+
+    def emptied(self, x: torch.Tensor) -> torch.Tensor:
+        """Take away what `filled` added."""
+        front, back = self._missing
+        return x.narrow(1, front, x.shape[1] - front - back)
+
 
 GUIDES = "guides of part strength attend to some of the tokens only"
 
 
-def _enter_wan(own, args, kwargs) -> Inputs:
+def enter_first(own, args, kwargs) -> Inputs:
+    """Cut the sequence that is a block's first argument, (B, L, C)."""
     return (own.part(args[0], 1), *args[1:]), kwargs
-
-
-def _tables_of_wan(own, args, kwargs) -> Inputs:
-    e = kwargs["e"]
-    if e.ndim == 4 and e.shape[1] > 1:
-        e = own.made(e, lambda: own.part(for_each_token(e, own.spread.length), 1))
-    return args, {**kwargs, "e": e, "freqs": own.part(kwargs["freqs"], 1)}
 
 
 def for_each_token(times: torch.Tensor, tokens: int) -> torch.Tensor:
@@ -62,16 +111,6 @@ def for_each_token(times: torch.Tensor, tokens: int) -> torch.Tensor:
     """
     each, rest = divmod(tokens, times.shape[1])
     return times.repeat_interleave(each + (rest > 0), dim=1)[:, :tokens]
-
-
-WAN = TokenShare(
-    lists=("blocks",),
-    lengths=lambda args, kwargs: (args[0].shape[1], 0),
-    enter=_enter_wan,
-    tables=_tables_of_wan,
-    leave=lambda own, x: own.whole(x, 1),
-    models=("WanModel", "CameraWanModel"),
-)
 
 
 def _positions(own, pe):
@@ -94,10 +133,11 @@ def _times(own, times):
 LTXV = TokenShare(
     lists=("transformer_blocks",),
     lengths=lambda args, kwargs: (args[0].shape[1], 0),
-    enter=_enter_wan,
+    enter=enter_first,
     tables=_tables_of_ltxv,
     leave=lambda own, x: own.whole(x, 1),
     refuses=lambda args, kwargs: None if kwargs.get("self_attention_mask") is None else GUIDES,
+    refused_with=("guide_attention_entries",),
 )
 
 
@@ -123,6 +163,7 @@ LTX2 = TokenShare(
     tables=_tables_of_ltx2,
     leave=lambda own, out: (own.whole(out[0], 1), *out[1:]),
     refuses=lambda args, kwargs: None if kwargs.get("self_attention_mask") is None else GUIDES,
+    refused_with=("guide_attention_entries",),
 )
 
 
@@ -131,7 +172,12 @@ def _enter_hunyuan(own, args, kwargs) -> Inputs:
 
 
 def _tables_of_hunyuan(own, args, kwargs) -> Inputs:
-    return args, {**kwargs, "pe": own.part(kwargs["pe"], 2)}
+    told = {"pe": own.part(kwargs["pe"], 2)}
+    # Where the first frame has a time of its own. The last blocks count from the begin of the sequence, prompt and all.
+    for name, before in (("modulation_dims_img", 0), ("modulation_dims", own.spread.before)):
+        if kwargs.get(name) is not None:
+            told[name] = own.made(kwargs[name], partial(_cut_segments, own, kwargs[name], before), name)
+    return args, {**kwargs, **told}
 
 
 # The prompt is on every GPU, in front of the video; the last block gives both out in one sequence.
@@ -141,9 +187,6 @@ HUNYUAN = TokenShare(
     enter=_enter_hunyuan,
     tables=_tables_of_hunyuan,
     leave=lambda own, out: own.whole(out, 1),
-    refuses=lambda args, kwargs: (
-        None if kwargs.get("modulation_dims_img") is None else "its first frame has a time of its own"
-    ),
     models=("HunyuanVideo",),
 )
 
@@ -154,16 +197,20 @@ def _enter_minimax(own, args, kwargs) -> Inputs:
 
 def _tables_of_minimax(own, args, kwargs) -> Inputs:
     x, times, segments, rotations, *rest = args
-    mine = own.made(segments, lambda: _cut_segments(own, segments))
+    mine = own.made(segments, lambda: _cut_segments(own, segments, own.spread.before))
     return (x, times, mine, own.part(rotations, 1), *rest), kwargs
 
 
-def _cut_segments(own, segments) -> list[tuple[int, int, int]]:
-    """Cut [(start, stop, row of the times)] of the packed sequence to this GPU's tokens."""
-    before, start, size = own.spread.before, own.spread.start(own.rank), own.spread.sizes[own.rank]
-    found = [(a, min(b, before), row) for a, b, row in segments if a < before]
+def _cut_segments(own, segments, before: int) -> list[tuple[int, int, int]]:
+    """Cut [(start, stop or None, row of the times)] of a sequence to this GPU's tokens.
+
+    before: of its tokens, those in front that every GPU has.
+    """
+    start, size = own.spread.start(own.rank) - own.spread.before + before, own.spread.sizes[own.rank]
+    whole = [(a, before + sum(own.spread.sizes) if b is None else b, row) for a, b, row in segments]
+    found = [(a, min(b, before), row) for a, b, row in whole if a < before]
     shift = before - start
-    own_part = [(max(a, start) + shift, min(b, start + size) + shift, row) for a, b, row in segments]
+    own_part = [(max(a, start) + shift, min(b, start + size) + shift, row) for a, b, row in whole]
     return [*found, *(each for each in own_part if each[0] < each[1])]
 
 

@@ -13,7 +13,7 @@ import torch
 from ..core.reason import Reason
 from ..core.site import CROSS, IMAGE, POSE_CROSS, POSE_SELF, SELF, VIDEO_AUDIO
 from ..core.tokens import Span, Tokens
-from . import token_share
+from . import wan_share
 from .conditions import Frames
 from .facts import BlockStream, Head, TimeRotary, TrainedClips, frequencies_of_embedder
 from .spec import Family, Variant, ceil_div
@@ -252,7 +252,7 @@ WAN = Family(
     mixed_prompt=None,
     # WanDancer has a head more for clips of another rate.
     head=Head(("head", "head_global"), ("blocks",), "dim"),
-    shared=token_share.WAN,
+    shared=wan_share.WAN,
 )
 WAN_CAUSAL = Family(
     name="Wan causal",

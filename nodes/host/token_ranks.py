@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
 from ...attention.core.reason import Reason
-from ...attention.families.token_share import TokenShare
+from ...attention.families.token_share import ByFrame, Frames, TokenShare
 from ...attention.parallel.peers import Broken, Peers, Share
 from ...attention.parallel.ulysses import gather_rows
 from ...attention.routing.compiled_op import OPTIONS
@@ -62,19 +63,26 @@ class Sharer:
     """Hooks of one model on one rank.
 
     rule: of the model's family.
-    blocks: of the model, in the order in which they run.
+    model: the diffusion model.
     """
 
-    def __init__(self, rule: TokenShare, blocks: list[torch.nn.Module]):
-        self.rule, self.blocks = rule, blocks
+    def __init__(self, rule: TokenShare, model: torch.nn.Module):
+        self.rule, self.model, self.blocks = rule, model, rule.blocks(model)
         self._own: Own | None = None
         self._calls = 0
+        self._frames: Frames | None = None
 
     def attach(self) -> Iterator[Handle]:
-        """Hooks every block."""
-        for block in self.blocks:
+        """Hooks every block, what works on whole frames, and where the tokens are put together."""
+        for block in (*self.blocks, *self.rule.blocks_beside(self.model)):
             yield hooks.hook_before(block, self.before)
-        yield hooks.hook_behind(self.blocks[-1], self.behind)
+        for module, cut in self.rule.by_frame(self.model):
+            yield hooks.hook_before(module, partial(self.before_frames, cut))
+            yield hooks.hook_behind(module, self.behind_frames)
+        for head in self.rule.heads_of(self.model):
+            yield hooks.hook_before(head, self.before_head)
+        if not self.rule.heads:
+            yield hooks.hook_behind(self.blocks[-1], self.behind)
 
     def before(self, module, args, kwargs):
         """Shares the tokens out at the first block, and what is told for each token at every one."""
@@ -102,6 +110,19 @@ class Sharer:
             raise Refused(why)
         return Own(peers.share(*self.rule.lengths(args, kwargs)))
 
+    def before_frames(self, cut: ByFrame, module, args, kwargs):
+        """Gives whole frames to what works on each by itself."""
+        self._frames = None
+        if self._own is None:
+            return None
+        self._frames, args, kwargs = cut(self._own, args, kwargs)
+        return args, kwargs
+
+    def behind_frames(self, module, args, kwargs, output):
+        """Leaves this rank's tokens of what works on whole frames."""
+        frames, self._frames = self._frames, None
+        return None if frames is None else frames.emptied(output)
+
     def behind(self, module, args, kwargs, output):
         """Puts the tokens of all ranks together behind the last block."""
         own, self._own = self._own, None
@@ -109,6 +130,11 @@ class Sharer:
             return None
         self._check(own)
         return self.rule.leave(own, output)
+
+    def before_head(self, module, args, kwargs):
+        """Puts them together in front of the head."""
+        whole = self.behind(module, args, kwargs, args[0])
+        return None if whole is None else ((whole, *args[1:]), kwargs)
 
     def _check(self, own: Own) -> None:
         if own.peers.calls == self._calls:
@@ -143,4 +169,4 @@ def rule_of(patcher) -> TokenShare | Reason:
 def _publish(patcher) -> Iterator[Handle]:
     rule = rule_of(patcher)
     if not isinstance(rule, Reason):
-        yield from Sharer(rule, rule.blocks(patcher.model.diffusion_model)).attach()
+        yield from Sharer(rule, patcher.model.diffusion_model).attach()

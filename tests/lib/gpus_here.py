@@ -84,6 +84,21 @@ def _like(cases, variant, make, **more) -> Case:
 
 
 _WAN = _wan("WAN21_T2V", model_type="t2v")
+
+
+def _animated():
+    """Animate with a face in every frame but the first, as its encoder gives it: five entries each."""
+    model = _wan("WAN22_Animate", model_type="animate", in_dim=36, num_layers=5)()
+    network = model.model.diffusion_model
+    plain = network.after_patch_embedding
+
+    def with_face(x, pose_latents, face_pixel_values):
+        return plain(x, pose_latents, None)[0], wan.noise(1, x.shape[2], 5, 60, seed=3).to(x) * 10
+
+    network.after_patch_embedding = with_face
+    return model
+
+
 # Models with as many heads as no number of GPUs divides.
 WIDE = {
     "Wan": _like(wan.CASES, "Wan 2.1 T2V", _WAN, latent=partial(torch.zeros, (1, 16, 5, 14, 18))),
@@ -92,11 +107,35 @@ WIDE = {
         (1, 7, 16), {}, options={"noise_mask": wan.first_kept()},
     ),
     "Bernini": _like(wan.CASES, "Wan 2.1 T2V", _WAN, conditioning=wan.streams),
+    "VACE": _like(
+        wan.CASES, "Wan 2.1 VACE", _wan("WAN21_Vace", model_type="vace", vace_layers=2, vace_in_dim=96, num_layers=4),
+        conditioning=wan.two_controls,
+    ),
+    # A control's block behind every block, the last one too.
+    "VACE in all blocks": _like(
+        wan.CASES, "Wan 2.1 VACE", _wan("WAN21_Vace", model_type="vace", vace_layers=2, vace_in_dim=96),
+    ),
+    "S2V": _like(
+        wan.CASES, "Wan 2.2 S2V", _wan("WAN22_S2V", model_type="s2v", audio_dim=8, audio_inject_layers=[0, 1]),
+        conditioning=wan.continued, latent=partial(torch.zeros, (1, 16, 3, 8, 16)),
+    ),
+    "HuMo": _like(wan.CASES, "Wan 2.1 HuMo", _wan("WAN21_HuMo", model_type="humo")),
+    "Animate": _like(wan.CASES, "Wan 2.2 Animate", _animated),
+    "SCAIL-2": _like(wan.CASES, "Wan 2.1 SCAIL-2", _wan("WAN21_SCAIL2", model_type="scail2", in_dim=20)),
+    "WanDancer": _like(
+        wan.CASES, "WanDancer", _wan("WAN22_WanDancer", model_type="wandancer", in_dim=36, audio_inject_layers=[0, 1])
+    ),
     "LTXV": _like(ltxv.CASES, "LTX-Video 0.9", _ltxv),
     "LTX-2": _like(ltx2.CASES, "LTX-2", _ltx2),
     "HunyuanVideo": _like(
         hunyuan.CASES, "HunyuanVideo",
         partial(build, "HunyuanVideo", {**hunyuan.CONFIG, "hidden_size": 60, "num_heads": 5}),
+    ),
+    "HunyuanVideo I2V": replace(
+        next(c for c in hunyuan.CASES if c.name == "first frame kept"),
+        build=partial(
+            build, "HunyuanVideoI2V", {**hunyuan.CONFIG, "in_channels": 33, "hidden_size": 60, "num_heads": 5}
+        ),
     ),
     "MiniMax-H3": _like(
         minimax.CASES, "MiniMax-H3", partial(build, "MiniMaxH3", {**minimax.CONFIG, "num_attention_heads": 5})
