@@ -9,6 +9,23 @@ from .widgets import rule_inputs, search_words
 from .widgets.node import NOTE, Node
 
 
+def _gpus() -> io.Int.Input:
+    return io.Int.Input(
+        "gpus", default=0, min=0, max=16, tooltip="How many GPUs take part, the model's own first. 0: all."
+    )
+
+
+def _overlap() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "overlap",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="Trade the heads in up to four slices, so that one is copied while another is computed: for GPUs with "
+        "a slow link. The clip is the same. Never run on GPUs by us.",
+    )
+
+
 class VideoAttentionSeveralGPUs(Node):
     """Shares the tokens of every evaluation of a MODEL out among the GPUs of this machine."""
 
@@ -29,9 +46,7 @@ class VideoAttentionSeveralGPUs(Node):
             search_aliases=search_words.of("VideoAttentionSeveralGPUs"),
             inputs=[
                 rule_inputs.model(),
-                io.Int.Input(
-                    "gpus", default=0, min=0, max=16, tooltip="How many GPUs take part, the model's own first. 0: all."
-                ),
+                _gpus(),
                 io.Combo.Input(
                     "split",
                     options=list(sharing.SPLITS),
@@ -48,6 +63,7 @@ class VideoAttentionSeveralGPUs(Node):
                     "matrix product that is timed when a sampling begins.",
                 ),
                 rule_inputs.on_unsupported(),
+                _overlap(),
             ],
             outputs=[
                 io.Model.Output(
@@ -58,8 +74,8 @@ class VideoAttentionSeveralGPUs(Node):
         )
 
     @classmethod
-    def execute(cls, model, gpus, split, shares, on_unsupported) -> io.NodeOutput:
-        made, text = gpu_copies.on_several(model, gpus, split, shares, strict=on_unsupported == ERROR)
+    def execute(cls, model, gpus, split, shares, on_unsupported, overlap=False) -> io.NodeOutput:
+        made, text = gpu_copies.on_several(model, gpus, split, shares, on_unsupported == ERROR, overlap)
         return io.NodeOutput(made, ui=ui.PreviewText(text))
 
 

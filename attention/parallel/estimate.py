@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from ..core.timing import elapsed, end_span, start_span
 from .speed import seconds_of_product
+from .spread import Spread
 
 # Of a copy that is timed.
 MEGABYTES = 64
@@ -23,6 +26,20 @@ def bytes_traded(tokens: int, channels: int, blocks: int, ranks: int, size: int 
     size: bytes of a number.
     """
     return 4 * size * blocks * tokens * channels * (ranks - 1) / ranks**2
+
+
+def rows_traded(spread: Spread, heads: Sequence[int], key_heads: Sequence[int]) -> int:
+    """Count the rows of a head that the rank hands over which hands over most, where heads are traded: q, k, v, output.
+
+    heads: of each rank.
+    key_heads: of each rank.
+    """
+
+    def of(rank: int) -> int:
+        others = sum(heads) - heads[rank] + 2 * (sum(key_heads) - key_heads[rank])
+        return spread.sizes[rank] * others + heads[rank] * (spread.length - spread.sizes[rank])
+
+    return max(of(rank) for rank in range(len(heads)))
 
 
 def speedup(operations: float, rate: float, traded: float, link: float, ranks: int) -> float:

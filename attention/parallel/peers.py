@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -54,11 +54,16 @@ class Peers(KeepsIdentity):
     sent: bytes that this rank has handed to others.
     calls: attention calls for which it exchanged anything.
     heads: of the last of them.
+    halos: how many of them fetched only what their queries may see.
+    slices: of the heads that are to be traded one after the other, so that copies run beside attention; 1: all at once.
+    parts: slices of the last of those calls.
     """
+
+    slices = 1
 
     def __init__(self, rank: int, size: int, weights: Sequence[float]):
         self.rank, self.size, self.weights = rank, size, tuple(weights)
-        self.sent = self.calls = self.heads = 0
+        self.sent = self.calls = self.heads = self.halos = self.parts = 0
         self._shares: dict[tuple[int, int], Share] = {}
 
     @property
@@ -83,8 +88,16 @@ class Peers(KeepsIdentity):
         pieces: one for each rank, this one's own among them.
         shapes: of what will come. Broken where it is of another shape: ranks that disagree make a wrong clip.
         """
-        self.sent += sum(p.numel() * p.element_size() for s, p in enumerate(pieces) if s != self.rank)
+        self._count(pieces)
         return self._trade(pieces, shapes)
+
+    def _count(self, pieces) -> None:
+        self.sent += sum(p.numel() * p.element_size() for s, p in enumerate(pieces) if s != self.rank)
+
+    def begin(self, pieces: list[torch.Tensor], shapes: list[tuple[int, ...]]) -> Callable[[], list[torch.Tensor]]:
+        """As all_to_all; gives a function that waits for what comes. Here it has come already."""
+        came = self.all_to_all(pieces, shapes)
+        return lambda: came
 
     def _trade(self, pieces, shapes) -> list[torch.Tensor]:
         raise NotImplementedError
@@ -92,6 +105,11 @@ class Peers(KeepsIdentity):
     def finish(self) -> None:
         """Meet the other ranks behind an evaluation. Broken where one of them is not at its end."""
         raise NotImplementedError
+
+    def all_of(self, good: bool) -> bool:
+        """Tell whether something is true on all ranks."""
+        marks = self.all_to_all([torch.tensor([good])] * self.size, [(1,)] * self.size)
+        return all(bool(mark) for mark in marks)
 
     def mean(self, value: torch.Tensor, weight: float) -> torch.Tensor:
         """Return the mean over all ranks of a small tensor, each with its weight.
@@ -107,11 +125,13 @@ class ThreadPeers(Peers):
     """One rank of several that are threads of this process. Tensors are copied from device to device by torch.
 
     exchange: of all ranks.
+    slices: as of Peers.
     """
 
-    def __init__(self, exchange: Exchange, rank: int, weights: Sequence[float]):
+    def __init__(self, exchange: Exchange, rank: int, weights: Sequence[float], slices: int = 1):
         super().__init__(rank, exchange.size, weights)
-        self.exchange = exchange
+        self.exchange, self.slices = exchange, slices
+        self._copiers: dict[torch.device, torch.cuda.Stream] = {}
 
     def finish(self) -> None:
         self.exchange.box[self.rank] = [None] * self.size
@@ -121,35 +141,84 @@ class ThreadPeers(Peers):
         if not alike:
             raise Broken(UNLIKE)
 
+    def begin(self, pieces, shapes) -> Callable[[], list[torch.Tensor]]:
+        device = pieces[self.rank].device
+        if self.slices == 1 or device.type != "cuda":
+            return super().begin(pieces, shapes)
+        self._count(pieces)
+        came, dones = zip(*self._handed(pieces, shapes, lambda handed, own: self._copied(handed, device, own)))
+
+        def wait() -> list[torch.Tensor]:
+            stream = torch.cuda.current_stream(device)
+            for piece, done in zip(came, dones, strict=True):
+                if done is not None:
+                    stream.wait_event(done)
+                    piece.record_stream(stream)
+            return list(came)
+
+        return wait
+
     def _trade(self, pieces, shapes) -> list[torch.Tensor]:
-        box, rank, device = self.exchange.box, self.rank, pieces[self.rank].device
-        ready = None
-        if device.type == "cuda":
+        device = pieces[self.rank].device
+
+        def take(handed, own: bool) -> tuple:
+            piece, ready = handed
+            if own:
+                return piece, None
+            if ready is not None:
+                torch.cuda.current_stream(device).wait_event(ready)
+            return piece.to(device, non_blocking=True, copy=True), None
+
+        def taken() -> None:
+            if device.type == "cuda":
+                torch.cuda.current_stream(device).synchronize()
+
+        return [piece for piece, _ in self._handed(pieces, shapes, take, taken)]
+
+    def _handed(self, pieces, shapes, take: Callable, taken: Callable = lambda: None) -> list[tuple]:
+        """Hand pieces over by the box, and take what is there: take(handed, whether it is this rank's own).
+
+        taken: called before others may free or overwrite what they handed over.
+        """
+        box, rank, ready = self.exchange.box, self.rank, None
+        if pieces[rank].device.type == "cuda":
             ready = torch.cuda.Event()
             ready.record()
         for s, piece in enumerate(pieces):
             box[rank][s] = (piece, ready)
         self.exchange.meet()
-        came = [self._taken(box[s][rank], device, own=s == rank) for s in range(self.size)]
-        if device.type == "cuda":
-            torch.cuda.current_stream(device).synchronize()
-        # Nobody overwrites or frees what another still reads.
+        handed = [box[s][rank] for s in range(self.size)]
+        if None in handed:
+            raise Broken(UNLIKE)
+        came = [take(each, s == rank) for s, each in enumerate(handed)]
+        taken()
         self.exchange.meet()
         box[rank] = [None] * self.size
-        for s, (piece, shape) in enumerate(zip(came, shapes, strict=True)):
+        for s, ((piece, _), shape) in enumerate(zip(came, shapes, strict=True)):
             if tuple(piece.shape) != tuple(shape):
                 raise Broken(f"GPU {s} handed over {tuple(piece.shape)} numbers, {tuple(shape)} were due")
         return came
 
-    def _taken(self, handed, device: torch.device, own: bool) -> torch.Tensor:
-        if handed is None:
-            raise Broken(UNLIKE)
+    def _copied(self, handed, device: torch.device, own: bool) -> tuple:
+        """Begin to copy a piece on streams of this rank's own: (the copy, the event of its end)."""
         piece, ready = handed
         if own:
-            return piece
-        if ready is not None:
-            torch.cuda.current_stream(device).wait_event(ready)
-        return piece.to(device, non_blocking=True, copy=True)
+            return piece, None
+        source, target = self._copier(piece.device), self._copier(device)
+        # torch copies between GPUs on the source's current stream, and lets the target's wait for it.
+        with torch.cuda.stream(source), torch.cuda.stream(target):
+            source.wait_event(ready)
+            copy = piece.to(device, non_blocking=True, copy=True)
+            done = torch.cuda.Event()
+            done.record(target)
+        # Its owner frees it while the copy may still run: the allocator gives the memory to nobody before.
+        piece.record_stream(source)
+        return copy, done
+
+    def _copier(self, device: torch.device) -> torch.cuda.Stream:
+        if device not in self._copiers:
+            self._copiers[device] = torch.cuda.Stream(device)
+        return self._copiers[device]
 
 
 class Share(KeepsIdentity):

@@ -46,7 +46,7 @@ class RanksRecord:
         """Say what lay where, what was exchanged, and what did not run on several GPUs."""
         found = []
         if self.evaluations:
-            found += [self._shared(), *self._others()]
+            found += [self._shared(), *self._traded(), *self._others()]
         if self.dealt:
             found.append(f"{self._where()}: one prompt each, as ComfyUI does.")
         found += [f"On one of the {self.what} in {_times(n)}: {why}." for why, n in self.refused.items()]
@@ -55,13 +55,22 @@ class RanksRecord:
     def _shared(self) -> str:
         first = self._groups[0]
         spread = max(first[0].spreads, key=lambda spread: spread.length)
+        calls, halos = first[0].calls, first[0].halos
         heads, _ = cut_heads(first[0].heads, first[0].heads, first[0].weights)
+        parts = f", {_sum(heads)} heads" if halos < calls else ""
         sent = max(peers.sent for group in self._groups for peers in group) / self.evaluations
         more = f" in each of {len(self._groups)} groups, one for each prompt" if len(self._groups) > 1 else ""
         return (
-            f"{self._where()}: {_sum(spread.sizes)} tokens, {_sum(heads)} heads{more}; each handed {_bytes(sent)} to "
+            f"{self._where()}: {_sum(spread.sizes)} tokens{parts}{more}; each handed {_bytes(sent)} to "
             "others in a step."
         )
+
+    def _traded(self):
+        first = self._groups[0][0]
+        if first.halos:
+            yield f"In {first.halos} of {first.calls} attention calls each fetched only what its tokens may see."
+        if first.parts > 1:
+            yield f"The heads were traded in {first.parts} slices."
 
     def _where(self) -> str:
         return f"On {len(self._devices)} {self.what} ({', '.join(self._devices)})"

@@ -172,6 +172,7 @@ class RunStats(KeepsIdentity):
     gpus: a parallel.record.RanksRecord where the model has copies on several GPUs, else None.
     reuse: the ReuseRun, which keeps attention outputs; None where no rule asks for that.
     find_asker: an Asker, or None -> the same as the run's prompt has it: a rule may be older than the prompt.
+    halos: how calls run that fetch keys from other GPUs by what their queries may see, None for those that do not.
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
@@ -200,6 +201,7 @@ class RunStats(KeepsIdentity):
         self.gpus = None
         self.reuse = None
         self.find_asker: Callable[[Asker | None], Asker | None] = lambda asker: asker
+        self.halos: dict[tuple, object] = {}
 
     def add_bypass(self, who: str, how: str, site: AttentionSite | None = None) -> None:
         """Note that attention of this step ran past our rules.
@@ -231,10 +233,12 @@ class RunStats(KeepsIdentity):
         where: the router that was asked, and the AttentionSite.
         first_head: number of the call's first head.
         """
-        if first_head:
-            decision.counted_in = self._first.get(where)
+        found = self._first.get(where)
+        # One of several GPUs has some of the heads, the first not among them.
+        if found is None or first_head <= found[0]:
+            self._first[where] = first_head, decision
         else:
-            self._first[where] = decision
+            decision.counted_in = found[1]
 
     def counted(self) -> tuple[tuple[tuple, Decision], ...]:
         """List (key, Decision) of all that is counted: not of calls that belong to another Decision's."""

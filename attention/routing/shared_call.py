@@ -1,4 +1,5 @@
-"""Attention of a sequence that lies over several GPUs: each gets the whole of it and some of the heads.
+"""Attention of a sequence that lies over several GPUs: each gets the whole of it and some of the heads, or, where a
+pattern makes that less, all heads and the keys that its own queries may see.
 
 Inside the router, so that what is below, every kernel, pattern, mask and strength, sees one whole call.
 """
@@ -12,9 +13,10 @@ from ..core.tensor_layout import from_heads
 from ..core.tokens import BOTH, KEYS, SIDES
 from ..parallel.peers import Broken, Share
 from ..parallel.spread import cut_heads
-from ..parallel.ulysses import gather_heads, gather_tokens, scatter_tokens
+from ..parallel.ulysses import begin_gather, begin_scatter, gather_heads, gather_tokens, slices_of
 from .attention_call import AttentionCall
 from .compiled_op import OPTIONS
+from .halo_call import answer_by_halo
 from .step_context import CONTEXT, StepContext
 
 
@@ -41,26 +43,66 @@ def answer_shared(router, call: AttentionCall, context: StepContext) -> torch.Te
 
 def _exchanged(router, call: AttentionCall, share: Share, site, side: str) -> torch.Tensor:
     """Answer a call whose keys, and with BOTH whose queries too, lie over the ranks."""
-    peers, spread, (q, k, v) = share.peers, share.spread, call.to_heads()
+    peers, spread, (q, k, _) = share.peers, share.spread, call.to_heads()
     if k.shape[2] != spread.local(peers.rank) or (side == BOTH and q.shape[2] != k.shape[2]):
         raise Broken(
             f"{site.role}-attention of {q.shape[2]} x {k.shape[2]} tokens in block {site.block}, where this GPU has "
             f"{spread.local(peers.rank)}: another node changed the tokens"
         )
-    heads, key_heads = cut_heads(q.shape[1], k.shape[1], peers.weights)
-    mask = call.to_mask()
-    if mask is not None and mask.shape[1] > 1:
-        mask = mask.split(heads, 1)[peers.rank]
-    k, v = (gather_tokens(x, spread, peers, key_heads) for x in (k, v))
-    q = gather_tokens(q, spread, peers, heads) if side == BOTH else q.split(heads, 1)[peers.rank]
-    context = call.options[CONTEXT]
-    # Some packs attend with a part of a module's heads at a time.
-    first = (context.stats or router.stats).chunks.of(site, call.heads, router) or 0
-    whole = call.but(
-        q=q, k=k, v=v, heads=heads[peers.rank], mask=mask, split_in=True, split_out=True,
-        first_head=first + sum(heads[: peers.rank]), kw={**call.kw, OPTIONS: {**call.options, PEERS: peers}},
-    )  # fmt: skip
-    out = router.answer(whole)
-    out = scatter_tokens(out, spread, peers, heads) if side == BOTH else gather_heads(out, peers, heads)
+    out = answer_by_halo(router, call, share, site) if side == BOTH else None
+    if out is None:
+        # Some packs attend with a part of a module's heads at a time.
+        first = (call.options[CONTEXT].stats or router.stats).chunks.of(site, call.heads, router) or 0
+        out = (_trade_all if side == BOTH else _trade_keys)(router, call, share, first)
     peers.calls, peers.heads = peers.calls + 1, call.heads
     return from_heads(out, call.split_out)
+
+
+def _trade_all(router, call: AttentionCall, share: Share, first: int) -> torch.Tensor:
+    """Attend where queries and keys lie over the ranks, (B, H, local tokens, D): while one slice of the heads is
+    computed, the next is on its way, and the last one on its way back.
+
+    first: number of the call's first head.
+    """
+    peers, spread, tensors = share.peers, share.spread, call.to_heads()
+    heads, key_heads = cut_heads(tensors[0].shape[1], tensors[1].shape[1], peers.weights)
+    group = sum(heads) // sum(key_heads)
+    # Enhance takes its mean over all heads of a call.
+    whole = any(rule.kind == "strength" for rule in router.rules)
+    slices, waiting, outs = slices_of(heads, group, 1 if whole else peers.slices), [], []
+    peers.parts = len(slices)
+    for some in (*slices, None):
+        mine = [wait() for wait in waiting]
+        waiting = [] if some is None else _begin(tensors, some, group, share)
+        if mine:
+            out = router.answer(_part(call, mine, slices[len(outs)][peers.rank], first, peers))
+            outs.append(begin_scatter(out, spread, peers, slices[len(outs)]))
+    came = [wait() for wait in outs]
+    return torch.cat([parts[rank] for rank in range(peers.size) for parts in came], 1)
+
+
+def _begin(tensors, some: tuple[slice, ...], group: int, share: Share) -> list:
+    """Begin to trade for one slice of the heads: three functions that wait for q, k and v."""
+    keys = tuple(slice(each.start // group, each.stop // group) for each in some)
+    return [begin_gather(x, share.spread, share.peers, h) for x, h in zip(tensors, (some, keys, keys), strict=True)]
+
+
+def _trade_keys(router, call: AttentionCall, share: Share, first: int) -> torch.Tensor:
+    """Attend from queries that every rank has to keys that lie over them: (B, H, queries, D)."""
+    peers, (q, k, v) = share.peers, call.to_heads()
+    heads, key_heads = cut_heads(q.shape[1], k.shape[1], peers.weights)
+    ((some,), (keys,)) = slices_of(heads, 1, 1), slices_of(key_heads, 1, 1)
+    k, v = (gather_tokens(x, share.spread, peers, keys) for x in (k, v))
+    own = some[peers.rank]
+    return gather_heads(router.answer(_part(call, (q[:, own], k, v), own, first, peers)), peers, some)
+
+
+def _part(call: AttentionCall, tensors, own: slice, first: int, peers) -> AttentionCall:
+    """Make the call of some of the heads, all tokens in it."""
+    (q, k, v), mask = tensors, call.to_mask()
+    if mask is not None and mask.shape[1] > 1:
+        mask = mask[:, own]
+    return call.but(
+        q=q, k=k, v=v, heads=own.stop - own.start, mask=mask, split_in=True, split_out=True,
+        first_head=first + own.start, kw={**call.kw, OPTIONS: {**call.options, PEERS: peers}},
+    )  # fmt: skip

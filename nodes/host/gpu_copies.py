@@ -9,26 +9,25 @@ from ...attention.core.reason import Reason
 from ...attention.inspect.info import Info
 from ...attention.parallel import estimate
 from . import model_rules, several_gpus, sharing, token_ranks
+from .several_gpus import COPIES
 
 try:
     from comfy.multigpu import create_multigpu_deepclones
 except ImportError:  # hosts before 0.30
     create_multigpu_deepclones = None
 
-COPIES = "multigpu"
 
-
-def on_several(model, gpus: int, split: str, shares: str, strict: bool) -> tuple:
+def on_several(model, gpus: int, split: str, shares: str, strict: bool, overlap: bool = False) -> tuple:
     """Makes (a clone of the MODEL `model` that is evaluated on several GPUs, one line about it).
 
     gpus: how many, 0 for all.
-    split, shares: as several_gpus.install has them.
+    split, shares, overlap: as several_gpus.install has them.
     strict: whether to raise ValueError where that cannot be; else the model is given as it came, and why.
     """
     why = cannot(model, gpus)
     if why is None:
         try:
-            return _copied(model, gpus, split, shares)
+            return _copied(model, gpus, split, shares, overlap)
         except RuntimeError as error:
             why = f"model: ComfyUI could not copy it to another GPU: {error_text(error)}"
     if strict and not isinstance(why, Alone):
@@ -62,16 +61,18 @@ def cannot(model, gpus: int) -> Reason | None:
     return None
 
 
-def _copied(model, gpus: int, split: str, shares: str) -> tuple:
+def _copied(model, gpus: int, *how) -> tuple:
     heads = sharing.fewest_heads(model)
     devices = len(comfy.model_management.get_all_torch_devices())
     wanted = min(gpus or devices, devices, heads or devices)
     # ComfyUI 0.30 trips over a model in its list that is no more.
     alive = all(loaded is not None for loaded in comfy.model_management.loaded_models())
     told = create_multigpu_deepclones(model_rules.count(model), wanted, reuse_loaded=alive)
-    told = several_gpus.install(told, split, shares)
+    told = several_gpus.install(told, *how)
     names = [str(told.load_device), *(str(copy.load_device) for copy in told.get_additional_models_with_key(COPIES))]
     fewer = f" {gpus} were asked for." if gpus > len(names) else ""
+    if heads == len(names) < min(gpus or devices, devices):
+        fewer += f" Each takes whole heads, and the model has {heads}."
     return told, f"On {len(names)} GPUs: {', '.join(names)}. Each holds the whole model.{fewer}"
 
 

@@ -7,7 +7,6 @@ Where ComfyUI deals prompts out, one to a GPU, each GPU here evaluates the same 
 from __future__ import annotations
 
 from functools import cache, partial
-from math import gcd
 
 from comfy.patcher_extension import WrappersMP
 
@@ -18,24 +17,32 @@ from ...attention.parallel.speed import relative_speeds
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.run_stats import RunStats
 from ...attention.routing.step_context import CONTEXT, stats_of
-from . import hooks, sharing, token_ranks
+from . import hooks, memory_estimate, sharing, token_ranks
 from .token_ranks import GPUS as KEY
 from .token_ranks import RANK, Refused
 
 CLONES, POOL = "multigpu_clones", "multigpu_thread_pool"
+# Key of a MODEL's copies among its additional models.
+COPIES = "multigpu"
 EVEN, MEASURED = "even", "by measured speed"
+# Of a call's heads, where copies run beside attention.
+SLICES = 4
 
 
-def install(model, split: str, shares: str):
+def install(model, split: str, shares: str, overlap: bool = False):
     """Lets a MODEL that has copies on other GPUs share its tokens out among them; changes `model`, a clone of ours.
 
     split: one of sharing.SPLITS.
     shares: EVEN or MEASURED.
+    overlap: whether a part of the heads is copied while another is computed.
     """
     token_ranks.attach(model)
-    hooks.wrap(
-        model, KEY, {WrappersMP.OUTER_SAMPLE: _Outer(split, shares), WrappersMP.CALC_COND_BATCH: evaluate_on_all}
-    )
+    wrappers = {
+        WrappersMP.OUTER_SAMPLE: _Outer(split, shares, overlap),
+        WrappersMP.PREPARE_SAMPLING: memory_estimate.of_a_share(_sharers),
+        WrappersMP.CALC_COND_BATCH: evaluate_on_all,
+    }
+    hooks.wrap(model, KEY, wrappers)
     model.match_multigpu_clones()
     return model
 
@@ -43,31 +50,42 @@ def install(model, split: str, shares: str):
 class _Outer:
     """Wraps OUTER_SAMPLE: gives each run its own Ranks."""
 
-    def __init__(self, split: str, shares: str):
-        self.split, self.shares = split, shares
+    def __init__(self, *how):
+        self.how = how
 
     def __call__(self, executor, *args, **kwargs):
         guider = executor.class_obj
         # The guider's options are this run's own copy.
         options = guider.model_options[OPTIONS]
-        options[KEY] = Ranks(guider.model_patcher, self.split, self.shares)
+        options[KEY] = Ranks(guider.model_patcher, sharing.most_prompts(guider), *self.how)
+        hooks.move_innermost(guider, WrappersMP.PREPARE_SAMPLING, KEY)
         try:
             return executor(*args, **kwargs)
         finally:
             options.pop(KEY, None)
 
 
+def _sharers(patcher, conds, model_options) -> int:
+    ranks, copies = model_options.get(OPTIONS, {}).get(KEY), patcher.get_additional_models_with_key(COPIES)
+    # How fast each is, and what it gets, is measured later.
+    if ranks is None or not copies or ranks.shares == MEASURED:
+        return 1
+    return sharing.sharers(patcher, conds, model_options, 1 + len(copies), ranks.split, ranks.prompts)
+
+
 class Ranks:
     """The GPUs of one sampling run.
 
     patcher: the MODEL of the run.
-    split, shares: as of `install`.
+    prompts: most that are evaluated at once.
+    split, shares, overlap: as of `install`.
     record: for the report.
     never: as of sharing, of so many ranks.
     """
 
-    def __init__(self, patcher, split: str, shares: str):
-        self.patcher, self.split, self.shares = patcher, split, shares
+    def __init__(self, patcher, prompts: int, split: str, shares: str, overlap: bool):
+        self.patcher, self.prompts, self.split, self.shares = patcher, prompts, split, shares
+        self.slices = SLICES if overlap else 1
         self.record = RanksRecord()
         self.stats: dict[int, RunStats] = {}
         self._peers: dict[int, list[list[ThreadPeers]]] = {}
@@ -78,7 +96,7 @@ class Ranks:
     def groups(self, clones, prompts: int) -> list[list[ThreadPeers]]:
         """Divide the GPUs into groups, each of which evaluates some of the prompts."""
         size = len(clones)
-        count = gcd(size, prompts) if self.split == sharing.PROMPTS_FIRST else 1
+        count = sharing.groups(size, prompts, self.split)
         if not self._weights:
             dtype = self.patcher.model.get_dtype_inference()
             self._weights = (1.0,) * size if self.shares == EVEN else relative_speeds(list(clones), dtype)
@@ -86,7 +104,7 @@ class Ranks:
             each, found = size // count, []
             for first in range(0, size, each):
                 exchange, weights = Exchange(each), self._weights[first : first + each]
-                found.append([ThreadPeers(exchange, rank, weights) for rank in range(each)])
+                found.append([ThreadPeers(exchange, rank, weights, self.slices) for rank in range(each)])
             self._peers[count] = found
         return self._peers[count]
 
@@ -160,7 +178,7 @@ def evaluate_on_all(executor, model, conds, x, timestep, options):
     prompts = sum(bool(cond) for cond in conds)
     if not prompts:
         return executor(model, conds, x, timestep, options)
-    if ranks.split == sharing.PROMPTS_FIRST and gcd(len(clones), prompts) == len(clones):
+    if sharing.groups(len(clones), prompts, ranks.split) == len(clones):
         ranks.record.note_prompts(list(clones))
         return executor(model, conds, x, timestep, options)
     why = ranks.never(len(clones)) or sharing.refusal(conds, options)

@@ -12,7 +12,7 @@ from ...attention.parallel import group
 from ...attention.parallel.record import RanksRecord
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.step_context import stats_of
-from . import hooks, model_rules, sharing, token_ranks
+from . import hooks, memory_estimate, model_rules, sharing, token_ranks
 from .bypass_watch import ROUTERS
 from .token_ranks import MACHINES as KEY
 from .token_ranks import RANK, Refused
@@ -44,12 +44,14 @@ class Meeting:
 class _Run:
     """One sampling run together with others: who they are, and what the report says.
 
+    prompts: most that are evaluated at once.
     never: why no evaluation can share its tokens out, None where some may.
     plan: a number of the rules, for comparing.
     """
 
-    def __init__(self, meeting: Meeting, peers, patcher, options):
-        self.meeting, self.peers = meeting, peers
+    def __init__(self, meeting: Meeting, peers, guider, options):
+        patcher = guider.model_patcher
+        self.meeting, self.peers, self.prompts = meeting, peers, sharing.most_prompts(guider)
         self.never = sharing.never(patcher, peers.size)
         rules = [rule for router in options[ROUTERS].members for rule in router.rules]
         self.plan = zlib.crc32("; ".join(map(_told, rules)).encode())
@@ -64,11 +66,22 @@ def install(model, meeting: Meeting):
     token_ranks.attach(patched)
     wrappers = {
         WrappersMP.OUTER_SAMPLE: _Outer(meeting),
+        WrappersMP.PREPARE_SAMPLING: memory_estimate.of_a_share(_sharers),
         WrappersMP.PREDICT_NOISE: agree,
         WrappersMP.CALC_COND_BATCH: evaluate_together,
     }
     hooks.wrap(patched, KEY, wrappers)
     return patched
+
+
+def _sharers(patcher, conds, model_options) -> int:
+    run = model_options.get(OPTIONS, {}).get(KEY)
+    if run is None:
+        return 1
+    size, at = run.peers.size, run.meeting
+    # Prompts go apart only where each number has as many.
+    apart = at.split == sharing.PROMPTS_FIRST and any(count % size == 0 for count in range(1, run.prompts + 1))
+    return 1 if apart else sharing.sharers(patcher, conds, model_options, size, sharing.TOKENS, run.prompts)
 
 
 class _Outer:
@@ -85,7 +98,8 @@ class _Outer:
         peers = group.GroupPeers.of(store, at.host, at.number, at.of, at.patience, device)
         # The guider's options are this run's own copy.
         options = guider.model_options[OPTIONS]
-        options[KEY] = _Run(at, peers, guider.model_patcher, options)
+        options[KEY] = _Run(at, peers, guider, options)
+        hooks.move_innermost(guider, WrappersMP.PREPARE_SAMPLING, KEY)
         try:
             return executor(*args, **kwargs)
         finally:

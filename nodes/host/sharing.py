@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import gcd, isclose
+
 from ...attention.core.reason import Reason
 from ...attention.core.tokens import BOTH, KEYS, SIDES
 from ...attention.routing.compiled_op import OPTIONS, SLOT
@@ -49,6 +51,35 @@ def refusal(conds, options) -> str | None:
         if holds:
             return why
     return None
+
+
+def groups(ranks: int, prompts: int, split: str) -> int:
+    """Counts the groups of ranks, each of which evaluates some of the prompts and shares their tokens out."""
+    return gcd(ranks, prompts) if split == PROMPTS_FIRST else 1
+
+
+def most_prompts(guider) -> int:
+    """Counts the prompts that a guider evaluates at once, at most: at cfg 1 ComfyUI leaves the negative one out."""
+    optimised = not guider.model_options.get("disable_cfg1_optimization", False)
+    plain = isclose(getattr(guider, "cfg", 0.0), 1.0) and set(guider.conds) <= {"positive", "negative"}
+    return 1 if plain and optimised else len(guider.conds)
+
+
+def sharers(patcher, conds, model_options, ranks: int, split: str, prompts: int) -> int:
+    """Counts the ranks that share the tokens of each evaluation of a run, at least; 1 where one may evaluate alone.
+
+    conds: name -> prompts, as PREPARE_SAMPLING gets them.
+    ranks: how many there are.
+    split: one of SPLITS.
+    prompts: most that are evaluated at once.
+    """
+    rule, lists = token_ranks.rule_of(patcher), list(conds.values())
+    if isinstance(rule, Reason) or never(patcher, ranks) or refusal(lists, model_options):
+        return 1
+    if any(key in one for key in rule.refused_with for cond in lists for one in cond):
+        return 1
+    # An extra pass of guidance is about one prompt.
+    return min(ranks // groups(ranks, count, split) for count in range(1, prompts + 1))
 
 
 def alone(conds, number: int) -> list:

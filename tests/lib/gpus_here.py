@@ -35,9 +35,9 @@ def loud(case: Case):
     return model
 
 
-def on_gpus(pack, model, count: int, split="tokens", shares="even"):
+def on_gpus(pack, model, count: int, split="tokens", shares="even", overlap=False):
     """A clone of a MODEL that is evaluated on `count` devices."""
-    made, text = pack.nodes.host.gpu_copies.on_several(model, count, split, shares, strict=True)
+    made, text = pack.nodes.host.gpu_copies.on_several(model, count, split, shares, True, overlap)
     assert text.startswith(f"On {count} GPUs: "), text
     return made
 

@@ -7,13 +7,13 @@ import threading
 from attention.parallel.peers import Exchange, ThreadPeers
 
 
-def ranks(size: int, work, weights=None) -> list:
+def ranks(size: int, work, weights=None, slices=1) -> list:
     """What work(peers) gives on each rank. What ended it first is raised."""
     exchange, answers, errors = Exchange(size), [None] * size, []
 
     def run(rank):
         try:
-            answers[rank] = work(ThreadPeers(exchange, rank, weights or [1.0] * size))
+            answers[rank] = work(ThreadPeers(exchange, rank, weights or [1.0] * size, slices))
         except BaseException as error:
             errors.append(error)
             exchange.abort()

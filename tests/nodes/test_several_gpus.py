@@ -60,6 +60,18 @@ def test_wide_models_on_any_number(name, count, pack, monkeypatch):
     assert far(sampled(pack, model, case)[0], truth) == 0.0
 
 
+@pytest.mark.parametrize("name", ["Wan", "LTX-2", "HunyuanVideo"])
+def test_heads_in_slices_are_the_same(name, pack):
+    case = WIDE[name]
+    model = with_rules(pack, loud(case), SDPA)
+    truth, alone = sampled(pack, model, case)
+    out, report = sampled(pack, on_gpus(pack, model, 2, overlap=True), case)
+    assert far(out, truth) < EXACT and "The heads were traded in 2 slices." in report.notes
+    assert [(row.role, row.used, row.calls) for row in report.rows] == [
+        (row.role, row.used, row.calls) for row in alone.rows
+    ]
+
+
 @pytest.mark.parametrize("name", WIDE)
 def test_without_talking_the_clip_is_another(name, pack, monkeypatch):
     """The control: what the tests above call exact they could have found wrong."""

@@ -57,7 +57,8 @@ SAMPLES = {
     "7 ran 7.": ("cuda:1 ran sdpa (12 calls), radial (flex) (4 calls).",),
     "7: one prompt each, as ComfyUI does.": ("On 2 GPUs (cuda:0, cuda:1): one prompt each, as ComfyUI does.",),
     "On one of the 7 in 7: 7.": ("On one of the GPUs in 2 evaluations: gpus is 1.",),
-    "7: 7 tokens, 7 heads; each handed 7 to others in a step.": (
+    "7: 7 tokens; each handed 7 to others in a step.": (
+        "On 2 GPUs (cuda:0, cuda:1): 400 + 400 tokens; each handed 3.1 MiB to others in a step.",
         "On 2 GPUs (cuda:0, cuda:1): 400 + 400 tokens, 4 + 4 heads; each handed 3.1 MiB to others in a step.",
         "On 4 ComfyUIs (number 0, number 1, this one): 4 + 4 tokens, 4 + 4 heads in each of 2 groups, one for each "
         "prompt; each handed 3.1 MiB to others in a step.",

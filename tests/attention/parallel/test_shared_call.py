@@ -65,16 +65,17 @@ def asked(peers, local, mask, spread, role, heads):
     ), stats  # fmt: skip
 
 
-def check(size, heads, key_heads, length, before, kind, side="both", role=SELF, other=9, weights=None):
+def check(size, heads, key_heads, length, before, kind, side="both", role=SELF, other=9, weights=None, slices=1):
     q_len, kv_len = (length if side != "keys" else other), (length if side != "queries" else other)
     tensors, mask = made(1, heads, key_heads, q_len, kv_len), mask_of(kind, heads, q_len, kv_len)
     truth = scaled_dot_product_attention(*(t.double() for t in tensors), mask=mask)
     spread = Spread(cut(length - before, weights or [1.0] * size), before)
-    found = ranks(size, lambda peers: answered(peers, tensors, mask, spread, side, role, heads), weights)
+    found = ranks(size, lambda peers: answered(peers, tensors, mask, spread, side, role, heads), weights, slices)
     for rank, (out, stats) in enumerate(found):
         mine = spread.part(truth, rank, 2) if side != "keys" else truth
         assert ((out.double() - mine).norm() / mine.norm()) < 1e-5
         assert sum(decision.calls for _, decision in stats.counted()) == 1
+        assert slices == 1 or side != "both" or len(stats.decisions) <= slices
 
 
 @pytest.mark.parametrize("kind", MASKS)
@@ -93,12 +94,12 @@ def test_attention_between_two_sequences(size, side, role, kind):
 
 @given(
     st.integers(2, 4), st.integers(4, 9), st.integers(1, 2), st.integers(9, 70), st.integers(0, 5),
-    st.sampled_from(MASKS), st.booleans(),
+    st.sampled_from(MASKS), st.booleans(), st.integers(1, 4),
 )  # fmt: skip
 @settings(max_examples=25, deadline=None)
-def test_any_lengths_heads_and_shares(size, key_heads, group, length, before, kind, uneven):
+def test_any_lengths_heads_shares_and_slices(size, key_heads, group, length, before, kind, uneven, slices):
     weights = [1.0 + uneven * rank for rank in range(size)]
-    check(size, key_heads * group, key_heads, length, before, kind, weights=weights)
+    check(size, key_heads * group, key_heads, length, before, kind, weights=weights, slices=slices)
 
 
 def test_a_call_of_other_tokens_is_an_error_on_all():
