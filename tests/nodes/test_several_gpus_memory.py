@@ -76,14 +76,13 @@ def test_where_one_may_evaluate_alone_it_needs_all(pack, estimated):
     late.model_options["transformer_options"][SLOT] = lambda func, *args, **kwargs: func(*args, **kwargs)
     patched = model.clone()
     patched.set_model_patch(lambda args: args["x"], "attn1_patch")
-    for made in (
-        late,
-        on_gpus(pack, patched, 2),
-        on_gpus(pack, with_rules(pack, model, Rule(reuse=ReuseSettings())), 2),
-        on_gpus(pack, pack.nodes.host.forecast.install(model, pack.nodes.host.forecast.ForecastSettings()), 2),
-        on_gpus(pack, model, 2, shares="by measured speed"),
-    ):
+    for made in (late, on_gpus(pack, patched, 2), on_gpus(pack, model, 2, shares="by measured speed")):
         assert estimated(made, case) == alone
+    # What these keep is in the estimate too.
+    reusing = with_rules(pack, model, Rule(reuse=ReuseSettings()))
+    forecasting = pack.nodes.host.forecast.install(model, pack.nodes.host.forecast.ForecastSettings())
+    for keeping in (reusing, forecasting):
+        assert estimated(on_gpus(pack, keeping, 2), case) == estimated(keeping, case) > alone
     guided = next(c for c in ltxv.CASES if "half strength" in c.name)
     model = with_rules(pack, loud(guided), SDPA)
     assert estimated(on_gpus(pack, model, 2), guided) == estimated(model, guided)
