@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from comfy_execution.progress import get_progress_state
 
@@ -14,6 +15,8 @@ REPORT, CLEAR = "VideoAttentionReport", "VideoAttentionClear"
 COUNTS = "COUNTS_ATTENTION"
 # Outputs whose type depends on what is connected: they may carry a latent, or a model.
 ANY = {"*", "COMFY_MATCHTYPE_V3"}
+# Of each prompt: node -> its signature. Nodes stay as they are while a prompt runs; a prompt has many runs.
+_SIGNATURES: WeakKeyDictionary = WeakKeyDictionary()
 # Models that are not sampled.
 HELPERS = ("UPSCALE", "CLIP", "VISION", "STYLE", "PATCH", "CONTROL", "DETECT", "INTERP")
 
@@ -40,7 +43,7 @@ class Graph:
 
     def __init__(self, dynprompt, reached=()):
         self._dynprompt, self._reached = dynprompt, reached
-        self._signatures: dict[str, int] = {}
+        self._signatures: dict[str, int] = _SIGNATURES.setdefault(dynprompt, {})
 
     def node(self, key: str) -> dict | None:
         """Gives {class_type, inputs} of a node; None for one that is not there."""
@@ -106,14 +109,12 @@ class Graph:
             entered.add(each)
             above = [node for _, node, _ in self.links(each) if node not in self._signatures and node not in entered]
             waiting += above
-            if not above:
-                self._signatures.setdefault(waiting.pop(), self._sign(each))
+            if not above and self.node(waiting.pop()) is not None:
+                self._signatures.setdefault(each, self._sign(each))
         return None if self.node(key) is None else self._signatures[key]
 
     def _sign(self, key: str) -> int:
         node = self.node(key)
-        if node is None:
-            return 0
         links = {name: (self._signatures.get(source, 0), output) for name, source, output in self.links(key)}
         inputs = {**node.get("inputs", {}), **links}
         return hash((node["class_type"], tuple((name, _comparable(inputs[name])) for name in sorted(inputs))))

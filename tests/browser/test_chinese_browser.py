@@ -89,3 +89,34 @@ def test_the_line_of_a_running_sampler(chinese):
         comfyAPI.api.api.dispatchCustomEvent("progress_text", detail); return detail.text; }"""
     assert chinese.evaluate(script, "VideoAttentionSampler") == CHINESE["line"]
     assert chinese.evaluate(script, "KSampler") == "Step 3 of 20, 12 s left"
+
+
+@pytest.mark.parametrize("vue", [False, True], ids=["classic", "nodes 2"])
+def test_a_list_says_what_it_offers_and_keeps_its_value(chinese, vue):
+    kind = "VideoAttentionBackend"
+    try:
+        chinese.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", vue)
+        said = chinese.evaluate(
+            f"""(type) => {{ app.graph.clear(); app.graph.add(LiteGraph.createNode(type)); {NODE}
+            node.pos = [4000, 4000]; app.canvas.ds.scale = 1; app.canvas.ds.offset = [-3800, -3800];
+            app.canvas.draw(true, true);
+            return Object.fromEntries(node.widgets.map((w) => [w.name, [w._displayValue, w.value]])); }}""",
+            kind,
+        )
+        assert said["role"] == [CHINESE["all"], "all"] and said["on_unsupported"] == [CHINESE["fall back"], "fall back"]
+        # Names of kernels are the same in every language.
+        assert said["backend"][0] == said["backend"][1]
+        if vue:
+            chinese.get_by_text(CHINESE["all"], exact=True).first.wait_for(state="visible")
+        shoot(chinese, f"chinese, lists, {'nodes 2' if vue else 'classic'}")
+        prompt = chinese.evaluate("async () => (await app.graphToPrompt()).output")
+        (inputs,) = (node["inputs"] for node in prompt.values())
+        assert inputs["role"] == "all"
+    finally:
+        chinese.evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+
+
+def test_a_sentence_calls_a_node_as_the_page_does(chinese):
+    text = "Not timed: turn timing on in Video Attention Backend to see how much faster sage is."
+    show(chinese, "VideoAttentionReport", text=[text])
+    assert CHINESE["named"] in chinese.locator(".va-view:visible").inner_text()

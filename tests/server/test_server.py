@@ -193,10 +193,35 @@ def test_percents_that_cannot_be_right_stop_at_their_node(comfy, info):
     assert "VideoAttentionBackend" in str(stopped.value)
 
 
+def renamed(prompt: dict, old: str, new: str) -> dict:
+    """The same nodes, one of them under another id."""
+    return json.loads(json.dumps(prompt).replace(f'"{old}"', f'"{new}"'))
+
+
+def told_in(server) -> dict:
+    """Node -> what it was told, of the newest prompt: what the page finds after a reload."""
+    newest = max(ask(server, "/history").values(), key=lambda run: run["prompt"][0])
+    return newest["prompt"][3]["video_attention"]
+
+
+def test_what_came_of_a_kept_rule_is_told_to_the_node_that_has_it_now(server, comfy, info):
+    chain = {"backend": "sdpa", "blocks": "1", "max_error": 0.015}
+    comfy.run(graph(info, seed=21, **chain))
+    first = told_in(server)
+    comfy.run(renamed(graph(info, seed=22, **chain), "2", "12:3"))
+    second = told_in(server)
+    assert (set(first), set(second)) == ({"2"}, {"12:3"})
+    assert "Backend sdpa: 8 of 8 attention calls." in first["2"] and first["2"] == second["12:3"]
+
+
 def test_an_error_on_request_stops_the_run_and_says_why(comfy, info, run):
     with pytest.raises(client.RunFailed) as failed:
         comfy.run(graph(info, backend="sage", on_unsupported="error"))
     told = "KSampler: Video Attention Backend (node 2), backend: 'sage' cannot run the self-attention of block 0"
     assert told in str(failed.value)
+    # ComfyUI keeps the Backend's model: the node has another id now, as in a subgraph.
+    with pytest.raises(client.RunFailed) as failed:
+        comfy.run(renamed(graph(info, backend="sage", on_unsupported="error"), "2", "12:3"))
+    assert told.replace("node 2", "node 12:3") in str(failed.value)
     _, text, _ = run(backend="sdpa", seed=9)
     assert "16 of 16" in text
