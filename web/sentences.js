@@ -1,7 +1,8 @@
 // Says the server's English sentences in another language. A table's keys are parts of sentences, its values the same in
 // that language; what no key fits stays English.
 //   {what} stands for any text, which is said in that language too; {#many} for a number or a span of them, with its %;
-//   {@role} for a role of attention.
+//   {@role} for a role of attention; {,one} for a text without the marks that part a list; {;one} for one that may have
+//   commas, but no semicolon.
 //   [s] may stand there or not; [is|are] is one of these. ^ is the beginning of the text.
 // A key that is one word alone is said where it is the whole text. Of several that fit, the one that takes most of
 // the text is said, so that a sentence comes before its parts.
@@ -9,6 +10,9 @@
 const NUMBER = String.raw`[-+]?\d+(?:[.,-]\d+)*(?:e[-+]?\d+)?(?: ?%)?|inf`;
 // Within one sentence; at the end of a key as much of it as there is.
 const TEXT = String.raw`(?:(?!\.\s+[A-Z]).)+?`;
+// What is parted by commas, or by semicolons. A point between two figures parts nothing.
+const ITEM = String.raw`(?! )(?:[^,;:.]|\.(?=\d))+?`;
+const ITEMS = String.raw`(?! )(?:[^;:.]|\.(?=\d))+?`;
 const ROLE = "[a-z]+(?: to [a-z]+| self| cross)?";
 const WORD = /[\w-]/;
 const FULL = { ",": "\uff0c", ";": "\uff1b", ":": "\uff1a", ".": "\u3002" };
@@ -22,16 +26,16 @@ const escaped = (text) => text.replace(/[.*+?^${}()|\\]/g, "\\$&");
 
 // The parts of a key: texts, { name, kind }, { either: [text, ...] }.
 function partsOf(key) {
-  return key.split(/(\{[#@]?\w+\}|\[[^\]]*\])/).filter(Boolean).map((part) => {
-    const place = part.match(/^\{([#@]?)(\w+)\}$/);
-    if (place) return { name: place[2], kind: { "#": NUMBER, "@": ROLE }[place[1]] ?? TEXT };
+  return key.split(/(\{[#@,;]?\w+\}|\[[^\]]*\])/).filter(Boolean).map((part) => {
+    const place = part.match(/^\{([#@,;]?)(\w+)\}$/);
+    if (place) return { name: place[2], kind: { "#": NUMBER, "@": ROLE, ",": ITEM, ";": ITEMS }[place[1]] ?? TEXT };
     return /^\[.*\]$/.test(part) ? { either: part.slice(1, -1).split("|") } : part;
   });
 }
 
 function pattern(parts, anchored) {
   const source = parts.map((part, at) => {
-    if (part.name) return `(${at === parts.length - 1 ? part.kind.replace(/\.\)\+\?$/, ".)+") : part.kind})`;
+    if (part.name) return `(${at === parts.length - 1 ? part.kind.replace(/\)\+\?$/, ")+") : part.kind})`;
     if (part.either) return `(?:${part.either.map(escaped).join("|")})${part.either.length > 1 ? "" : "?"}`;
     const [first, rest] = [part[0], escaped(part.slice(1))];
     return (at || first.toLowerCase() === first.toUpperCase() ? escaped(first) : `[${first.toLowerCase()}${first.toUpperCase()}]`) + rest;
@@ -39,7 +43,9 @@ function pattern(parts, anchored) {
   const [first, last] = [parts[0], parts.at(-1)];
   const begins = [NUMBER, ROLE].includes(first.kind) || (typeof first === "string" && WORD.test(first[0]));
   const ends = last.kind === NUMBER || last.either || (typeof last === "string" && WORD.test(last.at(-1)));
-  return new RegExp(`${anchored ? "^" : begins ? "(?<![\\w-])" : ""}${source.join("")}${ends ? "(?![\\w-])" : ""}`);
+  // A point at the end of a sentence is none of a number.
+  const after = ends ? "(?![\\w-])" : last.endsWith?.(".") ? "(?<!\\d\\.(?=\\d))" : "";
+  return new RegExp(`${anchored ? "^" : begins ? "(?<![\\w-])" : ""}${source.join("")}${after}`);
 }
 
 function compile([key, said]) {

@@ -40,7 +40,9 @@ export function textPage(text) {
     if (found) page.append(asTable(found.rows));
     else if (lines[at].trim()) {
       const kind = at === 0 && lines.length > 1 ? "p.va-head" : /^\s/.test(lines[at]) ? "p.va-item" : "p";
-      page.append(el(kind, null, lines[at].trim()));
+      // What Markdown writes bold begins a part.
+      const bold = lines[at].startsWith("**");
+      page.append(el(bold ? "p.va-part" : kind, null, bold ? lines[at].trim().replaceAll("**", "") : lines[at].trim()));
     }
     at = found ? found.end : at + 1;
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from pathlib import Path
 
 import host
 import pytest
@@ -102,6 +103,11 @@ MORE = (
     "cuda:1: 3 calls fell back: it failed.", "Show 3 advanced inputs", "Hide 3 advanced inputs",
     "Show 1 advanced input", "Hide 1 advanced input", "the token at frame 3",
     "1 window over 24 latent frames, most visible seam endless",
+    "identity drift", "Sampling: 3 steps in 2.3 s.", "Tokens: video 36, text by the prompt, audio 12.",
+    "Tokens: text 12.",
+    "planned: 26.5 dB", "sage in steps, 0-100 %",
+    "4 windows of 4 x 3 x 4 and 5 x 3 x 4 tokens (time x height x width)",
+    "text: 3 tokens", "image: 3 tokens", "audio: 3 tokens",
     *(f"Step 3 of 20 of the {place}" for place in ("first model", "second model", "first stage", "second stage")),
     *(f"{how} {when}." for how in ("Cancelled", "Stopped by NaN", "Stopped by an error")
       for when in ("after step 3 of 20", "before the end of its first step")),
@@ -205,6 +211,16 @@ def test_every_sentence_is_there_in_chinese(say):
     }
     assert not lacking, "web/sentences/zh.js lacks:\n" + "\n".join(sorted(lacking))
     assert len(sentences) > 600
+
+
+# What is put together of several parts, each of which has a key: none may take what belongs to another.
+TOGETHER = json.loads(Path(__file__).with_name("together.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("text", TOGETHER)
+def test_parts_of_a_sentence_stay_in_their_places(say, text):
+    (answer,), _ = say([text])
+    assert answer == TOGETHER[text]
 
 
 def test_the_table_has_nothing_that_no_source_says(say):
