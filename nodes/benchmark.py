@@ -14,6 +14,7 @@ from .runs import plans, sampling_job
 from .runs.progress import Counted
 from .widgets import image_output, sampler_inputs, search_words
 from .widgets.node import REPORT, Node
+from .widgets.once_more import once_more
 
 
 class VideoAttentionBenchmark(Node):
@@ -51,6 +52,7 @@ class VideoAttentionBenchmark(Node):
         )
 
     @classmethod
+    @once_more
     def execute(cls, model, positive, latent, seed) -> io.NodeOutput:
         patched, bench = model_rules.add_bench(model)
         modules = model_family.count_sites(model)

@@ -12,6 +12,7 @@ from .runs import attention_maps
 from .widgets import clip_file, heat_file, image_output, rule_inputs, search_words
 from .widgets.idle import idle, linked, one_of, own_levels
 from .widgets.node import REPORT, Node
+from .widgets.once_more import once_more
 
 BLANK = torch.ones(1, 64, 64, 3)
 # Tokens of a prompt that the page shows; what comes behind is padding in most models.
@@ -61,6 +62,7 @@ class VideoAttentionMaps(Node):
         return rule_inputs.wrong_spans(blocks) or True
 
     @classmethod
+    @once_more
     def execute(
         cls, model, positive, latent, blocks, heads, percent, x, y, frame, seed, add_noise, images=None, mask=None,
         sigmas=None, clip=None,

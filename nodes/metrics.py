@@ -16,6 +16,7 @@ from .host import clip_origin
 from .widgets import compare_view, image_output, search_words
 from .widgets.idle import idle, unused
 from .widgets.node import REPORT, Node
+from .widgets.once_more import once_more
 
 CATEGORY = "video attention/inspect"
 BLANK = torch.ones(1, 64, 64, 3)
@@ -59,6 +60,7 @@ class VideoAttentionTemporalMetrics(Node):
         )
 
     @classmethod
+    @once_more
     def execute(cls, images, mask=None, clip_vision=None) -> io.NodeOutput:
         encode = None if clip_vision is None else _encoder(clip_vision)
         try:
@@ -119,6 +121,7 @@ class VideoAttentionCompare(Node):
         )
 
     @classmethod
+    @once_more
     def execute(cls, reference, images, split) -> io.NodeOutput:
         try:
             found = compare.compare_clips(reference, images, **_running(images))

@@ -16,6 +16,7 @@ from .widgets import calibrate_inputs, image_output, search_words
 from .widgets.calibrate_inputs import BUDGETS, CUSTOM
 from .widgets.idle import idle, none_of
 from .widgets.node import NOTE, REPORT, Node
+from .widgets.once_more import once_more
 
 CATEGORY = "video attention/plan"
 PLAN = io.Custom("VIDEO_ATTENTION_PLAN")
@@ -58,6 +59,7 @@ class VideoAttentionCalibrate(Node):
         )
 
     @classmethod
+    @once_more
     def execute(
         cls, model, positive, negative, latent, candidates, budget, custom_budget, block_groups, step_ranges, end_error,
         seeds, seed, steps, cfg, sampler_name, scheduler_name, more_prompts=None, memory_budget=0,

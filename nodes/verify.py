@@ -26,6 +26,7 @@ from .runs.progress import Counted
 from .runs.repeated_sampling import distance
 from .widgets import compare_view, image_output, sampler_inputs, search_words
 from .widgets.node import REPORT, Node
+from .widgets.once_more import once_more
 
 # Which output has the latent of the model as it is: a report of the other one would not be of its run.
 PLANNED = 1
@@ -83,6 +84,7 @@ class VideoAttentionVerify(Node):
         )
 
     @classmethod
+    @once_more
     def execute(
         cls, model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler_name, vae=None
     ) -> io.NodeOutput:

@@ -59,10 +59,10 @@ def free_frames(error: BaseException) -> None:
             waiting += others
 
 
-def try_twice(run: Callable, device: torch.device):
+def try_twice(run: Callable, device: torch.device | None):
     """Run what a render can do without, and once more where memory was missing: what it gives, or a Reason for that.
 
-    device: whose memory is given back in between. Other errors are the caller's.
+    device: whose memory is given back in between; None: of none. Other errors are the caller's.
     """
     for _ in range(2):
         try:
@@ -72,7 +72,8 @@ def try_twice(run: Callable, device: torch.device):
                 raise
             reason = Reason(f"memory was missing ({error_text(error)})")
             free_frames(error)
-        free_cached_memory(device)
+        if device is not None:
+            free_cached_memory(device)
     return reason
 
 

@@ -241,15 +241,24 @@ def run_instead(run: Callable, failure: Failure, device: torch.device) -> torch.
     return run()
 
 
-def again_without_memory(run: Callable, call: AttentionCall) -> torch.Tensor:
-    """Answer a call, and once more where memory was missing around what has a way of its own to go on."""
-    try:
-        return run(call)
-    except Exception as error:
-        if not (is_out_of_memory(error) and is_whole(call)):
-            raise
-        free_frames(error)
-    free_cached_memory(call.peek().q.device)
+def strengthened(strength, run: Callable, decision: Decision, call: AttentionCall) -> torch.Tensor:
+    """Answer a call with a strength, once more where memory was missing around what has a way of its own to go on, and
+    without the strength where it is missing still.
+
+    run: answers the call without.
+    """
+    for _ in range(2):
+        try:
+            return strength.attend(run, decision.video_span, call)
+        except Exception as error:
+            if not (is_out_of_memory(error) and is_whole(call)):
+                raise
+            reason = error_text(error)
+            free_frames(error)
+        free_cached_memory(call.peek().q.device)
+    note = f"Strength was left out of {decision.site.role}-attention: memory was missing ({reason})."
+    if note not in decision.history.notes:
+        decision.history.notes.append(note)
     return run(call)
 
 

@@ -17,13 +17,13 @@ from .decide import decide
 from .errors import InputsLost
 from .guarded_run import (
     Failure,
-    again_without_memory,
     is_shared_by_host,
     keep_kernel,
     retry,
     run_checked,
     run_host,
     run_instead,
+    strengthened,
     to_failure,
     unsupported,
 )
@@ -128,7 +128,7 @@ class Router(Override):
         decision.history = stats.history
         run = partial(self._run, decision)
         if decision.strength is not None:
-            run = partial(again_without_memory, partial(decision.strength.attend, run, decision.video_span))
+            run = partial(strengthened, decision.strength, run, decision)
         decision.run = reused_calls.prepare(self, decision, run, key, call, stats)
         if self.timing:
             for one in (decision, *(() if decision.reuse is None else (decision.reuse.twin,))):
@@ -161,14 +161,15 @@ class Router(Override):
 
     def _reply(self, decision: Decision, out: torch.Tensor | Failure, call: AttentionCall) -> torch.Tensor:
         """Give what the host asked for, of what a kernel gave, or without it."""
-        if isinstance(out, Failure):
-            return self._recover(decision, out, call)
-        try:
-            return call.reply(out)
-        except Exception as error:
-            out = to_failure(decision, error)
-        # Laying it out takes a copy; what comes in chunks is laid out already.
-        out = retry(decision, out, call)
+        # Laying it out takes a copy; what comes in chunks is laid out already: as it was, once more, in chunks.
+        for _ in range(3):
+            if isinstance(out, Failure):
+                break
+            try:
+                return call.reply(out)
+            except Exception as error:
+                out = to_failure(decision, error)
+            out = retry(decision, out, call)
         return self._recover(decision, out, call) if isinstance(out, Failure) else call.reply(out)
 
     def _consume(self, decision: Decision, call: ContainerCall) -> torch.Tensor:

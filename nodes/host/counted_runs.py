@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy.model_management import InterruptProcessingException
 from comfy.utils import unpack_latents
 
+from ...attention.core.error_handling import try_twice
 from ...attention.core.peak_memory import RunPeak
 from ...attention.core.site import GUESSED
 from ...attention.inspect.report import summarise
@@ -51,7 +52,8 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
     patcher = guider.model_patcher
     stats.notes += bypass_watch.missing(stats, options, model_family.family_of(patcher), patcher.model.diffusion_model)
     _note_what_is_hidden(stats, patcher)
-    _note_what_is_not_finite(stats, samples)
+    looked = try_twice(lambda: _note_what_is_not_finite(stats, samples), samples.device)
+    stats.notes += [f"The latent was not looked at for NaN or Inf: {looked}."] if looked else []
     # Video and sound come as one tensor here.
     shapes = kwargs.get("latent_shapes") or ()
     report = summarise(stats)

@@ -9,7 +9,9 @@ import comfy.utils
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from ...attention.core.error_handling import try_twice
 from ...attention.core.identity import KeepsIdentity
+from ...attention.core.reason import Reason
 from ...attention.core.site import COVERS
 from ...attention.families.spec import Family
 from ...attention.routing.compiled_op import OPTIONS
@@ -60,6 +62,15 @@ class ExtraPass(KeepsIdentity):
             if options[CONTEXT].stats is not None:
                 options[CONTEXT].stats.leave(self.rules[0].perturbation.name, "step", UNASKED)
             return out
+        found = try_twice(lambda: self._moved(out, asked, options), out.device)
+        if isinstance(found, torch.Tensor):
+            return found
+        if options[CONTEXT].stats is not None:
+            options[CONTEXT].stats.leave(self.rules[0].perturbation.name, "step", found)
+        return out
+
+    def _moved(self, out: torch.Tensor, asked: Asked, options: dict) -> torch.Tensor:
+        """Evaluates the model as it is weakened, and moves `out` away from what it gives."""
         context = options[CONTEXT].but(perturbation=self.rules[0].perturbation)
         weakened = {**asked.model_options, OPTIONS: {**options, CONTEXT: context}}
         cond = [self._apart(each) for each in asked.cond]
@@ -121,7 +132,9 @@ class Asked(KeepsIdentity):
         which = prompt_names.most_positive(map(prompt_names.name_of, conds))
         if which is not None:
             self.model, self.cond, self.x, self.timestep = model, conds[which], x_in, timestep
-            self.strong = outs[which].clone()
+            # Without memory for it the step goes on without the pass, which says so.
+            strong = try_twice(outs[which].clone, outs[which].device)
+            self.strong = None if isinstance(strong, Reason) else strong
         return outs
 
 

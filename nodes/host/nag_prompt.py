@@ -6,6 +6,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.sampler_helpers import convert_cond
 
+from ...attention.core.error_handling import try_twice
 from ...attention.core.identity import KeepsIdentity
 from ...attention.core.reason import Reason
 from ...attention.families import find
@@ -14,7 +15,7 @@ from ...attention.routing import compiled_op
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.router import Router
 from ...attention.routing.rules import Rule
-from ...attention.routing.step_context import CONTEXT
+from ...attention.routing.step_context import CONTEXT, stats_of
 from . import hooks, model_rules, prompt_names
 from .hooks import Handle
 
@@ -124,7 +125,13 @@ def lengthen(module, args, kwargs):
     plain = {key: value for key, value in options.items() if key not in (NEGATIVES, NAMES)}
     negatives, names = options[NEGATIVES], options.get(NAMES, ())
     called = [names[number] if number < len(names) else None for number in options.get("cond_or_uncond", ())]
-    made, context = _lengthened({**kwargs, OPTIONS: plain}, negatives, called), kwargs.get("context")
+    own, context = {**kwargs, OPTIONS: plain}, kwargs.get("context")
+    made = try_twice(lambda: _lengthened(own, negatives, called), None if context is None else context.device)
+    if isinstance(made, Reason):
+        stats = stats_of(plain)
+        if stats is not None:
+            stats.leave(nag.NAME, "step", made)
+        return args, own
     if made.get("context") is not context:
         # What would take the prompt for want of its own goes on with what it would have taken.
         aliases = find(type(module).__name__).prompt_aliases

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from comfy_execution.utils import get_executing_context
 
+from ...attention.core.error_handling import try_twice
+from ...attention.core.reason import Reason
 from ...attention.inspect.combined_report import combine
 from ...attention.inspect.report import Report
 from ...attention.measure.latent_fingerprint import SAME, LatentFingerprint
@@ -89,7 +91,11 @@ def remember(parts: list, report: Report, output: int | None = None) -> None:
         gathered.append(report)
         if gathered.private:
             return
-    prints, context = tuple(map(LatentFingerprint, parts)), get_executing_context()
+    prints, context = (), get_executing_context()
+    if parts:
+        # Without memory for it the run is found by its node alone.
+        found = try_twice(lambda: tuple(map(LatentFingerprint, parts)), parts[0].device)
+        prints = () if isinstance(found, Reason) else found
     more = {"output": output, **({"group": opened[0]} if opened else {})}
     if context is not None:
         owners, display = workflow_graph.owners(context.prompt_id, context.node_id)

@@ -877,6 +877,8 @@ export default {
 "Peak of a run: {#n} MiB instead of {#m} MiB, beside what was taken before.": "运行峰值：{n} MiB，原为 {m} MiB（不含此前已占用的）。",
 "it could not be tried: {why}": "无法尝试：{why}",
 "A call of {@role}-attention could not be measured: {why}.": "{role}注意力的一次调用无法测量：{why}。",
+"The latent was not looked at for NaN or Inf: {why}.": "未检查 Latent 中的 NaN 或 Inf：{why}。",
+"Strength was left out of {@role}-attention: {why}.": "{role}注意力未应用强度：{why}。",
 "memory was missing ({why})": "显存不足（{why}）",
 "Calls take at most {#n} MiB each, in chunks where they would take more.": "每次调用最多 {n} MiB，超出时分块进行。",
 "The memory of a call: a file names kernels alone.": "单次调用的显存：文件只能指定内核。",
