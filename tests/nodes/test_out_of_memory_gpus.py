@@ -47,10 +47,10 @@ def test_in_a_kernel(pack, monkeypatch, times):
 def test_in_the_trade(pack, monkeypatch, times):
     """What lies over the GPUs cannot be put together: that evaluation is made on one of them, and counted."""
     case, seen = WIDE["Wan"], []
-    shared = pack.attention.routing.shared_call
+    peers = pack.attention.parallel.peers.ThreadPeers
     model = with_rules(pack, loud(case), Rule("sdpa"))
     truth, _ = sampled(pack, model, case)
-    monkeypatch.setattr(shared, "gather_tokens", missing(shared.gather_tokens, seen, times))
+    monkeypatch.setattr(peers, "all_to_all", missing(peers.all_to_all, seen, times))
     out, report = sampled(pack, on_gpus(pack, model, 2), case)
     assert seen and far(out, truth) < EXACT
     assert "memory was missing (OutOfMemoryError" in about_gpus(report)
