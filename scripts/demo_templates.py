@@ -216,7 +216,7 @@ def long_video(graph: Graph) -> None:
     slow = {"positive": prompt["positive"], "negative": prompt["negative"], "frame_rate": 4 * RATE}
     text = graph.add("LTXVConditioning", SAMPLE, slow)
     lengths = {
-        "method": "extend", "unit": "latent frames", "window": 8.0, "overlap": 4.0, "frame_rate": RATE, "seed": 1,
+        "method": "extend", "unit": "latent frames", "window": 8.0, "overlap": 4.0, "seed": 1,
     }  # fmt: skip
     samples = sample(graph, SAMPLE, chosen["MODEL"], text, latent, "VideoAttentionLongSampler", **lengths)
     images = decode(graph, samples["output"], vae, "video_attention_long")
@@ -232,8 +232,8 @@ def long_video(graph: Graph) -> None:
         "*blend* makes all windows at every step.",
         (
             "*method*, *window*, *overlap*.",
-            "For Wan, LTX and others *unit* in seconds and *window* 0: what the model was trained for. Sound is "
-            "sampled along.",
+            "For Wan, LTX and others *unit* in seconds, *window* 0 and *overlap* -1: what the model was trained for, "
+            "and a quarter of it. Sound is sampled along.",
         ),
         OWN,
     )

@@ -146,7 +146,7 @@ def long_clip(graph: Graph) -> None:
     quick = faster(graph, made.net, both)
     inputs = {
         "model": quick["MODEL"], "positive": prompt["positive"], "negative": prompt["negative"], "latent": both,
-        "seed": 42, "cfg": 4.0, "method": "extend", "window": 5.0, "overlap": 1.0, "frame_rate": rate[0],
+        "seed": 42, "cfg": 4.0, "method": "extend",
     }  # fmt: skip
     samples = graph.add("VideoAttentionLongSampler", SAMPLE, inputs)
     told = report(graph, samples["output"], shows=180)
@@ -154,12 +154,13 @@ def long_clip(graph: Graph) -> None:
     note(
         graph,
         "LTX-2.3: 20 seconds, with sound",
-        "Windows of 5 seconds, one after the other, each going on from the last second of the one before, in picture "
+        "Windows of 5 seconds, one after the other, each going on from the last quarter of the one before, in picture "
         "and sound. The sampler measures every joint: *seam* is about 1 where nothing shows.",
         (
             "The prompt: what is heard stands in it too.",
             "Length: 8 n + 1. Size: multiples of 32.",
-            "*window* and *overlap*, in seconds. *blend* makes all windows at every step.",
+            "*window* 0 is what the model was trained for, *overlap* -1 a quarter of it. *blend* makes all windows at "
+            "every step.",
             "*quality* of **Faster**: *balanced* adds a sparse pattern and forecast steps.",
         ),
     )

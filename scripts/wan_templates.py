@@ -155,19 +155,20 @@ def wan_long(graph: Graph) -> None:
         "columns": ((MODELS, ATTENTION), (PROMPT,), (SAMPLE,), (RESULT,)),
     }
     net, vae, asked, latent = small(graph, 832, 480, 361)
-    values = {"cfg": 5.0, "sampler_name": "uni_pc", "method": "extend", "window": 0.0, "overlap": 1.0}
-    samples = sample(graph, net, asked, latent, "VideoAttentionLongSampler", **values, frame_rate=24.0)
+    values = {"cfg": 5.0, "sampler_name": "uni_pc", "method": "extend"}
+    samples = sample(graph, net, asked, latent, "VideoAttentionLongSampler", **values)
     finish(graph, samples, vae, 24.0, "Wan2.2_5B_long")
     note(
         graph,
         "Wan 2.2 5B: 15 seconds",
         "Three times the trained length, in windows of that length. *extend* makes them one after the other, each "
-        "going on from the last second of the one before; the sampler shows the seconds of each and measures every "
-        "joint: *seam* is about 1 where nothing shows.",
+        "going on from the end of the one before; the sampler says how many seconds each is and how many they share, "
+        "and measures every joint: *seam* is about 1 where nothing shows.",
         (
             "The prompt; for a start image select its loader and press Ctrl+B.",
             "*length*: 4 n + 1 at 24 a second.",
-            "*overlap*: more seconds hold the scene better and cost time. *blend* makes all windows at every step.",
+            "*overlap* -1 is a quarter of a window: more holds the scene better and costs time. *blend* makes all "
+            "windows at every step.",
             SPEED,
         ),
     )
@@ -201,8 +202,8 @@ def animate_2(graph: Graph) -> None:
         graph,
         "Wan-Animate-2: motion of a clip",
         "The character of your picture moves as your clip does, in 10 steps, with the clip's sound. **Needs ComfyUI "
-        "0.33 or newer.**\n\nIt attends to one frame after the other: **Faster** changes the kernel here, and no "
-        "pattern.",
+        "0.33 or newer.**\n\n**Faster** changes the kernel here and no more. For a pattern put **Sparse "
+        "Pattern** behind it: reference and motion stay exact.",
         (
             "The picture, the clip, and the prompt: who it is, and where.",
             "*length*: 4 n + 1 frames of the clip. Width, height: multiples of 16.",

@@ -1,9 +1,10 @@
-"""Writes workflows/*.json as scripts/templates.py lists them, and a thumbnail of each.
+"""Writes workflows/*.json as scripts/templates.py lists them, web/workflows.js, and a thumbnail of each.
 
     python scripts/write_workflows.py [--comfyui PATH] [--run] [name ...]
 
-Needs requirements-dev.txt and Chromium for the thumbnails. --run samples the workflows of the demo model first, so that
-their thumbnails show results: some minutes.
+--run samples the workflows of the demo model: their thumbnails are what came out, moving. Some minutes, and Chromium
+for the picture of the page. The others show what their dial computes in each step. The page asks for NAME.jpg, whatever
+is in it, and browsers go by what is in it: a moving one is WebP.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from pathlib import Path
 import host
 
 FOLDER = host.ROOT / "workflows"
+ORDER = host.ROOT / "web" / "workflows.js"
+DEMO = "Video attention demo"
 SHOWN = host.ROOT / "web" / "docs" / "workflow.png"  # the demo after a run, for the README
 BASE = host.HOME / "workflows"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SIZE = (768, 432)
 VIEW = {"width": 1720, "height": 1000}
 # Clear of the front end's bars and of its log.
 CLIP = {"x": 100, "y": 90, "width": 1536, "height": 864}
@@ -69,6 +71,15 @@ def to_json(workflow: dict) -> str:
     return json.dumps(workflow, indent=2) + "\n"
 
 
+def order() -> str:
+    """web/workflows.js: what the page sorts by."""
+    import templates
+
+    said = "// The workflows of this pack as scripts/templates.py lists them; scripts/write_workflows.py writes this."
+    names = "".join(f"  {json.dumps(name)},\n" for name in templates.WORKFLOWS)
+    return f"{said}\n\nexport const ORDER = [\n{names}];\n"
+
+
 def main() -> int:
     parser = host.parser(__doc__.splitlines()[0])
     parser.add_argument("--run", action="store_true", help="sample the demo model's workflows for their thumbnails")
@@ -79,15 +90,38 @@ def main() -> int:
     import templates
 
     with host.serve(folder, BASE) as address:
-        info = client.Client(address).object_info()
+        server = client.Client(address)
+        info = server.object_info()
         made = {name: build(name, info) for name in options.names or templates.WORKFLOWS}
         for name, workflow in made.items():
             (FOLDER / f"{name}.json").write_text(to_json(workflow))
             host.say(f"{name}.json")
-    prepare(made.values())
-    with host.serve(folder, BASE) as address:
-        take_pictures(address, list(made), options.run)
+        ORDER.write_text(order())
+        draw_thumbnails(made, server, info, options.run)
+    if options.run and DEMO in made:
+        prepare([made[DEMO]])
+        with host.serve(folder, BASE) as address, front_end(address, VIEW) as page:
+            show_run(page, made[DEMO])
     return 0
+
+
+def draw_thumbnails(made: dict, server, info: dict, run: bool) -> None:
+    """Of those of the demo model only where they may be run."""
+    import client
+    import newer_nodes
+    import planned_pictures
+    import result_pictures
+
+    for name, workflow in made.items():
+        file = FOLDER / f"{name}.jpg"
+        if name in result_pictures.PICTURES:
+            if not run:
+                continue
+            result_pictures.draw(name, workflow, server, info, BASE).save(file)
+        else:
+            prompt = client.to_prompt(workflow, newer_nodes.known(info))
+            planned_pictures.draw(name, prompt).save(file, quality=88, optimize=True)
+        host.say(file.name)
 
 
 def prepare(workflows: Iterable[dict], base: Path = BASE) -> None:
@@ -138,35 +172,21 @@ def front_end(address: str, view: dict):
         browser.close()
 
 
-def take_pictures(address: str, names: list[str], run: bool) -> None:
-    """A thumbnail of each workflow, as the front end draws it."""
+def show_run(page, workflow: dict) -> None:
+    """SHOWN: the page after a run, all of the graph in it."""
     from PIL import Image
 
-    with front_end(address, VIEW) as page:
-        for name in names:
-            shot = picture(page, FOLDER / f"{name}.json", run)
-            Image.open(io.BytesIO(shot)).convert("RGB").resize(SIZE, Image.LANCZOS).save(
-                FOLDER / f"{name}.jpg", quality=82, optimize=True
-            )
-            if run and name == "Video attention demo":
-                Image.open(io.BytesIO(shot)).convert("RGB").quantize(128).save(SHOWN, optimize=True)
-            host.say(f"{name}.jpg")
-
-
-def picture(page, file: Path, run: bool) -> bytes:
-    workflow = json.loads(file.read_text())
     page.evaluate("async (w) => { await app.loadGraphData(w); }", workflow)
     page.wait_for_timeout(800)
-    page.keyboard.press("Escape")  # the list of models that are not here
-    demo = any(value == "video-attention-demo.safetensors" for n in workflow["nodes"] for value in n["widgets_values"])
-    if run and demo:
-        page.evaluate("window.ended = false; app.api.addEventListener('execution_success', () => { ended = true; })")
-        page.evaluate("app.queuePrompt(0)")
-        page.wait_for_function("window.ended", timeout=1800000)
-        page.wait_for_timeout(9000)  # until the message that it is done has gone
+    page.evaluate("window.ended = false; app.api.addEventListener('execution_success', () => { ended = true; })")
+    page.evaluate("app.queuePrompt(0)")
+    page.wait_for_function("window.ended", timeout=1800000)
+    page.wait_for_timeout(9000)  # until the message that it is done has gone
     page.evaluate(FIT, list(CLIP.values()))
     page.wait_for_timeout(1500)
-    return page.screenshot(clip=CLIP)
+    shown = Image.open(io.BytesIO(page.screenshot(clip=CLIP)))
+    shown.convert("RGB").quantize(128).save(SHOWN, optimize=True)
+    host.say(SHOWN.name)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import { api } from "../../scripts/api.js";
 import { button, el } from "./dom.js";
 
 // The folder of the pack, whatever it is called: extensions/<folder>/example.js.
-const PACK = new URL(import.meta.url).pathname.split("/").at(-2);
+export const PACK = new URL(import.meta.url).pathname.split("/").at(-2);
 
 async function open(name) {
   const answer = await api.fetchApi(`/workflow_templates/${PACK}/${encodeURIComponent(name)}.json`);

@@ -10,7 +10,9 @@ from itertools import combinations
 import client
 import layout
 import pytest
+import templates
 import workflow_runs
+from pages import shoot
 from workflow_runs import WORKFLOWS
 
 LOAD = """async (workflow) => {
@@ -123,6 +125,24 @@ def check_size(boxes: list, groups: list[dict], name: str) -> None:
         x, y, wide, high = group["bounding"]
         inside = [b for b in boxes if x <= b[0] and b[2] <= x + wide and y <= b[1] < y + high]
         assert inside and all(b[3] <= y + high for b in inside), f"{name}: {group['title']}"
+
+
+def test_the_list_begins_with_the_demo_whose_thumbnail_moves(browser_page):
+    """ComfyUI lists a folder's files as the disk gives them; web/templates.js sorts ours."""
+    browser_page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    browser_page.get_by_text("ComfyUI-VideoAttention", exact=True).first.click()
+    first, *_ = templates.WORKFLOWS
+    card = browser_page.locator(f"[data-testid='template-workflow-{first}']")
+    card.locator("img").wait_for(state="visible")
+    cards = browser_page.locator("[data-testid^='template-workflow-']")
+    shown = [one.get_attribute("data-testid").removeprefix("template-workflow-") for one in cards.all()]
+    assert shown == list(templates.WORKFLOWS)[: len(shown)] and len(shown) > 6
+    shoot(browser_page, "list of templates")
+    seen = set()
+    for _ in range(20):
+        seen.add(card.locator("img").screenshot())
+        browser_page.wait_for_timeout(200)
+    assert len(seen) > 3
 
 
 def test_the_template_browser_lists_them(server):

@@ -34,7 +34,7 @@ LENGTHS = {
 SWITCHED_ON = {"VideoAttentionNormalizedAttentionGuidance"}
 QUICK = {
     "ManualSigmas": {"sigmas": "1.0, 0.7, 0.0"},
-    "VideoAttentionLongSampler": {"unit": "latent frames", "window": 2.0, "overlap": 1.0},
+    "VideoAttentionLongSampler": {"unit": "latent frames", "window": 2.0, "overlap": -1.0},
     "VideoAttentionCalibrate": {"candidates": "patterns", "block_groups": 1, "step_ranges": 1, "steps": 2},
 }
 

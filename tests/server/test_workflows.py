@@ -16,6 +16,8 @@ import client
 import graph
 import newer_nodes
 import pytest
+import result_pictures
+import templates
 import workflow_runs
 import write_workflows
 from PIL import Image
@@ -112,6 +114,11 @@ def essence(workflow: dict, other: dict) -> tuple:
     return nodes, workflow["links"]
 
 
+def test_the_page_sorts_by_what_the_script_writes():
+    assert write_workflows.ORDER.read_text() == write_workflows.order(), "run: python scripts/write_workflows.py"
+    assert set(templates.WORKFLOWS) == set(WORKFLOWS)
+
+
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_managers_can_find_its_nodes(info, name):
     for node in workflow_runs.load(name)["nodes"]:
@@ -132,8 +139,13 @@ def test_what_needs_a_newer_comfyui_says_so(name):
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_it_has_a_thumbnail_and_a_note(name):
-    with Image.open(WORKFLOWS[name].with_suffix(".jpg")) as picture:
-        assert picture.format == "JPEG" and picture.width >= 256
+    """What the page loads for each card, whatever is in a file of that name; cards are square."""
+    file = WORKFLOWS[name].with_suffix(".jpg")
+    with Image.open(file) as picture:
+        assert picture.size == (512, 512) and file.stat().st_size <= result_pictures.MOST
+        moves = getattr(picture, "n_frames", 1) > 1
+        assert picture.format == ("WEBP" if moves else "JPEG")
+        assert moves == (name in result_pictures.PICTURES), "what the demo model makes is seen"
     notes = [n for n in workflow_runs.load(name)["nodes"] if n["type"] == "MarkdownNote"]
     assert len(notes) == 1 and notes[0]["widgets_values"][0].startswith("## ")
 

@@ -1,0 +1,26 @@
+// The workflows of this pack as scripts/templates.py lists them; scripts/write_workflows.py writes this.
+
+export const ORDER = [
+  "Video attention demo",
+  "Is it worth it",
+  "Compare attention, A against B",
+  "Calibrate and share a plan",
+  "Long video",
+  "Inside a model",
+  "MiniMax-H3 text to video",
+  "MiniMax-H3 image to video",
+  "MiniMax-H3 references to video",
+  "FastH3 text to video",
+  "LTX-2.5 text to video, two stages",
+  "LTX-2.5 image to video, two stages",
+  "LTX-2.3 text to video, two stages",
+  "LTX-2.3 image to video, two stages",
+  "LTX-2.3 text to video, one stage, guided",
+  "LTX-2.3 long clip with sound",
+  "Wan 2.2 14B text to video, two experts",
+  "Wan 2.2 14B image to video, two experts",
+  "Wan 2.2 5B text and image to video",
+  "Wan 2.2 5B long clip",
+  "Wan-Animate-2 motion of a clip",
+  "HunyuanVideo 1.5 text to video",
+];
