@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,9 +54,6 @@ class Found:
         """What nodes of a type gave, in order."""
         return [self.outputs[str(n["id"])] for n in self.workflow["nodes"] if n["type"] == kind]
 
-    def text(self, kind: str, number: int = 0) -> str:
-        return "\n".join(self.nodes(kind)[number]["text"])
-
     def clip(self, number: int = 0, every: int = 2) -> list[Image.Image]:
         """Frames of a saved clip."""
         (file,) = client.files({"clip": self.nodes("SaveAnimatedWEBP")[number]}, self.folder)
@@ -101,9 +97,9 @@ def beside(found: Found, names: tuple[str, str], lines: list[str]) -> Moving:
     for a, b in zip(found.clip(0), found.clip(1), strict=True):
         canvas = Canvas(SIDE, SIDE, GROUND)
         for x, name, one in ((10, names[0], a), (SIDE - 10 - side, names[1], b)):
-            canvas.text((x + side / 2, 34), name, INK, 26, "mm")
-            canvas.paste(fitted(one, side), (x, 64))
-        y = 326
+            canvas.text((x + side / 2, 60), name, INK, 28, "mm")
+            canvas.paste(fitted(one, side), (x, 92))
+        y = 364
         for number, line in enumerate(lines):
             for part in wrap(line, 28, SIDE - 2 * EDGE):
                 canvas.text((SIDE / 2, y), part, INK if number == 0 else PALE, 28, "ma")
@@ -114,15 +110,19 @@ def beside(found: Found, names: tuple[str, str], lines: list[str]) -> Moving:
 
 
 def compare(found: Found) -> Moving:
-    return beside(found, ("A: dense", "B: sparse"), [decibels(found)])
+    return beside(found, ("A: dense", "B: sparse"), [decibels(found), "B sees its neighbours in time alone"])
 
 
 def worth(found: Found) -> Moving:
-    return beside(found, ("A: as it is", "B: faster"), [decibels(found)])
+    told = found.nodes("VideoAttentionReport")[1]["report"][0]
+    computed = told["steps"] - told["evaluations_forecast"]
+    lines = [decibels(found), f"B computes {computed} of {told['steps']} steps"]
+    return beside(found, ("A: as it is", "B: faster"), lines)
 
 
 def decibels(found: Found) -> str:
-    return re.search(r"PSNR[^\n,;.]*(\.\d+)? dB", found.text("VideoAttentionCompare"))[0]
+    """How near B is to A."""
+    return f"{found.nodes('VideoAttentionCompare')[0]['figures'][0]['PSNR']:.1f} dB between them"
 
 
 def long_video(found: Found) -> Moving:
@@ -148,11 +148,20 @@ def inside(found: Found) -> Moving:
 
 
 def calibrate(found: Found) -> Moving:
-    picture = found.shown("VideoAttentionCalibrate")[0]
-    canvas = Canvas(SIDE, SIDE, GROUND)
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    canvas.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
-    return Moving([canvas.picture()])
+    """What was tried, and the clip by the plan."""
+    plan = found.nodes("VideoAttentionCalibrate")[0]["plan"][0]
+    chart = found.shown("VideoAttentionCalibrate")[0]
+    wide = SIDE * chart.height // chart.width
+    chart, side, frames = chart.resize((SIDE, wide), Image.Resampling.LANCZOS), 240, []
+    for frame in found.clip():
+        canvas = Canvas(SIDE, SIDE, GROUND)
+        canvas.paste(chart.crop((0, 0, SIDE, SIDE - side)), (0, 0))
+        canvas.paste(fitted(frame, side), (0, SIDE - side))
+        gain = plan["whole_exact_seconds"] / plan["whole_seconds"]
+        for number, line in enumerate(("the plan:", f"{gain:.2f} times", "as fast,", f"error {plan['realised']:.3f}")):
+            canvas.text((side + EDGE, SIDE - side + 44 + 42 * number), line, INK, 30)
+        frames.append(canvas.picture())
+    return Moving(frames)
 
 
 PICTURES: dict[str, Callable[[Found], Moving]] = {

@@ -120,7 +120,7 @@ def narrow_minimax():
     real, decoder = module.MiniMaxH3VideoVAE, module.ViT3DDecoder
     small = {"heads": 2, "num_layers": 1}
     with (
-        unittest.mock.patch.object(module, "MiniMaxH3VideoVAE", lambda: real(ch=32, num_res_blocks=1)),
+        unittest.mock.patch.object(module, "MiniMaxH3VideoVAE", lambda **given: real(ch=32, num_res_blocks=1, **given)),
         unittest.mock.patch.object(module, "ViT3DDecoder", lambda **config: decoder(**config, **small)),
     ):
         return comfy.sd.VAE(sd=random_weights(module.MiniMaxH3VideoVAE()))
