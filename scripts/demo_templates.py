@@ -176,7 +176,7 @@ def calibrate(graph: Graph) -> None:
         "model": net["MODEL"], "positive": text["positive"], "negative": text["negative"], "latent": latent["LATENT"],
         "budget": "quality", "cfg": 1.0, "scheduler_name": "simple",
     }  # fmt: skip
-    tuned = graph.add("VideoAttentionCalibrate", ATTENTION, inputs, shows=250)
+    tuned = graph.add("VideoAttentionCalibrate", ATTENTION, inputs, shows=225)
     graph.add("VideoAttentionSavePlan", ATTENTION, {"plan": tuned["plan"], "filename": "plan"})
     known = {"model": tuned["MODEL"], "latent": latent["LATENT"], "plan_name": "plan.json"}
     planned = graph.add("VideoAttentionLoadPlan", SAMPLE, known, title="Load a plan: Ctrl+B", mode=BYPASS, folded=True)
