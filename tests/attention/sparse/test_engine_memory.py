@@ -14,6 +14,7 @@ from math import prod
 import engines_here
 import pytest
 import torch
+from pattern_rows import default
 
 from attention import patterns as p
 from attention import sparse
@@ -30,15 +31,10 @@ from attention.sparse import engine, engine_registry, flex, kitchen, own_triton,
 torch.set_num_threads(1)
 HEADS, DIM, GRID, TEXT = 12, 64, (4, 16, 16), 20
 CPU = torch.device("cpu")
-PATTERNS = (
-    p.Temporal(),
-    p.Spatial(),
-    p.TemporalWindow(3),
-    p.SlidingTile(),
-    p.Neighbourhood(),
-    p.TopBlocks(),
-    p.MassBlocks(),
-)
+# Every pattern of the table.
+PATTERNS = tuple(map(default, p.TABLE))
+# LTX at 1920 x 1088 and 121 frames, and two grids from whose bytes its are told: they grow as tokens do.
+GOAL, MOST, SIZES = 32_640, 1.25, ((4, 16, 16), (6, 16, 16))
 OWN = (own_triton.INT8, own_triton.HALF, own_triton.FLOAT8)
 
 
@@ -76,8 +72,8 @@ def told(geometry):
     return engines_here.as_on_gpu(geometry)
 
 
-def runner_of(row, pattern, text, dtype):
-    span = VideoSpan(GRID, 0, BOTH, (), (Span("text", text),) if text else ())
+def runner_of(row, pattern, text, dtype, grid=GRID):
+    span = VideoSpan(grid, 0, BOTH, (), (Span("text", text),) if text else ())
     q, k, v = (torch.randn(1, span.length, HEADS, DIM, dtype=dtype).transpose(1, 2) for _ in range(3))
     call = describe(q, k, v)
     call = told(call) if row.name in engines_here.STAND_INS or row in OWN else call
@@ -101,6 +97,26 @@ def test_an_engine_holds_little_beside_the_calls_own_tensors(row, large):
             found[pattern.name, text] = (given + peak) / (given + out)
     assert found, f"{row.name} ran nothing"
     assert max(found.values()) <= 1.25, found
+
+
+@pytest.mark.parametrize("row", sparse.TABLE, ids=lambda row: row.name)
+def test_no_engine_holds_more_at_32640_tokens(row, large):
+    """By the bytes of two sizes: what does not grow with the tokens, as an engine's scratch, counts as it is."""
+    for pattern in PATTERNS:
+        found = [runner_of(row, pattern, 0, torch.bfloat16, grid) for grid in SIZES]
+        if None in (run for run, _ in found):
+            continue
+        peaks, lengths = [], [prod(grid) for grid in SIZES]
+        for run, tensors in found:
+            with torch.inference_mode():
+                run(*tensors)
+                peaks.append(peak_of(lambda run=run, tensors=tensors: run(*tensors), CPU)[1])
+        slope = (peaks[1] - peaks[0]) / (lengths[1] - lengths[0])
+        token = HEADS * DIM * 2
+        held = 3 * token * GOAL + peaks[1] + slope * (GOAL - lengths[1])
+        assert held <= MOST * 4 * token * GOAL, f"{pattern.name}: {held / (4 * token * GOAL):.3f}"
+        return
+    pytest.fail(f"{row.name} ran nothing")
 
 
 def test_calls_that_are_not_large_stay_whole(large, monkeypatch):
