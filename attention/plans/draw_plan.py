@@ -126,7 +126,7 @@ def _caption(measured, choice: WholeChoice, shown: int) -> str:
     exact = sum(found[0].seconds for found in measured.steps.values())
     cut = f"; the {shown} parts that take the most time" if shown < len(measured.every) else ""
     peaks = [option.peak for option in choice.parts.values() if option.peak is not None]
-    most = f", peak {in_mib(max(peaks))} MiB" if peaks else ""
+    most = f", peak of a call {in_mib(max(peaks))} MiB" if peaks else ""
     return (
         f"right: relative L2 of the final latent, up: time beside exact; rings: the plan, {choice.whole:.2f} s of the "
         f"whole sampling instead of {exact:.2f} s{most}{cut}"

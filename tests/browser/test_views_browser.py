@@ -133,8 +133,8 @@ def test_a_plan_s_choices(styled):
         styled.keyboard.press("ArrowRight")
     said = styled.locator(".va-said:visible").inner_text()
     assert said == (
-        "radial (chosen), self, radial: 1.00 s, 50 % of exact; error of the final latent 0.010, of a block 0.0050, "
-        "of a call 0.020"
+        "radial, 1 head at a time (chosen), self, radial: 1.00 s, 50 % of exact; error of the final latent 0.010, "
+        "of a block 0.0050, of a call 0.020, peak 3.50 MiB"
     )
     styled.get_by_label("Part of the model").select_option("cross")
     styled.get_by_label("Error to the right").focus()
@@ -144,8 +144,10 @@ def test_a_plan_s_choices(styled):
     shoot(styled, f"plan, {styled.style}")
     turn(styled, "Parts")
     cells = styled.locator(".va-table:visible tbody tr").first.locator("td").all_inner_texts()
-    assert cells == ["self, radial", "radial", "0.010", "1.00 s", "50 %"]
+    assert cells == ["self, radial", "radial, 1 head at a time", "0.010", "1.00 s", "50 %", "3.50"]
+    assert "memory of a call at most 4 MiB" in styled.locator(".va-head:visible").inner_text()
     check_fit(styled)
+    shoot(styled, f"plan parts, {styled.style}")
 
 
 def test_calibrate_counts_its_steps(page):

@@ -11,12 +11,14 @@ def report_data(name: str) -> dict:
     ]
     steps = [[0, 0, 1], [0, 1, 1], [1, 1, -1], [0, 0, 0]]
     rows = [
-        {"role": "self", "used": name, "calls": 14, "seconds": 0.5, "blocks": "0-2"},
+        {"role": "self", "used": name, "calls": 14, "seconds": 0.5, "blocks": "0-2", "peak_mib": 3.5},
         {"role": "cross", "used": "sdpa", "calls": 8, "seconds": 0.1, "blocks": "0-2"},
     ]
     return {
         "model": name, "calls": 22, "seconds": 0.6, "rows": rows, "notes": [name], "measured": [name],
         "rule_lines": [name],
+        "memory_line": "Memory: 12 MiB at the peak of the run, beside 3 MiB that were taken before.",
+        "in_chunks": [{"role": "self", "used": name, "how": "1 head at a time", "calls": 2}],
         "fallbacks": [{"role": "self", "wanted": name, "reason": name, "calls": 8}],
         "passed_over": [{"backend": name, "reason": name, "calls": 2}],
         "unplaced": [{"role": "cross", "reason": name, "calls": 2}],
@@ -31,8 +33,16 @@ def report_data(name: str) -> dict:
 def plan_data(name: str) -> dict:
     """A plan of two parts with three options each."""
     options = [
-        {"name": "exact", "seconds": 2.0, "error": 0.0, "local": None, "effect": None},
-        {"name": name, "seconds": 1.0, "error": 0.01, "local": 0.02, "effect": 0.005},
+        {"name": "exact", "seconds": 2.0, "error": 0.0, "local": None, "effect": None, "peak_mib": 8.0, "over": True},
+        {
+            "name": name,
+            "seconds": 1.0,
+            "error": 0.01,
+            "local": 0.02,
+            "effect": 0.005,
+            "peak_mib": 3.5,
+            "chunks": "1 head at a time",
+        },
         {"name": "spatial", "seconds": 0.5, "error": 0.2, "local": 0.3, "effect": None},
     ]
     parts = [
@@ -40,6 +50,7 @@ def plan_data(name: str) -> dict:
         {"text": "cross", "options": options, "chosen": 0},
     ]
     figures = {"budget": 0.03, "error": 0.01, "realised": 0.012, "seconds": 3.0, "exact_seconds": 4.0, "bound": 2.5}
+    figures["memory"] = 4
     return {**figures, "parts": parts, "dropped": [{"what": name, "reason": name}]}
 
 

@@ -884,6 +884,7 @@ export default {
 "The memory of a call: a file names kernels alone.": "单次调用的显存：文件只能指定内核。",
 "at most {#n} MiB": "最多 {n} MiB",
 "peak {#n} MiB": "峰值 {n} MiB",
+"peak of a call {#n} MiB": "单次调用峰值 {n} MiB",
 "a call {#n} MiB": "单次调用 {n} MiB",
 "more than the memory budget": "超出显存预算",
 "In chunks": "分块进行",
