@@ -10,7 +10,7 @@ from tiny import CASES
 
 from attention.families import TABLE
 from attention.families.token_share import TokenShare
-from attention.patterns import LongVideo, Radial, SlidingTile, TopBlocks
+from attention.patterns import LongVideo, Radial, SlidingTile, TemporalWindow, TopBlocks
 from attention.routing.rules import Rule, Shape
 
 EXACT = 1e-5
@@ -110,6 +110,18 @@ def test_patterns_run_below_as_ever(name, pattern, pack):
     assert far(out, truth) < EXACT
     # On whichever engine was faster where it was measured.
     assert {row.used.split(" (")[0] for row in report.rows} == {row.used.split(" (")[0] for row in alone.rows}
+
+
+def test_a_window_of_frames_fetches_what_it_sees(pack):
+    """Fewer bytes than trading heads, and the report says so; beside text in the sequence heads are traded."""
+    shape = Rule(shape=Shape(TemporalWindow(frames=3), min_tokens=0))
+    for name, fetched in (("Wan", True), ("HunyuanVideo", False)):
+        case = WIDE[name]
+        truth, _ = sampled(pack, with_rules(pack, loud(case), SDPA, shape), case)
+        out, report = sampled(pack, on_gpus(pack, with_rules(pack, loud(case), SDPA, shape), 2), case)
+        said = "In 4 of 4 attention calls each fetched only what its tokens may see."
+        assert far(out, truth) < EXACT and (said in report.notes) == fetched
+        assert ("heads; each handed" in about_gpus(report)) != fetched
 
 
 @pytest.mark.parametrize("row", guidance_rows.NAMES)
