@@ -1,7 +1,8 @@
 """Plans on the demo model: what they save beside each means alone, and errors on prompts that they never saw.
 
     python -m benchmarks.plan [--steps 20,50] [--prompts N] [--budgets 0.05,0.1] [--seeds N] [--groups N] [--parts N]
-                              [--candidates everything|...] [--means NAME ...] [--edge N] [--threads N] [--out FILE]
+                              [--candidates everything|"kernels+forecast steps"|...] [--means NAME ...] [--edge N]
+                              [--threads N] [--out FILE]
     python -m benchmarks.plan --errors [--budgets 0.01,0.03,0.1] [--runs N] [--first N] [--end-error each|one] ...
 
 The first one samples each prompt exactly, by each means alone, by ComfyUI's step caches and by plans, one after the

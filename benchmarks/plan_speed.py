@@ -67,15 +67,28 @@ def calibrated(model, options, steps: int) -> tuple[dict, list[str], float, floa
     begin, found, told, share = time.process_time(), {}, [], 0.0
     others = tuple(job_of(model, words, 0, steps).positive for words in demo_model.unseen(None)[-(options.seeds - 1) :])
     sampling = repeat.Sampling(job_of(model, CALIBRATED, 0, steps), others=others)
+    kind = kind_of(options.candidates)
     for budget in options.budgets:
         made, measured, settled = plan.calibrate(
-            sampling, options.candidates, budget, options.groups, options.parts, calibration.ONE, options.seeds
+            sampling, kind, budget, options.groups, options.parts, calibration.ONE, options.seeds
         )
         found[f"{PLAN} {budget:g}"] = lambda model, made=made: install(model, made)[0]
         share = made.exact_seconds / made.whole_exact_seconds
         text = plan.draw_plan.to_text(made, measured, settled)
         told += [f"Plan of {budget:g}, in Calibrate's words:", "", text.split("\nLeft out:")[0], ""]
     return found, told, share, time.process_time() - begin
+
+
+def kind_of(candidates: str) -> str:
+    """What Calibrate's `candidates` is set to; several kinds with + between them are offered as its last one."""
+    plans = host_paths.ours("runs.plans")
+    kinds = candidates.split("+")
+    if len(kinds) == 1:
+        return candidates
+    for name in ("candidates", "forecasts"):
+        found = [one for kind in kinds for one in getattr(plans, name)(kind)]
+        setattr(plans, name, lambda kind, found=found: list(dict.fromkeys(found)))
+    return plans.KINDS[-1]
 
 
 def table(options, steps: int, found: dict[str, Measured]) -> str:
