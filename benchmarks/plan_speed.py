@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 
@@ -135,7 +134,8 @@ def verdicts(found: dict[str, Measured], share: float, steps: int) -> list[str]:
         lines.append(
             f"{name}: {speed:.2f}x at {decibels(quality)} dB. Fastest single means of at least as many: {best}, "
             f"{points[best][1]:.2f}x at {decibels(points[best][0])} dB; the plan is {speed / points[best][1]:.2f}x as "
-            f"fast, and {speed / even:.2f}x as fast as single means would be at equal PSNR, by the line between them."
+            f"fast, and {speed / even:.2f}x as fast as single means are at equal PSNR, by the line between the two "
+            "nearest."
         )
         whole, attended = (
             median(found, best),
@@ -149,11 +149,15 @@ def verdicts(found: dict[str, Measured], share: float, steps: int) -> list[str]:
 
 
 def at_equal(points: list[tuple[float, float]], quality: float) -> float:
-    """The most speed that lines between any two points give at a PSNR; points: (dB, times as fast as exact)."""
-    shown = [(min(decibel, 99.0), speed) for decibel, speed in points]
-    found = [speed for decibel, speed in shown if decibel >= quality]
-    for low, slow in shown:
-        for high, fast in shown:
-            if low < quality <= high and not math.isclose(low, high):
-                found.append(slow + (fast - slow) * (quality - low) / (high - low))
-    return max(found, default=1.0)
+    """The speed of single means at a PSNR, by the line between the two nearest of those that no other beats.
+
+    points: (dB, times as fast as exact).
+    """
+    shown = sorted((min(decibel, 99.0), speed) for decibel, speed in points)
+    best = [(decibel, speed) for decibel, speed in shown if all(speed > s for d, s in shown if d > decibel)]
+    above = [one for one in best if one[0] >= quality]
+    below = [one for one in best if one[0] < quality]
+    if not above or not below:
+        return above[0][1] if above else 1.0
+    (high, slow), (low, fast) = above[0], below[-1]
+    return slow + (fast - slow) * (high - quality) / (high - low)
