@@ -35,7 +35,10 @@ def picture(schema) -> dict:
         "category": schema.category,
         "output_node": schema.is_output_node,
         "inputs": [input_picture(i) for i in schema.inputs],
-        "outputs": [{"id": o.id, "type": o.io_type, "name": o.display_name} for o in schema.outputs],
+        "outputs": [
+            {"id": o.id, "type": o.io_type, "name": o.display_name} | ({"tooltip": o.tooltip} if o.tooltip else {})
+            for o in schema.outputs
+        ],
     }
 
 
