@@ -17,7 +17,7 @@ from ...attention.parallel.speed import relative_speeds
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.run_stats import RunStats
 from ...attention.routing.step_context import CONTEXT, stats_of
-from . import hooks, memory_estimate, sharing, token_ranks
+from . import forecast_run, hooks, memory_estimate, sharing, token_ranks
 from .token_ranks import GPUS as KEY
 from .token_ranks import RANK, Refused
 
@@ -80,23 +80,24 @@ class Ranks:
     prompts: most that are evaluated at once.
     split, shares, overlap: as of `install`.
     record: for the report.
+    shared: whether the last evaluation that was computed was shared out.
     never: as of sharing, of so many ranks.
     """
 
     def __init__(self, patcher, prompts: int, split: str, shares: str, overlap: bool):
         self.patcher, self.prompts, self.split, self.shares = patcher, prompts, split, shares
         self.slices = SLICES if overlap else 1
-        self.record = RanksRecord()
+        self.record, self.shared = RanksRecord(), False
         self.stats: dict[int, RunStats] = {}
         self._peers: dict[int, list[list[ThreadPeers]]] = {}
         self._weights: tuple[float, ...] = ()
         # Looks through all modules: once in a run.
         self.never = cache(partial(sharing.never, patcher))
 
-    def groups(self, clones, prompts: int) -> list[list[ThreadPeers]]:
+    def groups(self, clones, prompts: int, split: str) -> list[list[ThreadPeers]]:
         """Divide the GPUs into groups, each of which evaluates some of the prompts."""
         size = len(clones)
-        count = sharing.groups(size, prompts, self.split)
+        count = sharing.groups(size, prompts, split)
         if not self._weights:
             dtype = self.patcher.model.get_dtype_inference()
             self._weights = (1.0,) * size if self.shares == EVEN else relative_speeds(list(clones), dtype)
@@ -114,7 +115,9 @@ class Ranks:
         executor: what ComfyUI and other wrappers do for one GPU.
         """
         prompts = [number for number, cond in enumerate(conds) if cond]
-        groups, work = self.groups(clones, len(prompts)), iter(clones.items())
+        # One GPU remembers all prompts, so that it can forecast them.
+        split = sharing.TOKENS if forecast_run.KEY in options[OPTIONS] else self.split
+        groups, work = self.groups(clones, len(prompts), split), iter(clones.items())
         pool, jobs = options[POOL], []
         for place, group in enumerate(groups):
             group[0].exchange.reset()
@@ -143,8 +146,17 @@ class Ranks:
                 stats.begun, stats.evaluations = context.stats.begun, context.stats.evaluations
             told = ("active", "off", "perturbation", "prompt_pair")
             context = stats.context.but(**{name: getattr(context, name) for name in told})
-        own = {name: value for name, value in options.items() if name != POOL}
-        return {**own, CLONES: {device: patcher}, OPTIONS: {**options[OPTIONS], CONTEXT: context, RANK: peers}}
+        given = {**options[OPTIONS], CONTEXT: context, RANK: peers}
+        if number:
+            # What is computed is remembered once.
+            given.pop(forecast_run.KEY, None)
+        return {**_of_one(options, device, patcher), OPTIONS: given}
+
+
+def _of_one(options, device, patcher) -> dict:
+    """The options with one copy of the model alone: the host moves conditioning and options to that one's GPU."""
+    own = {name: value for name, value in options.items() if name != POOL}
+    return {**own, CLONES: {device: patcher}}
 
 
 def _evaluate_rank(executor, peers: ThreadPeers, model, conds, prompts, x, timestep, options) -> list:
@@ -152,7 +164,6 @@ def _evaluate_rank(executor, peers: ThreadPeers, model, conds, prompts, x, times
     try:
         made = []
         for number in prompts:
-            # With one copy in its options the host moves conditioning and options to that one's GPU.
             made.append(executor(model, sharing.alone(conds, number), x, timestep, options)[number])
             peers.finish()
         return made
@@ -178,13 +189,20 @@ def evaluate_on_all(executor, model, conds, x, timestep, options):
     prompts = sum(bool(cond) for cond in conds)
     if not prompts:
         return executor(model, conds, x, timestep, options)
-    if sharing.groups(len(clones), prompts, ranks.split) == len(clones):
+    run = options[OPTIONS].get(forecast_run.KEY)
+    if run is not None and run.forecasting and ranks.shared:
+        # Without blocks there is nothing to share out, and the first GPU remembers what was computed.
+        device, patcher = next(iter(clones.items()))
+        return executor(patcher.model, conds, x, timestep, _of_one(options, device, patcher))
+    if run is None and sharing.groups(len(clones), prompts, ranks.split) == len(clones):
         ranks.record.note_prompts(list(clones))
         return executor(model, conds, x, timestep, options)
-    why = ranks.never(len(clones)) or sharing.refusal(conds, options)
+    why = ranks.never(len(clones)) or sharing.refusal(conds, options, forecasts=True)
     if why is None:
         try:
-            return ranks.evaluate(executor, clones, conds, x, timestep, options)
+            out = ranks.evaluate(executor, clones, conds, x, timestep, options)
+            ranks.shared = True
+            return out
         except Refused as refused:
             why = str(refused)
         except Exception as error:
@@ -193,5 +211,6 @@ def evaluate_on_all(executor, model, conds, x, timestep, options):
             # On one GPU nothing is traded, and prompts come one after the other where memory is short.
             why = f"memory was missing ({error_text(error)})"
             free_frames(error)
+    ranks.shared = False
     ranks.record.refuse(why)
     return executor(model, conds, x, timestep, options)

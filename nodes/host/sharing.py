@@ -32,15 +32,16 @@ def never(patcher, ranks: int) -> str | None:
     return "trained temporal blocks see all tokens" if patcher.get_attachment(temporal_grafts.KEY) else None
 
 
-def refusal(conds, options) -> str | None:
+def refusal(conds, options, forecasts: bool = False) -> str | None:
     """Says why one evaluation cannot share its tokens out; None where it can. The same on all ranks.
 
     conds, options: as CALC_COND_BATCH gets them.
+    forecasts: whether one rank decides for all of them which evaluations are forecast.
     """
     told = options[OPTIONS]
     for why, holds in (
         ("another node's attention stands in front", not isinstance(told.get(SLOT), Router)),
-        ("forecast steps are on this model", forecast_run.KEY in told),
+        ("forecast steps are on this model", not forecasts and forecast_run.KEY in told),
         ("attention outputs are kept and given again", _reuses(told)),
         ("EasyCache or LazyCache may leave an evaluation out on one of them", CACHE in told),
         ("another node's patches see tokens by their number", told.get("patches") or told.get("patches_replace")),

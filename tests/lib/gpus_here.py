@@ -93,7 +93,8 @@ def _animated():
     plain = network.after_patch_embedding
 
     def with_face(x, pose_latents, face_pixel_values):
-        return plain(x, pose_latents, None)[0], wan.noise(1, x.shape[2], 5, 60, seed=3).to(x) * 10
+        faces = wan.noise(1, x.shape[2], 5, 60, seed=3).to(x) * 10
+        return plain(x, pose_latents, None)[0], faces.expand(x.shape[0], -1, -1, -1)
 
     network.after_patch_embedding = with_face
     return model

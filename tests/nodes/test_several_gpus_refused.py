@@ -96,10 +96,16 @@ def test_what_runs_on_one_gpu_says_why(pack):
     patched = plain.clone()
     patched.set_model_patch(lambda args: args["x"], "attn1_patch")
     assert "another node's patches" in refused(pack, patched, case)
-    forecast = pack.nodes.host.forecast.install(plain, pack.nodes.host.forecast.ForecastSettings())
-    assert "forecast steps are on this model" in refused(pack, forecast, case, steps=6)
     reused = with_rules(pack, plain, Rule(reuse=ReuseSettings()))
     assert "attention outputs are kept" in refused(pack, reused, case, steps=4)
+
+
+def test_processes_that_may_forecast_otherwise_do_not_share(pack):
+    """Each would decide by what it remembers itself; of several GPUs one decides for all."""
+    host, plain = pack.nodes.host, with_rules(pack, loud(WIDE["Wan"]), SDPA)
+    options = {"transformer_options": {**plain.model_options["transformer_options"], host.forecast_run.KEY: object()}}
+    assert "forecast steps are on this model" in host.sharing.refusal([], options)
+    assert host.sharing.refusal([], options, forecasts=True) is None
 
 
 def test_the_node(pack, monkeypatch):
