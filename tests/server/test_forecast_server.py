@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import client
 import pytest
+import workflow_runs
 from server_graphs import MODELS, loaded
 from tiny import files
 
@@ -35,6 +36,19 @@ def test_steps_are_forecast(server, name):
     said = report(server, graph(name))
     assert "in steps 3-4, 6-7; 4 of 8 evaluations forecast." in said and "It remembered up to " in said, said
     assert "Fell back" not in said
+
+
+def test_picture_and_sound_of_minimax_h3_are_forecast(server):
+    """In the pack's own workflow, with what makes its latent, and its decoders."""
+    comfy = client.Client(server[0])
+    nodes = workflow_runs.small_prompt("MiniMax-H3 text to video", comfy.object_info())
+    key = {node["class_type"]: key for key, node in nodes.items()}
+    dial = nodes.pop(key["VideoAttentionBoost"])
+    nodes["forecast"] = {"class_type": "VideoAttentionForecast", "inputs": {"model": dial["inputs"]["model"], **OWN}}
+    sampled = {"model": ["forecast", 0], "sampler_name": "euler", "steps": 8}
+    nodes[key["VideoAttentionSampler"]]["inputs"] |= sampled
+    said = "\n".join(comfy.run(nodes)[key["VideoAttentionReport"]]["text"])
+    assert "in steps 3-4, 6-7; 4 of 8 evaluations forecast." in said and "MiniMaxH3Model" in said, said
 
 
 @pytest.mark.parametrize(
