@@ -88,11 +88,12 @@ def in_processes(ranks: int) -> float:
         probe.bind((HERE, 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "benchmarks.parallel", "--of", str(ranks), "--port", str(port), "--number"]
-    started = [
-        subprocess.Popen([*command, str(n)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for n in range(ranks)
-    ]
-    return max(float(process.communicate(timeout=600)[0].split()[-1]) for process in started)
+    started = [subprocess.Popen([*command, str(n)], stdout=subprocess.PIPE, text=True) for n in range(ranks)]
+    try:
+        return max(float(process.communicate(timeout=600)[0].split()[-1]) for process in started)
+    finally:
+        for process in started:
+            process.kill()
 
 
 def one_of(number: int, of: int, port: int) -> float:
@@ -141,7 +142,7 @@ def main() -> None:
         print(found)
         return
     stand_in()
-    print("| ms of work a block | threads, together | each of as many processes |\n| --- | --- | --- |")
+    print("| GPUs | threads, together: ms of work a block | each of as many processes: ms |\n| --- | --- | --- |")
     print(f"| 1 | {milliseconds(counted()):.1f} | |")
     costs = {ranks: in_threads(ranks) for ranks in RANKS}
     for ranks, cost in costs.items():

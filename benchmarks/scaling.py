@@ -1,6 +1,6 @@
 """What a video model's evaluation costs against the clip's size: attention and all the rest, U-Net and transformer.
 
-    python -m benchmarks.scaling [--out FILE] [--time]
+    python -m benchmarks.scaling [--out FILE] [--time] [--threads N]
 
 Counts the multiplications and additions of one evaluation in ComfyUI's own classes at the real models' sizes, without
 weights or memory (torch's meta device): Stable Video Diffusion's U-Net (arXiv:2311.15127) and LTX-Video's transformer
@@ -238,7 +238,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if host_paths.enter(cpu=True) is None:
-        raise SystemExit("no ComfyUI in .host: run python scripts/host.py")
+        raise SystemExit("no ComfyUI in .host: python scripts/test.py fetches it")
     lines = tabulate_counts(CLIPS)
     if options.time:
         lines += ["", *tabulate_times()]

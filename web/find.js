@@ -26,10 +26,10 @@ export function traitsOf(node) {
 const inGraph = (graph, id) => graph?.getNodeById?.(id) ?? graph?.getNodeById?.(Number(id));
 
 // All nodes of a graph and of the subgraphs in it.
-export const nodesIn = (graph) => graph.nodes.flatMap((node) => [node, ...(node.subgraph ? nodesIn(node.subgraph) : [])]);
+const nodesIn = (graph) => graph.nodes.flatMap((node) => [node, ...(node.subgraph ? nodesIn(node.subgraph) : [])]);
 
-// The nodes of this page, in whatever subgraph they are.
-export const everyNode = () => nodesIn(app.rootGraph ?? app.graph);
+// The nodes of this page, in whatever subgraph they are; once, of a subgraph that is there several times.
+export const everyNode = () => [...new Set(nodesIn(app.rootGraph ?? app.graph))];
 
 // path: "6"; "14:6", node 6 of the subgraph that is node 14, as prompts have it, of any depth; "<uuid>:6", node 6 of the
 // subgraph defined under that uuid, as outputs have it.

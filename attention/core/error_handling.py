@@ -70,7 +70,8 @@ def try_twice(run: Callable, device: torch.device | None):
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            reason = Reason(f"memory was missing ({error_text(error)})")
+            # Without its text, in which the numbers differ from time to time: it is counted by these words.
+            reason = Reason(f"memory was missing ({type(error).__name__})")
             free_frames(error)
         if device is not None:
             free_cached_memory(device)

@@ -91,7 +91,7 @@ class Nag:
         return self.alpha * guided + (1.0 - self.alpha) * positive
 
 
-def attend_apart(call, pair: PromptPair, nag: Nag | None, attend: Callable, stats) -> torch.Tensor:
+def attend_apart(call, pair: PromptPair, nag: Nag | None, attend: Callable, stats, alone: bool = True) -> torch.Tensor:
     """Attend to a prompt and to the negative one behind it as two calls, and guide the first by the second.
 
     call: an open AttentionCall of routing, whose keys are the tokens of both.
@@ -99,6 +99,7 @@ def attend_apart(call, pair: PromptPair, nag: Nag | None, attend: Callable, stat
     nag: of the rule that covers the call; None where none does, and then only the first prompt is attended to.
     attend: answers one call, as the host wants it.
     stats: RunStats, which learn what was spent and what was left as it is.
+    alone: whether this process may leave the guidance out where memory is missing; several GPUs must all do the same.
     """
     axis = 2 if call.split_in else 1
 
@@ -119,7 +120,7 @@ def attend_apart(call, pair: PromptPair, nag: Nag | None, attend: Callable, stat
         other = to_prompt(pair.first, pair.second, lambda t: positive_rows(t, positive, batch))
         return replace_rows(out, nag.guide(positive_rows(out, positive, batch), other), positive)
 
-    found = try_twice(guided, out.device)
+    found = try_twice(guided, out.device) if alone else guided()
     if isinstance(found, torch.Tensor):
         stats.spend(NAME, "attention call")
         return found

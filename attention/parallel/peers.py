@@ -57,9 +57,11 @@ class Peers(KeepsIdentity):
     halos: how many of them fetched only what their queries may see.
     slices: of the heads that are to be traded one after the other, so that copies run beside attention; 1: all at once.
     parts: slices of the last of those calls.
+    fetches: whether calls may fetch only what their queries may see, which takes more memory than trading heads. The
+        same on all ranks, and changed between evaluations alone.
     """
 
-    slices = 1
+    slices, fetches = 1, True
 
     def __init__(self, rank: int, size: int, weights: Sequence[float]):
         self.rank, self.size, self.weights = rank, size, tuple(weights)

@@ -174,12 +174,17 @@ class RowBands:
         (t0, t1), rows, (x0, x1) = box
         sizes = tuple(zip(*(seen for seen in zip(*self.sizes[t0:t1]) if any(seen))))
         used = sorted({size for row in sizes for size in row if size})
-        return x1 - x0, sizes, tuple(self.axis(size).mask_key(*rows) + self.shift(size, rows) for size in used)
+        # Keys of a frame that some see whole and others in part stand as in the frame: where these are in it counts.
+        apart = all(len({size for size in seen if size}) < 2 for seen in zip(*sizes))
+        return x1 - x0, sizes, tuple(self.axis(size).mask_key(*rows) + self.shift(size, rows, apart) for size in used)
 
-    def shift(self, size: int, rows: tuple[int, int]) -> tuple[int, ...]:
-        """Give where the first row seen is, from the first that sees; nothing of a frame that all rows see whole."""
+    def shift(self, size: int, rows: tuple[int, int], apart: bool) -> tuple[int, ...]:
+        """Give where the first row seen is, from the first that sees; nothing of a frame that all rows see whole.
+
+        apart: whether no frame is seen in several sizes.
+        """
         axis = self.axis(size)
-        return () if size >= axis.steps else (axis.reach(*rows)[0] - rows[0],)
+        return () if apart and size >= axis.steps else (axis.reach(*rows)[0] - rows[0],)
 
     def to(self, device) -> RowBands:
         # Captured, not made in mask_mod: FlexAttention's compiler takes no tensor that is made there.

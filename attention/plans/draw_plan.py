@@ -62,7 +62,7 @@ def memory_lines(choice: WholeChoice, memory: int) -> list[str]:
         most = in_mib(max(peaks))
         lines = [f"Memory of a call beside its q, k and v: budget {memory} MiB, at most {most} MiB as chosen."]
     if over := "; ".join(part.text for part, option in choice.parts.items() if option.over):
-        lines.append(f"Nothing kept both budgets in: {over}. ComfyUI's own attention stays there.")
+        lines.append(f"Nothing kept both budgets in: {over}. What attends there is ComfyUI's own attention.")
     return lines
 
 

@@ -162,7 +162,14 @@ class Probe(Override):
         args, kwargs, output). Neither changes what passes.
         """
         kept: list = []
-        return partial(self._spare, self._keep, block, kept), partial(self._spare, self._run_again, block, kept)
+
+        def behind(*given) -> None:
+            try:
+                self._spare(self._run_again, block, kept, *given)
+            finally:
+                kept.clear()
+
+        return partial(self._spare, self._keep, block, kept), behind
 
     def _roles(self, block: int) -> list[str]:
         """Return the roles whose effect on this block is still to be measured in this step."""
@@ -181,7 +188,7 @@ class Probe(Override):
     def _run_again(self, block: int, kept: list, module, args, kwargs, output):
         if not kept:
             return
-        args, kwargs = kept.pop()
+        args, kwargs = kept[0]
         truth = _tensors(output)
         for role in self._roles(block):
             found = self.trials.get((role, block, self.step), {})

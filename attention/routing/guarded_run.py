@@ -15,6 +15,7 @@ from ..core.allocation_record import record_paused
 from ..core.error_handling import error_text, free_cached_memory, free_frames, is_out_of_memory
 from ..core.input_copies import WRITES, InputCopies
 from ..core.reason import Reason
+from ..core.site import PEERS
 from .attention_call import AttentionCall
 from .chunking import attempt_in_chunks, host_in_chunks
 from .decide import sentence
@@ -251,9 +252,10 @@ def strengthened(strength, run: Callable, decision: Decision, call: AttentionCal
         try:
             return strength.attend(run, decision.video_span, call)
         except Exception as error:
-            if not (is_out_of_memory(error) and is_whole(call)):
+            # Several GPUs must all do the same.
+            if PEERS in call.options or not (is_out_of_memory(error) and is_whole(call)):
                 raise
-            reason = error_text(error)
+            reason = type(error).__name__
             free_frames(error)
         free_cached_memory(call.peek().q.device)
     note = f"Strength was left out of {decision.site.role}-attention: memory was missing ({reason})."

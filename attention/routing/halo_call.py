@@ -29,7 +29,7 @@ from .attention_call import AttentionCall
 from .choose import choose_engine
 from .chunking import budgeted
 from .decide import perturbing
-from .rules import Rule, covering, winner
+from .rules import GUARD_EVERY, GUARD_OFF, Rule, covering, winner
 from .run_stats import Decision, RunStats
 from .step_context import CONTEXT, StepContext
 
@@ -51,10 +51,14 @@ class HaloCall:
         k, v = (self.halo.fetch(x, share.peers) for x in (k, v))
         call, decision = call.but(q=q, k=k, v=v, split_in=True, split_out=True), self.decision
         try:
-            if decision.kernel is None:
+            first = decision.kernel is None
+            if first:
                 runner = choose_engine(call, decision, self._able, stats)
                 decision.used, decision.kernel = f"{decision.rule.shape.label} ({runner.label})", runner.kernel
-            return call.run(decision.kernel)
+            out = call.run(decision.kernel)
+            if first and decision.rule.guard != GUARD_OFF and not torch.isfinite(out).all():
+                raise ValueError("NaN or Inf")
+            return out
         except Exception as error:
             stats.notes.append(f"{decision.used} could not run on a part of the queries: {error_text(error)}.")
             free_frames(error)
@@ -67,7 +71,13 @@ def answer_by_halo(router, call: AttentionCall, share: Share, site) -> torch.Ten
     site: of the call, a self-attention.
     """
     context: StepContext = call.options[CONTEXT]
-    if not router.counts or router in context.off or call.mask is not None or call.heads < site.heads:
+    if (
+        not share.peers.fetches
+        or not router.counts
+        or router in context.off
+        or call.mask is not None
+        or call.heads < site.heads
+    ):
         return None
     stats, q, k = context.stats or router.stats, call.q, call.k
     key = (router, site, context, share, q.shape, k.shape, q.dtype, q.device, call.precision, call.kw.get("scale"))
@@ -123,7 +133,12 @@ def _rule(router, site, context: StepContext) -> Rule | None:
     if perturbing(covers, context.perturbation) is not None or any(rule.timing for rule in router.rules):
         return None
     rule = winner(covers, "shape")
-    if rule is None or rule.shape.if_faster or any(each.kind == "strength" for each in covers):
+    if (
+        rule is None
+        or rule.shape.if_faster
+        or rule.guard == GUARD_EVERY
+        or any(each.kind == "strength" for each in covers)
+    ):
         return None
     return rule
 

@@ -24,4 +24,5 @@ def answer_pair(router, call: AttentionCall, context: StepContext) -> torch.Tens
     rule = winner(covering(router.rules, context.active_of(router), site), "nag")
     options = {**call.options, CONTEXT: context.but(prompt_pair=None)}
     single, stats = call.but(kw={**call.kw, OPTIONS: options}), context.stats or router.stats
-    return nag.attend_apart(single, pair, None if rule is None else rule.nag, router.answer, stats)
+    alone = context.share is None
+    return nag.attend_apart(single, pair, None if rule is None else rule.nag, router.answer, stats, alone)

@@ -18,6 +18,7 @@ from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.rules import Rule
 from ...attention.routing.step_context import CONTEXT
 from . import hooks, model_family, model_rules, prompt_names
+from .token_ranks import MACHINES
 from .window_handler import HANDLER
 
 PASSES = "video_attention.passes"
@@ -43,6 +44,11 @@ def reachable(model, role: str) -> tuple[Family, int]:
     return family, blocks
 
 
+def _spared(run, device, options):
+    """As try_twice; not where several machines evaluate together, which must all do the same."""
+    return run() if MACHINES in options else try_twice(run, device)
+
+
 class ExtraPass(KeepsIdentity):
     """Predicts the positive prompt once more, by the model as rules weaken it.
 
@@ -60,9 +66,9 @@ class ExtraPass(KeepsIdentity):
             return out
         if asked.strong is None:
             if options[CONTEXT].stats is not None:
-                options[CONTEXT].stats.leave(self.rules[0].perturbation.name, "step", UNASKED)
+                options[CONTEXT].stats.leave(self.rules[0].perturbation.name, "step", asked.why)
             return out
-        found = try_twice(lambda: self._moved(out, asked, options), out.device)
+        found = _spared(lambda: self._moved(out, asked, options), out.device, options)
         if isinstance(found, torch.Tensor):
             return found
         if options[CONTEXT].stats is not None:
@@ -103,6 +109,8 @@ class Asked(KeepsIdentity):
     """The model's own prediction of the positive prompt in one step, and with what it was asked for.
 
     model_options: the host's, of this step.
+    strong: that prediction; None where there is none.
+    why: there is none.
     It stands where the host looks for context windows, since every call of the model passes there whole: above
     windows and caches, with what the guider really gave, whatever it tells functions behind it.
     """
@@ -110,6 +118,7 @@ class Asked(KeepsIdentity):
     def __init__(self, model_options: dict):
         self.model_options, self.handler = model_options, model_options.get(HANDLER)
         self.model = self.cond = self.x = self.timestep = self.strong = None
+        self.why = Reason(UNASKED)
 
     def __getattr__(self, name):
         return getattr(self.handler, name)
@@ -125,7 +134,7 @@ class Asked(KeepsIdentity):
         args = (model, conds, x_in, timestep, own)
         windows = self.handler is not None and self.handler.should_use_context(*args)
         outs = self.handler.execute(calc, *args) if windows else calc(*args)
-        if self.strong is not None:
+        if self.x is not None:
             return outs
         # Guiders change these options, and others predictions, in place.
         self.model_options = {**own, OPTIONS: {**own.get(OPTIONS, {})}}
@@ -133,8 +142,8 @@ class Asked(KeepsIdentity):
         if which is not None:
             self.model, self.cond, self.x, self.timestep = model, conds[which], x_in, timestep
             # Without memory for it the step goes on without the pass, which says so.
-            strong = try_twice(outs[which].clone, outs[which].device)
-            self.strong = None if isinstance(strong, Reason) else strong
+            strong = _spared(outs[which].clone, outs[which].device, own.get(OPTIONS, {}))
+            self.strong, self.why = (None, strong) if isinstance(strong, Reason) else (strong, self.why)
         return outs
 
 

@@ -18,6 +18,7 @@ from ...attention.routing.rules import Rule
 from ...attention.routing.step_context import CONTEXT, stats_of
 from . import hooks, model_rules, prompt_names
 from .hooks import Handle
+from .token_ranks import RANK
 
 KEY = "video_attention.nag"
 # Keys in the host's transformer_options, between the guider and the model alone: {name of a positive prompt: Negative}
@@ -126,7 +127,10 @@ def lengthen(module, args, kwargs):
     negatives, names = options[NEGATIVES], options.get(NAMES, ())
     called = [names[number] if number < len(names) else None for number in options.get("cond_or_uncond", ())]
     own, context = {**kwargs, OPTIONS: plain}, kwargs.get("context")
-    made = try_twice(lambda: _lengthened(own, negatives, called), None if context is None else context.device)
+    if RANK in plain:  # all ranks must do the same
+        made = _lengthened(own, negatives, called)
+    else:
+        made = try_twice(lambda: _lengthened(own, negatives, called), None if context is None else context.device)
     if isinstance(made, Reason):
         stats = stats_of(plain)
         if stats is not None:

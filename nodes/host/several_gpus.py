@@ -7,10 +7,11 @@ Where ComfyUI deals prompts out, one to a GPU, each GPU here evaluates the same 
 from __future__ import annotations
 
 from functools import cache, partial
+from itertools import chain
 
 from comfy.patcher_extension import WrappersMP
 
-from ...attention.core.error_handling import error_text, free_frames, is_out_of_memory
+from ...attention.core.error_handling import free_frames, is_out_of_memory
 from ...attention.parallel.peers import Broken, Exchange, ThreadPeers
 from ...attention.parallel.record import RanksRecord
 from ...attention.parallel.speed import relative_speeds
@@ -81,16 +82,18 @@ class Ranks:
     split, shares, overlap: as of `install`.
     record: for the report.
     shared: whether the last evaluation that was computed was shared out.
+    short: why none is any more, where memory was missing twice; None before.
     never: as of sharing, of so many ranks.
     """
 
     def __init__(self, patcher, prompts: int, split: str, shares: str, overlap: bool):
         self.patcher, self.prompts, self.split, self.shares = patcher, prompts, split, shares
         self.slices = SLICES if overlap else 1
-        self.record, self.shared = RanksRecord(), False
+        self.record, self.shared, self.short = RanksRecord(), False, None
         self.stats: dict[int, RunStats] = {}
         self._peers: dict[int, list[list[ThreadPeers]]] = {}
         self._weights: tuple[float, ...] = ()
+        self._missed = False
         # Looks through all modules: once in a run.
         self.never = cache(partial(sharing.never, patcher))
 
@@ -107,7 +110,13 @@ class Ranks:
                 exchange, weights = Exchange(each), self._weights[first : first + each]
                 found.append([ThreadPeers(exchange, rank, weights, self.slices) for rank in range(each)])
             self._peers[count] = found
+        for peers in chain(*self._peers[count]):
+            peers.fetches = not self._missed
         return self._peers[count]
+
+    def missed(self, why: str) -> None:
+        """Notes that memory was missing: heads are traded from now on, and the second time nothing is shared out."""
+        self.short, self._missed = why if self._missed else None, True
 
     def evaluate(self, executor, clones, conds, x, timestep, options):
         """Evaluates prompts on all GPUs: what CALC_COND_BATCH gives.
@@ -197,7 +206,7 @@ def evaluate_on_all(executor, model, conds, x, timestep, options):
     if run is None and sharing.groups(len(clones), prompts, ranks.split) == len(clones):
         ranks.record.note_prompts(list(clones))
         return executor(model, conds, x, timestep, options)
-    why = ranks.never(len(clones)) or sharing.refusal(conds, options, forecasts=True)
+    why = ranks.short or ranks.never(len(clones)) or sharing.refusal(conds, options, forecasts=True)
     if why is None:
         try:
             out = ranks.evaluate(executor, clones, conds, x, timestep, options)
@@ -209,8 +218,9 @@ def evaluate_on_all(executor, model, conds, x, timestep, options):
             if not is_out_of_memory(error):
                 raise
             # On one GPU nothing is traded, and prompts come one after the other where memory is short.
-            why = f"memory was missing ({error_text(error)})"
+            why = f"memory was missing ({type(error).__name__})"
             free_frames(error)
+            ranks.missed(why)
     ranks.shared = False
     ranks.record.refuse(why)
     return executor(model, conds, x, timestep, options)

@@ -62,7 +62,9 @@ def groups(ranks: int, prompts: int, split: str) -> int:
 def most_prompts(guider) -> int:
     """Counts the prompts that a guider evaluates at once, at most: at cfg 1 ComfyUI leaves the negative one out."""
     optimised = not guider.model_options.get("disable_cfg1_optimization", False)
-    plain = isclose(getattr(guider, "cfg", 0.0), 1.0) and set(guider.conds) <= {"positive", "negative"}
+    # Guiders of other nodes keep a list there, a number for each step.
+    cfg = getattr(guider, "cfg", None)
+    plain = isinstance(cfg, int | float) and isclose(cfg, 1.0) and set(guider.conds) <= {"positive", "negative"}
     return 1 if plain and optimised else len(guider.conds)
 
 

@@ -116,8 +116,8 @@ class Graph:
     def _sign(self, key: str) -> int:
         node = self.node(key)
         links = {name: (self._signatures.get(source, 0), output) for name, source, output in self.links(key)}
-        inputs = {**node.get("inputs", {}), **links}
-        return hash((node["class_type"], tuple((name, _comparable(inputs[name])) for name in sorted(inputs))))
+        inputs = {name: _comparable(value) for name, value in node.get("inputs", {}).items()} | links
+        return hash((node["class_type"], tuple((name, inputs[name]) for name in sorted(inputs))))
 
     def kind(self, key: str, name: str, source: str, output: int) -> str:
         """Finds the type of a link: as the node declares its input, else as the source declares its output.
@@ -244,7 +244,7 @@ def _input(kind, name: str) -> tuple[str | None, dict]:
 
 def _comparable(value):
     """Gives what is equal for values that ComfyUI takes for equal: a page writes 1 where a script writes 1.0."""
-    return value if isinstance(value, int | float | str | tuple) else repr(value)
+    return value if isinstance(value, int | float | str) else repr(value)
 
 
 def _is_link(value) -> bool:

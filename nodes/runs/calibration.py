@@ -13,6 +13,7 @@ from ...attention.backends.autotune import HOST_RUN
 from ...attention.core.peak_memory import MIB, most_of
 from ...attention.core.reason import Reason
 from ...attention.forecast import ForecastSettings
+from ...attention.guidance.strength import CROSS_FRAME
 from ...attention.inspect.timeline import skipped
 from ...attention.plans import calibrate, head_groups
 from ...attention.plans.calibrate import EXACT, PlanOption, PlanPart
@@ -261,7 +262,9 @@ def _end(sampling: Sampling, part: PlanPart, candidate: Candidate, exact) -> flo
 
     def measure() -> float | Reason:
         latent, report = sampling.run((candidate.rule(part.role, (part.blocks,), part.start, part.end),))
-        reason, error = next((why for _, _, why in report.fallbacks), None), distance(latent, exact)
+        # Emphasis that cannot be had for such calls is left out of the exact run as well.
+        fell = (why for _, wanted, why in report.fallbacks if wanted != CROSS_FRAME)
+        reason, error = next(fell, None), distance(latent, exact)
         reason = reason or ("NaN or Inf in the latent" if error == math.inf else None)
         reason = reason or ("nothing was kept" if candidate.reuse is not None and not error else None)
         return Reason(reason) if reason else error

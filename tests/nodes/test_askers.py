@@ -168,3 +168,12 @@ def test_a_node_that_was_expanded_into_ours_is_found_again(queue):
     assert set(queue.last()) == {"9"}
     data = json.loads(json.dumps(queue.history["outputs"]["report"]["report"][0]))
     assert [rule["node"] for rule in data["rules"]] == ["9"]
+
+
+def test_inputs_of_any_kind_are_compared(pack):
+    """Nodes that other nodes expand into may have tuples there, with what cannot be hashed in them."""
+    graphs = [
+        _Graph(pack, prompt(backend=backend(end_percent=value))) for value in (((1, [2]),), ((1, [2]),), ((1, [3]),))
+    ]
+    one, same, other = (graph.signature("backend") for graph in graphs)
+    assert one == same != other

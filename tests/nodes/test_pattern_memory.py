@@ -14,8 +14,8 @@ def host(pack):
 
 
 def planned(pack) -> int:
-    sparse = pack.attention.sparse
-    return sum(one.cache_info().currsize for one in (sparse.runner.engine_plan, sparse.tile_layout.layout))
+    runner, layout = pack.attention.sparse.runner, pack.attention.sparse.tile_layout.layout
+    return sum(one.cache_info().currsize for one in (runner.plan_of_all, runner.plan_of_part, layout))
 
 
 def test_plans_go_with_the_model(lab, pack, host):

@@ -48,7 +48,8 @@ def forget(pack) -> None:
     pack.attention.backends.autotune._CHOSEN.clear()
     pack.attention.sparse.autotune._CHOSEN.clear()
     for cached in (
-        pack.attention.sparse.runner.engine_plan,
+        pack.attention.sparse.runner.plan_of_all,
+        pack.attention.sparse.runner.plan_of_part,
         pack.attention.sparse.tile_layout.layout,
         pack.attention.patterns.spec.relation_of,
     ):

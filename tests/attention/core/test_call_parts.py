@@ -11,7 +11,6 @@ from attention.core.tokens import BOTH, Span, Tokens, VideoSpan
 @pytest.mark.parametrize("make", ["plain", "fused", "heads", "tokens first", "transposed", "batch of one"])
 def test_memory_tells_where_a_slice_begins(make):
     batch, length, heads, dim = (1 if make == "batch of one" else 2), 30, 3, 8
-    k = torch.zeros(batch, length, heads * dim)
     whole = {
         "plain": lambda: torch.randn(batch, length, heads * dim),
         "batch of one": lambda: torch.randn(batch, length, heads * dim),

@@ -20,7 +20,7 @@ from attention.patterns.spec import relation_of
 from attention.patterns.tiles import count_pairs, mask_in
 from attention.sparse import gather_tiles, tile_layout
 from attention.sparse.engine import Task
-from attention.sparse.runner import engine_plan, forget_engine_plans
+from attention.sparse.runner import forget_engine_plans, plan_of_all
 
 torch.set_num_threads(1)
 
@@ -157,7 +157,7 @@ def test_what_was_planned_is_forgotten():
     video_span = place_of((4, 5, 6), 2)
     tensors = draw(video_span)
     first_runner(p.Neighbourhood(3), video_span, describe(*tensors))(*tensors)
-    kept = (engine_plan, tile_layout.layout, relation_of, order)
+    kept = (plan_of_all, tile_layout.layout, relation_of, order)
     assert all(one.cache_info().currsize for one in kept)
     forget_engine_plans()
     assert not any(one.cache_info().currsize for one in kept)

@@ -33,8 +33,9 @@ HEADS, DIM, GRID, TEXT = 12, 64, (4, 16, 16), 20
 CPU = torch.device("cpu")
 # Every pattern of the table.
 PATTERNS = tuple(map(default, p.TABLE))
-# LTX at 1920 x 1088 and 121 frames, and two grids from whose bytes its are told: they grow as tokens do.
-GOAL, MOST, SIZES = 32_640, 1.25, ((4, 16, 16), (6, 16, 16))
+# LTX at 1920 x 1088 and 121 frames, and two grids from whose bytes its are told: they grow as tokens do, where a
+# pattern takes the same order of tokens on both.
+GOAL, MOST, SIZES = 32_640, 1.25, ((6, 16, 16), (8, 16, 16))
 OWN = (own_triton.INT8, own_triton.HALF, own_triton.FLOAT8)
 
 
@@ -102,6 +103,7 @@ def test_an_engine_holds_little_beside_the_calls_own_tensors(row, large):
 @pytest.mark.parametrize("row", sparse.TABLE, ids=lambda row: row.name)
 def test_no_engine_holds_more_at_32640_tokens(row, large):
     """By the bytes of two sizes: what does not grow with the tokens, as an engine's scratch, counts as it is."""
+    ran = False
     for pattern in PATTERNS:
         found = [runner_of(row, pattern, 0, torch.bfloat16, grid) for grid in SIZES]
         if None in (run for run, _ in found):
@@ -115,8 +117,8 @@ def test_no_engine_holds_more_at_32640_tokens(row, large):
         token = HEADS * DIM * 2
         held = 3 * token * GOAL + peaks[1] + slope * (GOAL - lengths[1])
         assert held <= MOST * 4 * token * GOAL, f"{pattern.name}: {held / (4 * token * GOAL):.3f}"
-        return
-    pytest.fail(f"{row.name} ran nothing")
+        ran = True
+    assert ran, f"{row.name} ran nothing"
 
 
 def test_calls_that_are_not_large_stay_whole(large, monkeypatch):

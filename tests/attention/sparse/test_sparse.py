@@ -21,7 +21,7 @@ from attention.patterns.density import density, flop_ratio
 from attention.patterns.spec import relation_of
 from attention.sparse import engine as engines
 from attention.sparse import engine_registry, gather_tiles, tile_layout
-from attention.sparse.runner import engine_plan
+from attention.sparse.runner import plan_of_all
 
 torch.set_num_threads(1)
 
@@ -79,11 +79,11 @@ def test_tiles_on_a_real_grid(pattern, kept, monkeypatch):
     monkeypatch.setattr(tile_layout, "MASK_BYTES", 128 << 20 if kept else 0)
     monkeypatch.setattr(engines, "THREAD_BYTES", 1 << 20)
     tile_layout.layout.cache_clear()
-    engine_plan.cache_clear()
+    plan_of_all.cache_clear()
     video_span = place_of(LARGE, 5)
     compare(pattern, video_span, draw(video_span), "tiles")
     tile_layout.layout.cache_clear()
-    engine_plan.cache_clear()
+    plan_of_all.cache_clear()
 
 
 def test_aligned_windows_need_no_mask():
@@ -163,7 +163,7 @@ def test_plans_are_made_once(monkeypatch):
     for _ in range(3):
         first_runner(p.Neighbourhood(3, 50, 50), video_span, describe(*tensors))(*tensors)
     assert len(made) == 1
-    engine_plan.cache_clear()
+    plan_of_all.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from attention.core.tokens import BOTH, Span, VideoSpan
 from attention.patterns.spec import relation_of
 from attention.sparse import flex, kitchen
 from attention.sparse.engine import Task
-from attention.sparse.runner import engine_plan
+from attention.sparse.runner import plan_of_all
 
 torch.set_num_threads(1)
 GRID = (3, 5, 8)
@@ -45,9 +45,9 @@ def on_gpu(tensors):
 def stand_ins(monkeypatch):
     made = {"na3d": na3d, "sol_attn": Sol()}
     monkeypatch.setattr(kitchen, "load", made.get)
-    engine_plan.cache_clear()
+    plan_of_all.cache_clear()
     yield made
-    engine_plan.cache_clear()
+    plan_of_all.cache_clear()
 
 
 @pytest.mark.parametrize(
