@@ -29,7 +29,9 @@ class Queue:
         pack.nodes.host.run_history._RUNS.clear()
         page = {"client_id": "page", "last_node_id": None, "sockets_metadata": {}}
         self._server = SimpleNamespace(
-            **page, send_sync=self._send, send_progress_text=lambda text, node, _: self.lines.append((text, node))
+            **page,
+            send_sync=self._send,
+            send_progress_text=lambda text, node_id, sid=None: self.lines.append((text, node_id)),
         )
         monkeypatch.setattr(pack.nodes.host.live_report.PromptServer, "instance", self._server, raising=False)
         monkeypatch.setattr(pack.nodes.host.live_report, "APART", 0.0)
