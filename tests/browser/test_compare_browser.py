@@ -56,7 +56,7 @@ def test_two_clips_play_in_step(page, vue):
 
 
 def test_verify_plays_the_exact_clip_and_the_planned_one(page):
-    """Without a run of its own: what it decodes for its figures plays on it, with seconds and decibels of both."""
+    """Without a run of its own: what it decodes for its figures plays on it, with seconds, memory and decibels."""
     prompt = {key: node for key, node in looking(steps=3).items() if key in "1234"}
     sampled = {"seed": 1, "steps": 3, "cfg": 1.0, "sampler_name": "euler", "scheduler_name": "simple"}
     inputs = {"model": ["2", 0], "positive": ["3", 0], "negative": ["3", 1], "latent": ["4", 0], "vae": ["5", 0]}
@@ -73,8 +73,8 @@ def test_verify_plays_the_exact_clip_and_the_planned_one(page):
     page.evaluate("app.queuePrompt(0)")
     page.get_by_label("Where A ends and B begins").wait_for(state="visible")
     said = page.locator(".va-figures b:visible").locator("xpath=..").all_inner_texts()
-    assert re.match(r"A\s+exact, [\d.]+ m?s", said[0])
-    assert re.match(r"B\s+planned, [\d.]+ m?s, [\d.]+ dB, SSIM [\d.]+, [\d.]+x as fast", said[1])
+    assert re.match(r"A\s+exact, [\d.]+ m?s, a call [\d.]+ MiB", said[0])
+    assert re.match(r"B\s+planned, [\d.]+ m?s, a call [\d.]+ MiB, [\d.]+ dB, SSIM [\d.]+, [\d.]+x as fast", said[1])
     page.get_by_label("Play or pause").click()
     worst = page.get_by_label("Show the worst frame")
     frame = worst.inner_text().removeprefix("worst: ")

@@ -35,7 +35,7 @@ from attention.routing.step_context import CONTEXT, StepContext
 from attention.sparse import engine_registry
 from attention.sparse.gather_blocks import GATHER_BLOCKS
 from attention.sparse.gather_tiles import GATHER_TILES
-from attention.sparse.runner import engine_plan
+from attention.sparse.runner import plan_of_all
 
 NAME, GRID, HEADS = "video attention int8", (10, 8, 8), 2
 PLACE = VideoSpan(GRID, 0, BOTH)
@@ -47,9 +47,9 @@ def nothing_seen(monkeypatch):
     monkeypatch.setattr(autotune, "_CHOSEN", {})
     monkeypatch.setattr(sparse.autotune, "_CHOSEN", {})
     monkeypatch.setitem(registry._LOADED, "flex", Reason("not here: it is slow"))
-    engine_plan.cache_clear()
+    plan_of_all.cache_clear()
     yield
-    engine_plan.cache_clear()
+    plan_of_all.cache_clear()
 
 
 @pytest.fixture
