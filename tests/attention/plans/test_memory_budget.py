@@ -91,7 +91,7 @@ def test_a_plan_with_a_memory_budget_in_words():
     text = to_text(plan, measured, SimpleNamespace(choice=choice, times=[1.0], peak=2 << 20))
     assert "Memory of a call beside its q, k and v: budget 10 MiB, at most 10 MiB as chosen.\n" in text
     assert "Peak of a run: 2 MiB instead of 3 MiB, beside what was taken before.\n" in text
-    assert f"Nothing kept both budgets in: {first.text}. ComfyUI's own attention stays there." in text
+    assert f"Nothing kept both budgets in: {first.text}. What attends there is ComfyUI's own attention." in text
     assert "| of the final latent alone | time | peak MiB |\n| --- | --- | --- | --- | --- | --- | --- |" in text
     assert f"| {second.text} | k0, 2 heads at a time | - | - | 1.0e-02 | 36% | 10 |" in text
     data = as_data(plan, measured, choice)
