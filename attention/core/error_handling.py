@@ -59,16 +59,18 @@ def free_frames(error: BaseException) -> None:
             waiting += others
 
 
-def try_twice(run: Callable, device: torch.device | None):
+def try_twice(run: Callable, device: torch.device | None, alone: bool = True):
     """Run what a render can do without, and once more where memory was missing: what it gives, or a Reason for that.
 
     device: whose memory is given back in between; None: of none. Other errors are the caller's.
+    alone: whether this process may do without it by itself. Several GPUs or machines must all do the same: there every
+        error is the caller's.
     """
     for _ in range(2):
         try:
             return run()
         except Exception as error:
-            if not is_out_of_memory(error):
+            if not (alone and is_out_of_memory(error)):
                 raise
             # Without its text, in which the numbers differ from time to time: it is counted by these words.
             reason = Reason(f"memory was missing ({type(error).__name__})")

@@ -104,6 +104,16 @@ def enter_first(own, args, kwargs) -> Inputs:
     return (own.part(args[0], 1), *args[1:]), kwargs
 
 
+def count_first(args, kwargs) -> tuple[int, int]:
+    """Count the tokens of that sequence, which nothing stands in front of."""
+    return args[0].shape[1], 0
+
+
+def put_together(own, x: torch.Tensor) -> torch.Tensor:
+    """Put the sequence together again behind the blocks, (B, L, C)."""
+    return own.whole(x, 1)
+
+
 def for_each_token(times: torch.Tensor, tokens: int) -> torch.Tensor:
     """Repeat what is told for each frame for each token, as Wan's blocks do.
 
@@ -132,10 +142,10 @@ def _times(own, times):
 
 LTXV = TokenShare(
     lists=("transformer_blocks",),
-    lengths=lambda args, kwargs: (args[0].shape[1], 0),
+    lengths=count_first,
     enter=enter_first,
     tables=_tables_of_ltxv,
-    leave=lambda own, x: own.whole(x, 1),
+    leave=put_together,
     refuses=lambda args, kwargs: None if kwargs.get("self_attention_mask") is None else GUIDES,
     refused_with=("guide_attention_entries",),
 )
@@ -186,7 +196,7 @@ HUNYUAN = TokenShare(
     lengths=lambda args, kwargs: (kwargs["img"].shape[1], kwargs["txt"].shape[1]),
     enter=_enter_hunyuan,
     tables=_tables_of_hunyuan,
-    leave=lambda own, out: own.whole(out, 1),
+    leave=put_together,
     models=("HunyuanVideo",),
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from .token_share import ByFrame, Frames, Inputs, TokenShare, enter_first, for_each_token
+from .token_share import ByFrame, Frames, Inputs, TokenShare, count_first, enter_first, for_each_token, put_together
 
 
 def _tables(own, args, kwargs) -> Inputs:
@@ -75,10 +75,10 @@ def _by_frame(model) -> Iterator[tuple[torch.nn.Module, ByFrame]]:
 
 WAN = TokenShare(
     lists=("blocks",),
-    lengths=lambda args, kwargs: (args[0].shape[1], 0),
+    lengths=count_first,
     enter=enter_first,
     tables=_tables,
-    leave=lambda own, x: own.whole(x, 1),
+    leave=put_together,
     beside=("vace_blocks",),
     by_frame=_by_frame,
     # VACE's control and the sound may be added behind the last block. WanDancer has a head more.

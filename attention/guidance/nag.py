@@ -99,7 +99,7 @@ def attend_apart(call, pair: PromptPair, nag: Nag | None, attend: Callable, stat
     nag: of the rule that covers the call; None where none does, and then only the first prompt is attended to.
     attend: answers one call, as the host wants it.
     stats: RunStats, which learn what was spent and what was left as it is.
-    alone: whether this process may leave the guidance out where memory is missing; several GPUs must all do the same.
+    alone: as of try_twice.
     """
     axis = 2 if call.split_in else 1
 
@@ -120,7 +120,7 @@ def attend_apart(call, pair: PromptPair, nag: Nag | None, attend: Callable, stat
         other = to_prompt(pair.first, pair.second, lambda t: positive_rows(t, positive, batch))
         return replace_rows(out, nag.guide(positive_rows(out, positive, batch), other), positive)
 
-    found = try_twice(guided, out.device) if alone else guided()
+    found = try_twice(guided, out.device, alone)
     if isinstance(found, torch.Tensor):
         stats.spend(NAME, "attention call")
         return found

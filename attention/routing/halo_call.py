@@ -29,6 +29,7 @@ from .attention_call import AttentionCall
 from .choose import choose_engine
 from .chunking import budgeted
 from .decide import perturbing
+from .guarded_run import NOT_FINITE
 from .rules import GUARD_EVERY, GUARD_OFF, Rule, covering, winner
 from .run_stats import Decision, RunStats
 from .step_context import CONTEXT, StepContext
@@ -57,7 +58,7 @@ class HaloCall:
                 decision.used, decision.kernel = f"{decision.rule.shape.label} ({runner.label})", runner.kernel
             out = call.run(decision.kernel)
             if first and decision.rule.guard != GUARD_OFF and not torch.isfinite(out).all():
-                raise ValueError("NaN or Inf")
+                raise ValueError(NOT_FINITE)
             return out
         except Exception as error:
             stats.notes.append(f"{decision.used} could not run on a part of the queries: {error_text(error)}.")

@@ -17,6 +17,11 @@ from .workflow_graph import Graph
 Find = Callable[[Asker | None], Asker | None]
 
 
+def short_name(display_name: str) -> str:
+    """Gives a node's name without what stands in brackets behind it."""
+    return display_name.partition(" (")[0]
+
+
 def executing() -> Asker | None:
     """Names the node that is executing, as the page shows it; None outside of a prompt."""
     context = get_executing_context()
@@ -27,8 +32,7 @@ def executing() -> Asker | None:
     if node is None:
         return Asker(context.node_id, "a node")
     shown, kind = graph.shown(context.node_id), node["class_type"]
-    # As widgets/node.py's short_name.
-    name = NODE_DISPLAY_NAME_MAPPINGS.get(kind, kind).partition(" (")[0]
+    name = short_name(NODE_DISPLAY_NAME_MAPPINGS.get(kind, kind))
     signatures = tuple(map(graph.signature, graph.around(context.node_id)))
     return Asker(shown, name, "timing" in node.get("inputs", {}), signatures)
 

@@ -16,7 +16,7 @@ from ...attention.core.site import COVERS
 from ...attention.families.spec import Family
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.rules import Rule
-from ...attention.routing.step_context import CONTEXT
+from ...attention.routing.step_context import CONTEXT, stats_of
 from . import hooks, model_family, model_rules, prompt_names
 from .token_ranks import MACHINES
 from .window_handler import HANDLER
@@ -44,11 +44,6 @@ def reachable(model, role: str) -> tuple[Family, int]:
     return family, blocks
 
 
-def _spared(run, device, options):
-    """As try_twice; not where several machines evaluate together, which must all do the same."""
-    return run() if MACHINES in options else try_twice(run, device)
-
-
 class ExtraPass(KeepsIdentity):
     """Predicts the positive prompt once more, by the model as rules weaken it.
 
@@ -64,15 +59,14 @@ class ExtraPass(KeepsIdentity):
         options = asked.model_options.get(OPTIONS, {})
         if not self._holds(options):
             return out
-        if asked.strong is None:
-            if options[CONTEXT].stats is not None:
-                options[CONTEXT].stats.leave(self.rules[0].perturbation.name, "step", asked.why)
-            return out
-        found = _spared(lambda: self._moved(out, asked, options), out.device, options)
+        found = asked.why
+        if asked.strong is not None:
+            found = try_twice(lambda: self._moved(out, asked, options), out.device, MACHINES not in options)
         if isinstance(found, torch.Tensor):
             return found
-        if options[CONTEXT].stats is not None:
-            options[CONTEXT].stats.leave(self.rules[0].perturbation.name, "step", found)
+        stats = stats_of(options)
+        if stats is not None:
+            stats.leave(self.rules[0].perturbation.name, "step", found)
         return out
 
     def _moved(self, out: torch.Tensor, asked: Asked, options: dict) -> torch.Tensor:
@@ -142,7 +136,8 @@ class Asked(KeepsIdentity):
         if which is not None:
             self.model, self.cond, self.x, self.timestep = model, conds[which], x_in, timestep
             # Without memory for it the step goes on without the pass, which says so.
-            strong = _spared(outs[which].clone, outs[which].device, own.get(OPTIONS, {}))
+            alone = MACHINES not in own.get(OPTIONS, {})
+            strong = try_twice(outs[which].clone, outs[which].device, alone)
             self.strong, self.why = (None, strong) if isinstance(strong, Reason) else (strong, self.why)
         return outs
 

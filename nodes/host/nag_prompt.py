@@ -127,10 +127,8 @@ def lengthen(module, args, kwargs):
     negatives, names = options[NEGATIVES], options.get(NAMES, ())
     called = [names[number] if number < len(names) else None for number in options.get("cond_or_uncond", ())]
     own, context = {**kwargs, OPTIONS: plain}, kwargs.get("context")
-    if RANK in plain:  # all ranks must do the same
-        made = _lengthened(own, negatives, called)
-    else:
-        made = try_twice(lambda: _lengthened(own, negatives, called), None if context is None else context.device)
+    device = None if context is None else context.device
+    made = try_twice(lambda: _lengthened(own, negatives, called), device, RANK not in plain)
     if isinstance(made, Reason):
         stats = stats_of(plain)
         if stats is not None:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..host.askers import short_name
 from . import search_words
 
 # How the page shows a node's text on it: a tall area, an area, one line.
 REPORT, NOTE, LINE = "report", "note", "line"
 # The key of a node's definition that web/*.js reads.
 KEY = "video_attention"
-
-
-def short_name(display_name: str) -> str:
-    """Gives a name without what stands in brackets behind it."""
-    return display_name.partition(" (")[0]
 
 
 class Node(io.ComfyNode):

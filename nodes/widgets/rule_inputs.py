@@ -145,30 +145,24 @@ def how() -> list:
     ]
 
 
+def _mebibytes(name: str, tooltip: str) -> io.Int.Input:
+    return io.Int.Input(name, optional=True, default=0, min=0, max=1 << 20, advanced=True, tooltip=tooltip)
+
+
 def memory() -> io.Int.Input:
     """Makes the widget that says how much memory one call may take."""
-    return io.Int.Input(
+    return _mebibytes(
         "memory",
-        optional=True,
-        default=0,
-        min=0,
-        max=1 << 20,
-        advanced=True,
-        tooltip="Most MiB that one attention call may take beside q, k and v: it then runs some heads at a time, with "
+        "Most MiB that one attention call may take beside q, k and v: it then runs some heads at a time, with "
         "the same result. 0: whole, and in chunks where memory runs out.",
     )
 
 
 def memory_budget() -> io.Int.Input:
     """Makes the widget that says how much memory one call of what Calibrate chooses may take."""
-    return io.Int.Input(
+    return _mebibytes(
         "memory_budget",
-        optional=True,
-        default=0,
-        min=0,
-        max=1 << 20,
-        advanced=True,
-        tooltip="Most MiB that one attention call may take beside q, k and v. Kernels and patterns run in chunks where "
+        "Most MiB that one attention call may take beside q, k and v. Kernels and patterns run in chunks where "
         "that keeps it, and are left out where nothing does. 0: no limit.",
     )
 
