@@ -52,9 +52,10 @@ class Peers(KeepsIdentity):
     size: how many there are.
     weights: how much of the work each rank takes, relative.
     sent: bytes that this rank has handed to others.
-    calls: attention calls for which it exchanged anything.
-    heads: of the last of them.
+    calls: attention calls whose keys lie over the ranks.
+    heads: of the last of them that was traded.
     halos: how many of them fetched only what their queries may see.
+    kept: how many of them were given what each rank had kept, so that nothing was traded.
     slices: of the heads that are to be traded one after the other, so that copies run beside attention; 1: all at once.
     parts: slices of the last of those calls.
     fetches: whether calls may fetch only what their queries may see, which takes more memory than trading heads. The
@@ -65,7 +66,7 @@ class Peers(KeepsIdentity):
 
     def __init__(self, rank: int, size: int, weights: Sequence[float]):
         self.rank, self.size, self.weights = rank, size, tuple(weights)
-        self.sent = self.calls = self.heads = self.halos = self.parts = 0
+        self.sent = self.calls = self.heads = self.halos = self.kept = self.parts = 0
         self._shares: dict[tuple[int, int], Share] = {}
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from ..core.peak_memory import in_mib
 from .spread import cut_heads
 
 
@@ -55,9 +56,8 @@ class RanksRecord:
     def _shared(self) -> str:
         first = self._groups[0]
         spread = max(first[0].spreads, key=lambda spread: spread.length)
-        calls, halos = first[0].calls, first[0].halos
         heads, _ = cut_heads(first[0].heads, first[0].heads, first[0].weights)
-        parts = f", {_sum(heads)} heads" if halos < calls else ""
+        parts = f", {_sum(heads)} heads" if first[0].halos + first[0].kept < first[0].calls else ""
         sent = max(peers.sent for group in self._groups for peers in group) / self.evaluations
         more = f" in each of {len(self._groups)} groups, one for each prompt" if len(self._groups) > 1 else ""
         return (
@@ -69,6 +69,9 @@ class RanksRecord:
         first = self._groups[0][0]
         if first.halos:
             yield f"In {first.halos} of {first.calls} attention calls each fetched only what its tokens may see."
+        if first.kept:
+            kept = f"In {first.kept} of {first.calls} attention calls each"
+            yield f"{kept} took what it had kept, and nothing was traded."
         if first.parts > 1:
             yield f"The heads were traded in {first.parts} slices."
 
@@ -82,6 +85,8 @@ class RanksRecord:
                 used[decision.used] += decision.calls
                 if decision.fell_back:
                     yield f"{self._devices[rank]}: {decision.fell_back} calls fell back: {decision.reason}."
+            if stats.reuse is not None:
+                yield f"{self._devices[rank]} kept up to {in_mib(stats.reuse.peak)} MiB."
             if used:
                 ran = ", ".join(f"{name} ({count} calls)" for name, count in used.most_common())
                 yield f"{self._devices[rank]} ran {ran}."

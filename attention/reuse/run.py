@@ -34,6 +34,20 @@ class ReuseRun(KeepsIdentity):
         self.strange = 0
         self._stores: dict[Hashable, OutputStore] = {}
         self._abouts: dict[Hashable, About] = {}
+        self._beside: dict[int, ReuseRun] = {}
+
+    @property
+    def peak(self) -> int:
+        """Count the bytes that were kept at most, each rule's most added up."""
+        return sum(store.peak for store in self._stores.values())
+
+    def beside(self, rank: int) -> ReuseRun:
+        """Give the run of another rank, which goes along with this one and keeps its own outputs."""
+        run = self._beside.get(rank)
+        if run is None:
+            run = self._beside[rank] = ReuseRun(self._calls, self._most, self.refused)
+            run._number, run._step = self._number, self._step
+        return run
 
     def store_of(self, rule) -> OutputStore:
         """Give the OutputStore of a rule, at the step at hand."""
@@ -59,6 +73,8 @@ class ReuseRun(KeepsIdentity):
             store.begin(self._step, self._keeps)
             if rule not in covering:
                 store.clear()
+        for run in self._beside.values():
+            run.begin(sigma, covering)
 
     def _find(self, sigma: float) -> None:
         """Find which of the sampler's calls this is: the next of its noise level, else the same once more. Calls in
@@ -82,6 +98,8 @@ class ReuseRun(KeepsIdentity):
         for store in self._stores.values():
             store.clear()
         self._abouts.clear()
+        for run in self._beside.values():
+            run.clear()
 
     def sentences(self) -> tuple[str, ...]:
         """Say of each rule how much was kept, and how near that was. Waits for the GPU."""

@@ -106,22 +106,28 @@ def _decide(router, call: AttentionCall, share: Share, site, context: StepContex
     span = None if rule is None or context.tokens is None else _video_alone(context.tokens, site, spread)
     if span is None or span.stop < rule.shape.min_tokens:
         return None
-    q, k, v = call.to_heads()
+    q, k, _ = call.to_heads()
     halo = _halo(rule.shape.pattern, span.grid, site.block or 0, spread)
     if halo is None or 2 * halo.most * k.shape[1] >= rows_traded(spread, *_heads(q, k, peers)):
         return None
     start = spread.start(peers.rank)
     span = replace(span, part=(start, start + q.shape[2]))
-    k, v = (x[:, :, :1].expand(-1, -1, spread.length, -1) for x in (k, v))
-    geometry = describe(
-        q, k, v, scale=call.kw.get("scale"), precision=call.precision,
-        low_precision=call.kw.get("low_precision_attention") is not False,
-    )  # fmt: skip
+    geometry = geometry_of(call, spread)
     able = _able(rule, span, geometry, site.block or 0)
     if not peers.all_of(bool(able)):
         return None
     decision = Decision(site, geometry, rule, rule.shape.pattern.name, rule.shape.pattern.name, span)
     return HaloCall(halo, decision, able)
+
+
+def geometry_of(call: AttentionCall, spread: Spread) -> Geometry:
+    """Describe an open call of one rank: its own queries, and the keys of all."""
+    q, k, v = call.to_heads()
+    k, v = (x[:, :, :1].expand(-1, -1, spread.length, -1) for x in (k, v))
+    return describe(
+        q, k, v, scale=call.kw.get("scale"), precision=call.precision,
+        low_precision=call.kw.get("low_precision_attention") is not False,
+    )  # fmt: skip
 
 
 def _heads(q, k, peers) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -10,7 +10,7 @@ import torch
 from ..core.error_handling import error_text, free_frames
 from ..core.identity import KeepsIdentity
 from ..core.reason import Reason
-from ..core.site import CALLER, site_of
+from ..core.site import CALLER, PEERS, site_of
 from ..reuse.store import Place
 from .attention_call import AttentionCall
 from .errors import UnsupportedAttention
@@ -54,11 +54,14 @@ def prepare(router, decision: Decision, run: Run, key: tuple, call: AttentionCal
     rule = winner(covering(router.rules, context.active_of(router), decision.site), "reuse")
     if rule is None or rule.reuse.every < 2:
         return run
-    why = _why_not(decision, call, stats)
+    why = why_not(decision, call, stats)
     if why is not None:
         if rule.on_unsupported == ERROR:
             raise UnsupportedAttention(_sentence(stats.find_asker(rule.asker), decision, why))
         decision.unshaped = decision.unshaped or (rule.label, why)
+        return run
+    if PEERS in call.options:
+        # Of several GPUs each keeps what it has behind the trade.
         return run
     # What else the step is about may change between the step that attends and those that follow.
     place = stats.reuse.store_of(rule).place((*key[:2], *key[3:]))
@@ -71,7 +74,7 @@ def prepare(router, decision: Decision, run: Run, key: tuple, call: AttentionCal
     return attend
 
 
-def _why_not(decision: Decision, call: AttentionCall, stats: RunStats) -> Reason | None:
+def why_not(decision: Decision, call: AttentionCall, stats: RunStats) -> Reason | None:
     """Say why no output of these calls can be kept, or None."""
     caller = call.options.get(CALLER)
     if stats.reuse is None:

@@ -173,6 +173,7 @@ class RunStats(KeepsIdentity):
     reuse: the ReuseRun, which keeps attention outputs; None where no rule asks for that.
     find_asker: an Asker, or None -> the same as the run's prompt has it: a rule may be older than the prompt.
     halos: how calls run that fetch keys from other GPUs by what their queries may see, None for those that do not.
+    kept: of calls over several GPUs the SharedReuse, None for those of which nothing is kept.
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
@@ -202,6 +203,7 @@ class RunStats(KeepsIdentity):
         self.reuse = None
         self.find_asker: Callable[[Asker | None], Asker | None] = lambda asker: asker
         self.halos: dict[tuple, object] = {}
+        self.kept: dict[tuple, object] = {}
 
     def add_bypass(self, who: str, how: str, site: AttentionSite | None = None) -> None:
         """Note that attention of this step ran past our rules.

@@ -17,6 +17,7 @@ from ..parallel.ulysses import begin_gather, begin_scatter, gather_heads, gather
 from .attention_call import AttentionCall
 from .compiled_op import OPTIONS
 from .halo_call import answer_by_halo
+from .shared_reuse import reuse_of
 from .step_context import CONTEXT, StepContext
 
 
@@ -49,13 +50,19 @@ def _exchanged(router, call: AttentionCall, share: Share, site, side: str) -> to
             f"{site.role}-attention of {q.shape[2]} x {k.shape[2]} tokens in block {site.block}, where this GPU has "
             f"{spread.local(peers.rank)}: another node changed the tokens"
         )
+    # Some packs attend with a part of a module's heads at a time.
+    first = (call.options[CONTEXT].stats or router.stats).chunks.of(site, call.heads, router) or 0
+    peers.calls, reuse = peers.calls + 1, reuse_of(router, call, share, site, first)
+    out = None if reuse is None else reuse.given(call, share)
+    if out is not None:
+        return out
     out = answer_by_halo(router, call, share, site) if side == BOTH else None
     if out is None:
-        # Some packs attend with a part of a module's heads at a time.
-        first = (call.options[CONTEXT].stats or router.stats).chunks.of(site, call.heads, router) or 0
         out = (_trade_all if side == BOTH else _trade_keys)(router, call, share, first)
-    peers.calls, peers.heads = peers.calls + 1, call.heads
-    return from_heads(out, call.split_out)
+    peers.heads, out = call.heads, from_heads(out, call.split_out)
+    if reuse is not None:
+        reuse.keep(out, call)
+    return out
 
 
 def _trade_all(router, call: AttentionCall, share: Share, first: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ from ...attention.core.reason import Reason
 from ...attention.inspect.info import Info
 from ...attention.parallel import estimate
 from . import model_rules, several_gpus, sharing, token_ranks
-from .several_gpus import COPIES
+from .token_ranks import COPIES
 
 try:
     from comfy.multigpu import create_multigpu_deepclones

@@ -12,6 +12,7 @@ from ...attention.reuse.store import MIB
 from ...attention.routing.rules import Rule
 from . import model_family
 from .bypass_watch import ROUTERS, RouterGroup
+from .token_ranks import COPIES
 
 THOUSAND = 1000
 
@@ -58,6 +59,8 @@ def text(model, rule: Rule, tokens: Tokens | None = None) -> str:
         f"For {clip} and each prompt: {in_words(size)} an output, {in_words(size * count)} for all {count} of a step"
         f"{_room(settings.budget * MIB, size, count) if known else ''}."
     )
+    if model.get_additional_models_with_key(COPIES):
+        lines.append("Where GPUs share the tokens out, each keeps its own part of that.")
     return "\n".join(lines)
 
 

@@ -19,12 +19,10 @@ from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.run_stats import RunStats
 from ...attention.routing.step_context import CONTEXT, stats_of
 from . import forecast_run, hooks, memory_estimate, sharing, token_ranks
+from .token_ranks import COPIES, RANK, Refused
 from .token_ranks import GPUS as KEY
-from .token_ranks import RANK, Refused
 
 CLONES, POOL = "multigpu_clones", "multigpu_thread_pool"
-# Key of a MODEL's copies among its additional models.
-COPIES = "multigpu"
 EVEN, MEASURED = "even", "by measured speed"
 # Of a call's heads, where copies run beside attention.
 SLICES = 4
@@ -153,6 +151,8 @@ class Ranks:
             if context.stats is not None:
                 # What turns with the evaluations turns alike on all.
                 stats.begun, stats.evaluations = context.stats.begun, context.stats.evaluations
+                # Each keeps its own outputs, in the same steps.
+                stats.reuse = context.stats.reuse and context.stats.reuse.beside(number)
             told = ("active", "off", "perturbation", "prompt_pair")
             context = stats.context.but(**{name: getattr(context, name) for name in told})
         given = {**options[OPTIONS], CONTEXT: context, RANK: peers}

@@ -124,7 +124,8 @@ def agree(executor, x, timestep, model_options, seed=None):
 def _told(rule) -> str:
     """What of a rule must be alike everywhere."""
     shape = rule.shape and (rule.shape.pattern.name, rule.shape.engine, rule.shape.min_tokens)
-    return f"{rule.kind} {rule.backend} {rule.role} {rule.blocks} {rule.start} {rule.end} {rule.spared} {shape}"
+    when = f"{rule.start} {rule.end} {rule.spared}"
+    return f"{rule.kind} {rule.backend} {rule.role} {rule.blocks} {when} {shape} {rule.reuse}"
 
 
 def evaluate_together(executor, model, conds, x, timestep, options):

@@ -9,7 +9,7 @@ from ...attention.core.tokens import BOTH, KEYS, SIDES
 from ...attention.routing.compiled_op import OPTIONS, SLOT
 from ...attention.routing.router import Router
 from . import forecast_run, model_family, temporal_grafts, token_ranks
-from .bypass_watch import ROUTERS, is_compiled
+from .bypass_watch import is_compiled
 
 CACHE = "easycache"
 # What is shared out first where there are several prompts.
@@ -42,7 +42,6 @@ def refusal(conds, options, forecasts: bool = False) -> str | None:
     for why, holds in (
         ("another node's attention stands in front", not isinstance(told.get(SLOT), Router)),
         ("forecast steps are on this model", not forecasts and forecast_run.KEY in told),
-        ("attention outputs are kept and given again", _reuses(told)),
         ("EasyCache or LazyCache may leave an evaluation out on one of them", CACHE in told),
         ("another node's patches see tokens by their number", told.get("patches") or told.get("patches_replace")),
         ("a ControlNet adds to tokens by their number", any("control" in one for cond in conds for one in cond or ())),
@@ -88,11 +87,6 @@ def sharers(patcher, conds, model_options, ranks: int, split: str, prompts: int)
 def alone(conds, number: int) -> list:
     """Leaves one prompt of an evaluation and None in the places of the others."""
     return [cond if n == number else None for n, cond in enumerate(conds)]
-
-
-def _reuses(told) -> bool:
-    routers = told[ROUTERS].members if ROUTERS in told else ()
-    return any(rule.reuse is not None for router in routers for rule in router.rules)
 
 
 def fewest_heads(patcher) -> int:

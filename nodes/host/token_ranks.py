@@ -19,6 +19,8 @@ from .hooks import Handle
 KEY = "video_attention.ranks"
 # What shares a MODEL's evaluations out, over GPUs or machines.
 GPUS, MACHINES = "video_attention.gpus", "video_attention.machines"
+# Key of a MODEL's copies for other GPUs among its additional models.
+COPIES = "multigpu"
 # Key of this rank's Peers in the host's transformer_options.
 RANK = "vattn.rank"
 

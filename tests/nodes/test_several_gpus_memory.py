@@ -78,14 +78,21 @@ def test_where_one_may_evaluate_alone_it_needs_all(pack, estimated):
     patched.set_model_patch(lambda args: args["x"], "attn1_patch")
     for made in (late, on_gpus(pack, patched, 2), on_gpus(pack, model, 2, shares="by measured speed")):
         assert estimated(made, case) == alone
-    # What these keep is in the estimate too.
-    reusing = with_rules(pack, model, Rule(reuse=ReuseSettings()))
+    # What this keeps is in the estimate too.
     forecasting = pack.nodes.host.forecast.install(model, pack.nodes.host.forecast.ForecastSettings())
-    for keeping in (reusing, forecasting):
-        assert estimated(on_gpus(pack, keeping, 2), case) == estimated(keeping, case) > alone
+    assert estimated(on_gpus(pack, forecasting, 2), case) == estimated(forecasting, case) > alone
     guided = next(c for c in ltxv.CASES if "half strength" in c.name)
     model = with_rules(pack, loud(guided), SDPA)
     assert estimated(on_gpus(pack, model, 2), guided) == estimated(model, guided)
+
+
+def test_outputs_that_are_kept_are_counted_whole(pack, estimated):
+    """An evaluation that cannot be shared out keeps all of them on one."""
+    case = WIDE["Wan"]
+    model = with_rules(pack, loud(case), SDPA)
+    reusing = with_rules(pack, model, Rule(reuse=ReuseSettings()))
+    kept = estimated(reusing, case) - estimated(model, case)
+    assert estimated(on_gpus(pack, reusing, 2), case) - estimated(on_gpus(pack, model, 2), case) == kept > 0
 
 
 def test_what_a_rank_holds_is_what_is_said(pack, monkeypatch):

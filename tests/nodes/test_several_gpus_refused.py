@@ -10,7 +10,6 @@ from gpus_here import WIDE, about_gpus, far, loud, on_gpus, sampled, stand_in, w
 from tiny import CASES
 from tiny.case import SLOT, sample
 
-from attention.reuse import ReuseSettings
 from attention.routing.rules import Rule
 
 EXACT = 1e-5
@@ -98,8 +97,6 @@ def test_what_runs_on_one_gpu_says_why(pack):
     patched = plain.clone()
     patched.set_model_patch(lambda args: args["x"], "attn1_patch")
     assert "another node's patches" in refused(pack, patched, case)
-    reused = with_rules(pack, plain, Rule(reuse=ReuseSettings()))
-    assert "attention outputs are kept" in refused(pack, reused, case, steps=4)
 
 
 def test_processes_that_may_forecast_otherwise_do_not_share(pack):

@@ -33,8 +33,13 @@ def port():
     return host.free_port(None)
 
 
-def graph(name: str, number: int | None, port: int, seed=1, steps=3, patience=60, split="tokens", cfg=1.0) -> dict:
-    """Samples the tiny model; with a number together with another ComfyUI."""
+def graph(
+    name: str, number: int | None, port: int, seed=1, steps=3, patience=60, split="tokens", cfg=1.0, every=1
+) -> dict:
+    """Samples the tiny model; with a number together with another ComfyUI.
+
+    every: of Video Attention Reuse.
+    """
     prompt = {"colour": "red", "shape": "disc", "direction": "right"}
     size = {"width": 128, "height": 96, "length": 17, "batch_size": 1}
     meeting = {"number": number, "of": 2, "meeting_point": f"127.0.0.1:{port}", "patience": patience, "split": split}
@@ -50,8 +55,16 @@ def graph(name: str, number: int | None, port: int, seed=1, steps=3, patience=60
         "4": {"class_type": "KSampler", "inputs": sampler},
         "5": {"class_type": "SaveLatent", "inputs": {"samples": ["4", 0], "filename_prefix": f"several-{name}"}},
     }
+    if every > 1:
+        kept = {
+            "enabled": True, "every": every, "role": "self", "blocks": "", "start_percent": 0.0, "end_percent": 1.0,
+            "budget": 64, "storage": "model dtype", "offload": False, "on_unsupported": "error",
+        }  # fmt: skip
+        nodes["8"] = {"class_type": "VideoAttentionReuse", "inputs": {"model": ["1", 0], **kept}}
+        sampler["model"] = ["8", 0] if number is None else ["6", 0]
     if number is not None:
-        nodes["6"] = {"class_type": "VideoAttentionSeveralComfyUIs", "inputs": {"model": ["1", 0], **meeting}}
+        model = ["8", 0] if every > 1 else ["1", 0]
+        nodes["6"] = {"class_type": "VideoAttentionSeveralComfyUIs", "inputs": {"model": model, **meeting}}
         nodes["7"] = {"class_type": "VideoAttentionReport", "inputs": {"latent": ["4", 0]}}
     return nodes
 
@@ -75,7 +88,7 @@ def run_both(both, graphs) -> list:
 
 
 def saved(base, name: str):
-    return safetensors.torch.load_file(next((base / "output").glob(f"several-{name}_*.latent")))["latent_tensor"]
+    return safetensors.torch.load_file(next((base / "output").glob(f"several-{name}_0*.latent")))["latent_tensor"]
 
 
 def far(a, b) -> float:
@@ -98,6 +111,17 @@ def test_they_meet_and_make_the_clip_of_one(both, alone, port):
     assert "On 2 ComfyUIs (number 0, number 1, this one): " in text and " tokens, " in text
     # Another run with the same widgets meets again, instead of giving what is remembered.
     assert all(isinstance(answer, dict) for answer in run_both(both, [graph("met", n, port) for n in (0, 1)]))
+
+
+def test_kept_outputs_are_those_of_one(both, alone, port):
+    both[0][0].run(graph("kept alone", None, 0, steps=4, every=2))
+    answers = run_both(both, [graph("kept", number, port, steps=4, every=2) for number in (0, 1)])
+    assert all(isinstance(answer, dict) for answer in answers), answers
+    made = [saved(base, "kept") for _, base in both]
+    assert torch.equal(*made) and far(made[0], saved(both[0][1], "kept alone")) < 1e-5
+    assert "each took what it had kept, and nothing was traded" in " ".join(map(str, answers[1]["7"]["text"]))
+    answers = run_both(both, [graph("unlike", number, port, steps=4, every=2 + number) for number in (0, 1)])
+    assert any("the plan is" in answer and "the workflows differ" in answer for answer in answers), answers
 
 
 def test_with_cfg_each_has_a_prompt(both, alone, port):

@@ -799,6 +799,9 @@ export default {
 "{n} tokens, {m} heads; each handed {size} to others in a step.": "{n} 个 token，{m} 个头；每步各向其他交出 {size}。",
 "{n} tokens; each handed {size} to others in a step.": "{n} 个 token；每步各向其他交出 {size}。",
 "In {#n} of {#m} attention calls each fetched only what its tokens may see.": "{m} 次注意力调用中有 {n} 次只取了各自 token 能看到的部分。",
+"In {#n} of {#m} attention calls each took what it had kept, and nothing was traded.": "{m} 次注意力调用中有 {n} 次各自取用所保留的输出，没有交换。",
+"kept up to {#n} MiB": "最多保留了 {n} MiB",
+"Where GPUs share the tokens out, each keeps its own part of that.": "在多个 GPU 分担 token 时，每个只保留其中自己的部分。",
 "The heads were traded in {#n} slices.": "注意力头分 {n} 份交换。",
 "Each takes whole heads, and the model has {#n}.": "每个取整头，而模型有 {n} 个头。",
 "{what} could not run on a part of the queries: {why}.": "{what} 无法对部分查询运行：{why}。",
@@ -955,6 +958,5 @@ export default {
 "head sizes up to 64 on RDNA 3": "RDNA 3 上头大小不超过 64",
 "on AMD: MI300 and MI350 alone": "AMD 上仅 MI300 和 MI350",
 "outputs that are kept, a file names kernels alone": "保留的输出：文件只能指定内核",
-"attention outputs are kept and given again": "注意力输出被保留并再次给出",
 "nothing was kept": "没有保留任何输出"
 };
