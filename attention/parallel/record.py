@@ -70,8 +70,9 @@ class RanksRecord:
         if first.halos:
             yield f"In {first.halos} of {first.calls} attention calls each fetched only what its tokens may see."
         if first.kept:
-            kept = f"In {first.kept} of {first.calls} attention calls each"
-            yield f"{kept} took what it had kept, and nothing was traded."
+            yield (
+                f"In {first.kept} of {first.calls} attention calls each took what it had kept, and nothing was traded."
+            )
         if first.parts > 1:
             yield f"The heads were traded in {first.parts} slices."
 
