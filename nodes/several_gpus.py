@@ -117,10 +117,11 @@ class VideoAttentionSeveralComfyUIs(Node):
                 ),
                 io.Combo.Input(
                     "split",
-                    options=list(sharing.SPLITS),
+                    options=[*sharing.SPLITS, sharing.AROUND_MACHINES],
                     default=sharing.PROMPTS_FIRST,
                     tooltip="prompts, then tokens: where each can have prompts of its own, only predictions travel. "
-                    "tokens: every prompt over all.",
+                    "tokens: every prompt over all. tokens, keys around machines: the same, but heads are traded "
+                    "inside each machine alone. Give the ComfyUIs of a machine numbers in a row.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The model, which waits for the others when a sampling begins.")],

@@ -16,16 +16,19 @@ MEGABYTES = 64
 WORTH = 1.2
 
 
-def bytes_traded(tokens: int, channels: int, blocks: int, ranks: int, size: int = 2) -> float:
-    """Count the bytes that each rank hands to others in one evaluation: q, k, v and the output of each block.
+def bytes_traded(tokens: int, channels: int, blocks: int, ranks: int, size: int = 2, groups: int = 1) -> float:
+    """Count the bytes that each rank hands to others in one evaluation: q, k, v and the output of each block among
+    those that trade heads, and k and v to every other group of those.
 
     tokens: of the whole sequence.
     channels: of a token in attention, over all heads.
     blocks: with attention over the sequence.
-    ranks: how many share it.
+    ranks: how many share it, or its heads.
     size: bytes of a number.
+    groups: of as many ranks each.
     """
-    return 4 * size * blocks * tokens * channels * (ranks - 1) / ranks**2
+    near = 4 * (ranks - 1) / ranks**2 / groups
+    return size * blocks * tokens * channels * (near + 2 * (groups - 1) / (groups * ranks))
 
 
 def rows_traded(spread: Spread, heads: Sequence[int], key_heads: Sequence[int]) -> int:

@@ -6,6 +6,7 @@ Nothing of torch.distributed is switched on for the process: no default group, n
 from __future__ import annotations
 
 import datetime
+import platform
 import time
 from collections.abc import Callable
 
@@ -42,14 +43,24 @@ def meet(host: str, port: int, number: int, of: int, patience: float, check: Cal
         raise Broken("this torch was built without what processes talk through (torch.distributed with gloo)")
     place, end = f"{host}:{port}", time.monotonic() + patience
     store = _reach(host, port, number, of, end, check)
-    store.set(f"here {number}", "1")
+    store.set(_here(number), platform.node())
     for other in range(of):
-        while not store.check([f"here {other}"]):
+        while not store.check([_here(other)]):
             if time.monotonic() > end:
                 raise Broken(f"number {other} did not come to {place} within {patience:g} s")
             check()
             time.sleep(0.05)
     return store
+
+
+def _here(number: int) -> str:
+    """Under which key a process says that it is there, and on which machine."""
+    return f"here {number}"
+
+
+def machines(store, of: int) -> list[str]:
+    """Name the machine of each of the processes that have met at `store`."""
+    return [store.get(_here(number)).decode() for number in range(of)]
 
 
 def _reach(host, port, number, of, end, check):

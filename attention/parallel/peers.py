@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
@@ -53,9 +54,12 @@ class Peers(KeepsIdentity):
     weights: how much of the work each rank takes, relative.
     sent: bytes that this rank has handed to others.
     calls: attention calls whose keys lie over the ranks.
-    heads: of the last of them that was traded.
+    heads: of the last of them that was traded, those of each rank that trades heads with this one.
     halos: how many of them fetched only what their queries may see.
     kept: how many of them were given what each rank had kept, so that nothing was traded.
+    rounds: how many of them there were for each way in which keys came from other groups of ranks, see parallel.ring.
+    carried: bytes that this rank handed to other groups, by that way.
+    inner: how many ranks may trade heads, a divisor of all. The same on all ranks.
     slices: of the heads that are to be traded one after the other, so that copies run beside attention; 1: all at once.
     parts: slices of the last of those calls.
     fetches: whether calls may fetch only what their queries may see, which takes more memory than trading heads. The
@@ -66,7 +70,9 @@ class Peers(KeepsIdentity):
 
     def __init__(self, rank: int, size: int, weights: Sequence[float]):
         self.rank, self.size, self.weights = rank, size, tuple(weights)
-        self.sent = self.calls = self.heads = self.halos = self.kept = self.parts = 0
+        self.sent = self.calls = self.halos = self.kept = self.parts = 0
+        self.heads: tuple[int, ...] = ()
+        self.rounds, self.carried, self.inner = Counter(), Counter(), size
         self._shares: dict[tuple[int, int], Share] = {}
 
     @property
@@ -229,7 +235,8 @@ class Share(KeepsIdentity):
 
     peers: this rank.
     spread: of the sequence that the video is in.
+    rings: for a number of key heads, how the ranks trade, see parallel.ring.
     """
 
     def __init__(self, peers: Peers, spread: Spread):
-        self.peers, self.spread = peers, spread
+        self.peers, self.spread, self.rings = peers, spread, {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from ..core.peak_memory import in_mib
-from .spread import cut_heads
+from .ring import ALL, AROUND, KEYS
 
 
 class RanksRecord:
@@ -56,8 +56,8 @@ class RanksRecord:
     def _shared(self) -> str:
         first = self._groups[0]
         spread = max(first[0].spreads, key=lambda spread: spread.length)
-        heads, _ = cut_heads(first[0].heads, first[0].heads, first[0].weights)
-        parts = f", {_sum(heads)} heads" if first[0].halos + first[0].kept < first[0].calls else ""
+        heads, traded = first[0].heads, first[0].halos + first[0].kept < first[0].calls
+        parts = f", {_sum(heads)} heads" if traded and len(heads) > 1 else ""
         sent = max(peers.sent for group in self._groups for peers in group) / self.evaluations
         more = f" in each of {len(self._groups)} groups, one for each prompt" if len(self._groups) > 1 else ""
         return (
@@ -75,6 +75,19 @@ class RanksRecord:
             )
         if first.parts > 1:
             yield f"The heads were traded in {first.parts} slices."
+        yield from (self._carried(way, count, first) for way, count in first.rounds.items())
+
+    def _carried(self, way: str, count: int, first) -> str:
+        near = len(first.heads)
+        among = f"{first.size // near} groups of {near}" if near > 1 else f"all {first.size}"
+        sent = _bytes(max(peers.carried[way] for group in self._groups for peers in group) / self.evaluations)
+        return {
+            AROUND: f"In {count} of {first.calls} attention calls keys went around {among}: {sent} of that in a step.",
+            KEYS: f"In {count} of {first.calls} attention calls keys were gathered from {among}: {sent} of that in a "
+            "step.",
+            ALL: f"In {count} of {first.calls} attention calls keys and queries were gathered from {among}, and each "
+            f"computed them all: {sent} of that in a step.",
+        }[way]
 
     def _where(self) -> str:
         return f"On {len(self._devices)} {self.what} ({', '.join(self._devices)})"

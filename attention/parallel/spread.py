@@ -26,12 +26,18 @@ def cut(total: int, weights: Sequence[float]) -> tuple[int, ...]:
 def cut_heads(heads: int, key_heads: int, weights: Sequence[float]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Share heads out: (query heads, key heads) of each rank. Queries stay with their keys.
 
+    Each rank gets one at least, where there are as many: kernels need not stand a call without heads. torch's for the
+    CPU divides by their number, which ends the process.
+
     heads: of the queries, a multiple of `key_heads`.
     key_heads: of the keys.
     weights: as of `cut`.
     """
-    keys = cut(key_heads, weights)
-    return tuple(part * (heads // key_heads) for part in keys), keys
+    keys = list(cut(key_heads, weights))
+    while 0 in keys and max(keys) > 1:
+        keys[keys.index(max(keys))] -= 1
+        keys[keys.index(0)] += 1
+    return tuple(part * (heads // key_heads) for part in keys), tuple(keys)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ..core.tokens import BOTH, Grid, VideoSpan
 from ..parallel.estimate import rows_traded
 from ..parallel.halo import Halo
 from ..parallel.peers import Share
+from ..parallel.ring import ring_of
 from ..parallel.spread import Spread, cut_heads
 from ..patterns.spec import Pattern, parts_of, relation_of, turns_of
 from ..sparse.engine_registry import AUTO, runners
@@ -91,14 +92,21 @@ def answer_by_halo(router, call: AttentionCall, share: Share, site) -> torch.Ten
     if not share.peers.all_of(out is not None):
         stats.halos[key] = None
         return None
-    # Counted with the others of its site.
-    stats.decisions.setdefault(key, found.decision).calls += 1
+    count_call(stats, key, found.decision, call.options)
     share.peers.halos += 1
-    caller = call.options.get(CALLER)
-    if caller is not None:
-        # As the router does: a call that nobody notes is one that ran past it.
-        caller.routed += 1
     return out
+
+
+def count_call(stats: RunStats, key: tuple, decision: Decision, options) -> None:
+    """Count a call that no router answered as the router does: with the others of its site, and for its module.
+
+    options: of the call.
+    """
+    stats.decisions.setdefault(key, decision).calls += 1
+    caller = options.get(CALLER)
+    if caller is not None:
+        # A call that nobody notes is one that ran past it.
+        caller.routed += 1
 
 
 def _decide(router, call: AttentionCall, share: Share, site, context: StepContext) -> HaloCall | None:
@@ -108,7 +116,9 @@ def _decide(router, call: AttentionCall, share: Share, site, context: StepContex
         return None
     q, k, _ = call.to_heads()
     halo = _halo(rule.shape.pattern, span.grid, site.block or 0, spread)
-    if halo is None or 2 * halo.most * k.shape[1] >= rows_traded(spread, *_heads(q, k, peers)):
+    # Where there are more ranks than heads they would gather all queries too, and compute them many times.
+    trades = ring_of(share, k.shape[1]).groups == 1
+    if halo is None or (trades and 2 * halo.most * k.shape[1] >= rows_traded(spread, *_heads(q, k, peers))):
         return None
     start = spread.start(peers.rank)
     span = replace(span, part=(start, start + q.shape[2]))

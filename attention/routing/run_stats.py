@@ -174,6 +174,7 @@ class RunStats(KeepsIdentity):
     find_asker: an Asker, or None -> the same as the run's prompt has it: a rule may be older than the prompt.
     halos: how calls run that fetch keys from other GPUs by what their queries may see, None for those that do not.
     kept: of calls over several GPUs the SharedReuse, None for those of which nothing is kept.
+    rings: how calls get the keys of other groups of GPUs, where there are more GPUs than heads.
     """
 
     def __init__(self, model: str = "", grid: Grid | None = None, steps: int = 0):
@@ -204,6 +205,7 @@ class RunStats(KeepsIdentity):
         self.find_asker: Callable[[Asker | None], Asker | None] = lambda asker: asker
         self.halos: dict[tuple, object] = {}
         self.kept: dict[tuple, object] = {}
+        self.rings: dict[tuple, object] = {}
 
     def add_bypass(self, who: str, how: str, site: AttentionSite | None = None) -> None:
         """Note that attention of this step ran past our rules.

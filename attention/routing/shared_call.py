@@ -1,5 +1,6 @@
 """Attention of a sequence that lies over several GPUs: each gets the whole of it and some of the heads, or, where a
-pattern makes that less, all heads and the keys that its own queries may see.
+pattern makes that less, all heads and the keys that its own queries may see. More GPUs than heads trade them in groups,
+and the groups trade keys.
 
 Inside the router, so that what is below, every kernel, pattern, mask and strength, sees one whole call.
 """
@@ -12,11 +13,14 @@ from ..core.site import PEERS, site_of
 from ..core.tensor_layout import from_heads
 from ..core.tokens import BOTH, KEYS, SIDES
 from ..parallel.peers import Broken, Share
+from ..parallel.ring import KEYS as GATHERED
+from ..parallel.ring import Ring, ring_of
 from ..parallel.spread import cut_heads
 from ..parallel.ulysses import begin_gather, begin_scatter, gather_heads, gather_tokens, slices_of
 from .attention_call import AttentionCall
 from .compiled_op import OPTIONS
 from .halo_call import answer_by_halo
+from .ring_call import answer_group
 from .shared_reuse import reuse_of
 from .step_context import CONTEXT, StepContext
 
@@ -58,50 +62,57 @@ def _exchanged(router, call: AttentionCall, share: Share, site, side: str) -> to
         return out
     out = answer_by_halo(router, call, share, site) if side == BOTH else None
     if out is None:
-        out = (_trade_all if side == BOTH else _trade_keys)(router, call, share, first)
-    peers.heads, out = call.heads, from_heads(out, call.split_out)
+        ring = ring_of(share, k.shape[1])
+        out = (_trade_all if side == BOTH else _trade_keys)(router, call, ring, first)
+        if ring.groups > 1:
+            peers.rounds[ring.way] += 1
+    out = from_heads(out, call.split_out)
     if reuse is not None:
         reuse.keep(out, call)
     return out
 
 
-def _trade_all(router, call: AttentionCall, share: Share, first: int) -> torch.Tensor:
+def _trade_all(router, call: AttentionCall, ring: Ring, first: int) -> torch.Tensor:
     """Attend where queries and keys lie over the ranks, (B, H, local tokens, D): while one slice of the heads is
     computed, the next is on its way, and the last one on its way back.
 
     first: number of the call's first head.
     """
-    peers, spread, tensors = share.peers, share.spread, call.to_heads()
-    heads, key_heads = cut_heads(tensors[0].shape[1], tensors[1].shape[1], peers.weights)
+    peers, near, spread, tensors = ring.share.peers, ring.near, ring.near_spread, call.to_heads()
+    heads, key_heads = cut_heads(tensors[0].shape[1], tensors[1].shape[1], near.weights)
     group = sum(heads) // sum(key_heads)
     # Enhance takes its mean over all heads of a call.
     whole = any(rule.kind == "strength" for rule in router.rules)
     slices, waiting, outs = slices_of(heads, group, 1 if whole else peers.slices), [], []
-    peers.parts = len(slices)
+    peers.parts, peers.heads = len(slices), heads
     for some in (*slices, None):
         mine = [wait() for wait in waiting]
-        waiting = [] if some is None else _begin(tensors, some, group, share)
+        waiting = [] if some is None else _begin(tensors, some, group, ring)
         if mine:
-            out = router.answer(_part(call, mine, slices[len(outs)][peers.rank], first, peers))
-            outs.append(begin_scatter(out, spread, peers, slices[len(outs)]))
+            out = answer_group(router, _part(call, mine, slices[len(outs)][near.rank], first, peers), ring)
+            outs.append(begin_scatter(out, spread, near, slices[len(outs)]))
     came = [wait() for wait in outs]
-    return torch.cat([parts[rank] for rank in range(peers.size) for parts in came], 1)
+    return torch.cat([parts[rank] for rank in range(near.size) for parts in came], 1)
 
 
-def _begin(tensors, some: tuple[slice, ...], group: int, share: Share) -> list:
+def _begin(tensors, some: tuple[slice, ...], group: int, ring: Ring) -> list:
     """Begin to trade for one slice of the heads: three functions that wait for q, k and v."""
     keys = tuple(slice(each.start // group, each.stop // group) for each in some)
-    return [begin_gather(x, share.spread, share.peers, h) for x, h in zip(tensors, (some, keys, keys), strict=True)]
+    return [begin_gather(x, ring.near_spread, ring.near, h) for x, h in zip(tensors, (some, keys, keys), strict=True)]
 
 
-def _trade_keys(router, call: AttentionCall, share: Share, first: int) -> torch.Tensor:
+def _trade_keys(router, call: AttentionCall, ring: Ring, first: int) -> torch.Tensor:
     """Attend from queries that every rank has to keys that lie over them: (B, H, queries, D)."""
-    peers, (q, k, v) = share.peers, call.to_heads()
-    heads, key_heads = cut_heads(q.shape[1], k.shape[1], peers.weights)
+    peers, near, (q, k, v) = ring.share.peers, ring.near, call.to_heads()
+    heads, key_heads = cut_heads(q.shape[1], k.shape[1], near.weights)
     ((some,), (keys,)) = slices_of(heads, 1, 1), slices_of(key_heads, 1, 1)
-    k, v = (gather_tokens(x, share.spread, peers, keys) for x in (k, v))
-    own = some[peers.rank]
-    return gather_heads(router.answer(_part(call, (q[:, own], k, v), own, first, peers)), peers, some)
+    k, v = (gather_tokens(x, ring.near_spread, near, keys) for x in (k, v))
+    if ring.groups > 1:
+        before, ring.way = peers.sent, GATHERED
+        k, v = ring.whole(k), ring.whole(v)
+        peers.carried[GATHERED] += peers.sent - before
+    own, peers.heads = some[near.rank], heads
+    return gather_heads(router.answer(_part(call, (q[:, own], k, v), own, first, peers)), near, some)
 
 
 def _part(call: AttentionCall, tensors, own: slice, first: int, peers) -> AttentionCall:

@@ -8,6 +8,7 @@ from ...attention.core.error_handling import error_text
 from ...attention.core.reason import Reason
 from ...attention.inspect.info import Info
 from ...attention.parallel import estimate
+from ...attention.parallel.ring import inner_of
 from . import model_rules, several_gpus, sharing, token_ranks
 from .token_ranks import COPIES
 
@@ -51,8 +52,6 @@ def cannot(model, gpus: int) -> Reason | None:
     rule = token_ranks.rule_of(model)
     if isinstance(rule, Reason):
         return Reason(f"model: its tokens cannot be shared out over several GPUs: {rule}")
-    if sharing.fewest_heads(model) == 1:
-        return Reason("model: it attends with one head, and each GPU takes whole heads")
     if model.cached_patcher_init is None:
         return Reason(
             "model: its loader cannot make a copy for a second GPU. Load it with Load Diffusion Model or Load "
@@ -62,17 +61,18 @@ def cannot(model, gpus: int) -> Reason | None:
 
 
 def _copied(model, gpus: int, *how) -> tuple:
-    heads = sharing.fewest_heads(model)
     devices = len(comfy.model_management.get_all_torch_devices())
-    wanted = min(gpus or devices, devices, heads or devices)
+    wanted = min(gpus or devices, devices)
     # ComfyUI 0.30 trips over a model in its list that is no more.
     alive = all(loaded is not None for loaded in comfy.model_management.loaded_models())
     told = create_multigpu_deepclones(model_rules.count(model), wanted, reuse_loaded=alive)
     told = several_gpus.install(told, *how)
     names = [str(told.load_device), *(str(copy.load_device) for copy in told.get_additional_models_with_key(COPIES))]
     fewer = f" {gpus} were asked for." if gpus > len(names) else ""
-    if heads == len(names) < min(gpus or devices, devices):
-        fewer += f" Each takes whole heads, and the model has {heads}."
+    heads = sharing.fewest_heads(model)
+    if 0 < heads < len(names):
+        near = inner_of(len(names), heads)
+        fewer += f" More than the model has heads: keys go around {len(names) // near} groups of {near}."
     return told, f"On {len(names)} GPUs: {', '.join(names)}. Each holds the whole model.{fewer}"
 
 
@@ -86,5 +86,6 @@ def worth(model, info: Info) -> str:
         return ""
     channels, blocks = info.heads * info.head_dim, len(info.blocks)
     operations = 4 * blocks * channels * info.tokens * (info.tokens + info.width * channels)
-    traded = estimate.bytes_traded(info.tokens, channels, blocks, len(devices))
+    near = inner_of(len(devices), sharing.fewest_heads(model) or len(devices))
+    traded = estimate.bytes_traded(info.tokens, channels, blocks, near, groups=len(devices) // near)
     return estimate.sentence(operations, traded, devices, model.model.get_dtype_inference())

@@ -6,7 +6,6 @@ Where ComfyUI deals prompts out, one to a GPU, each GPU here evaluates the same 
 
 from __future__ import annotations
 
-from functools import cache, partial
 from itertools import chain
 
 from comfy.patcher_extension import WrappersMP
@@ -81,7 +80,7 @@ class Ranks:
     record: for the report.
     shared: whether the last evaluation that was computed was shared out.
     short: why none is any more, where memory was missing twice; None before.
-    never: as of sharing, of so many ranks.
+    never: why no evaluation can share its tokens out, None where some may.
     """
 
     def __init__(self, patcher, prompts: int, split: str, shares: str, overlap: bool):
@@ -92,8 +91,7 @@ class Ranks:
         self._peers: dict[int, list[list[ThreadPeers]]] = {}
         self._weights: tuple[float, ...] = ()
         self._missed = False
-        # Looks through all modules: once in a run.
-        self.never = cache(partial(sharing.never, patcher))
+        self.never = sharing.never(patcher)
 
     def groups(self, clones, prompts: int, split: str) -> list[list[ThreadPeers]]:
         """Divide the GPUs into groups, each of which evaluates some of the prompts."""
@@ -206,7 +204,7 @@ def evaluate_on_all(executor, model, conds, x, timestep, options):
     if run is None and sharing.groups(len(clones), prompts, ranks.split) == len(clones):
         ranks.record.note_prompts(list(clones))
         return executor(model, conds, x, timestep, options)
-    why = ranks.short or ranks.never(len(clones)) or sharing.refusal(conds, options, forecasts=True)
+    why = ranks.short or ranks.never or sharing.refusal(conds, options, forecasts=True)
     if why is None:
         try:
             out = ranks.evaluate(executor, clones, conds, x, timestep, options)

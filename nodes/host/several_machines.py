@@ -10,6 +10,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...attention.parallel import group
 from ...attention.parallel.record import RanksRecord
+from ...attention.parallel.ring import in_a_row, inner_of
 from ...attention.routing.compiled_op import OPTIONS
 from ...attention.routing.step_context import stats_of
 from . import hooks, memory_estimate, model_rules, sharing, token_ranks
@@ -18,7 +19,7 @@ from .token_ranks import MACHINES as KEY
 from .token_ranks import RANK, Refused
 
 # What is compared before each evaluation.
-HEADER = ("the noise level", "the latent's size", "the number of steps", "the number of prompts", "the plan")
+HEADER = ("the noise level", "the latent's size", "the number of steps", "the number of prompts", "the plan", "split")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Meeting:
     host: of number 0.
     port: at which it listens.
     patience: seconds to wait for the others, and for an answer.
-    split: one of sharing.SPLITS.
+    split: one of sharing.SPLITS, or sharing.AROUND_MACHINES.
     """
 
     number: int
@@ -46,15 +47,16 @@ class _Run:
 
     prompts: most that are evaluated at once.
     never: why no evaluation can share its tokens out, None where some may.
-    plan: a number of the rules, for comparing.
+    plan, split: numbers of the rules and of the meeting's split, for comparing.
     """
 
     def __init__(self, meeting: Meeting, peers, guider, options):
         patcher = guider.model_patcher
         self.meeting, self.peers, self.prompts = meeting, peers, sharing.most_prompts(guider)
-        self.never = sharing.never(patcher, peers.size)
+        self.never = sharing.never(patcher)
         rules = [rule for router in options[ROUTERS].members for rule in router.rules]
         self.plan = zlib.crc32("; ".join(map(_told, rules)).encode())
+        self.split = zlib.crc32(meeting.split.encode())
         self.record = RanksRecord("ComfyUIs")
         own = meeting.number
         self.names = [f"number {n}{', this one' if n == own else ''}" for n in range(meeting.of)]
@@ -81,7 +83,9 @@ def _sharers(patcher, conds, model_options) -> int:
     size, at = run.peers.size, run.meeting
     # Prompts go apart only where each number has as many.
     apart = at.split == sharing.PROMPTS_FIRST and any(count % size == 0 for count in range(1, run.prompts + 1))
-    return 1 if apart else sharing.sharers(patcher, conds, model_options, size, sharing.TOKENS, run.prompts)
+    if apart:
+        return 1
+    return inner_of(run.peers.inner, sharing.sharers(patcher, conds, model_options, size, sharing.TOKENS, run.prompts))
 
 
 class _Outer:
@@ -96,6 +100,8 @@ class _Outer:
         store = group.meet(at.host, at.port, at.number, at.of, at.patience, check)
         device = guider.model_patcher.load_device
         peers = group.GroupPeers.of(store, at.host, at.number, at.of, at.patience, device)
+        if at.split == sharing.AROUND_MACHINES:
+            peers.inner = in_a_row(group.machines(store, at.of))
         # The guider's options are this run's own copy.
         options = guider.model_options[OPTIONS]
         options[KEY] = _Run(at, peers, guider, options)
@@ -117,7 +123,7 @@ def agree(executor, x, timestep, model_options, seed=None):
     if stats is not None:
         stats.gpus = run.record
     steps, prompts = len(options.get("sample_sigmas", ())), len(getattr(executor.class_obj, "conds", ()))
-    run.peers.agree([float(timestep.max()), x.numel(), steps, prompts, run.plan], HEADER)
+    run.peers.agree([float(timestep.max()), x.numel(), steps, prompts, run.plan, run.split], HEADER)
     return executor(run.peers.from_first(x), timestep, model_options, seed)
 
 

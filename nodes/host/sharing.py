@@ -6,6 +6,7 @@ from math import gcd, isclose
 
 from ...attention.core.reason import Reason
 from ...attention.core.tokens import BOTH, KEYS, SIDES
+from ...attention.parallel.ring import inner_of
 from ...attention.routing.compiled_op import OPTIONS, SLOT
 from ...attention.routing.router import Router
 from . import forecast_run, model_family, temporal_grafts, token_ranks
@@ -14,19 +15,15 @@ from .bypass_watch import is_compiled
 CACHE = "easycache"
 # What is shared out first where there are several prompts.
 PROMPTS_FIRST, TOKENS = SPLITS = ("prompts, then tokens", "tokens")
+# As TOKENS, but heads are traded inside a machine alone.
+AROUND_MACHINES = "tokens, keys around machines"
 
 
-def never(patcher, ranks: int) -> str | None:
-    """Says why no evaluation of a MODEL in a run can share its tokens out; None where some may.
-
-    ranks: how many there are.
-    """
+def never(patcher) -> str | None:
+    """Says why no evaluation of a MODEL in a run can share its tokens out; None where some may."""
     rule = token_ranks.rule_of(patcher)
     if isinstance(rule, Reason):
         return str(rule)
-    heads = fewest_heads(patcher)
-    if 0 < heads < ranks:
-        return f"{ranks} are more than the {heads} heads of this model"
     if is_compiled(patcher):
         return "torch.compile has this model"
     return "trained temporal blocks see all tokens" if patcher.get_attachment(temporal_grafts.KEY) else None
@@ -68,7 +65,9 @@ def most_prompts(guider) -> int:
 
 
 def sharers(patcher, conds, model_options, ranks: int, split: str, prompts: int) -> int:
-    """Counts the ranks that share the tokens of each evaluation of a run, at least; 1 where one may evaluate alone.
+    """Counts the ranks that share the attention of each evaluation of a run, at least; 1 where one may evaluate alone.
+
+    Of more ranks than heads those that trade them: a kernel may want the keys of all others too, see parallel.ring.
 
     conds: name -> prompts, as PREPARE_SAMPLING gets them.
     ranks: how many there are.
@@ -76,12 +75,13 @@ def sharers(patcher, conds, model_options, ranks: int, split: str, prompts: int)
     prompts: most that are evaluated at once.
     """
     rule, lists = token_ranks.rule_of(patcher), list(conds.values())
-    if isinstance(rule, Reason) or never(patcher, ranks) or refusal(lists, model_options):
+    if isinstance(rule, Reason) or never(patcher) or refusal(lists, model_options):
         return 1
     if any(key in one for key in rule.refused_with for cond in lists for one in cond):
         return 1
     # An extra pass of guidance is about one prompt.
-    return min(ranks // groups(ranks, count, split) for count in range(1, prompts + 1))
+    every = range(1, prompts + 1)
+    return min(inner_of(ranks // groups(ranks, count, split), fewest_heads(patcher) or ranks) for count in every)
 
 
 def alone(conds, number: int) -> list:

@@ -167,21 +167,6 @@ def test_the_node(pack, monkeypatch):
     assert text() == (model, "Off: there is one GPU here. The model is as it came.")
 
 
-def test_more_gpus_than_heads_are_not_used(pack):
-    """And of more ComfyUIs than heads each evaluates alone."""
-    case = next(c for c in CASES if c.variant == "Wan 2.1 T2V" and not c.name)
-    model = with_rules(pack, loud(case), SDPA)
-    truth, _ = sampled(pack, model, case)
-    made, said = pack.nodes.host.gpu_copies.on_several(model, 0, "tokens", "even", strict=True)
-    assert said.startswith("On 2 GPUs: cpu, cpu:0. ") and said.endswith(" Each takes whole heads, and the model has 2.")
-    out, report = sampled(pack, made, case)
-    assert far(out, truth) < EXACT and "1 + 1 heads" in about_gpus(report)
-    made, said = pack.nodes.host.gpu_copies.on_several(model, 3, "tokens", "even", strict=True)
-    assert said.endswith(" 3 were asked for. Each takes whole heads, and the model has 2.")
-    assert pack.nodes.host.sharing.never(model, 3) == "3 are more than the 2 heads of this model"
-    assert pack.nodes.host.sharing.never(model, 2) is None
-
-
 def test_clear_takes_it_off(pack):
     """With the rules the sharing goes too; nobody is waited for."""
     case, rules = WIDE["Wan"], pack.nodes.host.model_rules

@@ -103,6 +103,8 @@ MORE = (
     "cuda:1: 3 calls fell back: it failed.", "Show 3 advanced inputs", "Hide 3 advanced inputs",
     "Show 1 advanced input", "Hide 1 advanced input", "the token at frame 3",
     "1 window over 24 latent frames, most visible seam endless",
+    "In 4 of 8 attention calls keys went around 2 groups of 2: 1.2 MB of that in a step.",
+    "In 4 of 8 attention calls keys were gathered from all 3: 1.2 MB of that in a step.",
     "identity drift", "Sampling: 3 steps in 2.3 s.", "Tokens: video 36, text by the prompt, audio 12.",
     "Tokens: text 12.",
     "planned: 26.5 dB", "sage in steps, 0-100 %",
@@ -122,8 +124,8 @@ NOT_SHOWN = {
     "width, from the left", "height, from the top", ", which draws noise for the sound too", " of block 7", "what ran",
     "weight 0", "its mask", "the marked token sees, by frame", "imed out", " (?:([\\d.]+) %|tau ([\\d.]+))",
     "forecast steps", "here 7", "8 bit", "model dtype",
-   "by measured speed", ", this one", "advanced inputs", "advanced input", "prompts, then tokens",
-    "a clip no longer than trained_frames", "scale 0", "scale 1 or alpha 0",
+   "by measured speed", "tokens, keys around machines", ", this one", "advanced inputs", "advanced input",
+    "prompts, then tokens", "a clip no longer than trained_frames", "scale 0", "scale 1 or alpha 0",
 }  # fmt: skip
 NOT_SHOWN_LIKE = re.compile(
     r"video attention/|filename: |meeting_point: |.*every: no output of"

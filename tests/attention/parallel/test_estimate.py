@@ -16,6 +16,14 @@ def test_bytes_of_wan_at_720p():
         assert estimate.bytes_traded(**WAN, ranks=ranks) / 40 / 1e6 == pytest.approx(megabytes, rel=0.01)
 
 
+def test_bytes_of_groups():
+    """8 x 2: 266 MB a call; keys around alone send as many as heads with two ranks, and N / 2 times as many with N."""
+    assert estimate.bytes_traded(**WAN, ranks=8, groups=2) / 40 / 1e6 == pytest.approx(266, rel=0.01)
+    for ranks in (2, 4, 8):
+        around = estimate.bytes_traded(**WAN, ranks=1, groups=ranks)
+        assert around == pytest.approx(ranks / 2 * estimate.bytes_traded(**WAN, ranks=ranks))
+
+
 def test_a_link_without_end_gives_as_many_times_as_ranks():
     assert estimate.speedup(1e15, 1e14, 1e9, 1e30, 4) == pytest.approx(4)
     # 10 s alone; 5 s and 5 s of trading are no gain.

@@ -18,6 +18,7 @@ from attention.routing.rules import Rule
 from attention.routing.run_stats import RunStats
 from attention.routing.step_context import CONTEXT
 
+MATH = (Rule("sdpa math"),)
 MASKS = ("none", "keys", "queries and keys", "heads", "added")
 
 
@@ -40,15 +41,15 @@ def mask_of(kind, heads, q_len, kv_len):
     return mask
 
 
-def answered(peers, tensors, mask, spread, side, role, heads):
+def answered(peers, tensors, mask, spread, side, role, heads, rules=MATH, host=None):
     """The rank's rows, through a router with a kernel of our own."""
     q, k, v = tensors
     q = spread.part(q, peers.rank, 2) if side in ("both", "queries") else q
     k, v = (spread.part(x, peers.rank, 2) if side in ("both", "keys") else x for x in (k, v))
-    return asked(peers, (q, k, v), mask, spread, role, heads)
+    return asked(peers, (q, k, v), mask, spread, role, heads, rules, host)
 
 
-def asked(peers, local, mask, spread, role, heads):
+def asked(peers, local, mask, spread, role, heads, rules=MATH, other=None):
     """What a router gives for the tokens that a rank has, and who counted."""
     share = peers.share(sum(spread.sizes), spread.before)
     assert share.spread == spread
@@ -57,11 +58,11 @@ def asked(peers, local, mask, spread, role, heads):
     options = {SITE: site, CONTEXT: stats.context.but(share=share)}
 
     def host(q, k, v, heads, mask=None, **kw):
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v, mask)
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, enable_gqa=k.shape[1] != q.shape[1])
 
-    router = Router((Rule("sdpa math"),))
+    router = Router(rules)
     return router(
-        host, *local, heads, mask=mask, skip_reshape=True, skip_output_reshape=True, **{OPTIONS: options}
+        other or host, *local, heads, mask=mask, skip_reshape=True, skip_output_reshape=True, **{OPTIONS: options}
     ), stats  # fmt: skip
 
 

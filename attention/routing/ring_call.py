@@ -1,0 +1,192 @@
+"""Calls of one group's queries to the keys of all groups, where there are more GPUs than heads.
+
+Keys go around a ring where torch's own attention is wanted, for it gives the log-sum-exp by which parts are joined.
+Else they are gathered before the call, for any kernel; and all queries too, which every group then computes, for what
+looks at a call as a whole. Decided by the rules, which are the same on all ranks, and then by all together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import torch
+
+from ..backends import registry, sdpa
+from ..core.geometry import describe
+from ..core.reference import relative_l2
+from ..core.site import site_of
+from ..core.tensor_layout import dense_rows, expand_kv
+from ..core.tokens import VideoSpan
+from ..parallel.ring import ALL, AROUND, KEYS, Ring, Seen, written_out
+from .attention_call import AttentionCall
+from .decide import perturbing
+from .halo_call import count_call
+from .host_kernel import name_of, own_function
+from .rules import GUARD_EVERY, covering, winner
+from .run_stats import Decision
+from .step_context import CONTEXT, StepContext, locate
+
+_aten = torch.ops.aten
+# Exact attention of torch's, whichever of its kernels runs, and ComfyUI's own name for it.
+TORCH = frozenset(row.name for row in (sdpa.AUTO, sdpa.FLASH, sdpa.CUDNN, sdpa.EFFICIENT, sdpa.MATH))
+PYTORCH = "pytorch"
+# Of a made-up call: beyond what 16 bit cost.
+NEAR_ENOUGH = 2e-2
+
+
+def answer_group(router, call: AttentionCall, ring: Ring) -> torch.Tensor:
+    """Answer an open call of some heads: (B, H, group's tokens, D).
+
+    call: q, k and v of the group's tokens, (B, H, tokens, D), a mask of the whole sequence; knows its first head.
+    """
+    if ring.groups == 1:
+        return router.answer(call)
+    context: StepContext = call.options[CONTEXT]
+    stats, peers, site = context.stats or router.stats, ring.share.peers, site_of(call.options)
+    key = (
+        router, site, context, ring, call.q.shape, call.k.shape, call.q.dtype, call.q.device, call.first_head,
+        call.mask is not None, call.precision, call.kw.get("scale"), _trains(call),
+    )  # fmt: skip
+    if key not in stats.rings:
+        stats.rings[key] = _decide(router, call, ring, context)
+    ring.way, decision = stats.rings[key]
+    before = peers.sent
+    if ring.way == AROUND:
+        stats.join((router, site), call.first_head, decision)
+        count_call(stats, key, decision, call.options)
+        out = _around(call, ring)
+        peers.carried[AROUND] += peers.sent - before
+        return out
+    q, k, v = call.q, ring.whole(call.k), ring.whole(call.v)
+    if ring.way == ALL:
+        q = ring.whole(q)
+        peers.carried[ALL] += peers.sent - before
+        return ring.mine(router.answer(call.but(q=q, k=k, v=v)), 2)
+    peers.carried[KEYS] += peers.sent - before
+    if not q.shape[2]:
+        return q
+    mask = call.mask if call.mask is None or call.mask.shape[2] == 1 else ring.mine(call.mask, 2)
+    return router.answer(call.but(k=k, v=v, mask=mask))
+
+
+def _trains(call: AttentionCall) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in (call.q, call.k, call.v))
+
+
+def _decide(router, call: AttentionCall, ring: Ring, context: StepContext) -> tuple[str, Decision | None]:
+    """Decide in which way all ranks get the other groups' keys, and who counts calls that go around."""
+    length, peers = ring.far_spread.length, ring.share.peers
+    site, span = locate(call.options, length, length)
+    covers = covering(router.rules, context.active_of(router), site)
+    if not router.counts or router in context.off:
+        covers = []
+    way = _way(router, call, covers, context)
+    if not peers.all_of(way != ALL):
+        return ALL, None
+    if not peers.all_of(way == AROUND):
+        return KEYS, None
+    rule, (attend, _) = winner(covers, ""), _attention_of(call)
+    geometry = describe(call.q, call.k, call.v, call.mask, scale=call.kw.get("scale"))
+    part = span
+    if isinstance(span, VideoSpan) and not span.start:
+        first = ring.far_spread.start(ring.far.rank)
+        part = replace(span, part=(first, first + call.q.shape[2]))
+    used, wanted = f"{attend} (ring)", None if rule is None else rule.backend
+    return AROUND, Decision(site, replace(geometry, kv_len=length), rule, wanted, used, part)
+
+
+def _way(router, call: AttentionCall, covers: list, context: StepContext) -> str:
+    strengths = [rule.strength for rule in covers if rule.kind == "strength"]
+    shaped = winner(covers, "shape") is not None or any(strength.cross_frame for strength in strengths)
+    if shaped or perturbing(covers, context.perturbation) is not None:
+        return ALL
+    rule, named, wide = winner(covers, ""), own_function(call.options), call.precision not in (None, call.q.dtype)
+    if rule is None or rule.backend == registry.HOST:
+        torchs = router.previous is None and named is None and name_of(call.func) == PYTORCH
+    else:
+        torchs = rule.backend in TORCH and not rule.memory and rule.guard != GUARD_EVERY
+    if torchs and not (strengths or router.timing or wide or _trains(call)):
+        return AROUND
+    # What else may stand in the slot, or in the model's file, may look at a call as a whole.
+    return KEYS if router.previous is None and named is None else ALL
+
+
+def _around(call: AttentionCall, ring: Ring) -> torch.Tensor:
+    seen, mask, (_, attend) = Seen(call.q), call.mask, _attention_of(call)
+    for group, k, v in ring.steps(call.k, call.v):
+        # torch's kernel for the CPU divides by the number of either, which ends the process.
+        if k.shape[2] and call.q.shape[2]:
+            k, v = expand_kv(k, v, call.heads)
+            some = None if mask is None else ring.keys_of(mask, group)
+            if some is not None and some.shape[2] > 1:
+                some = ring.mine(some, 2)
+            seen.add(*attend(call.q, k, v, some, call.kw.get("scale")))
+    return seen.out.to(call.q.dtype)
+
+
+def _flash_cpu(q, k, v, mask, scale):
+    q, k, v = dense_rows(q, k, v)
+    bias = sdpa.additive(mask, q)
+    return _aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, False, attn_mask=bias, scale=scale)
+
+
+def _flash(q, k, v, mask, scale):
+    if mask is not None:
+        raise NotImplementedError
+    return _aten._scaled_dot_product_flash_attention(*dense_rows(q, k, v), 0.0, False, False, scale=scale)[:2]
+
+
+def _efficient(q, k, v, mask, scale):
+    bias = sdpa.aligned(sdpa.additive(mask, q), q, k)
+    out, lse, *_ = _aten._scaled_dot_product_efficient_attention(q, k, v, bias, True, 0.0, False, scale=scale)
+    # It comes in whole blocks of queries.
+    return out, lse[..., : q.shape[2]]
+
+
+FUSED = {
+    "cpu": {sdpa.FLASH.name: _flash_cpu},
+    "cuda": {sdpa.FLASH.name: _flash, sdpa.EFFICIENT.name: _efficient},
+}
+
+
+def _seeing(attend):
+    """Make a kernel say of queries that a mask lets see nothing that they saw nothing: theirs differ in that."""
+
+    def run(q, k, v, mask=None, scale=None):
+        out, lse = attend(q, k, v, mask, scale)
+        if mask is not None:
+            blind = (~mask if mask.dtype == torch.bool else mask == -torch.inf).all(-1)
+            out, lse = out.masked_fill(blind[..., None], 0.0), lse.masked_fill(blind, -torch.inf)
+        return out, lse
+
+    return run
+
+
+def _attention_of(call: AttentionCall):
+    """Find what gives a call's attention with its log-sum-exp here: (name, (q, k, v, mask, scale) -> both)."""
+    return _attention(call.q.device, call.q.dtype, call.q.shape[-1], call.mask is not None)
+
+
+@cache
+def _attention(device: torch.device, dtype: torch.dtype, dim: int, masked: bool) -> tuple:
+    for name, attend in FUSED.get(device.type, {}).items():
+        attend = _seeing(attend)
+        if _is_right(attend, device, dtype, dim, masked):
+            return name, attend
+    return "written out", written_out
+
+
+def _is_right(attend, device: torch.device, dtype: torch.dtype, dim: int, masked: bool) -> bool:
+    """Tell by a small made-up call whether a kernel runs here, and gives the log-sum-exp that is meant."""
+    wave = torch.arange(3 * 2 * 40 * dim, device=device, dtype=torch.float32).mul_(0.7).sin_().mul_(2).to(dtype)
+    q, k, v = wave.view(3, 1, 2, 40, dim).unbind()
+    mask = torch.ones(1, 1, 33, 40, dtype=torch.bool, device=device).tril(-1) if masked else None
+    try:
+        found = attend(q[:, :, :33], k, v, mask, None)
+    except Exception:
+        return False
+    true = written_out(q[:, :, :33], k, v, mask)
+    seen = [(~torch.isinf(lse), lse.masked_fill(torch.isinf(lse), 0.0)) for _, lse in (found, true)]
+    errors = relative_l2(found[0], true[0]), relative_l2(seen[0][1], seen[1][1])
+    return torch.equal(seen[0][0], seen[1][0]) and max(errors) < NEAR_ENOUGH
