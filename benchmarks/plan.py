@@ -2,12 +2,13 @@
 
     python -m benchmarks.plan [--steps 20,50] [--prompts N] [--budgets 0.05,0.1] [--seeds N] [--groups N] [--parts N]
                               [--candidates everything|"kernels+forecast steps"|...] [--means NAME ...] [--edge N]
-                              [--threads N] [--out FILE]
-    python -m benchmarks.plan --errors [--budgets 0.01,0.03,0.1] [--runs N] [--first N] [--end-error each|one] ...
+                              [--threads N] [--end-error each|one] [--fixed] [--out FILE]
+    python -m benchmarks.plan --errors [--budgets 0.01,0.03,0.1] [--runs N] [--first N] ...
 
 The first one samples each prompt exactly, by each means alone, by ComfyUI's step caches and by plans, one after the
 other. Times are of whole samplings, as in forecast.py. PSNR is of the decoded clip beside the exact one. `right`: clips
-whose shape moves in the direction of the prompt.
+whose shape moves in the direction of the prompt. `--fixed` adds a plan of each budget without what changes over the
+steps of a part: ramps of density and kept choices of blocks.
 
 With `--errors` plans are calibrated on a few prompts for all budgets, in each of several runs on other prompts and
 seeds, and sample prompts never seen. Errors are relative L2 of the final latent. `within 1.5x`: prompts whose own error
@@ -41,7 +42,8 @@ def main() -> None:
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--errors", action="store_true")
+    for name in ("errors", "fixed"):
+        parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--budgets", type=lambda text: sorted(map(float, text.split(","))))
     parser.add_argument("--steps", type=lambda text: list(map(int, text.split(","))))
     # `first`: number of the first run, so that each can be made by itself.
@@ -100,11 +102,9 @@ def evaluate(options, steps: int) -> tuple[list[list], list[list[list[float]]]]:
 def calibrated(options, model, words: list, seed: int, steps: int) -> list:
     """The plans of one run, for each of the budgets."""
     plan, repeat = host_paths.ours("plan"), host_paths.ours("runs.repeated_sampling")
-    calibration = host_paths.ours("runs.calibration")
-    ends = {"each": calibration.EACH, "one": calibration.ONE}[options.end_error]
     jobs = [job_of(model, each, seed, steps) for each in words]
     sampling = repeat.Sampling(jobs[0], others=tuple(job.positive for job in jobs[1:]))
-    choice = (options.groups, options.parts, ends, options.seeds)
+    choice = (options.groups, options.parts, plan_speed.ends_of(options), options.seeds)
     return [plan.calibrate(sampling, options.candidates, budget, *choice)[0] for budget in options.budgets]
 
 

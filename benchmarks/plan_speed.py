@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from contextlib import contextmanager
 
 from . import demo_model, host_paths, quantised
 from .demo_model import CALIBRATED, Measured, decibels, job_of
@@ -62,20 +63,41 @@ def calibrated(model, options, steps: int) -> tuple[dict, list[str], float, floa
     """({name: what makes a MODEL of a plan}, what Calibrate says of each, attention's share of the exact sampling,
     seconds of this process)."""
     plan, repeat = host_paths.ours("plan"), host_paths.ours("runs.repeated_sampling")
-    calibration, install = host_paths.ours("runs.calibration"), host_paths.ours("runs.plan_rules").install_plan
+    install = host_paths.ours("runs.plan_rules").install_plan
     begin, found, told, share = time.process_time(), {}, [], 0.0
     others = tuple(job_of(model, words, 0, steps).positive for words in demo_model.unseen(None)[-(options.seeds - 1) :])
     sampling = repeat.Sampling(job_of(model, CALIBRATED, 0, steps), others=others)
     kind = kind_of(options.candidates)
-    for budget in options.budgets:
-        made, measured, settled = plan.calibrate(
-            sampling, kind, budget, options.groups, options.parts, calibration.ONE, options.seeds
-        )
-        found[f"{PLAN} {budget:g}"] = lambda model, made=made: install(model, made)[0]
+    how = (options.groups, options.parts, ends_of(options), options.seeds)
+    for budget, fixed in (
+        (budget, fixed) for budget in options.budgets for fixed in (False, True)[: 1 + options.fixed]
+    ):
+        with unchanging(fixed):
+            made, measured, settled = plan.calibrate(sampling, kind, budget, *how)
+        name = f"{budget:g}{', fixed' if fixed else ''}"
+        found[f"{PLAN} {name}"] = lambda model, made=made: install(model, made)[0]
         share = made.exact_seconds / made.whole_exact_seconds
         text = plan.draw_plan.to_text(made, measured, settled)
-        told += [f"Plan of {budget:g}, in Calibrate's words:", "", text.split("\nLeft out:")[0], ""]
+        told += [f"Plan of {name}, in Calibrate's words:", "", text.split("\nLeft out:")[0], ""]
     return found, told, share, time.process_time() - begin
+
+
+def ends_of(options) -> str:
+    """What Calibrate's `end_error` is set to."""
+    calibration = host_paths.ours("runs.calibration")
+    return {"each": calibration.EACH, "one": calibration.ONE}[options.end_error]
+
+
+@contextmanager
+def unchanging(fixed: bool):
+    """Calibrates without ramps and kept choices of blocks, where that is asked for."""
+    over_time = host_paths.ours("runs.over_time")
+    add = over_time.add
+    over_time.add = (lambda *given: None) if fixed else add
+    try:
+        yield
+    finally:
+        over_time.add = add
 
 
 def kind_of(candidates: str) -> str:

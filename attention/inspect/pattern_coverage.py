@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from ..core.reason import Reason
 from ..core.site import SELF, SPATIAL, TEMPORAL
 from ..patterns.density import density
+from ..routing.chunking import whole_of
 from ..routing.run_stats import BYPASSED, Decision, RunStats
+from ..sparse.cached_blocks import CachedBlocks
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class PatternCoverage:
     reasons: why a covered call stayed dense -> calls.
     known: shaped calls of which it can be told what they computed, which of patterns by mass nobody can.
     computed: the sum of their densities, each the part of the video's (query, key) pairs.
+    asked: how often a pattern wanted blocks chosen that may stand for some steps.
+    chosen: how often of these they were chosen anew.
     """
 
     shaped: int
@@ -29,9 +33,11 @@ class PatternCoverage:
     reasons: Counter
     known: int = 0
     computed: float = 0.0
+    asked: int = 0
+    chosen: int = 0
 
     def __add__(self, other: PatternCoverage) -> PatternCoverage:
-        values = ("shaped", "covered", "seen", "reasons", "known", "computed")
+        values = ("shaped", "covered", "seen", "reasons", "known", "computed", "asked", "chosen")
         return PatternCoverage(*(getattr(self, name) + getattr(other, name) for name in values))
 
     def sentence(self) -> str:
@@ -60,16 +66,22 @@ class PatternCoverage:
             f"{whole:.0%} in all {self.seen}."
         )
 
+    def choices_line(self) -> str:
+        """Say how often blocks were chosen anew; empty where no choice may stand."""
+        if not self.asked:
+            return ""
+        return f"Blocks were chosen anew in {self.chosen} of {self.asked} calls that may keep those of an earlier step."
+
     def as_dict(self) -> dict:
         """Return plain data, for JSON."""
         reasons = [{"reason": reason, "calls": calls} for reason, calls in self.reasons.most_common()]
         return {"shaped": self.shaped, "covered": self.covered, "seen": self.seen, "density": self.density,
-                "reasons": reasons}  # fmt: skip
+                "choices": self.asked, "chosen": self.chosen, "reasons": reasons}  # fmt: skip
 
 
 def coverage_of(stats: RunStats) -> PatternCoverage | None:
     """Count what the patterns of a run did; None without any pattern."""
-    shaped = covered = seen = known = 0
+    shaped = covered = seen = known = asked = chosen = 0
     computed = 0.0
     reasons: Counter = Counter()
     for key, decision in stats.counted():
@@ -83,6 +95,8 @@ def coverage_of(stats: RunStats) -> PatternCoverage | None:
         dense = decision.fell_back - decision.below if by_rule else decision.answered
         ran = decision.answered - dense
         shaped += ran
+        wanted, made = _choices(decision)
+        asked, chosen = asked + wanted, chosen + made
         part = _density(decision) if ran else None
         if part is not None:
             known, computed = known + ran, computed + part * ran
@@ -90,7 +104,13 @@ def coverage_of(stats: RunStats) -> PatternCoverage | None:
             reasons[decision.reason if by_rule else decision.dense or f"taken by {lost}"] += dense
     if not (stats.patterned or covered):
         return None
-    return PatternCoverage(shaped, covered, max(seen, covered), reasons, known, computed)
+    return PatternCoverage(shaped, covered, max(seen, covered), reasons, known, computed, asked, chosen)
+
+
+def _choices(decision: Decision) -> tuple[int, int]:
+    """Tell how often blocks were wanted that may stand for some steps, and how often they were chosen."""
+    cache = getattr(whole_of(decision.kernel), "block_cache", None)
+    return (cache.asked, cache.chosen) if isinstance(cache, CachedBlocks) else (0, 0)
 
 
 def _density(decision: Decision) -> float | None:

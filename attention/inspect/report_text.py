@@ -21,6 +21,8 @@ def to_text(report: Report) -> str:
         lines += ["", report.memory_line]
     if report.coverage is not None and report.coverage.density is not None:
         lines += ["", report.coverage.density_line()]
+    if report.coverage is not None and report.coverage.asked:
+        lines += ["", report.coverage.choices_line()]
     if report.timeline:
         lines += ["", pace(report.timeline)]
     if report.fallbacks:

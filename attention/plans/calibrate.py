@@ -30,6 +30,8 @@ class PlanPart:
 
 
 EXACT = "exact"
+# A candidate that is hardly faster is not worth its error.
+SAVES = 0.98
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,15 @@ def hull(options: list[PlanOption]) -> list[PlanOption]:
         while len(kept) > 1 and _slope(kept[-1], option) >= _slope(kept[-2], kept[-1]):
             kept.pop()
         kept.append(option)
+    return kept
+
+
+def unbeaten(options: list[PlanOption]) -> list[PlanOption]:
+    """Find the options that no other one beats both in error and in seconds, nearest first."""
+    kept: list[PlanOption] = []
+    for option in sorted(options, key=lambda o: (o.error, o.seconds)):
+        if not kept or option.seconds < kept[-1].seconds:
+            kept.append(option)
     return kept
 
 

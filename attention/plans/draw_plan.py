@@ -10,7 +10,7 @@ from PIL import Image
 from ..core.canvas import INK, LINE, MARGIN, NEUTRAL, PALE, TEXT, WIDTH, Canvas, Colour, wrap
 from ..core.peak_memory import in_mib
 from ..inspect.kernel_colours import colours_of
-from .calibrate import EXACT
+from .calibrate import EXACT, unbeaten
 from .choose_whole import WholeChoice
 from .plan import Plan
 
@@ -148,19 +148,10 @@ def _panel(canvas: Canvas, corner, part, options, chosen, colours: dict[str, Col
         canvas.text((left - 10, y if share else y - 4), f"{share:.0%}", PALE, TEXT, "rm")
     exact = options[0].seconds
     at = {o: (left + (right - left) * _across(o.error), bottom - (bottom - top) * _share(o, exact)) for o in options}
-    canvas.line([at[option] for option in best(options)], NEUTRAL, 1)
+    canvas.line([at[option] for option in unbeaten(options)], NEUTRAL, 1)
     for option in options:
         canvas.dot(at[option], 4.5, colours[option.name])
     canvas.ring(at[chosen], 8.5, INK, 2)
-
-
-def best(options) -> list:
-    """Find the options that no other beats both in error and in time, nearest first."""
-    kept: list = []
-    for option in sorted(options, key=lambda o: (o.error, o.seconds)):
-        if not kept or option.seconds < kept[-1].seconds:
-            kept.append(option)
-    return kept
 
 
 def _across(error: float) -> float:

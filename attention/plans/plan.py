@@ -42,6 +42,11 @@ class Candidate:
         words += f", refresh_overlap {self.refresh_overlap:g}" if self.refresh_overlap else ""
         return f"{self.pattern.name} ({words})" if words else self.pattern.name
 
+    @property
+    def keeps_choices(self) -> bool:
+        """Tell whether blocks that its pattern chose may stand for some steps."""
+        return self.refresh_overlap > 0 or getattr(self.pattern, "refresh", 1) > 1
+
     def _value(self, name: str) -> str:
         value = _plain(getattr(self.pattern, name))
         if self.ramp is None or name != self.pattern.amount:

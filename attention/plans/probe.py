@@ -52,8 +52,7 @@ class Probe(Override):
     """Tries candidates on a model's calls and answers as without us.
 
     wanted: (role, block, step) -> Candidates to try there.
-    trials: (role, block, step) -> {name: CandidateTrial}, HOST_RUN for the host's own; what is in there is not measured
-    again.
+    trials: (role, block, step) -> {name: CandidateTrial}, HOST_RUN for the host's own; none of these is measured again.
     previous: the override found in the slot.
     check: called before each measurement, may raise to stop.
     levels: patterns of which each head group's error alone is measured.
@@ -116,13 +115,14 @@ class Probe(Override):
         kept, found, runs = InputCopies(call.q, call.k, call.v, call.mask), {}, {}
         for candidate in (one for one in self.wanted[key] if one.fits(site.role)):
             self.check()
-            run = runner(candidate.rule(site.role, (), 0.0, 1.0), call)
+            name, keeps = candidate.name, candidate.keeps_choices
+            run = runner(candidate.rule(site.role, (), 0.0, 1.0), call, keeps)
             failed = isinstance(run, Reason)
-            found[candidate.name] = CandidateTrial(math.inf, reason=run) if failed else trial_of(run, truth)
+            found[name] = CandidateTrial(math.inf, reason=run) if failed else trial_of(run, truth, keeps)
             if kept.restore():
-                found[candidate.name] = CandidateTrial(math.inf, reason=WRITES)
-            if found[candidate.name].reason is None:
-                runs[candidate.name] = run
+                found[name] = CandidateTrial(math.inf, reason=WRITES)
+            if found[name].reason is None:
+                runs[name] = run
         if call.heads >= site.heads:
             # Of a part of the heads nothing is learned of their groups.
             self.shares[key] = self._share(site.role, call, truth)
@@ -209,22 +209,32 @@ class Probe(Override):
             self._instead = None
 
 
-def runner(rule: Rule, call: AttentionCall) -> Callable | Reason:
-    """Give what runs `call` by the rule, (B, H, L, D), or say why nothing can."""
+def runner(rule: Rule, call: AttentionCall, goes_on: bool = False) -> Callable | Reason:
+    """Give what runs `call` by the rule, (B, H, L, D), or say why nothing can.
+
+    goes_on: each run of it is that of another step, so that blocks chosen in the first may stand.
+    """
+    stats = RunStats()
     try:
-        decision = decide(call, (rule,), (True,), registry.HOST, RunStats())
+        decision = decide(call, (rule,), (True,), registry.HOST, stats)
     except Exception as failure:
         return Reason(error_text(failure))
     if decision.kernel is None:
         why = decision.unshaped[1] if decision.unshaped else decision.reason
         return Reason(why or "no rule covers this call")
-    return partial(call.run, decision.kernel)
+    return partial(_in_another_step if goes_on else call.run, decision.kernel, *((call, stats) if goes_on else ()))
 
 
-def trial_of(run: Callable, truth: torch.Tensor) -> CandidateTrial:
+def _in_another_step(kernel, call: AttentionCall, stats: RunStats) -> torch.Tensor:
+    stats.evaluations += 1
+    return call.run(kernel)
+
+
+def trial_of(run: Callable, truth: torch.Tensor, time_alone: bool = False) -> CandidateTrial:
     """Try a call, and do not time it yet.
 
     truth: (B, H, L, D) of the host.
+    time_alone: its time is all that a single call tells of it, so that its block is not run again.
     """
     try:
         out = run()
@@ -233,7 +243,7 @@ def trial_of(run: Callable, truth: torch.Tensor) -> CandidateTrial:
     error = distance([out], [truth])
     if not math.isfinite(error):
         return CandidateTrial(math.inf, reason="NaN or Inf in the output")
-    return CandidateTrial(math.inf, error)
+    return CandidateTrial(math.inf, error, error if time_alone else None)
 
 
 def split_error(run: Callable, truth: torch.Tensor, groups: int) -> tuple[float, ...]:

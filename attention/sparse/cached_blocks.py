@@ -61,11 +61,13 @@ class CachedBlocks:
         decides about the next evaluation, since nothing waits for the count.
     Calls of one evaluation are told apart by their order: positive and negative prompt, or windows of a long clip, one
     after the other. A cache belongs to a Decision and goes with it, so no run sees another's selections.
+    asked: how often a selection was wanted, where evaluations are counted.
+    chosen: how often of these it was made.
     """
 
     def __init__(self, refresh: int, evaluations: Callable[[], int], bound: float = 0.0):
         self.refresh, self.evaluations, self.bound = refresh, evaluations, bound
-        self.now, self.call = 0, 0
+        self.now, self.call, self.asked, self.chosen = 0, 0, 0, 0
         self.cached: dict[int, Kept] = {}
 
     def __call__(self, select: Callable, sample: Callable | None = None):
@@ -77,9 +79,11 @@ class CachedBlocks:
         if not now:
             return select()
         self.now, self.call = now, self.call + 1 if now == self.now else 0
+        self.asked += 1
         kept = self.cached.get(self.call)
         if kept is not None and (now - kept.since < self.refresh or self._still_holds(kept, sample)):
             return kept.selected
+        self.chosen += 1
         with record_paused():
             seen = sample() if self.bound and sample is not None else None
             self.cached[self.call] = Kept(now, select(), seen)

@@ -13,24 +13,21 @@ from ...attention.backends.autotune import HOST_RUN
 from ...attention.core.peak_memory import MIB, most_of
 from ...attention.core.reason import Reason
 from ...attention.forecast import ForecastSettings
-from ...attention.guidance.strength import CROSS_FRAME
 from ...attention.inspect.timeline import skipped
 from ...attention.plans import calibrate, head_groups
-from ...attention.plans.calibrate import EXACT, PlanOption, PlanPart
+from ...attention.plans.calibrate import EXACT, SAVES, PlanOption, PlanPart
 from ...attention.plans.plan import Candidate
 from ...attention.plans.probe import Probe
 from ...attention.routing.rules import Rule
 from ..host import counted_runs
 from ..host.latent import parts_of
-from . import step_trials
+from . import alone, over_time, step_trials
 from .measured import Measured
-from .repeated_sampling import Sampling, distance
+from .repeated_sampling import Sampling
 from .sampling_job import Job
 
 # Roles with less of attention's time than this are left alone.
 WORTH = 0.05
-# A candidate that is hardly faster is not worth its error.
-SAVES = 0.98
 # Blocks of a part in which candidates are tried.
 BLOCKS = 2
 ROUNDING = 1e-3
@@ -84,7 +81,7 @@ def measure(
 ) -> Measured:
     """Measures every candidate in every part where it saves time.
 
-    candidates: kernels and patterns to try; with a `memory` they run in chunks for that, or are left out.
+    candidates: to try; with a `memory` they run in chunks for that, or are left out. Ramps are tried between densities.
     forecasts: ways to forecast steps to try in each range of steps, and in all steps alike.
     groups: number of groups that the blocks are cut into.
     parts: number of parts that the sampling is cut into.
@@ -98,15 +95,16 @@ def measure(
     plan_parts = plan_parts_of(report, sampling.job, groups, parts)
     measured = Measured([exact], {}, {}, {candidate.name: candidate for candidate in candidates})
     measured.named |= {one.label: one for one in forecasts}
-    kept = [candidate for candidate in candidates if candidate.reuse is not None]
-    near = _probe(sampling, [one for one in candidates if one.reuse is None], plan_parts, report, measured)
-    near = {part: [*found, *_kept(found[0], kept, len(steps_in(sampling.job, part)))] for part, found in near.items()}
+    inside = {part: steps_in(sampling.job, part) for part in plan_parts}
+    near, choices = _apart(_probe(sampling, candidates, plan_parts, report, measured), candidates, inside)
     wanted = {part: _to_run(found, ends) for part, found in near.items()}
     ranges = step_trials.ranges_of(plan_parts, partial(steps_in, sampling.job))
     every = step_trials.evenly(ranges, sampling.job.steps) if forecasts else {}
-    sampling.expect(sum(map(len, wanted.values())) + len((*ranges, *every)) * len(forecasts) + seeds - 1 + seeds)
+    sampling.expect(sum(map(len, wanted.values())) + (rest := len((*ranges, *every)) * len(forecasts) + 2 * seeds - 1))
     for part, found in near.items():
         measured.options[part] = _with_ends(sampling, part, found, wanted[part], measured, ends)
+    over_time.add(sampling, measured, choices, inside, report, ends == EACH)
+    sampling.expect(rest)
     seconds = step_trials.whole_time(report, measured.options).seconds
     found = step_trials.measure(sampling, forecasts, {**every, **ranges}, seconds, exact, measured.dropped)
     measured.steps, measured.even = {at: found[at] for at in ranges}, [one for at in every for one in found[at]]
@@ -132,8 +130,9 @@ def _with_ends(sampling: Sampling, part: PlanPart, found: list[PlanOption], want
     wanted: those to sample with.
     ends: as of `measure`.
     """
-    run = {option: _end(sampling, part, measured.named[option.name], measured.exact[0]) for option in wanted}
-    good = [replace(option, error=end) for option, end in run.items() if not isinstance(end, Reason)]
+    exact = measured.exact[0]
+    run = {option: alone.measure(sampling, part, measured.named[option.name], exact) for option in wanted}
+    good = [replace(option, error=end.error) for option, end in run.items() if not isinstance(end, Reason)]
     bad = {option.name: end for option, end in run.items() if isinstance(end, Reason)}
     measured.dropped |= {f"{name} in {part.text}": why for name, why in bad.items()}
     others = [option for option in found[1:] if option.name not in bad]
@@ -166,9 +165,10 @@ def _probe(
     group: see head_groups.assign, of what the first one measured.
     """
     inside = {part: steps_in(sampling.job, part) for part in plan_parts}
+    candidates = [one for one in candidates if one.reuse is None]
     calls = {u: sum(blocks_of(report, u).values()) * len(inside[u]) / sampling.job.steps for u in plan_parts}
     places = {part: _places(part, inside[part], report) for part in plan_parts}
-    patterns = [candidate.pattern for candidate in candidates]
+    patterns = [candidate.pattern for candidate in candidates if not candidate.keeps_choices]
     trials, shares, short = (sampling.known.setdefault((of, *candidates), {}) for of in ("trials", "shares", "short"))
     how = {"check": comfy.model_management.throw_exception_if_processing_interrupted, "short": short}
     everywhere = {where: candidates for found in places.values() for where in found}
@@ -187,6 +187,15 @@ def _probe(
         slower = options[part][0].seconds / exact.seconds
         options[part] += [replace(option, seconds=option.seconds * slower) for option in found]
     return options
+
+
+def _apart(near: dict, candidates: list[Candidate], inside: dict) -> tuple[dict, dict]:
+    """Gives every part the PlanOptions of outputs that are kept; takes those apart that keep choices of blocks."""
+    kept = [candidate for candidate in candidates if candidate.reuse is not None]
+    keeping = {candidate.name for candidate in candidates if candidate.keeps_choices}
+    choices = {part: [one for one in found if one.name in keeping] for part, found in near.items()}
+    others = {part: [one for one in found if one.name not in keeping] for part, found in near.items()}
+    return {part: [*found, *_kept(found[0], kept, len(inside[part]))] for part, found in others.items()}, choices
 
 
 def _kept(exact: PlanOption, candidates: list[Candidate], steps: int) -> list[PlanOption]:
@@ -234,7 +243,9 @@ def _options(part: PlanPart, found: list[dict], calls: float, measured: Measured
         if name == HOST_RUN:
             continue
         if reason:
-            measured.dropped.setdefault(f"{name} as {part.role}-attention", reason)
+            # Of what keeps choices the same pattern without says it.
+            if not measured.named[name].keeps_choices:
+                measured.dropped.setdefault(f"{name} as {part.role}-attention", reason)
             continue
         seconds = sum(trial.seconds for trial in tried) / len(tried)
         effects = [trial.effect for trial in tried if trial.effect is not None]
@@ -250,26 +261,12 @@ def _to_run(options: list[PlanOption], ends: str) -> list[PlanOption]:
     # Of what was not tried at single calls nothing is known before.
     known = [option for option in options if option.local is not None or option.name == EXACT]
     usable = calibrate.usable(known)
-    found = calibrate.front(usable)[int(usable[0] is options[0]) :]
+    # What changes nothing in the block is as near as EXACT.
+    found = [option for option in calibrate.front(usable) if option is not options[0]]
     unknown = [option for option in options if option not in known]
     # Exact kernels' rounding says nothing of what larger errors do.
     rough = [option for option in found if option.nearness > ROUNDING] or found
     return [*(found if ends == EACH else rough[len(rough) // 2 :][:1]), *unknown]
-
-
-def _end(sampling: Sampling, part: PlanPart, candidate: Candidate, exact) -> float | Reason:
-    """Measures the relative L2 of the final latent with this candidate in this part alone; a Reason where it is out."""
-
-    def measure() -> float | Reason:
-        latent, report = sampling.run((candidate.rule(part.role, (part.blocks,), part.start, part.end),))
-        # Emphasis that cannot be had for such calls is left out of the exact run as well.
-        fell = (why for _, wanted, why in report.fallbacks if wanted != CROSS_FRAME)
-        reason, error = next(fell, None), distance(latent, exact)
-        reason = reason or ("NaN or Inf in the latent" if error == math.inf else None)
-        reason = reason or ("nothing was kept" if candidate.reuse is not None and not error else None)
-        return Reason(reason) if reason else error
-
-    return sampling.once((candidate, part), measure)
 
 
 def _some(values: list, count: int) -> list:

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -55,6 +56,8 @@ SHAPES = (
     patterns.TopBlocks(50.0),
     patterns.TopBlocks(25.0),
 )
+# For how many steps chosen blocks stand, or while they hold so much of a new choice.
+REFRESH, OVERLAP = 4, 0.9
 # Outputs of attention that are kept.
 KEPT = (ReuseSettings(every=2), ReuseSettings(every=3))
 # By the schedule alone, so that a plan takes the time that was measured; two computed steps make a line.
@@ -79,7 +82,7 @@ PLAIN = (str, int, float, bool, torch.dtype, torch.device, Enum)
 
 def candidates(kind: str) -> list[Candidate]:
     """Lists what a calibration tries in attention: every kernel here, except slow ones kept for comparison, some
-    patterns, and outputs that are kept.
+    patterns, choices of blocks that are kept, and outputs that are kept.
 
     kind: one of KINDS.
     """
@@ -89,6 +92,9 @@ def candidates(kind: str) -> list[Candidate]:
         found += [Candidate(row.name) for row in rows if registry.why_not(row.name) is None]
     if kind in (PATTERNS, BOTH, EVERYTHING):
         found += [Candidate(pattern=pattern) for pattern in SHAPES]
+        choosing = [pattern for pattern in SHAPES if hasattr(pattern, "refresh")]
+        found += [Candidate(pattern=replace(pattern, refresh=REFRESH)) for pattern in choosing]
+        found += [Candidate(pattern=pattern, refresh_overlap=OVERLAP) for pattern in choosing]
     if kind == EVERYTHING:
         found += [Candidate(reuse=settings) for settings in KEPT]
     return found

@@ -106,7 +106,10 @@ def test_forecasts_alone(bench):
 def test_what_there_is_to_try(lab):
     plans = lab.pack.nodes.runs.plans
     counts = {kind: (len(plans.candidates(kind)), len(plans.forecasts(kind))) for kind in plans.KINDS}
-    kernels, patterns, skips = counts["kernels"][0], len(plans.SHAPES), len(plans.SKIPS)
+    kernels, skips = counts["kernels"][0], len(plans.SKIPS)
+    choosing = [one for one in plans.SHAPES if hasattr(one, "refresh")]
+    patterns = len(plans.SHAPES) + 2 * len(choosing)
+    assert len(choosing) == 4 and sum(one.keeps_choices for one in plans.candidates("patterns")) == 2 * len(choosing)
     assert counts == {
         "kernels": (kernels, 0), "patterns": (patterns, 0), "kernels and patterns": (kernels + patterns, 0),
         "forecast steps": (0, skips), "everything": (kernels + patterns + len(plans.KEPT), skips),

@@ -143,6 +143,7 @@ def test_the_uniform_ones_stay_beside_it(bench):
 
 
 def test_it_costs_one_sampling_to_try_and_one_for_each_part(bench):
+    bench.set(bench.lab.pack.attention.plans.over_time, "pair_of", lambda *args: None)
     # Slower than the others, but nearer.
     bench.set(bench.probe, "time_in_turns", lambda runs, device: {name: SECONDS.get(name, 0.6) for name in runs})
     bench.calibrate(latent=bench.latent, custom_budget=0.0)

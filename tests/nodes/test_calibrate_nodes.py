@@ -117,11 +117,11 @@ def test_an_interrupt_within_the_probing_keeps_its_calls(bench, lab):
     """Calls that were tried before the interrupt are not tried again."""
     trial_of, tried, stop = bench.probe.trial_of, [], [3]
 
-    def counting(run, truth):
+    def counting(*given):
         if len(tried) == stop[0]:
             raise Interrupted
-        tried.append(run)
-        return trial_of(run, truth)
+        tried.append(given)
+        return trial_of(*given)
 
     bench.set(bench.probe, "trial_of", counting)
     with pytest.raises(Interrupted):

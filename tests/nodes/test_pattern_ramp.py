@@ -94,6 +94,20 @@ def test_the_report_says_the_density_of_the_run(lab, pack):
     assert "Density" not in pack.attention.inspect.report_text.to_text(mass)
 
 
+@pytest.mark.parametrize("refresh, overlap", [(1, 0.0), (4, 0.0), (1, 1e-6)])
+def test_the_report_says_how_often_blocks_were_chosen(lab, pack, refresh, overlap):
+    model = shaped(pack, lab.model, "top blocks", choice={"keep": 50.0, "refresh": refresh}, refresh_overlap=overlap)
+    report = lab.report(lab.sample(model.args[0], steps=STEPS))
+    text = pack.attention.inspect.report_text.to_text(report)
+    # Two blocks of the model; any choice has so little of another.
+    chosen = {(1, 0.0): None, (4, 0.0): 2 * 2, (1, 1e-6): 2}[refresh, overlap]
+    said = f"Blocks were chosen anew in {chosen} of {2 * STEPS} calls that may keep those of an earlier step."
+    assert (said in text) == (chosen is not None) and ("chosen anew" in text) == (chosen is not None)
+    twice = pack.attention.inspect.combined_report.combine([report, report])
+    assert (twice.coverage.asked, twice.coverage.chosen) == (2 * report.coverage.asked, 2 * report.coverage.chosen)
+    assert report.as_dict()["shaping"]["chosen"] == (chosen or 0)
+
+
 def test_engines_are_measured_once_for_a_ramp(lab, pack):
     options = {"ramp": "linear", "keep_end": 50.0, "auto_choice": "measure", "max_error": 1.0}
     report = lab.report(lab.sample(ramped(pack, lab.model, keep=90.0, **options), steps=STEPS))

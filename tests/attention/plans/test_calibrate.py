@@ -17,7 +17,7 @@ from attention.core.canvas import BLUE, LINE, RED, WIDTH
 from attention.plans import calibrate
 from attention.plans.calibrate import EXACT, PlanChoice, PlanOption, PlanPart, choose_plan, front, hull, predict, scale
 from attention.plans.choose_whole import all_exact
-from attention.plans.draw_plan import PANELS, best, draw_plan, to_text
+from attention.plans.draw_plan import PANELS, draw_plan, to_text
 from attention.plans.draw_verify import draw_verified
 from attention.plans.plan import Plan
 from attention.plans.verify import VerifiedSampling, headline
@@ -163,7 +163,7 @@ def test_the_picture_is_bounded():
 def test_the_line_joins_what_no_other_beats():
     measured, _ = drawn(1)
     (found,) = measured.options.values()
-    assert [option.seconds for option in best(found)] == [10.0, 4.0, 1.0]
+    assert [option.seconds for option in calibrate.unbeaten(found)] == [10.0, 4.0, 1.0]
 
 
 def test_a_plan_in_words():
