@@ -11,6 +11,8 @@ from functools import partial
 
 import torch
 
+from ..core.query_parts import QueryParts
+
 # (args, kwargs) of a block's forward.
 Inputs = tuple[tuple, dict]
 # (own, args, kwargs) of a module that works on whole frames -> (the Frames it is given, its args, its kwargs).
@@ -28,7 +30,6 @@ class TokenShare:
     tables: (own, args, kwargs) of each block -> the same with this GPU's part of what is told for each token.
     leave: (own, output) of the last block -> the output of all tokens; own.whole(x, dim) puts a sequence together.
     refuses: (args, kwargs) of the first block -> why its tokens cannot be shared out; None where they can.
-    refused_with: keys of a prompt's conditions without which `refuses` finds nothing to refuse.
     models: class names of the models for which that holds; () for all of the family.
     beside: the attributes that are lists of blocks which run between those, each behind one of them.
     by_frame: model -> (module, ByFrame) of what works on each frame of the video by itself, in a block or between two:
@@ -43,7 +44,6 @@ class TokenShare:
     tables: Callable[..., Inputs]
     leave: Callable
     refuses: Callable[[tuple, dict], str | None] = lambda args, kwargs: None
-    refused_with: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     by_frame: Callable[[torch.nn.Module], Iterable[tuple[torch.nn.Module, ByFrame]]] = lambda model: ()
@@ -96,7 +96,7 @@ class Frames:
         return x.narrow(1, front, x.shape[1] - front - back)
 
 
-GUIDES = "guides of part strength attend to some of the tokens only"
+GUIDES = "it is not known how the mask of its guides tells the tokens apart"
 
 
 def enter_first(own, args, kwargs) -> Inputs:
@@ -128,7 +128,36 @@ def _positions(own, pe):
 
 
 def _tables_of_ltxv(own, args, kwargs) -> Inputs:
-    return args, {**kwargs, "pe": _positions(own, kwargs["pe"]), "timestep": _times(own, kwargs["timestep"])}
+    told = {"pe": _positions(own, kwargs["pe"]), "timestep": _times(own, kwargs["timestep"])}
+    return args, {**kwargs, **told, **_guides(own, kwargs)}
+
+
+# What the host attends to guides of part strength by: those before them and they have a mask each, for all keys.
+GUIDED = ("guide_start", "tracked_count", "noisy_mask", "tracked_mask")
+
+
+def _refuses_guides(args, kwargs) -> str | None:
+    mask = kwargs.get("self_attention_mask")
+    known = mask is None or isinstance(mask, torch.Tensor) or all(hasattr(mask, name) for name in GUIDED)
+    return None if known else GUIDES
+
+
+def _guides(own, kwargs) -> dict:
+    """Tell attention the masks of guides of part strength: the host cuts the queries by them, which lie over the GPUs.
+
+    A tensor is for all tokens, as attention is behind the trade.
+    """
+    mask = kwargs.get("self_attention_mask")
+    if mask is None or isinstance(mask, torch.Tensor):
+        return {}
+    return {"self_attention_mask": own.made(mask, lambda: _query_parts(mask, own.spread.length))}
+
+
+def _query_parts(mask, length: int) -> QueryParts:
+    start, end = mask.guide_start, mask.guide_start + mask.tracked_count
+    parts = ((0, start, mask.noisy_mask), (start, end, mask.tracked_mask), (end, length, None))
+    # Both masks say how strong each guide's token is.
+    return QueryParts(parts, mask.noisy_mask)
 
 
 def _times(own, times):
@@ -146,8 +175,7 @@ LTXV = TokenShare(
     enter=enter_first,
     tables=_tables_of_ltxv,
     leave=put_together,
-    refuses=lambda args, kwargs: None if kwargs.get("self_attention_mask") is None else GUIDES,
-    refused_with=("guide_attention_entries",),
+    refuses=_refuses_guides,
 )
 
 
@@ -162,7 +190,7 @@ VIDEO_TIMES = ("v_timestep", "v_cross_scale_shift_timestep", "v_cross_gate_times
 def _tables_of_ltx2(own, args, kwargs) -> Inputs:
     told = {name: _positions(own, kwargs[name]) for name in ("v_pe", "v_cross_pe")}
     told |= {name: _times(own, kwargs[name]) for name in VIDEO_TIMES}
-    return args, {**kwargs, **told}
+    return args, {**kwargs, **told, **_guides(own, kwargs)}
 
 
 # The sound is on every GPU: of its attention to the video only the keys are shared out.
@@ -172,8 +200,7 @@ LTX2 = TokenShare(
     enter=_enter_ltx2,
     tables=_tables_of_ltx2,
     leave=lambda own, out: (own.whole(out[0], 1), *out[1:]),
-    refuses=lambda args, kwargs: None if kwargs.get("self_attention_mask") is None else GUIDES,
-    refused_with=("guide_attention_entries",),
+    refuses=_refuses_guides,
 )
 
 

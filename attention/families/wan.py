@@ -266,6 +266,7 @@ WAN_CAUSAL = Family(
     stream=Reason("the sampler ar_video hands its blocks no options"),
     mixed_prompt=None,
 )
+UNHOOKED = Reason("ComfyUI calls its blocks in ways that no hook of them sees")
 WAN_ANIMATE_2 = Family(
     name="Wan-Animate-2",
     models=("WanAnimate2Model",),
@@ -278,6 +279,7 @@ WAN_ANIMATE_2 = Family(
     clips=clips,
     conditions=conditions,
     references=references,
-    stream=Reason("ComfyUI calls its blocks in ways that no hook of them sees"),
+    stream=UNHOOKED,
     mixed_prompt=None,
+    shared=UNHOOKED,
 )

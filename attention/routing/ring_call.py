@@ -14,6 +14,7 @@ import torch
 
 from ..backends import registry, sdpa
 from ..core.geometry import describe
+from ..core.query_parts import QueryParts
 from ..core.reference import relative_l2
 from ..core.site import site_of
 from ..core.tensor_layout import dense_rows, expand_kv
@@ -38,15 +39,16 @@ NEAR_ENOUGH = 2e-2
 def answer_group(router, call: AttentionCall, ring: Ring) -> torch.Tensor:
     """Answer an open call of some heads: (B, H, group's tokens, D).
 
-    call: q, k and v of the group's tokens, (B, H, tokens, D), a mask of the whole sequence; knows its first head.
+    call: q, k and v of the group's tokens, (B, H, tokens, D), a mask of the whole sequence, or QueryParts of it; knows
+        its first head.
     """
     if ring.groups == 1:
-        return router.answer(call)
+        return _in_parts(router, call)
     context: StepContext = call.options[CONTEXT]
     stats, peers, site = context.stats or router.stats, ring.share.peers, site_of(call.options)
     key = (
         router, site, context, ring, call.q.shape, call.k.shape, call.q.dtype, call.q.device, call.first_head,
-        call.mask is not None, call.precision, call.kw.get("scale"), _trains(call),
+        type(call.mask), call.precision, call.kw.get("scale"), _trains(call),
     )  # fmt: skip
     if key not in stats.rings:
         stats.rings[key] = _decide(router, call, ring, context)
@@ -62,12 +64,24 @@ def answer_group(router, call: AttentionCall, ring: Ring) -> torch.Tensor:
     if ring.way == ALL:
         q = ring.whole(q)
         peers.carried[ALL] += peers.sent - before
-        return ring.mine(router.answer(call.but(q=q, k=k, v=v)), 2)
+        return ring.mine(_in_parts(router, call.but(q=q, k=k, v=v)), 2)
     peers.carried[KEYS] += peers.sent - before
     if not q.shape[2]:
         return q
     mask = call.mask if call.mask is None or call.mask.shape[2] == 1 else ring.mine(call.mask, 2)
     return router.answer(call.but(k=k, v=v, mask=mask))
+
+
+def _in_parts(router, call: AttentionCall) -> torch.Tensor:
+    """Answer a call of all queries, in parts where its mask says so, as the host would: (B, H, queries, D)."""
+    if not isinstance(call.mask, QueryParts):
+        return router.answer(call)
+    exact = {**call.kw, "low_precision_attention": False}
+    return call.mask.each(
+        lambda first, last, mask: router.answer(
+            call.but(q=call.q[:, :, first:last], mask=mask, kw=call.kw if mask is None else exact)
+        )
+    )
 
 
 def _trains(call: AttentionCall) -> bool:
@@ -99,7 +113,7 @@ def _decide(router, call: AttentionCall, ring: Ring, context: StepContext) -> tu
 def _way(router, call: AttentionCall, covers: list, context: StepContext) -> str:
     strengths = [rule.strength for rule in covers if rule.kind == "strength"]
     shaped = winner(covers, "shape") is not None or any(strength.cross_frame for strength in strengths)
-    if shaped or perturbing(covers, context.perturbation) is not None:
+    if shaped or isinstance(call.mask, QueryParts) or perturbing(covers, context.perturbation) is not None:
         return ALL
     rule, named, wide = winner(covers, ""), own_function(call.options), call.precision not in (None, call.q.dtype)
     if rule is None or rule.backend == registry.HOST:

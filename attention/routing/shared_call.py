@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from ..core.query_parts import QueryParts
 from ..core.site import PEERS, site_of
 from ..core.tensor_layout import from_heads
 from ..core.tokens import BOTH, KEYS, SIDES
@@ -56,19 +57,22 @@ def _exchanged(router, call: AttentionCall, share: Share, site, side: str) -> to
         )
     # Some packs attend with a part of a module's heads at a time.
     first = (call.options[CONTEXT].stats or router.stats).chunks.of(site, call.heads, router) or 0
-    peers.calls, reuse = peers.calls + 1, reuse_of(router, call, share, site, first)
-    out = None if reuse is None else reuse.given(call, share)
+    told = call.but(mask=call.mask.told) if isinstance(call.mask, QueryParts) else call
+    peers.calls, reuse = peers.calls + 1, reuse_of(router, told, share, site, first)
+    out = None if reuse is None else reuse.given(told, share)
     if out is not None:
         return out
     out = answer_by_halo(router, call, share, site) if side == BOTH else None
     if out is None:
+        # Once for all slices of the heads.
+        masked = call if isinstance(call.mask, QueryParts) else call.but(mask=call.to_mask())
         ring = ring_of(share, k.shape[1])
-        out = (_trade_all if side == BOTH else _trade_keys)(router, call, ring, first)
+        out = (_trade_all if side == BOTH else _trade_keys)(router, masked, ring, first)
         if ring.groups > 1:
             peers.rounds[ring.way] += 1
     out = from_heads(out, call.split_out)
     if reuse is not None:
-        reuse.keep(out, call)
+        reuse.keep(out, told)
     return out
 
 
@@ -117,8 +121,8 @@ def _trade_keys(router, call: AttentionCall, ring: Ring, first: int) -> torch.Te
 
 def _part(call: AttentionCall, tensors, own: slice, first: int, peers) -> AttentionCall:
     """Make the call of some of the heads, all tokens in it."""
-    (q, k, v), mask = tensors, call.to_mask()
-    if mask is not None and mask.shape[1] > 1:
+    (q, k, v), mask = tensors, call.mask
+    if isinstance(mask, torch.Tensor) and mask.shape[1] > 1:
         mask = mask[:, own]
     return call.but(
         q=q, k=k, v=v, heads=own.stop - own.start, mask=mask, split_in=True, split_out=True,

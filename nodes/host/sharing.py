@@ -74,10 +74,7 @@ def sharers(patcher, conds, model_options, ranks: int, split: str, prompts: int)
     split: one of SPLITS.
     prompts: most that are evaluated at once.
     """
-    rule, lists = token_ranks.rule_of(patcher), list(conds.values())
-    if isinstance(rule, Reason) or never(patcher) or refusal(lists, model_options):
-        return 1
-    if any(key in one for key in rule.refused_with for cond in lists for one in cond):
+    if never(patcher) or refusal(list(conds.values()), model_options):
         return 1
     # An extra pass of guidance is about one prompt.
     every = range(1, prompts + 1)

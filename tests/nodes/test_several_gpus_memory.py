@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 import torch
 from gpus_here import WIDE, loud, on_gpus, stand_in, with_rules
-from tiny import ltxv
 from tiny.case import SLOT, sample
 
 from attention.reuse import ReuseSettings
@@ -81,9 +80,6 @@ def test_where_one_may_evaluate_alone_it_needs_all(pack, estimated):
     # What this keeps is in the estimate too.
     forecasting = pack.nodes.host.forecast.install(model, pack.nodes.host.forecast.ForecastSettings())
     assert estimated(on_gpus(pack, forecasting, 2), case) == estimated(forecasting, case) > alone
-    guided = next(c for c in ltxv.CASES if "half strength" in c.name)
-    model = with_rules(pack, loud(guided), SDPA)
-    assert estimated(on_gpus(pack, model, 2), guided) == estimated(model, guided)
 
 
 def test_outputs_that_are_kept_are_counted_whole(pack, estimated):

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from gpus_here import WIDE, about_gpus, far, loud, on_gpus, sampled, stand_in, with_rules
-from tiny import CASES
+from tiny import CASES, wan_animate2
 from tiny.case import SLOT, sample
 
+from attention.blocks import TemporalBlocks, TemporalConfig, weights
 from attention.routing.rules import Rule
 
 EXACT = 1e-5
@@ -97,6 +98,37 @@ def test_what_runs_on_one_gpu_says_why(pack):
     patched = plain.clone()
     patched.set_model_patch(lambda args: args["x"], "attn1_patch")
     assert "another node's patches" in refused(pack, patched, case)
+
+
+def test_blocks_that_no_hook_sees_are_not_shared_out(pack):
+    """Wan-Animate-2: the host calls methods of its blocks, frame by frame."""
+    case, node = wan_animate2.CASES[1], pack.nodes.several_gpus.VideoAttentionSeveralGPUs
+    model = loud(case)
+    widgets = {"gpus": 0, "split": "tokens", "shares": "even"}
+    why = "model: its tokens cannot be shared out over several GPUs: ComfyUI calls its blocks in ways that no hook of"
+    with pytest.raises(ValueError, match=why):
+        node.execute(model, on_unsupported="error", **widgets)
+    out = node.execute(model, on_unsupported="fall back", **widgets)
+    assert out.args[0] is model and why in out.ui.as_dict()["text"][0]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_trained_temporal_blocks_run_on_one(first, pack, tmp_path):
+    """They see all tokens of a place, wherever their node stands."""
+    case, grafts = WIDE["Wan"], pack.nodes.host.temporal_grafts
+    plain = with_rules(pack, loud(case), SDPA)
+    network = plain.model.diffusion_model
+    blocks = TemporalBlocks(TemporalConfig("Wan", network.dim, 2, 8, 16, (0, 1)))
+    for block in blocks.blocks.values():
+        torch.nn.init.normal_(block.attention.heads.to_out.weight, std=0.5)
+    file = tmp_path / "blocks.safetensors"
+    weights.save(blocks, file)
+    alone, _ = grafts.add_blocks(plain, file)
+    truth, _ = sampled(pack, alone, case)
+    made = on_gpus(pack, alone, 2) if first else grafts.add_blocks(on_gpus(pack, plain, 2), file)[0]
+    out, report = sampled(pack, made, case)
+    assert far(out, truth) < EXACT < far(sampled(pack, plain, case)[0], truth)
+    assert about_gpus(report) == "On one of the GPUs in 2 evaluations: trained temporal blocks see all tokens."
 
 
 def test_processes_that_may_forecast_otherwise_do_not_share(pack):

@@ -791,7 +791,7 @@ export default {
 "Try another kernel, or its guard at `every call`, in Video Attention Backend.": "请在视频注意力后端中换一个内核，或把其“防护”设为 `every call`。",
 "knows AMD's {what}, this GPU is {gpu}": "适用于 AMD 的 {what}，此 GPU 为 {gpu}",
 "it is not known what its blocks are told for each token": "不知道其块对每个 token 得到什么",
-"guides of part strength attend to some of the tokens only": "部分强度的引导只关注一部分 token",
+"it is not known how the mask of its guides tells the tokens apart": "不知道其引导的掩码如何区分 token",
 "Memory: {#n} MiB at the peak of the run, beside {#m} MiB that were taken before.": "显存：运行峰值 {n} MiB，另有此前已占用的 {m} MiB。",
 "peak MiB": "峰值 MiB",
 "another one was at the end of its step before: they did not compute alike": "另一个先到达该步的终点：它们的计算不一致",
