@@ -112,6 +112,12 @@ def order(grid: Grid, name: str, tile: Grid = CUBE) -> tuple[torch.Tensor, torch
     return permutation, inverse
 
 
+@lru_cache(maxsize=32)
+def order_on(device: torch.device, grid: Grid, name: str, tile: Grid = CUBE) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `order` does on a device, once for all plans that move tokens by it."""
+    return tuple(each.to(device) for each in order(grid, name, tile))
+
+
 def interleave(axes, bits: int) -> torch.Tensor:
     """Return the Morton code of integer tensors: their bits in turn, the first axis the most significant.
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from einops import repeat
 
-from ..core.grid import CUBE, TILE, order
+from ..core.grid import CUBE, TILE, order, order_on
 from ..core.tokens import Grid
 
 QUERIES, KEYS = 128, 64
@@ -108,9 +108,12 @@ def split_heads(pattern) -> tuple:
     return tuple(replace(pattern, **{pattern.amount: number}, by_heads=()) for number in pattern.by_heads)
 
 
-def block_order(pattern, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the permutation to the pattern's order, and back, both (N,)."""
-    return order(grid, pattern.order, CUBE)
+def block_order(pattern, grid: Grid, device=None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the permutation to the pattern's order, and back, both (N,), shared.
+
+    device: where they are to be, None for the CPU.
+    """
+    return order(grid, pattern.order, CUBE) if device is None else order_on(device, grid, pattern.order, CUBE)
 
 
 def select_blocks(pattern, q, k, scale: float | None = None, own=None) -> torch.Tensor:

@@ -112,7 +112,8 @@ def count_call(stats: RunStats, key: tuple, decision: Decision, options) -> None
 def _decide(router, call: AttentionCall, share: Share, site, context: StepContext) -> HaloCall | None:
     rule, spread, peers = _rule(router, site, context), share.spread, share.peers
     span = None if rule is None or context.tokens is None else _video_alone(context.tokens, site, spread)
-    if span is None or span.stop < rule.shape.min_tokens:
+    # A rank may be so slow that it gets no token: nothing can be told of its keys.
+    if span is None or span.stop < rule.shape.min_tokens or 0 in spread.sizes:
         return None
     q, k, _ = call.to_heads()
     halo = _halo(rule.shape.pattern, span.grid, site.block or 0, spread)
@@ -133,7 +134,8 @@ def _decide(router, call: AttentionCall, share: Share, site, context: StepContex
 def geometry_of(call: AttentionCall, spread: Spread) -> Geometry:
     """Describe an open call of one rank: its own queries, and the keys of all."""
     q, k, v = call.to_heads()
-    k, v = (x[:, :, :1].expand(-1, -1, spread.length, -1) for x in (k, v))
+    if 0 not in spread.sizes:
+        k, v = (x[:, :, :1].expand(-1, -1, spread.length, -1) for x in (k, v))
     return describe(
         q, k, v, scale=call.kw.get("scale"), precision=call.precision,
         low_precision=call.kw.get("low_precision_attention") is not False,
@@ -169,13 +171,18 @@ def _video_alone(tokens, site, spread: Spread) -> VideoSpan | None:
     return span if alone and not spread.before else None
 
 
-@lru_cache(maxsize=16)
 def _halo(pattern: Pattern, grid: Grid, block: int, spread: Spread) -> Halo | None:
     """Find what each rank fetches; None for a pattern that takes turns, or follows from the tensors."""
     turns = [turns_of(part, grid, block) for _, part in parts_of(pattern, block)]
     relations = tuple(relation_of(turn[0], grid) for turn in turns)
     if None in relations or any(len(turn) > 1 for turn in turns):
         return None
+    return _halo_of(spread, tuple(dict.fromkeys(relations)))
+
+
+# One for all blocks of a model that see alike.
+@lru_cache(maxsize=16)
+def _halo_of(spread: Spread, relations: tuple) -> Halo:
     return Halo(spread, relations)
 
 

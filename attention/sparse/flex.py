@@ -15,7 +15,7 @@ from einops import rearrange
 from ..backends.spec import FLOATS
 from ..core.error_handling import error_message
 from ..core.geometry import Geometry
-from ..core.grid import TILE, order
+from ..core.grid import TILE, order_on
 from ..core.interruption import check_interrupt
 from ..core.peak_memory import unseen
 from ..core.reason import Reason
@@ -70,15 +70,15 @@ def compiled():
 
 def plan(task: Task, device, dtype) -> EnginePlan:
     """Make the BlockMask over blocks of near tokens, the context behind them."""
-    to, _ = order(task.grid, TILE, NEAR)
-    permutation, relation, tokens = to.to(device), relation_of(task.pattern, task.grid).to(device), task.tokens
+    permutation, inverse = order_on(device, task.grid, TILE, NEAR)
+    relation, tokens = relation_of(task.pattern, task.grid).to(device), task.tokens
 
     def mask_mod(b, h, q_idx, kv_idx):
         query, key = permutation[q_idx], permutation[kv_idx.clamp(max=tokens - 1)]
         return relation.mask_mod(b, h, query, key) | (kv_idx >= tokens)
 
     mask = block_mask(mask_mod, tokens, tokens + task.context_tokens, device)
-    return EnginePlan(permutation, permutation.argsort(), mask)
+    return EnginePlan(permutation, inverse, mask)
 
 
 def block_mask(mask_mod, q_len: int, kv_len: int, device):

@@ -49,7 +49,7 @@ def plan(task: Task, device, dtype) -> EnginePlan:
     if pattern.order == RASTER:
         return EnginePlan(pattern, own=own)
     queries = (permutation[at] - first).to(device)
-    return EnginePlan(pattern, permutation.to(device), queries, queries.argsort(), own)
+    return EnginePlan(pattern, block_order(pattern, task.grid, device)[0], queries, queries.argsort(), own)
 
 
 def own_blocks(at: torch.Tensor, tokens: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..core.geometry import Geometry
-from ..core.grid import TILE, order
+from ..core.grid import TILE, order, order_on
 from ..core.interruption import check_interrupt
 from ..core.reason import Reason
 from ..core.torch_sdpa import sdpa
@@ -66,7 +66,8 @@ def plan(task: Task, device: torch.device, dtype: torch.dtype) -> EnginePlan:
         alike.setdefault((len(tile.queries), len(tile.keys), tile.full, id(tile.seen)), []).append(tile)
     groups = tuple(box_group(task, found, tiles, back, device, dtype) for tiles in alike.values())
     moved = found.run > 1 and not to.equal(torch.arange(task.tokens))
-    return EnginePlan(to.to(device) if moved else None, found.run, groups, found.relation.to(device))
+    there = order_on(device, task.grid, TILE, found.tile)[0] if moved else None
+    return EnginePlan(there, found.run, groups, found.relation.to(device))
 
 
 def cut_to_queries(task: Task, tiles: Iterable[Tile]) -> Iterator[Tile]:

@@ -108,8 +108,7 @@ def sol_refuses(task: Task, geometry: Geometry) -> Reason | None:
 
 def sol_plan(task: Task, device, dtype) -> EnginePlan:
     """Make the permutation to the pattern's order."""
-    permutation = block_order(task.pattern, task.grid)[0].to(device)
-    return EnginePlan(task.pattern, permutation, permutation.argsort())
+    return EnginePlan(task.pattern, *block_order(task.pattern, task.grid, device))
 
 
 def sol_run(video, context_kv, scale, plan: EnginePlan) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from ..core.allocation_record import record_paused
 from ..core.chunks import Chunks, even, mask_of_chunk, output_bytes, spans
 from ..core.geometry import Geometry
-from ..core.grid import order
+from ..core.grid import order, order_on
 from ..core.head_chunks import pattern_of_heads
 from ..core.tensor_layout import empty_output, expand_kv
 from ..core.tokens import VideoSpan
@@ -230,5 +230,5 @@ def plan_of_part(engine: Engine, task: Task, device: torch.device, dtype: torch.
 
 def forget_engine_plans() -> None:
     """Free what was planned for patterns, 50 to 200 MiB for a large video; what runs next is planned anew."""
-    for cached in (plan_of_all, plan_of_part, layout, relation_of, order):
+    for cached in (plan_of_all, plan_of_part, layout, relation_of, order, order_on):
         cached.cache_clear()

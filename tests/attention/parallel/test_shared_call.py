@@ -12,6 +12,7 @@ from attention.core.reference import scaled_dot_product_attention
 from attention.core.site import AUDIO_VIDEO, CROSS, SELF, SITE, AttentionSite
 from attention.parallel.peers import Broken
 from attention.parallel.spread import Spread, cut
+from attention.routing import attention_call
 from attention.routing.compiled_op import OPTIONS
 from attention.routing.router import Router
 from attention.routing.rules import Rule
@@ -91,6 +92,25 @@ def test_self_attention(size, before, kind):
 @pytest.mark.parametrize("size", [2, 3])
 def test_attention_between_two_sequences(size, side, role, kind):
     check(size, 4, 4, 41, 0, kind, side, role)
+
+
+def test_a_mask_is_turned_into_the_models_dtype_once_for_all_slices(monkeypatch):
+    plain, turned = attention_call.to_mask, []
+
+    def counted(mask, dtype):
+        found = plain(mask, dtype)
+        turned.extend([1] * (found is not mask))
+        return found
+
+    monkeypatch.setattr(attention_call, "to_mask", counted)
+    mask = -torch.rand(1, 1, 40, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    tensors, spread = made(1, 8, 8, 40, 40), Spread((20, 20))
+    truth = scaled_dot_product_attention(*(t.double() for t in tensors), mask=mask)
+    found = ranks(2, lambda peers: answered(peers, tensors, mask, spread, "both", SELF, 8), slices=4)
+    for rank, (out, stats) in enumerate(found):
+        mine = spread.part(truth, rank, 2)
+        assert ((out.double() - mine).norm() / mine.norm()) < 1e-5 and len(stats.decisions) > 1
+    assert len(turned) == 2, "once on each of two ranks"
 
 
 @given(

@@ -16,10 +16,11 @@ from attention.core.geometry import describe
 from attention.core.grid import ORDERS
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
+from attention.core.tokens import BOTH, VideoSpan
 from attention.patterns import blocks
 from attention.patterns.blocks import block_order
 from attention.patterns.spec import is_fixed, parts_of, relation_of
-from attention.sparse import engine_registry, gather_blocks
+from attention.sparse import engine_registry, gather_blocks, gather_tiles
 from attention.sparse.engine import Task
 
 torch.set_num_threads(1)
@@ -150,6 +151,20 @@ def test_any_part_of_the_queries(pattern, grid, before, after, data):
         masked = first_runner(pattern, part, describe(some, k, v, mask))
         truth_ = wanted_of(pattern, video_span, q, k, v, mask, rows=(first, last))
         assert relative_l2(masked.kernel(some, k, v, mask=mask), truth_) < 1e-6
+
+
+@pytest.mark.parametrize("engine", [gather_blocks, gather_tiles])
+def test_plans_of_parts_share_what_is_about_all_tokens(engine):
+    """On a GPU each would hold the order of all keys: 0.3 MiB of a Wan clip at 480p, for each part."""
+    grid, device = (6, 8, 8), torch.device("meta")
+    pattern = p.TopBlocks(30, order="morton") if engine is gather_blocks else p.SlidingTile(3, 50.0, 50.0, (2, 4, 4))
+    whole = VideoSpan(grid, 0, BOTH)
+    plans = [
+        engine.plan(Task(pattern, replace(whole, part=part)), device, torch.float32)
+        for part in (None, (0, 64), (64, 128))
+    ]
+    assert plans[0].permutation is not None and plans[0].permutation.device == device
+    assert all(plan.permutation is plans[0].permutation for plan in plans)
 
 
 @pytest.mark.parametrize("order", ORDERS)
