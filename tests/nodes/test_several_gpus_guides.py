@@ -89,6 +89,17 @@ def test_guidance_is_the_same(row, name, pack):
     assert far(out, truth) < EXACT and "On 2 GPUs" in about_gpus(report)
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_more_gpus_than_heads(kept, pack):
+    """Groups then trade heads, and each gathers the whole sequence for what is done in parts."""
+    case = next(case for case in CASES if "half strength" in case.name)
+    rules = [SDPA, Rule("", "self", reuse=ReuseSettings(2, 64))][: 1 + kept]
+    model = with_rules(pack, loud(case), *rules)
+    truth, _ = sampled(pack, model, case, steps=4)
+    out, report = sampled(pack, on_gpus(pack, model, 4), case, steps=4)
+    assert far(out, truth) < EXACT and "On 4 GPUs" in about_gpus(report) and "groups" in " ".join(report.notes)
+
+
 @pytest.mark.parametrize("name", GUIDED)
 def test_kept_outputs_too(name, pack):
     case = GUIDED[name]
