@@ -1,5 +1,6 @@
 """See which rule holds at which step, and find the percent of a step."""
 
+import comfy.samplers
 import torch
 from comfy_api.latest import io, ui
 
@@ -7,7 +8,7 @@ from ..attention.inspect.draw_schedule import draw_schedule
 from ..attention.inspect.schedule import tabulate, to_text
 from ..attention.routing import host_kernel
 from ..attention.sampling import schedule
-from .host import counted_runs, model_family, model_rules, site_hooks
+from .host import counted_runs, foresight, model_family, model_rules, site_hooks
 from .runs import sampling_job
 from .widgets import image_output, sampler_inputs, search_words
 from .widgets.idle import own_levels
@@ -19,7 +20,7 @@ class VideoAttentionSchedule(Node):
 
     TEXT = REPORT
     EXAMPLE = "Inside a model"
-    IDLE = (own_levels("steps", "sampler_name", "scheduler_name", "denoise"),)
+    IDLE = (own_levels("steps", "scheduler_name", "denoise"),)
 
     @classmethod
     def define_schema(cls):
@@ -28,9 +29,9 @@ class VideoAttentionSchedule(Node):
             display_name="Video Attention Schedule (Steps, Blocks)",
             category="video attention/inspect",
             description=(
-                "Shows what Video Attention Backend, Sparse Pattern and Strength on this model ask for at every step"
-                " of the sampling, for every block and kind of attention, beside the noise levels. Gives the percent"
-                " of the steps that you choose, for those nodes. Nothing is run."
+                "Shows what Video Attention Backend, Sparse Pattern, Strength and Reuse on this model ask for at every "
+                "step of the sampling, for every block and kind of attention, and which steps are forecast, beside the "
+                "noise levels. Gives the percent of the steps that you choose, for those nodes. Nothing is run."
             ),
             search_aliases=search_words.of("VideoAttentionSchedule"),
             is_output_node=True,
@@ -64,9 +65,11 @@ class VideoAttentionSchedule(Node):
             # Without a latent LTXVScheduler takes 4096 tokens.
             fitted = None if latent is None else sampling_job.fitted(model, latent)
             sigmas, line = sampling_job.sigmas_of(model, sampler_name, scheduler_name, steps, denoise, fitted)
-        table = _table(model, sigmas)
+        foreseen, more = foresight.of(model, comfy.samplers.sampler_object(sampler_name), sigmas)
+        table = _table(model, sigmas, foreseen)
         chosen, percents, said = _choose(model, sigmas, first_step, last_step)
-        text = f"{line}\n{said}{to_text(table) or 'Nothing is known of the attention of this model.'}"
+        known = to_text(table) if table.roles else f"{to_text(table)}\nNothing is known of the attention of this model."
+        text = "\n".join((line, *said, *more, known.strip()))
         picture = draw_schedule(table, chosen=chosen if said else None)
         return io.NodeOutput(image_output.to_image(picture), sigmas, text, *percents, ui=ui.PreviewText(text))
 
@@ -82,20 +85,20 @@ def _chosen_steps() -> list:
 
 
 def _choose(model, sigmas: torch.Tensor, first_step: int, last_step: int) -> tuple:
-    """Finds the chosen steps from 0, their percents, and a line about them that is empty when it is all steps."""
+    """Finds the chosen steps from 0, their percents, and a line about them, none when it is all steps."""
     steps = max(0, len(sigmas) - 1)
     chosen = first_step - 1, min(last_step, steps) - 1
     if first_step == 1 and last_step >= steps:
-        return chosen, (0.0, 1.0), ""
+        return chosen, (0.0, 1.0), []
     if not chosen[0] <= chosen[1]:
         raise ValueError(f"first_step: {first_step} is after last_step, {last_step}, or after all {steps} steps.")
     to_sigma = model.get_model_object("model_sampling").percent_to_sigma
     percents = schedule.percent_range(sigmas.tolist(), *chosen, to_sigma)
     which = f"Steps {first_step} to {chosen[1] + 1}"
-    return chosen, percents, f"{which}: start_percent {percents[0]:.4g}, end_percent {percents[1]:.4g}.\n"
+    return chosen, percents, [f"{which}: start_percent {percents[0]:.4g}, end_percent {percents[1]:.4g}."]
 
 
-def _table(model, sigmas: torch.Tensor):
+def _table(model, sigmas: torch.Tensor, foreseen):
     family, levels = model_family.family_of(model), sigmas.tolist()
     sites = () if family is None else tuple(family.sites(model.model.diffusion_model))
     holders = site_hooks.holders(model)
@@ -107,7 +110,7 @@ def _table(model, sigmas: torch.Tensor):
     rules = model_rules.rules_of(model)
     to_sigma = model.get_model_object("model_sampling").percent_to_sigma
     active = [tuple(counted_runs.stretch_of(rule, sigma, to_sigma, levels) for rule in rules) for sigma in levels[:-1]]
-    return tabulate(((role, block) for _, role, block in sites), rules, active, levels, hosts)
+    return tabulate(((role, block) for _, role, block in sites), rules, active, levels, hosts, foreseen)
 
 
 NODES = (VideoAttentionSchedule,)

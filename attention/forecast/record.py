@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 COMPUTED, FORECAST, PARTLY = "computed", "forecast", "in part forecast"
+# Of a step, before a run: the error that is measured decides.
+ADAPTIVE = "adaptive"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from .memory import remembered
+from .record import ADAPTIVE, COMPUTED, FORECAST
 from .settings import ForecastSettings, ForecastSpan
 
 
@@ -48,8 +50,15 @@ class StepSchedule:
         step: from 0.
         """
         self._settings = self._each[step]
-        inside = self._settings.warm_up <= step < len(self._each) - self._settings.last
-        return inside and self.row < self.allowed
+        return self.may(step) and self.row < self.allowed
+
+    def may(self, step: int) -> bool:
+        """Tell whether a step could be forecast, whatever was before it and however far off forecasts are.
+
+        step: from 0.
+        """
+        own = self._each[step]
+        return own.warm_up <= step < len(self._each) - own.last and self._most_of(own) > 0
 
     def note_forecast(self) -> None:
         """Note that a step was forecast."""
@@ -70,6 +79,30 @@ class StepSchedule:
             return
         # A forecast as far away as this one was erred as this one did, so that many keep the bound.
         self._allowed = distance if error <= bound else math.floor(distance * bound / error)
+
+
+def foresee(settings: Sequence[ForecastSettings], most: int | None = None) -> tuple[str, ...]:
+    """Tell of each step, before a run, whether it is COMPUTED or FORECAST, or ADAPTIVE where errors decide.
+
+    settings: as of StepSchedule.
+    most: as of StepSchedule.
+    """
+    schedule, found, computed, sure = StepSchedule(settings, most), [], 0, True
+    for step, one in enumerate(settings):
+        planned = schedule.forecasts(step)
+        # Errors are measured once a forecast could be made.
+        ready = computed >= min(one.degree + 1, remembered(one)) + bool(one.max_error)
+        if not schedule.may(step) or (sure and not ready):
+            kind, sure = COMPUTED, sure or not schedule.may(step)
+        elif one.max_error or not sure:
+            kind, sure = ADAPTIVE, False
+        else:
+            kind = FORECAST if planned else COMPUTED
+        computed += kind == COMPUTED
+        # What was to be forecast and could not counts as if it had been.
+        (schedule.note_forecast if planned else schedule.note_computed)()
+        found.append(kind)
+    return tuple(found)
 
 
 def settings_of_steps(

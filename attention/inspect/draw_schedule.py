@@ -8,6 +8,7 @@ from PIL import Image
 
 from ..backends.registry import HOST
 from ..core.canvas import INK, LINE, MARGIN, NEUTRAL, PALE, TEXT, WIDTH, Canvas, length
+from ..forecast.record import COMPUTED
 from .kernel_colours import colours_of
 from .schedule import ScheduleTable
 
@@ -34,6 +35,8 @@ def draw_schedule(table: ScheduleTable, chosen: tuple[int, int] | None = None) -
         canvas.box((_x(chosen[0], steps), y - 6, _x(chosen[1] + 1, steps), y + CURVE), CHOSEN)
     _curve(canvas, table.sigmas, y)
     y += CURVE + 16
+    if table.steps:
+        y = _panel(canvas, "steps", {None: table.steps}, colours, y)
     for role, blocks in table.roles.items():
         y = _panel(canvas, role, blocks, colours, y)
     apart = length(f"{steps} ", TEXT)
@@ -56,7 +59,7 @@ def _curve(canvas: Canvas, sigmas: tuple[float, ...], y: float) -> None:
 
 
 def _panel(canvas: Canvas, role: str, blocks: dict, colours: dict, y: float) -> float:
-    """Draw one role; return where it ends."""
+    """Draw one role, or the steps as a whole, which have no block; return where it ends."""
     least, most, whole = ROWS
     size = max(least, min(most, whole // max(1, len(blocks))))
     canvas.text((MARGIN, y), role)
@@ -65,8 +68,10 @@ def _panel(canvas: Canvas, role: str, blocks: dict, colours: dict, y: float) -> 
         top = y + row * size
         for step, label in enumerate(column):
             left, right = (_x(at, len(column)) for at in (step, step + 1))
-            canvas.box((left, top, right, top + size), colours[label])
-        if row % math.ceil((TEXT + 4) / size) == 0:
+            # A step that is computed is what the rows below show.
+            if label != COMPUTED:
+                canvas.box((left, top, right, top + size), colours[label])
+        if block is not None and row % math.ceil((TEXT + 4) / size) == 0:
             canvas.text((LEFT - 10, top + max(size, TEXT) / 2), f"block {block}", PALE, TEXT, "rm")
     return y + max(size * len(blocks), TEXT) + 12
 

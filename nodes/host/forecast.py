@@ -108,25 +108,34 @@ def _begin_run(spans: tuple[ForecastSpan, ...], guider, sampler, sigmas) -> Fore
     most = most_in_a_row(sampler, rehearsal)
     place = DENOISED if rehearsal.noisy else HEAD if _head_of(patcher) else VELOCITY
     run = ForecastRun(
-        _settings_of_steps(spans, patcher, rehearsal, sigmas),
+        settings_at_steps(spans, patcher, rehearsal, sigmas),
         rehearsal,
         None if isinstance(most, Reason) else most,
         place,
     )
     # As a node would say it.
     run.record.settings = spans[0].settings if len(spans) == 1 and spans[0].whole else None
-    why = next((why for why, holds in (
-        (CACHED, CACHE in guider.model_options.get(OPTIONS, {})),
-        (MASKED, guider.model_options.get(MASK) is not None),
-        (most, isinstance(most, Reason)),
-        (UNKNOWN, not rehearsal.calls),
-    ) if holds), "")  # fmt: skip
-    if why:
+    if why := refusal(guider.model_options, rehearsal, most):
         run.refuse(why)
     return run
 
 
-def _settings_of_steps(spans, patcher, rehearsal, sigmas) -> list[ForecastSettings]:
+def refusal(model_options: dict, rehearsal, most: int | None | Reason) -> str:
+    """Says why nothing of a run can be forecast; "" where something may be.
+
+    model_options: of its model.
+    rehearsal: of its sampler.
+    most: as of most_in_a_row.
+    """
+    return next((why for why, holds in (
+        (CACHED, CACHE in model_options.get(OPTIONS, {})),
+        (MASKED, model_options.get(MASK) is not None),
+        (most, isinstance(most, Reason)),
+        (UNKNOWN, not rehearsal.calls),
+    ) if holds), "")  # fmt: skip
+
+
+def settings_at_steps(spans, patcher, rehearsal, sigmas) -> list[ForecastSettings]:
     """Lists what holds in each step that the sampler was seen to begin."""
     to_sigma, levels = patcher.get_model_object("model_sampling").percent_to_sigma, sigmas.tolist()
     begun = {call.step: call.sigma for call in reversed(rehearsal.calls)}

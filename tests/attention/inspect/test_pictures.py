@@ -59,11 +59,11 @@ def report():
     return draw_report(summarise(stats))
 
 
-def schedule():
+def schedule(steps=()):
     label = "video attention 16 bit + strength + spatiotemporal guidance + normalized attention guidance"
     names = (registry.HOST, f"sliding tile + {label}", label)
     return draw_schedule(
-        ScheduleTable((0.99987, 0.5, 0.25, 0.0), {SELF: dict.fromkeys(range(60), names), CROSS: {0: names}})
+        ScheduleTable((0.99987, 0.5, 0.25, 0.0), {SELF: dict.fromkeys(range(60), names), CROSS: {0: names}}, steps)
     )
 
 
@@ -121,7 +121,7 @@ def heat(size):
 # Every function that draws a picture -> makers of pictures by it, with long words.
 PICTURES = {
     draw_report: (report,),
-    draw_schedule: (schedule,),
+    draw_schedule: (schedule, lambda: schedule(("computed", "forecast taylor 1, 12 in a row", f"adaptive: {REASON}"))),
     draw_trials: (trials,),
     draw_plan: (plan,),
     draw_shares: (shares,),
