@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import hypothesis
@@ -115,19 +116,30 @@ def pack(comfy_host):
 
 
 @pytest.fixture(scope="session")
-def tiny_file(pack, tmp_path_factory) -> Path:
+def tiny_file(write_tiny, tmp_path_factory) -> Path:
     """A diffusion model file: ComfyUI's own LTX-Video class with 2 blocks of 2 heads and random weights."""
+    return write_tiny(tmp_path_factory.mktemp("tiny") / TINY)
+
+
+@pytest.fixture(scope="session")
+def write_tiny(pack):
+    """write_tiny(path, heads): writes that file, with another number of heads of the same width together."""
+    return partial(_write_tiny, pack)
+
+
+def _write_tiny(pack, path: Path, heads: int = 2) -> Path:
     import comfy.ops
     import safetensors.torch
     from comfy.ldm.lightricks.model import LTXVModel
 
     tokens, _ = pack.attention.demo.prompt.empty_prompt()
-    config = {**TINY_CONFIG, "caption_channels": tokens.shape[-1]}
+    width = TINY_CONFIG["cross_attention_dim"]
+    config = {**TINY_CONFIG, "num_attention_heads": heads, "attention_head_dim": width // heads}
+    config["caption_channels"] = tokens.shape[-1]
     model = LTXVModel(**config, dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init)
     random = torch.Generator().manual_seed(0)
     # 0.2 makes attention matter: with smaller weights the latents hardly depend on it.
     weights = {k: torch.randn(v.shape, generator=random) * 0.2 for k, v in model.state_dict().items()}
-    path = tmp_path_factory.mktemp("tiny") / TINY
     safetensors.torch.save_file(weights, path, metadata={"config": json.dumps({"transformer": config})})
     return path
 

@@ -146,8 +146,15 @@ def test_workflows_that_differ_are_told_on_both_sides(both, port):
 
 
 def test_one_that_is_stopped_leaves_the_other_with_a_sentence(both, port):
+    answers = stopped(both, [graph("stopped", number, port, steps=400) for number in (0, 1)])
+    assert answers[1] == "interrupted"
+    assert "another ComfyUI left the run" in answers[0]
+    both[0][0].run(graph("again", None, 0, seed=2))
+
+
+def stopped(both, graphs) -> list:
+    """How each ends where the second is interrupted in its fourth step."""
     first, second = both[0][0], both[1][0]
-    graphs = [graph("stopped", number, port, steps=400) for number in (0, 1)]
     answers, pressed = [None, None], threading.Event()
 
     def stop(value, total):
@@ -172,6 +179,4 @@ def test_one_that_is_stopped_leaves_the_other_with_a_sentence(both, port):
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers[1] == "interrupted"
-    assert "another ComfyUI left the run" in answers[0]
-    first.run(graph("again", None, 0, seed=2))
+    return answers

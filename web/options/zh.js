@@ -59,6 +59,7 @@ export default {
 "pose cross": "姿态交叉",
 "pose self": "姿态自身",
 "prompts, then tokens": "先提示词，后 token",
+"tokens, keys around machines": "token，键在机器间轮转",
 "quality": "质量",
 "radial": "径向",
 "raster": "逐行",

@@ -203,6 +203,16 @@ def test_lengths_that_differ_in_the_ring_are_told():
         ranks(2, work)
 
 
+@pytest.mark.parametrize("name", ring_call.FUSED["cuda"])
+def test_operators_of_gpus_take_what_they_are_given(name):
+    """Not run, for want of a GPU: torch's own description of them, which knows arguments and shapes."""
+    q, k = (torch.empty(2, 3, length, 64, dtype=torch.bfloat16, device="meta") for length in (41, 70))
+    masks = (None,) if name == "sdpa flash" else (None, torch.ones(1, 1, 41, 70, dtype=torch.bool, device="meta"))
+    for mask in masks:
+        out, lse = ring_call._seeing(ring_call.FUSED["cuda"][name])(q, k, k, mask, 0.2)
+        assert out.shape == q.shape and lse.shape == (2, 3, 41) and lse.dtype == torch.float32
+
+
 def test_kernels_are_asked_once(monkeypatch):
     ring_call._attention.cache_clear()
     asked_for, plain_right = [], ring_call._is_right
