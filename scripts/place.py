@@ -14,17 +14,27 @@ from attention.demo import codec
 from attention.demo.transformer import LTXVideoTransformer
 
 Grid = tuple[int, int, int]
-# (block, head, axis of (t, y, x), step, first channel of the group, channels): the group holds unused latent channels,
-# which are pure noise at every timestep and so tell tokens apart.
-LOOKS = (
-    (0, 2, 1, -1, 72, 14),
-    (0, 3, 1, 1, 86, 14),
-    (0, 4, 2, -1, 100, 14),
-    (0, 5, 2, 1, 114, 14),
-    (1, 2, 0, -1, 128, 28),
-    (1, 3, 0, 1, 156, 28),
-)
+# (block, head, axis of (t, y, x), step) of each look, for models with 6 heads of 32 and with 4 heads of 64.
+LOOKS = {
+    (6, 32): ((0, 2, 1, -1), (0, 3, 1, 1), (0, 4, 2, -1), (0, 5, 2, 1), (1, 2, 0, -1), (1, 3, 0, 1)),
+    (4, 64): ((0, 1, 1, -1), (0, 2, 1, 1), (0, 3, 2, -1), (1, 1, 2, 1), (1, 2, 0, -1), (1, 3, 0, 1)),
+}
 FIRST_FLAG = 184
+
+
+def _list_groups(looks, active: int) -> list[tuple[int, int, int]]:
+    """First channel, channels and first hidden unit of each look's group of unused latent channels.
+
+    They are pure noise at every timestep and so tell tokens apart. The looks of the first block share the latent's
+    channels, those of the second the copies behind them.
+    """
+    groups = []
+    for index in (0, 1):
+        count = sum(block == index for block, *_ in looks)
+        channels = (codec.CHANNELS - active) // count
+        first = (active, codec.CHANNELS)[index]
+        groups += [(first + channels * n, channels, 2 * channels * n) for n in range(count)]
+    return groups
 
 
 def _neighbours(grid: Grid, axis: int, step: int) -> Tensor:
@@ -62,8 +72,9 @@ def _set_head(attn, head: int, query: Tensor, key: Tensor) -> None:
 
 
 @torch.no_grad()
-def _set_difference(block, head: int, width: int, first: int, count: int, flag: int) -> None:
+def _set_difference(block, head: int, width: int, group: tuple[int, int, int], flag: int) -> None:
     """Head output = minus the neighbour's group, and hidden units that add up the group's size into one channel."""
+    first, count, unit = group
     rows = slice(head * width, (head + 1) * width)
     value, out = block.attn1.to_v, block.attn1.to_out[0]
     value.weight[rows], value.bias[rows], out.weight[:, rows] = 0.0, 0.0, 0.0
@@ -71,30 +82,43 @@ def _set_difference(block, head: int, width: int, first: int, count: int, flag: 
     value.weight[head * width + group, first + group] = 1.0
     out.weight[first + group, head * width + group] = -1.0
     up, down = block.ff.net[0].proj, block.ff.net[2]
-    unit = 2 * (first - 72 if first < 128 else first - 128) + torch.arange(2 * count)
+    unit = unit + torch.arange(2 * count)
     up.weight[unit], up.bias[unit], down.weight[:, unit] = 0.0, 0.0, 0.0
     up.weight[unit[:count], first + group] = 3.0
     up.weight[unit[count:], first + group] = -3.0
     down.weight[flag, unit] = 1.0 / count
 
 
-def give_place(model: LTXVideoTransformer, grid: Grid, frame_rate: float, generator: torch.Generator) -> None:
-    """Set the initial weights of a model of width 192 with 6 heads for one grid."""
-    width, heads = model.config.attention_head_dim, model.config.num_attention_heads
-    if (width, heads) != (32, 6):
-        raise ValueError(f"the place heads are laid out for 6 heads of 32, not {heads} of {width}")
+def _list_looks(model: LTXVideoTransformer):
+    heads = model.config.num_attention_heads, model.config.attention_head_dim
+    if heads not in LOOKS:
+        raise ValueError(f"the place heads are laid out for 6 heads of 32 and 4 of 64, not {heads[0]} of {heads[1]}")
+    return LOOKS[heads]
+
+
+def give_place(
+    model: LTXVideoTransformer, grid: Grid, frame_rate: float, generator: torch.Generator, active: int = codec.ACTIVE
+) -> None:
+    """Set the initial weights of a model for one grid; `active` channels of its latent are used."""
+    looks = _list_looks(model)
     with torch.no_grad():
         patchify = model.patchify_proj
         patchify.weight[:] = 0.0
         patchify.bias[:] = 0.0
         channel = torch.arange(codec.CHANNELS)
         patchify.weight[channel, channel] = 1.0
-        spare = torch.arange(codec.CHANNELS - codec.ACTIVE)
-        patchify.weight[codec.CHANNELS + spare, codec.ACTIVE + spare] = 1.0
-        model.proj_out.weight[channel[: codec.ACTIVE], channel[: codec.ACTIVE]] += 1.0
+        spare = torch.arange(codec.CHANNELS - active)
+        patchify.weight[codec.CHANNELS + spare, active + spare] = 1.0
+        model.proj_out.weight[channel[:active], channel[:active]] += 1.0
+    aim_looks(model, grid, frame_rate, generator)
+    for number, (look, group) in enumerate(zip(looks, _list_groups(looks, active))):
+        block, width = model.transformer_blocks[look[0]], model.config.attention_head_dim
+        _set_difference(block, look[1], width, group, FIRST_FLAG + number)
+
+
+def aim_looks(model: LTXVideoTransformer, grid: Grid, frame_rate: float, generator: torch.Generator) -> None:
+    """Aim the place heads at the neighbours in a grid, also of a model trained on another one."""
     cos, sin = model.tables(grid, frame_rate, "cpu")
-    for number, (index, head, axis, step, first, count) in enumerate(LOOKS):
-        block = model.transformer_blocks[index]
+    for index, head, axis, step in _list_looks(model):
         query, key = _fit_look(cos[:, head], sin[:, head], _neighbours(grid, axis, step), generator)
-        _set_head(block.attn1, head, query, key)
-        _set_difference(block, head, width, first, count, FIRST_FLAG + number)
+        _set_head(model.transformer_blocks[index].attn1, head, query, key)

@@ -111,12 +111,14 @@ def make_optimisers(losses: Losses, muon: float, adam: float) -> list[torch.opti
     return optimisers
 
 
-def build(seed: int, use_place: bool) -> LTXVideoTransformer:
+def build(
+    seed: int, use_place: bool, config: LTXConfig = CONFIG, grid=GRID, active: int = codec.ACTIVE
+) -> LTXVideoTransformer:
     torch.manual_seed(seed)
-    model = LTXVideoTransformer(CONFIG)
+    model = LTXVideoTransformer(config)
     with torch.no_grad():
-        model.proj_out.weight[codec.ACTIVE :] = 0.0
-        model.proj_out.bias[codec.ACTIVE :] = 0.0
+        model.proj_out.weight[active:] = 0.0
+        model.proj_out.bias[active:] = 0.0
         # The gates start open and the timestep starts with little say in the blocks.
         model.adaln_single.linear.weight.mul_(0.1)
         model.adaln_single.linear.bias.zero_()
@@ -125,7 +127,7 @@ def build(seed: int, use_place: bool) -> LTXVideoTransformer:
             block.attn1.to_out[0].weight.mul_(0.5)
             block.ff.net[2].weight.mul_(0.5)
     if use_place:
-        place.give_place(model, GRID, FRAME_RATE, torch.Generator().manual_seed(seed))
+        place.give_place(model, grid, FRAME_RATE, torch.Generator().manual_seed(seed), active)
     return model
 
 

@@ -1,0 +1,149 @@
+"""Measure the model of scenes: colour, form, direction, order and jumps of clips sampled from fixed seeds.
+
+    python scripts/evaluate_scenes.py --weights output/video-attention-scenes.safetensors --json --sheet sheet.png
+
+Samples like ComfyUI's LTXV path does: Euler, simple schedule, shift 2.37. The same seeds are sampled a second time
+with self-attention restricted to inside each frame. Every clip is read by fixed rules (`scripts/read_scene.py`).
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+
+import read_scene
+import scenes
+from evaluate_demo import draw_sheet, list_sigmas, load_model
+
+from attention.demo import scene_codec, scene_prompt
+from attention.demo.transformer import attend, attend_inside_frames
+
+ROOT = Path(__file__).resolve().parents[1]
+TOGETHER = 2  # clips sampled at once
+
+
+@torch.no_grad()
+def sample(model, noise: Tensor, words: Tensor, steps: int, self_attention=attend, cfg: float = 1.0) -> Tensor:
+    """Euler steps from noise (B, 128, T, Y, X) to a latent of that shape; words: (B, 7, 64)."""
+    sigmas, x = list_sigmas(steps), noise
+    for sigma, following in zip(sigmas, sigmas[1:]):
+        at = torch.full((len(x),), sigma)
+        flow = model(x, at, words, self_attention=self_attention)
+        if cfg != 1.0:
+            without = model(x, at, torch.zeros_like(words), self_attention=self_attention)
+            flow = without + cfg * (flow - without)
+        x = x + (following - sigma) * flow
+    return x
+
+
+def choose_words(count: int, seed: int = 48) -> Tensor:
+    """The numbers (B, 7) of prompts from a fixed seed; directions, forms and orders go around evenly."""
+    words = scenes.draw_words(count, torch.Generator().manual_seed(seed))
+    number = torch.arange(count)
+    turn = (words[:, 5] - words[:, 2]) % 8
+    words[:, 2], words[:, 1], words[:, 4] = number % 8, number % 4, (number + number // 4) % 4
+    words[:, 5], words[:, 6] = (words[:, 2] + turn) % 8, number // 2 % 2
+    return words
+
+
+def compare(clip: Tensor, words: list[str]) -> dict[str, list[bool]]:
+    """What of a clip (F, H, W, 3) is as its seven words say; shapes are found by the colours asked for."""
+    seen = read_scene.read_scene(clip, (words[0], words[3]))
+    wanted = scene_prompt.FRONTS.index(words[6])
+    return {
+        "colour": [name in seen.colours for name in (words[0], words[3])],
+        "form": [form == word for form, word in zip(seen.forms, (words[1], words[4]))],
+        "direction": [way == word for way, word in zip(seen.directions, (words[2], words[5]))],
+        "order": [seen.front == wanted],
+        "jump": [seen.jump],
+    }
+
+
+def summarise(readings: list[dict]) -> dict[str, float]:
+    """Shares of what is right, and the mean jump in frame widths over the clips that have one."""
+    result = {}
+    for name in readings[0]:
+        values = [float(value) for reading in readings for value in reading[name]]
+        values = [value for value in values if not math.isnan(value)]
+        result[name] = sum(values) / len(values) if values else math.nan
+    return result
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=Path, default=ROOT / "output" / "video-attention-scenes.safetensors")
+    parser.add_argument("--samples", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--cfg", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--grid", type=int, nargs=3, default=(16, 12, 12), metavar=("T", "Y", "X"))
+    parser.add_argument("--drawn", action="store_true", help="read the drawn truth instead of samples")
+    parser.add_argument("--joint-only", action="store_true", help="leave out the run inside frames")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first samples here")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def draw_noise(grid: tuple[int, int, int], seed: int) -> Tensor:
+    """A sample's noise (1, 128, T, Y, X)."""
+    return torch.randn(1, scene_codec.CHANNELS, *grid, generator=torch.Generator().manual_seed(seed))
+
+
+def list_ways(args: argparse.Namespace):
+    """Yield names and functions from row numbers to latents: the drawn truth, or each way to attend."""
+    import scene_batches
+
+    numbers, model = choose_words(args.samples), None if args.drawn else load_model(args.weights)
+    drawn = scenes.draw_scene(numbers, torch.Generator().manual_seed(args.seed))
+    if args.drawn:
+        yield "drawn", lambda rows: scene_batches.draw_latent(drawn.take(rows), args.grid)
+        return
+    tokens = scene_prompt.encode_numbers(numbers)
+    for name, attention in (("joint", attend), ("inside_frames", attend_inside_frames))[: 2 - args.joint_only]:
+        yield (
+            name,
+            lambda rows, attention=attention: sample(
+                model,
+                torch.cat([draw_noise(args.grid, args.seed + row) for row in rows]),
+                tokens[rows],
+                args.steps,
+                attention,
+                args.cfg,
+            ),
+        )
+
+
+def evaluate(args: argparse.Namespace) -> dict:
+    """Figures of every way to attend, and what ties them."""
+    began, figures, sheets, numbers = time.time(), {}, [], choose_words(args.samples)
+    words = [[known[n] for known, n in zip(scene_prompt.WORDS, row)] for row in numbers.tolist()]
+    for name, make in list_ways(args):
+        readings, shown = [], []
+        for rows in torch.arange(args.samples).split(TOGETHER):
+            for row, latent in zip(rows.tolist(), make(rows)):
+                clip = scene_codec.decode(latent[None])[0]
+                readings.append(compare(clip, words[row]))
+                shown += [clip[:: max(1, len(clip) // 8)]] if row < 8 else []
+        figures[name] = summarise(readings)
+        sheets.append(shown)
+    if args.sheet:
+        draw_sheet([clip for pair in zip(*sheets) for clip in pair], args.sheet)
+    if "inside_frames" in figures:
+        figures["jump_ratio"] = figures["inside_frames"]["jump"] / figures["joint"]["jump"]
+    told = {name: getattr(args, name) for name in ("samples", "steps", "cfg", "seed", "grid")}
+    return figures | told | {"tokens": math.prod(args.grid), "seconds": round(time.time() - began, 1)}
+
+
+if __name__ == "__main__":
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    found = evaluate(arguments)
+    print(json.dumps(found) if arguments.json else json.dumps(found, indent=2))

@@ -1,0 +1,49 @@
+"""Batches for training the model of scenes, drawn as asked for: noisy latents, times, prompts, the flow wanted."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+
+import scenes
+from batches import draw_times
+
+from attention.demo import scene_codec, scene_prompt
+
+Grid = tuple[int, int, int]
+NODES = (4, 5, 5)  # where the fields of a block are drawn
+
+
+def _spread(points: Tensor, tokens: int) -> Tensor:
+    """Places (tokens * n,) in 0 to 1 of points (n,) in -1 to 1 of each token along an axis."""
+    return ((torch.arange(tokens)[:, None] + (points + 1) / 2) / tokens).flatten()
+
+
+def draw_latent(scene: scenes.Scene, grid: Grid, nodes: Grid = NODES) -> Tensor:
+    """The scenes' latents (B, 128, T, Y, X)."""
+    points, _ = scene_codec.list_nodes(nodes)
+    times, rows, columns = (_spread(axis, tokens) for axis, tokens in zip(points, grid))
+    along, across = scenes.place_points(scene, times - 0.5, rows, columns)
+    inside = scenes.measure_distance(along, across, scene.form, scene.radius) * grid[2]
+    texture = scenes.draw_texture(along, across, scene.form, scene.radius)
+    signs = torch.tensor(list(scene_prompt.COLOUR_SIGNS.values()), dtype=torch.float32)[scene.colour]
+    return scene_codec.encode_fields(inside, texture, signs, 1.0 - scene.front, nodes)
+
+
+def make_batch(count: int, grid: Grid, generator: torch.Generator, empty: float = 0.1):
+    """Noisy latents (B, 128, T, Y, X), times (B,), prompts (B, 7, 64) and the flow wanted (B, ACTIVE, T, Y, X).
+
+    The unused channels carry unit noise at every time: their weights in `proj_out` are zero, so Euler sampling leaves
+    them as they were drawn, and they go on telling tokens apart. A share `empty` of the prompts is empty.
+    """
+    words = scenes.draw_words(count, generator)
+    clip = draw_latent(scenes.draw_scene(words, generator), grid)[:, : scene_codec.ACTIVE]
+    kept = torch.rand(count, 1, 1, generator=generator) >= empty
+    t = draw_times(count, generator)
+    noise = torch.randn(count, scene_codec.CHANNELS, *grid, generator=generator)
+    used = noise[:, : scene_codec.ACTIVE]
+    noisy = torch.cat((torch.lerp(clip, used, t[:, None, None, None, None]), noise[:, scene_codec.ACTIVE :]), 1)
+    return noisy, t, scene_prompt.encode_numbers(words) * kept, used - clip

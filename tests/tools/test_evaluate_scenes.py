@@ -1,0 +1,58 @@
+"""What the evaluation of scenes says about clips whose truth is known."""
+
+from __future__ import annotations
+
+import math
+
+import evaluate_scenes
+import pytest
+import scenes
+import torch
+
+from attention.demo import scene_prompt
+
+
+def test_prompts_go_around_evenly():
+    words = evaluate_scenes.choose_words(48)
+    assert torch.equal(torch.bincount(words[:, 2]), torch.full((8,), 6))
+    assert torch.equal(torch.bincount(words[:, 1]), torch.full((4,), 12))
+    assert torch.equal(torch.bincount(words[:, 4]), torch.full((4,), 12))
+    assert torch.equal(torch.bincount(words[:, 6]), torch.full((2,), 24))
+    assert (words[:, 0] != words[:, 3]).all() and (words[:, 2] != words[:, 5]).all()
+
+
+def say(**changes):
+    words = dict(zip(scene_prompt.KINDS, ("red", "square", "right", "cyan", "disc", "up", "first in front")))
+    return [*(words | {name.replace("_", " "): word for name, word in changes.items()}).values()]
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return scenes.draw_prompt(say(), 0, 32, 96)
+
+
+def test_the_truth_is_all_right(clip):
+    found = evaluate_scenes.summarise([evaluate_scenes.compare(clip, say())])
+    assert {name: value for name, value in found.items() if name != "jump"} == dict.fromkeys(
+        ("colour", "form", "direction", "order"), 1.0
+    )
+    assert 0 < found["jump"] < 0.004
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "share"),
+    [
+        ({"form": "triangle"}, "form", 0.5),
+        ({"second_direction": "down"}, "direction", 0.5),
+        ({"order": "second in front"}, "order", 0.0),
+        ({"second_colour": "green"}, "colour", 0.5),
+    ],
+)
+def test_what_is_wrong_is_counted(clip, change, name, share):
+    assert evaluate_scenes.summarise([evaluate_scenes.compare(clip, say(**change))])[name] == share
+
+
+def test_a_clip_without_shapes_has_no_jump():
+    readings = [{"form": [False], "jump": [math.nan]}, {"form": [True], "jump": [0.5]}]
+    assert evaluate_scenes.summarise(readings) == {"form": 0.5, "jump": 0.5}
+    assert math.isnan(evaluate_scenes.summarise(readings[:1])["jump"])

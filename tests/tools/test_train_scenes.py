@@ -1,0 +1,114 @@
+"""The trainer of scenes on a tiny grid: it goes on where it was stopped, and stages follow each other."""
+
+from __future__ import annotations
+
+import math
+
+import place
+import pytest
+import torch
+import train_demo
+import train_scenes
+from safetensors import safe_open
+
+from attention.blocks.rope import rotate
+from attention.demo import scene_codec
+
+GRID = ("2", "3", "3")
+
+
+def words(folder, *more, grid=GRID, steps=4):
+    return train_scenes.parse(
+        ["--stage", *grid, "--steps", str(steps), "--batch", "2", "--layers", "3", "--workers", "1", "--no-compile"]
+        + ["--checkpoint", str(folder / "run.pt"), "--out", str(folder / "out.safetensors"), "--save-minutes", "100"]
+        + ["--place-steps", "1", *more]
+    )
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Looks are not fitted, only drawn."""
+    monkeypatch.setattr(place, "_fit_look", lambda cos, sin, target, g: torch.randn(2, 2 * cos.shape[1], generator=g))
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_after(monkeypatch, steps):
+    plain = train_scenes.Run.take_step
+
+    def take_step(run, *args):
+        if run.step == steps:
+            raise Stopped
+        return plain(run, *args)
+
+    monkeypatch.setattr(train_scenes.Run, "take_step", take_step)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch, quick):
+    (tmp_path / "whole").mkdir()
+    whole = train_scenes.train(words(tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Stopped):
+            train_scenes.train(words(tmp_path, "--save-minutes", "0"))
+    again = train_scenes.train(words(tmp_path, "--resume"))
+    assert again.step == whole.step == 4 and again.curve == whole.curve
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(again.average.state_dict()[name], value), name
+    assert whole.curve[0][0] == 0 and all(flow > 0 for flow, _ in whole.curve[1:])
+
+
+def test_a_stage_begins_with_the_weights_of_the_last(tmp_path, quick):
+    first = train_scenes.train(words(tmp_path, steps=2))
+    run = train_scenes.Run(words(tmp_path, "--resume", grid=("3", "4", "4")))
+    assert run.step == 0 and run.stages == [{"grid": (2, 3, 3), "batch": 2, "step": 2, "spent": first.spent}]
+    assert run.losses.model.config.positional_embedding_max_pos[1] == 10700 * 4 / 8
+    feed = "transformer_blocks.2.ff.net.2.weight"
+    assert torch.equal(run.losses.model.state_dict()[feed], first.average.state_dict()[feed])
+    last = train_scenes.train(words(tmp_path, "--resume", grid=("3", "4", "4"), steps=2))
+    assert len(last.curve) == 4 and all(map(math.isfinite, sum(last.curve, ())))
+    with safe_open(tmp_path / "out.safetensors", "pt") as file:
+        assert '"positional_embedding_max_pos": [40.125, 5350.0, 5350.0]' in file.metadata()["config"]
+
+
+def test_workers_average_their_gradients(tmp_path):
+    """Two processes of one clip each: the curve holds the mean of both, and one checkpoint is written."""
+    args = words(tmp_path, steps=2)
+    args.workers = 2
+    torch.multiprocessing.spawn(train_scenes.work, (args, str(tmp_path / "meeting")), nprocs=2)
+    both = torch.load(tmp_path / "run.pt")["curve"][0]
+    alone = []
+    for rank in (0, 1):
+        run = train_scenes.Run(words(tmp_path, "--batch", "1"), rank)
+        run.take_step(run.losses, 0.0)
+        alone.append(run.curve[0])
+    assert both == pytest.approx([sum(values) / 2 for values in zip(*alone)], rel=1e-3)
+
+
+def test_a_batch_is_shared_evenly(tmp_path, quick):
+    args = words(tmp_path)
+    args.workers = 3
+    with pytest.raises(ValueError, match="a batch of 2 cannot be shared by 3 workers"):
+        train_scenes.Run(args)
+
+
+def test_looks_see_the_neighbour():
+    """Each look's attention is at the neighbour along its axis, or at the token itself at the border."""
+    grid, generator = (3, 4, 4), torch.Generator().manual_seed(0)
+    model = train_demo.build(0, True, train_scenes.configure(grid, 2), grid, scene_codec.ACTIVE)
+    tables = model.tables(grid, 25.0, "cpu")
+    x = torch.randn(1, 48, model.config.width, generator=generator)
+    for index, head, axis, step in place.LOOKS[4, 64]:
+        q, k, _ = model.transformer_blocks[index].attn1.project(x, x)
+        q, k = (rotate(z, *tables)[0, :, head] for z in (q, k))
+        seen = (q @ k.T).argmax(-1)
+        assert (seen == place._neighbours(grid, axis, step)).all(), (index, head)
+
+
+def test_other_heads_are_refused():
+    config = train_demo.LTXConfig(num_attention_heads=2, attention_head_dim=32, cross_attention_dim=64)
+    model = train_demo.LTXVideoTransformer(config)
+    with pytest.raises(ValueError, match="6 heads of 32 and 4 of 64, not 2 of 32"):
+        place.give_place(model, (2, 2, 2), 25.0, torch.Generator())
