@@ -32,7 +32,7 @@ class Codec(torch.nn.Module):
 
 
 class DemoVAE:
-    """Gives the demo model's fixed DCT codec all that nodes for a video VAE read or call. Small: nothing is tiled.
+    """Gives a demo model's fixed codec all that nodes for a video VAE read or call. Small: nothing is tiled.
 
     Its names are those of ComfyUI's VAE.
     """
@@ -47,13 +47,14 @@ class DemoVAE:
     disable_offload = not_video = handles_tiling = False
     crop_input, size, extra_1d_channel, pad_channel_value = True, 0, None, None
 
-    def __init__(self):
+    def __init__(self, latent_codec=codec):
+        self.codec = latent_codec
         self.first_stage_model = Codec()
         self.patcher = ModelPatcher(self.first_stage_model, load_device=self.device, offload_device=self.device)
 
     def decode(self, latent: torch.Tensor, vae_options=None) -> torch.Tensor:
         """Decodes a latent (B, 128, T, Y, X) into a clip (B, F, H, W, 3) in 0 to 1."""
-        return codec.decode(latent.float().cpu())
+        return self.codec.decode(latent.float().cpu())
 
     def decode_tiled(self, latent, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
         """Decodes a latent as `decode` does, whatever the tiles."""
@@ -69,7 +70,7 @@ class DemoVAE:
         clip = self.vae_encode_crop_pixels(pixels if pixels.ndim == 5 else pixels[None])
         missing = -clip.shape[1] % codec.BLOCK[0]
         clip = torch.cat([clip[:, :1].expand(-1, missing, *clip.shape[2:]), clip], dim=1)
-        return codec.encode(clip.float().cpu())
+        return self.codec.encode(clip.float().cpu())
 
     def encode_tiled(self, pixels, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
         """Encodes a clip as `encode` does, whatever the tiles."""

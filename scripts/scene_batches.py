@@ -14,7 +14,7 @@ from batches import draw_times
 from attention.demo import scene_codec, scene_prompt
 
 Grid = tuple[int, int, int]
-NODES = (4, 5, 5)  # where the fields of a block are drawn
+NODES = scene_codec.list_nodes((4, 5, 5))  # where the fields of a block are drawn
 
 
 def _spread(points: Tensor, tokens: int) -> Tensor:
@@ -22,15 +22,14 @@ def _spread(points: Tensor, tokens: int) -> Tensor:
     return ((torch.arange(tokens)[:, None] + (points + 1) / 2) / tokens).flatten()
 
 
-def draw_latent(scene: scenes.Scene, grid: Grid, nodes: Grid = NODES) -> Tensor:
+def draw_latent(scene: scenes.Scene, grid: Grid) -> Tensor:
     """The scenes' latents (B, 128, T, Y, X)."""
-    points, _ = scene_codec.list_nodes(nodes)
-    times, rows, columns = (_spread(axis, tokens) for axis, tokens in zip(points, grid))
+    times, rows, columns = (_spread(axis, tokens) for axis, tokens in zip(NODES[0], grid))
     along, across = scenes.place_points(scene, times - 0.5, rows, columns)
     inside = scenes.measure_distance(along, across, scene.form, scene.radius) * grid[2]
     texture = scenes.draw_texture(along, across, scene.form, scene.radius)
     signs = torch.tensor(list(scene_prompt.COLOUR_SIGNS.values()), dtype=torch.float32)[scene.colour]
-    return scene_codec.encode_fields(inside, texture, signs, 1.0 - scene.front, nodes)
+    return scene_codec.encode_fields(inside, texture, signs, 1.0 - scene.front, NODES)
 
 
 def make_batch(count: int, grid: Grid, generator: torch.Generator, empty: float = 0.1):

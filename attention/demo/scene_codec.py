@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import paint
+from .prompt import COLOUR_SIGNS
 
 CHANNELS = 128
 BLOCK = (8, 32, 32)
@@ -106,17 +107,23 @@ def list_nodes(counts: tuple[int, int, int]) -> tuple[tuple[Tensor, ...], Tensor
     return tuple(points for points, _ in pairs), product.flatten()
 
 
-def encode_fields(inside: Tensor, texture: Tensor, signs: Tensor, first: Tensor, counts=(5, 6, 6)) -> Tensor:
+def list_middles(counts: tuple[int, int, int]) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The middles of `counts` even parts of a block along its axes, and their weights, as `list_nodes` gives nodes."""
+    points = tuple((2 * torch.arange(count) + 1) / count - 1 for count in counts)
+    return points, torch.full((math.prod(counts),), 1 / math.prod(counts))
+
+
+def encode_fields(inside: Tensor, texture: Tensor, signs: Tensor, first: Tensor, nodes) -> Tensor:
     """Encode fields known at the nodes of each block into a latent (B, 128, T, Y, X).
 
     inside: (B, 2, T * f, Y * h, X * w), tokens from each shape's edge.
     texture: the same shape.
     signs: (B, 2, 3), -1 or 1.
     first: (B,), 1 where the first shape is in front, else 0.
-    counts: (f, h, w), nodes of a block.
+    nodes: the f, h and w points of a block and their weights, from `list_nodes` or `list_middles`.
     """
-    points, weights = list_nodes(counts)
-    frames, rows, columns = counts
+    points, weights = nodes
+    frames, rows, columns = map(len, points)
     scales = _make_scales()
     bent = REACH * torch.tanh(inside / REACH) - INSIDE_MIDDLE
     parts = []
@@ -125,8 +132,10 @@ def encode_fields(inside: Tensor, texture: Tensor, signs: Tensor, first: Tensor,
         (texture, TEXTURE, scales[len(INSIDE) :]),
     ):
         blocks = rearrange(field, "b s (t f) (y h) (x w) -> b s t y x (f h w)", f=frames, h=rows, w=columns)
-        basis = _make_basis(points, orders) * weights * scale[:, None]
-        parts.append((blocks @ basis.T).movedim(-1, 2))
+        basis = _make_basis(points, orders)
+        # Least squares: where the nodes are no Gauss-Legendre nodes the polynomials are not quite orthogonal.
+        fit = torch.linalg.solve((basis * weights) @ basis.T, basis * weights) * scale[:, None]
+        parts.append((blocks @ fit.T.to(blocks)).movedim(-1, 2))
     fields = torch.cat(parts, 2).flatten(1, 2)
     constant = torch.cat((signs.flatten(1), 2 * first[:, None] - 1), 1)[..., None, None, None]
     latent = torch.cat((fields, constant.expand(*constant.shape[:2], *fields.shape[2:])), 1)
@@ -141,7 +150,7 @@ def _smooth(field: Tensor) -> Tensor:
 
 def _decode_frames(latent: Tensor, constant: Tensor) -> Tensor:
     """Decode one latent frame (B, 128, 1, Y, X) and its frames' colours and order (B, 7, 8, Y, X)."""
-    points = tuple((2 * torch.arange(size, device=latent.device) + 1) / size - 1 for size in BLOCK)
+    points = tuple(axis.to(latent) for axis in list_middles(BLOCK)[0])
     scales = _make_scales().to(latent.device)
     fields = latent[:, :SIGNS].unflatten(1, (2, FIELDS)).movedim(2, -1)
     cut, (frames, rows, columns) = len(INSIDE), BLOCK
@@ -164,6 +173,54 @@ def _decode_frames(latent: Tensor, constant: Tensor) -> Tensor:
     ]
     ground = (wave[0][:, None] + wave[1]) / 2
     return paint.paint_layers((inside + INSIDE_MIDDLE) * BLOCK[1], texture, ground, signs, first)
+
+
+def _find_shapes(clip: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The two most frequent colours' signs (B, 2, 3), where each is, and whether light or dark: (B, 2, F, H, W)."""
+    palette = torch.tensor(list(COLOUR_SIGNS.values()), dtype=torch.float32, device=clip.device)
+    tones = torch.cat((0.5 + palette * paint.LIGHT, 0.5 + palette * paint.DARK, palette.new_full((1, 3), 0.5)))
+    nearest = torch.stack([torch.cdist(frame.flatten(0, -2), tones).argmin(-1) for frame in clip.flatten(0, 1)])
+    nearest = nearest.reshape(clip.shape[:-1])
+    ground, colour = nearest == len(tones) - 1, nearest % len(palette)
+    counts = torch.stack([((colour == number) & ~ground).flatten(1).sum(1) for number in range(len(palette))], 1)
+    two = counts.topk(2, 1).indices
+    there = (colour[:, None] == two[..., None, None, None]) & ~ground[:, None]
+    light = torch.where(nearest < len(palette), 1.0, -1.0)[:, None] * there
+    return palette[two], there, light
+
+
+def _measure_distance(there: Tensor, reach: int) -> Tensor:
+    """Pixels to the nearest pixel where `there` (N, H, W) is False: 0 at those, at most `reach`, (N, H, W).
+
+    Squares add up, so each axis has a pass of its own (Felzenszwalb and Huttenlocher, 2012).
+    """
+    far = float(reach * reach)
+    square = torch.where(there, far, 0.0)
+    for axis, sides in ((2, (reach, reach)), (1, (0, 0, reach, reach))):
+        padded, size = F.pad(square, sides, value=far), there.shape[axis]
+        for step in range(-reach, reach + 1):
+            square = torch.minimum(square, padded.narrow(axis, reach + step, size) + step * step)
+    return square.sqrt()
+
+
+def encode(clip: Tensor) -> Tensor:
+    """Encode a clip (B, F, H, W, 3) in 0 to 1 into a latent (B, 128, T, Y, X).
+
+    The two colours with most pixels are the shapes, the one with more the first; what is hidden stays hidden. F must be
+    a multiple of 8, H and W of 32: ValueError otherwise.
+    """
+    if any(size % factor for size, factor in zip(clip.shape[1:4], BLOCK)):
+        raise ValueError(
+            f"clip of {tuple(clip.shape[1:4])} (frames, rows, columns): each must be a multiple of {BLOCK}"
+        )
+    signs, there, light = _find_shapes(clip.float())
+    reach = 2 * BLOCK[1]
+    flat = there.flatten(0, 2)
+    inside = torch.stack([_measure_distance(f[None], reach) - _measure_distance(~f[None], reach) for f in flat])
+    inside = (inside.reshape(there.shape) + torch.where(there, -0.5, 0.5)) / BLOCK[1]
+    # A texture is a wave: its light and dark parts, smoothed, have their zeros where it had.
+    texture = 0.4 * _smooth(_smooth(light))
+    return encode_fields(inside, texture, signs, torch.ones(len(clip), device=clip.device), list_middles(BLOCK))
 
 
 def decode(latent: Tensor) -> Tensor:

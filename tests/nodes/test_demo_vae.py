@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 
 import pytest
@@ -15,8 +16,10 @@ OF_LIGHTRICKS = {
 OTHERS = {"audio_vae", "prepare_decode"}
 
 
-@pytest.fixture
-def vae(pack, inference):
+@pytest.fixture(params=["one shape", "scenes"])
+def vae(pack, inference, request):
+    if request.param == "scenes":
+        return pack.nodes.demo.DemoVAE(importlib.import_module(f"{pack.__name__}.attention.demo.scene_codec"))
     return pack.nodes.demo.VideoAttentionDemoVAE.execute().args[0]
 
 
@@ -46,7 +49,7 @@ def test_a_still_picture_stays_still(vae):
     picture = torch.zeros(1, 64, 64, 3) + 0.5
     picture[:, 16:48, 16:48] = torch.tensor([0.9, 0.1, 0.1])
     back = vae.decode(vae.encode(picture))[0]
-    assert torch.allclose(back[:1].expand_as(back), back, atol=1e-5) and (back[0] - picture[0]).abs().mean() < 0.1
+    assert torch.allclose(back[:1].expand_as(back), back, atol=1e-3) and (back[0] - picture[0]).abs().mean() < 0.1
 
 
 def test_odd_sizes_are_cropped_around_their_middle(vae):

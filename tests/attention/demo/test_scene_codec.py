@@ -9,9 +9,10 @@ import scene_batches
 import scenes
 import torch
 
-from attention.demo import scene_codec
+from attention.demo import scene_codec, scene_prompt
 
 GRID = (16, 12, 12)
+WORDS = ("red", "square", "right", "cyan", "triangle", "up", "first in front")
 
 
 def draw(count, seed=0):
@@ -38,9 +39,8 @@ def test_a_drawn_clip_comes_back_sharp(seed):
 
 def test_an_edge_that_moves_evenly_is_exact():
     """A straight edge at constant speed is a polynomial of first degree: every pixel is right where nothing is bent."""
-    grid, nodes = (1, 2, 2), (4, 5, 5)
-    points, _ = scene_codec.list_nodes(nodes)
-    times, rows, columns = (scene_batches._spread(p, n) for p, n in zip(points, grid))
+    grid, nodes = (1, 2, 2), scene_codec.list_nodes((4, 5, 5))
+    times, rows, columns = (scene_batches._spread(p, n) for p, n in zip(nodes[0], grid))
 
     def edge(t, y, x):
         return 0.1 * (2 * x[None, None] - 0.9 + 0.3 * t[:, None, None] + 0.5 * y[:, None])
@@ -78,3 +78,34 @@ def test_decoding_takes_each_latent_frame_by_itself():
     latent = scene_batches.draw_latent(draw(1), (3, 4, 4))
     parts = torch.cat([scene_codec.decode(part) for part in latent.split(1, 2)], 1)
     assert torch.allclose(scene_codec.decode(latent), parts, atol=1e-5)
+
+
+def test_a_clip_is_read_back_into_its_fields():
+    """Where shapes do not hide each other: not twice as many pixels are wrong as of the fields as they were drawn."""
+    scene = scenes.draw_scene(scene_prompt.number_words(WORDS)[None], torch.Generator().manual_seed(3))
+    clip = scenes.draw_clip(scene, 64, 256, slice(8, 24))
+    drawn = scene_batches.draw_latent(scene, (8, 8, 8))[:, :, 1:3]
+    shape = (clip - 0.5).abs().amax(-1) > 0.15
+    wrong = []
+    for latent in (drawn, scene_codec.encode(clip)):
+        back = scene_codec.decode(latent)
+        wrong.append((((back - 0.5).abs().amax(-1) > 0.15) ^ shape).float().mean())
+        assert (back - clip)[shape].square().mean() < 0.004
+    assert shape.float().mean() > 0.1 and wrong[1] < min(2 * wrong[0], 0.01)
+
+
+def test_what_has_no_shapes_is_background():
+    for clip in (torch.full((1, 8, 32, 64, 3), 0.5), torch.full((1, 8, 32, 64, 3), 0.46)):
+        back = scene_codec.decode(scene_codec.encode(clip))
+        assert (back - 0.5).abs().max() < 0.05
+
+
+def test_sides_need_not_be_alike():
+    clip = scenes.draw_prompt(WORDS, 0, 16, 96)[None, :, :64]
+    assert scene_codec.encode(clip).shape == (1, 128, 2, 2, 3)
+    assert scene_codec.decode(scene_codec.encode(clip)).shape == clip.shape
+
+
+def test_clips_that_are_no_whole_blocks_are_refused():
+    with pytest.raises(ValueError, match=r"clip of \(9, 32, 32\)"):
+        scene_codec.encode(torch.zeros(1, 9, 32, 32, 3))
