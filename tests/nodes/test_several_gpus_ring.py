@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gpus_here
 import guidance_rows
 import pytest
 import torch
 from gpus_here import about_gpus, far, loud, on_gpus, sampled, with_rules
-from tiny import CASES
+from tiny import CASES, wan
 from tiny.case import sample
 
+from attention.core.peak_memory import AllocationCounter
 from attention.families import TABLE
 from attention.families.token_share import TokenShare
 from attention.guidance.strength import Strength
@@ -189,3 +192,32 @@ def test_the_estimate_counts_all_keys(pack):
     options = {"transformer_options": model.model_options["transformer_options"]}
     for ranks, part in ((2, 2), (3, 1), (4, 2), (6, 2)):
         assert sharing.sharers(model, {"positive": []}, options, ranks, sharing.TOKENS, 1) == part
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_what_a_rank_holds_is_no_more_than_is_said(heads, gathered, pack, monkeypatch):
+    """Measured: the tensors that live at the same time in one of four threads, beside those of one thread for all."""
+    build = wan.maker("WAN21_T2V", model_type="t2v", dim=60, num_heads=heads)
+    case = replace(gpus_here.WIDE["Wan"], build=build)
+    model = with_rules(pack, loud(case), SDPA)
+    gpus, peaks = pack.nodes.host.several_gpus, []
+    plain = gpus._evaluate_rank
+
+    def counted(*args):
+        with AllocationCounter() as counter:
+            made = plain(*args)
+        peaks.append(counter.peak)
+        return made
+
+    if gathered:
+        monkeypatch.setattr(pack.attention.routing.ring_call, "TORCH", frozenset())
+    monkeypatch.setattr(gpus, "_evaluate_rank", counted)
+    with AllocationCounter() as counter, torch.inference_mode():
+        sample(model, case)
+    _, report = sampled(pack, on_gpus(pack, model, 4), case)
+    assert ("keys were gathered" if gathered else "keys went around") in " ".join(report.notes)
+    said = pack.nodes.host.memory_estimate.part_of(heads)
+    assert len(peaks) == 8 and all(0.5 < peak / counter.peak < said for peak in peaks), [
+        p / counter.peak for p in peaks
+    ]
