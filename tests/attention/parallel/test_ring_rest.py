@@ -85,10 +85,13 @@ def test_strength(size, heads, strength, way):
     spread = Spread(cut(240, [1.0] * size))
 
     def work(peers):
-        return asked(peers, tensors, spread, rule, {}), dict(peers.rounds)
+        return asked(peers, tensors, spread, rule, {}), dict(peers.rounds), peers.carried[way], len(peers.heads)
 
-    for rank, (out, rounds) in enumerate(ranks(size, work)):
+    for rank, (out, rounds, carried, near) in enumerate(ranks(size, work)):
         assert far(out, spread.part(truth, rank, 2)) < FAR and rounds == {way: 1}
+        # q too where all is gathered; batch 2, heads of 8 numbers in float32; each to the other groups.
+        groups = size // near
+        assert carried == (3 if way == ALL else 2) * 2 * heads // near * 8 * 4 * 240 // groups * (groups - 1)
 
 
 def test_another_pack_s_attention_sees_the_whole_call():
@@ -147,6 +150,27 @@ def test_only_neighbours_trade_heads_where_that_is_asked_for():
 
     for rank, (out, rounds, heads) in enumerate(ranks(4, work)):
         assert far(out, spread.part(truth, rank, 2)) < FAR and rounds == {AROUND: 1} and heads == (2, 2)
+
+
+def test_ranks_of_any_speed_have_the_heads_of_those_that_keys_come_from():
+    tensors, spread = made(1, 4, 4, 67, 67), Spread(cut(67, [1.0, 9.0, 9.0, 1.0]))
+    truth = scaled_dot_product_attention(*(t.double() for t in tensors))
+
+    def work(peers):
+        peers.inner = 2
+        out, _ = answered(peers, tensors, None, spread, "both", SELF, 4)
+        return out, peers.heads
+
+    for rank, (out, heads) in enumerate(ranks(4, work, [1.0, 9.0, 9.0, 1.0])):
+        assert far(out, spread.part(truth, rank, 2)) < FAR and heads == (2, 2)
+
+
+def test_heads_of_a_pattern_keep_their_numbers():
+    tokens, tensors = Tokens(GRID), tensors_of(GRID, 4, 4)
+    rule = Rule(shape=Shape(patterns.TopBlocks(80.0, by_heads=(80.0, 60.0, 40.0, 20.0)), min_tokens=0))
+    truth, spread = alone(tensors, (Rule("sdpa math"), rule), tokens), Spread(cut(240, [1.0] * 6))
+    for rank, out in enumerate(ranks(6, lambda peers: asked(peers, tensors, spread, rule, {}, tokens))):
+        assert far(out, spread.part(truth, rank, 2)) < FAR
 
 
 class Interrupted(Exception):
