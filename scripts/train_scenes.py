@@ -11,6 +11,7 @@ their angles, and the heads that look at neighbours are aimed again. On a busy m
 
 import argparse
 import copy
+import os
 import sys
 import tempfile
 import time
@@ -220,6 +221,8 @@ def train(args: argparse.Namespace, rank: int = 0) -> Run:
 def work(rank: int, args: argparse.Namespace, meeting: str) -> None:
     """One of the workers, a process of its own."""
     torch.set_num_threads(1)
+    # Linux shares the processors out over sessions first: in one, the workers together would get what one process gets.
+    os.setsid()
     # Long: a run may be halted with SIGSTOP.
     distributed.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=args.workers, timeout=timedelta(days=7)
