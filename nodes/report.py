@@ -11,7 +11,8 @@ from comfy_execution.utils import get_executing_context
 from ..attention.inspect.combined_report import combine
 from ..attention.inspect.draw_report import draw_report
 from ..attention.inspect.report import Report
-from ..attention.inspect.report_text import to_text
+from ..attention.inspect.report_text import headline, to_text
+from ..attention.inspect.timeline import pace
 from .host import askers, run_history, sampler_clock, workflow_graph
 from .widgets import as_nodes, image_output, search_words
 from .widgets.node import REPORT, Node
@@ -78,22 +79,61 @@ class VideoAttentionReport(Node):
 
 
 def _of_prompt(prompt: str, graph: workflow_graph.Graph, reader: str, samples) -> tuple[Report | None, str]:
-    """Sums up the runs of the samplers that this latent comes from; without any says why there is no report."""
-    trail = workflow_graph.follow(graph, reader, lambda node, output: run_history.of_node(prompt, graph, node, output))
-    called = _names(graph, [*(node for node, _ in trail.found), *trail.uncounted])
-    uncounted = [_not_counted(prompt, graph, node, called[node]) for node in trail.uncounted]
-    if not trail.found:
-        return None, "\n".join(uncounted) or UNKNOWN
+    """Sums up the runs of the samplers that this latent comes from, those of samplers before these too, one after the
+    other; without any says why there is no report."""
+
+    def find(node: str, output: int) -> list:
+        return run_history.of_node(prompt, graph, node, output)
+
+    trail = workflow_graph.follow(graph, reader, find)
     # Behind a switch: the one that gave this very latent.
     exact = [pair for pair in trail.found if run_history.gave(pair[1], samples)]
     found = exact if len(exact) == 1 else trail.found
-    runs = [(askers.finder_before(graph, node), run_history.of_entry(runs, samples)) for node, runs in found]
-    # ComfyUI may have kept the latent of a prompt in which the same nodes had other ids.
-    report = combine([run.report.with_askers(find) for find, each in runs for run in each])
-    whose = []
-    if trail.between or len(found) > 1:
-        whose = [f"Of {' and '.join(called[node] for node, _ in found)}."]
+    earlier = workflow_graph.before(graph, [node for node, _ in found], find)
+    missed = [*earlier.uncounted, *trail.uncounted]
+    called = _names(graph, [*(node for node, _ in (*earlier.found, *trail.found)), *missed])
+    uncounted = [_not_counted(prompt, graph, node, called[node]) for node in missed]
+    if not found:
+        return None, "\n".join(uncounted) or UNKNOWN
+    last = [(node, run_history.of_entry(runs, samples)) for node, runs in found]
+    each = [(called[node], _of_sampler(graph, node, runs)) for node, runs in (*_like(earlier.found, last), *last)]
+    report, whose = combine([one for _, one in each]), []
+    if len(each) > len(last):
+        whose = _stages(each)
+    elif trail.between or len(found) > 1:
+        whose = [f"Of {' and '.join(name for name, _ in each)}."]
     return replace(report, notes=(*report.notes, *whose, *uncounted)), ""
+
+
+def _like(earlier: list, last: list) -> list:
+    """Picks the runs of earlier samplers: of one that worked through a list those of the entry that the last ones have.
+
+    earlier: (node, runs) each; the first turn of a loop is among the loop's, too.
+    last: likewise.
+    """
+    there = [run for _, runs in last for run in runs]
+    indices, found = {run.index for run in there}, []
+    for node, runs in earlier:
+        others = [run for run in runs if run not in there]
+        found.append((node, [run for run in others if run.index in indices] or others))
+    return [(node, runs) for node, runs in found if runs]
+
+
+def _of_sampler(graph: workflow_graph.Graph, node: str, runs: list) -> Report:
+    """Sums up the runs of one sampler. ComfyUI may have kept them of a prompt in which the nodes had other ids."""
+    find = askers.finder_before(graph, node)
+    return combine([run.report.with_askers(find) for run in runs])
+
+
+def _stages(each: list[tuple[str, Report]]) -> list[str]:
+    """Says what each of several samplers did that worked on one latent, one after the other.
+
+    each: (its name, its Report), in their order.
+    """
+    said = [f"All of it together is of {' and then '.join(name for name, _ in each)}. Each by itself:"]
+    for number, (name, report) in enumerate(each, 1):
+        said.append(f"{number}. {name}: {headline(report)} {pace(report.timeline)}".strip())
+    return said
 
 
 def _names(graph: workflow_graph.Graph, nodes: list[str]) -> dict[str, str]:

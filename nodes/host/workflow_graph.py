@@ -198,6 +198,26 @@ def follow(graph: Graph, reader: str, find: Callable) -> Trail:
     return trail
 
 
+def before(graph: Graph, nodes: list[str], find: Callable) -> Trail:
+    """Follows the latents of samplers up through all samplers that they come from, one after the other.
+
+    nodes: the samplers; neither they are found again nor what the page shows on the same nodes, as turns of a loop.
+    find: as of `follow`.
+    Gives what is found in the order in which it ran.
+    """
+    trail, waiting = Trail([], [], []), list(nodes)
+    known = {graph.shown(node) for node in nodes}
+    while waiting:
+        above = follow(graph, waiting.pop(0), find)
+        new = {node: found for node, found in above.found if graph.shown(node) not in known}
+        missed = [node for node in above.uncounted if graph.shown(node) not in known]
+        known |= {graph.shown(node) for node in (*new, *missed)}
+        trail.found[:0] = new.items()
+        trail.uncounted[:0] = missed
+        waiting += [*new, *missed]
+    return trail
+
+
 def running(prompt: str) -> Graph | None:
     """Gives the Graph of the prompt that runs; None when it is another one."""
     state = get_progress_state()
@@ -224,8 +244,17 @@ def readers(prompt: str, node: str) -> list[str]:
     if graph is None or graph.node(node) is None:
         return []
     here = {*graph.around(node), graph.shown(node)}
-    read = [key for key in graph.reports() if follow(graph, key, lambda source, _: source in here).found]
-    return list(dict.fromkeys(graph.shown(key) for key in read))
+
+    def is_here(source: str, output: int) -> bool:
+        return source in here
+
+    def reads(report: str) -> bool:
+        trail = follow(graph, report, is_here)
+        # Behind it there may be more samplers; of one that nobody counts its Report says nothing else.
+        later = [each for each in trail.uncounted if graph.is_counted(each)]
+        return bool(trail.found or before(graph, later, is_here).found)
+
+    return list(dict.fromkeys(graph.shown(key) for key in graph.reports() if reads(key)))
 
 
 def _input(kind, name: str) -> tuple[str | None, dict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from types import SimpleNamespace
 
@@ -112,3 +113,14 @@ def prompt(frames=2, count=1, **nodes) -> dict:
 
 def report(latent: str = "sampler") -> dict:
     return node("VideoAttentionReport", latent=[latent, 0])
+
+
+def counted(text: str) -> tuple[int, int]:
+    """Adds up what all rules did: (calls that ran as asked, calls that could)."""
+    found = re.findall(r"(\d+) of (\d+) attention calls", text)
+    return tuple(sum(map(int, numbers)) for numbers in zip(*found, strict=True))
+
+
+def runs(text: str) -> int:
+    """How many runs a report is of."""
+    return int((re.search(r", (\d+) runs,", text) or (0, 1))[1])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import re
 
 import prompts
 import pytest
 import torch
-from prompts import backend, node, prompt, report, sampler
+from prompts import backend, counted, node, prompt, report, runs, sampler
 
 # Of the tiny model, for each step: two blocks of self- and cross-attention.
 CALLS = 4
@@ -22,16 +21,6 @@ def nothing_known(pack):
 @pytest.fixture
 def queue(pack, tiny_ltxv, monkeypatch):
     return prompts.Queue(pack, tiny_ltxv, monkeypatch)
-
-
-def counted(text: str) -> tuple[int, int]:
-    """Adds up what all rules did: (calls that ran as asked, calls that could)."""
-    found = re.findall(r"(\d+) of (\d+) attention calls", text)
-    return tuple(sum(map(int, numbers)) for numbers in zip(*found, strict=True))
-
-
-def runs(text: str) -> int:
-    return int((re.search(r", (\d+) runs,", text) or (0, 1))[1])
 
 
 def test_one_run(queue):
@@ -81,22 +70,6 @@ def test_a_bypassed_backend_is_not_counted(queue):
 def test_a_node_that_put_nothing_on_the_model_is_said(queue):
     off = node("VideoAttentionForecast", model=["model", 0], enabled=False, first_steps=1, last_steps=1)
     assert "put nothing on it" in queue.report(prompt(off=off, sampler=sampler("off"), report=report()))
-
-
-def test_a_second_stage_has_its_own_report(queue):
-    stages = prompt(
-        math=backend(name="sdpa math"), one=sampler("backend"), sampler=sampler("math", "one"), report=report(),
-        first=report("one"),
-    )  # fmt: skip
-    shown = queue.run(stages)
-    texts = {key: shown[key]["text"][0] for key in ("report", "first")}
-    assert "sdpa math" in texts["report"] and "sdpa math" not in texts["first"]
-    assert {counted(text) for text in texts.values()} == {(2 * CALLS, 2 * CALLS)}
-    assert queue.told() == [("one", ("first",)), ("sampler", ("report",))]
-    # The second one alone loses its node: neither the first stage's report nor that of the prompt before.
-    text = queue.report({**stages, "sampler": sampler("model", "one")})
-    assert "StandInSampler (node sampler): not counted" in text and "sdpa" not in text
-    assert queue.told() == []
 
 
 def test_another_prompt_with_the_same_names_is_another_run(queue):

@@ -292,6 +292,8 @@ export default {
 "Density: {#a} of the video's (query, key) pairs in the {#n} shaped calls, {#b} in all {#m}.": "密度：在 {n} 次图样调用中为视频（查询，键）对的 {a}，在全部 {m} 次中为 {b}。",
 "Blocks were chosen anew in {#n} of {#m} calls that may keep those of an earlier step.": "在 {m} 次可以沿用先前步所选块的调用中，有 {n} 次重新选择了块。",
 "no choice of blocks was kept": "没有保留任何块选择",
+"All of it together is of {what}. Each by itself:": "以上合计为 {what}。各自为：",
+"and then": "然后",
 "taken by": "被接管：",
 "error {#n}": "误差 {n}",
 "In each of {#n} runs.": "在全部 {n} 次运行中都如此。",
