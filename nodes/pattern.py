@@ -57,6 +57,7 @@ def _pattern_inputs() -> list:
         pattern_reach.tau_end(),
         pattern_reach.refresh_overlap(),
         rule_inputs.memory(),
+        pattern_reach.single_tokens(),
     ]
 
 
@@ -69,7 +70,7 @@ class VideoAttentionPattern(rule_inputs.ChecksBlocks):
         *pattern_inputs.IDLE,
         idle("keep_end", "tau_end", when=(one_of("ramp", pattern_reach.CONSTANT),)),
         idle("tau_end", when=(none_of("pattern", patterns.AdaptiveBlocks.name),)),
-        idle("refresh_overlap", when=(none_of("pattern", *pattern_inputs.CHOOSING),)),
+        idle("refresh_overlap", "single_tokens", when=(none_of("pattern", *pattern_inputs.CHOOSING),)),
         idle("keep_end", when=(one_of("pattern", patterns.AdaptiveBlocks.name),)),
         *rule_inputs.idle_choice("engine"),
     )
@@ -103,9 +104,10 @@ class VideoAttentionPattern(rule_inputs.ChecksBlocks):
     @classmethod
     def execute(
         cls, model, time_unit, fps, combine, pattern=None, latent=None, ramp=pattern_reach.CONSTANT, keep_end=10.0,
-        if_faster=False, tau_end=1.5, refresh_overlap=0.0, **widgets,
+        if_faster=False, tau_end=1.5, refresh_overlap=0.0, single_tokens=0, **widgets,
     ) -> io.NodeOutput:  # fmt: skip
         made = pattern_inputs.make(pattern, time_unit, fps, *_time_of(model))
+        made = pattern_reach.with_singles(made, single_tokens)
         chosen = pattern_inputs.combined(made, model_rules.pattern_of(model), combine)
         ramp, tokens = pattern_reach.ramp_of(chosen, ramp, keep_end, tau_end), _tokens(model, latent)
         rule = _rule(model, chosen, ramp, if_faster, refresh_overlap, **widgets)

@@ -19,6 +19,7 @@ class AdaptiveBlocks:
     order: as of TopBlocks.
     tail: as of TopBlocks.
     refresh: as of TopBlocks.
+    singles: as of TopBlocks.
     """
 
     name: ClassVar[str] = "adaptive blocks"
@@ -29,6 +30,7 @@ class AdaptiveBlocks:
     order: str = TILE
     tail: bool = False
     refresh: int = 1
+    singles: int = 0
 
     def select(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Select the key blocks that stand out; see BlockPattern."""

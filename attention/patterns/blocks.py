@@ -30,6 +30,8 @@ class TopBlocks:
     refresh: for how many steps of the sampling a selection stands.
     by_heads: what each of so many groups of equal numbers of heads keeps, in the order of the heads, none more than
         `keep`; empty: all heads keep `keep`.
+    singles: how many single tokens outside of its blocks a block of queries sees besides, those that its mean scores
+        highest. With a tail a block's mean counts as often as it has others.
     """
 
     name: ClassVar[str] = "top blocks"
@@ -40,6 +42,7 @@ class TopBlocks:
     tail: bool = False
     refresh: int = 1
     by_heads: tuple[float, ...] = ()
+    singles: int = 0
 
     def __post_init__(self):
         refuse_larger_numbers(self)
@@ -53,7 +56,8 @@ class TopBlocks:
         """Say in words how many blocks are kept."""
         blocks = ceil(prod(grid) / KEYS)
         kept = ", ".join(str(group.number(blocks)) for group in split_heads(self))
-        return f"{kept} of {blocks} blocks of {KEYS} keys, and each block's own"
+        more = f", and {self.singles} single tokens" if self.singles else ""
+        return f"{kept} of {blocks} blocks of {KEYS} keys, and each block's own{more}"
 
     def select(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Select the blocks with the highest scores; see BlockPattern."""
@@ -70,6 +74,7 @@ class MassBlocks:
     tail: as of TopBlocks.
     refresh: as of TopBlocks.
     by_heads: as of TopBlocks.
+    singles: as of TopBlocks.
     """
 
     name: ClassVar[str] = "blocks by mass"
@@ -81,6 +86,7 @@ class MassBlocks:
     tail: bool = False
     refresh: int = 1
     by_heads: tuple[float, ...] = ()
+    singles: int = 0
 
     def __post_init__(self):
         refuse_larger_numbers(self)
@@ -175,7 +181,8 @@ def pool(x: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def mask(pattern, q, k, grid: Grid, scale: float | None = None) -> torch.Tensor:
-    """Make the mask of the video's tokens, (B, H, N, N) bool in raster order: what engines are compared with.
+    """Make the mask of the video's tokens, (B, H, N, N) bool in raster order: what engines are compared with. Singles
+    are not in it.
 
     q: (B, H, N, D) in raster order. For small N: the mask holds N x N.
     k: (B, H, N, D) in raster order.

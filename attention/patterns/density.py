@@ -19,7 +19,8 @@ def density(pattern: Pattern, grid: Grid) -> float | None:
         return sum(sum(density(part, grid) for _, part in parts_of(pattern, block)) for block in (0, 1)) / 2
     if isinstance(pattern, TopBlocks):
         groups = split_heads(pattern)
-        return sum(min(1.0, group.keep / 100 + pattern.tail / KEYS) for group in groups) / len(groups)
+        more = pattern.tail / KEYS + pattern.singles / prod(grid)
+        return sum(min(1.0, group.keep / 100 + more) for group in groups) / len(groups)
     relation = relation_of(pattern, grid)
     return None if relation is None else relation.density
 

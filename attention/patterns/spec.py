@@ -45,6 +45,7 @@ class BlockPattern(Pattern, Protocol):
     refresh: for how many steps of the sampling a selection stands.
     by_heads: one number for each of so many groups of equal numbers of heads, in the order of the heads; empty: all
         heads have the pattern's own.
+    singles: how many single tokens outside of the selected blocks are seen besides.
     One whose number is a percentage says by `amount` which field it is, one with another number by `threshold`; and by
     `varies` that its blocks vary by call.
     """
@@ -53,6 +54,7 @@ class BlockPattern(Pattern, Protocol):
     tail: bool
     refresh: int
     by_heads: tuple[float, ...]
+    singles: int
 
     def select(self, scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Select key blocks: bool of the scores' shape.

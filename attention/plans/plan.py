@@ -43,6 +43,11 @@ class Candidate:
         return f"{self.pattern.name} ({words})" if words else self.pattern.name
 
     @property
+    def singles(self) -> int:
+        """Count the single tokens that its pattern sees beside blocks."""
+        return getattr(self.pattern, "singles", 0)
+
+    @property
     def keeps_choices(self) -> bool:
         """Tell whether blocks that its pattern chose may stand for some steps."""
         return self.refresh_overlap > 0 or getattr(self.pattern, "refresh", 1) > 1
@@ -55,7 +60,9 @@ class Candidate:
 
     def _tells(self, field) -> bool:
         value = getattr(self.pattern, field.name)
-        return value != field.default or (type(value) in (int, float) and field.name not in ("step", "refresh"))
+        return value != field.default or (
+            type(value) in (int, float) and field.name not in ("step", "refresh", "singles")
+        )
 
     def fits(self, role: str) -> bool:
         """Tell whether it can do anything for calls of this role: patterns are about the video's own tokens."""

@@ -13,6 +13,7 @@ from ..forecast import ForecastSettings
 from ..patterns.ramp import Ramp
 from ..reuse import ReuseSettings
 from ..routing.rules import CHOICES
+from .plain_values import BadPlan, count, no_constant, number, only, short, table
 from .plan import Candidate, Plan, PlanForecast, PlanRule
 
 # Of the file. A new field of a pattern is a new schema: no file from before has a value for it, and none is guessed.
@@ -26,22 +27,21 @@ WITH_FORECAST = 3
 WITH_OVERLAP = 4
 # Of a file with "memory" in its steps: the most MiB that a call may take. A step without one has no limit.
 WITH_MEMORY = 5
-SCHEMAS = (SCHEMA, WITH_RAMP, WITH_FORECAST, WITH_OVERLAP, WITH_MEMORY)
+# Of a file with "singles" in its steps: how many single tokens a pattern sees beside the blocks that it chooses.
+WITH_SINGLES = 6
+SCHEMAS = (SCHEMA, WITH_RAMP, WITH_FORECAST, WITH_OVERLAP, WITH_MEMORY, WITH_SINGLES)
 ADDED = ("quantile", "whole_exact_seconds", "whole_seconds", "forecasts")
 # What a step has only where its candidate does; each came with the schema after SCHEMA of its place here.
-MORE = ("ramp", "reuse", "refresh_overlap", "memory")
+MORE = ("ramp", "reuse", "refresh_overlap", "memory", "singles")
 MAX_BYTES = 1 << 20
 MAX_STEPS = 1024
 # Of MiB that a call may take.
 MAX_MEMORY = 1 << 20
+MAX_SINGLES = 1 << 10
 # Of heads, in a pattern that has a number for each.
 MAX_GROUPS = 64
 # Patterns that a plan may name: those that are plain numbers and words.
 PATTERNS = {p.name: p for p in patterns.TABLE if p not in (patterns.Union, patterns.Intersection)}
-
-
-class BadPlan(ValueError):
-    """A file that is no plan; the sentence says where."""
 
 
 def to_json(plan: Plan) -> str:
@@ -79,7 +79,12 @@ def _plain(value):
 
 
 def _pattern_to_dict(pattern) -> dict | None:
-    return None if pattern is None else {"name": pattern.name, **dataclasses.asdict(pattern)}
+    return None if pattern is None else {"name": pattern.name, **{f: getattr(pattern, f) for f in _fields(pattern)}}
+
+
+def _fields(pattern) -> dict[str, object]:
+    """List the fields of a pattern that a file has with it, and their defaults: what came later is the step's own."""
+    return {field.name: field.default for field in dataclasses.fields(pattern) if field.name not in MORE}
 
 
 def from_json(text: str) -> Plan:
@@ -87,7 +92,7 @@ def from_json(text: str) -> Plan:
     if len(text) > MAX_BYTES:
         raise BadPlan(f"plan: {len(text)} characters, more than the {MAX_BYTES} that a plan may have.")
     try:
-        data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_table)
+        data = json.loads(text, parse_constant=no_constant, object_pairs_hook=table)
     except (ValueError, RecursionError) as wrong:
         raise BadPlan(f"plan: not JSON ({str(wrong).splitlines()[0][:200]}).") from None
     if not isinstance(data, dict) or type(data.get(NAME)) is not int:
@@ -98,20 +103,20 @@ def from_json(text: str) -> Plan:
             f"{SCHEMAS[-1]}."
         )
     new = data[NAME] >= WITH_FORECAST
-    _only(data, [NAME, *(f.name for f in dataclasses.fields(Plan) if new or f.name not in ADDED)], "plan")
-    numbers = {name: _number(data, name) for name in ("budget", "error", "realised", "exact_seconds", "seconds")}
+    only(data, [NAME, *(f.name for f in dataclasses.fields(Plan) if new or f.name not in ADDED)], "plan")
+    numbers = {name: number(data, name) for name in ("budget", "error", "realised", "exact_seconds", "seconds")}
     if new:
-        numbers |= {name: _number(data, name) for name in ("whole_exact_seconds", "whole_seconds")}
-        numbers["quantile"] = _number(data, "quantile", 1)
-    counts = {name: _count(data[name], name) for name in ("blocks", "heads", "head_dim", "tokens")}
-    words = {name: _short(data[name], name) for name in ("model", "fingerprint", "device", "sampling")}
+        numbers |= {name: number(data, name) for name in ("whole_exact_seconds", "whole_seconds")}
+        numbers["quantile"] = number(data, "quantile", 1)
+    counts = {name: count(data[name], name) for name in ("blocks", "heads", "head_dim", "tokens")}
+    words = {name: short(data[name], name) for name in ("model", "fingerprint", "device", "sampling")}
     versions, steps = data["versions"], data["steps"]
     if not isinstance(versions, dict) or len(versions) > 64:
         raise BadPlan("plan: versions is not a short table.")
     if not isinstance(steps, list) or len(steps) > MAX_STEPS:
         raise BadPlan(f"plan: steps is not a list of at most {MAX_STEPS}.")
     rules = tuple(_step(one, index, MORE[: data[NAME] - SCHEMA]) for index, one in enumerate(steps))
-    named = tuple((_short(key, "versions"), _short(value, "versions")) for key, value in versions.items())
+    named = tuple((short(key, "versions"), short(value, "versions")) for key, value in versions.items())
     forecasts = _forecasts(data["forecasts"]) if new else ()
     return Plan(**words, **counts, **numbers, versions=named, steps=rules, forecasts=forecasts)
 
@@ -125,9 +130,9 @@ def _forecasts(data) -> tuple[PlanForecast, ...]:
 def _forecast(data, where: str) -> PlanForecast:
     if not isinstance(data, dict):
         raise BadPlan(f"{where} is not a table.")
-    _only(data, [field.name for field in dataclasses.fields(PlanForecast)], where)
+    only(data, [field.name for field in dataclasses.fields(PlanForecast)], where)
     start, end = _range(data, where)
-    numbers = {name: _number(data, name, where=where) for name in ("error", "seconds", "exact_seconds")}
+    numbers = {name: number(data, name, where=where) for name in ("error", "seconds", "exact_seconds")}
     return PlanForecast(_settings(ForecastSettings, data["settings"], where), start, end, **numbers)
 
 
@@ -136,7 +141,7 @@ def _settings(made, data, where: str):
     fields = dataclasses.fields(made)
     if not isinstance(data, dict):
         raise BadPlan(f"{where}: settings is not a table.")
-    _only(data, [field.name for field in fields], f"{where}: settings")
+    only(data, [field.name for field in fields], f"{where}: settings")
     for field in fields:
         value, kind = data[field.name], type(field.default)
         fits = type(value) in (int, float) and value <= 100 if kind is float else type(value) is kind
@@ -149,7 +154,7 @@ def _settings(made, data, where: str):
 
 
 def _range(data: dict, where: str) -> tuple[float, float]:
-    start, end = (_number(data, name, 1, where) for name in ("start", "end"))
+    start, end = (number(data, name, 1, where) for name in ("start", "end"))
     if start >= end:
         raise BadPlan(f"{where}: ends before it begins.")
     return start, end
@@ -160,7 +165,7 @@ def _step(data, index: int, more: tuple[str, ...]) -> PlanRule:
     if not isinstance(data, dict):
         raise BadPlan(f"{where} is not a table.")
     given = ["backend", "pattern", *(f.name for f in dataclasses.fields(PlanRule) if f.name != "candidate")]
-    _only(data, [*given, *(name for name in more if name in data)], where)
+    only(data, [*given, *(name for name in more if name in data)], where)
     role, blocks = data["role"], data["blocks"]
     if not isinstance(role, str) or role not in ROLES:
         raise BadPlan(f"{where}: role {str(role)[:40]!r} is not known.")
@@ -169,20 +174,21 @@ def _step(data, index: int, more: tuple[str, ...]) -> PlanRule:
     start, end = _range(data, where)
     if blocks[0] > blocks[1]:
         raise BadPlan(f"{where}: ends before it begins.")
-    numbers = {name: _number(data, name, where=where) for name in ("error", "seconds", "exact_seconds")}
-    maybe = {n: None if data[n] is None else _number(data, n, where=where) for n in ("local", "effect")}
+    numbers = {name: number(data, name, where=where) for name in ("error", "seconds", "exact_seconds")}
+    maybe = {n: None if data[n] is None else number(data, n, where=where) for n in ("local", "effect")}
     return PlanRule(_candidate(data, where), role, tuple(blocks), start, end, **numbers, **maybe)
 
 
 def _candidate(data: dict, where: str) -> Candidate:
     backend, pattern = data["backend"], data["pattern"]
     overlap = _overlap(data, where)
+    lonely = [words for name, words in (("ramp", "a ramp"), ("singles", "singles")) if name in data]
+    if pattern is None and lonely:
+        raise BadPlan(f"{where}: {lonely[0]} without a pattern.")
     if "reuse" in data:
         if backend != "" or pattern is not None or "memory" in data:
             raise BadPlan(f"{where}: reuse comes with a backend, a pattern or memory.")
         return Candidate(reuse=_settings(ReuseSettings, data["reuse"], where))
-    if pattern is None and "ramp" in data:
-        raise BadPlan(f"{where}: a ramp without a pattern.")
     memory = data.get("memory", 0)
     if type(memory) is not int or not ("memory" in data) <= memory <= MAX_MEMORY:
         raise BadPlan(f"{where}: memory is not a number of MiB from 1 to {MAX_MEMORY}.")
@@ -196,15 +202,25 @@ def _candidate(data: dict, where: str) -> Candidate:
     made = _pattern(PATTERNS[name], pattern, where)
     if overlap and not hasattr(made, "refresh"):
         raise BadPlan(f"{where}: {made.name} chooses no blocks that refresh_overlap could keep.")
+    made = _with_singles(made, data, where)
     ramp = _ramp(made, data["ramp"], where) if "ramp" in data else None
     return Candidate(pattern=made, ramp=ramp, refresh_overlap=overlap, memory=memory)
+
+
+def _with_singles(pattern, data: dict, where: str):
+    if "singles" not in data:
+        return pattern
+    singles = data["singles"]
+    if not hasattr(pattern, "singles") or type(singles) is not int or not 1 <= singles <= MAX_SINGLES:
+        raise BadPlan(f"{where}: singles of {pattern.name} cannot be {repr(singles)[:40]}.")
+    return dataclasses.replace(pattern, singles=singles)
 
 
 def _overlap(data: dict, where: str) -> float:
     """Read how alike two choices of blocks must be; 0 where the file does not say."""
     if "refresh_overlap" not in data:
         return 0.0
-    overlap = _number(data, "refresh_overlap", 1, where)
+    overlap = number(data, "refresh_overlap", 1, where)
     if not overlap or data["pattern"] is None:
         raise BadPlan(f"{where}: a refresh_overlap of 0, or without a pattern.")
     return overlap
@@ -214,8 +230,8 @@ def _ramp(pattern, data, where: str) -> Ramp:
     """Read how a pattern's percentage changes."""
     if not isinstance(data, dict) or not hasattr(pattern, "amount"):
         raise BadPlan(f"{where}: a ramp of {pattern.name} cannot be {repr(data)[:40]}.")
-    _only(data, [field.name for field in dataclasses.fields(Ramp)], f"{where}: ramp")
-    end = _number(data, "end", 100, f"{where}: ramp")
+    only(data, [field.name for field in dataclasses.fields(Ramp)], f"{where}: ramp")
+    end = number(data, "end", 100, f"{where}: ramp")
     try:
         return Ramp(end, str(data["shape"])[:20])
     except ValueError as wrong:
@@ -224,12 +240,12 @@ def _ramp(pattern, data, where: str) -> Ramp:
 
 def _pattern(kind, data: dict, where: str):
     """Read every field of the pattern's dataclass, each of the type and within the reach of its default."""
-    fields = dataclasses.fields(kind)
-    _only(data, ["name", *(field.name for field in fields)], where)
-    for field in fields:
-        if not _fits(data[field.name], field.default):
-            raise BadPlan(f"{where}: {field.name} of {kind.name} cannot be {repr(data[field.name])[:40]}.")
-    values = {field.name: data[field.name] for field in fields}
+    fields = _fields(kind)
+    only(data, ["name", *fields], where)
+    for field, default in fields.items():
+        if not _fits(data[field], default):
+            raise BadPlan(f"{where}: {field} of {kind.name} cannot be {repr(data[field])[:40]}.")
+    values = {field: data[field] for field in fields}
     try:
         return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     except ValueError as wrong:
@@ -250,44 +266,3 @@ def _fits(value, default) -> bool:
     if default is None:
         return value is None or (type(value) in (int, float) and 0 <= value <= 1)
     return type(value) in (int, float) and 0.1 <= value <= 100
-
-
-def _table(pairs: list) -> dict:
-    """Read a JSON object. Of two equal names one would win without a word."""
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        raise ValueError("a name twice in one table")
-    return data
-
-
-def _only(data: dict, known: list[str], where: str) -> None:
-    """Ask for exactly these names: a missing one has no value to take, a strange one a meaning that nobody knows."""
-    strange, lacking = [key for key in data if key not in known], [key for key in known if key not in data]
-    if strange:
-        raise BadPlan(f"{where}: {strange[0][:40]!r} does not belong there.")
-    if lacking:
-        raise BadPlan(f"{where}: {lacking[0]!r} is missing.")
-
-
-def _number(data: dict, name: str, high: float = 1e12, where: str = "plan") -> float:
-    # Compared before it is converted: an integer of 1000 digits is no float. NaN compares false.
-    if type(data[name]) not in (int, float) or not 0 <= data[name] <= high:
-        raise BadPlan(f"{where}: {name} is not a number from 0 to {high:g}.")
-    return float(data[name])
-
-
-def _count(value, name: str) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 32:
-        raise BadPlan(f"plan: {name} is not a count.")
-    return value
-
-
-def _short(value, name: str) -> str:
-    # What cannot be printed cannot be shown on a node, or, as half of a surrogate pair, not even be written.
-    if not isinstance(value, str) or len(value) > 200 or not value.isprintable():
-        raise BadPlan(f"plan: {name} is not a short text.")
-    return value
-
-
-def _no_constant(name: str):
-    raise ValueError(f"{name} is no JSON number")

@@ -15,6 +15,7 @@ from ..patterns.blocks import KEYS, QUERIES, block_order, pool, select_blocks, s
 from ..patterns.spec import BlockPattern, is_fixed
 from .cached_blocks import select_anew
 from .engine import Engine, HostMask, Task, append_context, as_bias, scratch_bytes
+from .single_tokens import Singles
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +36,11 @@ class EnginePlan:
 
 
 def refuses(task: Task, geometry: Geometry) -> Reason | None:
-    """Refuse patterns with a fixed mask."""
-    return Reason("the mask is fixed") if is_fixed(task.pattern) else None
+    """Refuse patterns with a fixed mask, and single tokens under a mask of the host's."""
+    if is_fixed(task.pattern):
+        return Reason("the mask is fixed")
+    masked = geometry.mask != "none" and task.pattern.singles
+    return Reason("finds no single tokens under a mask") if masked else None
 
 
 def plan(task: Task, device, dtype) -> EnginePlan:
@@ -69,6 +73,7 @@ def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, mask: Hos
     orders = (plan.queries, plan.permutation, plan.permutation)
     video = [t if order is None else t.index_select(2, order) for t, order in zip(video, orders)]
     seen = selected(cache, plan.pattern, *video[:2], scale, plan.own)
+    singles = Singles(plan.pattern.singles, *video[:2], seen, scale) if plan.pattern.singles else None
     # Keys of all queries: the means of the blocks, hidden where the block itself is seen, then the context.
     fixed, lengths = context_kv, None
     if plan.pattern.tail:
@@ -78,11 +83,15 @@ def run(video, context_kv, scale, plan: EnginePlan, cache=select_anew, mask: Hos
     # One by one: what is in blocks need not stay as it was.
     q, k, v = (into_blocks(video.pop(0), size) for size in (QUERIES, KEYS, KEYS))
     out = torch.empty_like(q)
-    for rows, keys, hidden in chunks(seen, tokens, dim, fixed[0].shape[1], q, mask):
+    for rows, keys, hidden in chunks(seen, tokens, dim, fixed[0].shape[1] + plan.pattern.singles, q, mask):
         head = rows // seen.shape[2]
-        gathered = (t.index_select(0, keys.flatten()).view(len(rows), -1, dim) for t in (k, v))
-        some_k, some_v = (append_context(t, s[head])[:, None] for t, s in zip(gathered, fixed))
+        gathered = [t.index_select(0, keys.flatten()).view(len(rows), -1, dim) for t in (k, v)]
         weight = lengths if lengths is None or lengths.ndim == 1 else lengths[head]
+        if singles is not None:
+            gathered = [torch.cat([t, singles.keys(rows, s)], 1) for t, s in zip(gathered, (k, v))]
+            hidden = torch.cat([hidden, singles.hidden(rows)], 1)
+            weight = None if weight is None else singles.weights(rows, weight)
+        some_k, some_v = (append_context(t, s[head])[:, None] for t, s in zip(gathered, fixed))
         bias = pattern_bias(hidden, weight, seen.flatten(0, 2)[rows], some_k.shape[2], q.dtype)
         if mask is not None:
             own = host_bias(mask, plan, (rows % seen.shape[2], keys % seen.shape[3]), (head // heads, head % heads), q)

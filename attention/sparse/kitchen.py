@@ -23,6 +23,8 @@ from ..patterns.neighbourhood import Neighbourhood
 from .engine import Engine, Task
 
 BLOCK, HEAD_DIM = 64, 128
+# The most that sol_attn takes.
+SINGLES = 256
 
 
 @cache
@@ -99,11 +101,16 @@ def sol_refuses(task: Task, geometry: Geometry) -> Reason | None:
         return Reason("keeps one percentage for all heads")
     if isinstance(task.pattern, TopBlocks) and not 0 < task.pattern.keep < 100:
         return Reason(f"keeps {task.pattern.keep:g} percent, takes more than 0 and less than 100")
+    if task.pattern.singles % 64 or task.pattern.singles > SINGLES:
+        return Reason(f"{task.pattern.singles} single tokens, takes a multiple of 64 up to {SINGLES}")
     if geometry.head_dim not in (64, HEAD_DIM):
         return Reason(f"head size {geometry.head_dim}, takes 64, {HEAD_DIM}")
     if geometry.capability is not None and geometry.capability < (8, 0):
         return Reason("needs compute capability 8.0")
-    return missing("sol_attn", geometry)
+    why = missing("sol_attn", geometry)
+    if why is None and task.pattern.singles and not single_tokens(load("sol_attn"), task.pattern.singles):
+        return Reason("this comfy-kitchen's sol_attn sees no single tokens; update ComfyUI")
+    return why
 
 
 def sol_plan(task: Task, device, dtype) -> EnginePlan:
@@ -134,9 +141,8 @@ def sol_run(video, context_kv, scale, plan: EnginePlan) -> torch.Tensor:
     blocks = [0, (number + fill) // BLOCK] if number else None
     routed = routing(plan.pattern, ceil(video[0].shape[2] / BLOCK))
     run = load("sol_attn")
-    out = run(
-        q, k, v, scale=scale, sink_blocks=blocks, key_bias=bias, tail=plan.pattern.tail, **routed, **single_tokens(run)
-    )
+    routed |= single_tokens(run, plan.pattern.singles)
+    out = run(q, k, v, scale=scale, sink_blocks=blocks, key_bias=bias, tail=plan.pattern.tail, **routed)
     return out[:, number + fill :, :, :dim].transpose(1, 2).index_select(2, plan.inverse)
 
 
@@ -150,15 +156,15 @@ def routing(pattern, blocks: int) -> dict:
 
 
 @cache
-def single_tokens(run) -> dict:
-    """Give sol_attn's `token_aug` where it has one, as its own default says.
+def single_tokens(run, number: int) -> dict:
+    """Give sol_attn's `token_aug` where it has one: the pattern's singles; without any, as its own default says.
 
-    So many tokens outside the selected blocks, those with the highest scores, each block of queries sees singly: 0, or
-    a multiple of 64 up to 256. The library's reference code ignores it (0.2.40, backends/eager/sol_attn.py), so what
-    more of them cost and gain shows on a GPU alone, and has not been measured.
+    Its blocks of queries have 64 tokens. It takes whole bins of a histogram of the scores, so that it may see fewer,
+    and with a tail it weighs the tokens left over one by one. The library's reference code ignores all of it (0.2.40,
+    backends/eager/sol_attn.py), so what it costs and gains shows on a GPU alone, and has not been measured.
     """
     found = signature(run).parameters.get("token_aug")
-    return {} if found is None else {found.name: found.default}
+    return {} if found is None else {found.name: number or found.default}
 
 
 NA3D = Engine("comfy-kitchen na3d", "Neighbourhood attention. Exact.", na3d_refuses, na3d_plan, na3d_run, copies=5)

@@ -49,7 +49,9 @@ class EnginePlan:
 
 
 def refuses(name: str, task: Task, geometry: Geometry) -> Reason | None:
-    """Refuse what the backend of that name refuses."""
+    """Refuse single tokens, and what the backend of that name refuses."""
+    if getattr(task.pattern, "singles", 0):
+        return Reason("sees whole blocks alone, no single tokens")
     return registry.why_not(name, geometry)
 
 

@@ -9,6 +9,7 @@ from ...attention.forecast import ForecastSettings
 from ...attention.patterns.ramp import CONSTANT
 from ...attention.routing.rules import Rule
 from . import pattern_inputs
+from .pattern_reach import with_singles
 
 BACKEND, PATTERN, FORECAST = "VideoAttentionBackend", "VideoAttentionPattern", "VideoAttentionForecast"
 REUSE = "VideoAttentionReuse"
@@ -55,7 +56,7 @@ def of_rule(rule: Rule) -> dict | None:
     shape, choice = rule.shape, choice_of(rule.shape.pattern)
     if choice is None:
         return None
-    named = {key if key == "pattern" else f"pattern.{key}": value for key, value in choice.items()}
+    named = {"pattern": choice.pop("pattern"), **{f"pattern.{key}": value for key, value in choice.items()}}
     own = {
         "time_unit": pattern_inputs.LATENT,
         "combine": pattern_inputs.REPLACE,
@@ -63,16 +64,18 @@ def of_rule(rule: Rule) -> dict | None:
         "dense_last_steps": rule.spared[1],
         "min_tokens": shape.min_tokens,
         "engine": shape.engine,
-        "ramp": CONSTANT if shape.ramp is None else shape.ramp.shape,
-        **({} if shape.ramp is None else {_end_of(shape.pattern): shape.ramp.end}),
+        **_ramp_of(shape),
         "if_faster": shape.if_faster,
         "refresh_overlap": shape.refresh_overlap,
+        "single_tokens": getattr(shape.pattern, "singles", 0),
     }
     return {"class_type": PATTERN, "inputs": {**named, **own, **shared}}
 
 
-def _end_of(pattern) -> str:
-    return "tau_end" if hasattr(pattern, "threshold") else "keep_end"
+def _ramp_of(shape) -> dict:
+    if shape.ramp is None:
+        return {"ramp": CONSTANT}
+    return {"ramp": shape.ramp.shape, "tau_end" if hasattr(shape.pattern, "threshold") else "keep_end": shape.ramp.end}
 
 
 def choice_of(pattern) -> dict | None:
@@ -84,7 +87,9 @@ def choice_of(pattern) -> dict | None:
     if "blocks_do" in values:
         both = values["spatial_weight"] is not None
         values |= {"blocks_do": "both" if both else "alternate", "spatial_weight": values["spatial_weight"] or 0.5}
-    return {"pattern": pattern.name, **values} if make(**values) == pattern else None
+    # Singles are a widget of the node's own.
+    made = with_singles(make(**values), getattr(pattern, "singles", 0))
+    return {"pattern": pattern.name, **values} if made == pattern else None
 
 
 def _span(span: tuple[int, int | None]) -> str:

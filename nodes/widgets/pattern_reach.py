@@ -1,5 +1,7 @@
 """Where and when a pattern holds, and how much it keeps over time: widgets of Video Attention Pattern."""
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
 from ...attention.patterns.ramp import CONSTANT, SHAPES, Ramp
@@ -72,6 +74,26 @@ def refresh_overlap() -> io.Float.Input:
         tooltip="Chosen blocks stand beyond refresh while they hold so much of a new choice, looked at on one in 8 "
         "blocks of queries: 0.9 for example. 0: for refresh steps.",
     )
+
+
+def single_tokens() -> io.Int.Input:
+    """Makes the widget of how many tokens outside of the chosen blocks are seen one by one."""
+    return io.Int.Input(
+        "single_tokens",
+        default=0,
+        min=0,
+        max=256,
+        step=64,
+        optional=True,
+        advanced=True,
+        tooltip="So many tokens outside of the chosen blocks are seen too, for each block of queries: those that stand "
+        "out most. Engines: blocks, comfy-kitchen sol_attn (token_aug).",
+    )
+
+
+def with_singles(pattern, singles: int):
+    """Makes a pattern that sees so many single tokens too; itself where it chooses no blocks."""
+    return replace(pattern, singles=singles) if hasattr(pattern, "singles") else pattern
 
 
 def if_faster() -> io.Boolean.Input:

@@ -975,5 +975,10 @@ export default {
 "head sizes up to 64 on RDNA 3": "RDNA 3 上头大小不超过 64",
 "on AMD: MI300 and MI350 alone": "AMD 上仅 MI300 和 MI350",
 "outputs that are kept, a file names kernels alone": "保留的输出：文件只能指定内核",
+", and {#n} single tokens": "，以及 {n} 个单个 token",
+"finds no single tokens under a mask": "有掩码时不查找单个 token",
+"{#n} single tokens, takes a multiple of 64 up to {#m}": "{n} 个单个 token，只接受不超过 {m} 的 64 的倍数",
+"this comfy-kitchen's sol_attn sees no single tokens; update ComfyUI": "此 comfy-kitchen 的 sol_attn 看不到单个 token；请更新 ComfyUI",
+"sees whole blocks alone, no single tokens": "只看整块，不看单个 token",
 "nothing was kept": "没有保留任何输出"
 };

@@ -120,7 +120,7 @@ def test_files_that_are_no_plan(what):
 
 
 PATTERN = {"name": "temporal window", "frames": 5}
-TOP = {"name": "top blocks", **dataclasses.asdict(patterns.TopBlocks())}
+TOP = {"name": "top blocks", "keep": 20.0, "order": "tile", "tail": False, "refresh": 1, "by_heads": []}
 BAD_PLANS = {
     "a name too much": ({"run": "x"}, "'run' does not belong there"),
     "heads below zero": ({"heads": -1}, "heads is not a count"),

@@ -76,6 +76,39 @@ def test_a_plan_with_forecasts_is_of_a_new_schema():
     assert kept.rules()[0].reuse == ReuseSettings(every=3, offload=True)
 
 
+def test_a_plan_with_single_tokens_is_of_a_schema_of_its_own():
+    seen = Candidate(pattern=TopBlocks(50.0, singles=128))
+    plan = before(steps=(make_step(seen), make_step(Candidate(pattern=TopBlocks(50.0)))))
+    written = json.loads(to_json(plan))
+    assert written[plan_file.NAME] == plan_file.WITH_SINGLES == 6
+    assert [step.get("singles") for step in written["steps"]] == [128, None]
+    assert all("singles" not in step["pattern"] for step in written["steps"]), "older versions know no such field"
+    assert from_json(json.dumps(written)) == plan and plan.rules()[0].shape.pattern.singles == 128
+    assert seen.name == "top blocks (keep 50, singles 128)"
+    # Without them it is what it was, and files of older schemas have none.
+    assert json.loads(to_json(before()))[plan_file.NAME] < 6
+    written[plan_file.NAME] = 5
+    with pytest.raises(plan_file.BadPlan, match="'singles' does not belong there"):
+        from_json(json.dumps(written))
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"singles": 0}, "singles of top blocks cannot be 0"),
+        ({"singles": True}, "singles of top blocks cannot be True"),
+        ({"singles": 2000}, "singles of top blocks cannot be 2000"),
+        ({"pattern": {"name": "spatial"}}, "singles of spatial cannot be 128"),
+        ({"pattern": None, "backend": "sage"}, "singles without a pattern"),
+    ],
+)
+def test_singles_that_mean_nothing_are_refused(change, words):
+    written = json.loads(to_json(before(steps=(make_step(Candidate(pattern=TopBlocks(50.0, singles=128))),))))
+    written["steps"][0] |= change
+    with pytest.raises(plan_file.BadPlan, match=words):
+        from_json(json.dumps(written))
+
+
 def test_a_plan_that_keeps_choices_by_overlap():
     """In a schema of its own, which the rule, the name and the file say alike."""
     kept = Candidate(pattern=TopBlocks(50.0, refresh=4), refresh_overlap=0.9)

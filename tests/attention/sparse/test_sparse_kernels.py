@@ -17,6 +17,7 @@ from video_calls import first_runner
 
 from attention import patterns as p
 from attention.core.geometry import describe
+from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.core.tokens import BOTH, Span, VideoSpan
 from attention.patterns.spec import relation_of
@@ -107,6 +108,21 @@ def test_sol_attn_is_given_token_aug_where_it_takes_it(stand_ins, pattern):
     assert relative_l2(runner(*tensors, None), scaled_dot_product_attention(*tensors)) < 1e-6
     assert taking.given["token_aug"] == 128 and taking.given["sink_blocks"] == [0, 1]
     assert "sink_q" not in taking.given, "the rows outside the video are computed elsewhere"
+    runner = first_runner(replace(pattern, singles=192), video_span, on_gpu(tensors), engine="comfy-kitchen sol_attn")
+    runner(*tensors, None)
+    assert taking.given["token_aug"] == 192
+
+
+@pytest.mark.parametrize("singles, why", [
+    (64, "this comfy-kitchen's sol_attn sees no single tokens; update ComfyUI"),
+    (100, "100 single tokens, takes a multiple of 64 up to 256"),
+    (320, "320 single tokens, takes a multiple of 64 up to 256"),
+])  # fmt: skip
+def test_sol_attn_that_cannot_see_so_many_single_tokens_says_so(stand_ins, singles, why):
+    video_span = place_of(5, 3)
+    pattern = p.TopBlocks(keep=25, singles=singles)
+    found = first_runner(pattern, video_span, on_gpu(draw(video_span, 128)), engine="comfy-kitchen sol_attn")
+    assert isinstance(found, Reason) and str(found) == f"comfy-kitchen sol_attn: {why}"
 
 
 @pytest.mark.parametrize("keep", [0.1, 1.0, 7.3, 20.0, 25.0, 50.0, 99.9])
