@@ -20,6 +20,7 @@ LOOKS = {
     (4, 64): ((0, 1, 1, -1), (0, 2, 1, 1), (0, 3, 2, -1), (1, 1, 2, 1), (1, 2, 0, -1), (1, 3, 0, 1)),
 }
 FIRST_FLAG = 184
+MOST_QUERIES = 512
 
 
 def _list_groups(looks, active: int) -> list[tuple[int, int, int]]:
@@ -45,13 +46,18 @@ def _neighbours(grid: Grid, axis: int, step: int) -> Tensor:
 
 
 def _fit_look(cos: Tensor, sin: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A query and a key (D,) each whose rotary attention is sharp at `target` (L,); cos, sin: (L, D/2)."""
-    half = cos.shape[1]
+    """A query and a key (D,) each whose rotary attention is sharp at `target` (L,); cos, sin: (L, D/2).
+
+    Of a large grid some queries are looked at.
+    """
+    half, rows = cos.shape[1], slice(None)
+    if len(cos) > MOST_QUERIES:
+        rows = torch.randperm(len(cos), generator=generator)[:MOST_QUERIES]
     query, key = (torch.randn(2, half, generator=generator).requires_grad_() for _ in range(2))
     optimiser = torch.optim.Adam([query, key], lr=0.1)
     for _ in range(500):
         q, k = (torch.cat((z[0] * cos - z[1] * sin, z[0] * sin + z[1] * cos), 1) for z in (query, key))
-        loss = torch.nn.functional.cross_entropy(q @ k.T / math.sqrt(2 * half), target)
+        loss = torch.nn.functional.cross_entropy(q[rows] @ k.T / math.sqrt(2 * half), target[rows])
         loss = loss + 1e-4 * (query.square().mean() + key.square().mean())
         optimiser.zero_grad()
         loss.backward()

@@ -118,6 +118,9 @@ class Run:
         self.optimisers = make_optimisers(self.losses, args.muon, args.adam)
         if state:
             self.restore(state)
+        if args.workers > 1 and distributed.is_initialized():
+            for parameter in self.losses.parameters():
+                distributed.broadcast(parameter.data, 0)
 
     def restore(self, state: dict) -> None:
         """Go on with a stage, or begin the next one with the weights of the last."""
