@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import train_scenes
 
 from attention.demo.transformer import LTXConfig, LTXVideoTransformer, attend, attend_inside_frames
 
@@ -18,6 +19,7 @@ CASES = [
     pytest.param(
         LTXConfig(num_layers=1, positional_embedding_max_pos=(107.0, 10700.0, 10700.0)), (8, 2, 2), id="demo-positions"
     ),
+    pytest.param(train_scenes.configure((16, 12, 12), 1), (4, 3, 3), id="scenes"),
 ]
 
 
