@@ -11,8 +11,7 @@ from comfy_execution.utils import get_executing_context
 from ..attention.inspect.combined_report import combine
 from ..attention.inspect.draw_report import draw_report
 from ..attention.inspect.report import Report
-from ..attention.inspect.report_text import headline, to_text
-from ..attention.inspect.timeline import pace
+from ..attention.inspect.report_text import stages_of, to_text
 from .host import askers, run_history, sampler_clock, workflow_graph
 from .widgets import as_nodes, image_output, search_words
 from .widgets.node import REPORT, Node
@@ -98,11 +97,10 @@ def _of_prompt(prompt: str, graph: workflow_graph.Graph, reader: str, samples) -
     last = [(node, run_history.of_entry(runs, samples)) for node, runs in found]
     each = [(called[node], _of_sampler(graph, node, runs)) for node, runs in (*_like(earlier.found, last), *last)]
     report, whose = combine([one for _, one in each]), []
-    if len(each) > len(last):
-        whose = _stages(each)
-    elif trail.between or len(found) > 1:
+    stages = stages_of(each) if len(each) > len(last) else ()
+    if not stages and (trail.between or len(found) > 1):
         whose = [f"Of {' and '.join(name for name, _ in each)}."]
-    return replace(report, notes=(*report.notes, *whose, *uncounted)), ""
+    return replace(report, notes=(*report.notes, *whose, *uncounted), stages=stages), ""
 
 
 def _like(earlier: list, last: list) -> list:
@@ -123,17 +121,6 @@ def _of_sampler(graph: workflow_graph.Graph, node: str, runs: list) -> Report:
     """Sums up the runs of one sampler. ComfyUI may have kept them of a prompt in which the nodes had other ids."""
     find = askers.finder_before(graph, node)
     return combine([run.report.with_askers(find) for run in runs])
-
-
-def _stages(each: list[tuple[str, Report]]) -> list[str]:
-    """Says what each of several samplers did that worked on one latent, one after the other.
-
-    each: (its name, its Report), in their order.
-    """
-    said = [f"All of it together is of {' and then '.join(name for name, _ in each)}. Each by itself:"]
-    for number, (name, report) in enumerate(each, 1):
-        said.append(f"{number}. {name}: {headline(report)} {pace(report.timeline)}".strip())
-    return said
 
 
 def _names(graph: workflow_graph.Graph, nodes: list[str]) -> dict[str, str]:

@@ -88,6 +88,7 @@ function reasons(data, roles) {
   const cut = (data.in_chunks ?? []).filter((one) => roles.includes(one.role));
   const away = (data.unplaced ?? []).filter((one) => roles.includes(one.role));
   return [
+    ...part("One after the other", data.stages ?? []),
     ...part("Rules", data.rule_lines ?? []),
     ...part("Fell back", fell.map((one) => `${one.calls} calls, ${one.role}, ${one.wanted}: ${one.reason}`)),
     ...part("In chunks", cut.map((one) => `${one.calls} calls, ${one.role}, ${one.used}, ${one.how}`)),

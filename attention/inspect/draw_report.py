@@ -12,12 +12,14 @@ from ..core.site import SELF
 from ..routing.reused_calls import REUSED
 from .kernel_colours import colours_of, lighter
 from .report import Report, ReportRow
-from .report_text import fallback_lines, head_lines, passed_over_line
+from .report_text import TOTAL, fallback_lines, head_lines, passed_over_line
 from .timeline import StepStats, pace
 
 STEP_COLOUR, COLUMN, STRIP = LIGHT, 96, 14
 # A step that was forecast, by name, and how many pixels its column has at least.
 FORECAST, FEW = "forecast", 3
+# Of several samplers one after the other.
+STAGES = 4
 
 
 def draw_report(report: Report) -> Image.Image:
@@ -25,7 +27,10 @@ def draw_report(report: Report) -> Image.Image:
     below them the steps and the reasons. RGB.
     """
     canvas, colours = Canvas(WIDTH), _colours(report)
-    y = canvas.title("Attention of these runs" if report.runs > 1 else "Attention of this run", head_lines(report))
+    y = canvas.title(
+        "Attention of these runs" if report.runs > 1 else "Attention of this run",
+        [*head_lines(report), *_stages(report)],
+    )
     for row in report.rows:
         share, figures = _share(report, row)
         y = canvas.bar(y, f"{row.role} on {row.used}", figures, share, colours[row.role, row.used])
@@ -33,6 +38,11 @@ def draw_report(report: Report) -> Image.Image:
         y = _timeline(canvas, report, y + 8, colours)
     said = [*filter(None, [report.memory_line]), *_reasons(report)]
     return canvas.picture(canvas.lines((MARGIN, y + 4), said) + 20)
+
+
+def _stages(report: Report) -> list[str]:
+    """List what the first STAGES of several samplers did, and say that it is part of a whole."""
+    return [TOTAL, *report.stages[:STAGES]] if report.stages else []
 
 
 def _share(report: Report, row: ReportRow) -> tuple[float, str]:

@@ -59,6 +59,7 @@ class Report:
     fallbacks: (role, wanted, reason) -> calls.
     passed_over: (backend, reason) -> calls that `auto` would have given to that backend.
     notes: sentences.
+    stages: what each of several samplers did that worked on one latent, one after the other; empty for one.
     told: note -> in how many of the runs it holds.
     ruled: calls that ran on the backend that was chosen for them.
     measured: what `auto` timed, a line for each geometry.
@@ -107,6 +108,7 @@ class Report:
     forecast: object | None = None
     chunked: Counter = field(default_factory=Counter)
     memory: tuple[int, int] | None = None
+    stages: tuple[str, ...] = ()
 
     def with_askers(self, find: Callable[[Asker | None], Asker | None]) -> Report:
         """Return the same as another prompt has the nodes that it speaks of.
@@ -183,6 +185,7 @@ class Report:
             "choosing_seconds": round(self.choosing, 6),
             **as_data(self.timeline),
             "notes": list(notes_of(self)),
+            "stages": list(self.stages),
         }
 
 

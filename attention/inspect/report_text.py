@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..core.peak_memory import in_mib
 from ..routing.rules import format_blocks
 from .report import Report, notes_of
@@ -10,11 +12,15 @@ from .timeline import pace
 
 # How many grids the line of what was run names, and how many backends the line of those that `auto` passed over.
 GRIDS, PASSED_OVER = 3, 3
+# Before what each of several samplers did.
+TOTAL = "All of it together is of these samplers, one after the other:"
 
 
 def to_text(report: Report) -> str:
     """Write a report down so that it fits a node."""
     lines = list(head_lines(report))
+    if report.stages:
+        lines += ["", TOTAL, *(f"  {stage}" for stage in report.stages)]
     if report.rows:
         lines += ["", *_table(report)]
     if report.memory_line:
@@ -54,6 +60,19 @@ def head_lines(report: Report) -> tuple[str, ...]:
 def ran_lines(report: Report) -> tuple[str, ...]:
     """Write a line about what was run, and one for each rule."""
     return (facts(report), *(sentences(report.rules) if report.calls else ()))
+
+
+def stages_of(each: Sequence[tuple[str, Report]]) -> tuple[str, ...]:
+    """Write a line for each of several samplers that worked on one latent, one after the other.
+
+    each: (its name, its Report), in their order.
+    """
+    found = []
+    for number, (name, report) in enumerate(each, 1):
+        faster = report.answer.sentence if report.answer.speedup is not None else ""
+        said = (f"{number}. {name}:", faster, *ran_lines(report), pace(report.timeline))
+        found.append(" ".join(filter(None, said)))
+    return tuple(found)
 
 
 def headline(report: Report) -> str:

@@ -78,5 +78,12 @@ def test_two_experts_do_not_share_what_they_computed(server):
     nodes["7"], nodes["5"]["inputs"]["latent_image"] = high, ["7", 0]
     nodes["10"] = {"class_type": "VideoAttentionReport", "inputs": {"latent": ["7", 0]}}
     outputs = client.Client(server[0]).run(nodes)
-    for said in ("\n".join(outputs[key]["text"]) for key in ("6", "10")):
+    both, first = ("\n".join(outputs[key]["text"]) for key in ("6", "10"))
+    for said in (both, first):
         assert "in steps 3; 1 of 4 evaluations forecast." in said, said
+    # Behind both one report, in total and each by itself.
+    assert "2 of 8 evaluations forecast" in both and "one after the other" not in first, both
+    stages = [line for line in both.splitlines() if "KSamplerAdvanced (node " in line]
+    assert [line.strip()[:30] for line in stages] == [
+        f"{n}. KSamplerAdvanced (node {key})" for n, key in ((1, 7), (2, 5))
+    ]
