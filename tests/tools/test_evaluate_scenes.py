@@ -8,6 +8,8 @@ import evaluate_scenes
 import pytest
 import scenes
 import torch
+import train_demo
+import train_scenes
 
 from attention.demo import scene_prompt
 
@@ -56,3 +58,24 @@ def test_a_clip_without_shapes_has_no_jump():
     readings = [{"form": [False], "jump": [math.nan]}, {"form": [True], "jump": [0.5]}]
     assert evaluate_scenes.summarise(readings) == {"form": 0.5, "jump": 0.5}
     assert math.isnan(evaluate_scenes.summarise(readings[:1])["jump"])
+
+
+def evaluate(monkeypatch, *words):
+    monkeypatch.setattr("sys.argv", ["evaluate_scenes.py", "--samples", "2", *words])
+    return evaluate_scenes.evaluate(evaluate_scenes.parse())
+
+
+def test_drawn_clips_behind_the_codec_are_right(monkeypatch, tmp_path):
+    found = evaluate(monkeypatch, "--drawn", "--grid", "8", "8", "8", "--sheet", str(tmp_path / "sheet.png"))
+    right = found["drawn"]
+    assert right["colour"] == right["form"] == right["direction"] == 1.0 and found["tokens"] == 512
+    assert right["jump"] < 0.01 and (tmp_path / "sheet.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("words", [[], ["--bfloat16", "--cfg", "2"]])
+def test_both_ways_to_attend_are_measured(monkeypatch, tmp_path, words):
+    grid, file = (2, 3, 3), tmp_path / "scenes.safetensors"
+    train_demo.export(train_demo.build(0, False, train_scenes.configure(grid, 1), grid, 75), file, {})
+    found = evaluate(monkeypatch, "--weights", str(file), "--grid", "2", "3", "3", "--steps", "2", *words)
+    assert {"joint", "inside_frames", "jump_ratio"} < set(found) and found["bfloat16"] == bool(words)
+    assert 0 <= found["joint"]["colour"] <= 1
