@@ -84,6 +84,6 @@ def test_two_experts_do_not_share_what_they_computed(server):
     # Behind both one report, in total and each by itself.
     assert "2 of 8 evaluations forecast" in both and "one after the other" not in first, both
     stages = [line for line in both.splitlines() if "KSamplerAdvanced (node " in line]
-    assert [line.strip()[:29] for line in stages] == [
+    assert [line.strip()[:28] for line in stages] == [
         f"{n}. KSamplerAdvanced (node {key})" for n, key in ((1, 7), (2, 5))
     ]
