@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 from .calibrate import PlanOption, PlanPart, choose_plan, hull, moves, predict, usable
+from .steps_together import StepsTogether, Taken
 
 # Role of a part that is all of the model during a range of steps; its options are forecasts, EXACT computes.
 STEPS = "steps"
@@ -54,7 +55,12 @@ def range_of(start: float, end: float) -> PlanPart:
 
 
 def choose_whole(
-    options: Options, steps: Options, budget: float, factor: float = 1.0, even: Sequence[PlanOption] = ()
+    options: Options,
+    steps: Options,
+    budget: float,
+    factor: float = 1.0,
+    even: Sequence[PlanOption] = (),
+    together: StepsTogether | None = None,
 ) -> WholeChoice:
     """Choose the fastest sampling whose predicted error is within a budget.
 
@@ -63,11 +69,12 @@ def choose_whole(
     budget: relative L2 of the final latent.
     factor: as of `predict`.
     even: what may become of all steps alike in place of that, EXACT first; nothing where they are one range anyway.
+    together: tells how many steps forecasts of several ranges leave together; None: as many as each alone.
 
     The error of even forecasts is one number, measured; that of forecasts in several ranges is put together from each
     alone, which small errors bear better. So both are chosen for, and the faster one is taken.
     """
-    found = [_choose(options, steps, budget, factor)]
+    found = [_choose(options, steps, budget, factor, together)]
     if even:
         found.append(_choose(options, {WHOLE: list(even)}, budget, factor))
     fastest = min(one.whole for one in found)
@@ -75,26 +82,46 @@ def choose_whole(
     return replace(best, bound=min(one.bound for one in found))
 
 
-def _choose(options: Options, steps: Options, budget: float, factor: float) -> WholeChoice:
+def _choose(
+    options: Options, steps: Options, budget: float, factor: float, together: StepsTogether | None = None
+) -> WholeChoice:
     """Choose for one way to cut the sampling into ranges.
 
     A forecast step runs no attention, so in a range the time of everything shrinks together. So each range has options
     of its own, every forecast with what its parts make of the computed steps, from all exact along their moves; of
-    these `choose_plan` takes one for each range. With the forecasts settled, the parts share what is left of the
-    budget among all ranges.
+    these `choose_plan` takes one for each range, and bounds what any choice can save. Where forecasts of one range
+    change what those of the next one leave, each choice of `together` is tried in place of that.
     """
-    ranges = {at: _of_range(found, _inside(options, at)) for at, found in steps.items()}
+    alone = steps if together is None else together.least(steps)
+    ranges = {at: _of_range(found, _inside(options, at)) for at, found in alone.items()}
     first = choose_plan({at: [option for option, _ in found] for at, found in ranges.items()}, budget, factor)
-    taken = {at: next(made for option, made in ranges[at] if option is first.chosen[at]) for at in steps}
-    room = (budget / factor) ** 2 - sum(option.error**2 for option in taken.values())
-    scales = {at: _share(steps[at], option) for at, option in taken.items()}
+    if together is None:
+        taken = {at: next(made for option, made in ranges[at] if option is first.chosen[at]) for at in steps}
+        ways = [(taken, {at: _share(steps[at], option) for at, option in taken.items()})]
+    else:
+        ways = [way for way in together.fronts(steps) if predict(_errors(way[0]), factor) <= budget]
+    best = min((_with_forecasts(options, steps, way, budget, factor) for way in ways), key=lambda one: one.whole)
+    return replace(best, bound=min(first.bound, best.whole))
+
+
+def _with_forecasts(options: Options, steps: Options, way: Taken, budget: float, factor: float) -> WholeChoice:
+    """Choose with the forecasts settled: the parts share what is left of the budget among all ranges.
+
+    way: what each range takes, and what that leaves of its time.
+    """
+    taken, scales = way
+    room = (budget / factor) ** 2 - sum(error**2 for error in _errors(taken))
     left = {part: scales[at] for at in steps for part in _inside(options, at)}
     within = {part: _scaled(found, left.get(part, 1.0)) for part, found in options.items()}
     then = choose_plan(within, factor * sqrt(max(0.0, room)), factor)
     parts = {part: _named(options[part], option.name) for part, option in then.chosen.items()}
     rest = sum(_rest(steps[at], _inside(options, at)) * scales[at] for at in steps)
-    error = predict((option.error for option in (*taken.values(), *parts.values())), factor)
-    return WholeChoice(parts, taken, error, then.seconds, rest + then.seconds, min(first.bound, rest + then.seconds))
+    error = predict((*_errors(taken), *_errors(parts)), factor)
+    return WholeChoice(parts, taken, error, then.seconds, rest + then.seconds, rest + then.seconds)
+
+
+def _errors(chosen: dict[PlanPart, PlanOption]) -> list[float]:
+    return [option.error for option in chosen.values()]
 
 
 def all_exact(options: Options, steps: Options) -> WholeChoice:

@@ -106,8 +106,9 @@ def measure(
     over_time.add(sampling, measured, choices, inside, report, ends == EACH)
     sampling.expect(rest)
     seconds = step_trials.whole_time(report, measured.options).seconds
-    found = step_trials.measure(sampling, forecasts, {**every, **ranges}, seconds, exact, measured.dropped)
+    found, made = step_trials.measure(sampling, forecasts, {**every, **ranges}, seconds, exact, measured.dropped)
     measured.steps, measured.even = {at: found[at] for at in ranges}, [one for at in every for one in found[at]]
+    measured.together = step_trials.together(forecasts, ranges, made)
     _sample_more(sampling, seeds, report, measured)
     return measured
 

@@ -10,6 +10,7 @@ from ...attention.plans.calibrate import PlanOption, PlanPart
 from ...attention.plans.choose_whole import WHOLE
 from ...attention.plans.plan import Candidate
 from ...attention.plans.step_times import time_of
+from ...attention.plans.steps_together import StepsTogether
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Measured:
     named: {name of an option: Candidate or ForecastSettings}, those with a number for each head group included.
     steps: the PlanOptions of each range of steps, EXACT first: seconds of the whole sampling.
     even: the same of all steps alike, where they are several ranges; empty without forecasts.
+    together: how many steps forecasts of several ranges leave together; None where that is not known.
     times: seconds of each whole exact sampling, as they ran.
     peaks: bytes at the peak of each of these, beside what was there before; None where nobody counted.
     """
@@ -32,6 +34,7 @@ class Measured:
     named: dict[str, Candidate | ForecastSettings]
     steps: dict[PlanPart, list[PlanOption]] = field(default_factory=dict)
     even: list[PlanOption] = field(default_factory=list)
+    together: StepsTogether | None = None
     times: list[float] = field(default_factory=list)
     peaks: list[int | None] = field(default_factory=list)
 

@@ -45,7 +45,8 @@ def settle(sampling: Sampling, measured: Measured, budget: float) -> Settled:
     """
     factor, kept, seen, runs = 1.0, [], set(), []
     for _ in range(ROUNDS):
-        choice = choose_whole(measured.options, measured.steps, budget, factor, measured.even)
+        among = measured.options, measured.steps
+        choice = choose_whole(*among, budget, factor, measured.even, measured.together)
         taken = tuple(
             sorted((part.text, option.name) for part, option in choice.chosen.items() if option.name != EXACT)
         )

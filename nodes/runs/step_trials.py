@@ -9,6 +9,7 @@ from ...attention.forecast import ForecastSettings, ForecastSpan
 from ...attention.plans.calibrate import EXACT, PlanOption, PlanPart
 from ...attention.plans.choose_whole import WHOLE, range_of
 from ...attention.plans.step_times import SamplingTime, cost_of_forecasts, time_of
+from ...attention.plans.steps_together import StepsTogether
 from .repeated_sampling import Sampling, distance
 
 
@@ -34,8 +35,10 @@ def measure(
     seconds: float,
     exact,
     dropped: dict[str, str],
-) -> dict[PlanPart, list[PlanOption]]:
-    """Samples once for each way to forecast in each range of steps: {range: EXACT and what saves time}.
+) -> tuple[dict[PlanPart, list[PlanOption]], dict[tuple[PlanPart, str], list[int]]]:
+    """Samples once for each way to forecast in each range of steps.
+
+    Returns {range: EXACT and what saves time}, and {(range, option's name): the steps that were forecast, from 0}.
 
     settings: the ways.
     ranges: part of role STEPS -> its steps, from 0.
@@ -43,7 +46,7 @@ def measure(
     exact: its latent.
     dropped: into which go those that are out, with the reason.
     """
-    found = {}
+    found, made = {}, {}
     for at, steps in ranges.items():
         whole = PlanOption(EXACT, seconds * len(steps) / sampling.job.steps, 0.0)
         found[at] = [whole]
@@ -53,12 +56,12 @@ def measure(
             if isinstance(tried, Reason):
                 dropped[f"{one.label} in {at.text}"] = tried
             else:
-                error, cost = tried
+                error, cost, made[at, one.label] = tried
                 found[at].append(replace(whole, name=one.label, seconds=cost * whole.seconds, error=error))
-    return found
+    return found, made
 
 
-def _try(sampling: Sampling, settings, at: PlanPart, steps: list[int], exact) -> tuple[float, float] | Reason:
+def _try(sampling: Sampling, settings, at: PlanPart, steps: list[int], exact) -> tuple[float, float, list] | Reason:
     latent, report = sampling.run((), spans=(ForecastSpan(settings, at.start, at.end),))
     error, cost = distance(latent, exact), cost_of_forecasts(report.timeline, steps)
     if not report.forecasts:
@@ -66,7 +69,28 @@ def _try(sampling: Sampling, settings, at: PlanPart, steps: list[int], exact) ->
         return Reason(said.removeprefix("Nothing was forecast: ").rstrip("."))
     if error == float("inf"):
         return Reason("NaN or Inf in the latent")
-    return (error, cost) if cost < 1.0 else Reason("a forecast takes as long as computing")
+    made = [step.step - 1 for step in report.timeline if step.forecast and not step.calls]
+    return (error, cost, made) if cost < 1.0 else Reason("a forecast takes as long as computing")
+
+
+def together(
+    settings: list[ForecastSettings], ranges: dict[PlanPart, list[int]], made: dict[tuple[PlanPart, str], list[int]]
+) -> StepsTogether | None:
+    """Tells how many steps forecasts of several ranges leave together; None where the sampler has a way of its own.
+
+    settings, ranges: as of `measure`.
+    made: the steps that each was seen to forecast, as `measure` gives them.
+    """
+    rows = [row for steps in made.values() for row in _rows(steps)]
+    found = StepsTogether(ranges, {one.label: one for one in settings}, max(rows, default=None))
+    seen = {(at, name): steps for (at, name), steps in made.items() if at in ranges}
+    return found if all(found.alone(at, name) == steps for (at, name), steps in seen.items()) else None
+
+
+def _rows(steps: list[int]) -> list[int]:
+    """Lists how many of some steps follow each other, for each row of them."""
+    ends = [i for i, step in enumerate(steps) if steps[i + 1 : i + 2] != [step + 1]]
+    return [end - start for start, end in zip([-1, *ends], ends)]
 
 
 def ranges_of(plan_parts: list[PlanPart], steps_in) -> dict[PlanPart, list[int]]:

@@ -45,7 +45,7 @@ def test_even_forecasts_are_measured_beside_those_of_ranges(bench, lab, monkeypa
     choose = settle.choose_whole
     monkeypatch.setattr(settle, "choose_whole", lambda *given: (seen.append(given), choose(*given))[1])
     found = calibrate(bench)
-    even, host = seen[0][-1], lab.pack.nodes.host.forecast
+    even, host = seen[0][-2], lab.pack.nodes.host.forecast
     assert [option.name for option in even] == ["exact", *(one.label for one in bench.plans.SKIPS)]
     assert even[0].seconds == pytest.approx(found["plan"].whole_exact_seconds)
     exact = lab.sample(seed=1, steps=STEPS)
@@ -95,6 +95,26 @@ def test_the_budget_is_kept_with_forecasts(bench, lab, budget):
     error = lab.error(lab.sample(found["model"], seed=1, steps=STEPS), lab.sample(seed=1, steps=STEPS))
     assert error <= budget and plan.error <= budget
     assert bool(plan.forecasts or plan.steps) == (plan.whole_seconds < plan.whole_exact_seconds)
+
+
+@pytest.mark.parametrize("ranges", [2, 3])
+@pytest.mark.parametrize("budget", [1.0, 10.0])
+def test_the_predicted_time_is_that_of_what_is_computed(bench, lab, monkeypatch, budget, ranges):
+    """Forecasts of one range change what those of the next one leave to compute."""
+    bench.offer()
+    settle = lab.pack.nodes.runs.settling
+    choose = settle.choose_whole
+    # Range by range, whatever forecasts over all of them would save.
+    monkeypatch.setattr(settle, "choose_whole", lambda *given: choose(*given[:4], (), *given[5:]))
+    plan = calibrate(bench, candidates="forecast steps", custom_budget=budget, step_ranges=ranges)["plan"]
+    host, calls = lab.pack.nodes.host.forecast, []
+    block = lab.model.model.diffusion_model.transformer_blocks[0]
+    hook = block.register_forward_pre_hook(lambda *_: calls.append(None))
+    lab.sample(host.install_spans(lab.model, plan.spans()), seed=1, steps=STEPS)
+    hook.remove()
+    assert len(calls) < STEPS
+    left = len(calls) + 0.1 * (STEPS - len(calls))
+    assert plan.whole_seconds == pytest.approx(plan.whole_exact_seconds * left / STEPS, rel=1e-6)
 
 
 def test_forecasts_alone(bench):

@@ -1,0 +1,115 @@
+"""Forecasts of several ranges together: beside the schedule gone through as one, and every choice that there is."""
+
+from __future__ import annotations
+
+import itertools
+from math import sqrt
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attention.forecast import ForecastSettings
+from attention.forecast.history import History
+from attention.forecast.schedule import StepSchedule
+from attention.plans.calibrate import EXACT, PlanOption, PlanPart
+from attention.plans.choose_whole import choose_whole, range_of
+from attention.plans.steps_together import StepsTogether
+
+NONE = ForecastSettings(in_a_row=0)
+EACH = 0.1  # seconds of a forecast step; a computed one takes 1
+ways = st.builds(
+    ForecastSettings,
+    in_a_row=st.integers(1, 12),
+    warm_up=st.integers(1, 3),
+    last=st.integers(0, 2),
+    max_error=st.just(0.0),
+)
+
+
+@st.composite
+def samplings(draw):
+    """(StepsTogether, options of each range): ranges of some steps, ways to forecast with the time of each alone."""
+    lengths = draw(st.lists(st.integers(1, 6), min_size=2, max_size=3))
+    edges = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
+    ranges = {range_of(a / edges[-1], b / edges[-1]): list(range(a, b)) for a, b in zip(edges, edges[1:])}
+    named = {f"f{i}": one for i, one in enumerate(draw(st.lists(ways, min_size=1, max_size=3)))}
+    together = StepsTogether(ranges, named, draw(st.sampled_from([None, 1, 4])))
+    options = {}
+    for at, steps in ranges.items():
+        options[at] = [PlanOption(EXACT, float(len(steps)), 0.0)]
+        for name in named:
+            made = together.alone(at, name)
+            if made:
+                options[at].append(PlanOption(name, len(steps) - (1 - EACH) * len(made), draw(st.floats(0.01, 1.0))))
+    return together, options
+
+
+def made_by(together: StepsTogether, taken: dict) -> list[int]:
+    """The steps that one schedule over the whole run forecasts, with what it remembers."""
+    each = [together.settings.get(taken[at].name, NONE) for at, steps in together.ranges.items() for _ in steps]
+    schedule, made = StepSchedule(each, together.most), []
+    history = History(each[0], *each)
+    for step, now in enumerate(each):
+        history.settings, planned = now, schedule.forecasts(step)
+        if planned and history.is_ready("prompt"):
+            made.append(step)
+        else:
+            history.push("prompt", step, (torch.zeros(1),))
+        schedule.note_forecast() if planned else schedule.note_computed()
+    return made
+
+
+@settings(max_examples=80, deadline=None)
+@given(samplings())
+def test_shares_are_those_of_one_schedule(found):
+    together, options = found
+    for taken, shares in together.fronts(options):
+        made = made_by(together, taken)
+        for at, steps in together.ranges.items():
+            inside = sum(step in steps for step in made)
+            assert shares[at] * len(steps) == pytest.approx(len(steps) - (1 - EACH) * inside)
+
+
+@settings(max_examples=80, deadline=None)
+@given(samplings(), st.floats(0.0, 2.0), st.sampled_from([1.0, 0.5, 3.0]))
+def test_the_fastest_within_the_budget(found, budget, factor):
+    together, options = found
+    choice = choose_whole({}, options, budget, factor, together=together)
+
+    def seconds(taken) -> float:
+        return together.steps - (1 - EACH) * len(made_by(together, taken))
+
+    every = [dict(zip(options, taken)) for taken in itertools.product(*options.values())]
+    errors = [factor * sqrt(sum(option.error**2 for option in taken.values())) for taken in every]
+    # An error that is the budget itself may be rounded to either side.
+    low, high = (
+        min(seconds(taken) for taken, error in zip(every, errors) if error <= budget * (1 + more))
+        for more in (1e-9, -1e-9)
+    )
+    assert low - 1e-9 <= choice.whole <= high + 1e-9 and choice.whole == pytest.approx(seconds(choice.steps))
+    assert choice.error <= budget * (1 + 1e-9) + 1e-12 and choice.bound <= high + 1e-9
+
+
+def test_a_row_goes_on_from_range_to_range():
+    """Each range alone begins behind a computed step; behind a row of forecasts it computes first."""
+    ranges = {range_of(0.0, 0.5): [0, 1, 2, 3], range_of(0.5, 1.0): [4, 5, 6, 7]}
+    two = ForecastSettings(in_a_row=2, warm_up=2, last=0, max_error=0.0)
+    together = StepsTogether(ranges, {"two": two})
+    first, second = ranges
+    assert together.alone(first, "two") == [2, 3] and together.alone(second, "two") == [4, 5, 7]
+    options = {at: [PlanOption(EXACT, 4.0, 0.0), PlanOption("two", left, 0.01)] for at, left in zip(ranges, (2.0, 1.0))}
+    assert choose_whole({}, options, 1.0).whole == 3.0
+    assert choose_whole({}, options, 1.0, together=together).whole == 4.0
+
+
+def test_attention_shares_what_is_left():
+    ranges = {range_of(0.0, 0.5): [0, 1, 2, 3], range_of(0.5, 1.0): [4, 5, 6, 7]}
+    two = ForecastSettings(in_a_row=2, warm_up=2, last=0, max_error=0.0)
+    first, second = ranges
+    options = {at: [PlanOption(EXACT, 4.0, 0.0), PlanOption("two", left, 0.01)] for at, left in zip(ranges, (2.0, 1.0))}
+    part = PlanPart("self", (0, 3), second.start, second.end)
+    parts = {part: [PlanOption(EXACT, 2.0, 0.0), PlanOption("fast", 1.0, 0.001)]}
+    choice = choose_whole(parts, options, 1.0, together=StepsTogether(ranges, {"two": two}))
+    assert choice.seconds == pytest.approx(0.5) and choice.whole == pytest.approx(2.0 + 0.5 * (4.0 - 1.0))
