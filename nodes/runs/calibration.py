@@ -106,9 +106,7 @@ def measure(
     over_time.add(sampling, measured, choices, inside, report, ends == EACH)
     sampling.expect(rest)
     seconds = step_trials.whole_time(report, measured.options).seconds
-    found, made = step_trials.measure(sampling, forecasts, {**every, **ranges}, seconds, exact, measured.dropped)
-    measured.steps, measured.even = {at: found[at] for at in ranges}, [one for at in every for one in found[at]]
-    measured.together = step_trials.together(forecasts, ranges, made)
+    step_trials.measure(sampling, measured, forecasts, ranges, every, seconds)
     _sample_more(sampling, seeds, report, measured)
     return measured
 

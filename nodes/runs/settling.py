@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from ...attention.core.peak_memory import most_of
@@ -15,8 +16,10 @@ from ...attention.routing.rules import Rule
 from .measured import Measured
 from .repeated_sampling import Sampling, distance
 
-# Runs of a chosen plan before the search for one is given up.
-ROUNDS = 5
+# Runs of a chosen plan before the search for one is given up, and choices, most of which are of plans that have run.
+ROUNDS, CHOICES = 5, 40
+# Two limits of the error that differ by less choose alike.
+ALIKE = 1.02
 # A plan that uses this much of its budget is not worth another run.
 NEAR = 0.8
 
@@ -37,40 +40,98 @@ class Settled:
     peak: int | None = None
 
 
+@dataclass
+class _Search:
+    """Looks for what the errors of all parts may come to, so that the plan's own error is just within the budget.
+
+    budget: of the plan's own error.
+    wanted: what to choose within next.
+    low, high: within which a plan kept the budget, and within which one did not.
+    """
+
+    budget: float
+    wanted: float
+    low: float = 0.0
+    high: float = math.inf
+
+    def note(self, kept: bool, raw: float, error: float) -> None:
+        """Notes what became of a plan: `error` of its own where its parts' put together are `raw`."""
+        self._narrow(kept, raw)
+        # As this one's errors came together.
+        self._go_on(self.budget * raw / error if error else math.inf)
+
+    def pass_over(self, kept: bool) -> None:
+        """Notes that what was chosen is a plan that is known."""
+        self._narrow(kept, self.wanted)
+        self._go_on(0.0)
+
+    @property
+    def over(self) -> bool:
+        """Tells whether there is nothing left between what kept the budget and what did not."""
+        return self.high <= self.low * ALIKE or math.isinf(self.wanted) or not self.wanted
+
+    def _narrow(self, kept: bool, raw: float) -> None:
+        if kept:
+            self.low = max(self.low, raw, self.wanted)
+        else:
+            self.high = min(self.high, raw, self.wanted)
+
+    def _go_on(self, guess: float) -> None:
+        if self.low < guess < self.high:
+            self.wanted = guess
+        elif math.isinf(self.high):
+            self.wanted = math.inf
+        else:
+            self.wanted = math.sqrt(self.low * self.high) if self.low else self.high / 2
+
+
 def settle(sampling: Sampling, measured: Measured, budget: float) -> Settled:
     """Chooses the fastest plan that keeps the budget: chosen by prediction, then run, which corrects the prediction.
 
     budget: largest relative L2 of the final latent, for QUANTILE of all prompts as the seeds tell it.
     All EXACT when none kept the budget.
     """
-    factor, kept, seen, runs = 1.0, [], set(), []
-    for _ in range(ROUNDS):
+    kept, seen, runs, search = [], {}, [], _Search(budget, budget)
+    for _ in range(CHOICES):
+        if search.over or len(runs) == ROUNDS:
+            break
         among = measured.options, measured.steps
-        choice = choose_whole(*among, budget, factor, measured.even, measured.together)
+        choice = choose_whole(*among, search.wanted, 1.0, measured.even, measured.together)
         taken = tuple(
             sorted((part.text, option.name) for part, option in choice.chosen.items() if option.name != EXACT)
         )
         if not taken or taken in seen:
+            search.pass_over(seen.get(taken, True))
+            continue
+        found, error = _try(sampling, measured, choice, taken, runs)
+        runs.append(found.errors)
+        seen[taken] = error <= budget
+        if seen[taken]:
+            kept.append(found)
+        if NEAR * budget <= error <= budget or not choice.error:
             break
-        seen.add(taken)
-        # Chunks change what is rounded.
-        key = (measured.memory, *taken)
-        sampling.expect(len(measured.exact))
-        rules = tuple(step.rule() for step in plan_rules_of(choice, measured))
-        spans = tuple(one.span() for one in plan_forecasts_of(choice, measured))
-        ran = [_run(sampling, key, rules, spans, more, exact) for more, exact in enumerate(measured.exact)]
-        errors, times, peaks = map(list, zip(*ran, strict=True))
-        wide = WIDE if spans or any(rule.reuse is not None for rule in rules) else USUAL
-        error, raw = predict_quantile(errors, runs, wide), choice.error / factor
-        runs.append(errors)
-        if error <= budget:
-            kept.append(Settled(replace(choice, error=error), errors, times, most_of(peaks)))
-        if NEAR * budget <= error <= budget or not raw:
-            break
-        factor = min(max(error / raw, 1e-3), 1e3)
+        search.note(seen[taken], choice.error, error)
     none = [0.0] * len(measured.exact)
     exact = Settled(all_exact(measured.options, measured.steps), none, measured.times, measured.peak)
     return min(kept, key=lambda one: one.choice.whole, default=exact)
+
+
+def _try(sampling: Sampling, measured: Measured, choice: WholeChoice, taken: tuple, runs) -> tuple[Settled, float]:
+    """Runs a plan on every seed. Returns what it gave, and the error that is predicted for QUANTILE of all prompts.
+
+    taken: what names it.
+    runs: errors of other plans on each seed.
+    """
+    # Chunks change what is rounded.
+    key = (measured.memory, *taken)
+    sampling.expect(len(measured.exact))
+    rules = tuple(step.rule() for step in plan_rules_of(choice, measured))
+    spans = tuple(one.span() for one in plan_forecasts_of(choice, measured))
+    ran = [_run(sampling, key, rules, spans, more, exact) for more, exact in enumerate(measured.exact)]
+    errors, times, peaks = map(list, zip(*ran, strict=True))
+    wide = WIDE if spans or any(rule.reuse is not None for rule in rules) else USUAL
+    error = predict_quantile(errors, runs, wide)
+    return Settled(replace(choice, error=error), errors, times, most_of(peaks)), error
 
 
 def _run(sampling: Sampling, key: tuple, rules: tuple[Rule, ...], spans: tuple[ForecastSpan, ...], more: int, exact):

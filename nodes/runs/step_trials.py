@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from ...attention.core.reason import Reason
 from ...attention.forecast import ForecastSettings, ForecastSpan
@@ -10,6 +12,7 @@ from ...attention.plans.calibrate import EXACT, PlanOption, PlanPart
 from ...attention.plans.choose_whole import WHOLE, range_of
 from ...attention.plans.step_times import SamplingTime, cost_of_forecasts, time_of
 from ...attention.plans.steps_together import StepsTogether
+from .measured import Measured
 from .repeated_sampling import Sampling, distance
 
 
@@ -30,35 +33,34 @@ def whole_time(report, options: dict[PlanPart, list[PlanOption]]) -> SamplingTim
 
 def measure(
     sampling: Sampling,
-    settings: list[ForecastSettings],
+    measured: Measured,
+    settings: Sequence[ForecastSettings],
     ranges: dict[PlanPart, list[int]],
+    every: dict[PlanPart, list[int]],
     seconds: float,
-    exact,
-    dropped: dict[str, str],
-) -> tuple[dict[PlanPart, list[PlanOption]], dict[tuple[PlanPart, str], list[int]]]:
-    """Samples once for each way to forecast in each range of steps.
+) -> None:
+    """Samples once for each way to forecast in each range of steps, and notes EXACT and what saves time.
 
-    Returns {range: EXACT and what saves time}, and {(range, option's name): the steps that were forecast, from 0}.
-
+    measured: into which it goes, and what is out, with the reason.
     settings: the ways.
     ranges: part of role STEPS -> its steps, from 0.
+    every: all steps as one range, as `evenly` gives them.
     seconds: of the whole exact sampling.
-    exact: its latent.
-    dropped: into which go those that are out, with the reason.
     """
     found, made = {}, {}
-    for at, steps in ranges.items():
+    for at, steps in {**every, **ranges}.items():
         whole = PlanOption(EXACT, seconds * len(steps) / sampling.job.steps, 0.0)
         found[at] = [whole]
         for one in settings:
-            key = (one, at)
-            tried = sampling.once(key, lambda at=at, one=one, steps=steps: _try(sampling, one, at, steps, exact))
+            trial = partial(_try, sampling, one, at, steps, measured.exact[0])
+            tried = sampling.once((one, at), trial)
             if isinstance(tried, Reason):
-                dropped[f"{one.label} in {at.text}"] = tried
+                measured.dropped[f"{one.label} in {at.text}"] = tried
             else:
                 error, cost, made[at, one.label] = tried
                 found[at].append(replace(whole, name=one.label, seconds=cost * whole.seconds, error=error))
-    return found, made
+    measured.steps, measured.even = {at: found[at] for at in ranges}, [one for at in every for one in found[at]]
+    measured.together = together(settings, ranges, made)
 
 
 def _try(sampling: Sampling, settings, at: PlanPart, steps: list[int], exact) -> tuple[float, float, list] | Reason:
@@ -74,12 +76,12 @@ def _try(sampling: Sampling, settings, at: PlanPart, steps: list[int], exact) ->
 
 
 def together(
-    settings: list[ForecastSettings], ranges: dict[PlanPart, list[int]], made: dict[tuple[PlanPart, str], list[int]]
+    settings: Sequence[ForecastSettings], ranges: dict[PlanPart, list[int]], made: dict[tuple[PlanPart, str], list[int]]
 ) -> StepsTogether | None:
     """Tells how many steps forecasts of several ranges leave together; None where the sampler has a way of its own.
 
     settings, ranges: as of `measure`.
-    made: the steps that each was seen to forecast, as `measure` gives them.
+    made: {(range, name of an option): the steps that it was seen to forecast, from 0}.
     """
     rows = [row for steps in made.values() for row in _rows(steps)]
     found = StepsTogether(ranges, {one.label: one for one in settings}, max(rows, default=None))
