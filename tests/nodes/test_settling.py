@@ -77,12 +77,13 @@ def test_it_ends_and_keeps_the_budget(lab, plans, budget):
 
 
 @pure
-@given(st.lists(st.floats(1e-4, 1.0), min_size=1, max_size=12), st.floats(0.5, 20.0), st.floats(1e-3, 1.0))
+@given(st.lists(st.floats(1e-4, 1.0), min_size=1, max_size=12), st.floats(1.0, 20.0), st.floats(1e-3, 1.0))
 def test_in_proportion_it_finds_the_best_or_what_is_near(lab, raws, times, budget):
-    """Errors that come together alike everywhere: the fastest plan within the budget, or one that uses most of it."""
+    """Errors that come together alike, no smaller than put together: the fastest plan, or one that uses most of it."""
     with pytest.MonkeyPatch.context() as patch:
         made = Made(lab, patch, [(raw, raw * times) for raw in raws])
         found = made.settle(budget)
-    best = max(number for number, (_, error) in enumerate(made.plans) if error <= budget)
+    # An error that is the budget itself may be rounded to either side.
+    best = max(number for number, (_, error) in enumerate(made.plans) if error <= budget * (1 - 1e-9))
     near = made.plans[found][1] >= made.settling.NEAR * budget
     assert near or made.plans[found] == made.plans[best] or made.plans[best][0] <= made.plans[found][0] * 1.05
