@@ -2,18 +2,16 @@
 tokens, then to the prompt, in some models also to CLIP's image tokens or to audio.
 
 What stands around the video in the sequence differs by model; frames that a reference image adds to the latent itself
-(VACE, Animate) are part of the grid, but for Wan-Animate-2, whose calls keep them apart.
+(VACE, Animate) are no part of the grid either.
 """
 
 from dataclasses import replace
 from math import prod
 
-import torch
-
 from ..core.reason import Reason
 from ..core.site import CROSS, IMAGE, POSE_CROSS, POSE_SELF, SELF, VIDEO_AUDIO
 from ..core.tokens import Span, Tokens
-from . import wan_share
+from . import wan_references, wan_share
 from .conditions import Frames
 from .facts import BlockStream, Head, TimeRotary, TrainedClips, frequencies_of_embedder
 from .spec import Family, Variant, ceil_div
@@ -52,7 +50,8 @@ def tokens(model, x, inputs):
     if name not in AROUND_IN and model.ref_conv is None:
         before = ()  # such a model ignores the reference
     prefix, suffix = tuple(_spans(model, before, inputs)), tuple(_spans(model, after, inputs))
-    return Tokens(_patches(model, x), prefix=prefix, suffix=suffix, keys=_keys(model, inputs))
+    found = Tokens(_patches(model, x), prefix=prefix, suffix=suffix, keys=_keys(model, inputs))
+    return wan_references.apart(model, found, inputs)
 
 
 def roles_by_length(model):
@@ -66,20 +65,15 @@ def roles_beside_pose(model):
 
 
 def tokens_beside_pose(model, x, inputs):
-    """Lay out as `tokens`, but frame 0 as the reference image; the pose video (B, C, T - 1, Y, X) is another sequence.
+    """Lay out as `tokens`; the pose video (B, C, T - 1, Y, X) is another sequence.
 
     Where there is one, each latent frame attends by itself: to all frames and, but for the reference image, to that
     one of the pose's behind them.
     """
     found = tokens(model, x, inputs)
-    if found.grid is None or found.grid[0] < 2:
+    if inputs.get("pose_latents") is None or not found.prefix:
         return found
-    frames, *sides = found.grid
-    frame = prod(sides)
-    found = replace(found, grid=(frames - 1, *sides), prefix=(Span("reference", frame), *found.prefix))
-    if inputs.get("pose_latents") is None:
-        return found
-    length = prod(found.grid)
+    frame, length = found.prefix[-1].length, prod(found.grid)
     branch = ((SELF, POSE_SELF, length), (CROSS, POSE_CROSS, length))
     return replace(found, branch=branch, guests=(Span("pose", frame),))
 
@@ -134,8 +128,6 @@ CONDITIONS_IN = {
     "AnimateWanModel": {"pose_latents": Frames(per=1, offset=1)},
     "WanAnimate2Model": {"pose_latents": Frames(per=1, offset=1)},
 }
-# Their first latent frame is the reference image.
-REFERENCE_FIRST = ("AnimateWanModel", "WanAnimate2Model")
 
 
 def pretrained(model):
@@ -156,33 +148,6 @@ def clips(model):
 def conditions(class_name):
     """Return how windows get those conditions that this class uses in another way than others."""
     return CONDITIONS_IN.get(class_name, {})
-
-
-def references(model, options):
-    """Count the reference image of Animate, or those that VACE has in its control video."""
-    if type(model).__name__ in REFERENCE_FIRST:
-        return 1
-    controls = options.get("vace_frames") or []
-    masks = options.get("vace_mask") or [None] * len(controls)
-    return max((reference_frames(*pair) for pair in zip(controls, masks, strict=False)), default=0)
-
-
-def reference_frames(frames: torch.Tensor, mask: torch.Tensor | None) -> int:
-    """Count the latent frames at the begin of VACE's control that are references and no frames of the clip.
-
-    A reference's second half, what is to be changed, is blank: one number a channel. A start image's is an encoded grey
-    picture, never quite even.
-
-    frames: (B, 32, T, Y, X), the control.
-    mask: (B, 64, T, Y, X), 0 where the picture is given; without one nothing is a reference.
-    """
-    if mask is None or mask.shape[2] != frames.shape[2]:
-        return 0
-    given = mask.amax(dim=(0, 1, 3, 4)) == 0
-    half = frames[:, frames.shape[1] // 2 :]
-    blank = (half.amax(dim=(3, 4)) - half.amin(dim=(3, 4))).amax(dim=(0, 1)) == 0
-    found = (given & blank).tolist()
-    return found.index(False) if False in found else 0
 
 
 def start_mask(names):
@@ -245,7 +210,7 @@ WAN = Family(
     beside="audio",
     clips=clips,
     conditions=conditions,
-    references=references,
+    references=wan_references.references,
     start_mask=start_mask,
     stream=BlockStream(("blocks",), "dim"),
     rotary=ROTARY,
@@ -278,7 +243,7 @@ WAN_ANIMATE_2 = Family(
     prompt_aliases=("context_pose",),
     clips=clips,
     conditions=conditions,
-    references=references,
+    references=wan_references.references,
     stream=UNHOOKED,
     mixed_prompt=None,
     shared=UNHOOKED,

@@ -84,6 +84,18 @@ def two_controls():
     return {"vace_frames": [noise(1, 32, 3, 6, 8), noise(1, 32, 3, 6, 8, seed=1)], "vace_strength": [1.0, 0.5]}
 
 
+def referred(frames=3, references=1):
+    """A control whose first latent frames are references, as WanVaceToVideo makes it: nothing of them is to change."""
+    from comfy.latent_formats import Wan21
+
+    pictures = noise(1, 16, references, 6, 8, seed=4)
+    reference = torch.cat([pictures, Wan21().process_out(torch.zeros_like(pictures))], 1)
+    mask = torch.ones(1, 64, frames, 6, 8)
+    mask[:, :, :references] = 0.0
+    control = torch.cat([reference, noise(1, 32, frames - references, 6, 8)], 2)
+    return {"vace_frames": [control], "vace_mask": [mask], "vace_strength": [1.0]}
+
+
 def spoken():
     """Audio of each frame, as windows of 8 steps of Whisper's 5 layers."""
     return {**still(), "audio_embed": noise(1, 3, 8, 5, 1280)}
@@ -170,10 +182,13 @@ CONTROLLED = (
     case("Wan 2.2 Fun Camera", maker("WAN22_Camera", model_type="camera_2.2", in_dim=36), conditioning=camera),
     case("Wan 2.1 VACE", vace, {"self": 3, "cross": 3}),
     case("Wan 2.1 VACE", vace, {"self": 4, "cross": 4}, two_controls, name="two controls"),
+    case("Wan 2.1 VACE", vace, {"self": 3, "cross": 3}, referred, name="a reference", grid=(2, 3, 4), ahead=1,
+         before=(("reference", 12),)),
     case("Wan 2.1 SCAIL", scail, CLIP, driven, before=(("reference", 24),), after=(("pose", 12),)),
     case("Wan 2.1 SCAIL", scail, CLIP, seen, name="nothing given"),
     case("Wan 2.1 SCAIL-2", scail_2, CLIP, masked, before=(("reference", 24),), after=(("pose", 12),)),
-    case("Wan 2.2 Animate", maker("WAN22_Animate", model_type="animate", in_dim=36), CLIP, lambda: seen(**posed())),
+    case("Wan 2.2 Animate", maker("WAN22_Animate", model_type="animate", in_dim=36), CLIP, lambda: seen(**posed()),
+         grid=(2, 3, 4), ahead=1, before=(("reference", 12),)),
 )  # fmt: skip
 
 WITH_AUDIO = (
