@@ -57,7 +57,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch, quic
     assert again.step == whole.step == 4 and again.curve == whole.curve
     for name, value in whole.average.state_dict().items():
         assert torch.equal(again.average.state_dict()[name], value), name
-    assert whole.curve[0][0] == 0 and all(flow > 0 for flow, _ in whole.curve[1:])
+    assert whole.curve[0][0] == 0 and all(flow > 0 for flow, *_ in whole.curve[1:])
 
 
 def test_a_stage_begins_with_the_weights_of_the_last(tmp_path, quick):
@@ -112,3 +112,12 @@ def test_other_heads_are_refused():
     model = train_demo.LTXVideoTransformer(config)
     with pytest.raises(ValueError, match="6 heads of 32 and 4 of 64, not 2 of 32"):
         place.give_place(model, (2, 2, 2), 25.0, torch.Generator())
+
+
+def test_channels_count_on_average_once():
+    """Small coefficients of the distance more than large ones, textures least."""
+    weights = train_scenes.weigh_channels()
+    assert weights.shape == (scene_codec.ACTIVE,) and weights.mean().item() == pytest.approx(1.0)
+    inside, texture = weights[: len(scene_codec.INSIDE)], weights[len(scene_codec.INSIDE) : scene_codec.FIELDS]
+    assert inside.argmin() == 0 and inside.min() > texture.max() > 0
+    assert torch.equal(weights[: scene_codec.FIELDS], weights[scene_codec.FIELDS : scene_codec.SIGNS])
