@@ -97,7 +97,8 @@ def drawn(row, random: Random, depth: int = 2):
     kept = {"parts": tuple(_part(random, depth) for _ in range(random.randint(1, 3)))} if is_combined(row) else {}
     made = row(**kept)
     for field in fields(row):
-        if field.name in kept:
+        # Single tokens have tests of their own, in float64: among so many, two may stand out alike.
+        if field.name in kept or field.name == "singles":
             continue
         wanted = {**kept, field.name: _value(types[field.name], getattr(made, field.name), random)}
         with suppress(ValueError):
