@@ -17,7 +17,7 @@ from .measured import Measured
 from .repeated_sampling import Sampling, distance
 
 # Runs of a chosen plan before the search for one is given up, and choices, most of which are of plans that have run.
-ROUNDS, CHOICES = 5, 40
+ROUNDS, CHOICES = 8, 40
 # Two limits of the error that differ by less choose alike.
 ALIKE = 1.02
 # A plan that uses this much of its budget is not worth another run.
@@ -57,8 +57,9 @@ class _Search:
     def note(self, kept: bool, raw: float, error: float) -> None:
         """Notes what became of a plan: `error` of its own where its parts' put together are `raw`."""
         self._narrow(kept, raw)
-        # As this one's errors came together.
-        self._go_on(self.budget * raw / error if error else math.inf)
+        # As this one's errors came together. Large ones grow faster than in proportion: down by half at least.
+        guess = self.budget * raw / error if error else math.inf
+        self._go_on(guess if self.low else min(guess, self.high / 2))
 
     def pass_over(self, kept: bool) -> None:
         """Notes that what was chosen is a plan that is known."""
@@ -80,7 +81,7 @@ class _Search:
         if self.low < guess < self.high:
             self.wanted = guess
         elif math.isinf(self.high):
-            self.wanted = math.inf
+            self.wanted = min(2.0 * self.low, self.budget) if self.low < self.budget else math.inf
         else:
             self.wanted = math.sqrt(self.low * self.high) if self.low else self.high / 2
 
@@ -91,7 +92,9 @@ def settle(sampling: Sampling, measured: Measured, budget: float) -> Settled:
     budget: largest relative L2 of the final latent, for QUANTILE of all prompts as the seeds tell it.
     All EXACT when none kept the budget.
     """
-    kept, seen, runs, search = [], {}, [], _Search(budget, budget)
+    # Were errors as they are put together, and alike on all seeds, this margin would still be asked for.
+    margin = predict_quantile([1.0] * len(measured.exact))
+    kept, seen, runs, search = [], {}, [], _Search(budget, budget / margin)
     for _ in range(CHOICES):
         if search.over or len(runs) == ROUNDS:
             break
