@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .memory import remembered
+from .memory import needed, remembered
 from .polynomial import weights
 from .settings import ForecastSettings
 
@@ -48,7 +48,7 @@ class History:
 
     def is_ready(self, key: Hashable) -> bool:
         """Tell whether enough is remembered for a forecast of the degree that is asked for."""
-        return len(self._known.get(key, ())) >= min(self.settings.degree + 1, remembered(self.settings))
+        return len(self._known.get(key, ())) >= needed(self.settings)
 
     def push(self, key: Hashable, time: float, streams: Streams) -> None:
         """Remember a value; one of the same time is replaced, the oldest beyond the bound forgotten.

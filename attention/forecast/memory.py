@@ -11,6 +11,11 @@ def remembered(settings: ForecastSettings) -> int:
     return min(settings.history, most)
 
 
+def needed(settings: ForecastSettings) -> int:
+    """Return how many computed steps of a prompt a forecast is made of, at the least."""
+    return min(settings.degree + 1, remembered(settings))
+
+
 def bytes_of(settings: ForecastSettings, tokens: int, channels: int, itemsize: int, prompts: int = 1) -> int:
     """Return the bytes that are remembered at most, where what goes into a model's last layer is forecast.
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from .memory import remembered
+from .memory import needed
 from .record import ADAPTIVE, COMPUTED, FORECAST
 from .settings import ForecastSettings, ForecastSpan
 
@@ -91,7 +91,7 @@ def foresee(settings: Sequence[ForecastSettings], most: int | None = None) -> tu
     for step, one in enumerate(settings):
         planned = schedule.forecasts(step)
         # Errors are measured once a forecast could be made.
-        ready = computed >= min(one.degree + 1, remembered(one)) + bool(one.max_error)
+        ready = computed >= needed(one) + bool(one.max_error)
         if not schedule.may(step) or (sure and not ready):
             kind, sure = COMPUTED, sure or not schedule.may(step)
         elif one.max_error or not sure:

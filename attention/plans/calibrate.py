@@ -46,6 +46,8 @@ class PlanOption:
     peak: bytes that a call takes at most beside its q, k and v; None where nobody counts them.
     chunks: how its calls are cut to keep the memory budget, in words; empty: they are whole.
     over: whether a call takes more than the memory budget. EXACT may, and what keeps its outputs; others are left out.
+    extra: seconds, of these, of what is done in some steps only: attending, or choosing blocks.
+    often: in which part of the steps that is.
     """
 
     name: str
@@ -56,6 +58,16 @@ class PlanOption:
     peak: int | None = None
     chunks: str = ""
     over: bool = False
+    extra: float = 0.0
+    often: float = 1.0
+
+    def in_part(self, share: float) -> PlanOption:
+        """Return what it takes where a part of the steps is computed: what is done now and then falls due in these.
+
+        share: of the steps, 0 to 1.
+        """
+        extra = self.extra * min(1.0, share / self.often) if self.extra else 0.0
+        return replace(self, seconds=share * (self.seconds - self.extra) + extra, extra=extra)
 
     @property
     def label(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from .calibrate import PlanOption, PlanPart, choose_plan, hull, moves, predict, usable
+from .calibrate import EXACT, PlanOption, PlanPart, choose_plan, hull, moves, predict, usable
 from .steps_together import StepsTogether, Taken
 
 # Role of a part that is all of the model during a range of steps; its options are forecasts, EXACT computes.
@@ -97,22 +97,30 @@ def _choose(
     first = choose_plan({at: [option for option, _ in found] for at, found in ranges.items()}, budget, factor)
     if together is None:
         taken = {at: next(made for option, made in ranges[at] if option is first.chosen[at]) for at in steps}
-        ways = [(taken, {at: _share(steps[at], option) for at, option in taken.items()})]
+        ways = [(taken, {at: _share(steps[at], option) for at, option in taken.items()}, 0.0)]
     else:
-        ways = [way for way in together.fronts(steps) if predict(_errors(way[0]), factor) <= budget]
-    best = min((_with_forecasts(options, steps, way, budget, factor) for way in ways), key=lambda one: one.whole)
+        least = {
+            at: min(option.seconds for option, made in found if made.name == EXACT) for at, found in ranges.items()
+        }
+        ways = [way for way in together.fronts(steps, least) if predict(_errors(way[0]), factor) <= budget]
+    best = None
+    for way in sorted(ways, key=lambda way: way[2]):
+        if best is not None and way[2] >= best.whole:
+            break
+        found = _with_forecasts(options, steps, way, budget, factor)
+        best = found if best is None or found.whole < best.whole else best
     return replace(best, bound=min(first.bound, best.whole))
 
 
 def _with_forecasts(options: Options, steps: Options, way: Taken, budget: float, factor: float) -> WholeChoice:
     """Choose with the forecasts settled: the parts share what is left of the budget among all ranges.
 
-    way: what each range takes, and what that leaves of its time.
+    way: what each range takes, what that leaves of its time, and the least seconds that it can take.
     """
-    taken, scales = way
+    taken, scales, _ = way
     room = (budget / factor) ** 2 - sum(error**2 for error in _errors(taken))
     left = {part: scales[at] for at in steps for part in _inside(options, at)}
-    within = {part: _scaled(found, left.get(part, 1.0)) for part, found in options.items()}
+    within = {part: [one.in_part(left.get(part, 1.0)) for one in found] for part, found in options.items()}
     then = choose_plan(within, factor * sqrt(max(0.0, room)), factor)
     parts = {part: _named(options[part], option.name) for part, option in then.chosen.items()}
     rest = sum(_rest(steps[at], _inside(options, at)) * scales[at] for at in steps)
@@ -159,10 +167,6 @@ def _of_range(found: list[PlanOption], inside: Options) -> list[tuple[PlanOption
         for option in found
         for seconds, square in path
     ]
-
-
-def _scaled(found: list[PlanOption], scale: float) -> list[PlanOption]:
-    return [replace(option, seconds=scale * option.seconds) for option in found]
 
 
 def _named(found: list[PlanOption], name: str) -> PlanOption:

@@ -121,4 +121,5 @@ def with_kept(option: PlanOption, base: PlanOption, chosen: float, error: float 
     """
     seconds = chosen * base.seconds + (1 - chosen) * option.seconds
     # What a single call gave tells nothing of blocks that were chosen before.
-    return replace(option, seconds=seconds, error=error, local=None, effect=None)
+    extra = chosen * (base.seconds - option.seconds)
+    return replace(option, seconds=seconds, error=error, local=None, effect=None, extra=extra, often=chosen)

@@ -207,7 +207,7 @@ def _kept(exact: PlanOption, candidates: list[Candidate], steps: int) -> list[Pl
     kept = {name: share for name, share in shares.items() if share < SAVES}
     # What attends is EXACT.
     return [
-        replace(exact, name=name, seconds=share * exact.seconds, error=math.inf, local=None)
+        replace(exact, name=name, seconds=(some := share * exact.seconds), error=math.inf, extra=some, often=share)
         for name, share in kept.items()
     ]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ...attention.core.peak_memory import most_of
 from ...attention.forecast import ForecastSpan
-from ...attention.plans.calibrate import EXACT
+from ...attention.plans.calibrate import EXACT, predict
 from ...attention.plans.choose_whole import WholeChoice, all_exact, choose_whole
 from ...attention.plans.plan import PlanForecast, PlanRule
 from ...attention.plans.spread import USUAL, WIDE, predict_quantile
@@ -95,8 +95,8 @@ def settle(sampling: Sampling, measured: Measured, budget: float) -> Settled:
     # Were errors as they are put together, and alike on all seeds, this margin would still be asked for.
     margin = predict_quantile([1.0] * len(measured.exact))
     kept, seen, runs, search = [], {}, [], _Search(budget, budget / margin)
-    for _ in range(CHOICES):
-        if search.over or len(runs) == ROUNDS:
+    for turn in range(CHOICES):
+        if (turn and search.over) or len(runs) == ROUNDS:
             break
         among = measured.options, measured.steps
         choice = choose_whole(*among, search.wanted, 1.0, measured.even, measured.together)
@@ -116,7 +116,16 @@ def settle(sampling: Sampling, measured: Measured, budget: float) -> Settled:
         search.note(seen[taken], choice.error, error)
     none = [0.0] * len(measured.exact)
     exact = Settled(all_exact(measured.options, measured.steps), none, measured.times, measured.peak)
-    return min(kept, key=lambda one: one.choice.whole, default=exact)
+    return _bounded(measured, min(kept, key=lambda one: one.choice.whole, default=exact), budget)
+
+
+def _bounded(measured: Measured, found: Settled, budget: float) -> Settled:
+    """Bounds what any choice within the budget could take, were its errors to come together as this one's did."""
+    choice = found.choice
+    raw = predict(option.error for option in choice.chosen.values())
+    within = budget * raw / choice.error if choice.error else budget
+    bound = choose_whole(measured.options, measured.steps, within, 1.0, measured.even, measured.together).bound
+    return replace(found, choice=replace(choice, bound=min(bound, choice.whole)))
 
 
 def _try(sampling: Sampling, measured: Measured, choice: WholeChoice, taken: tuple, runs) -> tuple[Settled, float]:

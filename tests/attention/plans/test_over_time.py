@@ -109,7 +109,12 @@ def test_choices_are_kept_where_choosing_takes_time():
     assert base == options[2] and ways == raw[2:], "it saves most"
     base, ways = keeping(options, raw[:2], named, 4)
     assert base == options[1] and ways == raw[:2]
-    assert with_kept(raw[0], base, 0.25, 0.3) == replace(raw[0], seconds=0.25 * 6.0 + 0.75 * 5.0, error=0.3)
+    kept = replace(raw[0], seconds=0.25 * 6.0 + 0.75 * 5.0, error=0.3, extra=0.25 * (6.0 - 5.0), often=0.25)
+    assert with_kept(raw[0], base, 0.25, 0.3) == kept
+    # Half of the steps computed: blocks are chosen in half of these. A tenth: in all of them.
+    assert kept.in_part(0.5).seconds == 0.25 * 6.0 + 0.25 * 5.0 and kept.in_part(0.1).seconds == pytest.approx(
+        0.1 * 6.0
+    )
     # One evaluation keeps nothing; what takes as long is not worth it; nor is what another option beats.
     assert keeping(options, raw, named, 1) == (None, [])
     assert keeping(options, [replace(raw[0], seconds=5.9)], named, 4) == (None, [])

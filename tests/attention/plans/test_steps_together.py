@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from math import sqrt
+from random import Random
 
 import pytest
 import torch
@@ -65,7 +67,7 @@ def made_by(together: StepsTogether, taken: dict) -> list[int]:
 @given(samplings())
 def test_shares_are_those_of_one_schedule(found):
     together, options = found
-    for taken, shares in together.fronts(options):
+    for taken, shares, _ in together.fronts(options, dict.fromkeys(options, 0.0)):
         made = made_by(together, taken)
         for at, steps in together.ranges.items():
             inside = sum(step in steps for step in made)
@@ -113,3 +115,42 @@ def test_attention_shares_what_is_left():
     parts = {part: [PlanOption(EXACT, 2.0, 0.0), PlanOption("fast", 1.0, 0.001)]}
     choice = choose_whole(parts, options, 1.0, together=StepsTogether(ranges, {"two": two}))
     assert choice.seconds == pytest.approx(0.5) and choice.whole == pytest.approx(2.0 + 0.5 * (4.0 - 1.0))
+
+
+def made_up(random: Random) -> tuple[StepsTogether, dict, dict]:
+    """A run of some ranges, what forecasts and what attention may become there."""
+    count, length = random.choice([2, 3]), random.randint(3, 6)
+    ranges = {range_of(i / count, (i + 1) / count): list(range(i * length, (i + 1) * length)) for i in range(count)}
+    ways = [ForecastSettings(in_a_row=random.choice([1, 2, 3, 6]), warm_up=2, max_error=0.0) for _ in range(2)]
+    together = StepsTogether(ranges, dict(zip(("f0", "f1"), ways)))
+    steps, parts = {}, {}
+    for at in ranges:
+        made = {name: len(together.alone(at, name)) for name in together.settings}
+        steps[at] = [PlanOption(EXACT, float(length), 0.0)]
+        steps[at] += [PlanOption(n, length - 0.9 * m, random.uniform(0.01, 0.1)) for n, m in made.items() if m]
+        part = PlanPart("self", (0, 1), at.start, at.end)
+        parts[part] = [PlanOption(EXACT, 0.6 * length, 0.0)]
+        parts[part] += [
+            PlanOption(f"k{i}", 0.6 * length * random.uniform(0.1, 0.9), random.uniform(0.001, 0.1))
+            for i in range(random.randint(0, 2))
+        ]
+    return together, steps, parts
+
+
+def test_near_the_best_of_all_with_attention():
+    """Which ranges forecast decides about attention's time as well: beside every choice that there is."""
+    random, far = Random(3), []
+    for _ in range(60):
+        together, steps, parts = made_up(random)
+        budget, best = random.uniform(0.01, 0.2), math.inf
+        for taken in itertools.product(*steps.values()):
+            made = made_by(together, dict(zip(steps, taken)))
+            left = [1 - (1 - EACH) * sum(step in own for step in made) / len(own) for own in together.ranges.values()]
+            for run in itertools.product(*parts.values()):
+                if sum(one.error**2 for one in (*taken, *run)) <= budget**2:
+                    length = together.steps / len(left)
+                    best = min(best, sum(s * (0.4 * length + one.seconds) for s, one in zip(left, run)))
+        choice = choose_whole(parts, steps, budget, together=together)
+        assert choice.error <= budget * (1 + 1e-9) and choice.bound <= best + 1e-9
+        far.append(choice.whole / best)
+    assert min(far) > 1 - 1e-6 and max(far) < 1.2 and sum(one > 1.03 for one in far) < 3
