@@ -20,6 +20,7 @@ GLOO, NCCL = "gloo", "nccl"
 NEAR = ("127.0.0.1", "localhost")
 # How long one attempt to reach the others may block: an interrupt waits for it.
 ATTEMPT = 5.0
+LEFT = "another ComfyUI left the run: look there for the reason"
 # What an evaluation announces in place of bytes when it is at its end.
 AT_END = -1
 
@@ -37,15 +38,15 @@ def meet(host: str, port: int, number: int, of: int, patience: float, check: Cal
     of: how many there are.
     patience: seconds to wait for the others.
     check: called again and again while waiting; may raise.
-    Raises Broken where somebody does not come in time, or the place cannot be used.
+    Raises Broken where somebody does not come in time or leaves, or the place cannot be used.
     """
     if not available():
         raise Broken("this torch was built without what processes talk through (torch.distributed with gloo)")
     place, end = f"{host}:{port}", time.monotonic() + patience
     store = _reach(host, port, number, of, end, check)
-    store.set(_here(number), platform.node())
+    _asked(store.set, _here(number), platform.node())
     for other in range(of):
-        while not store.check([_here(other)]):
+        while not _asked(store.check, [_here(other)]):
             if time.monotonic() > end:
                 raise Broken(f"number {other} did not come to {place} within {patience:g} s")
             check()
@@ -59,8 +60,16 @@ def _here(number: int) -> str:
 
 
 def machines(store, of: int) -> list[str]:
-    """Name the machine of each of the processes that have met at `store`."""
-    return [store.get(_here(number)).decode() for number in range(of)]
+    """Name the machine of each of the processes that have met at `store`; Broken where number 0 has left it."""
+    return [_asked(store.get, _here(number)).decode() for number in range(of)]
+
+
+def _asked(run: Callable, *given):
+    """Ask a store, which number 0 holds; Broken where that is gone."""
+    try:
+        return run(*given)
+    except RuntimeError:
+        raise Broken(LEFT) from None
 
 
 def _reach(host, port, number, of, end, check):
@@ -133,7 +142,7 @@ class GroupPeers(Peers):
         except RuntimeError as error:
             if "imed out" in str(error):
                 raise Broken(f"another ComfyUI did not answer within {self.patience:g} s") from None
-            raise Broken("another ComfyUI left the run: look there for the reason") from None
+            raise Broken(LEFT) from None
         return came
 
     def _there(self, flat: torch.Tensor) -> torch.Tensor:

@@ -70,10 +70,11 @@ class Some(Peers):
 
 
 class Ring:
-    """One rank's place among `inner` ranks that trade heads, and among the groups that those are.
+    """One rank's place among the ranks that trade heads, and among the groups that those are.
 
     share: of the call.
-    inner: ranks of a group; they divide all ranks.
+    inner: how many trade heads, which divide all ranks.
+    groups: how many there are.
     near: the ranks of its group; itself where all are one group.
     near_spread: how the group's tokens lie over them.
     far: the ranks of all groups that have the same heads, one of each.
@@ -85,7 +86,7 @@ class Ring:
 
     def __init__(self, share: Share, inner: int):
         peers, spread = share.peers, share.spread
-        self.share, self.inner, self.groups = share, inner, peers.size // inner
+        self.share, self.groups = share, peers.size // inner
         self.near, self.near_spread, self.far, self.far_spread = peers, spread, None, spread
         if self.groups == 1:
             return

@@ -1,7 +1,8 @@
 """Calls over several GPUs whose pattern lets each fetch only the keys that its queries may see.
 
-Chosen where that is fewer bytes than trading heads. Decided by what is the same on all ranks, and then by all together:
-a call that one of them cannot run so is traded whole by all, and so is every later one of its kind.
+Chosen where that is fewer bytes than trading heads, and always where there are more GPUs than heads. Decided by what is
+the same on all ranks, and then by all together: a call that one of them cannot run so is traded whole by all, and so is
+every later one of its kind.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from .choose import choose_engine
 from .chunking import budgeted
 from .decide import perturbing
 from .guarded_run import NOT_FINITE
-from .rules import GUARD_EVERY, GUARD_OFF, Rule, covering, winner
+from .rules import GUARD_EVERY, GUARD_OFF, Rule, winner
 from .run_stats import Decision, RunStats
-from .step_context import CONTEXT, StepContext
+from .step_context import CONTEXT, StepContext, rules_of
 
 
 class HaloCall:
@@ -73,13 +74,7 @@ def answer_by_halo(router, call: AttentionCall, share: Share, site) -> torch.Ten
     site: of the call, a self-attention.
     """
     context: StepContext = call.options[CONTEXT]
-    if (
-        not share.peers.fetches
-        or not router.counts
-        or router in context.off
-        or call.mask is not None
-        or call.heads < site.heads
-    ):
+    if not share.peers.fetches or call.mask is not None or call.heads < site.heads:
         return None
     stats, q, k = context.stats or router.stats, call.q, call.k
     key = (router, site, context, share, q.shape, k.shape, q.dtype, q.device, call.precision, call.kw.get("scale"))
@@ -148,7 +143,7 @@ def _heads(q, k, peers) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _rule(router, site, context: StepContext) -> Rule | None:
     """Find the pattern's rule where nothing else is done to the call that wants all queries, or the call's time."""
-    covers = covering(router.rules, context.active_of(router), site)
+    covers = rules_of(router, context, site)
     if perturbing(covers, context.perturbation) is not None or any(rule.timing for rule in router.rules):
         return None
     rule = winner(covers, "shape")

@@ -14,7 +14,7 @@ from ..core.site import CALLER, PEERS, site_of
 from ..reuse.store import Place
 from .attention_call import AttentionCall
 from .errors import UnsupportedAttention
-from .rules import ERROR, Asker, covering, winner
+from .rules import ERROR, Rule, covering, winner
 from .run_stats import Decision, RunStats
 
 # How a report calls what runs then, and the end of its Decision's key.
@@ -57,7 +57,7 @@ def prepare(router, decision: Decision, run: Run, key: tuple, call: AttentionCal
     why = why_not(decision, call, stats)
     if why is not None:
         if rule.on_unsupported == ERROR:
-            raise UnsupportedAttention(_sentence(stats.find_asker(rule.asker), decision, why))
+            raise refused(rule, decision, why, stats)
         decision.unshaped = decision.unshaped or (rule.label, why)
         return run
     if PEERS in call.options:
@@ -92,9 +92,11 @@ def why_not(decision: Decision, call: AttentionCall, stats: RunStats) -> Reason 
     return None
 
 
-def _sentence(asker: Asker | None, decision: Decision, why: str) -> str:
+def refused(rule: Rule, decision: Decision, why: Reason, stats: RunStats) -> UnsupportedAttention:
+    """Make the error that a rule asks for where no output of a Decision's calls can be kept."""
+    asker = stats.find_asker(rule.asker)
     who = "" if asker is None else f"{asker.title}, "
-    return (
+    return UnsupportedAttention(
         f"{who}every: no output of {decision.site.role}-attention can be kept: {why}. Bypass the node or set "
         "on_unsupported to 'fall back'."
     )

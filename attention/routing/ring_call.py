@@ -1,8 +1,9 @@
 """Calls of one group's queries to the keys of all groups, where there are more GPUs than heads.
 
-Keys go around a ring where torch's own attention is wanted, for it gives the log-sum-exp by which parts are joined.
-Else they are gathered before the call, for any kernel; and all queries too, which every group then computes, for what
-looks at a call as a whole. Decided by the rules, which are the same on all ranks, and then by all together.
+Keys go around a ring where the kernel that is wanted is one of torch's that gives the log-sum-exp by which parts are
+joined, and takes the call. Else they are gathered before the call, for any kernel, and for what says why one cannot
+run; and all queries too, which every group then computes, for what looks at a call as a whole. Decided by the rules,
+which are the same on all ranks, and then by all together.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from functools import cache
 import torch
 
 from ..backends import registry, sdpa
-from ..core.geometry import describe
+from ..core.error_handling import is_out_of_memory
+from ..core.geometry import Geometry, describe
 from ..core.query_parts import QueryParts
 from ..core.reference import relative_l2
 from ..core.site import site_of
@@ -24,14 +26,14 @@ from .attention_call import AttentionCall
 from .decide import perturbing
 from .halo_call import count_call
 from .host_kernel import name_of, own_function
-from .rules import GUARD_EVERY, covering, winner
+from .rules import GUARD_EVERY, GUARD_FIRST, Rule, winner
 from .run_stats import Decision
-from .step_context import CONTEXT, StepContext, locate
+from .step_context import CONTEXT, StepContext, locate, rules_of
 
 _aten = torch.ops.aten
-# Exact attention of torch's, whichever of its kernels runs, and ComfyUI's own name for it.
-TORCH = frozenset(row.name for row in (sdpa.AUTO, sdpa.FLASH, sdpa.CUDNN, sdpa.EFFICIENT, sdpa.MATH))
-PYTORCH = "pytorch"
+# Backends by whose kernels keys can go around, and ComfyUI's own name for torch's attention.
+TORCH = frozenset(row.name for row in (sdpa.AUTO, sdpa.FLASH, sdpa.EFFICIENT))
+PYTORCH, WRITTEN_OUT = "pytorch", "written out"
 # Of a made-up call: beyond what 16 bit cost.
 NEAR_ENOUGH = 2e-2
 
@@ -55,11 +57,16 @@ def answer_group(router, call: AttentionCall, ring: Ring) -> torch.Tensor:
     ring.way, decision = stats.rings[key]
     before = peers.sent
     if ring.way == AROUND:
-        stats.join((router, site), call.first_head, decision)
-        count_call(stats, key, decision, call.options)
-        out = _around(call, ring)
+        out = _around(call, ring, decision.rule)
         peers.carried[AROUND] += peers.sent - before
-        return out
+        if not decision.guard or peers.all_of(bool(torch.isfinite(out).all())):
+            decision.guard = False
+            stats.join((router, site), call.first_head, decision)
+            count_call(stats, key, decision, call.options)
+            return out
+        # The router looks at that call more closely, and says what came of it.
+        ring.way, before = KEYS, peers.sent
+        stats.rings[key] = KEYS, None
     q, k, v = call.q, ring.whole(call.k), ring.whole(call.v)
     if ring.way == ALL:
         q = ring.whole(q)
@@ -92,25 +99,34 @@ def _decide(router, call: AttentionCall, ring: Ring, context: StepContext) -> tu
     """Decide in which way all ranks get the other groups' keys, and who counts calls that go around."""
     length, peers = ring.far_spread.length, ring.share.peers
     site, span = locate(call.options, length, length)
-    covers = covering(router.rules, context.active_of(router), site)
-    if not router.counts or router in context.off:
-        covers = []
-    way = _way(router, call, covers, context)
+    covers = rules_of(router, context, site)
+    rule = winner(covers, "")
+    way = _way(router, call, covers, context, length)
     if not peers.all_of(way != ALL):
         return ALL, None
     if not peers.all_of(way == AROUND):
         return KEYS, None
-    rule, (attend, _) = winner(covers, ""), _attention_of(call)
-    geometry = describe(call.q, call.k, call.v, call.mask, scale=call.kw.get("scale"))
-    part = span
+    (attend, _), part = _attention_of(call, rule), span
     if isinstance(span, VideoSpan) and not span.start:
         first = ring.far_spread.start(ring.far.rank)
         part = replace(span, part=(first, first + call.q.shape[2]))
     used, wanted = f"{attend} (ring)", None if rule is None else rule.backend
-    return AROUND, Decision(site, replace(geometry, kv_len=length), rule, wanted, used, part)
+    decision = Decision(site, _geometry(call, length), rule, wanted, used, part)
+    decision.guard = rule is not None and rule.backend != registry.HOST and rule.guard == GUARD_FIRST
+    return AROUND, decision
 
 
-def _way(router, call: AttentionCall, covers: list, context: StepContext) -> str:
+def _geometry(call: AttentionCall, length: int) -> Geometry:
+    """Describe a call as it is with the keys of all groups.
+
+    length: of the sequence.
+    """
+    low = call.kw.get("low_precision_attention") is not False
+    found = describe(call.q, call.k, call.v, call.mask, scale=call.kw.get("scale"), low_precision=low)
+    return replace(found, kv_len=length)
+
+
+def _way(router, call: AttentionCall, covers: list, context: StepContext, length: int) -> str:
     strengths = [rule.strength for rule in covers if rule.kind == "strength"]
     shaped = winner(covers, "shape") is not None or any(strength.cross_frame for strength in strengths)
     if shaped or isinstance(call.mask, QueryParts) or perturbing(covers, context.perturbation) is not None:
@@ -120,14 +136,25 @@ def _way(router, call: AttentionCall, covers: list, context: StepContext) -> str
         torchs = router.previous is None and named is None and name_of(call.func) == PYTORCH
     else:
         torchs = rule.backend in TORCH and not rule.memory and rule.guard != GUARD_EVERY
-    if torchs and not (strengths or router.timing or wide or _trains(call)):
+    plain = not (strengths or router.timing or wide or _trains(call))
+    if torchs and plain and _can_go_around(call, rule, length):
         return AROUND
     # What else may stand in the slot, or in the model's file, may look at a call as a whole.
     return KEYS if router.previous is None and named is None else ALL
 
 
-def _around(call: AttentionCall, ring: Ring) -> torch.Tensor:
-    seen, mask, (_, attend) = Seen(call.q), call.mask, _attention_of(call)
+def _can_go_around(call: AttentionCall, rule: Rule | None, length: int) -> bool:
+    """Tell whether parts of a call can be attended by what is wanted, and no slower than the whole of it."""
+    name, _ = _attention_of(call, rule)
+    if name == WRITTEN_OUT and call.q.device.type != "cpu":
+        return False
+    if rule is None or rule.backend == registry.HOST:
+        return True
+    return rule.backend in (sdpa.AUTO.name, name) and registry.why_not(rule.backend, _geometry(call, length)) is None
+
+
+def _around(call: AttentionCall, ring: Ring, rule: Rule | None) -> torch.Tensor:
+    seen, mask, (_, attend) = Seen(call.q), call.mask, _attention_of(call, rule)
     for group, k, v in ring.steps(call.k, call.v):
         # torch's kernel for the CPU divides by the number of either, which ends the process.
         if k.shape[2] and call.q.shape[2]:
@@ -177,28 +204,38 @@ def _seeing(attend):
     return run
 
 
-def _attention_of(call: AttentionCall):
-    """Find what gives a call's attention with its log-sum-exp here: (name, (q, k, v, mask, scale) -> both)."""
-    return _attention(call.q.device, call.q.dtype, call.q.shape[-1], call.mask is not None)
+def _attention_of(call: AttentionCall, rule: Rule | None):
+    """Find what gives a call's attention with its log-sum-exp here: (name, (q, k, v, mask, scale) -> both).
+
+    rule: that names one of torch's kernels, to try alone; any other: they are tried in turn.
+    """
+    named = rule.backend if rule is not None and rule.backend in TORCH - {sdpa.AUTO.name} else ""
+    return _attention(call.q.device, call.q.dtype, call.q.shape[-1], call.mask is not None, named)
 
 
 @cache
-def _attention(device: torch.device, dtype: torch.dtype, dim: int, masked: bool) -> tuple:
+def _attention(device: torch.device, dtype: torch.dtype, dim: int, masked: bool, named: str = "") -> tuple:
+    # What raises is asked again.
     for name, attend in FUSED.get(device.type, {}).items():
         attend = _seeing(attend)
-        if _is_right(attend, device, dtype, dim, masked):
+        if named in ("", name) and _is_right(attend, device, dtype, dim, masked):
             return name, attend
-    return "written out", written_out
+    return WRITTEN_OUT, written_out
 
 
 def _is_right(attend, device: torch.device, dtype: torch.dtype, dim: int, masked: bool) -> bool:
-    """Tell by a small made-up call whether a kernel runs here, and gives the log-sum-exp that is meant."""
+    """Tell by a small made-up call whether a kernel runs here, and gives the log-sum-exp that is meant.
+
+    Raises what says that memory was missing: that tells nothing of the kernel.
+    """
     wave = torch.arange(3 * 2 * 40 * dim, device=device, dtype=torch.float32).mul_(0.7).sin_().mul_(2).to(dtype)
     q, k, v = wave.view(3, 1, 2, 40, dim).unbind()
     mask = torch.ones(1, 1, 33, 40, dtype=torch.bool, device=device).tril(-1) if masked else None
     try:
         found = attend(q[:, :, :33], k, v, mask, None)
-    except Exception:
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return False
     true = written_out(q[:, :, :33], k, v, mask)
     seen = [(~torch.isinf(lse), lse.masked_fill(torch.isinf(lse), 0.0)) for _, lse in (found, true)]

@@ -2,7 +2,8 @@
 pattern makes that less, all heads and the keys that its own queries may see. More GPUs than heads trade them in groups,
 and the groups trade keys.
 
-Inside the router, so that what is below, every kernel, pattern, mask and strength, sees one whole call.
+Inside the router, so that what is below, every kernel, pattern, mask and strength, sees one whole call:
+all but what goes around or fetches, which is decided there too.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from ..reuse.store import Place
 from .attention_call import AttentionCall
 from .decide import perturbing
 from .halo_call import geometry_of
-from .reused_calls import REUSED, why_not
-from .rules import covering, winner
+from .reused_calls import REUSED, refused, why_not
+from .rules import ERROR, winner
 from .run_stats import Decision
-from .step_context import CONTEXT, StepContext
+from .step_context import CONTEXT, StepContext, rules_of
 from .timed_run import timed
 
 
@@ -60,10 +60,11 @@ def reuse_of(router, call: AttentionCall, share: Share, site: AttentionSite, fir
     """Find what is kept of calls like an open one; None where nothing is to be, or can be. On all ranks alike.
 
     first: number of the call's first head.
+    Raises UnsupportedAttention where nothing can be and the rule wants an error.
     """
     context: StepContext = call.options[CONTEXT]
     stats, q, k = context.stats or router.stats, call.q, call.k
-    if stats.reuse is None or not router.counts or router in context.off:
+    if all(rule.reuse is None for rule in router.rules):
         return None
     key = (
         router, site, context, share, q.shape, k.shape, call.heads, first, q.dtype, q.device,
@@ -76,12 +77,16 @@ def reuse_of(router, call: AttentionCall, share: Share, site: AttentionSite, fir
 
 def _decide(router, call: AttentionCall, key: tuple, stats) -> SharedReuse | None:
     _, site, context, share = key[:4]
-    covers = covering(router.rules, context.active_of(router), site)
+    covers = rules_of(router, context, site)
     rule = winner(covers, "reuse")
     if rule is None or rule.reuse.every < 2 or perturbing(covers, context.perturbation) is not None:
         return None
     twin = Decision(site, geometry_of(call, share.spread), rule, rule.label, REUSED)
-    if why_not(twin, call, stats) is not None:
+    why = why_not(twin, call, stats)
+    if why is not None:
+        if rule.on_unsupported == ERROR:
+            # Before the trade: not every call has a part that is asked.
+            raise refused(rule, twin, why, stats)
         # The rank's part of the call says why.
         return None
     # What else the step is about may change between the step that attends and those that follow.

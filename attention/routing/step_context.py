@@ -8,6 +8,7 @@ from ..core.identity import KeepsIdentity
 from ..core.reason import Reason
 from ..core.site import AttentionSite, guess, site_of
 from ..core.tokens import Tokens, VideoSpan
+from .rules import Rule, covering
 
 # Key of a StepContext in the host's transformer_options.
 CONTEXT = "vattn.context"
@@ -61,6 +62,13 @@ UNKNOWN = Tokens(None)
 def stats_of(options: Mapping | None):
     """Return the RunStats that count what happens under the host's transformer_options; None where nobody counts."""
     return (options or {}).get(CONTEXT, IDLE).stats
+
+
+def rules_of(router, context: StepContext, site: AttentionSite) -> list[Rule]:
+    """Find the rules of `router` that are about a call from `site`, as `covering`; none where it stays out of it."""
+    if not router.counts or router in context.off:
+        return []
+    return covering(router.rules, context.active_of(router), site)
 
 
 def locate(

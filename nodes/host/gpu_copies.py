@@ -72,7 +72,10 @@ def _copied(model, gpus: int, *how) -> tuple:
     heads = sharing.fewest_heads(model)
     if 0 < heads < len(names):
         near = inner_of(len(names), heads)
-        fewer += f" More than the model has heads: keys go around {len(names) // near} groups of {near}."
+        if near > 1:
+            fewer += f" More than the model has heads: they share in {len(names) // near} groups of {near}."
+        else:
+            fewer += f" More than the model has heads: they share keys among all {len(names)}."
     return told, f"On {len(names)} GPUs: {', '.join(names)}. Each holds the whole model.{fewer}"
 
 

@@ -177,7 +177,9 @@ def test_the_node_says_how_they_share(pack):
     case, copies = PLAIN["Wan 2.1 T2V"], pack.nodes.host.gpu_copies
     model = with_rules(pack, loud(case), SDPA)
     _, said = copies.on_several(model, 0, "tokens", "even", strict=True)
-    assert said.endswith(" More than the model has heads: keys go around 3 groups of 2.")
+    assert said.endswith(" More than the model has heads: they share in 3 groups of 2.")
+    _, said = copies.on_several(model, 3, "tokens", "even", strict=True)
+    assert said.endswith(" More than the model has heads: they share keys among all 3.")
     assert "heads" not in copies.on_several(model, 2, "tokens", "even", strict=True)[1]
     # And what Model Info forecasts counts what goes around.
     latent = {"samples": case.latent()}

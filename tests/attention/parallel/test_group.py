@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import socket
 import threading
 
@@ -110,6 +111,34 @@ def test_who_does_not_answer_is_given_up():
             wait.set()
 
     assert "did not answer within 2 s" in together(2, work, patience=2.0)[0]
+
+
+@pytest.mark.parametrize("asked", ["set", "check", "get"])
+def test_who_holds_the_store_and_leaves_is_missed(asked, monkeypatch):
+    """Number 0 ends while the others meet, or right behind it."""
+
+    class Store:
+        def set(self, *_):
+            self.answer("set")
+
+        def check(self, *_):
+            return self.answer("check")
+
+        def get(self, *_):
+            return self.answer("get")
+
+        def answer(self, what):
+            if what == asked:
+                raise torch.distributed.DistNetworkError("Connection reset by peer")
+            return True
+
+    monkeypatch.setattr(group, "_reach", lambda *_: Store())
+    with pytest.raises(Broken, match="^another ComfyUI left the run: look there for the reason$"):
+        group.machines(group.meet(HERE, 1, 1, 2, 5.0), 2)
+
+
+def test_the_machines_of_all():
+    assert group.machines(group.meet(HERE, free_port(), 0, 1, 5.0), 1) == [platform.node()]
 
 
 def test_nobody_comes():

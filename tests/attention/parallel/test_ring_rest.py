@@ -29,7 +29,7 @@ from attention.routing.rules import Rule, Shape
 from attention.routing.run_stats import RunStats
 from attention.routing.step_context import CONTEXT
 
-FAR = 1e-5
+FAR, SDPA = 1e-5, (Rule("sdpa"),)
 
 
 def far(out, truth) -> float:
@@ -115,7 +115,7 @@ def test_another_pack_s_attention_sees_the_whole_call():
     assert seen == [(41, 41)] * 2
 
 
-@pytest.mark.parametrize("backend", ["sdpa flash", "host default"])
+@pytest.mark.parametrize("backend", ["sdpa", "host default"])
 @pytest.mark.parametrize("kind", ["none", "heads"])
 @pytest.mark.parametrize(("size", "heads", "key_heads"), [(2, 1, 1), (3, 2, 1), (4, 2, 2), (6, 6, 3), (3, 3, 3)])
 def test_ranks_that_are_processes(size, heads, key_heads, kind, backend):
@@ -132,7 +132,7 @@ def test_ranks_that_are_processes(size, heads, key_heads, kind, backend):
         peers.finish()
         return out, dict(peers.rounds)
 
-    way = AROUND if backend == "sdpa flash" else KEYS
+    way = AROUND if backend == "sdpa" else KEYS
     for rank, (out, rounds) in enumerate(together(size, work)):
         assert far(out, spread.part(truth, rank, 2)) < FAR
         assert rounds == ({} if key_heads >= size else {way: 1})
@@ -145,7 +145,7 @@ def test_only_neighbours_trade_heads_where_that_is_asked_for():
 
     def work(peers):
         peers.inner = 2
-        out, _ = answered(peers, tensors, None, spread, "both", SELF, 4)
+        out, _ = answered(peers, tensors, None, spread, "both", SELF, 4, SDPA)
         return out, dict(peers.rounds), peers.heads
 
     for rank, (out, rounds, heads) in enumerate(ranks(4, work)):
@@ -158,7 +158,7 @@ def test_ranks_of_any_speed_have_the_heads_of_those_that_keys_come_from():
 
     def work(peers):
         peers.inner = 2
-        out, _ = answered(peers, tensors, None, spread, "both", SELF, 4)
+        out, _ = answered(peers, tensors, None, spread, "both", SELF, 4, SDPA)
         return out, peers.heads
 
     for rank, (out, heads) in enumerate(ranks(4, work, [1.0, 9.0, 9.0, 1.0])):
@@ -196,7 +196,7 @@ def test_one_that_ends_in_the_ring_ends_all(failing, processes, monkeypatch):
     def work(peers):
         here.rank = peers.rank
         try:
-            answered(peers, tensors, None, spread, "both", SELF, 1)
+            answered(peers, tensors, None, spread, "both", SELF, 1, SDPA)
             peers.finish()
         except (Broken, Interrupted) as ended:
             if not processes:
@@ -221,7 +221,7 @@ def test_lengths_that_differ_in_the_ring_are_told():
     def work(peers):
         spread = Spread((40, 27) if peers.rank else (34, 33))
         peers._shares[67, 0] = ring.Share(peers, spread)
-        return answered(peers, tensors, None, spread, "both", SELF, 1)
+        return answered(peers, tensors, None, spread, "both", SELF, 1, SDPA)
 
     with pytest.raises(Broken, match="were due|stopped in the middle"):
         ranks(2, work)
@@ -243,6 +243,6 @@ def test_kernels_are_asked_once(monkeypatch):
     monkeypatch.setattr(ring_call, "_is_right", lambda *given: asked_for.append(given) or plain_right(*given))
     tensors, spread = made(1, 1, 1, 40, 40), Spread((20, 20))
     for _ in range(3):
-        ranks(2, lambda peers: answered(peers, tensors, None, spread, "both", SELF, 1))
+        ranks(2, lambda peers: answered(peers, tensors, None, spread, "both", SELF, 1, SDPA))
     # Two threads may ask at the same time.
     assert 1 <= len(asked_for) <= 2
