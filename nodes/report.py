@@ -87,7 +87,7 @@ def _of_prompt(prompt: str, graph: workflow_graph.Graph, reader: str, samples) -
     trail = workflow_graph.follow(graph, reader, find)
     # Behind a switch: the one that gave this very latent.
     exact = [pair for pair in trail.found if run_history.gave(pair[1], samples)]
-    found = exact if len(exact) == 1 else trail.found
+    found = exact if len(exact) == 1 else sorted(trail.found, key=lambda pair: graph.depth(pair[0]))
     earlier = workflow_graph.before(graph, [node for node, _ in found], find)
     missed = [*earlier.uncounted, *trail.uncounted]
     called = _names(graph, [*(node for node, _ in (*earlier.found, *trail.found)), *missed])
@@ -141,8 +141,8 @@ def _not_counted(prompt: str, graph: workflow_graph.Graph, node: str, name: str)
     if graph.is_counted(node):
         return (
             f"{name}: not counted. The nodes before its model put nothing on it (an empty plan, a node "
-            "switched off), it samples in a way of its own that passes by what they put there, or another node took "
-            "that off."
+            "switched off), it samples in a way of its own that passes by what they put there, another node took that "
+            "off, or ComfyUI kept its result from an earlier prompt that is no longer remembered."
         )
     took = sampler_clock.words_of(prompt, node)
     baseline = f"Without Video Attention: {took}. " if took else ""

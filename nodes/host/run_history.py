@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,6 +19,8 @@ from .latent import parts_of
 from .workflow_graph import Owner
 
 # How many executions of nodes are remembered, and how many runs of them: a long clip may take a run for each window.
+# The last one of each node goes before earlier ones: a stage whose result ComfyUI keeps stands before many seeds of the
+# next one.
 EXECUTIONS, MOST = 32, 1024
 
 
@@ -73,7 +74,7 @@ class Gathered(list):
         return combine(self)
 
 
-_RUNS: deque[Run] = deque(maxlen=MOST)
+_RUNS: list[Run] = []
 _LOCK = threading.Lock()
 # Of this thread alone: a run that ends in another one belongs to somebody else.
 _OPEN: ContextVar[tuple[Gathered, ...]] = ContextVar("video attention: runs to gather", default=())
@@ -106,15 +107,19 @@ def remember(parts: list, report: Report, output: int | None = None) -> None:
 
 
 def _forget() -> None:
-    """Keeps the runs of the last EXECUTIONS executions."""
-    kept: dict = {}
+    """Keeps MOST runs, of EXECUTIONS executions: the last one of each node, then the newest others."""
+    executions: dict[tuple, list[Run]] = {}
     for run in reversed(_RUNS):
-        kept.setdefault(_execution(run))
-    gone = set(list(kept)[EXECUTIONS:])
-    if gone:
-        runs = [run for run in _RUNS if _execution(run) not in gone]
-        _RUNS.clear()
-        _RUNS.extend(runs)
+        executions.setdefault(_execution(run), []).append(run)
+    if len(executions) <= EXECUTIONS and len(_RUNS) <= MOST:
+        return
+    last: dict = {}
+    for key, runs in executions.items():
+        last.setdefault(runs[0].display, key)
+    ranked = dict.fromkeys((*last.values(), *executions))
+    runs = [run for key in list(ranked)[:EXECUTIONS] for run in executions[key]]
+    kept = set(map(id, runs[:MOST]))
+    _RUNS[:] = [run for run in _RUNS if id(run) in kept]
 
 
 def _execution(run: Run) -> tuple:

@@ -90,6 +90,10 @@ class Graph:
                 waiting += [node for _, node, _ in self.links(each)] + into.get(each, [])
         return list(found)
 
+    def depth(self, key: str) -> int:
+        """Counts what a node comes from, itself too: more than for any of those, so that it sorts nodes as they ran."""
+        return len(self.up_from(key))
+
     def reports(self) -> list[str]:
         """Lists the Report nodes among them."""
         return [key for key in sorted(self._dynprompt.all_node_ids()) if self.node(key)["class_type"] == REPORT]
@@ -203,7 +207,7 @@ def before(graph: Graph, nodes: list[str], find: Callable) -> Trail:
 
     nodes: the samplers; neither they are found again nor what the page shows on the same nodes, as turns of a loop.
     find: as of `follow`.
-    Gives what is found in the order in which it ran.
+    Gives what is found in the order in which it ran, as of Graph.depth.
     """
     trail, waiting = Trail([], [], []), list(nodes)
     known = {graph.shown(node) for node in nodes}
@@ -215,6 +219,9 @@ def before(graph: Graph, nodes: list[str], find: Callable) -> Trail:
         trail.found[:0] = new.items()
         trail.uncounted[:0] = missed
         waiting += [*new, *missed]
+    # The nearest first is not enough: one may be reached past another that comes from it.
+    trail.found.sort(key=lambda pair: graph.depth(pair[0]))
+    trail.uncounted.sort(key=graph.depth)
     return trail
 
 

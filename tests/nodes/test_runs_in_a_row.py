@@ -118,3 +118,41 @@ def test_of_a_list_each_entry_has_its_chain(queue):
     shown = queue.run(prompt(count=2, one=sampler("backend"), sampler=sampler("backend", "one"), report=report()))
     for text in shown["report"]["text"]:
         assert counted(whole(text)) == (4 * CALLS, 4 * CALLS) and len(alone(text)) == 2
+
+
+@pytest.mark.parametrize("limit", ["EXECUTIONS", "MOST"])
+def test_a_stage_that_is_kept_outlasts_many_seeds_of_the_next(queue, pack, monkeypatch, limit):
+    """ComfyUI keeps stage one's result as long as nothing before it changes."""
+    history = pack.nodes.host.run_history
+    monkeypatch.setattr(history, limit, 3)
+    for seed in range(6):
+        text = queue.report(
+            prompt(one=sampler("backend"), sampler=sampler("backend", "one", seed=10 + seed), report=report())
+        )
+        assert counted(whole(text)) == (4 * CALLS, 4 * CALLS) and len(alone(text)) == 2 and "not counted" not in text
+        assert {name for name, _ in queue.told()} == ({"sampler"} if seed else {"one", "sampler"})
+    assert len(history.known()) == 3 and [run.node for run in history.known()] == ["one", "sampler", "sampler"]
+
+
+def test_a_stage_that_is_no_longer_remembered_is_told_so(queue, pack, monkeypatch):
+    monkeypatch.setattr(pack.nodes.host.run_history, "EXECUTIONS", 1)
+    stages = prompt(one=sampler("backend"), sampler=sampler("backend", "one"), report=report())
+    text = queue.report(stages)
+    assert "StandInSampler (node one): not counted" in text and "prompt that is no longer remembered" in text
+    assert counted(text) == (2 * CALLS, 2 * CALLS)
+
+
+@pytest.mark.parametrize("first", ["two", "one"])
+@pytest.mark.parametrize("last", ["sampler", "mix"])
+def test_samplers_stand_in_the_order_in_which_they_ran(queue, first, last):
+    """`one` is reached past `two` as well as at once, in either order; `last` may be the mix of both itself."""
+    second = {"two": "one", "one": "two"}[first]
+    nodes = prompt(
+        zero=sampler("backend", seed=4), one=sampler("backend", "zero"), two=sampler("backend", "one", seed=2),
+        mix=node("LatentBlend", samples1=[first, 0], samples2=[second, 0], blend_factor=0.5),
+        sampler=sampler("backend", "mix", seed=3), report=report(last),
+    )  # fmt: skip
+    text = queue.report(nodes)
+    expected = ["zero", "one", "two", "sampler"][: 4 if last == "sampler" else 3]
+    assert [re.search(r"\(node (\w+)\)", line)[1] for line in alone(text)] == expected
+    assert counted(whole(text)) == (len(expected) * 2 * CALLS,) * 2

@@ -93,6 +93,9 @@ MORE = (
     "ComfyUI's own",
     "(chosen)", "cross, 12 calls: it failed", "1 step", "Attention call 3 of 9, step 2 of 7",
     "Sage: 4 of 80 attention calls.",
+    "  steps 1-2,4,6,8 (sigma 1 to 0.05): computed", "  step 3 (sigma 0.9 to 0.55): computed",
+    "  steps 3,5 (sigma 0.9 to 0.55): adaptive: forecast taylor 1, 3 in a row",
+    "  step 3 (sigma 0.9 to 0.55): adaptive: forecast taylor 1, 3 in a row, error 0.05",
     "No step is forecast: EasyCache or LazyCache is on it, which leaves evaluations out as well, and neither would "
     "know of the other. Bypass that node or this one.",
     "the model's output failed (RuntimeError: the model did not come to its last layer)",
@@ -138,7 +141,7 @@ NAMES = {
     "keep", "late", "tau",
     "alpha", "attn", "auto", "beta", "causal", "cfg", "comfy", "cpu", "cuda", "exact", "flash", "fps", "high",
     "hopper", "inf",
-    "install", "ms", "output", "pip", "refiner", "sageattention", "simple", "sqrt", "token", "torch",
+    "install", "ms", "output", "pip", "refiner", "sageattention", "simple", "sqrt", "taylor", "token", "torch",
     "triton", "upscaler",
     "user", "vsa",
 }  # fmt: skip
