@@ -41,8 +41,9 @@ def draw_report(report: Report) -> Image.Image:
 
 
 def _stages(report: Report) -> list[str]:
-    """List what the first STAGES of several samplers did, and say that it is part of a whole."""
-    return [TOTAL, *report.stages[:STAGES]] if report.stages else []
+    """List what the first STAGES of several samplers did, and say that it is part of a whole, and how many more."""
+    more = len(report.stages) - STAGES
+    return [TOTAL, *report.stages[:STAGES], *([f"and {more} more"] if more > 0 else [])] if report.stages else []
 
 
 def _share(report: Report, row: ReportRow) -> tuple[float, str]:

@@ -21,11 +21,11 @@ CHOSEN = (255, 236, 179)
 def draw_schedule(table: ScheduleTable, chosen: tuple[int, int] | None = None) -> Image.Image:
     """Draw what each block attends with at each step. RGB.
 
-    table: a role without blocks has no panel; without roles there is a sentence instead.
+    table: a role without blocks has no panel; without roles and steps there is a sentence instead.
     chosen: the first and the last of some steps, from 0, which are marked on the curve.
     """
     canvas, steps = Canvas(WIDTH), len(table.sigmas) - 1
-    if not table.roles or steps < 1:
+    if not (table.roles or table.steps) or steps < 1:
         nothing = "Nothing to draw: no step, or no attention that is known."
         return canvas.picture(canvas.title("Attention at each step", [nothing]) + 20)
     y, colours = canvas.title("Attention at each step"), colours_of(table.labels, {HOST})

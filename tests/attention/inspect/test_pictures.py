@@ -6,6 +6,7 @@ import importlib
 import math
 import pkgutil
 import re
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,15 +19,16 @@ import attention
 from attention import patterns
 from attention.backends import registry
 from attention.backends.autotune import KernelTrial
-from attention.core.canvas import WIDTH, Canvas, font
+from attention.core.canvas import MARGIN, WIDTH, Canvas, font
 from attention.core.geometry import describe
 from attention.core.site import CROSS, SELF, SPATIAL
 from attention.inspect.draw_info import draw_info
 from attention.inspect.draw_maps import draw_heat, draw_shares, draw_token_shares
 from attention.inspect.draw_pattern import draw_pattern
 from attention.inspect.draw_report import draw_report
-from attention.inspect.draw_schedule import draw_schedule
+from attention.inspect.draw_schedule import LEFT, draw_schedule
 from attention.inspect.info import Info
+from attention.inspect.kernel_colours import colours_of
 from attention.inspect.map_summary import Maps, TokenShares
 from attention.inspect.maps import ELSEWHERE, SAME_FRAME, SAME_PLACE, Query
 from attention.inspect.report import summarise
@@ -59,12 +61,25 @@ def report():
     return draw_report(summarise(stats))
 
 
+def stages(number):
+    """Of so many samplers, one after the other."""
+    stats = RunStats("SomeVideoTransformer3DModel", (21, 45, 80), 50)
+    add(stats, SELF, 0, "sdpa", 75)
+    said = tuple(f"{n}. SamplerOfSomePack (node {n}): {REASON}." for n in range(1, number + 1))
+    return draw_report(replace(summarise(stats), stages=said))
+
+
 def schedule(steps=()):
     label = "video attention 16 bit + strength + spatiotemporal guidance + normalized attention guidance"
     names = (registry.HOST, f"sliding tile + {label}", label)
     return draw_schedule(
         ScheduleTable((0.99987, 0.5, 0.25, 0.0), {SELF: dict.fromkeys(range(60), names), CROSS: {0: names}}, steps)
     )
+
+
+def forecasts(*steps):
+    """Of a model of which no attention is known."""
+    return draw_schedule(ScheduleTable((1.0, 0.5, 0.25, 0.0), {}, steps))
 
 
 def trials():
@@ -120,8 +135,14 @@ def heat(size):
 
 # Every function that draws a picture -> makers of pictures by it, with long words.
 PICTURES = {
-    draw_report: (report,),
-    draw_schedule: (schedule, lambda: schedule(("computed", "forecast taylor 1, 12 in a row", f"adaptive: {REASON}"))),
+    draw_report: (report, lambda: stages(2), lambda: stages(6)),
+    draw_schedule: (
+        schedule,
+        lambda: schedule(("computed", "forecast taylor 1, 12 in a row", f"adaptive: {REASON}")),
+        lambda: forecasts("computed", "forecast taylor 1, 12 in a row", f"adaptive: {REASON}"),
+        lambda: forecasts("computed", "computed", "computed"),
+        forecasts,
+    ),
     draw_trials: (trials,),
     draw_plan: (plan,),
     draw_shares: (shares,),
@@ -220,3 +241,28 @@ def test_pictures_are_as_wide_as_the_canvas(draw):
     for make in PICTURES[draw]:
         drawn = make()
         assert drawn.mode == "RGB" and drawn.width == WIDTH
+
+
+@pytest.mark.parametrize("number", [0, 1, 4, 5, 6])
+def test_what_a_picture_has_no_room_for_is_counted(number, texts):
+    """Of samplers in a row the first four, and how many more there are."""
+    stages(number)
+    said = " ".join(text for *_, text, _, _ in texts)
+    assert [f"{n}. SamplerOfSomePack" in said for n in range(1, 7)] == [n <= min(number, 4) for n in range(1, 7)]
+    assert re.findall(r"and \d+ more", said) == ([f"and {number - 4} more"] if number > 4 else [])
+    assert ("All of it together" in said) == (number > 0)
+
+
+def test_forecasts_are_drawn_where_no_attention_is_known(texts):
+    """Step two alone is forecast: its third of the row, and no other, has a colour."""
+    drawn = forecasts("computed", "forecast taylor 1, 1 in a row", "computed")
+    said = [text for *_, text, _, _ in texts]
+    assert "steps" in said and "forecast taylor 1, 1 in a row" in said and not any("Nothing" in text for text in said)
+    (colour,) = colours_of(["forecast taylor 1, 1 in a row"]).values()
+    top = next(one[1] for one in texts if one[4] == "steps")
+    row = drawn.crop((0, int(top), drawn.width, drawn.height))
+    at = [x for x in range(row.width) if any(row.getpixel((x, y)) == colour for y in range(row.height))]
+    third = (WIDTH - MARGIN - LEFT) / 3
+    assert (at[0], at[-1] + 1) == pytest.approx((LEFT + third, LEFT + 2 * third), abs=2)
+    forecasts()
+    assert any("Nothing to draw" in text for *_, text, _, _ in texts)
