@@ -140,7 +140,6 @@ class Run:
     def restore(self, state: dict) -> None:
         """Go on with a stage, or begin the next one with the weights of the last."""
         self.stages, self.curve = state["stages"], state["curve"]
-        self.curve = [(*row, 0.0)[:3] for row in self.curve]
         self.average.load_state_dict(state["average"])
         if tuple(state["grid"]) == self.grid:
             self.losses.load_state_dict(state["losses"])
@@ -242,7 +241,8 @@ def work(rank: int, args: argparse.Namespace, meeting: str) -> None:
     """One of the workers, a process of its own."""
     torch.set_num_threads(1)
     # Linux shares the processors out over sessions first: in one, the workers together would get what one process gets.
-    os.setsid()
+    if hasattr(os, "setsid"):
+        os.setsid()
     # Long: a run may be halted with SIGSTOP.
     distributed.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=args.workers, timeout=timedelta(days=7)
@@ -257,7 +257,15 @@ def main() -> None:
         train(args)
         return
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(work, (args, f"{folder}/meeting"), nprocs=args.workers)
+        workers = torch.multiprocessing.spawn(work, (args, f"{folder}/meeting"), nprocs=args.workers, join=False)
+        try:
+            while not workers.join():
+                pass
+        except KeyboardInterrupt:
+            # Ctrl+C reaches this process alone. Killed: a halted worker would not end before it goes on.
+            for process in workers.processes:
+                process.kill()
+            raise
 
 
 if __name__ == "__main__":

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import place
 import pytest
@@ -10,6 +15,7 @@ import torch
 import train_demo
 import train_scenes
 from safetensors import safe_open
+from scene_batches import make_batch
 
 from attention.blocks.rope import rotate
 from attention.demo import scene_codec
@@ -73,18 +79,52 @@ def test_a_stage_begins_with_the_weights_of_the_last(tmp_path, quick):
         assert '"positional_embedding_max_pos": [40.125, 5350.0, 5350.0]' in file.metadata()["config"]
 
 
-def test_workers_average_their_gradients(tmp_path):
-    """Two processes of one clip each: the curve holds the mean of both, and one checkpoint is written."""
-    args = words(tmp_path, steps=2)
+def test_workers_average_their_gradients(tmp_path, monkeypatch):
+    """Two processes of one clip each take the step of one process with both clips, and write one checkpoint."""
+    args = words(tmp_path, steps=1)
     args.workers = 2
     torch.multiprocessing.spawn(train_scenes.work, (args, str(tmp_path / "meeting")), nprocs=2)
-    both = torch.load(tmp_path / "run.pt")["curve"][0]
-    alone = []
-    for rank in (0, 1):
-        run = train_scenes.Run(words(tmp_path, "--batch", "1"), rank)
-        run.take_step(run.losses, 0.0)
-        alone.append(run.curve[0])
-    assert both == pytest.approx([sum(values) / 2 for values in zip(*alone)], rel=1e-3)
+    shared = torch.load(tmp_path / "run.pt")
+
+    def make_both(count, grid, generator):
+        clips = [make_batch(1, grid, torch.Generator().manual_seed(rank)) for rank in range(count)]
+        return tuple(map(torch.cat, zip(*clips)))
+
+    monkeypatch.setattr(train_scenes, "make_batch", make_both)
+    begun = train_scenes.Run(words(tmp_path)).losses.state_dict()
+    alone = train_scenes.train(words(tmp_path, steps=1))
+    assert shared["curve"][0] == pytest.approx(alone.curve[0], rel=1e-3)
+    moves, wrong = 0.0, 0.0
+    for name, value in alone.losses.state_dict().items():
+        moves += (value - begun[name]).double().square().sum().item()
+        wrong += (value - shared["losses"][name]).double().square().sum().item()
+    assert moves > 0 and math.sqrt(wrong / moves) < 0.3, math.sqrt(wrong / moves)
+
+
+@pytest.mark.skipif(not hasattr(os, "setsid"), reason="sessions are POSIX's")
+def test_an_interrupt_ends_the_workers_too(tmp_path):
+    """What a terminal does at Ctrl+C: SIGINT to the process group, in which the workers are not."""
+    psutil = pytest.importorskip("psutil", reason="psutil comes with ComfyUI")
+    file = tmp_path / "run.pt"
+    command = [sys.executable, train_scenes.__file__, "--stage", *GRID, "--batch", "2", "--layers", "3", "--no-compile"]
+    command += ["--checkpoint", str(file), "--out", str(tmp_path / "out.safetensors"), "--save-minutes", "0"]
+    parent = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(file.exists, parent)
+        workers = psutil.Process(parent.pid).children(recursive=True)
+        assert len(workers) >= 2
+        os.killpg(parent.pid, signal.SIGINT)
+        assert parent.wait(60) != 0
+        assert not psutil.wait_procs(workers, 10)[1]
+    finally:
+        parent.kill()
+
+
+def wait_for(done, process, seconds=240):
+    end = time.monotonic() + seconds
+    while not done():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_a_batch_is_shared_evenly(tmp_path, quick):
