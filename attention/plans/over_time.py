@@ -112,14 +112,14 @@ def plain(candidate: Candidate) -> Candidate:
 
 
 def with_kept(option: PlanOption, base: PlanOption, chosen: float, error: float = inf) -> PlanOption:
-    """Give an option that keeps choices of blocks its time and its error.
+    """Give an option that keeps choices of blocks its time, its error and its peak: it chooses at least once.
 
-    option: its seconds are those of calls whose blocks were chosen before.
+    option: its seconds and its peak are those of calls whose blocks were chosen before.
     base: the same pattern, which chooses in every call.
     chosen: part of the calls in which it chooses.
     error: relative L2 of the final latent.
     """
     seconds = chosen * base.seconds + (1 - chosen) * option.seconds
+    extra, peak = chosen * (base.seconds - option.seconds), most_of([option.peak, base.peak])
     # What a single call gave tells nothing of blocks that were chosen before.
-    extra = chosen * (base.seconds - option.seconds)
-    return replace(option, seconds=seconds, error=error, local=None, effect=None, extra=extra, often=chosen)
+    return replace(option, seconds=seconds, error=error, local=None, effect=None, peak=peak, extra=extra, often=chosen)

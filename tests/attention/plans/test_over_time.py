@@ -115,6 +115,10 @@ def test_choices_are_kept_where_choosing_takes_time():
     assert kept.in_part(0.5).seconds == 0.25 * 6.0 + 0.25 * 5.0 and kept.in_part(0.1).seconds == pytest.approx(
         0.1 * 6.0
     )
+    # In some calls it chooses: it takes what they take.
+    low, high = replace(raw[0], peak=10), replace(base, peak=30)
+    assert with_kept(low, high, 0.25).peak == 30 and with_kept(replace(low, peak=40), high, 0.25).peak == 40
+    assert with_kept(low, base, 0.25).peak is None
     # One evaluation keeps nothing; what takes as long is not worth it; nor is what another option beats.
     assert keeping(options, raw, named, 1) == (None, [])
     assert keeping(options, [replace(raw[0], seconds=5.9)], named, 4) == (None, [])
