@@ -18,6 +18,8 @@ from ..core.tokens import Grid
 QUERIES, KEYS = 128, 64
 # Of so many blocks of queries one is looked at where two selections are compared.
 SAMPLED = 8
+# Of single tokens that a widget or a plan's file may ask for.
+MOST_SINGLES = 256
 
 
 @dataclass(frozen=True)

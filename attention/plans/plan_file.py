@@ -10,6 +10,7 @@ from ..backends import registry
 from ..core.grid import ORDERS
 from ..core.site import ROLES
 from ..forecast import ForecastSettings
+from ..patterns.blocks import MOST_SINGLES
 from ..patterns.ramp import Ramp
 from ..reuse import ReuseSettings
 from ..routing.rules import CHOICES
@@ -37,7 +38,6 @@ MAX_BYTES = 1 << 20
 MAX_STEPS = 1024
 # Of MiB that a call may take.
 MAX_MEMORY = 1 << 20
-MAX_SINGLES = 1 << 10
 # Of heads, in a pattern that has a number for each.
 MAX_GROUPS = 64
 # Patterns that a plan may name: those that are plain numbers and words.
@@ -211,7 +211,7 @@ def _with_singles(pattern, data: dict, where: str):
     if "singles" not in data:
         return pattern
     singles = data["singles"]
-    if not hasattr(pattern, "singles") or type(singles) is not int or not 1 <= singles <= MAX_SINGLES:
+    if not hasattr(pattern, "singles") or type(singles) is not int or not 1 <= singles <= MOST_SINGLES:
         raise BadPlan(f"{where}: singles of {pattern.name} cannot be {repr(singles)[:40]}.")
     return dataclasses.replace(pattern, singles=singles)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
+from ...attention.patterns.blocks import MOST_SINGLES
 from ...attention.patterns.ramp import CONSTANT, SHAPES, Ramp
 
 
@@ -82,7 +83,7 @@ def single_tokens() -> io.Int.Input:
         "single_tokens",
         default=0,
         min=0,
-        max=256,
+        max=MOST_SINGLES,
         step=64,
         optional=True,
         advanced=True,

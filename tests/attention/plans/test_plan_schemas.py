@@ -9,6 +9,7 @@ import pytest
 from plans_made import FORECASTS, before, make_plan, make_step
 
 from attention.patterns import TopBlocks
+from attention.patterns.blocks import MOST_SINGLES
 from attention.plans import plan_file
 from attention.plans.plan import Candidate
 from attention.plans.plan_file import from_json, to_json
@@ -85,6 +86,8 @@ def test_a_plan_with_single_tokens_is_of_a_schema_of_its_own():
     assert all("singles" not in step["pattern"] for step in written["steps"]), "older versions know no such field"
     assert from_json(json.dumps(written)) == plan and plan.rules()[0].shape.pattern.singles == 128
     assert seen.name == "top blocks (keep 50, singles 128)"
+    most = before(steps=(make_step(Candidate(pattern=TopBlocks(50.0, singles=MOST_SINGLES))),))
+    assert from_json(to_json(most)) == most
     # Without them it is what it was, and files of older schemas have none.
     assert json.loads(to_json(before()))[plan_file.NAME] < 6
     written[plan_file.NAME] = 5
@@ -97,7 +100,7 @@ def test_a_plan_with_single_tokens_is_of_a_schema_of_its_own():
     [
         ({"singles": 0}, "singles of top blocks cannot be 0"),
         ({"singles": True}, "singles of top blocks cannot be True"),
-        ({"singles": 2000}, "singles of top blocks cannot be 2000"),
+        ({"singles": MOST_SINGLES + 1}, "singles of top blocks cannot be 257"),
         ({"pattern": {"name": "spatial"}}, "singles of spatial cannot be 128"),
         ({"pattern": None, "backend": "sage"}, "singles without a pattern"),
     ],
