@@ -66,14 +66,19 @@ def compare(clip: Tensor, words: list[str]) -> dict[str, list[bool]]:
     }
 
 
-def summarise(readings: list[dict]) -> dict[str, float]:
-    """Shares of what is right, and the mean jump in frame widths over the clips that have one."""
+def summarise(readings: list[dict]) -> dict[str, float | None]:
+    """Shares of what is right, and the mean jump in frame widths over the clips that have one; None without any."""
     result = {}
     for name in readings[0]:
         values = [float(value) for reading in readings for value in reading[name]]
         values = [value for value in values if not math.isnan(value)]
-        result[name] = sum(values) / len(values) if values else math.nan
+        result[name] = sum(values) / len(values) if values else None
     return result
+
+
+def divide(one: float | None, other: float | None) -> float | None:
+    """A ratio; None where there is none, so that the figures are JSON."""
+    return None if one is None or not other else one / other
 
 
 def parse() -> argparse.Namespace:
@@ -140,7 +145,7 @@ def evaluate(args: argparse.Namespace) -> dict:
     if args.sheet:
         draw_sheet([clip for pair in zip(*sheets) for clip in pair], args.sheet)
     if "inside_frames" in figures:
-        figures["jump_ratio"] = figures["inside_frames"]["jump"] / figures["joint"]["jump"]
+        figures["jump_ratio"] = divide(figures["inside_frames"]["jump"], figures["joint"]["jump"])
     told = {name: getattr(args, name) for name in ("samples", "steps", "cfg", "seed", "grid", "bfloat16")}
     return figures | told | {"tokens": math.prod(args.grid), "seconds": round(time.time() - began, 1)}
 

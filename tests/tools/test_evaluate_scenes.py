@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import evaluate_scenes
@@ -11,7 +12,7 @@ import torch
 import train_demo
 import train_scenes
 
-from attention.demo import scene_prompt
+from attention.demo import scene_codec, scene_prompt
 
 
 def test_prompts_go_around_evenly():
@@ -57,7 +58,31 @@ def test_what_is_wrong_is_counted(clip, change, name, share):
 def test_a_clip_without_shapes_has_no_jump():
     readings = [{"form": [False], "jump": [math.nan]}, {"form": [True], "jump": [0.5]}]
     assert evaluate_scenes.summarise(readings) == {"form": 0.5, "jump": 0.5}
-    assert math.isnan(evaluate_scenes.summarise(readings[:1])["jump"])
+    assert evaluate_scenes.summarise(readings[:1])["jump"] is None
+
+
+@pytest.mark.parametrize(("inside", "joint", "ratio"), [(0.5, 0.25, 2.0), (0.5, 0.0, None), (0.5, None, None),
+                                                        (None, 0.5, None), (0.0, 0.5, 0.0)])  # fmt: skip
+def test_a_ratio_of_nothing_is_none(inside, joint, ratio):
+    assert evaluate_scenes.divide(inside, joint) == ratio
+
+
+def test_figures_of_clips_without_shapes_are_json(monkeypatch):
+    """No clip of the first way to attend has a shape, and none of the second: still one JSON object."""
+    monkeypatch.setattr(evaluate_scenes, "list_ways", lambda args: [(name, make_nothing) for name in WAYS])
+    found = evaluate(monkeypatch, "--grid", "2", "3", "3")
+    assert found["joint"]["jump"] is found["inside_frames"]["jump"] is found["jump_ratio"] is None
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+WAYS = ("joint", "inside_frames")
+
+
+def make_nothing(rows):
+    """Latents of clips in which both shapes are outside everywhere."""
+    latents = torch.zeros(len(rows), scene_codec.CHANNELS, 2, 3, 3)
+    latents[:, [0, scene_codec.FIELDS]] = -10.0
+    return latents
 
 
 def evaluate(monkeypatch, *words):
