@@ -37,18 +37,18 @@ class DemoVAE:
     Its names are those of ComfyUI's VAE.
     """
 
-    latent_channels, latent_dim, output_channels = codec.CHANNELS, 3, 3
-    # As ComfyUI's VAE class has them: (frames, rows, columns) of a latent pixel, and what a number of frames becomes.
-    downscale_index_formula = upscale_index_formula = codec.BLOCK
-    downscale_ratio = (lambda frames: -(-frames // codec.BLOCK[0]), *codec.BLOCK[1:])
-    upscale_ratio = (lambda length: length * codec.BLOCK[0], *codec.BLOCK[1:])
+    latent_dim, output_channels = 3, 3
     vae_dtype, working_dtypes = torch.float32, [torch.float32]
     device = output_device = _select_base_device = torch.device("cpu")
     disable_offload = not_video = handles_tiling = False
     crop_input, size, extra_1d_channel, pad_channel_value = True, 0, None, None
 
     def __init__(self, latent_codec=codec):
-        self.codec = latent_codec
+        self.codec, self.latent_channels = latent_codec, latent_codec.CHANNELS
+        # As ComfyUI's VAE has them: (frames, rows, columns) of a latent pixel, and what a number of frames becomes.
+        self.downscale_index_formula = self.upscale_index_formula = (step, *sides) = latent_codec.BLOCK
+        self.downscale_ratio = (lambda frames: -(-frames // step), *sides)
+        self.upscale_ratio = (lambda length: length * step, *sides)
         self.first_stage_model = Codec()
         self.patcher = ModelPatcher(self.first_stage_model, load_device=self.device, offload_device=self.device)
 
@@ -68,7 +68,7 @@ class DemoVAE:
         n + 1 latent frames, as LTX's nodes count.
         """
         clip = self.vae_encode_crop_pixels(pixels if pixels.ndim == 5 else pixels[None])
-        missing = -clip.shape[1] % codec.BLOCK[0]
+        missing = -clip.shape[1] % self.codec.BLOCK[0]
         clip = torch.cat([clip[:, :1].expand(-1, missing, *clip.shape[2:]), clip], dim=1)
         return self.codec.encode(clip.float().cpu())
 
@@ -78,7 +78,7 @@ class DemoVAE:
 
     def vae_encode_crop_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Crops pictures (..., H, W, C) around their middle to whole latent pixels and three colours."""
-        for axis, step in ((-3, codec.BLOCK[1]), (-2, codec.BLOCK[2])):
+        for axis, step in ((-3, self.codec.BLOCK[1]), (-2, self.codec.BLOCK[2])):
             left = pixels.shape[axis] % step
             pixels = pixels.narrow(axis, left // 2, pixels.shape[axis] - left)
         return pixels[..., :3]
@@ -93,15 +93,15 @@ class DemoVAE:
 
     def temporal_compression_decode(self) -> int:
         """Gives the frames of a latent frame."""
-        return codec.BLOCK[0]
+        return self.codec.BLOCK[0]
 
     def spacial_compression_decode(self) -> int:
         """Gives the pixels of a latent pixel along a side."""
-        return codec.BLOCK[1]
+        return self.codec.BLOCK[1]
 
     def spacial_compression_encode(self) -> int:
         """Gives the pixels of a latent pixel along a side."""
-        return codec.BLOCK[1]
+        return self.codec.BLOCK[1]
 
     def model_size(self) -> int:
         """Gives the bytes of its weights: none."""

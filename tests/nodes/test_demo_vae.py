@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -43,6 +44,23 @@ def test_frames_are_counted_as_ltx_counts(vae, frames, length):
     assert latent.shape[2] == vae.downscale_ratio[0](frames) and vae.upscale_ratio[0](length) == 8 * length
     back = vae.decode(latent)
     assert back.shape == (1, 8 * length, 64, 96, 3)
+
+
+def test_it_has_the_block_and_channels_of_its_own_codec(pack, inference):
+    """Of a made-up one, which gives the shapes alone."""
+    codec = SimpleNamespace(
+        CHANNELS=5,
+        BLOCK=(4, 16, 24),
+        encode=lambda clip: torch.zeros(1, 5, clip.shape[1] // 4, clip.shape[2] // 16, clip.shape[3] // 24),
+    )
+    vae = pack.nodes.demo.DemoVAE(codec)
+    assert vae.latent_channels == 5 and vae.downscale_index_formula == vae.upscale_index_formula == (4, 16, 24)
+    assert (vae.downscale_ratio[0](9), vae.upscale_ratio[0](3)) == (3, 12)
+    assert vae.downscale_ratio[1:] == vae.upscale_ratio[1:] == (16, 24)
+    assert vae.temporal_compression_decode() == 4
+    assert vae.spacial_compression_decode() == vae.spacial_compression_encode() == 16
+    assert vae.vae_encode_crop_pixels(torch.zeros(9, 40, 80, 3)).shape == (9, 32, 72, 3)
+    assert vae.encode(torch.zeros(9, 40, 80, 3)).shape == (1, 5, 3, 2, 3)
 
 
 def test_a_still_picture_stays_still(vae):
