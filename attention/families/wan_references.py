@@ -72,12 +72,14 @@ def _of_control(inputs) -> int:
     key = (tuple(options.get("uuids") or ()), tuple(window or ()), tuple(context.shape))
     if not key[0]:
         return _counted(context)
-    if key not in _COUNTS:
+    # Threads of several GPUs share the counts, and any of them may clear them.
+    count = _COUNTS.get(key)
+    if count is None:
         # Prompts have new names in each run.
         if len(_COUNTS) >= MOST:
             _COUNTS.clear()
-        _COUNTS[key] = _counted(context)
-    return _COUNTS[key]
+        count = _COUNTS[key] = _counted(context)
+    return count
 
 
 def _counted(context: torch.Tensor) -> int:

@@ -81,3 +81,24 @@ def test_values_are_read_once_for_the_same_prompts_and_window(monkeypatch):
         told([str(number)])
     assert len(wan_references._COUNTS) <= wan_references.MOST
     assert laid_out({"vace_context": context(1)}).grid[0] == 4, "without names they are read"
+
+
+class Forgets(dict):
+    """Counts that another thread clears as soon as one is noted or found."""
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+        self.clear()
+
+    def __contains__(self, key):
+        found = super().__contains__(key)
+        self.clear()
+        return found
+
+
+def test_another_thread_may_clear_what_was_read(monkeypatch):
+    monkeypatch.setattr(wan_references, "_COUNTS", (counts := Forgets()))
+    told = {"vace_context": context(1), "transformer_options": {"uuids": ["a"]}}
+    assert laid_out(told).grid[0] == 4 and not counts
+    dict.__setitem__(counts, (("a",), (), tuple(told["vace_context"].shape)), 2)
+    assert laid_out(told).grid[0] == 3, "what was noted is taken"
