@@ -117,7 +117,7 @@ class VideoAttentionSeveralComfyUIs(Node):
                 ),
                 io.Combo.Input(
                     "split",
-                    options=[*sharing.SPLITS, sharing.AROUND_MACHINES],
+                    options=list(sharing.MACHINE_SPLITS),
                     default=sharing.PROMPTS_FIRST,
                     tooltip="prompts, then tokens: where each can have prompts of its own, only predictions travel. "
                     "tokens: every prompt over all. tokens, keys around machines: the same, but heads are traded "

@@ -8,7 +8,8 @@ from __future__ import annotations
 import datetime
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,7 @@ ATTEMPT = 5.0
 LEFT = "another ComfyUI left the run: look there for the reason"
 # What an evaluation announces in place of bytes when it is at its end.
 AT_END = -1
+NO_WORDS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 def available() -> bool:
@@ -90,6 +92,15 @@ def _reach(host, port, number, of, end, check):
 
 def _short(error: Exception) -> str:
     return str(error).splitlines()[0][:160]
+
+
+def _unlike(name: str, here: float, there: float, other: int, words: Sequence[str] | None) -> str:
+    """Say that something is not the same here and at number `other`; words: as of GroupPeers.agree."""
+    if words is None:
+        return f"{name} is {here:g} here and {there:g} at number {other}"
+    if not {here, there} <= {*range(len(words))}:
+        return f"{name} is another one at number {other}"
+    return f"{name} is '{words[int(here)]}' here and '{words[int(there)]}' at number {other}"
 
 
 class GroupPeers(Peers):
@@ -165,11 +176,12 @@ class GroupPeers(Peers):
         if any(number != AT_END for number in self._announced([AT_END] * self.size)):
             raise Broken(UNLIKE)
 
-    def agree(self, header: list[float], names: tuple[str, ...]) -> None:
-        """Compare what this rank is about to evaluate with number 0's.
+    def agree(self, header: list[float], names: tuple[str, ...], words: Mapping[str, Sequence[str]] = NO_WORDS) -> None:
+        """Compare what this rank is about to evaluate with what the others are.
 
         header: numbers, as many on all ranks.
         names: what each is, for the sentence.
+        words: for some names, what their numbers 0, 1, ... stand for; none where a number says nothing to people.
         Raises Broken where one differs.
         """
         mine = torch.tensor(header, dtype=torch.float64)
@@ -177,7 +189,7 @@ class GroupPeers(Peers):
         for other, theirs in enumerate(came):
             for name, here, there in zip(names, header, theirs.tolist(), strict=True):
                 if here != there:
-                    raise Broken(f"{name} is {here:g} here and {there:g} at number {other}: the workflows differ")
+                    raise Broken(f"{_unlike(name, here, there, other, words.get(name))}: the workflows differ")
 
     def from_first(self, x: torch.Tensor) -> torch.Tensor:
         """Return number 0's tensor, of the same shape on all ranks."""

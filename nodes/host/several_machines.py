@@ -20,6 +20,8 @@ from .token_ranks import RANK, Refused
 
 # What is compared before each evaluation.
 HEADER = ("the noise level", "the latent's size", "the number of steps", "the number of prompts", "the plan", "split")
+# What numbers of these stand for; that of the plan is a checksum.
+WORDS = {"the plan": (), "split": sharing.MACHINE_SPLITS}
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Meeting:
     host: of number 0.
     port: at which it listens.
     patience: seconds to wait for the others, and for an answer.
-    split: one of sharing.SPLITS, or sharing.AROUND_MACHINES.
+    split: one of sharing.MACHINE_SPLITS.
     """
 
     number: int
@@ -47,7 +49,7 @@ class _Run:
 
     prompts: most that are evaluated at once.
     never: why no evaluation can share its tokens out, None where some may.
-    plan, split: numbers of the rules and of the meeting's split, for comparing.
+    plan, split: a checksum of the rules, and the meeting's split among sharing.MACHINE_SPLITS, for comparing.
     """
 
     def __init__(self, meeting: Meeting, peers, guider, options):
@@ -56,7 +58,7 @@ class _Run:
         self.never = sharing.never(patcher)
         rules = [rule for router in options[ROUTERS].members for rule in router.rules]
         self.plan = zlib.crc32("; ".join(map(_told, rules)).encode())
-        self.split = zlib.crc32(meeting.split.encode())
+        self.split = sharing.MACHINE_SPLITS.index(meeting.split)
         self.record = RanksRecord("ComfyUIs")
         own = meeting.number
         self.names = [f"number {n}{', this one' if n == own else ''}" for n in range(meeting.of)]
@@ -123,7 +125,7 @@ def agree(executor, x, timestep, model_options, seed=None):
     if stats is not None:
         stats.gpus = run.record
     steps, prompts = len(options.get("sample_sigmas", ())), len(getattr(executor.class_obj, "conds", ()))
-    run.peers.agree([float(timestep.max()), x.numel(), steps, prompts, run.plan, run.split], HEADER)
+    run.peers.agree([float(timestep.max()), x.numel(), steps, prompts, run.plan, run.split], HEADER, WORDS)
     return executor(run.peers.from_first(x), timestep, model_options, seed)
 
 

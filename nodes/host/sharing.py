@@ -17,6 +17,7 @@ CACHE = "easycache"
 PROMPTS_FIRST, TOKENS = SPLITS = ("prompts, then tokens", "tokens")
 # As TOKENS, but heads are traded inside a machine alone.
 AROUND_MACHINES = "tokens, keys around machines"
+MACHINE_SPLITS = (*SPLITS, AROUND_MACHINES)
 
 
 def never(patcher) -> str | None:

@@ -121,7 +121,7 @@ def test_kept_outputs_are_those_of_one(both, alone, port):
     assert torch.equal(*made) and far(made[0], saved(both[0][1], "kept alone")) < 1e-5
     assert "each took what it had kept, and nothing was traded" in " ".join(map(str, answers[1]["7"]["text"]))
     answers = run_both(both, [graph("unlike", number, port, steps=4, every=2 + number) for number in (0, 1)])
-    assert any("the plan is" in answer and "the workflows differ" in answer for answer in answers), answers
+    assert any("the plan is another one at number " in answer for answer in answers), answers
 
 
 def test_with_cfg_each_has_a_prompt(both, alone, port):

@@ -85,7 +85,8 @@ def test_they_make_the_clip_of_one(both, alone, port, file, split, backend, said
 def test_splits_that_differ_are_told(both, port):
     answers = run_both(both, [graph("apart", n, port, split=("tokens", AROUND_MACHINES)[n]) for n in (0, 1)])
     assert all("the workflows differ" in answer or "left the run" in answer for answer in answers), answers
-    assert any("split is" in answer for answer in answers)
+    named = ("split is 'tokens' here", f"split is '{AROUND_MACHINES}' here")
+    assert any(split in answer for split, answer in zip(named, answers)), answers
 
 
 def test_one_that_is_stopped_leaves_the_other_with_a_sentence(both, alone, port):

@@ -75,6 +75,24 @@ def test_what_differs_is_named_on_every_side():
     ]
 
 
+@pytest.mark.parametrize(
+    "words, here, there",
+    [
+        (
+            ("tokens", "prompts"),
+            "is 'tokens' here and 'prompts' at number 1",
+            "is 'prompts' here and 'tokens' at number 0",
+        ),
+        (("tokens",), "is another one at number 1", "is another one at number 0"),
+        ((), "is another one at number 1", "is another one at number 0"),
+    ],
+    ids=["named", "one that is not known here", "a checksum"],
+)
+def test_numbers_that_say_nothing_are_named_in_words(words, here, there):
+    answers = together(2, lambda peers: peers.agree([0.5, float(peers.rank)], ("size", "split"), {"split": words}))
+    assert answers == [f"split {here}: the workflows differ", f"split {there}: the workflows differ"]
+
+
 def test_a_mismatch_is_a_sentence_and_no_end_of_the_process():
     answers = together(2, lambda peers: peers.all_to_all([torch.zeros(1 + peers.rank)] * 2, [(1,)] * 2))
     assert all("bytes are announced where" in answer or "left the run" in answer for answer in answers)
