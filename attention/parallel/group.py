@@ -94,13 +94,14 @@ def _short(error: Exception) -> str:
     return str(error).splitlines()[0][:160]
 
 
-def _unlike(name: str, here: float, there: float, other: int, words: Sequence[str] | None) -> str:
-    """Say that something is not the same here and at number `other`; words: as of GroupPeers.agree."""
+def _refuse(name: str, here: float, there: float, other: int, words: Sequence[str] | None) -> None:
+    """Raise Broken for what is not the same here and at number `other`; words: as of GroupPeers.agree."""
     if words is None:
-        return f"{name} is {here:g} here and {there:g} at number {other}"
+        raise Broken(f"{name} is {here:g} here and {there:g} at number {other}: the workflows differ")
     if not {here, there} <= {*range(len(words))}:
-        return f"{name} is another one at number {other}"
-    return f"{name} is '{words[int(here)]}' here and '{words[int(there)]}' at number {other}"
+        raise Broken(f"{name} is another one at number {other}: the workflows differ")
+    own, theirs = words[int(here)], words[int(there)]
+    raise Broken(f"{name} is '{own}' here and '{theirs}' at number {other}: the workflows differ")
 
 
 class GroupPeers(Peers):
@@ -189,7 +190,7 @@ class GroupPeers(Peers):
         for other, theirs in enumerate(came):
             for name, here, there in zip(names, header, theirs.tolist(), strict=True):
                 if here != there:
-                    raise Broken(f"{_unlike(name, here, there, other, words.get(name))}: the workflows differ")
+                    _refuse(name, here, there, other, words.get(name))
 
     def from_first(self, x: torch.Tensor) -> torch.Tensor:
         """Return number 0's tensor, of the same shape on all ranks."""

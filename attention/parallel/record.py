@@ -101,8 +101,10 @@ class RanksRecord:
                     yield f"{self._devices[rank]}: {decision.fell_back} calls fell back: {decision.reason}."
             if stats.reuse is not None:
                 yield f"{self._devices[rank]} kept up to {in_mib(stats.reuse.peak)} MiB."
-            if used:
-                ran = ", ".join(f"{name} ({count} calls)" for name, count in used.most_common())
+                # Where one lacks an output, all attend.
+                yield from (f"{self._devices[rank]}: {said}" for said in stats.reuse.lacks())
+            ran = ", ".join(f"{name} ({count} calls)" for name, count in used.most_common() if count)
+            if ran:
                 yield f"{self._devices[rank]} ran {ran}."
 
 

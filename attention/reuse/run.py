@@ -101,12 +101,25 @@ class ReuseRun(KeepsIdentity):
         for run in self._beside.values():
             run.clear()
 
+    def lacks(self) -> tuple[str, ...]:
+        """Say of each rule what of its outputs could not be kept, and why; nothing of those that kept all."""
+        return tuple(said for rule, store in self._stores.items() for said in _lacks(rule.label, store))
+
     def sentences(self) -> tuple[str, ...]:
         """Say of each rule how much was kept, and how near that was. Waits for the GPU."""
         said = [f"Nothing was kept: {self.refused}."] if self.refused else []
         if self.strange:
             said.append(f"{self.strange} evaluations came otherwise than in the sampler's rehearsal: all attended.")
         return (*said, *(_sentence(rule.label, store) for rule, store in self._stores.items()))
+
+
+def _lacks(label: str, store: OutputStore):
+    """Say what a rule could not keep."""
+    rule = f"{label[:1].upper()}{label[1:]}"
+    if store.full:
+        yield f"{rule}: {store.full} outputs had no room in {store.settings.budget} MiB."
+    if store.refused:
+        yield f"{rule}: from there on all attended: {store.refused}."
 
 
 def _sentence(label: str, store: OutputStore) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from ..patterns.blocks import KEYS, QUERIES, pool
+from .engine import scratch_bytes
 
 
 class Singles:
@@ -24,8 +25,11 @@ class Singles:
         tokens, blocks = k.shape[2], seen.shape[3]
         scale = q.shape[-1] ** -0.5 if scale is None else scale
         means, wide = pool(q, QUERIES)[0].flatten(0, 1), torch.promote_types(k.dtype, torch.float32)
+        # What is gathered comes behind this, so that both have the same room.
+        room = scratch_bytes(q.device, q.numel() * q.element_size())
         found = [
-            _best(min(number, tokens), *each, scale, wide) for each in zip(means, k.flatten(0, 1), seen.flatten(0, 1))
+            _best(min(number, tokens), *each, scale, wide, room)
+            for each in zip(means, k.flatten(0, 1), seen.flatten(0, 1))
         ]
         self._at, self._hidden = (torch.cat(each) for each in zip(*found))
         # In keys that are filled up to whole blocks, a head behind the other.
@@ -54,9 +58,18 @@ class Singles:
         return (lengths.exp().round() - self._of_block[rows]).clamp_(min=0).log_()
 
 
-def _best(number: int, means, k, seen, scale: float, wide: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the singles of a head: ((nq, number), and which of them are none)."""
-    scores = means.to(wide) @ k.to(wide).mT * scale
-    scores.masked_fill_(seen.repeat_interleave(KEYS, 1)[:, : k.shape[0]], -torch.inf)
-    best, at = scores.topk(number, dim=-1)
+def _best(number: int, means, k, seen, scale: float, wide: torch.dtype, room: int):
+    """Find the singles of a head: ((nq, number), and which of them are none).
+
+    room: bytes that scores of a slice of the blocks may take.
+    """
+    k, found = k.to(wide).mT, []
+    # At once: the scores, what topk makes of them, and a mask.
+    step = max(1, room // (k.shape[1] * (2 * wide.itemsize + 2)))
+    for some, chosen in zip((means.to(wide) * scale).split(step), seen.split(step)):
+        scores = some @ k
+        scores.masked_fill_(chosen.repeat_interleave(KEYS, 1)[:, : k.shape[1]], -torch.inf)
+        found.append(scores.topk(number, dim=-1))
+        del scores
+    best, at = (torch.cat(each) for each in zip(*found))
     return at, best == -torch.inf

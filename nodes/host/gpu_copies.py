@@ -21,7 +21,7 @@ except ImportError:  # hosts before 0.30
 def on_several(model, gpus: int, split: str, shares: str, strict: bool, overlap: bool = False) -> tuple:
     """Makes (a clone of the MODEL `model` that is evaluated on several GPUs, one line about it).
 
-    gpus: how many, 0 for all.
+    gpus: how many, 0 for all, or as many of them as `best_of` says.
     split, shares, overlap: as several_gpus.install has them.
     strict: whether to raise ValueError where that cannot be; else the model is given as it came, and why.
     """
@@ -62,14 +62,16 @@ def cannot(model, gpus: int) -> Reason | None:
 
 def _copied(model, gpus: int, *how) -> tuple:
     devices = len(comfy.model_management.get_all_torch_devices())
-    wanted = min(gpus or devices, devices)
+    heads = sharing.fewest_heads(model)
+    wanted = min(gpus or best_of(devices, heads), devices)
     # ComfyUI 0.30 trips over a model in its list that is no more.
     alive = all(loaded is not None for loaded in comfy.model_management.loaded_models())
     told = create_multigpu_deepclones(model_rules.count(model), wanted, reuse_loaded=alive)
     told = several_gpus.install(told, *how)
     names = [str(told.load_device), *(str(copy.load_device) for copy in told.get_additional_models_with_key(COPIES))]
     fewer = f" {gpus} were asked for." if gpus > len(names) else ""
-    heads = sharing.fewest_heads(model)
+    if not gpus and len(names) < devices:
+        fewer += f" {devices} are here, over which {heads} heads share out worse; set gpus to take more."
     if 0 < heads < len(names):
         near = inner_of(len(names), heads)
         if near > 1:
@@ -77,6 +79,16 @@ def _copied(model, gpus: int, *how) -> tuple:
         else:
             fewer += f" More than the model has heads: they share keys among all {len(names)}."
     return told, f"On {len(names)} GPUs: {', '.join(names)}. Each holds the whole model.{fewer}"
+
+
+def best_of(devices: int, heads: int) -> int:
+    """Chooses how many GPUs take part where nobody said: the most that trade heads among as many as any number can.
+
+    devices: that are here.
+    heads: of the model, 0 where unknown.
+    """
+    most = min(devices, heads or devices)
+    return max(n for n in range(most, devices + 1) if inner_of(n, heads or devices) >= most)
 
 
 def worth(model, info: Info) -> str:

@@ -115,8 +115,13 @@ def test_where_one_has_no_room_all_attend(pack, monkeypatch):
     model = reused(pack, case)
     truth, _ = sampled(pack, with_rules(pack, loud(case), SDPA), case, steps=4)
 
+    refused = [0]
+
     def room(self, out, *args):
-        return None if out.shape[-2] == least else kept(self, out, *args)
+        if out.shape[-2] != least:
+            return kept(self, out, *args)
+        self.full, refused[0] = self.full + 1, refused[0] + 1
+        return None
 
     _, _, ranks = ran(monkeypatch, pack, model, case, 2, steps=1)
     ((group,),) = ranks._peers.values()
@@ -125,7 +130,40 @@ def test_where_one_has_no_room_all_attend(pack, monkeypatch):
     assert least < max(sizes)
     monkeypatch.setattr(store, "room", room)
     out, report = sampled(pack, on_gpus(pack, model, 2), case, steps=4)
-    assert far(out, truth) < EXACT and counted(report)[0] == 0 and "took what it had kept" not in " ".join(report.notes)
+    notes = " ".join(report.notes)
+    assert far(out, truth) < EXACT and counted(report)[0] == 0 and "took what it had kept" not in notes
+    # Whichever it is, the report has a reason, and no kernel with no calls.
+    other, said = "cpu:0 ran ", "outputs had no room in "
+    assert said in notes and other in notes and "(0 calls)" not in notes[notes.index(other) :]
+    assert (f"cpu:0: Reuse every 2 steps: {refused[0]} {said}64 MiB." in notes) == (sizes[0] > least)
+
+
+def test_where_another_fails_to_keep_the_report_says_why(pack, monkeypatch):
+    """Its reason, with its name in front: the first GPU kept all of its own."""
+    case, store = WIDE["Wan"], pack.attention.reuse.store.OutputStore
+    model, write = reused(pack, case), store.write
+    truth, _ = sampled(pack, with_rules(pack, loud(case), SDPA), case, steps=4)
+
+    def failing(self, *args):
+        if self in others:
+            raise MemoryError("for a copy")
+        return write(self, *args)
+
+    class Others:
+        def __contains__(self, one):
+            beside = found[0].stats.values() if found else ()
+            return any(one is kept for stats in beside for kept in stats.reuse._stores.values())
+
+    others, found = Others(), []
+    made = pack.nodes.host.several_gpus.Ranks.groups
+    monkeypatch.setattr(
+        pack.nodes.host.several_gpus.Ranks, "groups", lambda self, *args: (found.append(self), made(self, *args))[1]
+    )
+    monkeypatch.setattr(store, "write", failing)
+    out, report = sampled(pack, on_gpus(pack, model, 2), case, steps=4)
+    assert far(out, truth) < EXACT and counted(report)[0] == 0
+    why = "from there on all attended: keeping an output failed (MemoryError: for a copy)."
+    assert f"cpu:0: Reuse every 2 steps: {why}" in about_gpus(report), report.notes
 
 
 def test_a_copy_that_finds_no_memory_lets_the_step_run_on_one(pack, monkeypatch):

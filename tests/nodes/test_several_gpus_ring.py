@@ -187,6 +187,31 @@ def test_the_node_says_how_they_share(pack):
     assert "On 4 GPUs a step would be about " in node.execute(on_gpus(pack, model, 4), latent).args[0]
 
 
+@pytest.mark.parametrize(
+    "devices, heads, taken",
+    [(5, 4, 4), (6, 4, 4), (8, 4, 8), (9, 4, 8), (4, 4, 4), (3, 4, 3), (2, 40, 2), (5, 1, 5), (7, 2, 6), (6, 0, 6)],
+)
+def test_all_are_those_that_share_heads_best(devices, heads, taken, pack):
+    assert pack.nodes.host.gpu_copies.best_of(devices, heads) == taken
+    if heads:
+        near = min(devices, heads)
+        assert inner_of(taken, heads) == near and all(inner_of(n, heads) < near for n in range(taken + 1, devices + 1))
+
+
+def test_one_too_many_for_the_heads_is_left_out_unless_asked_for(pack, monkeypatch):
+    monkeypatch.setattr(gpus_here, "NAMES", gpus_here.NAMES[:5])
+    gpus_here.stand_in(monkeypatch)
+    case, copies = PLAIN["Wan 2.1 T2V"], pack.nodes.host.gpu_copies
+    model = with_rules(pack, loud(case), SDPA)
+    made, said = copies.on_several(model, 0, "tokens", "even", strict=True)
+    assert said.startswith("On 4 GPUs: ") and len(made.get_additional_models_with_key(copies.COPIES)) == 3
+    assert " 5 are here, over which 2 heads share out worse; set gpus to take more." in said
+    asked, said = copies.on_several(model, 5, "tokens", "even", strict=True)
+    assert said.startswith("On 5 GPUs: ") and "are here" not in said
+    out, report = sampled(pack, asked, case, steps=1)
+    assert about_gpus(report).startswith("On 5 GPUs") and torch.isfinite(out).all()
+
+
 def test_the_estimate_counts_all_keys(pack):
     """A kernel may want the keys of every group: no less memory than for the ranks that trade heads."""
     case, sharing = PLAIN["Wan 2.1 T2V"], pack.nodes.host.sharing

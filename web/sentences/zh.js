@@ -940,6 +940,8 @@ export default {
 "kept up to {#n} of {#m} MiB in the computer's memory": "最多保留 {m} MiB 中的 {n} MiB（在内存中）",
 "kept up to {#n} of {#m} MiB": "最多保留 {m} MiB 中的 {n} MiB",
 "{#n} outputs had no room in that": "{n} 个输出放不下",
+"{#n} outputs had no room in {#m} MiB.": "{m} MiB 中放不下 {n} 个输出。",
+"{#n} are here, over which {#m} heads share out worse; set gpus to take more.": "此处有 {n} 个，{m} 个头在其上分配更差；自行填写数量可使用更多。",
 "An output {#n} steps later differs by relative L2 {#a} on average, {#b} at most (some tokens of {#m} calls).": "{n} 步之后的输出相对 L2 平均相差 {a}，最大 {b}（{m} 次调用的部分 token）。",
 "Eight bits differ by {#n}.": "八位存储相差 {n}。",
 "From there on all attended: {why}.": "此后全部重新计算注意力：{why}。",

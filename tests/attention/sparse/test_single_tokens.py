@@ -13,11 +13,13 @@ from video_calls import draw, first_runner, place_of
 
 from attention import patterns as p
 from attention.core.geometry import describe
+from attention.core.peak_memory import peak_of
 from attention.core.reason import Reason
 from attention.core.reference import relative_l2, scaled_dot_product_attention
 from attention.patterns.blocks import KEYS, QUERIES, block_order, select_blocks
 from attention.patterns.density import density
-from attention.sparse import engine_registry
+from attention.sparse import engine, engine_registry
+from attention.sparse.single_tokens import Singles
 
 torch.set_num_threads(1)
 # So that no two tokens stand out alike.
@@ -93,6 +95,21 @@ def test_any_grid_and_number(grid, singles, tail, order, context):
     if isinstance(runner, Reason):
         return
     assert relative_l2(runner(q, k, v), truth(pattern, video_span, q, k, v)) < 1e-5
+
+
+def test_scores_are_held_in_slices(monkeypatch):
+    """They are a number for each key and block of queries, which grows with the square of the tokens."""
+    q, k = (torch.randn(1, 1, 16_384, 64, dtype=torch.bfloat16) for _ in range(2))
+    seen = torch.rand(1, 1, q.shape[2] // QUERIES, k.shape[2] // KEYS) < 0.1
+    found = []
+    for room in (64 << 20, 1 << 20):
+        monkeypatch.setattr(engine, "THREAD_BYTES", room)
+        found.append(peak_of(lambda: Singles(64, q, k, seen, None), q.device))
+    (whole, most), (sliced, least) = found
+    size = q.numel() * q.element_size()
+    # Keys in float32 are two of q, and whole scores in float32 as many again for each 4,096 tokens.
+    assert least < 3 * size < 6 * size < most
+    assert torch.equal(whole._at.sort().values, sliced._at.sort().values) and not sliced._hidden.any()
 
 
 def test_who_cannot_says_so():
