@@ -39,7 +39,7 @@ def refuses(task: Task, geometry: Geometry) -> Reason | None:
     """Refuse patterns with a fixed mask, and single tokens under a mask of the host's."""
     if is_fixed(task.pattern):
         return Reason("the mask is fixed")
-    masked = geometry.mask != "none" and task.pattern.singles
+    masked = task.pattern.singles and geometry.mask != "none"
     return Reason("finds no single tokens under a mask") if masked else None
 
 
