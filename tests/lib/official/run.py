@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -23,17 +24,36 @@ WHOLE = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """latents: of each sampler, its parts; calls: of attention, as an override counted them; shown: by the nodes."""
+    """latents: of each sampler, its parts; calls: of attention, as an override counted them; shown: by the nodes;
+    classes: of all nodes."""
 
     latents: dict[str, list[torch.Tensor]]
     calls: int
     shown: dict[str, dict]
+    classes: dict[str, str]
 
     @property
     def reported(self) -> int:
-        """The calls in all reports, but for those that the model makes past every override."""
-        reports = [report for shown in self.shown.values() for report in shown.get("report", ())]
-        return sum(row["calls"] for report in reports for row in report["rows"] if row["used"] != NOBODY)
+        """The calls of all samplers as their reports have them, but for those made past every override."""
+        found = {
+            node.removesuffix(f"~{REPORT}"): report
+            for node, shown in self.shown.items()
+            for report in shown.get("report", ())
+        }
+        made = {
+            node: sum(row["calls"] for row in report["rows"] if row["used"] != NOBODY) for node, report in found.items()
+        }
+        # Behind samplers in a row a report is of all of them: each counts once.
+        before = {node: {*map(self._node, report["stages"][:-1])} for node, report in found.items()}
+        own: dict[str, int] = {}
+        for node in sorted(found, key=lambda node: len(before[node])):
+            own[node] = made[node] - sum(own[earlier] for earlier in before[node])
+        return sum(own.values())
+
+    def _node(self, stage: str) -> str:
+        """The sampler that a line of a report is about: by its id, or the only one of its class."""
+        name, node = re.match(r"\d+\. (.+?)(?: \(node ([^)]+)\))?: ", stage).groups()
+        return node or next(key for key, kind in self.classes.items() if kind == name)
 
     def apart(self, other: Outcome) -> float:
         """The largest relative L2 between the parts of both."""
@@ -95,4 +115,4 @@ def _with_widgets(info: dict, values: dict) -> dict:
 def run(queue, prompt: dict) -> Outcome:
     Keep.kept, Watch.calls = {}, 0
     shown = queue.run(prompt, (KEEP, REPORT))
-    return Outcome(Keep.kept, Watch.calls, shown)
+    return Outcome(Keep.kept, Watch.calls, shown, {key: node["class_type"] for key, node in prompt.items()})
