@@ -127,7 +127,9 @@ def draw_sheet(rows: list[Tensor], path: Path) -> None:
         strips.append(
             torch.nn.functional.pad(small, (2, 2, 2, 2), value=1.0).movedim(1, -1).permute(1, 0, 2, 3).flatten(1, 2)
         )
-    Image.fromarray((torch.cat(strips) * 255).round().byte().numpy()).save(path)
+    picture = Image.fromarray((torch.cat(strips) * 255).round().byte().numpy())
+    # A palette: a third of the bytes, and few colours are there.
+    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def parse() -> argparse.Namespace:
