@@ -23,11 +23,12 @@ from attention.demo import paint, scene_prompt
 
 TILES = 12  # of the background along a side
 MIDDLE = ((0.42, 0.42), (0.58, 0.58))  # where each shape is at half time
-DRIFT = 0.05  # the largest distance from there, along each axis
+VARIED = 0.04  # the largest difference of a speed or radius, as a share
+DRIFT = 0.03  # the largest distance from there, along each axis
 SPEED = 1.05  # frame widths per clip
 RADIUS = 0.18
 TURN = 0.55 * math.pi  # per clip
-PHASE = 0.12 * math.pi  # the largest angle off the direction at half time
+PHASE = 0.04 * math.pi  # the largest angle off the direction at half time
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ def draw_scene(words: Tensor, generator: torch.Generator, spread: float = 1.0) -
         words[:, [2, 5]],
         words[:, 6],
         torch.tensor(MIDDLE) + DRIFT * around(2, 2),
-        SPEED * (1 + 0.08 * around(2)),
-        RADIUS * (1 + 0.08 * around(2)),
+        SPEED * (1 + VARIED * around(2)),
+        RADIUS * (1 + VARIED * around(2)),
         PHASE * around(2),
     )
 

@@ -91,7 +91,7 @@ class Losses(torch.nn.Module):
         return (out[:, : codec.ACTIVE].float() - flow).square().mean(), sum(at), right
 
 
-def make_optimisers(losses: Losses, muon: float, adam: float) -> list[torch.optim.Optimizer]:
+def make_optimisers(losses: Losses, muon: float, adam: float, muon_class=torch.optim.Muon) -> list:
     """Muon for the matrices inside the blocks, AdamW for the rest; the place heads keep slow AdamW."""
     matrices, slow, rest = [], [], []
     for name, parameter in losses.named_parameters():
@@ -105,9 +105,7 @@ def make_optimisers(losses: Losses, muon: float, adam: float) -> list[torch.opti
     groups = [{"params": rest, "lr": adam, "base": adam}, {"params": slow, "lr": adam / 4, "base": adam / 4}]
     optimisers = [torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)]
     if matrices:
-        optimisers.append(
-            torch.optim.Muon([{"params": matrices, "base": muon}], lr=muon, weight_decay=0.01, ns_steps=5)
-        )
+        optimisers.append(muon_class([{"params": matrices, "base": muon}], lr=muon, weight_decay=0.01))
     return optimisers
 
 

@@ -11,6 +11,7 @@ their angles, and the heads that look at neighbours are aimed again. On a busy m
 
 import argparse
 import copy
+import math
 import os
 import sys
 import tempfile
@@ -26,6 +27,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 import place
 import train_demo
+from einops import rearrange
+from muon import FAST, Muon
 from scene_batches import make_batch
 from train_demo import FRAME_RATE, export, make_optimisers, set_rates
 
@@ -33,6 +36,7 @@ from attention.demo import scene_codec, scene_prompt
 from attention.demo.transformer import LTXConfig, LTXVideoTransformer
 
 ROOT = Path(__file__).resolve().parents[1]
+TRUNK = 2  # blocks that see all tokens: those that sense place
 PROBED = 3  # blocks before the probe that reads a token's place
 WORKERS_MOST = 64
 EVERY = 25  # steps between lines of the log
@@ -61,6 +65,8 @@ def parse(words=None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=7)
     parser.add_argument("--place-steps", type=int, default=0, help="first steps of the stage that train place only")
     parser.add_argument("--place-weight", type=float, default=0.1)
+    parser.add_argument("--kept", type=float, default=0.5, help="share of the tokens that blocks behind the trunk get")
+    parser.add_argument("--trunk-every", type=int, default=4, help="steps from one that trains the trunk to the next")
     parser.add_argument("--muon", type=float, default=0.01)
     parser.add_argument("--adam", type=float, default=2e-3)
     parser.add_argument("--ema", type=float, default=0.995)
@@ -97,22 +103,33 @@ class Losses(torch.nn.Module):
         places = torch.meshgrid(*(torch.arange(size) for size in grid), indexing="ij")
         self.places = [place.flatten() for place in places]
         self.tables = model.tables(grid, FRAME_RATE, "cpu")
-        self.weights = weigh_channels()[:, None, None, None]
+        self.weights = weigh_channels()
 
-    def forward(self, noisy, t, context, flow, deep: bool):
-        """Returns weighted flow loss, place loss, flow loss, and the share of right places of each axis."""
+    def forward(self, noisy, t, context, flow, kept: Tensor, deep: bool, whole: bool):
+        """Returns weighted flow loss, place loss, flow loss, and the share of right places of each axis.
+
+        kept: numbers of the tokens that go on behind the trunk; neighbours tell much the same, so a part of them
+            teaches nearly as much (arXiv:2306.09305).
+        deep: whether blocks behind the probe run.
+        whole: whether the trunk is trained too.
+        """
         model, grid = self.model, self.grid
         x, modulation, embedding, prompt = model.embed(noisy, t, context)
-        for index, block in enumerate(model.transformer_blocks[: None if deep else PROBED]):
-            x = block(x, prompt, None, modulation, self.tables, grid)
+        with torch.set_grad_enabled(whole):
+            for block in model.transformer_blocks[:TRUNK]:
+                x = block(x, prompt, None, modulation, self.tables, grid)
+        x, tables = x[:, kept], tuple(table[kept] for table in self.tables)
+        for index, block in enumerate(model.transformer_blocks[TRUNK : None if deep else PROBED], TRUNK):
+            x = block(x, prompt, None, modulation, tables, grid)
             if index == PROBED - 1:
                 guesses = self.probe(F.layer_norm(x, x.shape[-1:])).float().split(grid, dim=-1)
-        at = [F.cross_entropy(guess.flatten(0, 1), want.repeat(len(x))) for guess, want in zip(guesses, self.places)]
-        right = torch.stack([(guess.argmax(-1) == want).float().mean() for guess, want in zip(guesses, self.places)])
+        wants = [place[kept] for place in self.places]
+        at = [F.cross_entropy(guess.flatten(0, 1), want.repeat(len(x))) for guess, want in zip(guesses, wants)]
+        right = torch.stack([(guess.argmax(-1) == want).float().mean() for guess, want in zip(guesses, wants)])
         if not deep:
             return torch.zeros(()), sum(at), torch.zeros(()), right
-        out = model.head(x, embedding, grid)
-        square = (out[:, : scene_codec.ACTIVE].float() - flow).square()
+        out = model.read_out(x, embedding)[..., : scene_codec.ACTIVE].float()
+        square = (out - rearrange(flow, "b c t y x -> b (t y x) c")[:, kept]).square()
         return (square * self.weights).mean(), sum(at), square.mean(), right
 
 
@@ -130,7 +147,7 @@ class Run:
         )
         self.losses = Losses(model, self.grid)
         self.average = copy.deepcopy(model).requires_grad_(False)
-        self.optimisers = make_optimisers(self.losses, args.muon, args.adam)
+        self.optimisers = make_optimisers(self.losses, args.muon, args.adam, Muon)
         if state:
             self.restore(state)
         if args.workers > 1 and distributed.is_initialized():
@@ -176,9 +193,13 @@ class Run:
         """One batch; returns the share of right places of each axis. `seconds`: processor time since the last step."""
         args, deep = self.args, self.step >= self.args.place_steps
         seed = (args.seed * 1_000_003 + len(self.curve)) * WORKERS_MOST + self.rank
-        batch = make_batch(args.batch // args.workers, self.grid, torch.Generator().manual_seed(seed))
-        with torch.autocast("cpu", torch.bfloat16):
-            weighted, at, flow, right = forward(*batch, deep)
+        generator = torch.Generator().manual_seed(seed)
+        batch = make_batch(args.batch // args.workers, self.grid, generator)
+        tokens = math.prod(self.grid)
+        kept = torch.randperm(tokens, generator=generator)[: max(1, round(args.kept * tokens))]
+        whole = not deep or self.step % args.trunk_every == 0
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST is torch.bfloat16):
+            weighted, at, flow, right = forward(*batch, kept, deep, whole)
         (weighted + (args.place_weight if deep else 1.0) * at).backward()
         told = self.share(torch.cat((torch.stack((flow, at, weighted, torch.tensor(seconds))), right)).detach())
         torch.nn.utils.clip_grad_norm_(self.losses.parameters(), 1.0)

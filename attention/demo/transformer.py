@@ -218,11 +218,14 @@ class LTXVideoTransformer(torch.nn.Module):
         modulation, embedding = self.adaln_single(timestep * self.config.timestep_scale_multiplier)
         return x, modulation, embedding, self.caption_projection(context)
 
+    def read_out(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Turn tokens (B, L, W) into tokens of a latent (B, L, C)."""
+        shift, scale = (self.scale_shift_table + embedding[:, :, None]).to(x.dtype).unbind(2)
+        return self.proj_out(F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift)
+
     def head(self, x: Tensor, embedding: Tensor, grid: Grid) -> Tensor:
         """Turn tokens (B, L, W) into a latent (B, C, T, Y, X)."""
-        shift, scale = (self.scale_shift_table + embedding[:, :, None]).to(x.dtype).unbind(2)
-        x = F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
-        return rearrange(self.proj_out(x), "b (t y x) c -> b c t y x", t=grid[0], y=grid[1])
+        return rearrange(self.read_out(x, embedding), "b (t y x) c -> b c t y x", t=grid[0], y=grid[1])
 
     def forward(
         self,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import muon
 import place
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_a_stage_begins_with_the_weights_of_the_last(tmp_path, quick):
 
 def test_workers_average_their_gradients(tmp_path, monkeypatch):
     """Two processes of one clip each take the step of one process with both clips, and write one checkpoint."""
-    args = words(tmp_path, steps=1)
+    args = words(tmp_path, "--kept", "1", steps=1)
     args.workers = 2
     torch.multiprocessing.spawn(train_scenes.work, (args, str(tmp_path / "meeting")), nprocs=2)
     shared = torch.load(tmp_path / "run.pt")
@@ -92,13 +93,51 @@ def test_workers_average_their_gradients(tmp_path, monkeypatch):
 
     monkeypatch.setattr(train_scenes, "make_batch", make_both)
     begun = train_scenes.Run(words(tmp_path)).losses.state_dict()
-    alone = train_scenes.train(words(tmp_path, steps=1))
+    alone = train_scenes.train(words(tmp_path, "--kept", "1", steps=1))
     assert shared["curve"][0] == pytest.approx(alone.curve[0], rel=1e-3)
     moves, wrong = 0.0, 0.0
     for name, value in alone.losses.state_dict().items():
         moves += (value - begun[name]).double().square().sum().item()
         wrong += (value - shared["losses"][name]).double().square().sum().item()
     assert moves > 0 and math.sqrt(wrong / moves) < 0.3, math.sqrt(wrong / moves)
+
+
+def test_the_trunk_learns_now_and_then(tmp_path, quick):
+    """Between the steps that train the trunk its own weights stay; those behind it move at every step."""
+    run = train_scenes.Run(words(tmp_path, "--trunk-every", "2"))
+    trunk, behind = (run.losses.model.transformer_blocks[number].ff.net[2].weight for number in (0, 2))
+    run.step = 1
+    moved = []
+    for _ in range(4):
+        before = trunk.clone(), behind.clone()
+        run.take_step(run.losses, 0.0)
+        moved.append((not torch.equal(trunk, before[0]), not torch.equal(behind, before[1])))
+    assert moved == [(False, True), (True, True), (False, True), (True, True)]
+
+
+@pytest.mark.parametrize("shape", [(5, 24, 24), (3, 12, 40), (2, 40, 12), (1, 8, 8)])
+def test_muon_takes_the_steps_of_torchs(shape):
+    """Beside torch.optim.Muon, which rounds to bfloat16, over three steps from random weights and gradients."""
+    generator = torch.Generator().manual_seed(sum(shape))
+    weights = torch.randn(shape, generator=generator)
+    ours, theirs = ([torch.nn.Parameter(weight.clone()) for weight in weights] for _ in range(2))
+    optimisers = (muon.Muon(ours, lr=0.02), torch.optim.Muon(theirs, lr=0.02, weight_decay=0.01))
+    for _ in range(3):
+        for one, other in zip(ours, theirs):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        for optimiser in optimisers:
+            optimiser.step()
+    moved = torch.stack(list(theirs)) - weights
+    assert (torch.stack(list(ours)) - weights - moved).norm() < 0.05 * moved.norm()
+
+
+def test_orthogonalised_matrices_keep_their_singular_vectors():
+    matrices = torch.randn(4, 20, 12, generator=torch.Generator().manual_seed(0)).double()
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    inner = left.mT @ muon.orthogonalise(matrices).double() @ right.mT
+    assert (inner.diagonal(dim1=1, dim2=2) - 0.95).abs().max() < 0.35
+    assert (inner - torch.diag_embed(inner.diagonal(dim1=1, dim2=2))).abs().max() < 0.05
 
 
 @pytest.mark.skipif(not hasattr(os, "setsid"), reason="sessions are POSIX's")
