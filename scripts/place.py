@@ -19,7 +19,6 @@ LOOKS = {
     (6, 32): ((0, 2, 1, -1), (0, 3, 1, 1), (0, 4, 2, -1), (0, 5, 2, 1), (1, 2, 0, -1), (1, 3, 0, 1)),
     (4, 64): ((0, 1, 1, -1), (0, 2, 1, 1), (0, 3, 2, -1), (1, 1, 2, 1), (1, 2, 0, -1), (1, 3, 0, 1)),
 }
-FIRST_FLAG = 184
 MOST_QUERIES = 512
 
 
@@ -119,7 +118,8 @@ def give_place(
     aim_looks(model, grid, frame_rate, generator)
     for number, (look, group) in enumerate(zip(looks, _list_groups(looks, active))):
         block, width = model.transformer_blocks[look[0]], model.config.attention_head_dim
-        _set_difference(block, look[1], width, group, FIRST_FLAG + number)
+        # Behind the copies of the unused channels.
+        _set_difference(block, look[1], width, group, 2 * codec.CHANNELS - active + number)
 
 
 def aim_looks(model: LTXVideoTransformer, grid: Grid, frame_rate: float, generator: torch.Generator) -> None:

@@ -14,22 +14,13 @@ from batches import draw_times
 from attention.demo import scene_codec, scene_prompt
 
 Grid = tuple[int, int, int]
-NODES = scene_codec.list_nodes((4, 5, 5))  # where the fields of a block are drawn
-
-
-def _spread(points: Tensor, tokens: int) -> Tensor:
-    """Places (tokens * n,) in 0 to 1 of points (n,) in -1 to 1 of each token along an axis."""
-    return ((torch.arange(tokens)[:, None] + (points + 1) / 2) / tokens).flatten()
 
 
 def draw_latent(scene: scenes.Scene, grid: Grid) -> Tensor:
     """The scenes' latents (B, 128, T, Y, X)."""
-    times, rows, columns = (_spread(axis, tokens) for axis, tokens in zip(NODES[0], grid))
-    along, across = scenes.place_points(scene, times - 0.5, rows, columns)
-    inside = scenes.measure_distance(along, across, scene.form, scene.radius) * grid[2]
-    texture = scenes.draw_texture(along, across, scene.form, scene.radius)
+    at, angle = scenes.place_shapes(scene, scene_codec.place_tokens(grid)[0])
     signs = torch.tensor(list(scene_prompt.COLOUR_SIGNS.values()), dtype=torch.float32)[scene.colour]
-    return scene_codec.encode_fields(inside, texture, signs, 1.0 - scene.front, NODES)
+    return scene_codec.encode_shapes(at, angle, scene.radius, scene.form, signs, 1.0 - scene.front, grid)
 
 
 def make_batch(count: int, grid: Grid, generator: torch.Generator, empty: float = 0.1):

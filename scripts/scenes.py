@@ -19,16 +19,16 @@ from torch import Tensor
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from attention.demo import paint, scene_prompt
+from attention.demo import paint, scene_prompt, shapes
 
 TILES = 12  # of the background along a side
 MIDDLE = ((0.42, 0.42), (0.58, 0.58))  # where each shape is at half time
-VARIED = 0.04  # the largest difference of a speed or radius, as a share
-DRIFT = 0.03  # the largest distance from there, along each axis
+VARIED = 0.06  # the largest difference of a speed or radius, as a share
+DRIFT = 0.04  # the largest distance from there, along each axis
 SPEED = 1.05  # frame widths per clip
 RADIUS = 0.18
 TURN = 0.55 * math.pi  # per clip
-PHASE = 0.04 * math.pi  # the largest angle off the direction at half time
+PHASE = 0.08 * math.pi  # the largest angle off the direction at half time
 
 
 @dataclass(frozen=True)
@@ -81,37 +81,38 @@ def draw_words(count: int, generator: torch.Generator) -> Tensor:
     return torch.stack((colours[0], forms[0], directions[0], colours[1], forms[1], directions[1], front), 1)
 
 
-def place_points(scene: Scene, times: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Each point as each shape sees it, along and across its own axis: two of (B, 2, F, H, W)."""
+def place_shapes(scene: Scene, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each shape is, (B, 2, F, 2) as row and column in frame widths, and its angle (B, 2, F)."""
     angle = scene.direction * (math.pi / 4)
     ahead = torch.stack((angle.sin(), angle.cos()), -1)
     ahead = ahead / ahead.abs().amax(-1, keepdim=True)
     at = scene.centre[:, :, None] + (scene.speed[:, :, None] * times)[..., None] * ahead[:, :, None]
-    turned = (angle + scene.phase)[:, :, None] + TURN * times
+    return at, (angle + scene.phase)[:, :, None] + TURN * times
+
+
+def place_points(scene: Scene, times: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Each point as each shape sees it, along and across its own axis: two of (B, 2, F, H, W)."""
+    at, turned = place_shapes(scene, times)
     dy = rows[:, None] - at[..., 0, None, None]
     dx = columns[None, :] - at[..., 1, None, None]
     cos, sin = turned.cos()[..., None, None], turned.sin()[..., None, None]
     return cos * dx + sin * dy, cos * dy - sin * dx
 
 
+def _of_form(values: Tensor, form: Tensor) -> Tensor:
+    """Those of each shape's form (B, 2), of values (B, 2, ..., forms)."""
+    number = form.reshape(*form.shape, *[1] * (values.ndim - 2)).expand(*values.shape[:-1], 1)
+    return values.gather(-1, number)[..., 0]
+
+
 def measure_distance(along: Tensor, across: Tensor, form: Tensor, radius: Tensor) -> Tensor:
     """How far inside its shape's edge each point is (negative outside), (B, 2, F, H, W)."""
-    form, radius = form[..., None, None, None], radius[..., None, None, None]
-    far = (along.square() + across.square()).sqrt()
-    square = 0.88 * radius - torch.maximum(along.abs(), across.abs())
-    triangle = 0.66 * radius - torch.maximum(-along, 0.5 * along + math.sqrt(0.75) * across.abs())
-    ring = 0.36 * radius - (far - 0.74 * radius).abs()
-    inside = torch.where(form == 0, radius - far, square)
-    return torch.where(form == 2, triangle, torch.where(form == 3, ring, inside))
+    return _of_form(shapes.measure_distances(along, across, radius[..., None, None, None]), form)
 
 
 def draw_texture(along: Tensor, across: Tensor, form: Tensor, radius: Tensor) -> Tensor:
-    """A field that is zero along the lines of each shape's texture: stripes or checks."""
-    form, radius = form[..., None, None, None], radius[..., None, None, None]
-    stripes = torch.cos(2 * math.pi / 0.95 * along / radius)
-    checks = torch.sin(math.pi / 0.95 * along / radius) * torch.sin(math.pi / 0.95 * across / radius)
-    near = torch.exp(-((along.square() + across.square()) / (1.4 * radius).square()).square())
-    return torch.where((form == 0) | (form == 3), stripes, checks * 1.4) * near
+    """A field that is zero along the lines of each shape's texture, (B, 2, F, H, W)."""
+    return _of_form(shapes.draw_textures(along, across, radius[..., None, None, None]), form)
 
 
 def draw_fields(scene: Scene, times: Tensor, size: int, tiles: int = TILES) -> tuple[Tensor, Tensor, Tensor]:

@@ -80,17 +80,19 @@ def parse(words=None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def weigh_channels() -> Tensor:
-    """How much each used channel's flow counts, (75,), 1 on average.
+# How much the flow of each channel of a shape counts, by how far its edge moves when that is wrong.
+COUNTS = (4.0, 4.0, 2.0, 2.0, 0.5, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5)
+NEAR = 0.3  # frame widths from a shape's centre within which its place counts most
 
-    Forms are in the distance's small coefficients, which hardly count by themselves; textures, which the prompt does
-    not decide, would have four fifths of the loss.
-    """
-    deviations = torch.tensor(scene_codec.INSIDE_DEVIATIONS)
-    inside = 3 * (deviations[0] / deviations).sqrt().clamp(max=4)
-    shape = torch.cat((inside, torch.full((len(scene_codec.TEXTURE),), 0.6)))
-    weights = torch.cat((shape, shape, torch.ones(scene_codec.ACTIVE - scene_codec.SIGNS)))
-    return weights / weights.mean()
+
+def weigh(clip: Tensor) -> Tensor:
+    """How much each channel of each token counts, about 1 on average, of latent tokens (B, L, ACTIVE) without noise."""
+    shapes = clip[..., : scene_codec.ORDER].unflatten(-1, (2, scene_codec.SHAPE))
+    square = (shapes[..., :2] / (NEAR * scene_codec.OFFSET)).square().sum(-1, keepdim=True)
+    near = 0.3 + 1.5 * torch.exp(-square)
+    counts = torch.tensor(COUNTS)
+    pose = (near * counts[:5], counts[5:].expand(*near.shape[:-1], -1))
+    return torch.cat((torch.cat(pose, -1).flatten(-2), torch.full_like(clip[..., :1], 0.5)), -1)
 
 
 class Losses(torch.nn.Module):
@@ -103,7 +105,6 @@ class Losses(torch.nn.Module):
         places = torch.meshgrid(*(torch.arange(size) for size in grid), indexing="ij")
         self.places = [place.flatten() for place in places]
         self.tables = model.tables(grid, FRAME_RATE, "cpu")
-        self.weights = weigh_channels()
 
     def forward(self, noisy, t, context, flow, kept: Tensor, deep: bool, whole: bool):
         """Returns weighted flow loss, place loss, flow loss, and the share of right places of each axis.
@@ -129,8 +130,10 @@ class Losses(torch.nn.Module):
         if not deep:
             return torch.zeros(()), sum(at), torch.zeros(()), right
         out = model.read_out(x, embedding)[..., : scene_codec.ACTIVE].float()
-        square = (out - rearrange(flow, "b c t y x -> b (t y x) c")[:, kept]).square()
-        return (square * self.weights).mean(), sum(at), square.mean(), right
+        flow, noisy = (rearrange(z, "b c t y x -> b (t y x) c")[:, kept] for z in (flow, noisy))
+        square = (out - flow).square()
+        weights = weigh(noisy[..., : scene_codec.ACTIVE] - t[:, None, None] * flow)
+        return (square * weights).mean(), sum(at), square.mean(), right
 
 
 class Run:

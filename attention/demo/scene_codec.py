@@ -1,9 +1,9 @@
-"""The fixed latent codec of scenes: smooth fields instead of pixels, as low polynomials block by block.
+"""The fixed latent codec of scenes: where, how large and how turned a shape is, seen from each token.
 
-One latent token stands for 8 frames of 32 x 32 pixels, the scale of LTX-Video's own autoencoder. Of each shape the
-latent holds how far inside its edge a point is and a field that is zero along its texture's lines, both as Legendre
-coefficients of the block; the signs of its colour; and which shape is in front. Straight edges that move evenly are
-polynomials of first degree, so few coefficients give sharp edges: a decoded clip is painted from the fields.
+One latent token stands for 8 frames of 32 x 32 pixels, the scale of LTX-Video's own autoencoder. Of each shape it holds
+how far its centre is from the token, the cosine and sine of its angle, its radius, its form and its colour; and which
+shape is in front. These are smooth fields over a clip, most of them straight or even lines, so that cubic splines of
+the tokens give every pixel its own; what is seen there is painted from them. Tokens that disagree bend a shape.
 
 Shapes: B batch, F frames, H, W pixels, T = F/8, Y = H/32, X = W/32 latent grid.
 """
@@ -11,221 +11,141 @@ Shapes: B batch, F frames, H, W pixels, T = F/8, Y = H/32, X = W/32 latent grid.
 import math
 
 import torch
-from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import paint
-from .prompt import COLOUR_SIGNS
+from . import paint, scene_fit, shapes
+from .scene_prompt import FORMS
 
 CHANNELS = 128
 BLOCK = (8, 32, 32)
 TILES = 12  # of the background along a side
-# The distance inside is bent to REACH * tanh(distance / REACH), in tokens: only near the edge does it matter.
-REACH = 0.9
-INSIDE_MIDDLE = -0.75  # about its mean
-INSIDE = tuple((t, y, x) for t in range(4) for y in range(4 - t) for x in range(4 - t - y))
-TEXTURE = tuple((t, y, x) for t, y, x in INSIDE if t + y + x < 3) + ((1, 1, 1), (2, 1, 0), (2, 0, 1), (1, 2, 0))
-FIELDS = len(INSIDE) + len(TEXTURE)  # coefficients of one shape
-SIGNS = 2 * FIELDS  # the first of 2 x 3 channels of colours
-FIRST = SIGNS + 6
-ACTIVE = FIRST + 1
-SMOOTHED = 7  # pixels over which fields are averaged where blocks meet
-# Deviation of each coefficient in drawn scenes.
-INSIDE_DEVIATIONS = (
-    0.36,
-    0.0582,
-    0.0094,
-    0.004,
-    0.058,
-    0.0119,
-    0.004,
-    0.0094,
-    0.004,
-    0.004,
-    0.0544,
-    0.0155,
-    0.0041,
-    0.0157,
-    0.0051,
-    0.0041,
-    0.0085,
-    0.004,
-    0.0041,
-    0.004,
-)
-TEXTURE_DEVIATIONS = (
-    0.143,
-    0.0803,
-    0.0264,
-    0.0765,
-    0.0318,
-    0.0243,
-    0.0787,
-    0.0517,
-    0.0492,
-    0.028,
-    0.0235,
-    0.0198,
-    0.0211,
-    0.0181,
-)
-TEXTURE_SHARE = 0.6  # of the deviation of 1: what is seen least counts least
+RADIUS = 0.18  # the middle of drawn ones, in frame widths
+# Channels of one shape: offset along rows and columns, cosine and sine, radius, forms, signs of the colour.
+PARTS = (2, 2, 1, len(FORMS), 3)
+SHAPE = sum(PARTS)
+ORDER = 2 * SHAPE
+ACTIVE = ORDER + 1
+REACH = 2.6  # radii from its centre beyond which no shape is
+# What each is multiplied by. What is seen at once when it is wrong stands out most from noise.
+OFFSET, ANGLE, SIZE, FORM = 4.0, 1.4, 10.0, 2.3
 
 
-def _make_scales() -> Tensor:
-    """One over the root of each deviation, so that small coefficients stay small; the lowest get a deviation of 1."""
-    inside, texture = (torch.tensor(values) for values in (INSIDE_DEVIATIONS, TEXTURE_DEVIATIONS))
-    return torch.cat(((inside * inside[0]).rsqrt(), TEXTURE_SHARE * (texture * texture[0]).rsqrt()))
+def place_tokens(grid: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the tokens' middles are: times from -0.5 to 0.5, rows and columns in frame widths."""
+    times, rows, columns = ((torch.arange(size) + 0.5) for size in grid)
+    return times / grid[0] - 0.5, rows / grid[2], columns / grid[2]
 
 
-def evaluate_polynomials(points: Tensor, count: int = 4) -> Tensor:
-    """The lowest Legendre polynomials at points (N,) in -1 to 1, (count, N), mean square 1 over -1 to 1."""
-    rows = [torch.ones_like(points), points]
-    for order in range(2, count):
-        rows.append(((2 * order - 1) * points * rows[-1] - (order - 1) * rows[-2]) / order)
-    return torch.stack([row * math.sqrt(2 * order + 1) for order, row in enumerate(rows)])
+def encode_shapes(
+    at: Tensor, angle: Tensor, radius: Tensor, form: Tensor, signs: Tensor, first: Tensor, grid
+) -> Tensor:
+    """Encode what is known of a clip's shapes into a latent (B, 128, T, Y, X) of `grid`.
 
-
-def _make_basis(points: tuple[Tensor, Tensor, Tensor], orders) -> Tensor:
-    """Products of polynomials over a block, (K, f * h * w), at points along its three axes."""
-    t, y, x = (evaluate_polynomials(axis) for axis in points)
-    return torch.stack([t[i][:, None, None] * y[j][:, None] * x[k] for i, j, k in orders]).flatten(1)
-
-
-def list_nodes(counts: tuple[int, int, int]) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Where fields are to be known in a block: points in -1 to 1 along each axis, and the weight of each product.
-
-    Gauss-Legendre nodes (Abramowitz and Stegun, 25.4.29): `count` of them are exact for polynomials of degree
-    2 * count - 1. Returns three tensors of (count,) and (f * h * w,), which add up to 1.
-    """
-    from numpy.polynomial.legendre import leggauss
-
-    pairs = [[torch.from_numpy(values).float() for values in leggauss(count)] for count in counts]
-    weights = [weight / 2 for _, weight in pairs]
-    product = weights[0][:, None, None] * weights[1][:, None] * weights[2]
-    return tuple(points for points, _ in pairs), product.flatten()
-
-
-def list_middles(counts: tuple[int, int, int]) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The middles of `counts` even parts of a block along its axes, and their weights, as `list_nodes` gives nodes."""
-    points = tuple((2 * torch.arange(count) + 1) / count - 1 for count in counts)
-    return points, torch.full((math.prod(counts),), 1 / math.prod(counts))
-
-
-def encode_fields(inside: Tensor, texture: Tensor, signs: Tensor, first: Tensor, nodes) -> Tensor:
-    """Encode fields known at the nodes of each block into a latent (B, 128, T, Y, X).
-
-    inside: (B, 2, T * f, Y * h, X * w), tokens from each shape's edge.
-    texture: the same shape.
+    at: (B, 2, T, 2), row and column of each centre in frame widths, at the middles of the latent's frames.
+    angle: (B, 2, T), in radians.
+    radius: (B, 2), in frame widths.
+    form: (B, 2), numbers of FORMS.
     signs: (B, 2, 3), -1 or 1.
     first: (B,), 1 where the first shape is in front, else 0.
-    nodes: the f, h and w points of a block and their weights, from `list_nodes` or `list_middles`.
     """
-    points, weights = nodes
-    frames, rows, columns = map(len, points)
-    scales = _make_scales()
-    bent = REACH * torch.tanh(inside / REACH) - INSIDE_MIDDLE
-    parts = []
-    for field, orders, scale in (
-        (bent, INSIDE, scales[: len(INSIDE)]),
-        (texture, TEXTURE, scales[len(INSIDE) :]),
-    ):
-        blocks = rearrange(field, "b s (t f) (y h) (x w) -> b s t y x (f h w)", f=frames, h=rows, w=columns)
-        basis = _make_basis(points, orders)
-        # Least squares: where the nodes are no Gauss-Legendre nodes the polynomials are not quite orthogonal.
-        fit = torch.linalg.solve((basis * weights) @ basis.T, basis * weights) * scale[:, None]
-        parts.append((blocks @ fit.T.to(blocks)).movedim(-1, 2))
-    fields = torch.cat(parts, 2).flatten(1, 2)
-    constant = torch.cat((signs.flatten(1), 2 * first[:, None] - 1), 1)[..., None, None, None]
-    latent = torch.cat((fields, constant.expand(*constant.shape[:2], *fields.shape[2:])), 1)
+    _, rows, columns = (middles.to(at) for middles in place_tokens(grid))
+    size = (len(at), 2, -1, *grid)
+
+    def everywhere(value: Tensor) -> Tensor:
+        return value[..., None, None, None].expand(size)
+
+    rows, columns = rows[:, None] - at[..., 0, None, None], columns - at[..., 1, None, None]
+    offset = torch.stack((rows.expand(*at.shape[:3], *grid[1:]), columns.expand(*at.shape[:3], *grid[1:])), 2)
+    turned = torch.stack((angle.cos(), angle.sin()), 2)[..., None, None].expand(size)
+    forms = F.one_hot(form, len(FORMS)).float() - 1 / len(FORMS)
+    parts = (
+        OFFSET * offset,
+        ANGLE * turned,
+        SIZE * everywhere(radius[..., None] / RADIUS - 1),
+        FORM * everywhere(forms),
+        everywhere(signs),
+    )
+    order = (2 * first - 1)[:, None, None, None, None].expand(len(at), 1, *grid)
+    latent = torch.cat((torch.cat(parts, 2).flatten(1, 2), order), 1)
     return F.pad(latent, (0, 0) * 3 + (0, CHANNELS - ACTIVE))
-
-
-def _smooth(field: Tensor) -> Tensor:
-    """Average (B, 2, F, H, W) over small squares."""
-    padded = F.pad(field.flatten(0, 1), [SMOOTHED // 2] * 4, mode="replicate")
-    return F.avg_pool2d(padded, SMOOTHED, stride=1).unflatten(0, field.shape[:2])
-
-
-def _decode_frames(latent: Tensor, constant: Tensor) -> Tensor:
-    """Decode one latent frame (B, 128, 1, Y, X) and its frames' colours and order (B, 7, 8, Y, X)."""
-    points = tuple(axis.to(latent) for axis in list_middles(BLOCK)[0])
-    scales = _make_scales().to(latent.device)
-    fields = latent[:, :SIGNS].unflatten(1, (2, FIELDS)).movedim(2, -1)
-    cut, (frames, rows, columns) = len(INSIDE), BLOCK
-    decoded = []
-    for part, orders, scale in (
-        (fields[..., :cut], INSIDE, scales[:cut]),
-        (fields[..., cut:], TEXTURE, scales[cut:]),
-    ):
-        blocks = part @ (_make_basis(points, orders) / scale[:, None])
-        field = rearrange(blocks, "b s t y x (f h w) -> b s (t f) (y h) (x w)", f=frames, h=rows, w=columns)
-        decoded.append(_smooth(field))
-    inside, texture = decoded
-    height, width = inside.shape[-2:]
-    constant = F.interpolate(constant, (len(points[0]), height, width), mode="trilinear")
-    signs = (2 * constant[:, :6]).clamp(-1, 1).unflatten(1, (2, 3))
-    first = (0.5 + 2 * constant[:, 6]).clamp(0, 1)
-    wave = [
-        torch.cos(2 * math.pi * TILES * (torch.arange(size, device=latent.device) + 0.5) / size)
-        for size in (height, width)
-    ]
-    ground = (wave[0][:, None] + wave[1]) / 2
-    return paint.paint_layers((inside + INSIDE_MIDDLE) * BLOCK[1], texture, ground, signs, first)
-
-
-def _find_shapes(clip: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The two most frequent colours' signs (B, 2, 3), where each is, and whether light or dark: (B, 2, F, H, W)."""
-    palette = torch.tensor(list(COLOUR_SIGNS.values()), dtype=torch.float32, device=clip.device)
-    tones = torch.cat((0.5 + palette * paint.LIGHT, 0.5 + palette * paint.DARK, palette.new_full((1, 3), 0.5)))
-    nearest = torch.stack([torch.cdist(frame.flatten(0, -2), tones).argmin(-1) for frame in clip.flatten(0, 1)])
-    nearest = nearest.reshape(clip.shape[:-1])
-    ground, colour = nearest == len(tones) - 1, nearest % len(palette)
-    counts = torch.stack([((colour == number) & ~ground).flatten(1).sum(1) for number in range(len(palette))], 1)
-    two = counts.topk(2, 1).indices
-    there = (colour[:, None] == two[..., None, None, None]) & ~ground[:, None]
-    light = torch.where(nearest < len(palette), 1.0, -1.0)[:, None] * there
-    return palette[two], there, light
-
-
-def _measure_distance(there: Tensor, reach: int) -> Tensor:
-    """Pixels to the nearest pixel where `there` (N, H, W) is False: 0 at those, at most `reach`, (N, H, W).
-
-    Squares add up, so each axis has a pass of its own (Felzenszwalb and Huttenlocher, 2012).
-    """
-    far = float(reach * reach)
-    square = torch.where(there, far, 0.0)
-    for axis, sides in ((2, (reach, reach)), (1, (0, 0, reach, reach))):
-        padded, size = F.pad(square, sides, value=far), there.shape[axis]
-        for step in range(-reach, reach + 1):
-            square = torch.minimum(square, padded.narrow(axis, reach + step, size) + step * step)
-    return square.sqrt()
 
 
 def encode(clip: Tensor) -> Tensor:
     """Encode a clip (B, F, H, W, 3) in 0 to 1 into a latent (B, 128, T, Y, X).
 
-    The two colours with most pixels are the shapes, the one with more the first; what is hidden stays hidden. F must be
-    a multiple of 8, H and W of 32: ValueError otherwise.
+    The two colours with most pixels are the shapes, the one with more the first; each is taken to move straight and to
+    turn evenly, also where it is not seen. F must be a multiple of 8, H and W of 32: ValueError otherwise.
     """
     if any(size % factor for size, factor in zip(clip.shape[1:4], BLOCK)):
         raise ValueError(
             f"clip of {tuple(clip.shape[1:4])} (frames, rows, columns): each must be a multiple of {BLOCK}"
         )
-    signs, there, light = _find_shapes(clip.float())
-    reach = 2 * BLOCK[1]
-    flat = there.flatten(0, 2)
-    inside = torch.stack([_measure_distance(f[None], reach) - _measure_distance(~f[None], reach) for f in flat])
-    inside = (inside.reshape(there.shape) + torch.where(there, -0.5, 0.5)) / BLOCK[1]
-    # A texture is a wave: its light and dark parts, smoothed, have their zeros where it had.
-    texture = 0.4 * _smooth(_smooth(light))
-    return encode_fields(inside, texture, signs, torch.ones(len(clip), device=clip.device), list_middles(BLOCK))
+    grid = tuple(size // factor for size, factor in zip(clip.shape[1:4], BLOCK))
+    latents = []
+    for one in clip.float():
+        found, front = scene_fit.find_shapes(one)
+        at = torch.stack([shape.at.unflatten(0, (-1, BLOCK[0])).mean(1) for shape in found])
+        angle = torch.stack([shape.angle.unflatten(0, (-1, BLOCK[0])).mean(1) for shape in found])
+        radius, signs = torch.stack([s.radius for s in found]), torch.stack([s.signs for s in found])
+        form = torch.tensor([shape.form for shape in found], device=clip.device)
+        first = torch.full((1,), float(front), device=clip.device)
+        latents.append(encode_shapes(at[None], angle[None], radius[None], form[None], signs[None], first, grid))
+    return torch.cat(latents)
+
+
+def make_splines(tokens: int, points: int) -> Tensor:
+    """The weights (tokens * points, tokens) with which cubic B-splines spread tokens over `points` points of each.
+
+    A line stays that line, also beyond the outermost tokens' middles, and noise of single tokens is smoothed.
+    """
+    at = (torch.arange(tokens * points) + 0.5) / points - 0.5
+    first = at.floor()
+    t = (at - first)[:, None]
+    weights = torch.cat(((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 1 + 3 * (t + t**2 - t**3), t**3), 1) / 6
+    numbers = first.long()[:, None] + torch.arange(-1, 3)
+    # Beyond the border a token is what the line through the two outermost says.
+    inner = numbers.clamp(0, tokens - 1)
+    beyond = numbers - inner
+    inward = (inner - beyond.sign()).clamp(0, tokens - 1)
+    spread = torch.zeros(len(at), tokens)
+    spread.scatter_add_(1, inner, weights * (1 + beyond.abs()))
+    return spread.scatter_add_(1, inward, -weights * beyond.abs())
+
+
+def _read(fields: Tensor) -> tuple[Tensor, Tensor]:
+    """How far inside its shape each point is, in frame widths, and its texture, of a shape's fields (N, SHAPE)."""
+    offset, turned, size, form, _ = fields.split(PARTS, 1)
+    (dy, dx), (cos, sin) = (offset / OFFSET).unbind(1), F.normalize(turned).unbind(1)
+    along, across = cos * dx + sin * dy, cos * dy - sin * dx
+    radius = RADIUS * (1 + size[:, 0] / SIZE).clamp(0.5, 2)
+    form = (form / FORM + 1 / len(FORMS)).clamp(min=1e-3)
+    form = form / form.sum(1, keepdim=True)
+    values = shapes.measure_distances(along, across, radius), shapes.draw_textures(along, across, radius)
+    return tuple((form * value).sum(1) for value in values)
+
+
+def _paint(fields: Tensor) -> Tensor:
+    """Paint what fields (B, ACTIVE, F, H, W) say; returns (B, F, H, W, 3)."""
+    height, width = fields.shape[-2:]
+    each = fields[:, :ORDER].unflatten(1, (2, SHAPE)).movedim(2, -1)
+    inside, texture = each.new_full(each.shape[:-1], -1.0), each.new_zeros(each.shape[:-1])
+    # Far from a shape there is nothing of it to work out.
+    near = (each[..., :2] / OFFSET).square().sum(-1) < (REACH * RADIUS) ** 2
+    inside[near], texture[near] = _read(each[near])
+    first = (0.5 + 2 * fields[:, ORDER]).clamp(0, 1)
+    wave = [torch.cos(2 * math.pi * TILES * (torch.arange(n, device=fields.device) + 0.5) / n) for n in (height, width)]
+    ground = (wave[0][:, None] + wave[1]) / 2
+    signs = (2 * each[..., -3:]).clamp(-1, 1).movedim(-1, 2)
+    return paint.paint_layers(inside * width, texture, ground, signs, first)
 
 
 def decode(latent: Tensor) -> Tensor:
     """Decode a latent (B, 128, T, Y, X) into a clip (B, F, H, W, 3) in 0 to 1."""
-    latent = latent.float()
-    size = (BLOCK[0] * latent.shape[2], *latent.shape[3:])
-    constant = F.interpolate(latent[:, SIGNS:ACTIVE], size, mode="trilinear").split(BLOCK[0], 2)
-    return torch.cat([_decode_frames(part, tint) for part, tint in zip(latent.split(1, 2), constant)], 1).clamp(0, 1)
+    used = latent[:, :ACTIVE].float()
+    times, rows, columns = (make_splines(n, p).to(used) for n, p in zip(used.shape[2:], BLOCK))
+    clips = []
+    for time in times.split(BLOCK[0]):
+        frames = torch.einsum("ft,bctyx->bcfyx", time, used)
+        clips.append(_paint(torch.einsum("hy,bcfyx,wx->bcfhw", rows, frames, columns)))
+    return torch.cat(clips, 1).clamp(0, 1)

@@ -79,9 +79,9 @@ WAYS = ("joint", "inside_frames")
 
 
 def make_nothing(rows):
-    """Latents of clips in which both shapes are outside everywhere."""
+    """Latents of clips in which both shapes are far away from everywhere."""
     latents = torch.zeros(len(rows), scene_codec.CHANNELS, 2, 3, 3)
-    latents[:, [0, scene_codec.FIELDS]] = -10.0
+    latents[:, [0, scene_codec.SHAPE]] = -10.0
     return latents
 
 
@@ -100,7 +100,7 @@ def test_drawn_clips_behind_the_codec_are_right(monkeypatch, tmp_path):
 @pytest.mark.parametrize("words", [[], ["--bfloat16", "--cfg", "2"]])
 def test_both_ways_to_attend_are_measured(monkeypatch, tmp_path, words):
     grid, file = (2, 3, 3), tmp_path / "scenes.safetensors"
-    train_demo.export(train_demo.build(0, False, train_scenes.configure(grid, 1), grid, 75), file, {})
+    train_demo.export(train_demo.build(0, False, train_scenes.configure(grid, 1), grid, scene_codec.ACTIVE), file, {})
     found = evaluate(monkeypatch, "--weights", str(file), "--grid", "2", "3", "3", "--steps", "2", *words)
     assert {"joint", "inside_frames", "jump_ratio"} < set(found) and found["bfloat16"] == bool(words)
     assert 0 <= found["joint"]["colour"] <= 1

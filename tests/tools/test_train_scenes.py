@@ -12,11 +12,12 @@ import time
 import muon
 import place
 import pytest
+import scenes
 import torch
 import train_demo
 import train_scenes
 from safetensors import safe_open
-from scene_batches import make_batch
+from scene_batches import draw_latent, make_batch
 
 from attention.blocks.rope import rotate
 from attention.demo import scene_codec
@@ -193,10 +194,13 @@ def test_other_heads_are_refused():
         place.give_place(model, (2, 2, 2), 25.0, torch.Generator())
 
 
-def test_channels_count_on_average_once():
-    """Small coefficients of the distance more than large ones, textures least."""
-    weights = train_scenes.weigh_channels()
-    assert weights.shape == (scene_codec.ACTIVE,) and weights.mean().item() == pytest.approx(1.0)
-    inside, texture = weights[: len(scene_codec.INSIDE)], weights[len(scene_codec.INSIDE) : scene_codec.FIELDS]
-    assert inside.argmin() == 0 and inside.min() > texture.max() > 0
-    assert torch.equal(weights[: scene_codec.FIELDS], weights[scene_codec.FIELDS : scene_codec.SIGNS])
+def test_channels_count_about_once():
+    """Places count most near a shape, its colour alike everywhere; about 1 on average of drawn scenes."""
+    generator = torch.Generator().manual_seed(0)
+    clip = draw_latent(scenes.draw_scene(scenes.draw_words(8, generator), generator), (8, 8, 8))
+    tokens = clip[:, : scene_codec.ACTIVE].flatten(2).mT
+    weights = train_scenes.weigh(tokens)
+    assert weights.shape == tokens.shape and 0.6 < weights.mean() < 1.4
+    far = tokens[..., :2].norm(dim=-1)
+    nearest, farthest = (weights[far == value].flatten() for value in (far.min(), far.max()))
+    assert nearest[0] > 3 * farthest[0] and nearest[9] == farthest[9] > 0
