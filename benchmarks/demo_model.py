@@ -55,13 +55,13 @@ def load():
     return comfy.sd.load_diffusion_model(str(path))
 
 
-def job_of(model, words: tuple[str, str, str], seed: int, steps: int):
-    """A sampling of the demo model as its workflow makes it: euler, simple, no guidance."""
+def job_of(model, words: tuple[str, str, str], seed: int, steps: int, shape: tuple[int, ...] = LATENT):
+    """A sampling of the demo model as its workflow makes it: euler, simple, no guidance. shape: of the latent."""
     import comfy.samplers
 
     sampling, demo = host_paths.ours("runs.sampling_job"), host_paths.ours("demo")
     positive, negative = demo.VideoAttentionDemoPrompt.execute(*words).args
-    latent = {"samples": torch.zeros(LATENT)}
+    latent = {"samples": torch.zeros(shape)}
     sigmas, _ = sampling.sigmas_of(model, "euler", "simple", steps, 1.0, latent)
     euler = comfy.samplers.sampler_object("euler")
     return sampling.Job(model, positive, negative, 1.0, euler, sigmas, latent, sampling.noise_of(latent, seed), seed)

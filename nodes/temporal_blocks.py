@@ -13,6 +13,7 @@ class VideoAttentionTemporalBlocks(rule_inputs.ChecksBlocks):
     """Adds trained temporal blocks to a MODEL."""
 
     TEXT = NOTE
+    EXAMPLE = "Learn attention in video"
 
     @classmethod
     def define_schema(cls):

@@ -30,7 +30,7 @@ def start(graph: Graph, length: int, load: bool = True, size: int = PROMPT) -> t
 
 
 def sample(graph: Graph, step: int, model: Socket, text: Node, latent: Node, kind="VideoAttentionSampler", **more):
-    looks = {name: more.pop(name) for name in ("title", "beside", "shows") if name in more}
+    looks = {name: more.pop(name) for name in ("title", "beside", "shows", "folded") if name in more}
     inputs = {
         "model": model, "positive": text["positive"], "negative": text["negative"], "latent": latent["LATENT"],
         "seed": 7, "cfg": 1.0, "scheduler_name": "simple", **more,

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from attention import patterns
-from attention.core.canvas import PAPER
-from attention.inspect.draw_pattern import draw_pattern
+from attention.core.canvas import INK, NEUTRAL, PALE, PAPER, mix
+from attention.inspect.draw_pattern import HERE, SEEN, UNSEEN, draw_pattern
 
 # 81 frames of 640 x 448 pixels in Wan.
 GRID = (21, 28, 40)
@@ -29,6 +29,17 @@ SHOWN = (
     patterns.Intersection((patterns.Radial(), patterns.Neighbourhood())),
 )
 WIDTH, COLUMNS = 560, 2
+# Shades of smooth edges between two colours.
+STEPS = 5
+
+
+def palette() -> Image.Image:
+    """The picture's own colours and what smooth edges lie between them: half the bytes of a counted palette."""
+    pairs = [(ink, PAPER) for ink in (INK, PALE, SEEN, HERE)] + [(SEEN, UNSEEN)]
+    shades = [mix(ink, ground, step / STEPS) for ink, ground in pairs for step in range(1, STEPS + 1)]
+    carrier = Image.new("P", (1, 1))
+    carrier.putpalette([part for colour in dict.fromkeys((PAPER, UNSEEN, NEUTRAL, *shades)) for part in colour])
+    return carrier
 
 
 def main() -> None:
@@ -41,7 +52,8 @@ def main() -> None:
         for column, card in enumerate(row):
             sheet.paste(card, (column * WIDTH, top))
         top += max(card.height for card in row)
-    sheet.quantize(256, Image.Quantize.MAXCOVERAGE).save(ROOT / "web" / "docs" / "patterns.png", optimize=True)
+    few = sheet.quantize(palette=palette(), dither=Image.Dither.NONE)
+    few.save(ROOT / "web" / "docs" / "patterns.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -71,10 +71,10 @@ class Graph:
         self.nodes.append(node)
         return node
 
-    def note(self, text: str) -> Node:
-        """What a newcomer reads first, at the left."""
+    def note(self, text: str, step: int = layout.NOTE, title: str = layout.FIRST) -> Node:
+        """What a newcomer reads first, at the left, or what belongs to a step."""
         number = len(self.nodes) + 1
-        node = Node(number, "MarkdownNote", layout.NOTE, {"text": text}, "Read me", 0, (), [], layout.BLACK)
+        node = Node(number, "MarkdownNote", step, {"text": text}, title, 0, (), [], layout.BLACK)
         self.nodes.append(node)
         return node
 

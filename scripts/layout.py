@@ -14,6 +14,8 @@ import client
 
 BOUNDS = (1900, 950)
 NOTE = 0
+# What the note at the left is called, which every workflow has.
+FIRST = "Read me"
 NAMES = {1: "1 Models", 2: "2 Prompt", 3: "3 Attention", 4: "4 Sample", 5: "5 Result"}
 COLUMNS = ((1,), (2,), (3, 4), (5,))
 # PAIR: of two nodes with widgets beside each other, which the front end makes no narrower than 210.
@@ -93,7 +95,8 @@ def height(graph, node) -> int:
     """Tell how high a node stands in the front end, with what it shows after a run."""
     if node.kind == "MarkdownNote":
         lines = LINK.sub("]", node.inputs["text"]).splitlines()
-        return 40 + sum(LINE * max(1, -(-len(line) // LETTERS)) for line in lines)
+        letters = LETTERS * graph.placing.get("widths", WIDE).get(node.step, WIDE[NOTE]) // WIDE[NOTE]
+        return 40 + sum(LINE * max(1, -(-len(line) // letters)) for line in lines)
     told = graph.info[node.kind].get("video_attention") or {}
     shown = VIEWS.get(told.get("view")) or TEXTS.get(told.get("text")) or SHOWS.get(node.kind, 0)
     rows = max(len(graph.sockets(node)), len(node.outputs))

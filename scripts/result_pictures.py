@@ -147,6 +147,23 @@ def inside(found: Found) -> Moving:
     return Moving([fitted(picture, SIDE) for picture in found.shown("VideoAttentionMaps")], 160)
 
 
+def learn(found: Found) -> Moving:
+    """A beside B, and below where A looks at that time."""
+    heat, frames = found.shown("VideoAttentionMaps"), []
+    side = 236
+    for number, (a, b) in enumerate(zip(found.clip(0, 8), found.clip(1, 8), strict=True)):
+        canvas = Canvas(SIDE, SIDE, GROUND)
+        for x, y, one in ((10, 10, a), (SIDE - 10 - side, 10, b)):
+            canvas.paste(fitted(one, side), (x, y))
+        look = heat[min(number, len(heat) - 1)]
+        look = look.crop((0, 0, look.width, look.width))
+        canvas.paste(fitted(look, side), (10, SIDE - 10 - side))
+        for line, words in enumerate(("above: as trained,", "inside each frame", "left: where", "a token looks")):
+            canvas.text((SIDE - 10 - side + 6, SIDE - side + 24 + 44 * line + 16 * (line > 1)), words, INK, 26)
+        frames.append(canvas.picture())
+    return Moving(frames, 240)
+
+
 def calibrate(found: Found) -> Moving:
     """What was tried, and the clip by the plan."""
     plan = found.nodes("VideoAttentionCalibrate")[0]["plan"][0]
@@ -171,4 +188,5 @@ PICTURES: dict[str, Callable[[Found], Moving]] = {
     "Calibrate and share a plan": calibrate,
     "Long video": long_video,
     "Inside a model": inside,
+    "Learn attention in video": learn,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import demo_templates
+import lesson_templates
 import ltx_templates
 import minimax_templates
 import wan_templates
@@ -17,6 +18,7 @@ WORKFLOWS = {
     "Calibrate and share a plan": demo_templates.calibrate,
     "Long video": demo_templates.long_video,
     "Inside a model": demo_templates.inside,
+    "Learn attention in video": lesson_templates.learn,
     "MiniMax-H3 text to video": partial(minimax_templates.h3, kind="t2v"),
     "MiniMax-H3 image to video": partial(minimax_templates.h3, kind="i2v"),
     "MiniMax-H3 references to video": partial(minimax_templates.h3, kind="r2v"),

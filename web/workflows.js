@@ -7,6 +7,7 @@ export const ORDER = [
   "Calibrate and share a plan",
   "Long video",
   "Inside a model",
+  "Learn attention in video",
   "MiniMax-H3 text to video",
   "MiniMax-H3 image to video",
   "MiniMax-H3 references to video",

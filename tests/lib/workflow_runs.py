@@ -35,6 +35,9 @@ SWITCHED_ON = {"VideoAttentionNormalizedAttentionGuidance"}
 QUICK = {
     "ManualSigmas": {"sigmas": "1.0, 0.7, 0.0"},
     "VideoAttentionLongSampler": {"unit": "latent frames", "window": 2.0, "overlap": -1.0},
+    "VideoAttentionPattern": {"min_tokens": 0},
+    # One of three latent frames.
+    "VideoAttentionMaps": {"frame": 1},
     "VideoAttentionCalibrate": {"candidates": "patterns", "block_groups": 1, "step_ranges": 1, "steps": 2},
 }
 

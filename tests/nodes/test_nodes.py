@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 
+import attention_page
 import doc_pictures
 import host
 import pytest
@@ -14,6 +15,8 @@ import pytest
 SNAPSHOTS = host.ROOT / "tests" / "nodes" / "snapshots"
 DOCS = host.ROOT / "web" / "docs"
 README = host.ROOT / "README.md"
+# Pages that are no node's.
+LESSONS = {attention_page.PAGE.stem}
 BOX = ("What", "When", "Wire it so", "Start with", "Change this when")
 
 
@@ -130,7 +133,7 @@ def test_examples_have_the_node_and_run_on_the_demo_model(pack):
 
 
 def test_every_node_has_a_help_page(schemas):
-    assert {page.stem for page in DOCS.glob("*.md")} == set(schemas)
+    assert {page.stem for page in DOCS.glob("*.md")} == set(schemas) | LESSONS
     for name, schema in schemas.items():
         page = (DOCS / f"{name}.md").read_text(encoding="ascii")
         assert page.startswith(f"# {schema.display_name}\n"), name
