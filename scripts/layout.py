@@ -40,6 +40,8 @@ TEXTS = {"report": 110, "note": 80, "line": 30}
 VIEWS = {"report": 240, "compare": 360, "maps": 400, "plan": 300, "windows": 240}
 # A note's letters a line and the height of a line.
 LETTERS, LINE = 48, 15
+# The front end makes no note lower.
+LOWEST = 115
 LINK = re.compile(r"\]\([^)]*\)")
 # ComfyUI's own colours of nodes: green, red, and black for notes.
 GREEN, RED, BLACK = ("#232", "#353"), ("#322", "#533"), ("#222", "#000")
@@ -96,7 +98,7 @@ def height(graph, node) -> int:
     if node.kind == "MarkdownNote":
         lines = LINK.sub("]", node.inputs["text"]).splitlines()
         letters = LETTERS * graph.placing.get("widths", WIDE).get(node.step, WIDE[NOTE]) // WIDE[NOTE]
-        return 40 + sum(LINE * max(1, -(-len(line) // letters)) for line in lines)
+        return max(LOWEST, 40 + sum(LINE * max(1, -(-len(line) // letters)) for line in lines))
     told = graph.info[node.kind].get("video_attention") or {}
     shown = VIEWS.get(told.get("view")) or TEXTS.get(told.get("text")) or SHOWS.get(node.kind, 0)
     rows = max(len(graph.sockets(node)), len(node.outputs))

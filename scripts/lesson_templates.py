@@ -17,7 +17,7 @@ NAMES = layout.NAMES | {
     MEASURE: "7 How steady they are",
 }
 WIDTHS = dict.fromkeys((layout.NOTE, PROMPT, MODELS, SAMPLE), 240) | {
-    LOOK: 340, ATTENTION: 260, RESULT: 210, MEASURE: 424,
+    LOOK: 320, ATTENTION: 260, RESULT: 210, MEASURE: layout.PAIR,
 }  # fmt: skip
 TOLD = {
     LOOK: "Click into a frame: the heat is where that token looks.\n\n*heads* `0`, then `1`: each looks elsewhere. "
