@@ -162,7 +162,7 @@ def draw_curve(curve: list[tuple[float, float]], path: Path) -> None:
     values = values[: len(values) // 25 * 25].unflatten(0, (-1, 25)).mean(1)
     steps = 25 * torch.arange(1, len(values) + 1)
     figure, axis = pyplot.subplots(figsize=(8, 4), dpi=110)
-    for column, label in enumerate(("flow loss of the 72 used channels", "place loss of the probe, mean of the axes")):
+    for column, label in enumerate(("flow loss of the used channels", "place loss of the probe, mean of the axes")):
         kept = values[:, column] > 0
         axis.semilogy(steps[kept], values[kept, column], label=label)
     axis.set_xlabel("step")

@@ -26,7 +26,8 @@ PARTS = (2, 2, 1, len(FORMS), 3)
 SHAPE = sum(PARTS)
 ORDER = 2 * SHAPE
 ACTIVE = ORDER + 1
-REACH = 2.6  # radii from its centre beyond which no shape is
+SIZES = (0.7, 1.15)  # the least and most radius, in parts of RADIUS
+REACH = 1.32 * SIZES[1]  # of RADIUS, from its centre to the farthest corner of a shape
 # What each is multiplied by. What is seen at once when it is wrong stands out most from noise.
 OFFSET, ANGLE, SIZE, FORM = 4.0, 1.4, 10.0, 2.3
 
@@ -114,30 +115,32 @@ def make_splines(tokens: int, points: int) -> Tensor:
 
 
 def _read(fields: Tensor) -> tuple[Tensor, Tensor]:
-    """How far inside its shape each point is, in frame widths, and its texture, of a shape's fields (N, SHAPE)."""
-    offset, turned, size, form, _ = fields.split(PARTS, 1)
-    (dy, dx), (cos, sin) = (offset / OFFSET).unbind(1), F.normalize(turned).unbind(1)
+    """How far inside its shape each point is, in frame widths, and its texture, of a shape's fields (SHAPE, N)."""
+    offset, turned, size, form, _ = fields.split(PARTS)
+    (dy, dx), (cos, sin) = offset / OFFSET, F.normalize(turned, dim=0)
     along, across = cos * dx + sin * dy, cos * dy - sin * dx
-    radius = RADIUS * (1 + size[:, 0] / SIZE).clamp(0.5, 2)
+    radius = RADIUS * (1 + size[0] / SIZE).clamp(*SIZES)
     form = (form / FORM + 1 / len(FORMS)).clamp(min=1e-3)
-    form = form / form.sum(1, keepdim=True)
+    form = (form / form.sum(0)).T
     values = shapes.measure_distances(along, across, radius), shapes.draw_textures(along, across, radius)
-    return tuple((form * value).sum(1) for value in values)
+    return tuple((form * value).sum(-1) for value in values)
 
 
 def _paint(fields: Tensor) -> Tensor:
     """Paint what fields (B, ACTIVE, F, H, W) say; returns (B, F, H, W, 3)."""
     height, width = fields.shape[-2:]
-    each = fields[:, :ORDER].unflatten(1, (2, SHAPE)).movedim(2, -1)
-    inside, texture = each.new_full(each.shape[:-1], -1.0), each.new_zeros(each.shape[:-1])
+    each = fields[:, :ORDER].unflatten(1, (2, SHAPE))
+    inside = torch.full_like(each[:, :, 0], -1.0)
+    texture = torch.zeros_like(inside)
     # Far from a shape there is nothing of it to work out.
-    near = (each[..., :2] / OFFSET).square().sum(-1) < (REACH * RADIUS) ** 2
-    inside[near], texture[near] = _read(each[near])
+    planes = each.flatten(0, 1).flatten(2), inside.flatten(0, 1), texture.flatten(0, 1)
+    for shape, edge, tone in zip(*planes):
+        near = ((shape[:2] / OFFSET).square().sum(0) < (REACH * RADIUS) ** 2).nonzero()[:, 0]
+        edge.view(-1)[near], tone.view(-1)[near] = _read(shape.index_select(1, near))
     first = (0.5 + 2 * fields[:, ORDER]).clamp(0, 1)
     wave = [torch.cos(2 * math.pi * TILES * (torch.arange(n, device=fields.device) + 0.5) / n) for n in (height, width)]
     ground = (wave[0][:, None] + wave[1]) / 2
-    signs = (2 * each[..., -3:]).clamp(-1, 1).movedim(-1, 2)
-    return paint.paint_layers(inside * width, texture, ground, signs, first)
+    return paint.paint_layers(inside * width, texture, ground, (2 * each[:, :, -3:]).clamp(-1, 1), first)
 
 
 def decode(latent: Tensor) -> Tensor:

@@ -104,3 +104,12 @@ def test_both_ways_to_attend_are_measured(monkeypatch, tmp_path, words):
     found = evaluate(monkeypatch, "--weights", str(file), "--grid", "2", "3", "3", "--steps", "2", *words)
     assert {"joint", "inside_frames", "jump_ratio"} < set(found) and found["bfloat16"] == bool(words)
     assert 0 <= found["joint"]["colour"] <= 1
+
+
+def test_the_shipped_model_draws_what_its_prompt_says(monkeypatch):
+    """Eight steps of one prompt on its own grid: both shapes' colours, forms and directions, and their order."""
+    shipped = evaluate_scenes.ROOT / "models" / "diffusion_models" / "video-attention-scenes.safetensors"
+    words = ("--weights", str(shipped), "--samples", "1", "--steps", "8", "--joint-only")
+    monkeypatch.setattr("sys.argv", ["evaluate_scenes.py", *words])
+    right = evaluate_scenes.evaluate(evaluate_scenes.parse())["joint"]
+    assert right["colour"] == right["form"] == right["direction"] == right["order"] == 1.0 and right["jump"] < 0.002
