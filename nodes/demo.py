@@ -1,16 +1,18 @@
-"""The demo model's prompt and decoder: what a text encoder and a VAE are to a big model."""
+"""The demo models' prompts and decoders: what a text encoder and a VAE are to a big model."""
 
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
-from ..attention.demo import codec, prompt
+from ..attention.demo import codec, prompt, scene_codec, scene_prompt
 from .host.prompt_words import WORDS
 from .widgets import search_words
 from .widgets.node import Node
 
 CATEGORY = "video attention/demo"
 FRAME_RATE = 25
+ONE_SHAPE, SCENES = "one shape", "scenes"
+CODECS = {ONE_SHAPE: codec, SCENES: scene_codec}
 
 
 class Statistics(torch.nn.Module):
@@ -32,8 +34,9 @@ class Codec(torch.nn.Module):
 
 
 class DemoVAE:
-    """Gives a demo model's fixed codec all that nodes for a video VAE read or call. Small: nothing is tiled.
+    """Gives a demo model's fixed codec all that nodes for a video VAE read or call.
 
+    Nothing is tiled: clips are small, and the codec of scenes reads and paints a clip as a whole.
     Its names are those of ComfyUI's VAE.
     """
 
@@ -154,6 +157,56 @@ class VideoAttentionDemoPrompt(Node):
         return io.NodeOutput(_conditioning(*prompt.encode_prompt(*words), words), _conditioning(*prompt.empty_prompt()))
 
 
+class VideoAttentionDemoScenePrompt(Node):
+    """Makes the prompts of the demo model of scenes, of seven words."""
+
+    @classmethod
+    def define_schema(cls):
+        colours, forms, ways = (list(words) for words in scene_prompt.WORDS[:3])
+
+        def word(name: str, options: list[str], tooltip: str, start: int = 0) -> io.Combo.Input:
+            return io.Combo.Input(name, options=options, default=options[start], tooltip=tooltip)
+
+        return io.Schema(
+            node_id="VideoAttentionDemoScenePrompt",
+            display_name="Video Attention Demo Scene Prompt",
+            category=CATEGORY,
+            description=(
+                "The prompt of the demo model of scenes: two coloured shapes that move, and which one is in front. "
+                "The negative output is the empty prompt."
+            ),
+            search_aliases=search_words.of("VideoAttentionDemoScenePrompt"),
+            inputs=[
+                word("colour", colours, "Colour of the first shape."),
+                word("form", forms, "Form of the first shape."),
+                word("direction", ways, "Where the first shape moves to."),
+                word("second_colour", colours, "Colour of the second shape, another than that of the first.", 2),
+                word("second_form", forms, "Form of the second shape.", 1),
+                word("second_direction", ways, "Where the second shape moves to, another way than the first.", 6),
+                word("order", list(scene_prompt.FRONTS), "Which shape hides the other where they meet."),
+            ],
+            outputs=[
+                io.Conditioning.Output("positive", tooltip="Seven tokens: three of each shape, and the order."),
+                io.Conditioning.Output("negative", tooltip="The empty prompt, for a CFG scale above 1."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, colour, form, direction, second_colour, second_form, second_direction, order) -> io.NodeOutput:
+        for name, one, other in (
+            ("second_colour", colour, second_colour),
+            ("second_direction", direction, second_direction),
+        ):
+            if one == other:
+                raise ValueError(
+                    f"{name}: both shapes have {one!r}. Choose another for one of them: the model knows no such pair."
+                )
+        words = (colour, form, direction, second_colour, second_form, second_direction, order)
+        tokens = scene_prompt.encode_numbers(scene_prompt.number_words(words)[None])
+        mask = torch.ones(tokens.shape[:2], dtype=torch.long)
+        return io.NodeOutput(_conditioning(tokens, mask, words), _conditioning(torch.zeros_like(tokens), mask))
+
+
 def _conditioning(tokens: torch.Tensor, mask: torch.Tensor, words: tuple[str, ...] = ()) -> list:
     """Makes CONDITIONING of tokens (1, L, C), their mask (1, L) and their words; none of an empty prompt."""
     said = {WORDS: words} if words else {}
@@ -161,7 +214,7 @@ def _conditioning(tokens: torch.Tensor, mask: torch.Tensor, words: tuple[str, ..
 
 
 class VideoAttentionDemoVAE(Node):
-    """Gives the demo model's VAE."""
+    """Gives a demo model's VAE."""
 
     @classmethod
     def define_schema(cls):
@@ -170,17 +223,28 @@ class VideoAttentionDemoVAE(Node):
             display_name="Video Attention Demo VAE",
             category=CATEGORY,
             description=(
-                "Decoder of the demo model: a fixed three-dimensional cosine transform, so it has no weights. "
+                "Decoder of the demo models: fixed mathematics for each kind of clips, so it has no weights. "
                 "For ComfyUI's VAE Decode."
             ),
             search_aliases=search_words.of("VideoAttentionDemoVAE"),
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "clips",
+                    options=list(CODECS),
+                    default=ONE_SHAPE,
+                    optional=True,
+                    tooltip=(
+                        "What the model draws. one shape: for video-attention-demo.safetensors. scenes: for "
+                        "video-attention-scenes.safetensors, two shapes over a background."
+                    ),
+                ),
+            ],
             outputs=[io.Vae.Output(tooltip="Works with VAE Decode, VAE Decode (Tiled) and VAE Encode.")],
         )
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(DemoVAE())
+    def execute(cls, clips=ONE_SHAPE) -> io.NodeOutput:
+        return io.NodeOutput(DemoVAE(CODECS[clips]))
 
 
-NODES = (VideoAttentionDemoPrompt, VideoAttentionDemoVAE)
+NODES = (VideoAttentionDemoPrompt, VideoAttentionDemoScenePrompt, VideoAttentionDemoVAE)

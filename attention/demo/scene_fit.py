@@ -7,7 +7,7 @@ Shapes: F frames, H, W pixels; lengths are in frame widths, times in frames.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -198,9 +198,29 @@ def _is_first_in_front(masks: Tensor, found: list[Found]) -> bool:
     return first >= second
 
 
+def _count_copies(clip: Tensor) -> int:
+    """The frames in front of a clip's first one that are copies of it; none where nothing ever changes."""
+    same = (clip == clip[:1]).flatten(1).all(1)
+    return 0 if same.all() else int(same.long().cumprod(0).sum()) - 1
+
+
+def _go_back(found: Found, frames: int) -> Found:
+    """The same shape from so many frames earlier on, along its line."""
+    back = torch.arange(-frames, 0, device=found.at.device)
+    at = found.at[0] + back[:, None] * (found.at[1] - found.at[0])
+    angle = found.angle[0] + back * (found.angle[1] - found.angle[0])
+    return replace(found, at=torch.cat((at, found.at)), angle=torch.cat((angle, found.angle)))
+
+
 def find_shapes(clip: Tensor) -> tuple[list[Found], bool]:
-    """The two shapes of a clip (F, H, W, 3) in 0 to 1, the larger first, and whether that one is in front."""
-    signs, masks, layers = _sort_pixels(clip)
+    """The two shapes of a clip (F, H, W, 3) in 0 to 1, the larger first, and whether that one is in front.
+
+    Copies in front of the first frame are how clips are filled up to whole latent frames: they say nothing of a motion,
+    and what moves is taken to have moved there too.
+    """
+    copies = _count_copies(clip)
+    signs, masks, layers = _sort_pixels(clip[copies:])
     masks, layers = _shrink(masks), _shrink(layers)
     found = [find_shape(masks[n], masks[1 - n], layers[n], signs[n]) for n in (0, 1)]
-    return found, _is_first_in_front(masks, found)
+    front = _is_first_in_front(masks, found)
+    return [_go_back(one, copies) for one in found] if copies else found, front

@@ -32,6 +32,7 @@ WORDS = {
     "VideoAttentionClear": "disable sage attention, reset attention, remove attention override, default attention",
     "VideoAttentionCompare": "a/b, ab test, psnr, ssim, compare videos, image difference, side by side, wipe",
     "VideoAttentionDemoPrompt": "demo text, demo conditioning, coloured shape",
+    "VideoAttentionDemoScenePrompt": "demo text, demo conditioning, two shapes, scene",
     "VideoAttentionDemoVAE": "demo vae, dct decoder",
     "VideoAttentionEnhance": (
         "enhance, enhance a video, enhance-a-video, feta, cross frame, temporal consistency, consistency, "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from types import SimpleNamespace
 
+import clips
 import pytest
+import scenes
 import torch
 
 # Lightricks/ComfyUI-LTXVideo, June 2026: every attribute of a video VAE that its nodes read or call.
@@ -19,9 +20,30 @@ OTHERS = {"audio_vae", "prepare_decode"}
 
 @pytest.fixture(params=["one shape", "scenes"])
 def vae(pack, inference, request):
-    if request.param == "scenes":
-        return pack.nodes.demo.DemoVAE(importlib.import_module(f"{pack.__name__}.attention.demo.scene_codec"))
-    return pack.nodes.demo.VideoAttentionDemoVAE.execute().args[0]
+    return pack.nodes.demo.VideoAttentionDemoVAE.execute(request.param).args[0]
+
+
+def test_without_a_choice_it_is_that_of_one_shape(pack):
+    """Workflows saved before there was a choice say none."""
+    assert pack.nodes.demo.VideoAttentionDemoVAE.execute().args[0].codec is pack.attention.demo.codec
+
+
+def distance(one, other):
+    return -10 * (one - other).square().mean().log10().item()
+
+
+@pytest.mark.parametrize(("frames", "tiled"), [(16, False), (17, True)])
+def test_a_drawn_clip_comes_back(vae, frames, tiled):
+    """Of its own kind, before the shapes meet; a frame more than whole latent frames costs nothing."""
+    if vae.codec.__name__.endswith("scene_codec"):
+        words = ("red", "square", "right", "cyan", "triangle", "up", "first in front")
+        pixels, least = scenes.draw_prompt(words, 3, 128, 128)[28 : 28 + frames], 38.0
+    else:
+        drawn = clips.draw_clip(clips.draw_scene(1, torch.Generator().manual_seed(0)))
+        pixels, least = drawn[0, 20 : 20 + frames], 25.0
+    encode, decode = (vae.encode_tiled, vae.decode_tiled) if tiled else (vae.encode, vae.decode)
+    back = decode(encode(pixels))[0, -frames:]
+    assert distance(back, pixels) >= least
 
 
 def test_it_has_all_that_nodes_read(vae, comfy_host):

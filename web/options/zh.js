@@ -1,5 +1,6 @@
 // Chinese (simplified) of what the combos of our nodes hold. What follows `default` is JSON.
 export default {
+"8 bit": "8 位",
 "adaptive blocks": "自适应块",
 "all": "全部",
 "alternate": "交替",
@@ -32,6 +33,7 @@ export default {
 "fall back": "回退",
 "fast": "快速",
 "first call": "首次调用",
+"first in front": "第一个在前",
 "forecast steps": "步预测",
 "frames": "帧",
 "green": "绿色",
@@ -55,11 +57,11 @@ export default {
 "nothing": "无",
 "off": "关闭",
 "one choice for each part": "每部分一个选择",
+"one shape": "单个形状",
 "patterns": "图样",
 "pose cross": "姿态交叉",
 "pose self": "姿态自身",
 "prompts, then tokens": "先提示词，后 token",
-"tokens, keys around machines": "token，键在机器间轮转",
 "quality": "质量",
 "radial": "径向",
 "raster": "逐行",
@@ -67,6 +69,8 @@ export default {
 "replace": "替换",
 "right": "右",
 "ring": "圆环",
+"scenes": "场景",
+"second in front": "第二个在前",
 "seconds": "秒",
 "self": "自身",
 "sigma boundary": "sigma 分界",
@@ -84,7 +88,9 @@ export default {
 "text": "文本",
 "tile": "分块",
 "tokens": "token",
+"tokens, keys around machines": "token，键在机器间轮转",
 "top blocks": "最强的块",
+"triangle": "三角形",
 "union": "并集",
 "up": "上",
 "up-left": "左上",
@@ -93,6 +99,5 @@ export default {
 "values": "数值",
 "video to audio": "视频到音频",
 "white": "白色",
-"yellow": "黄色",
-"8 bit": "8 位"
+"yellow": "黄色"
 }

@@ -131,3 +131,10 @@ def test_sides_need_not_be_alike():
 def test_clips_that_are_no_whole_blocks_are_refused():
     with pytest.raises(ValueError, match=r"clip of \(9, 32, 32\)"):
         scene_codec.encode(torch.zeros(1, 9, 32, 32, 3))
+
+
+def test_copies_in_front_say_nothing_of_a_motion():
+    """A clip filled up in front to whole latent frames moves as before, and is taken to have moved there too."""
+    clip = scenes.draw_prompt(WORDS, 3, 128, 96)[None, 28:52]
+    filled = torch.cat([clip[:, 7:8].expand(-1, 7, -1, -1, -1), clip[:, 7:]], 1)
+    assert decibels(scene_codec.decode(scene_codec.encode(filled)), clip) >= 38.0
