@@ -1,10 +1,10 @@
 """What Temporal Metrics says of clips with a fault, beside the same clips without: Markdown.
 
-    python scripts/evaluate_metrics.py [--frames 16] [--side 240] [CLIP ...]
+    python scripts/evaluate_metrics.py [--frames 16] [--side 240] [--drawn 4] [CLIP ...]
 
 Each cell is the median over the clips of the damaged clip's figure over the clean one's; of shares, counts and the last
-frame the figures themselves. Without files: the clips of filmed_clips.py. A file's frames are made smaller until the
-longer side has `--side` pixels.
+frame the figures themselves. Without files: the clips of filmed_clips.py, or with `--drawn` so many scenes of
+drawn_faults.py, whose truth is known. A file's frames are made smaller until the longer side has `--side` pixels.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +23,14 @@ from torch.nn import functional as F
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
+import drawn_faults
 import filmed_clips
 
 from attention.measure.temporal import measure_clip
 
 RATIOS = (
     "motion", "brightness flicker", "flicker", "flicker over detail", "warping error", "acceleration",
-    "acceleration over motion", "identity drift", "colour drift", "sharpness",
+    "acceleration over motion", "identity drift", "colour drift", "sharpness", "sharpness of what moves",
 )  # fmt: skip
 PLAIN = ("frozen share", "loop share", "cuts", "last frame")
 
@@ -64,25 +67,36 @@ def cells(clean: list[dict], damaged: list[dict]) -> list[str]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*")
-    parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--side", type=int, default=240)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+def clips_of(options: argparse.Namespace) -> tuple[list, Callable, dict[str, Callable]]:
+    """What each clip is made of, what makes it without a fault, and what makes it with each."""
+    if options.drawn:
+        shots = [drawn_faults.draw_shot(seed, options.frames, options.side) for seed in range(options.drawn)]
+        return shots, drawn_faults.Shot.draw, drawn_faults.FAULTS
     # The longest way through a clip: uneven speed.
     need = 2 * options.frames
     sources = [read(path, need, options.side) for path in options.files] or [
         filmed_clips.film(camera, need, seed) for seed, camera in enumerate(filmed_clips.CAMERAS.values())
     ]
-    clean = [measure_clip(source[: options.frames]).figures for source in sources]
+    faults = {name: partial(damage, count=options.frames) for name, damage in filmed_clips.FAULTS.items()}
+    return sources, lambda source: source[: options.frames], faults
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*")
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--side", type=int, default=240)
+    parser.add_argument("--drawn", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    sources, plain, faults = clips_of(options)
+    clean = [measure_clip(plain(source)).figures for source in sources]
     print(f"| fault | {' | '.join((*RATIOS, *PLAIN))} |")
     print(f"| --- |{' --- |' * len((*RATIOS, *PLAIN))}")
     absolute = [f"{statistics.median([one[name] for one in clean]):.2g}" for name in (*RATIOS, *PLAIN)]
     print(f"| none | {' | '.join(absolute)} |", flush=True)
-    for name, damage in filmed_clips.FAULTS.items():
-        damaged = [measure_clip(damage(source, options.frames)).figures for source in sources]
+    for name, damage in faults.items():
+        damaged = [measure_clip(damage(source)).figures for source in sources]
         print(f"| {name} | {' | '.join(cells(clean, damaged))} |", flush=True)
 
 

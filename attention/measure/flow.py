@@ -25,6 +25,8 @@ AROUND, WINDOW = 7, 4
 FLAT, NOISY, DAMPING = 0.005, 10.0, 0.05
 # A frame's common shift has to explain this share less than no shift does, or it is not taken as the start.
 BETTER = 0.9
+# A place stands still if that leaves less than this share of what the flow found leaves there.
+STANDS = 0.5
 # Median of the absolute value of a normal variable with deviation 1.
 MEDIAN_OF_NORMAL = 0.6745
 
@@ -48,6 +50,7 @@ def estimate_flow(first: Tensor, second: Tensor) -> Tensor:
     flow = _common_shift(*levels[0])
     for pair in reversed(levels):
         flow = _refine(*pair, resize_flow(flow, pair[0].shape[2:]))
+    flow = _let_stand(*levels[0], flow)
     return resize_flow(flow, size)
 
 
@@ -146,6 +149,16 @@ def _refine(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
         step = torch.cat([yy * xt - xy * yt, xx * yt - xy * xt], 1) / (xx * yy - xy * xy)
         flow = _median(flow + step.clamp(-1, 1))
     return flow
+
+
+def _let_stand(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
+    """Take no motion where that explains far more: a ground too fine for the coarse levels goes where a thing goes.
+
+    A thing that changes its look goes anywhere there, and the finest level does not bring the ground back.
+    """
+    none = torch.zeros_like(flow)
+    moved, still = (_mean_around((warp(second, way) - first).abs(), WINDOW) for way in (flow, none))
+    return torch.where(still < STANDS * moved, none, flow)
 
 
 def _gradients(picture: Tensor) -> tuple[Tensor, Tensor]:

@@ -95,6 +95,12 @@ def _jumps(steps: Sequence[Step], shots: Shots) -> tuple[float, ...]:
     return tuple(values)
 
 
+def mean_sharpness(steps: Sequence[Step], shots: Shots) -> float:
+    """Average the sharpness of what moves, without cuts and frames that repeat the one before; NaN if nothing does."""
+    known = [value for value in _moving("sharpness", steps, shots) if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
 def mean_detail(facts: Sequence[FrameFacts]) -> float:
     """Average the gradient of the frames."""
     return sum(one.detail for one in facts) / len(facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 # Decoders go a little beyond 0 and 1; beyond this the values are of another scale, as 0 to 255.
 MOST = 2.0
@@ -47,3 +48,11 @@ def describe_size(frames: Tensor) -> str:
 def to_luma(picture: Tensor) -> Tensor:
     """Compute luma (1, 1, H, W) of a picture (1, 3, H, W): the weights of ITU-R BT.709 on the values as they are."""
     return (picture * picture.new_tensor([0.2126, 0.7152, 0.0722])[:, None, None]).sum(1, keepdim=True)
+
+
+def to_laplacian(picture: Tensor) -> Tensor:
+    """Compute 4 centre - up - down - left - right of the luma of (1, 3, H, W), (1, 1, H, W)."""
+    luma = to_luma(picture)
+    wide = F.pad(luma, (1, 1, 1, 1), mode="replicate")
+    around = wide[..., :-2, 1:-1] + wide[..., 2:, 1:-1] + wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:]
+    return 4 * luma - around

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor
 
 from .flow import estimate_flow, find_matched, warp
-from .frames import to_luma
+from .frames import to_laplacian, to_luma
 
 # With fewer matched pixels than this share, no motion explains the change.
 LOST = 0.4
 # Sorted values: so many pixels are enough.
 SAMPLE = 100_000
 FASTEST = 0.05
+# What moves: pixels with this share of the speed of the fastest, where those move by so many pixels.
+MOVES, LEAST_SPEED = 0.5, 0.1
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 
@@ -57,6 +59,8 @@ class Step:
     warp_error: mean squared difference of RGB that motion leaves unexplained, 0 to 1; over the same pixels.
     brightness: what of the difference of luma is common to most of them, with its sign: -1 to 1.
     acceleration: mean length of the second difference of the flow, in pixels per frame squared.
+    sharpness: mean square of the Laplacian of the frame before, over the pixels that move, at least half as fast as the
+        fastest.
     """
 
     change: float = math.nan
@@ -68,6 +72,7 @@ class Step:
     warp_error: float = math.nan
     brightness: float = math.nan
     acceleration: float = math.nan
+    sharpness: float = math.nan
 
 
 def find_motion(before: Tensor, now: Tensor, estimate: Estimator = estimate_flow) -> Motion:
@@ -95,17 +100,26 @@ def measure_step(before: Tensor, now: Tensor, motion: Motion, earlier: Motion | 
     rest = _rest(before, now, motion)
     luma = to_luma(rest.T[None, :, :, None]).flatten()
     speed = torch.hypot(*motion.forward[0])[motion.matched[0, 0]]
+    fastest = math.nan if motion.lost else _sorted(speed, 1 - FASTEST, 1.0)
     return Step(
         (to_luma(now) - to_luma(before)).abs().mean().item(),
         motion.share,
         motion.lost,
         math.nan if motion.lost else speed.mean().item(),
-        math.nan if motion.lost else _sorted(speed, 1 - FASTEST, 1.0),
+        fastest,
         luma.abs().mean().item(),
         rest.square().mean().item(),
         math.nan if motion.lost else _sorted(luma, 0.25, 0.75),
         measure_acceleration(earlier, motion),
+        _sharpness_of(to_laplacian(before)[motion.matched], speed, fastest),
     )
+
+
+def _sharpness_of(laplacian: Tensor, speed: Tensor, fastest: float) -> float:
+    """Average the square of a Laplacian (pixels,) over what moves; NaN where nothing does or no motion was found."""
+    if not fastest >= LEAST_SPEED:
+        return math.nan
+    return laplacian[speed >= MOVES * fastest].square().mean().item()
 
 
 def measure_unexplained(before: Tensor, now: Tensor, motion: Motion) -> tuple[float, float]:

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from . import frame_series, tracked_region
-from .frames import check_shape, describe_size, to_luma, to_picture
+from .frames import check_shape, describe_size, to_laplacian, to_luma, to_picture
 from .metric_notes import explain
 from .motion import Step, find_motion, measure_step
 from .opencv_flow import FlowEstimator
@@ -51,6 +50,7 @@ class ClipMetrics:
     flicker_ratio: flicker over the mean gradient of luma, in pixels: blur lowers that too.
     acceleration_percent: acceleration in percent of the frame's height.
     acceleration_ratio: acceleration over motion, both in pixels.
+    moving_sharpness: mean square of the Laplacian of luma where it moves, see `Step`: blur over frames lowers it first.
     notes: sentences about what could not be measured, and what to think of the figures.
     """
 
@@ -71,6 +71,7 @@ class ClipMetrics:
     flicker_ratio: float
     acceleration_percent: float
     acceleration_ratio: float
+    moving_sharpness: float
     notes: tuple[str, ...]
 
     @property
@@ -93,7 +94,7 @@ class ClipMetrics:
             "frozen share": self.frozen, "loop share": self.loop, "cuts": len(self.shots.cuts),
             "last frame": self.last_frame, "fastest motion": self.fastest, "flicker over detail": self.flicker_ratio,
             "acceleration, percent of the height": self.acceleration_percent,
-            "acceleration over motion": self.acceleration_ratio,
+            "acceleration over motion": self.acceleration_ratio, "sharpness of what moves": self.moving_sharpness,
         }  # fmt: skip
         return {one.name: one.mean for one in self.series} | single
 
@@ -136,11 +137,8 @@ def measure_clip(
 
 
 def measure_sharpness(picture: Tensor) -> float:
-    """Compute the variance of the Laplacian, 4 centre - up - down - left - right, of the luma of (1, 3, H, W)."""
-    luma = to_luma(picture)
-    wide = F.pad(luma, (1, 1, 1, 1), mode="replicate")
-    around = wide[..., :-2, 1:-1] + wide[..., 2:, 1:-1] + wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:]
-    return (4 * luma - around).var(correction=0).item()
+    """Compute the variance of the Laplacian of the luma of (1, 3, H, W)."""
+    return to_laplacian(picture).var(correction=0).item()
 
 
 def measure_detail(picture: Tensor) -> float:
@@ -171,6 +169,7 @@ def _sum_up(
         flicker_ratio=frame_series.ratio(rows["flicker"].mean, frame_series.mean_detail(facts)),
         acceleration_percent=100 * acceleration / height,
         acceleration_ratio=frame_series.ratio(acceleration, speed),
+        moving_sharpness=frame_series.mean_sharpness(steps, shots),
         notes=(*notes, *_gone([one.drift for one in facts]), *estimate.notes),
     )
     return replace(found, notes=tuple(explain(found)))
@@ -200,6 +199,8 @@ def to_text(metrics: ClipMetrics) -> str:
         f"Last frame: {number(metrics.last_frame)} deviations above the others. "
         f"Flicker: {number(metrics.flicker_ratio)} pixels' worth of detail. "
         f"Acceleration: {number(metrics.acceleration_percent)} percent of the height, "
-        f"{number(metrics.acceleration_ratio)} of the motion."
+        f"{number(metrics.acceleration_ratio)} of the motion. "
+        f"Sharpness of what moves: {number(metrics.moving_sharpness)}; blur over frames and ghosts lower it, and "
+        "flicker and acceleration with it."
     )
     return "\n\n".join((metrics.title, to_table(metrics.series), shares, "\n".join(metrics.notes))).rstrip()
