@@ -96,22 +96,20 @@ class PlanChoice:
     bound: float
 
 
-def predict(errors, factor: float = 1.0) -> float:
+def predict(errors) -> float:
     """Predict the error of the final latent when several parts are off at once: their root sum of squares.
 
     errors: of each part alone; small independent ones add up like that.
-    factor: what one run with all of them really gave, over this.
     """
-    return factor * sqrt(sum(error * error for error in errors))
+    return sqrt(sum(error * error for error in errors))
 
 
-def choose_plan(options: dict[PlanPart, list[PlanOption]], budget: float, factor: float = 1.0) -> PlanChoice:
+def choose_plan(options: dict[PlanPart, list[PlanOption]], budget: float) -> PlanChoice:
     """Choose a cheap option for each part so that the predicted error of all is within a budget.
 
     options: of each part; one of them is EXACT, of error 0. Where EXACT takes more memory than it may, the others come
         before it, faster or not, as long as the budget has room for the nearest of them.
     budget: relative L2 of the final latent.
-    factor: as in `predict`.
 
     A multiple-choice knapsack over squared errors, solved greedily: moves along each part's convex hull, the most
     seconds saved for each squared error first, each taken if it fits; then single exchanges to options off the hull.
@@ -120,7 +118,7 @@ def choose_plan(options: dict[PlanPart, list[PlanOption]], budget: float, factor
     budget, so a larger one never gives a smaller predicted error: where it first takes another move, that move alone is
     more than the smaller one allows.
     """
-    room, bound = (budget / factor) ** 2, None
+    room, bound = budget**2, None
     hulls = _hulls(options, room)
     at = {part: found[0] for part, found in hulls.items()}
     room -= sum(option.error**2 for option in at.values())
@@ -138,7 +136,7 @@ def choose_plan(options: dict[PlanPart, list[PlanOption]], budget: float, factor
         if 0 <= cost <= room and high.seconds < at[part].seconds:
             seconds -= at[part].seconds - high.seconds
             at[part], room = high, room - cost
-    error = predict((option.error for option in at.values()), factor)
+    error = predict(option.error for option in at.values())
     return PlanChoice(at, error, seconds, min(bound, seconds))
 
 

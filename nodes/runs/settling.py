@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ...attention.core.peak_memory import most_of
 from ...attention.forecast import ForecastSpan
 from ...attention.plans.calibrate import EXACT, predict
-from ...attention.plans.choose_whole import WholeChoice, all_exact, choose_whole
+from ...attention.plans.choose_whole import Choices, WholeChoice, all_exact
 from ...attention.plans.plan import PlanForecast, PlanRule
 from ...attention.plans.spread import USUAL, WIDE, predict_quantile
 from ...attention.plans.step_times import time_of
@@ -95,11 +95,11 @@ def settle(sampling: Sampling, measured: Measured, budget: float) -> Settled:
     # Were errors as they are put together, and alike on all seeds, this margin would still be asked for.
     margin = predict_quantile([1.0] * len(measured.exact))
     kept, seen, runs, search = [], {}, [], _Search(budget, budget / margin)
+    choices = Choices(measured.options, measured.steps, measured.even, measured.together)
     for turn in range(CHOICES):
         if (turn and search.over) or len(runs) == ROUNDS:
             break
-        among = measured.options, measured.steps
-        choice = choose_whole(*among, search.wanted, 1.0, measured.even, measured.together)
+        choice = choices.within(search.wanted)
         taken = tuple(
             sorted((part.text, option.name) for part, option in choice.chosen.items() if option.name != EXACT)
         )
@@ -116,16 +116,15 @@ def settle(sampling: Sampling, measured: Measured, budget: float) -> Settled:
         search.note(seen[taken], choice.error, error)
     none = [0.0] * len(measured.exact)
     exact = Settled(all_exact(measured.options, measured.steps), none, measured.times, measured.peak)
-    return _bounded(measured, min(kept, key=lambda one: one.choice.whole, default=exact), budget)
+    return _bounded(choices, min(kept, key=lambda one: one.choice.whole, default=exact), budget)
 
 
-def _bounded(measured: Measured, found: Settled, budget: float) -> Settled:
+def _bounded(choices: Choices, found: Settled, budget: float) -> Settled:
     """Bounds what any choice within the budget could take, were its errors to come together as this one's did."""
     choice = found.choice
     raw = predict(option.error for option in choice.chosen.values())
     within = budget * raw / choice.error if choice.error else budget
-    bound = choose_whole(measured.options, measured.steps, within, 1.0, measured.even, measured.together).bound
-    return replace(found, choice=replace(choice, bound=min(bound, choice.whole)))
+    return replace(found, choice=replace(choice, bound=min(choices.within(within).bound, choice.whole)))
 
 
 def _try(sampling: Sampling, measured: Measured, choice: WholeChoice, taken: tuple, runs) -> tuple[Settled, float]:

@@ -42,8 +42,8 @@ def test_forecasts_are_measured_and_chosen(bench, lab):
 def test_even_forecasts_are_measured_beside_those_of_ranges(bench, lab, monkeypatch):
     """Over the whole sampling in place of range by range, with what runs in computed steps chosen on top."""
     settle, seen = lab.pack.nodes.runs.settling, []
-    choose = settle.choose_whole
-    monkeypatch.setattr(settle, "choose_whole", lambda *given: (seen.append(given), choose(*given))[1])
+    choices = settle.Choices
+    monkeypatch.setattr(settle, "Choices", lambda *given: (seen.append(given), choices(*given))[1])
     found = calibrate(bench)
     even, host = seen[0][-2], lab.pack.nodes.host.forecast
     assert [option.name for option in even] == ["exact", *(one.label for one in bench.plans.SKIPS)]
@@ -53,7 +53,7 @@ def test_even_forecasts_are_measured_beside_those_of_ranges(bench, lab, monkeypa
         alone = lab.sample(host.install(lab.model, one), seed=1, steps=STEPS)
         assert lab.error(alone, exact) == pytest.approx(option.error, rel=1e-3)
     # Where they are the faster choice they are the plan's, and both are on the page.
-    monkeypatch.setattr(settle, "choose_whole", lambda options, steps, *rest: choose(
+    monkeypatch.setattr(settle, "Choices", lambda options, steps, *rest: choices(
         options, {at: options[:1] for at, options in steps.items()}, *rest))  # fmt: skip
     found = calibrate(bench)
     plan = found["plan"]
@@ -61,7 +61,7 @@ def test_even_forecasts_are_measured_beside_those_of_ranges(bench, lab, monkeypa
     assert "| steps, 0-100 % | forecast taylor" in found["info"] and "| steps, 0-50 %" not in found["info"]
     planned = lab.sample(found["model"], seed=1, steps=STEPS)
     assert lab.error(planned, exact) == pytest.approx(plan.realised, rel=1e-3)
-    monkeypatch.setattr(settle, "choose_whole", choose)
+    monkeypatch.setattr(settle, "Choices", choices)
     once = calibrate(bench, step_ranges=1)["plan"]
     assert [(one.start, one.end) for one in once.forecasts] == [(0.0, 1.0)]
 
@@ -103,9 +103,9 @@ def test_the_predicted_time_is_that_of_what_is_computed(bench, lab, monkeypatch,
     """Forecasts of one range change what those of the next one leave to compute."""
     bench.offer()
     settle = lab.pack.nodes.runs.settling
-    choose = settle.choose_whole
+    choices = settle.Choices
     # Range by range, whatever forecasts over all of them would save.
-    monkeypatch.setattr(settle, "choose_whole", lambda *given: choose(*given[:4], (), *given[5:]))
+    monkeypatch.setattr(settle, "Choices", lambda options, steps, even, together: choices(options, steps, (), together))
     plan = calibrate(bench, candidates="forecast steps", custom_budget=budget, step_ranges=ranges)["plan"]
     host, calls = lab.pack.nodes.host.forecast, []
     block = lab.model.model.diffusion_model.transformer_blocks[0]

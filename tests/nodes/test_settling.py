@@ -23,7 +23,7 @@ class Made:
         self.settling, self.ran = lab.pack.nodes.runs.settling, []
         # More error, less time; exact is the first.
         self.plans = [(0.0, 0.0), *sorted(plans)]
-        monkeypatch.setattr(self.settling, "choose_whole", self.choose)
+        monkeypatch.setattr(self.settling, "Choices", lambda *_: SimpleNamespace(within=self.choose))
         monkeypatch.setattr(self.settling, "all_exact", lambda *_: self.choice(0))
         monkeypatch.setattr(self.settling, "_try", self.run)
 
@@ -32,8 +32,7 @@ class Made:
         option = PlanOption(f"plan {number}" if number else EXACT, seconds, raw)
         return WholeChoice({PART: option}, {}, raw, seconds, seconds, 0.0)
 
-    def choose(self, options, steps, budget, factor, *rest):
-        assert factor == 1.0
+    def choose(self, budget):
         return self.choice(max(i for i, (raw, _) in enumerate(self.plans) if raw <= budget))
 
     def run(self, sampling, measured, choice, taken, runs):

@@ -40,13 +40,13 @@ def time_of(options, steps, chosen) -> float:
 
 
 @settings(max_examples=60, deadline=None)
-@given(measurements(), st.floats(0.0, 2.0), st.sampled_from([1.0, 0.5, 3.0]))
-def test_within_the_budget_and_near_the_best(measured, budget, factor):
+@given(measurements(), st.floats(0.0, 2.0))
+def test_within_the_budget_and_near_the_best(measured, budget):
     options, steps = measured
-    found = choose_whole(options, steps, budget, factor)
+    found = choose_whole(options, steps, budget)
     chosen = {**found.parts, **found.steps}
     assert found.error <= budget * (1 + 1e-9) + 1e-12
-    assert found.error == pytest.approx(factor * sqrt(sum(option.error**2 for option in chosen.values())))
+    assert found.error == pytest.approx(sqrt(sum(option.error**2 for option in chosen.values())))
     assert found.whole == pytest.approx(time_of(options, steps, chosen))
     every = {**options, **steps}
 
@@ -54,7 +54,7 @@ def test_within_the_budget_and_near_the_best(measured, budget, factor):
         return min(
             time_of(options, steps, dict(zip(every, taken)))
             for taken in itertools.product(*every.values())
-            if factor**2 * sum(option.error**2 for option in taken) <= budget**2
+            if sum(option.error**2 for option in taken) <= budget**2
         )
 
     # An error that is the budget itself may be rounded to either side.
@@ -89,7 +89,7 @@ def test_even_forecasts_beside_those_of_ranges(measured, even, budget):
     """Both ways to cut the sampling are chosen for; the faster one counts, within the same budget."""
     options, steps = measured
     whole = [PlanOption(EXACT, 60.0, 0.0), *(PlanOption(f"e{i}", 60.0 * s, e) for i, (s, e) in enumerate(even))]
-    found, apart = choose_whole(options, steps, budget, 1.0, whole), choose_whole(options, steps, budget)
+    found, apart = choose_whole(options, steps, budget, whole), choose_whole(options, steps, budget)
     assert found.whole <= apart.whole * 1.001 + 1e-9 and found.bound <= apart.bound + 1e-9
     assert found.error <= budget * (1 + 1e-9) + 1e-12
     attended = sum(option.seconds for option in found.parts.values())
@@ -113,7 +113,7 @@ def test_even_forecasts_are_taken_for_their_smaller_error():
     options = {part: [PlanOption(EXACT, 10.0, 0.0), PlanOption("fast", 1.0, 0.03)]}
     steps = {at: [PlanOption(EXACT, 30.0, 0.0), PlanOption("six", 10.0, 0.04)] for at in RANGES}
     even = [PlanOption(EXACT, 60.0, 0.0), PlanOption("six", 20.0, 0.04)]
-    found = choose_whole(options, steps, 0.05, 1.0, even)
+    found = choose_whole(options, steps, 0.05, even)
     assert {at: option.name for at, option in found.steps.items()} == {WHOLE: "six"}
     assert found.parts[part].name == "fast" and found.whole == pytest.approx((60.0 - 9.0) / 3)
     assert found.of(RANGES[0], steps[RANGES[0]]).name == EXACT and found.of(WHOLE, even).name == "six"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import cached_property
 from math import sqrt
 from random import Random
 
@@ -16,7 +17,7 @@ from attention.forecast import ForecastSettings
 from attention.forecast.history import History
 from attention.forecast.schedule import StepSchedule
 from attention.plans.calibrate import EXACT, PlanOption, PlanPart
-from attention.plans.choose_whole import choose_whole, range_of
+from attention.plans.choose_whole import Choices, choose_whole, range_of
 from attention.plans.steps_together import StepsTogether
 
 NONE = ForecastSettings(in_a_row=0)
@@ -75,16 +76,16 @@ def test_shares_are_those_of_one_schedule(found):
 
 
 @settings(max_examples=80, deadline=None)
-@given(samplings(), st.floats(0.0, 2.0), st.sampled_from([1.0, 0.5, 3.0]))
-def test_the_fastest_within_the_budget(found, budget, factor):
+@given(samplings(), st.floats(0.0, 2.0))
+def test_the_fastest_within_the_budget(found, budget):
     together, options = found
-    choice = choose_whole({}, options, budget, factor, together=together)
+    choice = choose_whole({}, options, budget, together=together)
 
     def seconds(taken) -> float:
         return together.steps - (1 - EACH) * len(made_by(together, taken))
 
     every = [dict(zip(options, taken)) for taken in itertools.product(*options.values())]
-    errors = [factor * sqrt(sum(option.error**2 for option in taken.values())) for taken in every]
+    errors = [sqrt(sum(option.error**2 for option in taken.values())) for taken in every]
     # An error that is the budget itself may be rounded to either side.
     low, high = (
         min(seconds(taken) for taken, error in zip(every, errors) if error <= budget * (1 + more))
@@ -154,3 +155,27 @@ def test_near_the_best_of_all_with_attention():
         assert choice.error <= budget * (1 + 1e-9) and choice.bound <= best + 1e-9
         far.append(choice.whole / best)
     assert min(far) > 1 - 1e-6 and max(far) < 1.2 and sum(one > 1.03 for one in far) < 3
+
+
+@settings(max_examples=20, deadline=None)
+@given(samplings(), st.lists(st.floats(0.0, 2.0), min_size=2, max_size=4))
+def test_what_does_not_depend_on_the_budget_is_found_once(found, budgets):
+    together, options = found
+    counted = Counted(together.ranges, together.settings, together.most)
+    choices = Choices({}, options, together=counted)
+    assert [choices.within(budget) for budget in budgets] == [
+        choose_whole({}, options, budget, together=together) for budget in budgets
+    ]
+    assert counted.searches == [options]
+
+
+class Counted(StepsTogether):
+    """Notes each search."""
+
+    @cached_property
+    def searches(self) -> list:
+        return []
+
+    def fronts(self, options, least):
+        self.searches.append(options)
+        return super().fronts(options, least)
