@@ -132,20 +132,28 @@ def draw_sheet(rows: list[Tensor], path: Path) -> None:
     picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--weights", type=Path, default=ROOT / "models/diffusion_models/video-attention-demo.safetensors"
-    )
+def start_parser(text: str, weights: Path, grid: tuple[int, int, int]) -> argparse.ArgumentParser:
+    """The options of every script that samples a model of this pack and measures its clips.
+
+    text: of the script; its first line is shown.
+    weights, grid: what there is without these options.
+    """
+    parser = argparse.ArgumentParser(description=text.splitlines()[0])
+    parser.add_argument("--weights", type=Path, default=weights)
     parser.add_argument("--samples", type=int, default=48)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1000)
-    parser.add_argument("--grid", type=int, nargs=3, default=(8, 8, 8), metavar=("T", "Y", "X"))
+    parser.add_argument("--grid", type=int, nargs=3, default=grid, metavar=("T", "Y", "X"))
     parser.add_argument("--joint-only", action="store_true", help="leave out the run inside frames")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    parser.add_argument("--sheet", type=Path, help="write a contact sheet here")
-    return parser.parse_args()
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first samples here")
+    return parser
+
+
+def parse() -> argparse.Namespace:
+    weights = ROOT / "models/diffusion_models/video-attention-demo.safetensors"
+    return start_parser(__doc__, weights, (8, 8, 8)).parse_args()
 
 
 def evaluate(args: argparse.Namespace) -> dict:

@@ -20,7 +20,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 import read_scene
 import scenes
-from evaluate_demo import draw_sheet, list_sigmas, load_model
+from evaluate_demo import draw_sheet, list_sigmas, load_model, start_parser
 
 from attention.demo import scene_codec, scene_prompt
 from attention.demo.transformer import attend, attend_inside_frames
@@ -82,17 +82,8 @@ def divide(one: float | None, other: float | None) -> float | None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, default=ROOT / "output" / "video-attention-scenes.safetensors")
-    parser.add_argument("--samples", type=int, default=48)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--cfg", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=1000)
-    parser.add_argument("--grid", type=int, nargs=3, default=(16, 12, 12), metavar=("T", "Y", "X"))
+    parser = start_parser(__doc__, ROOT / "output" / "video-attention-scenes.safetensors", (16, 12, 12))
     parser.add_argument("--drawn", action="store_true", help="read the drawn truth instead of samples")
-    parser.add_argument("--joint-only", action="store_true", help="leave out the run inside frames")
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first samples here")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bfloat16", action="store_true", help="sample in bfloat16: faster on processors with AMX")
     return parser.parse_args()

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+import guidance_rows
+import pytest
 import torch
 from tiny import hunyuan, ltx2, ltxv, minimax, wan
 from tiny.case import Case, build, parts, sample
+
+from attention.core.peak_memory import AllocationCounter
 
 NAMES = ("cpu", "cpu:0", "cpu:1", "cpu:2")
 # 0.05 of the tiny models hardly lets attention matter.
@@ -57,6 +61,36 @@ def sampled(pack, model, case, **more):
     with pack.nodes.host.run_history.aside() as found:
         out = sample(model, case, **{"steps": 2, **more})
     return out, found.report
+
+
+def guided(pack, case, row: str) -> tuple:
+    """A MODEL of a case with a row of guidance, and its latent on one GPU; the test is skipped where there is none."""
+    try:
+        model, _ = guidance_rows.execute(guidance_rows.nodes_of(pack)[row], loud(case))
+    except ValueError as why:
+        pytest.skip(f"{case} has not got it: {why}")
+    return model, sampled(pack, model, case, cfg=3.0)[0]
+
+
+def peaks_of_ranks(pack, case, model, count: int, monkeypatch) -> tuple[list[float], object]:
+    """Bytes of the tensors that live at the same time in each rank's thread over those of one thread for all.
+
+    One for each evaluation of each of `count` ranks; and the report of their run.
+    """
+    gpus, peaks = pack.nodes.host.several_gpus, []
+    plain = gpus._evaluate_rank
+
+    def counted(*args):
+        with AllocationCounter() as counter:
+            made = plain(*args)
+        peaks.append(counter.peak)
+        return made
+
+    monkeypatch.setattr(gpus, "_evaluate_rank", counted)
+    with AllocationCounter() as alone, torch.inference_mode():
+        sample(model, case)
+    _, report = sampled(pack, on_gpus(pack, model, count), case)
+    return [peak / alone.peak for peak in peaks], report
 
 
 def about_gpus(report) -> str:

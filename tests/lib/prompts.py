@@ -8,6 +8,9 @@ from types import SimpleNamespace
 
 from prompt_nodes import NODES, Maker, Model
 
+# Attention calls of the tiny model in each step: two blocks of self- and cross-attention.
+CALLS = 4
+
 
 class Queue:
     """Runs prompts one after the other. sent: what the page was told. lines: (text, node) of lines on nodes."""

@@ -2,6 +2,7 @@
 
 import sys
 
+import prompts
 import pytest
 from compiling import compiled  # noqa: F401
 
@@ -17,3 +18,9 @@ def no_dead_models():
     if management is not None:
         loaded = management.current_loaded_models
         loaded[:] = [model for model in loaded if not model.is_dead()]
+
+
+@pytest.fixture
+def queue(pack, tiny_ltxv, monkeypatch):
+    """A prompts.Queue for the tiny model: nothing is known of runs before."""
+    return prompts.Queue(pack, tiny_ltxv, monkeypatch)

@@ -5,16 +5,10 @@ from __future__ import annotations
 
 import json
 
-import prompts
 import pytest
 from prompts import backend, node, prompt, report, sampler
 
 MATH = "Backend sdpa math:"
-
-
-@pytest.fixture
-def queue(pack, tiny_ltxv, monkeypatch):
-    return prompts.Queue(pack, tiny_ltxv, monkeypatch)
 
 
 def renamed(chain: dict, **names: str) -> dict:

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 import re
 
-import prompts
 import pytest
-from prompts import backend, counted, node, prompt, report, runs, sampler
-
-# Of the tiny model, for each step: two blocks of self- and cross-attention.
-CALLS = 4
-
-
-@pytest.fixture(autouse=True)
-def nothing_known(pack):
-    pack.nodes.host.run_history._RUNS.clear()
-
-
-@pytest.fixture
-def queue(pack, tiny_ltxv, monkeypatch):
-    return prompts.Queue(pack, tiny_ltxv, monkeypatch)
+from prompts import CALLS, backend, counted, node, prompt, report, runs, sampler
 
 
 def alone(text: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import guidance_rows
 import pytest
 import torch
-from gpus_here import WIDE, about_gpus, far, loud, on_gpus, sampled, stand_in, with_rules
+from gpus_here import WIDE, about_gpus, far, guided, loud, on_gpus, sampled, stand_in, with_rules
 from tiny import CASES
 
 from attention.families import TABLE
@@ -125,11 +125,7 @@ def test_a_window_of_frames_fetches_what_it_sees(pack):
 @pytest.mark.parametrize("name", ["Wan", "LTX-2"])
 def test_guidance_is_the_same(row, name, pack):
     case = WIDE[name]
-    try:
-        model, _ = guidance_rows.execute(guidance_rows.nodes_of(pack)[row], loud(case))
-    except ValueError as why:
-        pytest.skip(f"{name} has not got it: {why}")
-    truth, _ = sampled(pack, model, case, cfg=3.0)
+    model, truth = guided(pack, case, row)
     out, report = sampled(pack, on_gpus(pack, model, 2), case, cfg=3.0)
     assert far(out, truth) < EXACT
     assert "On 2 GPUs" in about_gpus(report)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import guidance_rows
 import pytest
 import torch
-from gpus_here import WIDE, about_gpus, far, loud, on_gpus, sampled, stand_in, with_rules
+from gpus_here import WIDE, about_gpus, far, guided, loud, on_gpus, sampled, stand_in, with_rules
 from tiny import CASES
 
 from attention.core.query_parts import QueryParts
@@ -80,11 +80,7 @@ def test_patterns_run_below_as_ever(name, pattern, pack):
 @pytest.mark.parametrize("name", GUIDED)
 def test_guidance_is_the_same(row, name, pack):
     case = GUIDED[name]
-    try:
-        model, _ = guidance_rows.execute(guidance_rows.nodes_of(pack)[row], loud(case))
-    except ValueError as why:
-        pytest.skip(f"{name} has not got it: {why}")
-    truth, _ = sampled(pack, model, case, cfg=3.0)
+    model, truth = guided(pack, case, row)
     out, report = sampled(pack, on_gpus(pack, model, 2), case, cfg=3.0)
     assert far(out, truth) < EXACT and "On 2 GPUs" in about_gpus(report)
 

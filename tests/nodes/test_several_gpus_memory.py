@@ -4,8 +4,7 @@ alone."""
 from __future__ import annotations
 
 import pytest
-import torch
-from gpus_here import WIDE, loud, on_gpus, stand_in, with_rules
+from gpus_here import WIDE, loud, on_gpus, peaks_of_ranks, stand_in, with_rules
 from tiny.case import SLOT, sample
 
 from attention.reuse import ReuseSettings
@@ -93,23 +92,7 @@ def test_outputs_that_are_kept_are_counted_whole(pack, estimated):
 
 def test_what_a_rank_holds_is_what_is_said(pack, monkeypatch):
     """Measured: the tensors that live at the same time in one of two threads, beside those of one thread for all."""
-    from attention.core.peak_memory import AllocationCounter
-
     case = WIDE["Wan"]
-    model = with_rules(pack, loud(case), SDPA)
-    gpus, peaks = pack.nodes.host.several_gpus, []
-    plain = gpus._evaluate_rank
-
-    def counted(*args):
-        with AllocationCounter() as counter:
-            made = plain(*args)
-        peaks.append(counter.peak)
-        return made
-
-    monkeypatch.setattr(gpus, "_evaluate_rank", counted)
-    with AllocationCounter() as counter, torch.inference_mode():
-        sample(model, case)
-    alone = counter.peak
-    sample(on_gpus(pack, model, 2), case)
+    peaks, _ = peaks_of_ranks(pack, case, with_rules(pack, loud(case), SDPA), 2, monkeypatch)
     said = pack.nodes.host.memory_estimate.part_of(2)
-    assert len(peaks) == 2 and all(said - 0.15 < peak / alone < said + 0.05 for peak in peaks)
+    assert len(peaks) == 4 and all(said - 0.15 < peak < said + 0.05 for peak in peaks)

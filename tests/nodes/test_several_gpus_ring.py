@@ -8,11 +8,10 @@ import gpus_here
 import guidance_rows
 import pytest
 import torch
-from gpus_here import about_gpus, far, loud, on_gpus, sampled, with_rules
+from gpus_here import about_gpus, far, guided, loud, on_gpus, sampled, with_rules
 from tiny import CASES, wan
 from tiny.case import sample
 
-from attention.core.peak_memory import AllocationCounter
 from attention.families import TABLE
 from attention.families.token_share import TokenShare
 from attention.guidance.strength import Strength
@@ -106,11 +105,7 @@ def test_what_looks_at_a_call_as_a_whole(variant, pack):
 @pytest.mark.parametrize("row", guidance_rows.NAMES)
 def test_guidance_is_the_same(row, pack):
     case = PLAIN["Wan 2.1 T2V"]
-    try:
-        model, _ = guidance_rows.execute(guidance_rows.nodes_of(pack)[row], loud(case))
-    except ValueError as why:
-        pytest.skip(f"Wan has not got it: {why}")
-    truth, _ = sampled(pack, model, case, cfg=3.0)
+    model, truth = guided(pack, case, row)
     for count in (3, 4):
         out, report = sampled(pack, on_gpus(pack, model, count), case, cfg=3.0)
         assert far(out, truth) < EXACT and f"On {count} GPUs" in about_gpus(report)
@@ -228,23 +223,9 @@ def test_what_a_rank_holds_is_no_more_than_is_said(heads, gathered, pack, monkey
     build = wan.maker("WAN21_T2V", model_type="t2v", dim=60, num_heads=heads)
     case = replace(gpus_here.WIDE["Wan"], build=build)
     model = with_rules(pack, loud(case), SDPA)
-    gpus, peaks = pack.nodes.host.several_gpus, []
-    plain = gpus._evaluate_rank
-
-    def counted(*args):
-        with AllocationCounter() as counter:
-            made = plain(*args)
-        peaks.append(counter.peak)
-        return made
-
     if gathered:
         monkeypatch.setattr(pack.attention.routing.ring_call, "TORCH", frozenset())
-    monkeypatch.setattr(gpus, "_evaluate_rank", counted)
-    with AllocationCounter() as counter, torch.inference_mode():
-        sample(model, case)
-    _, report = sampled(pack, on_gpus(pack, model, 4), case)
+    peaks, report = gpus_here.peaks_of_ranks(pack, case, model, 4, monkeypatch)
     assert ("keys were gathered" if gathered else "keys went around") in " ".join(report.notes)
     said = pack.nodes.host.memory_estimate.part_of(heads)
-    assert len(peaks) == 8 and all(0.5 < peak / counter.peak < said for peak in peaks), [
-        p / counter.peak for p in peaks
-    ]
+    assert len(peaks) == 8 and all(0.5 < peak < said for peak in peaks), peaks

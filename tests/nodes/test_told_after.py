@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import re
 
-import prompts
 import pytest
-from prompts import backend, prompt, report, sampler
-
-# Of the tiny model, for each step: two blocks of self- and cross-attention.
-CALLS = 4
-
-
-@pytest.fixture
-def queue(pack, tiny_ltxv, monkeypatch):
-    return prompts.Queue(pack, tiny_ltxv, monkeypatch)
+from prompts import CALLS, backend, prompt, report, sampler
 
 
 def test_the_nodes_of_the_rules_learn_what_came_of_them(queue):
