@@ -28,7 +28,7 @@ export default {
 "block {#n}": "块 {n}",
 "blocks {#a}-{#b}": "块 {a}-{b}",
 "blocks {#a}": "块 {a}",
-"in blocks": "位于块",
+"in blocks {#a}": "位于块 {a}",
 "step {#n}": "第 {n} 步",
 "frame {#n}": "第 {n} 帧",
 "window {#n}": "窗口 {n}",
