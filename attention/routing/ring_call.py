@@ -14,9 +14,10 @@ from functools import cache
 import torch
 
 from ..backends import registry, sdpa
-from ..core.error_handling import is_out_of_memory
+from ..core.error_handling import error_text, free_frames, is_out_of_memory
 from ..core.geometry import Geometry, describe
 from ..core.query_parts import QueryParts
+from ..core.reason import Reason
 from ..core.reference import relative_l2
 from ..core.site import site_of
 from ..core.tensor_layout import dense_rows, expand_kv
@@ -53,20 +54,20 @@ def answer_group(router, call: AttentionCall, ring: Ring) -> torch.Tensor:
         type(call.mask), call.precision, call.kw.get("scale"), _trains(call),
     )  # fmt: skip
     if key not in stats.rings:
-        stats.rings[key] = _decide(router, call, ring, context)
-    ring.way, decision = stats.rings[key]
+        stats.rings[key] = *_decide(router, call, ring, context), True
+    ring.way, decision, first = stats.rings[key]
     before = peers.sent
     if ring.way == AROUND:
-        out = _around(call, ring, decision.rule)
+        out = _around(call, ring, decision.rule, first)
         peers.carried[AROUND] += peers.sent - before
-        if not decision.guard or peers.all_of(bool(torch.isfinite(out).all())):
-            decision.guard = False
+        if not first or peers.all_of(_is_fit(out, decision, stats)):
+            stats.rings[key] = AROUND, decision, False
             stats.join((router, site), call.first_head, decision)
             count_call(stats, key, decision, call.options)
             return out
         # The router looks at that call more closely, and says what came of it.
         ring.way, before = KEYS, peers.sent
-        stats.rings[key] = KEYS, None
+        stats.rings[key] = KEYS, None, False
     q, k, v = call.q, ring.whole(call.k), ring.whole(call.v)
     if ring.way == ALL:
         q = ring.whole(q)
@@ -153,17 +154,42 @@ def _can_go_around(call: AttentionCall, rule: Rule | None, length: int) -> bool:
     return rule.backend in (sdpa.AUTO.name, name) and registry.why_not(rule.backend, _geometry(call, length)) is None
 
 
-def _around(call: AttentionCall, ring: Ring, rule: Rule | None) -> torch.Tensor:
-    seen, mask, (_, attend) = Seen(call.q), call.mask, _attention_of(call, rule)
+def _around(call: AttentionCall, ring: Ring, rule: Rule | None, first: bool) -> torch.Tensor | Reason:
+    """Attend to each group's keys as they come by: (B, H, queries, D).
+
+    first: whether it is the first call of its kind, of which all ranks tell each other what came of it. Where the
+        kernel raises then, the keys go on to the others, who wait for them, and why it did is returned.
+    """
+    seen, failed = Seen(call.q), None
     for group, k, v in ring.steps(call.k, call.v):
         # torch's kernel for the CPU divides by the number of either, which ends the process.
-        if k.shape[2] and call.q.shape[2]:
-            k, v = expand_kv(k, v, call.heads)
-            some = None if mask is None else ring.keys_of(mask, group)
-            if some is not None and some.shape[2] > 1:
-                some = ring.mine(some, 2)
-            seen.add(*attend(call.q, k, v, some, call.kw.get("scale")))
-    return seen.out.to(call.q.dtype)
+        if failed is None and k.shape[2] and call.q.shape[2]:
+            try:
+                _attend(call, ring, rule, group, k, v, seen)
+            except Exception as error:
+                # Memory that is missing tells nothing of the kernel.
+                if not first or is_out_of_memory(error):
+                    raise
+                failed = Reason(error_text(error))
+                free_frames(error)
+    return seen.out.to(call.q.dtype) if failed is None else failed
+
+
+def _attend(call: AttentionCall, ring: Ring, rule: Rule | None, group: int, k, v, seen: Seen) -> None:
+    _, attend = _attention_of(call, rule)
+    k, v = expand_kv(k, v, call.heads)
+    some = None if call.mask is None else ring.keys_of(call.mask, group)
+    if some is not None and some.shape[2] > 1:
+        some = ring.mine(some, 2)
+    seen.add(*attend(call.q, k, v, some, call.kw.get("scale")))
+
+
+def _is_fit(out: torch.Tensor | Reason, decision: Decision, stats) -> bool:
+    """Tell whether a first output can be handed on, and note why there is none."""
+    if isinstance(out, Reason):
+        stats.notes.append(f"Keys could not go around on one of the GPUs, and are gathered instead: {out}.")
+        return False
+    return not decision.guard or bool(torch.isfinite(out).all())
 
 
 def _flash_cpu(q, k, v, mask, scale):

@@ -821,6 +821,7 @@ export default {
 "The heads were traded in {#n} slices.": "注意力头分 {n} 份交换。",
 "More than the model has heads: they share in {#n} groups of {#m}.": "多于模型的注意力头：分成 {n} 组（每组 {m} 个）来分担。",
 "More than the model has heads: they share keys among all {#n}.": "多于模型的注意力头：全部 {n} 个之间共享键。",
+"Keys could not go around on one of the GPUs, and are gathered instead: {why}.": "键在其中一个 GPU 上无法轮转，改为汇集：{why}。",
 "In {#n} of {#m} attention calls keys went around {which}: {size} of that in a step.": "{m} 次注意力调用中有 {n} 次让键在{which}之间轮转：每步占其中 {size}。",
 "In {#n} of {#m} attention calls keys were gathered from {which}: {size} of that in a step.": "{m} 次注意力调用中有 {n} 次从{which}收齐了键：每步占其中 {size}。",
 "In {#n} of {#m} attention calls keys and queries were gathered from {which}, and each computed them all: {size} of that in a step.": "{m} 次注意力调用中有 {n} 次从{which}收齐了键和查询，各自全部计算：每步占其中 {size}。",

@@ -214,6 +214,37 @@ def test_one_that_ends_in_the_ring_ends_all(failing, processes, monkeypatch):
     assert all(answer.startswith(said) for answer in answers), answers
 
 
+@pytest.mark.parametrize("processes", [False, True])
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_a_kernel_that_raises_on_one_rank_is_given_up_by_all(failing, processes, monkeypatch):
+    """In the middle of the first round: the keys go on around, then all gather them."""
+    tensors, spread, here = made(1, 1, 1, 67, 67), Spread(cut(67, [1.0] * 3)), threading.local()
+    truth = scaled_dot_product_attention(*(t.double() for t in tensors))
+
+    def raises(q, k, v, mask, scale):
+        # Not the small call by which it is tried, and not at the rank's own keys.
+        here.calls += k.shape[2] != 40
+        if here.calls == 2 and here.rank == failing:
+            raise RuntimeError("no kernel image")
+        return ring.written_out(q, k, v, mask, scale)
+
+    monkeypatch.setattr(ring_call, "FUSED", {"cpu": {"sdpa flash": raises}})
+    ring_call._attention.cache_clear()
+
+    def work(peers):
+        here.rank, here.calls, peers.inner = peers.rank, 0, 1
+        out, stats = answered(peers, tensors, None, spread, "both", SELF, 1, SDPA)
+        peers.finish()
+        return out, dict(peers.rounds), stats.notes, here.calls
+
+    for rank, (out, rounds, notes, calls) in enumerate((together if processes else ranks)(3, work)):
+        assert far(out, spread.part(truth, rank, 2)) < FAR and rounds == {KEYS: 1}
+        assert calls == (2 if rank == failing else 3)
+        said = "Keys could not go around on one of the GPUs, and are gathered instead: RuntimeError: no kernel image."
+        assert notes == ([said] if rank == failing else [])
+    ring_call._attention.cache_clear()
+
+
 def test_lengths_that_differ_in_the_ring_are_told():
     """One rank's tokens are not those that the others think it has."""
     tensors = made(1, 1, 1, 67, 67)
