@@ -19,6 +19,7 @@ from ..forecast.record import ForecastRecord
 from .kernel_history import KernelHistory
 from .rules import Asker
 from .step_context import StepContext
+from .step_edges import Mark, StepEdges
 
 BYPASSED = "bypassed"
 # Where the video is in a call that was never looked at.
@@ -159,7 +160,8 @@ class RunStats(KeepsIdentity):
     context: what is published when nothing more is known than who counts.
     begun: when the first model evaluation began.
     evaluations: how many began.
-    marks: for each finished step the time, and the calls of every decision until then.
+    edges: tell where the sampler's steps end.
+    marks: for each step the time at its end, and the calls of every decision until then.
     spent: calls that guidance added, by name and unit.
     left: what guidance had to leave as it is, by name, unit and why.
     bypasses: what ran past our rules, by who and how.
@@ -191,7 +193,8 @@ class RunStats(KeepsIdentity):
         self.context = StepContext(self)
         self.begun: float | None = None
         self.evaluations = 0
-        self.marks: list[tuple[float, dict[tuple, int]]] = []
+        self.edges = StepEdges(self._look)
+        self.marks = self.edges.marks
         self.spent: Counter = Counter()
         self.left: Counter = Counter()
         self.bypasses: dict[tuple[str, str], Bypass] = {}
@@ -280,13 +283,16 @@ class RunStats(KeepsIdentity):
             self.begun = time.perf_counter()
             if self.memory is not None:
                 self.memory.begin()
+        self.edges.begin()
 
     def mark(self) -> None:
-        """Note that a step is over. Without any evaluation before it, nothing is known of it."""
+        """Note a sampler's callback. Without any evaluation before it, nothing is known of its step."""
         if self.begun is not None:
-            counts = {key: decision.answered for key, decision in self.counted()}
-            self.marks.append((time.perf_counter(), counts))
+            self.edges.call_back()
             self.forecast.mark()
+
+    def _look(self) -> Mark:
+        return time.perf_counter(), {key: decision.answered for key, decision in self.counted()}
 
 
 def _count(number: int, unit: str) -> str:

@@ -49,6 +49,7 @@ def count_run(executor, noise, latent_image, sampler, sigmas, denoise_mask=None,
         raise
     finally:
         reuse_run.end(stats)
+    stats.edges.end()
     patcher = guider.model_patcher
     stats.notes += bypass_watch.missing(stats, options, model_family.family_of(patcher), patcher.model.diffusion_model)
     _note_what_is_hidden(stats, patcher)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 from forecasting import equal, far, forecast, made_steps, sampled
@@ -53,6 +55,14 @@ def test_the_table_says_what_the_sampler_does(name, pack, model, names, inferenc
         assert TABLE[name] == (ONE if several or found.noisy else ANY), (several, found.noisy)
 
 
+def check_steps(report, calls):
+    """Every evaluation is counted with its step. A sampler that chooses its own steps calls back at their end."""
+    if calls and calls[0].begins:
+        counted, own = [sum(step.calls.values()) for step in report.timeline], Counter(call.step for call in calls)
+        each = sum(counted) // len(calls)
+        assert each and counted == [each * own[step] for step in range(len(own))]
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_every_sampler(name, pack, model, names, inference):
     if name not in names:
@@ -61,6 +71,7 @@ def test_every_sampler(name, pack, model, names, inference):
     exact, _ = sampled(pack, model, CASE, name, STEPS, cfg)
     idle, report = sampled(pack, forecast(pack, model, in_a_row=0), CASE, name, STEPS, cfg)
     assert equal(idle, exact) and not report.forecasts
+    check_steps(report, rehearsal_of(pack, model, name).calls)
     assert any("the schedule computes all" in note for note in report.notes) or isinstance(TABLE[name], Reason)
     out, report = sampled(pack, forecast(pack, model, in_a_row=2), CASE, name, STEPS, cfg)
     assert all(part.isfinite().all() for part in parts(out))
