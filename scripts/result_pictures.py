@@ -91,10 +91,10 @@ def demo(found: Found) -> Moving:
     return Moving([captioned(fitted(frame, SIDE), "no download, no GPU") for frame in found.clip()])
 
 
-def beside(found: Found, names: tuple[str, str], lines: list[str]) -> Moving:
+def beside(found: Found, names: tuple[str, str], lines: list[str], every: int = 2) -> Moving:
     """A and B, and what was measured of them."""
     side, frames = 240, []
-    for a, b in zip(found.clip(0), found.clip(1), strict=True):
+    for a, b in zip(found.clip(0, every), found.clip(1, every), strict=True):
         canvas = Canvas(SIDE, SIDE, GROUND)
         for x, name, one in ((10, names[0], a), (SIDE - 10 - side, names[1], b)):
             canvas.text((x + side / 2, 60), name, INK, 28, "mm")
@@ -118,6 +118,10 @@ def worth(found: Found) -> Moving:
     computed = told["steps"] - told["evaluations_forecast"]
     lines = [decibels(found), f"B computes {computed} of {told['steps']} steps"]
     return beside(found, ("A: as it is", "B: faster"), lines)
+
+
+def scenes(found: Found) -> Moving:
+    return beside(found, ("A: all tokens", "B: own frame"), [decibels(found), "2,304 tokens"], 4)
 
 
 def decibels(found: Found) -> str:
@@ -189,4 +193,5 @@ PICTURES: dict[str, Callable[[Found], Moving]] = {
     "Long video": long_video,
     "Inside a model": inside,
     "Learn attention in video": learn,
+    "Two shapes": scenes,
 }

@@ -8,6 +8,7 @@ import demo_templates
 import lesson_templates
 import ltx_templates
 import minimax_templates
+import scene_templates
 import wan_templates
 
 # File name without ending -> what builds it. The front end shows the name as the title.
@@ -19,6 +20,7 @@ WORKFLOWS = {
     "Long video": demo_templates.long_video,
     "Inside a model": demo_templates.inside,
     "Learn attention in video": lesson_templates.learn,
+    "Two shapes": scene_templates.scenes,
     "MiniMax-H3 text to video": partial(minimax_templates.h3, kind="t2v"),
     "MiniMax-H3 image to video": partial(minimax_templates.h3, kind="i2v"),
     "MiniMax-H3 references to video": partial(minimax_templates.h3, kind="r2v"),

@@ -8,6 +8,7 @@ export const ORDER = [
   "Long video",
   "Inside a model",
   "Learn attention in video",
+  "Two shapes",
   "MiniMax-H3 text to video",
   "MiniMax-H3 image to video",
   "MiniMax-H3 references to video",

@@ -49,6 +49,11 @@ SAID = {
         "VideoAttentionSampler": r"Pattern spatial: \d+ of \d+ self-attention calls",
         "VideoAttentionTemporalMetrics": "identity drift",
     },
+    "Two shapes": {
+        "VideoAttentionCompare": "PSNR",
+        "VideoAttentionTemporalMetrics": "flicker",
+        "VideoAttentionReport": "LTXVModel, 3 x 2 x 2 tokens.*spatial",
+    },
     "MiniMax-H3 text to video": {"VideoAttentionReport": f"MiniMaxH3Model, 7 x 3 x 5 tokens.*{ALL_CHOSEN}"},
     "MiniMax-H3 image to video": {"VideoAttentionReport": f"MiniMaxH3Model, 7 x 3 x 5 tokens.*{ALL_CHOSEN}"},
     "MiniMax-H3 references to video": {"VideoAttentionReport": f"MiniMaxH3Model, 7 x 3 x 5 tokens.*{ALL_CHOSEN}"},
@@ -85,7 +90,7 @@ SAID = {
 # Models that make sound along with the picture.
 SOUND = ("LTX-2", "MiniMax-H3", "FastH3")
 # Files that come with the pack.
-OURS = {"video-attention-demo.safetensors", "video-attention-temporal.safetensors"}
+OURS = {f"video-attention-{name}.safetensors" for name in ("demo", "scenes", "temporal")}
 MADE = {".mp4", ".webp", ".png"}
 
 
@@ -166,7 +171,7 @@ def test_it_has_a_thumbnail_and_a_note(name):
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_every_file_it_asks_for_can_be_had(info, name):
-    """A loader that names a file tells the front end where it is; the demo model is in the pack."""
+    """A loader that names a file tells the front end where it is; the demo models are in the pack."""
     for node in workflow_runs.load(name)["nodes"]:
         offered = {entry["name"] for entry in node["properties"].get("models", ())}
         asked = {v for v in node["widgets_values"] if isinstance(v, str) and v.endswith(".safetensors")}

@@ -1,0 +1,55 @@
+"""The workflow that the demo model of scenes runs: two shapes, 2,304 tokens, no downloads, no GPU."""
+
+from __future__ import annotations
+
+import layout
+from demo_templates import ASIDE, OWN, PROOF, TWO, backend, judge, pair, preview
+from graph import Graph, Node, Socket
+from parts import ATTENTION, MODELS, PROMPT, RESULT, SAMPLE, note
+
+MODEL = "video-attention-scenes.safetensors"
+WORDS = {
+    "colour": "red", "form": "square", "direction": "right",
+    "second_colour": "cyan", "second_form": "triangle", "second_direction": "up",
+    "order": "first in front",
+}  # fmt: skip
+
+
+def metrics(graph: Graph, images: Node, letter: str) -> Socket:
+    """How steady a clip is. Returns the picture of it."""
+    seen = {"images": images["IMAGE"]}
+    return graph.add("VideoAttentionTemporalMetrics", PROOF, seen, title=f"How steady {letter} is")["chart"]
+
+
+def scenes(graph: Graph) -> None:
+    """A: every token sees all others. B: those of its own frame alone."""
+    graph.placing = {
+        "columns": ((MODELS, ATTENTION), (SAMPLE,), (RESULT,), (PROOF,)),
+        "aside": ASIDE,
+        "names": TWO | {PROOF: "6 How steady they are"},
+        "widths": {SAMPLE: 440, RESULT: 380, PROOF: 280},
+    }
+    net = graph.add("UNETLoader", MODELS, {"unet_name": MODEL})
+    vae = graph.add("VideoAttentionDemoVAE", MODELS, {"clips": "scenes"})
+    text = graph.add("VideoAttentionDemoScenePrompt", PROMPT, WORDS, color=layout.GREEN)
+    latent = graph.add("EmptyLTXVLatentVideo", PROMPT, {"width": 384, "height": 384, "length": 121})
+    whole = backend(graph, net["MODEL"], title="A: all of the clip")
+    shape = {"model": net["MODEL"], "pattern": "spatial", "min_tokens": 0, "latent": latent["LATENT"]}
+    inside = graph.add("VideoAttentionPattern", ATTENTION, shape, title="B: inside each frame alone")
+    a, b = pair(graph, whole["MODEL"], inside["MODEL"], text, latent, vae)
+    judge(graph, a, b, "video_attention_scenes")
+    for letter, images in (("A", a), ("B", b)):
+        preview(graph, PROOF, metrics(graph, images, letter), f"Metrics of {letter} over time")
+    note(
+        graph,
+        "Two shapes",
+        "Two textured shapes move, turn and pass in front of each other: 128 pictures of 384 x 384, 2,304 tokens. In "
+        "A every token sees all of the clip; in B, with the same seed, those of its own frame alone.\n\n**Video "
+        "Attention Compare** lays B over A, **Temporal Metrics** say how steady each is.",
+        (
+            "The prompt: the shapes must differ in *colour* and in *direction*.",
+            "*B*: another pattern, or any other node of this pack.",
+            "*seed*, the same in both samplers.",
+        ),
+        OWN,
+    )
