@@ -39,7 +39,7 @@ class Pool:
         pick = torch.randint(len(self.planes), (count,), generator=generator)
         colour = torch.randint(len(clips.prompt.COLOURS), (count,), generator=generator)
         scene = clips.Scene(colour, *(value[pick] for name, value in vars(self.scene).items() if name != "colour"))
-        signs = torch.tensor(list(clips.prompt.COLOUR_SIGNS.values()), dtype=torch.float32)[colour]
+        signs = clips.prompt.PALETTE[colour]
         latent = (signs[:, :, None, None, None, None] * self.planes[pick].float()[:, None]).flatten(1, 2)
         kept = torch.rand(count, 1, 1, generator=generator) >= 0.1
         return latent, clips.encode_words(scene) * kept

@@ -73,7 +73,7 @@ def draw_latent(scene: Scene, grid: tuple[int, int, int] = (8, 8, 8), size: int 
     edge = codec.BLUR / 256
     step = size // grid[1]
     planes = codec.encode_planes(codec.DEPTH * draw_cover(scene, frames, size, edge), (8, step, step))
-    signs = torch.tensor(list(prompt.COLOUR_SIGNS.values()), dtype=torch.float32)[scene.colour]
+    signs = prompt.PALETTE[scene.colour]
     latent = (signs[:, :, None, None, None, None] * planes[:, None]).flatten(1, 2)
     return torch.nn.functional.pad(latent, (0, 0) * 3 + (0, codec.CHANNELS - codec.ACTIVE))
 
@@ -81,7 +81,7 @@ def draw_latent(scene: Scene, grid: tuple[int, int, int] = (8, 8, 8), size: int 
 def draw_clip(scene: Scene, frames: int = 64, size: int = 256) -> Tensor:
     """The clips themselves, antialiased; returns (B, F, H, W, 3) in 0..1."""
     cover = draw_cover(scene, frames, size, 1.5 / size)
-    signs = torch.tensor(list(prompt.COLOUR_SIGNS.values()), dtype=torch.float32)[scene.colour]
+    signs = prompt.PALETTE[scene.colour]
     return codec.GREY + codec.DEPTH * cover[..., None] * signs[:, None, None, None, :]
 
 

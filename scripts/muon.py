@@ -11,8 +11,6 @@ from torch import Tensor, distributed
 # The polynomial of Newton and Schulz whose slope at 0 is steep: five rounds bring singular values near 1.
 FACTORS = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
-
-
 # What this processor multiplies fastest.
 FAST = torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
 
@@ -50,7 +48,10 @@ class Muon(torch.optim.Optimizer):
         """One step of matrices of one shape."""
         directions = []
         for parameter in parameters:
-            moving = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+            state = self.state[parameter]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            moving = state["momentum_buffer"]
             moving.lerp_(parameter.grad, 1 - group["momentum"])
             directions.append(parameter.grad.lerp(moving, group["momentum"]))
         directions, lr = torch.stack(directions), group["lr"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attention.demo import paint, scene_prompt
+from attention.demo import paint, prompt, scene_prompt, shapes
 
 ANGLES = 24  # rotations that a form is compared with
 GRID = 40  # samples along one side of what is compared
@@ -37,7 +37,7 @@ class Reading:
 
 def sort_pixels(clip: Tensor) -> Tensor:
     """The number of each pixel's colour, 8 for the background, of a clip (F, H, W, 3)."""
-    signs = torch.tensor(list(scene_prompt.COLOUR_SIGNS.values()), dtype=torch.float32)
+    signs = prompt.PALETTE
     paints = torch.cat((0.5 + signs * paint.LIGHT, 0.5 + signs * paint.DARK, torch.full((1, 3), 0.5)))
     nearest = torch.cat([torch.cdist(frame.flatten(0, 1), paints).argmin(-1)[None] for frame in clip])
     return torch.where(nearest == 16, 8, nearest % 8).reshape(clip.shape[:3])
@@ -70,8 +70,7 @@ def draw_templates() -> Tensor:
     """Each form at each angle with an area of 1, (forms, angles, GRID, GRID)."""
     middle = ((torch.arange(GRID) + 0.5) / GRID - 0.5) * 2 * REACH
     angle = torch.arange(ANGLES)[:, None, None] * (2 * math.pi / ANGLES)
-    along = angle.cos() * middle + angle.sin() * middle[:, None]
-    across = angle.cos() * middle[:, None] - angle.sin() * middle
+    along, across = shapes.turn(middle[:, None], middle, angle.cos(), angle.sin())
     fine = torch.linspace(-2, 2, 400)
     square = fine.expand(1, 400, 400), fine[:, None].expand(1, 400, 400)
     templates = []

@@ -11,7 +11,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 import scenes
 from batches import draw_times
 
-from attention.demo import scene_codec, scene_prompt
+from attention.demo import prompt, scene_codec, scene_prompt
 
 Grid = tuple[int, int, int]
 
@@ -19,7 +19,7 @@ Grid = tuple[int, int, int]
 def draw_latent(scene: scenes.Scene, grid: Grid) -> Tensor:
     """The scenes' latents (B, 128, T, Y, X)."""
     at, angle = scenes.place_shapes(scene, scene_codec.place_tokens(grid)[0])
-    signs = torch.tensor(list(scene_prompt.COLOUR_SIGNS.values()), dtype=torch.float32)[scene.colour]
+    signs = prompt.PALETTE[scene.colour]
     return scene_codec.encode_shapes(at, angle, scene.radius, scene.form, signs, 1.0 - scene.front, grid)
 
 

@@ -19,14 +19,13 @@ from torch import Tensor
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from attention.demo import paint, scene_prompt, shapes
+from attention.demo import paint, prompt, scene_codec, scene_prompt, shapes
 
-TILES = 12  # of the background along a side
 MIDDLE = ((0.42, 0.42), (0.58, 0.58))  # where each shape is at half time
 VARIED = 0.06  # the largest difference of a speed or radius, as a share
 DRIFT = 0.04  # the largest distance from there, along each axis
 SPEED = 1.05  # frame widths per clip
-RADIUS = 0.18
+RADIUS = scene_codec.RADIUS
 TURN = 0.55 * math.pi  # per clip
 PHASE = 0.08 * math.pi  # the largest angle off the direction at half time
 
@@ -95,8 +94,8 @@ def place_points(scene: Scene, times: Tensor, rows: Tensor, columns: Tensor) -> 
     at, turned = place_shapes(scene, times)
     dy = rows[:, None] - at[..., 0, None, None]
     dx = columns[None, :] - at[..., 1, None, None]
-    cos, sin = turned.cos()[..., None, None], turned.sin()[..., None, None]
-    return cos * dx + sin * dy, cos * dy - sin * dx
+    turned = turned[..., None, None]
+    return shapes.turn(dy, dx, turned.cos(), turned.sin())
 
 
 def _of_form(values: Tensor, form: Tensor) -> Tensor:
@@ -115,13 +114,12 @@ def draw_texture(along: Tensor, across: Tensor, form: Tensor, radius: Tensor) ->
     return _of_form(shapes.draw_textures(along, across, radius[..., None, None, None]), form)
 
 
-def draw_fields(scene: Scene, times: Tensor, size: int, tiles: int = TILES) -> tuple[Tensor, Tensor, Tensor]:
+def draw_fields(scene: Scene, times: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """How far inside its edge each shape's points are, textures, (B, 2, F, H, W) each, and the background (H, W)."""
     middle = (torch.arange(size) + 0.5) / size
     along, across = place_points(scene, times, middle, middle)
     inside = measure_distance(along, across, scene.form, scene.radius)
-    wave = torch.cos(2 * math.pi * tiles * middle)
-    return inside, draw_texture(along, across, scene.form, scene.radius), (wave[:, None] + wave) / 2
+    return inside, draw_texture(along, across, scene.form, scene.radius), paint.draw_ground(size, size)
 
 
 def list_times(frames: int) -> Tensor:
@@ -132,7 +130,7 @@ def list_times(frames: int) -> Tensor:
 def draw_clip(scene: Scene, frames: int = 64, size: int = 256, part: slice = slice(None)) -> Tensor:
     """The clips, antialiased: the drawn truth, or `part` of its frames; returns (B, F, H, W, 3) in 0 to 1."""
     inside, texture, ground = draw_fields(scene, list_times(frames)[part], size)
-    signs = torch.tensor(list(scene_prompt.COLOUR_SIGNS.values()), dtype=torch.float32)[scene.colour]
+    signs = prompt.PALETTE[scene.colour]
     signs = signs[:, :, :, None, None, None].expand(*signs.shape, *inside.shape[2:])
     first = (1.0 - scene.front)[:, None, None, None]
     return paint.paint_layers(inside * size, texture, ground, signs, first)

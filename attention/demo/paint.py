@@ -3,15 +3,26 @@
 Shapes: B batch, F frames, H, W pixels.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
+TILES = 12  # of the background along a side
 EDGE_PIXELS = 1.5  # the width of an edge
 # How far from grey a colour is in the light and in the dark part of its texture, and the background's two greys.
 LIGHT, DARK = 0.42, 0.24
 GROUND = (0.46, 0.54)
 # How fast the tone changes across a line of a texture and of the background.
 TEXTURE_SLOPE, GROUND_SLOPE = 2.5, 2.0
+
+
+def draw_ground(height: int, width: int, device=None) -> Tensor:
+    """The background's field (H, W), zero along the lines of its tiles."""
+    rows, columns = (
+        torch.cos(2 * math.pi * TILES * ((torch.arange(size, device=device) + 0.5) / size)) for size in (height, width)
+    )
+    return (rows[:, None] + columns) / 2
 
 
 def paint_layers(inside: Tensor, texture: Tensor, ground: Tensor, signs: Tensor, first: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ COLOUR_SIGNS = {
     "white": (1, 1, 1),
     "black": (-1, -1, -1),
 }
+PALETTE = torch.tensor(list(COLOUR_SIGNS.values()), dtype=torch.float32)
 # Clockwise on the screen from the right, 45 degrees apart; rows grow downwards.
 DIRECTIONS = ("right", "down-right", "down", "down-left", "left", "up-left", "up", "up-right")
 SHAPES = ("disc", "square", "ring")

@@ -8,8 +8,6 @@ the tokens give every pixel its own; what is seen there is painted from them. To
 Shapes: B batch, F frames, H, W pixels, T = F/8, Y = H/32, X = W/32 latent grid.
 """
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,7 +17,6 @@ from .scene_prompt import FORMS
 
 CHANNELS = 128
 BLOCK = (8, 32, 32)
-TILES = 12  # of the background along a side
 RADIUS = 0.18  # the middle of drawn ones, in frame widths
 # Channels of one shape: offset along rows and columns, cosine and sine, radius, forms, signs of the colour.
 PARTS = (2, 2, 1, len(FORMS), 3)
@@ -118,7 +115,7 @@ def _read(fields: Tensor) -> tuple[Tensor, Tensor]:
     """How far inside its shape each point is, in frame widths, and its texture, of a shape's fields (SHAPE, N)."""
     offset, turned, size, form, _ = fields.split(PARTS)
     (dy, dx), (cos, sin) = offset / OFFSET, F.normalize(turned, dim=0)
-    along, across = cos * dx + sin * dy, cos * dy - sin * dx
+    along, across = shapes.turn(dy, dx, cos, sin)
     radius = RADIUS * (1 + size[0] / SIZE).clamp(*SIZES)
     form = (form / FORM + 1 / len(FORMS)).clamp(min=1e-3)
     form = (form / form.sum(0)).T
@@ -138,8 +135,7 @@ def _paint(fields: Tensor) -> Tensor:
         near = ((shape[:2] / OFFSET).square().sum(0) < (REACH * RADIUS) ** 2).nonzero()[:, 0]
         edge.view(-1)[near], tone.view(-1)[near] = _read(shape.index_select(1, near))
     first = (0.5 + 2 * fields[:, ORDER]).clamp(0, 1)
-    wave = [torch.cos(2 * math.pi * TILES * (torch.arange(n, device=fields.device) + 0.5) / n) for n in (height, width)]
-    ground = (wave[0][:, None] + wave[1]) / 2
+    ground = paint.draw_ground(height, width, fields.device)
     return paint.paint_layers(inside * width, texture, ground, (2 * each[:, :, -3:]).clamp(-1, 1), first)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import paint, shapes
-from .prompt import COLOUR_SIGNS
+from .prompt import PALETTE
 
 WIDTH = 96  # pixels that clips are looked at with
 FRAMES = 12  # that a shape is fitted to
@@ -42,7 +42,7 @@ def _sort_pixels(clip: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Strength is 1 in a texture's light and DARK / LIGHT in its dark, and falls evenly over an edge.
     """
-    palette = torch.tensor(list(COLOUR_SIGNS.values()), dtype=torch.float32, device=clip.device)
+    palette = PALETTE.to(clip.device)
     bits = torch.tensor([4, 2, 1], device=clip.device)
     known = ((palette > 0) * bits).sum(-1)
     away = clip - 0.5
@@ -61,10 +61,15 @@ def _shrink(layers: Tensor) -> Tensor:
     return F.interpolate(layers, size, mode="area")
 
 
+def _list_middles(layer: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the middles of the rows and columns of a layer (..., H, W) are."""
+    height, width = layer.shape[-2:]
+    return tuple((torch.arange(size, device=layer.device) + 0.5) / width for size in (height, width))
+
+
 def _measure(mask: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Area (F,), centre (F, 2), and whether all of the shape is seen (F,), of masks (F, H, W)."""
-    width = mask.shape[-1]
-    rows, columns = ((torch.arange(size, device=mask.device) + 0.5) / width for size in mask.shape[1:])
+    width, (rows, columns) = mask.shape[-1], _list_middles(mask)
     area = mask.sum((1, 2)) / width**2
     total = mask.sum((1, 2)).clamp(min=1e-6)
     centre = torch.stack(((mask.sum(2) @ rows) / total, (mask.sum(1) @ columns) / total), 1)
@@ -103,8 +108,7 @@ def _compare(layer: Tensor, centre: Tensor, radius: Tensor, form: int) -> Tensor
     places = (columns[:, None].expand(size), rows[:, :, None].expand(size) * (width / height))
     seen = F.grid_sample(layer[:, None], 2 * torch.stack(places, -1) - 1, align_corners=False)[:, 0]
     angle = torch.arange(ANGLES, device=layer.device)[:, None, None] * (2 * math.pi / ANGLES)
-    along = angle.cos() * middle + angle.sin() * middle[:, None]
-    across = angle.cos() * middle[:, None] - angle.sin() * middle
+    along, across = shapes.turn(middle[:, None], middle, angle.cos(), angle.sin())
     return (_draw(along, across, radius, form, 1 / width)[:, None] - seen).square().mean((-1, -2))
 
 
@@ -129,8 +133,7 @@ def _guess(layer: Tensor, centre: Tensor, area: Tensor, times: Tensor) -> tuple[
 
 def _refine(layer: Tensor, other: Tensor, times: Tensor, form: int, start: Tensor) -> Tensor:
     """Least squares over layers (N, H, W); start and result: row, column, their speeds, angle, turn, log of radius."""
-    width = layer.shape[-1]
-    rows, columns = ((torch.arange(size, device=layer.device) + 0.5) / width for size in layer.shape[1:])
+    width, (rows, columns) = layer.shape[-1], _list_middles(layer)
     # Where the other shape is this one may be behind it.
     weight = (F.max_pool2d(other[:, None], 5, stride=1, padding=2)[:, 0] == 0).float()
     sizes = torch.tensor([0.02, 0.02, 0.02, 0.02, 0.1, 0.1, 0.05], device=layer.device)
@@ -186,13 +189,12 @@ def find_shape(mask: Tensor, other: Tensor, layer: Tensor, signs: Tensor) -> Fou
 
 def _is_first_in_front(masks: Tensor, found: list[Found]) -> bool:
     """Which of two masks (2, F, H, W) has what both shapes cover."""
-    width = masks.shape[-1]
-    rows, columns = ((torch.arange(size, device=masks.device) + 0.5) / width for size in masks.shape[2:])
+    width, (rows, columns) = masks.shape[-1], _list_middles(masks)
     both = 1.0
     for one in found:
         dy, dx = rows[:, None] - one.at[:, 0, None, None], columns - one.at[:, 1, None, None]
-        cos, sin = one.angle.cos()[:, None, None], one.angle.sin()[:, None, None]
-        inside = shapes.measure_distances(cos * dx + sin * dy, cos * dy - sin * dx, one.radius)[..., one.form]
+        angle = one.angle[:, None, None]
+        inside = shapes.measure_distances(*shapes.turn(dy, dx, angle.cos(), angle.sin()), one.radius)[..., one.form]
         both = both * (inside > 1 / width)
     first, second = (both * masks).sum((1, 2, 3)).tolist()
     return first >= second

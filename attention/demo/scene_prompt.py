@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .prompt import COLOUR_SIGNS, COLOURS, DIRECTIONS
+from .prompt import COLOURS, DIRECTIONS, PALETTE
 
 FORMS = ("disc", "square", "triangle", "ring")
 FRONTS = ("first in front", "second in front")
@@ -25,10 +25,9 @@ def _make_codes() -> tuple[Tensor, ...]:
     """The codes of each token's words, seven of (words, 64)."""
     angle = torch.arange(len(DIRECTIONS)) * (2 * math.pi / len(DIRECTIONS))
     waves = torch.stack((angle.cos(), angle.sin(), (2 * angle).cos(), (2 * angle).sin()), 1)
-    signs = torch.tensor(list(COLOUR_SIGNS.values()), dtype=torch.float32)
     blocks = []
     for first in (0, SHAPE_CHANNELS):
-        blocks += [(first, torch.cat((torch.eye(len(COLOURS)), signs), 1))]
+        blocks += [(first, torch.cat((torch.eye(len(COLOURS)), PALETTE), 1))]
         blocks += [(first + FORM_FIRST, torch.eye(len(FORMS)))]
         blocks += [(first + DIRECTION_FIRST, torch.cat((torch.eye(len(DIRECTIONS)), waves), 1))]
     blocks += [(2 * SHAPE_CHANNELS, torch.eye(len(FRONTS)))]

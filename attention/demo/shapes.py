@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 
+def turn(down: Tensor, right: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """A point along a shape's axis and across it, by its offset from the centre and the angle's cosine and sine."""
+    return cos * right + sin * down, cos * down - sin * right
+
+
 def measure_distances(along: Tensor, across: Tensor, radius: Tensor) -> Tensor:
     """How far inside the edge of each form a point is (negative outside), (..., F).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import host
 import processes
 import pytest
+from hear_interrupts import hear_interrupts
 
 psutil = pytest.importorskip("psutil", reason="psutil comes with ComfyUI")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -65,10 +65,8 @@ def wait_for(condition, seconds: float = 300) -> None:
 def test_a_chain_of_processes_ends_with_any_of_its_links(tmp_path, number, at):
     program = tmp_path / "chain.py"
     program.write_text(CHAIN.format(scripts=str(SCRIPTS)))
-    # What a shell starts behind itself ignores Ctrl+C, and so would all below.
-    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     first = subprocess.Popen(
-        [sys.executable, str(program), "2", str(tmp_path)], start_new_session=True, preexec_fn=heard
+        [sys.executable, str(program), "2", str(tmp_path)], start_new_session=True, preexec_fn=hear_interrupts
     )
     wait_for((tmp_path / "0.started").exists)
     processes = family_of(first)

@@ -16,6 +16,7 @@ import scenes
 import torch
 import train_demo
 import train_scenes
+from hear_interrupts import hear_interrupts
 from safetensors import safe_open
 from scene_batches import draw_latent, make_batch
 
@@ -148,7 +149,9 @@ def test_an_interrupt_ends_the_workers_too(tmp_path):
     file = tmp_path / "run.pt"
     command = [sys.executable, train_scenes.__file__, "--stage", *GRID, "--batch", "2", "--layers", "3", "--no-compile"]
     command += ["--checkpoint", str(file), "--out", str(tmp_path / "out.safetensors"), "--save-minutes", "0"]
-    parent = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    parent = subprocess.Popen(command, start_new_session=True, preexec_fn=hear_interrupts, **quiet)
+    workers = []
     try:
         wait_for(file.exists, parent)
         workers = psutil.Process(parent.pid).children(recursive=True)
@@ -157,7 +160,8 @@ def test_an_interrupt_ends_the_workers_too(tmp_path):
         assert parent.wait(240) != 0
         assert not psutil.wait_procs(workers, 120)[1]
     finally:
-        parent.kill()
+        for process in (parent, *(worker for worker in workers if worker.is_running())):
+            process.kill()
 
 
 def wait_for(done, process, seconds=240):
