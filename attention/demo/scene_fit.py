@@ -7,6 +7,7 @@ Shapes: F frames, H, W pixels; lengths are in frame widths, times in frames.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,6 +21,8 @@ from .prompt import PALETTE
 WIDTH = 96  # pixels that clips are looked at with
 FRAMES = 12  # that a shape is fitted to
 LEAST = 0.002  # of the frame: less is no shape
+WHOLE = 0.96  # of the largest area seen: with less, something covers the shape
+ROUNDS, STEP = 7, 0.02  # of least squares at each width of edges, and what slopes are measured over
 ANGLES, PIECE = 48, 24  # angles compared, and samples along a side of what is compared
 AREAS = (math.pi, 3.098, 2.263, 3.348)  # of the forms, in squares of their radius
 AWAY = -3.0  # where a shape is that is not there
@@ -67,16 +70,17 @@ def _list_middles(layer: Tensor) -> tuple[Tensor, Tensor]:
     return tuple((torch.arange(size, device=layer.device) + 0.5) / width for size in (height, width))
 
 
-def _measure(mask: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _measure(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Area (F,), centre (F, 2), and whether all of the shape is seen (F,), of masks (F, H, W)."""
     width, (rows, columns) = mask.shape[-1], _list_middles(mask)
     area = mask.sum((1, 2)) / width**2
     total = mask.sum((1, 2)).clamp(min=1e-6)
     centre = torch.stack(((mask.sum(2) @ rows) / total, (mask.sum(1) @ columns) / total), 1)
     border = mask[:, [0, -1]].amax((1, 2)) + mask[:, :, [0, -1]].amax((1, 2))
-    grown = F.max_pool2d(mask[:, None], 5, stride=1, padding=2)[:, 0]
-    hidden = (grown * other).amax((1, 2))
-    return area, centre, (area > LEAST) & (border < 0.05) & (hidden < 0.05)
+    inside = (area > LEAST) & (border < 0.05)
+    # Of a shape that another covers, or that covers itself with noise, less is seen than in its best frames.
+    most = torch.where(inside, area, 0).amax()
+    return area, centre, inside & (area > WHOLE * most)
 
 
 def _pick(frames: Tensor, count: int) -> Tensor:
@@ -131,46 +135,55 @@ def _guess(layer: Tensor, centre: Tensor, area: Tensor, times: Tensor) -> tuple[
     return best[1]
 
 
+def _least_squares(miss: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """Where `miss` (K,) -> (M,) is smallest, from `at` (K,); Levenberg and Marquardt with differences for slopes.
+
+    Levenberg, "A Method for the Solution of Certain Non-Linear Problems in Least Squares", 1944; Marquardt, 1963.
+    """
+    steps, damping = STEP * torch.eye(len(at), dtype=at.dtype, device=at.device), 0.01
+    away = miss(at)
+    for _ in range(ROUNDS):
+        slopes = torch.stack([miss(at + step) - away for step in steps], 1) / STEP
+        normal, downhill = slopes.T @ slopes, slopes.T @ away
+        tried = at - torch.linalg.solve(normal + damping * torch.diag(normal.diagonal()), downhill)
+        further = miss(tried)
+        if further.square().sum() < away.square().sum():
+            at, away, damping = tried, further, damping / 4
+        else:
+            damping *= 10
+    return at
+
+
 def _refine(layer: Tensor, other: Tensor, times: Tensor, form: int, start: Tensor) -> Tensor:
     """Least squares over layers (N, H, W); start and result: row, column, their speeds, angle, turn, log of radius."""
     width, (rows, columns) = layer.shape[-1], _list_middles(layer)
     # Where the other shape is this one may be behind it.
     weight = (F.max_pool2d(other[:, None], 5, stride=1, padding=2)[:, 0] == 0).float()
+    times = times - times.mean()
     sizes = torch.tensor([0.02, 0.02, 0.02, 0.02, 0.1, 0.1, 0.05], device=layer.device)
-    span = (times - times.mean()).abs().amax().clamp(min=1.0)
+    span = times.abs().amax().clamp(min=1.0)
     sizes[2:4], sizes[5] = sizes[2:4] / span, sizes[5] / span
 
-    def draw(values: Tensor, pixels: float) -> Tensor:
-        at_row, at_column, down, right, angle, turn, size = values.unbind()
+    def miss(pixels: float, moved: Tensor) -> Tensor:
+        at_row, at_column, down, right, angle, turn, size = (start + moved * sizes).unbind()
         angle = (angle + turn * times)[:, None, None]
         dy = rows[:, None] - (at_row + down * times)[:, None, None]
         dx = columns - (at_column + right * times)[:, None, None]
-        along, across = angle.cos() * dx + angle.sin() * dy, angle.cos() * dy - angle.sin() * dx
-        return _draw(along, across, size.exp(), form, pixels / width)
+        drawn = _draw(*shapes.turn(dy, dx, angle.cos(), angle.sin()), size.exp(), form, pixels / width)
+        # Not far from the start, which what is hidden cannot say better.
+        return torch.cat(((weight * (drawn - layer)).flatten(), 0.3 * moved))
 
-    with torch.inference_mode(False), torch.enable_grad():
-        layer, weight, start, sizes = (z.clone() for z in (layer, weight, start, sizes))
-        times, rows, columns = (z.clone() for z in (times - times.mean(), rows, columns))
-        moved = torch.zeros_like(start).requires_grad_()
-
-        def loss(optimiser, pixels: float) -> Tensor:
-            optimiser.zero_grad()
-            error = (weight * (draw(start + moved * sizes, pixels) - layer).square()).sum()
-            error = error + 0.1 * moved.square().sum()
-            error.backward()
-            return error
-
-        # Wide edges first: they are felt from farther away.
-        for pixels in (8.0, 3.0, 1.5):
-            optimiser = torch.optim.LBFGS([moved], max_iter=20, line_search_fn="strong_wolfe")
-            optimiser.step(partial(loss, optimiser, pixels))
-        return (start + moved * sizes).detach()
+    moved = torch.zeros_like(start)
+    # Wide edges first: they are felt from farther away.
+    for pixels in (8.0, 3.0, 1.5):
+        moved = _least_squares(partial(miss, pixels), moved)
+    return start + moved * sizes
 
 
 def find_shape(mask: Tensor, other: Tensor, layer: Tensor, signs: Tensor) -> Found:
     """Find a shape by its mask, the other's and its layer (F, H, W); far outside of the frame where there is none."""
     frames = torch.arange(len(layer), device=layer.device).float()
-    area, centre, whole = _measure(mask, other)
+    area, centre, whole = _measure(mask)
     seen = area > LEAST
     if not seen.any():
         away = layer.new_full((len(layer), 2), AWAY)

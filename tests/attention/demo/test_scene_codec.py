@@ -44,6 +44,17 @@ def test_a_clip_is_read_back_from_its_pixels(forms):
         assert decibels(scene_codec.decode(scene_codec.encode(clip)), clip) >= 38.0
 
 
+@pytest.mark.parametrize("noise", [1e-6, 1e-4, 1e-2])
+def test_noise_that_nobody_sees_changes_nothing(noise):
+    """As much as half precision, a file's 8 bits or a sampler's last step leave in a clip."""
+    words = scenes.draw_words(2, torch.Generator().manual_seed(12))
+    words[:, [1, 4]] = torch.tensor([2, 3])
+    scene = scenes.draw_scene(words, torch.Generator().manual_seed(5)).take(slice(1, 2))
+    clip = scenes.draw_clip(scene, 64, 128)
+    noisy = clip + noise * torch.randn(clip.shape, generator=torch.Generator().manual_seed(1))
+    assert decibels(scene_codec.decode(scene_codec.encode(noisy)), clip) >= 38.0
+
+
 def test_one_frame_is_enough():
     """A picture that stands still, as guides and start images are given."""
     clip = scenes.draw_prompt(WORDS, 3, 64, 128)[None, 16:17].expand(1, 8, -1, -1, -1)
