@@ -19,6 +19,8 @@ import host
 from processes import FOLLOW, child, follow, wait
 
 TESTS, INSIDE_PYTEST = "tests", "--inside-pytest"
+# Tests calculate with one thread. In their own order: the last files are short ones, so that neither process waits long.
+SHARED = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -32,16 +34,21 @@ INSIDE = (
 
 
 def everything():
-    """A plugin of pytest that names tests/ where the arguments name no path: pytest would look into every folder."""
+    """A plugin of pytest for runs whose arguments name no path: tests/, where pytest would look into every folder, in
+    two processes, file by file."""
     import pytest
 
     class Everything:
         # First: conftest.py, with options of its own, is read for the paths that are known then.
         @pytest.hookimpl(tryfirst=True)
         def pytest_load_initial_conftests(self, early_config, args):
-            if not early_config.known_args_namespace.file_or_dir:
-                early_config.known_args_namespace.file_or_dir.append(TESTS)
-                args.append(TESTS)
+            known = early_config.known_args_namespace
+            if not known.file_or_dir:
+                known.file_or_dir.append(TESTS)
+                args[:0] = [*SHARED, TESTS]
+                # Which the two processes are started with.
+                made = early_config.invocation_params
+                early_config.invocation_params = type(made)(args=args, plugins=made.plugins, dir=made.dir)
 
     return Everything()
 
