@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import layout
-from demo_templates import ASIDE, OWN, PROOF, TWO, backend, judge, pair, preview
-from graph import Graph, Node, Socket
+from demo_templates import ASIDE, OWN, PROOF, TWO, backend, judge, pair
+from graph import Graph, Node
 from parts import ATTENTION, MODELS, PROMPT, RESULT, SAMPLE, note
 
 MODEL = "video-attention-scenes.safetensors"
@@ -15,10 +15,13 @@ WORDS = {
 }  # fmt: skip
 
 
-def metrics(graph: Graph, images: Node, letter: str) -> Socket:
-    """How steady a clip is. Returns the picture of it."""
-    seen = {"images": images["IMAGE"]}
-    return graph.add("VideoAttentionTemporalMetrics", PROOF, seen, title=f"How steady {letter} is")["chart"]
+def metrics(graph: Graph, images: Node, letter: str) -> None:
+    """How steady a clip is, at a third of its size: what shapes do is seen there too."""
+    few = {"image": images["IMAGE"], "upscale_method": "area", "scale_by": 0.33}
+    third = graph.add("ImageScaleBy", PROOF, few, title=f"{letter} small: quick to measure", folded=True)
+    seen = {"images": third["IMAGE"]}
+    looks = {"title": f"How steady {letter} is", "beside": letter == "B", "shows": 300}
+    graph.add("VideoAttentionTemporalMetrics", PROOF, seen, **looks)
 
 
 def scenes(graph: Graph) -> None:
@@ -27,7 +30,7 @@ def scenes(graph: Graph) -> None:
         "columns": ((MODELS, ATTENTION), (SAMPLE,), (RESULT,), (PROOF,)),
         "aside": ASIDE,
         "names": TWO | {PROOF: "6 How steady they are"},
-        "widths": {SAMPLE: 440, RESULT: 380, PROOF: 280},
+        "widths": {SAMPLE: 440, RESULT: 380, PROOF: layout.PAIR},
     }
     net = graph.add("UNETLoader", MODELS, {"unet_name": MODEL})
     vae = graph.add("VideoAttentionDemoVAE", MODELS, {"clips": "scenes"})
@@ -39,7 +42,7 @@ def scenes(graph: Graph) -> None:
     a, b = pair(graph, whole["MODEL"], inside["MODEL"], text, latent, vae)
     judge(graph, a, b, "video_attention_scenes")
     for letter, images in (("A", a), ("B", b)):
-        preview(graph, PROOF, metrics(graph, images, letter), f"Metrics of {letter} over time")
+        metrics(graph, images, letter)
     note(
         graph,
         "Two shapes",
