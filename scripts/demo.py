@@ -1,6 +1,6 @@
 """Samples a real video diffusion transformer in a real ComfyUI, with its attention swapped.
 
-    python scripts/demo.py [--colour red] [--shape disc] [--direction right] [--backend auto] [--comfyui PATH]
+    python scripts/demo.py [--colour red] [--form square] [--direction right] [--backend auto] [--comfyui PATH]
     python scripts/demo.py --tour     dense, inside each frame, and a plan: measured, on one page
 
 Needs nothing but Python 3.10 to 3.13 and, the first time, the network for pip. No weights are downloaded.
@@ -14,18 +14,21 @@ import sys
 import time
 
 import host
+from demo_models import SCENES
 
 WORKFLOW = host.ROOT / "workflows" / "Video attention demo.json"
 RESULTS = host.ROOT / "output" / "demo"
 BYPASS = 4  # LiteGraph's node mode
-WIDGET_OPTIONS = ("colour", "shape", "direction", "backend")
+WIDGET_OPTIONS = (*SCENES.words, "backend")
 
 
 def arguments():
     parser = host.parser(__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, help="port of the server; a free one unless given")
     for name in WIDGET_OPTIONS:
-        parser.add_argument(f"--{name}", help="as in the node's widget; the workflow's own value unless given")
+        # A shape's form was called so.
+        called = (f"--{name.replace('_', '-')}", *(["--shape"] if name == "form" else []))
+        parser.add_argument(*called, help="as in the node's widget; the workflow's own value unless given")
     parser.add_argument("--tour", action="store_true", help="three ways to attend, one page with all that was measured")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--steps", type=int)

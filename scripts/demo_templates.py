@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import layout
+from demo_models import SCENES, SMALL, DemoModel
 from graph import Graph, Node, Socket
 from parts import ATTENTION, BYPASS, MODELS, PROMPT, RESULT, SAMPLE, faster, note, report
 
-DEMO = "video-attention-demo.safetensors"
 RATE = 25.0
 OWN = (
     "Runs on the small demo model that comes with the pack. **For your own**: put its loader, prompt, latent and VAE "
@@ -16,17 +16,18 @@ SECOND, PROOF, SIZE, STEPS = 6, 7, 8, 9
 ASIDE = (PROMPT,)
 
 
-def start(graph: Graph, length: int, load: bool = True, size: int = PROMPT) -> tuple[Node | None, Node, Node, Node]:
-    """The demo model unless not to be loaded, its prompt, an empty latent and its VAE. Returns these four.
+def start(
+    graph: Graph, used: DemoModel, load: bool = True, size: int = PROMPT, length: int | None = None
+) -> tuple[Node | None, Node, Node, Node]:
+    """A model of the pack unless not to be loaded, its prompt, an empty latent and its VAE. Returns these four.
 
-    size: the latent's step.
+    size: the latent's step. length: another than the model's own.
     """
-    net = graph.add("UNETLoader", MODELS, {"unet_name": DEMO}) if load else None
-    vae = graph.add("VideoAttentionDemoVAE", MODELS)
-    prompt = {"colour": "red", "shape": "disc", "direction": "right"}
-    text = graph.add("VideoAttentionDemoPrompt", PROMPT, prompt, color=layout.GREEN)
-    latent = graph.add("EmptyLTXVLatentVideo", size, {"width": 256, "height": 256, "length": length})
-    return net, text, latent, vae
+    net = graph.add("UNETLoader", MODELS, {"unet_name": used.file}) if load else None
+    vae = graph.add("VideoAttentionDemoVAE", MODELS, {"clips": used.clips})
+    text = graph.add(used.prompt, PROMPT, used.words, color=layout.GREEN)
+    empty = {"width": used.side, "height": used.side, "length": length or used.length}
+    return net, text, graph.add("EmptyLTXVLatentVideo", size, empty), vae
 
 
 def sample(graph: Graph, step: int, model: Socket, text: Node, latent: Node, kind="VideoAttentionSampler", **more):
@@ -56,11 +57,11 @@ def backend(graph: Graph, source: Socket, title: str = "Video Attention Backend"
 
 def demo(graph: Graph) -> None:
     graph.placing = {"columns": ((MODELS, ATTENTION, SAMPLE), (RESULT,)), "widths": {RESULT: 680}, "aside": ASIDE}
-    net, text, latent, vae = start(graph, 57)
+    net, text, latent, vae = start(graph, SCENES)
     chosen = backend(graph, net["MODEL"], timing=True)
     inputs = {
         "model": chosen["MODEL"], "positive": text["positive"], "negative": text["negative"],
-        "latent_image": latent["LATENT"], "seed": 7, "steps": 20, "cfg": 1.0, "sampler_name": "euler",
+        "latent_image": latent["LATENT"], "seed": 7, "steps": SCENES.steps, "cfg": 1.0, "sampler_name": "euler",
         "scheduler": "simple",
     }  # fmt: skip
     samples = graph.add("KSampler", SAMPLE, inputs)
@@ -75,13 +76,14 @@ def demo(graph: Graph) -> None:
     note(
         graph,
         "Video attention demo",
-        "A small video transformer that comes with the pack draws a coloured shape that moves. It needs no download "
-        "and no GPU: press *Run*.\n\n**Video Attention Backend** chooses the kernel of its attention, **Video "
-        "Attention Report** says what ran, how often and why something else did.",
+        "A small video transformer that comes with the pack draws two shapes that move, turn and pass in front of each "
+        "other: 128 pictures of 384 x 384 from 2,304 tokens. It needs no download and no GPU: press *Run*.\n\n**Video "
+        "Attention Backend** chooses the kernel of its attention, **Video Attention Report** says what ran, how often "
+        "and why something else did.",
         (
             "*backend*, and run again: the clip stays, the report changes.",
             "*role* to *spatial*: it stays as it is too, for this model has no such calls.",
-            "The prompt's *colour*, *shape*, *direction*.",
+            "The prompt: the shapes must differ in *colour* and in *direction*.",
         ),
         "To see it without: select **Video Attention Backend** and press Ctrl+B.",
     )
@@ -123,11 +125,11 @@ PAIRED = {
 def compare(graph: Graph) -> None:
     """A: as the model is. B: with what shall be judged. One seed."""
     graph.placing = PAIRED
-    net, text, latent, vae = start(graph, 57)
+    net, text, latent, vae = start(graph, SCENES)
     exact = backend(graph, net["MODEL"], backend="host default", title="A: as it is")
     shape = {"model": net["MODEL"], "pattern": "temporal window", "min_tokens": 0, "latent": latent["LATENT"]}
     shaped = graph.add("VideoAttentionPattern", ATTENTION, shape, title="B: what shall be judged")
-    a, b = pair(graph, exact["MODEL"], shaped["MODEL"], text, latent, vae)
+    a, b = pair(graph, exact["MODEL"], shaped["MODEL"], text, latent, vae, steps=SCENES.steps)
     judge(graph, a, b, "video_attention")
     note(
         graph,
@@ -146,7 +148,7 @@ def compare(graph: Graph) -> None:
 def worth(graph: Graph) -> None:
     """Two runs, one with the dial: what it gains and what it costs."""
     graph.placing = PAIRED
-    net, text, latent, vae = start(graph, 57)
+    net, text, latent, vae = start(graph, SCENES)
     plain = backend(graph, net["MODEL"], backend="host default", title="A: as it is", timing=True)
     quick = faster(graph, net["MODEL"], latent["LATENT"], {"quality": "balanced", "timing": True}, title="B: faster")
     a, b = pair(graph, plain["MODEL"], quick["MODEL"], text, latent, vae)
@@ -171,7 +173,7 @@ def calibrate(graph: Graph) -> None:
         "widths": {ATTENTION: 400, RESULT: 360, PROOF: 320},
         "aside": (MODELS, PROMPT),
     }
-    net, text, latent, vae = start(graph, 57, size=SIZE)
+    net, text, latent, vae = start(graph, SMALL, size=SIZE)
     inputs = {
         "model": net["MODEL"], "positive": text["positive"], "negative": text["negative"], "latent": latent["LATENT"],
         "budget": "quality", "cfg": 1.0, "scheduler_name": "simple",
@@ -210,7 +212,7 @@ def long_video(graph: Graph) -> None:
         "widths": {SAMPLE: 400, RESULT: 360, PROOF: 340},
         "aside": ASIDE,
     }
-    net, prompt, latent, vae = start(graph, 249)
+    net, prompt, latent, vae = start(graph, SMALL, length=249)
     chosen = backend(graph, net["MODEL"])
     # At its own rate the shape is through in one window; four times slower it has somewhere to go on to.
     slow = {"positive": prompt["positive"], "negative": prompt["negative"], "frame_rate": 4 * RATE}
@@ -247,8 +249,8 @@ def inside(graph: Graph) -> None:
         | {ATTENTION: "3 What is known", SECOND: "3 Rules", STEPS: "3 What holds when", RESULT: "5 Where it looks"},
         "widths": {layout.NOTE: 270, MODELS: 490, SECOND: 264, SAMPLE: 264},
     }
-    net = graph.add("VideoAttentionLoadModel", MODELS, {"unet_name": DEMO})
-    _, text, latent, vae = start(graph, 57, load=False)
+    net = graph.add("VideoAttentionLoadModel", MODELS, {"unet_name": SCENES.file})
+    _, text, latent, vae = start(graph, SCENES, load=False)
     latent.beside = vae.beside = True
     graph.add("VideoAttentionInfo", ATTENTION, {"model": net["MODEL"], "latent": latent["LATENT"]}, shows=60)
     timed = {"model": net["MODEL"], "positive": text["positive"], "latent": latent["LATENT"]}
@@ -258,7 +260,7 @@ def inside(graph: Graph) -> None:
     asked = {"model": rules["MODEL"], "scheduler_name": "simple"}
     table = graph.add("VideoAttentionSchedule", SECOND, asked, title="Video Attention Schedule", shows=300)
     preview(graph, STEPS, table["picture"], "At every step")
-    samples = sample(graph, SAMPLE, rules["MODEL"], text, latent)
+    samples = sample(graph, SAMPLE, rules["MODEL"], text, latent, steps=SCENES.steps)
     images = decode(graph, samples["output"], vae, "video_attention_inside", SAMPLE, title="The clip", folded=True)
     asked = {"positive": text["positive"], "latent": samples["output"], "images": images["IMAGE"], "x": 30.0}
     graph.add("VideoAttentionMaps", RESULT, {"model": rules["MODEL"], **asked}, shows=520)

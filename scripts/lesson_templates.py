@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import layout
+from demo_models import SMALL
 from demo_templates import decode, sample, start
 from graph import Graph, Node
 from parts import ATTENTION, BYPASS, MODELS, PROMPT, RESULT, SAMPLE, note
@@ -36,7 +37,7 @@ def learn(graph: Graph) -> None:
         "widths": WIDTHS,
         "aside": (PROMPT,),
     }
-    net, text, latent, vae = start(graph, 57)
+    net, text, latent, vae = start(graph, SMALL)
     for step, told in TOLD.items():
         graph.note(told, step, "Change here")
     trained = sample(graph, SAMPLE, net["MODEL"], text, latent, title="Sample A")

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import layout
-from demo_templates import ASIDE, OWN, PROOF, TWO, backend, judge, pair
+from demo_models import SCENES
+from demo_templates import ASIDE, OWN, PROOF, TWO, backend, judge, pair, start
 from graph import Graph, Node
-from parts import ATTENTION, MODELS, PROMPT, RESULT, SAMPLE, note
-
-MODEL = "video-attention-scenes.safetensors"
-WORDS = {
-    "colour": "red", "form": "square", "direction": "right",
-    "second_colour": "cyan", "second_form": "triangle", "second_direction": "up",
-    "order": "first in front",
-}  # fmt: skip
+from parts import ATTENTION, MODELS, RESULT, SAMPLE, note
 
 
 def metrics(graph: Graph, images: Node, letter: str) -> None:
@@ -32,14 +26,11 @@ def scenes(graph: Graph) -> None:
         "names": TWO | {PROOF: "6 How steady they are"},
         "widths": {SAMPLE: 440, RESULT: 380, PROOF: layout.PAIR},
     }
-    net = graph.add("UNETLoader", MODELS, {"unet_name": MODEL})
-    vae = graph.add("VideoAttentionDemoVAE", MODELS, {"clips": "scenes"})
-    text = graph.add("VideoAttentionDemoScenePrompt", PROMPT, WORDS, color=layout.GREEN)
-    latent = graph.add("EmptyLTXVLatentVideo", PROMPT, {"width": 384, "height": 384, "length": 121})
+    net, text, latent, vae = start(graph, SCENES)
     whole = backend(graph, net["MODEL"], title="A: all of the clip")
     shape = {"model": net["MODEL"], "pattern": "spatial", "min_tokens": 0, "latent": latent["LATENT"]}
     inside = graph.add("VideoAttentionPattern", ATTENTION, shape, title="B: inside each frame alone")
-    a, b = pair(graph, whole["MODEL"], inside["MODEL"], text, latent, vae)
+    a, b = pair(graph, whole["MODEL"], inside["MODEL"], text, latent, vae, steps=SCENES.steps)
     judge(graph, a, b, "video_attention_scenes")
     for letter, images in (("A", a), ("B", b)):
         metrics(graph, images, letter)

@@ -19,7 +19,7 @@ import host
 from processes import FOLLOW, child, follow, wait
 
 TESTS, INSIDE_PYTEST = "tests", "--inside-pytest"
-# Tests calculate with one thread. In their own order: the last files are short ones, so that neither process waits long.
+# Tests calculate with one thread. In their own order: the last files are short ones, neither process waits long.
 SHARED = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -16,15 +16,20 @@ import host
 import numpy as np
 import side_by_side
 import tour_page
+from demo_models import SCENES
 from tqdm import tqdm
+
+sys.path.insert(0, str(host.ROOT))
+
+from attention.demo import paint, prompt
 
 FOLDER = host.ROOT / "output" / "demo" / "tour"
 PAGE = host.ROOT / "output" / "demo" / "tour.html"
-SHAPE = {"colour": "red", "shape": "disc", "direction": "right"}
-SEED, STEPS, SIZE, FRAMES, FPS = 7, 20, 256, 57, 25
+SHOWN = SCENES
+SEED, FPS = 7, 25
 # Few choices and two seeds: some minutes instead of many. A user's own calibration has more seeds.
 QUICK = {
-    "candidates": "everything", "budget": "quality", "block_groups": 1, "step_ranges": 2, "seeds": 2, "steps": STEPS,
+    "candidates": "everything", "budget": "quality", "block_groups": 1, "step_ranges": 2, "seeds": 2,
 }  # fmt: skip
 DENSE, SPATIAL, PLAN = "dense", "inside each frame", "plan at quality"
 PICTURES_EACH = 8  # of a latent frame
@@ -78,13 +83,17 @@ class Tour:
     def __init__(self, comfy: client.Client, options, base: Path):
         self.comfy, self.options, self.base = comfy, options, base
         self.prompt, self.shown, self.outputs = Prompt(comfy.object_info()), {}, {}
-        shape = {name: getattr(options, name) or value for name, value in SHAPE.items()}
-        self.words = " ".join(shape[name] for name in ("colour", "shape")) + f" moving {shape['direction']}"
+        asked = {name: getattr(options, name) or value for name, value in SHOWN.words.items()}
+        self.colour = asked["colour"]
+        first, second = ("{%scolour} {%sform} moving {%sdirection}" % (3 * (which,)) for which in ("", "second_"))
+        self.words = f"{first}, {second}, {{order}}".format(**asked)
         add = self.prompt.add
-        self.model = add("UNETLoader", unet_name="video-attention-demo.safetensors")
-        self.words_in = add("VideoAttentionDemoPrompt", **shape)
-        self.latent = add("EmptyLTXVLatentVideo", width=SIZE, height=SIZE, length=FRAMES, batch_size=1)
-        self.vae = add("VideoAttentionDemoVAE")
+        self.model = add("UNETLoader", unet_name=SHOWN.file)
+        self.words_in = add(SHOWN.prompt, **asked)
+        self.latent = add(
+            "EmptyLTXVLatentVideo", width=SHOWN.side, height=SHOWN.side, length=SHOWN.length, batch_size=1
+        )
+        self.vae = add("VideoAttentionDemoVAE", clips=SHOWN.clips)
         self.prompts = {"positive": self.words_in["positive"], "negative": self.words_in["negative"]}
 
     def way(self, name: str, model) -> dict[str, Node]:
@@ -92,7 +101,7 @@ class Tour:
         add, seed = self.prompt.add, SEED if self.options.seed is None else self.options.seed
         sampler = add(
             "KSampler", model=model, **self.prompts, latent_image=self.latent, seed=seed,
-            steps=self.options.steps or STEPS, cfg=1.0, sampler_name="euler", scheduler="simple",
+            steps=self.options.steps or SHOWN.steps, cfg=1.0, sampler_name="euler", scheduler="simple",
         )  # fmt: skip
         report = add("VideoAttentionReport", latent=sampler)
         clip = add("VAEDecode", samples=report["latent"], vae=self.vae)
@@ -151,7 +160,7 @@ def run(address: str, options, base: Path = host.HOME / "demo") -> dict[str, Pat
     dense = add("VideoAttentionBackend", model=tour.model, backend="sdpa", timing=True)
     tour.way(DENSE, dense)
     tour.run("Dense attention")
-    tour.look(*query(side_by_side.read(tour.files(DENSE, "clip file")[0])))
+    tour.look(*query(side_by_side.read(tour.files(DENSE, "clip file")[0]), tour.colour))
     tour.run("Where it looks")
     shaped = add(
         "VideoAttentionPattern", model=dense, latent=tour.latent, pattern="spatial", start_percent=0.0, min_tokens=0
@@ -171,18 +180,23 @@ def run(address: str, options, base: Path = host.HOME / "demo") -> dict[str, Pat
 def quick(tour: Tour) -> dict:
     """What a short calibration has in its widgets, as far as the node has them."""
     known = tour.prompt.info["VideoAttentionCalibrate"]["input"]["required"]
-    fast = {**QUICK, "end_error": "one choice for each part", "steps": tour.options.steps or QUICK["steps"]}
+    fast = {**QUICK, "end_error": "one choice for each part", "steps": tour.options.steps or SHOWN.steps}
     return {name: value for name, value in fast.items() if name in known}
 
 
-def query(clip: np.ndarray) -> tuple[float, float, int]:
-    """A point on the shape: (x, y) in percent and the latent frame, in the middle of the clip. clip: (F, H, W, 3)."""
-    frame = ((FRAMES - 1) // PICTURES_EACH + 1) // 2
+def query(clip: np.ndarray, colour: str) -> tuple[float, float, int]:
+    """A point on the shape of a colour: (x, y) in percent and the latent frame, before the shapes meet.
+
+    clip: (F, H, W, 3), 0 to 255.
+    """
+    frame = ((SHOWN.length - 1) // PICTURES_EACH + 1) // 3
     # A still clip has one frame once it is saved.
-    picture = clip[min(frame * PICTURES_EACH + PICTURES_EACH // 2, len(clip) - 1)].astype(float)
-    colour = picture.max(-1) - picture.min(-1)
-    y, x = np.argwhere(colour >= 0.6 * colour.max()).mean(0)
-    return 100.0 * x / picture.shape[1], 100.0 * y / picture.shape[0], frame
+    picture = clip[min(frame * PICTURES_EACH + PICTURES_EACH // 2, len(clip) - 1)] / 255.0
+    seen = ((picture - 0.5) * prompt.COLOUR_SIGNS[colour] > paint.DARK / 2).all(-1)
+    points = np.argwhere(seen if seen.any() else ~seen)
+    # A shape may have a hole.
+    y, x = points[np.square(points - points.mean(0)).sum(1).argmin()]
+    return 100.0 * (x + 0.5) / picture.shape[1], 100.0 * (y + 0.5) / picture.shape[0], frame
 
 
 def gather(tour: Tour) -> dict[str, Path]:

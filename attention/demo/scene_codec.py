@@ -114,7 +114,9 @@ def make_splines(tokens: int, points: int) -> Tensor:
 def _read(fields: Tensor) -> tuple[Tensor, Tensor]:
     """How far inside its shape each point is, in frame widths, and its texture, of a shape's fields (SHAPE, N)."""
     offset, turned, size, form, _ = fields.split(PARTS)
-    (dy, dx), (cos, sin) = offset / OFFSET, F.normalize(turned, dim=0)
+    # F.normalize takes a quarter of a decoding's time.
+    turned = turned * turned.square().sum(0).clamp(min=1e-12).rsqrt()
+    (dy, dx), (cos, sin) = offset / OFFSET, turned
     along, across = shapes.turn(dy, dx, cos, sin)
     radius = RADIUS * (1 + size[0] / SIZE).clamp(*SIZES)
     form = (form / FORM + 1 / len(FORMS)).clamp(min=1e-3)

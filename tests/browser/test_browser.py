@@ -85,9 +85,9 @@ def test_run_the_demo_workflow(page):
 def check_results(page) -> None:
     """The report is on its node, the clip plays, the animated picture is there."""
     page.wait_for_function(
-        "[...document.querySelectorAll('video')].some((v) => v.readyState >= 2 && v.videoWidth === 256)", timeout=20000
+        "[...document.querySelectorAll('video')].some((v) => v.readyState >= 2 && v.videoWidth === 384)", timeout=20000
     )
-    loaded = "[...document.querySelectorAll('img')].some((i) => i.src.includes('.webp') && i.naturalWidth === 256)"
+    loaded = "[...document.querySelectorAll('img')].some((i) => i.src.includes('.webp') && i.naturalWidth === 384)"
     page.wait_for_function(loaded, timeout=20000)
     fit = "app.canvas.ds.scale = 0.6; app.canvas.ds.offset = [80, 130]; app.canvas.setDirty(true, true)"
     page.evaluate(fit)
@@ -98,7 +98,7 @@ def check_results(page) -> None:
     # What came of its rule, on the node of the rule.
     line = value(page, "VideoAttentionBackend", "what ran")
     assert line.startswith(report.splitlines()[0]) and re.search(r"Backend \S+: \d+ of \d+ attention calls\.$", line)
-    assert re.search(rf"^LTXVModel, 8 x 8 x 8 tokens .*, {STEPS} steps: \d+ attention calls", report, re.MULTILINE)
+    assert re.search(rf"^LTXVModel, 16 x 12 x 12 tokens .*, {STEPS} steps: \d+ attention calls", report, re.MULTILINE)
     assert re.match(r"(Self|Cross)-attention|Not timed|ComfyUI's own", report), "the first line answers"
 
 

@@ -11,9 +11,11 @@ import client
 import host
 import pytest
 import safetensors.torch
+from demo_models import SCENES
 from PIL import Image
 
 BLOCKS, ROLES, STEPS = 2, 2, 4
+FRAMES = 128
 DEMO = host.ROOT / "workflows" / "Video attention demo.json"
 NODES = {"Backend", "Clear", "Report", "DemoPrompt", "DemoVAE"}
 NOT_COUNTED = "KSampler: not counted. No Video Attention node is before its model"
@@ -100,7 +102,7 @@ def test_the_server_knows_our_nodes(info):
     ours = {name for name in info if name.startswith("VideoAttention")}
     assert {f"VideoAttention{name}" for name in NODES} <= ours
     assert all(info[name]["python_module"] == "custom_nodes.ComfyUI-VideoAttention" for name in ours)
-    assert "video-attention-demo.safetensors" in info["UNETLoader"]["input"]["required"]["unet_name"][0]
+    assert SCENES.file in info["UNETLoader"]["input"]["required"]["unet_name"][0]
 
 
 def test_help_pages_are_served(server):
@@ -122,20 +124,20 @@ def test_the_demo_workflow_makes_a_clip(comfy, info, server):
     assert {".mp4", ".webp", ".png"} == set(made)
     check_clip(made[".mp4"])
     with Image.open(made[".webp"]) as animation:
-        assert (animation.n_frames, animation.size) == (64, (256, 256))
+        assert (animation.n_frames, animation.size) == (FRAMES, (SCENES.side, SCENES.side))
 
 
 def demo_blocks() -> int:
-    weights = safetensors.torch.load_file(host.ROOT / "models/diffusion_models/video-attention-demo.safetensors")
+    weights = safetensors.torch.load_file(host.ROOT / "models/diffusion_models" / SCENES.file)
     return len({found[1] for found in (re.search(r"transformer_blocks\.(\d+)\.", key) for key in weights) if found})
 
 
 def check_clip(file) -> None:
     with av.open(str(file)) as container:
         stream = container.streams.video[0]
-        assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 256, 256)
+        assert (stream.codec_context.name, stream.width, stream.height) == ("h264", SCENES.side, SCENES.side)
         assert float(stream.average_rate) == 25.0
-        assert sum(1 for _ in container.decode(stream)) == 64
+        assert sum(1 for _ in container.decode(stream)) == FRAMES
 
 
 def test_without_our_node_nothing_changes(run):

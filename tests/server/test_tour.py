@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -76,11 +77,21 @@ def test_the_plan_s_three_lines(ways):
 
 
 def test_a_clip_is_asked_about_at_its_shape():
-    clip = np.full((64, 80, 100, 3), 128, np.uint8)
-    clip[:, 60:70, 20:30] = (220, 30, 30)
+    """The shape of the first colour, not the other's."""
+    clip = np.full((128, 80, 100, 3), 128, np.uint8)
+    clip[:, 60:71, 20:31] = (220, 30, 30)
+    clip[:, 10:30, 60:90] = (30, 220, 220)
     clip[:32] = 128
-    assert tour.query(clip) == (pytest.approx(24.5), pytest.approx(81, abs=0.5), 4)
-    assert tour.query(clip[:1])[2] == 4, "a still clip"
+    assert tour.query(clip, "red") == (25.5, 100 * 65.5 / 80, 5)
+    assert tour.query(clip[:1], "red")[2] == 5, "a still clip"
+
+
+def test_a_clip_with_a_hole_in_its_shape():
+    clip = np.full((128, 80, 100, 3), 128, np.uint8)
+    clip[:, 20:60, 20:60] = (220, 30, 30)
+    clip[:, 25:55, 25:55] = 128
+    x, y, frame = tour.query(clip, "red")
+    assert clip[frame * 8 + 4, int(y * 0.8), int(x)].tolist() == [220, 30, 30]
 
 
 def test_a_prompt_links_and_keeps_defaults():
@@ -102,11 +113,15 @@ def test_a_prompt_links_and_keeps_defaults():
 def test_the_tour_on_a_real_server(server, tmp_path, monkeypatch):
     monkeypatch.setattr(tour, "FOLDER", tmp_path / "tour")
     monkeypatch.setattr(tour, "PAGE", tmp_path / "tour.html")
-    for name, small in {"SIZE": 64, "FRAMES": 17, "STEPS": 2, "QUICK": {**tour.QUICK, "steps": 2}}.items():
-        monkeypatch.setattr(tour, name, small)
-    options = SimpleNamespace(colour=None, shape=None, direction="up", seed=None, steps=None)
+    monkeypatch.setattr(tour, "SHOWN", replace(tour.SHOWN, side=64, length=17, steps=2))
+    monkeypatch.setattr(tour, "QUICK", {**tour.QUICK, "seeds": 1})
+    options = SimpleNamespace(**dict.fromkeys((*tour.SHOWN.words, "seed", "steps")) | {"direction": "down"})
     page = tour.run(server[0], options, server[1])["the page"].read_text()
-    assert "red disc moving up" in page and "spatial" in page and page.count("<figure>") == 3
+    assert (
+        "red square moving down, cyan triangle moving up, first in front" in page
+        and "spatial" in page
+        and page.count("<figure>") == 3
+    )
     for file in re.findall(r'src="([^"]+)"', page):
         assert (tmp_path / file.replace("%20", " ")).stat().st_size > 100
     assert page.count("2 steps in") == 3
