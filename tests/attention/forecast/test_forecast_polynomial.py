@@ -78,6 +78,22 @@ def test_ridge_draws_to_the_mean():
     assert made[-1] == pytest.approx(np.mean(values), abs=1e-4)
 
 
+def test_ridge_is_the_penalty_for_one_value():
+    """By hand: times 0, 1 and 2 stand at -1, 0 and 1, and a line's slope is 0.5 / (0.5 + 2 ridge) of the step."""
+    made = weights(settings(CHEBYSHEV, 1, ridge=0.25), [0.0, 1.0], 2.0)
+    assert made == pytest.approx([0.5 - 1.5 * 0.5, 0.5 + 1.5 * 0.5])
+
+
+@given(steps, st.integers(1, 4), st.integers(1, 3), st.floats(0.01, 3.0))
+def test_ridge_regression_is_what_the_normal_equations_give(times, ahead, degree, ridge):
+    degree, target = min(degree, len(times) - 1), float(times[-1] + ahead)
+    places = 2 * (np.array([*times, target]) - times[0]) / (target - times[0]) - 1
+    known, wanted = np.polynomial.chebyshev.chebvander(places, degree)[:-1], np.ones(degree + 1)
+    penalty = ridge * len(times) * np.diag([0.0] + [1.0] * degree)
+    truth = wanted @ np.linalg.solve(known.T @ known + penalty, known.T)
+    assert chebyshev([float(t) for t in times], target, degree, ridge) == pytest.approx(truth, rel=1e-6, abs=1e-8)
+
+
 def test_taylor_looks_at_the_newest_alone():
     found = weights(settings(TAYLOR, 1), TIMES, 10.0)
     assert found[:4] == [0.0] * 4 and found[4:] == pytest.approx([-1 / 3, 4 / 3])
