@@ -26,6 +26,13 @@ def test_a_cut_is_listed_and_in_no_figure():
     assert found.colour_drift.mean == pytest.approx(max(one.colour_drift.mean for one in alone), rel=1e-5)
 
 
+def test_the_share_that_is_matched_is_that_inside_the_shots():
+    """Of two still shots all of it: the first frame has none before it, and over a cut nothing matches."""
+    found = temporal.measure_clip(torch.cat([make_still(3, 1), make_still(3, 2)]))
+    assert found.shots.cuts == (3,)
+    assert "91 x 70" in found.title and "100% of the pixels matched, mean motion 0.00 pixels per frame" in found.title
+
+
 @pytest.mark.parametrize("at", [0, 4, 9])
 @pytest.mark.parametrize("shade", [0.0, 1.0])
 def test_a_black_or_white_frame_is_a_bad_frame_and_no_cut(at, shade):
