@@ -137,6 +137,13 @@ def test_a_query_that_sees_nothing(name, kind, dtype):
     assert truth.excess(out[:, :, rest], exactly, 2 * exactly.size) < 1
 
 
+def test_numbers_of_a_mask_beyond_float16_stay_finite():
+    """Of either sign: a row of which one is infinite has no softmax. What hides a key stays infinite."""
+    ours = to_mask(torch.tensor([[0.5, 1e30, -1e30, -torch.inf]]), F16)
+    most = torch.finfo(F16).max
+    assert ours.dtype == F16 and ours.tolist() == [[[[0.5, most, -most, -torch.inf]]]]
+
+
 def test_the_kernel_computes_in_the_precision_asked_for(monkeypatch):
     """With the mask; and the answer comes back as the model's tensors are."""
     seen = []
