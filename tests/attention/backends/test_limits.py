@@ -63,6 +63,15 @@ def test_hardware_that_is_wrong_hides_no_other_reason_and_invents_none(all_loade
     assert registry.reasons("flash attention 3", replace(HOPPER, **CPU)) == ("needs cuda, the tensors are on cpu",)
 
 
+def test_a_cpu_holds_no_more_than_the_most_scores_of_flex():
+    """2**31 of them are taken, one key for each query more is not."""
+    most = replace(HOPPER, **CPU, q_len=8192, kv_len=8192)
+    assert most.heads * most.q_len * most.kv_len == 2**31 and registry.get("flex").refuses(most) is None
+    more = replace(most, kv_len=8193)
+    assert registry.get("flex").refuses(more) == "would hold the whole score matrix on the CPU"
+    assert registry.get("flex").refuses(replace(more, device="cuda", capability=(9, 0))) is None
+
+
 def test_what_is_missing_comes_first(monkeypatch):
     """Who reads only "not installed" installs it for nothing where the GPU is none of its own."""
     monkeypatch.setitem(registry._LOADED, "flash attention 3", Reason("not here"))
