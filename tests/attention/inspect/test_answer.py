@@ -86,6 +86,14 @@ def test_calls_that_ran_the_host_s_own_count_as_they_are():
     assert "in 300 of 350 calls, the others are not timed" in said.sentence
 
 
+def test_calls_that_nobody_timed_save_and_cost_nothing():
+    stats = RunStats()
+    add(stats, SELF, 0, "sdpa flash", 100, wanted="auto", choice=measured(0.02, sdpa_flash=0.01))
+    add(stats, CROSS, 0, HOST, 100, wanted=None, of=call(512, 77))
+    found = answer(run(stats, 9.0))
+    assert (found.role, found.speedup, found.saved) == (SELF, pytest.approx(2.0), pytest.approx(1.0))
+
+
 def test_slower_is_said():
     stats = RunStats()
     add(stats, SELF, 0, "sage", 100, wanted="sage", choice=replace(measured(0.01, sage=0.02), winner="sage"))
