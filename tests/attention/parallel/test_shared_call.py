@@ -166,6 +166,19 @@ def test_pieces_of_another_shape_are_an_error():
         ranks(2, work)
 
 
+def test_what_came_is_not_what_was_handed_over():
+    """Who handed it over may write over it as soon as all have met."""
+
+    def work(peers):
+        pieces = [torch.full((3,), 10.0 * peers.rank + s) for s in range(2)]
+        came = peers.all_to_all(pieces, [(3,)] * 2)
+        pieces[1 - peers.rank].zero_()
+        peers.finish()
+        return [piece.tolist() for piece in came]
+
+    assert ranks(2, work) == [[[0.0] * 3, [10.0] * 3], [[1.0] * 3, [11.0] * 3]]
+
+
 def test_the_mean_is_of_all_heads():
     values = [torch.tensor([1.0, 2.0]), torch.tensor([4.0, 8.0])]
     found = ranks(2, lambda peers: peers.mean(values[peers.rank], 3 - peers.rank))
