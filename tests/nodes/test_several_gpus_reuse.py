@@ -201,3 +201,14 @@ def test_a_rule_for_some_steps_alone(pack):
     truth, alone = sampled(pack, model, case, steps=8)
     out, report = sampled(pack, on_gpus(pack, model, 2), case, steps=8)
     assert far(out, truth) < EXACT and counted(report) == counted(alone) and by_step(report) == by_step(alone)
+
+
+def test_another_rule_that_begins_between_takes_nothing_away(pack):
+    """Of four steps the last three run cross-attention otherwise; what self-attention kept in the first is given."""
+    case = WIDE["Wan"]
+    model = with_rules(pack, reused(pack, case), Rule("sdpa math", "cross", start=0.25))
+    truth, alone = sampled(pack, model, case, steps=4)
+    out, report = sampled(pack, on_gpus(pack, model, 2), case, steps=4)
+    calls = sum(role == "self" for _, role, _ in pack.attention.families.wan.sites(loud(case).model.diffusion_model))
+    assert by_step(report) == by_step(alone) == [0, calls, 0, calls] and far(out, truth) < EXACT
+    assert [bool(calls) for calls in by_step(alone, "sdpa math")] == [False, True, True, True]
