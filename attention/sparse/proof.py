@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf
+from math import inf, isnan
 
 import torch
 
@@ -48,7 +48,8 @@ def _error(ours: Runner, exact: Runner, run: Callable, tensors, scale: float | N
     except Exception as failure:
         free_frames(failure)
         error = inf
-    return error if error < inf and not kept.restore() else inf
+    # The tensors are the model's, whatever came of it.
+    return inf if kept.restore() or isnan(error) else error
 
 
 def _compared(out: torch.Tensor, exact: Runner, tensors, scale: float | None) -> float:

@@ -208,6 +208,24 @@ def test_so_does_the_proof(entry, head):
         assert least <= sparse.proof._error(ours, ours, lambda kernel, out=out: out, given, None) <= most
 
 
+@pytest.mark.parametrize("factor", [1.0, float("nan"), None], ids=["right", "NaN", "raises"])
+def test_what_an_engine_writes_in_the_proof_is_undone(factor):
+    """Whatever comes of it: the tensors are the model's."""
+    video_span, given = VideoSpan(GRID, 0, BOTH), draw(3, HEADS, 2, 256, 256, 16)
+    before = [t.clone() for t in given]
+    ours = first_runner(patterns.Neighbourhood(3, 60, 60), video_span, describe(*given))
+
+    def run(kernel):
+        out = kernel(*given)
+        given[1].mul_(0.5)
+        if factor is None:
+            raise RuntimeError("no image")
+        return out * factor
+
+    assert sparse.proof._error(ours, ours, run, given, None) == float("inf")
+    assert all(map(torch.equal, given, before))
+
+
 def test_the_pattern_s_truth_knows_the_scale():
     video_span, given = VideoSpan(GRID, 0, BOTH), draw(1, 2, 2, 256, 256, 16)
     runner = first_runner(patterns.Spatial(), video_span, describe(*given))
