@@ -63,6 +63,17 @@ def test_text():
     ]
 
 
+def test_steps_that_are_forecast_are_told_together():
+    """One alone too."""
+    table = ScheduleTable((1.0, 0.8, 0.6, 0.4, 0.2, 0.0), {}, (*["computed"] * 3, "forecast taylor 1", "computed"))
+    said, *lines = to_text(table).splitlines()
+    assert said.startswith("4 of 5 steps are computed.")
+    assert lines == [
+        "  steps 1-3,5 (sigma 1 to 0): computed",
+        "  step 4 (sigma 0.4 to 0.2): forecast taylor 1",
+    ]
+
+
 def test_picture_shows_each_cell():
     table = table_of(Rule("sage", role="self"), active=[(False,), (True,), (True,), (False,)])
     pixels = np.asarray(draw_schedule(table))
