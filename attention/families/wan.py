@@ -225,7 +225,6 @@ WAN_CAUSAL = Family(
     variants=(Variant("Wan 2.1 causal", TEXT_ONLY),),
     sites=sites,
     tokens=tokens,
-    roles_by_length=roles_by_length,
     unreachable=("all calls under the sampler ar_video, which hands the blocks no options",),
     clips=clips,
     stream=Reason("the sampler ar_video hands its blocks no options"),
