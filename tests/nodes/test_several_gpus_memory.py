@@ -3,14 +3,19 @@ alone."""
 
 from __future__ import annotations
 
+import platform
+import threading
+
 import pytest
+import torch
 from gpus_here import WIDE, loud, on_gpus, peaks_of_ranks, stand_in, with_rules
 from tiny.case import SLOT, sample
 
+from attention.parallel import group
 from attention.reuse import ReuseSettings
 from attention.routing.rules import Rule
 
-SDPA = Rule("sdpa")
+SDPA, HERE = Rule("sdpa"), "127.0.0.1"
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +101,50 @@ def test_what_a_rank_holds_is_what_is_said(pack, monkeypatch):
     peaks, _ = peaks_of_ranks(pack, case, with_rules(pack, loud(case), SDPA), 2, monkeypatch)
     said = pack.nodes.host.memory_estimate.part_of(2)
     assert len(peaks) == 4 and all(said - 0.15 < peak < said + 0.05 for peak in peaks)
+
+
+@pytest.fixture
+def among(pack, estimated):
+    """(MODEL, case, split, of) -> what ComfyUI wants free on number 0 of so many that meet; the others only come."""
+    import host
+
+    machines = pack.nodes.host.several_machines
+
+    def run(model, case, split, of=2, **more):
+        port, seen = host.free_port(None), threading.Event()
+
+        def come(number):
+            store = group.meet(HERE, port, number, of, 60.0)
+            peers = group.GroupPeers.of(store, HERE, number, of, 60.0, torch.device("cpu"))
+            seen.wait(60)
+            peers.leave()
+
+        others = [threading.Thread(target=come, args=(number,), name=f"machine {number}") for number in range(1, of)]
+        for other in others:
+            other.start()
+        try:
+            made = machines.install(model, machines.Meeting(0, of, HERE, port, 60.0, split))
+            return estimated(made, case, **more)
+        finally:
+            seen.set()
+            for other in others:
+                other.join()
+
+    return run
+
+
+def test_each_of_several_comfyuis_needs_its_part(pack, estimated, among, monkeypatch):
+    case, around = WIDE["Wan"], "tokens, keys around machines"
+    model = with_rules(pack, loud(case), SDPA)
+    alone = estimated(model, case)
+    two, four = (estimated(on_gpus(pack, model, count), case) for count in (2, 4))
+    assert four < two < alone
+    assert among(model, case, "tokens") == among(model, case, "tokens", cfg=3.0) == two
+    # A prompt each, all of its tokens. At cfg 1 there is one; and two of four would have none.
+    assert among(model, case, "prompts, then tokens", cfg=3.0) == alone
+    assert among(model, case, "prompts, then tokens", cfg=1.0) == two
+    assert among(model, case, "prompts, then tokens", of=4, cfg=3.0) == four
+    # Only those of one machine trade heads.
+    assert among(model, case, around) == two
+    monkeypatch.setattr(platform, "node", lambda: threading.current_thread().name)
+    assert among(model, case, around) == alone
