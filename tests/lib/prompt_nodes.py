@@ -79,6 +79,19 @@ class Trim:
         return ({**samples, "samples": samples["samples"][:, :, 1:]},)
 
 
+class Decode:
+    """As ComfyUI's VAEDecode: a clip of a latent, here grey whatever it is."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "stand-in", "decode", ("IMAGE",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"samples": ("LATENT",)}, "optional": {"vae": ("VAE",)}}
+
+    def decode(self, samples, vae=None):
+        return (torch.full((2, 64, 80, 3), 0.5),)
+
+
 class Mask:
     """All of the picture."""
 
@@ -196,5 +209,5 @@ class Loop:
         return {"result": (value,), "expand": graph.finalize()}
 
 
-KINDS = (Model, Latent, Sampler, Trim, Mask, Switch, Group, Maker, Taker, Loop)
+KINDS = (Model, Latent, Sampler, Trim, Decode, Mask, Switch, Group, Maker, Taker, Loop)
 NODES = {f"StandIn{kind.__name__}": kind for kind in KINDS}

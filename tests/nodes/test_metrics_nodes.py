@@ -9,6 +9,7 @@ import math
 import pytest
 import torch
 from clips_made import make_object, make_pan, make_still
+from prompts import node, prompt, sampler
 
 from attention.core import canvas
 from attention.core.canvas import length
@@ -212,3 +213,60 @@ def test_what_the_samplings_took_stands_below(pack):
     assert origin.to_table({"reference": known, "images": none}).splitlines()[0::2] == [
         "| clip | seconds | peak of the run, MiB | peak of a call, MiB |", "| reference | 12.50 | 4,096 | 3 |",
     ]  # fmt: skip
+
+
+@pytest.fixture
+def seconds(pack, queue):
+    """Nodes, two clips named `reference` and `images` among them -> what Compare says that each took, in seconds."""
+
+    def run(**nodes):
+        links = {name: [name, 0] for name in ("reference", "images")}
+        compare = node("VideoAttentionCompare", **links, split=0.5)
+        shown = queue.run(prompt(**nodes, compare=compare), ("VideoAttentionCompare",))["compare"]
+        (played,) = shown["compare"]
+        for one in filter(None, played["seconds"]):
+            assert f" {one:.2f} |" in shown["text"][0]
+        return played["seconds"]
+
+    return run
+
+
+@pytest.fixture
+def took(pack):
+    """Names of samplers -> the seconds of all their steps."""
+    known = pack.nodes.host.run_history.known
+    return lambda *names: pytest.approx(
+        sum(step.seconds for run in known() if run.node in names for step in run.report.timeline)
+    )
+
+
+def decoded(latent: str, **more) -> dict:
+    return node("StandInDecode", samples=[latent, 0], **more)
+
+
+def test_a_clip_took_what_its_sampler_took(seconds, took):
+    """Followed through what changes it, and through a switch of any type, up to the sampler that is next."""
+    found = seconds(
+        reference=decoded("first"), first=sampler("backend", "before", parts=2), before=sampler("backend", seed=2),
+        images=node("StandInSwitch", first=["clip", 0], second=["clip", 0], which=0), clip=decoded("cut"),
+        cut=node("StandInTrim", samples=["second", 0]), second=sampler("backend", seed=3, windows=2),
+    )  # fmt: skip
+    assert found == [took("first"), took("second")] and found[0] != found[1]
+
+
+def test_a_clip_of_two_samplers_took_both_or_is_not_known(seconds, took):
+    both = {"a": sampler("backend", seed=2), "joined": node("StandInTrim", samples=["a", 0], other=["b", 0])}
+    clips = {"reference": decoded("joined"), "images": decoded("a")}
+    assert seconds(**both, **clips, b=sampler("backend", seed=3)) == [took("a", "b"), took("a")]
+    # Nobody counted the other.
+    assert seconds(**both, **clips, b=sampler("model", seed=3))[0] is None
+
+
+def test_what_a_clip_is_decoded_with_did_not_make_it(seconds, took):
+    """A VAE through a switch of any type, which has a latent at its other input."""
+    vae = node("StandInSwitch", first=["none", 0], second=["other", 0], which=0)
+    found = seconds(
+        reference=decoded("first", vae=["vae", 0]), images=decoded("first"), first=sampler("backend"), vae=vae,
+        none=node("StandInMask"), other=sampler("model", seed=2),
+    )  # fmt: skip
+    assert found == [took("first")] * 2
