@@ -87,18 +87,23 @@ def foresee(settings: Sequence[ForecastSettings], most: int | None = None) -> tu
     settings: as of StepSchedule.
     most: as of StepSchedule.
     """
-    schedule, found, computed, sure = StepSchedule(settings, most), [], 0, True
+    schedule, found, sure, measured = StepSchedule(settings, most), [], True, False
+    # How many were computed before, at the least and at the most.
+    least = greatest = 0
     for step, one in enumerate(settings):
-        planned = schedule.forecasts(step)
-        # Errors are measured once a forecast could be made.
-        ready = computed >= needed(one) + bool(one.max_error)
-        if not schedule.may(step) or (sure and not ready):
-            kind, sure = COMPUTED, sure or not schedule.may(step)
-        elif one.max_error or not sure:
+        planned, bound, enough = schedule.forecasts(step), one.max_error, needed(one)
+        if not schedule.may(step):
+            kind, sure = COMPUTED, True
+        elif greatest < enough or bound and not measured:
+            # Where an error is known it may have been planned, which counts as if it had been forecast.
+            kind, sure = COMPUTED, sure and not (bound and measured)
+        elif bound or not sure or least < enough:
             kind, sure = ADAPTIVE, False
         else:
             kind = FORECAST if planned else COMPUTED
-        computed += kind == COMPUTED
+        # Errors are measured once a forecast could be made, whether one was allowed or not.
+        measured = measured or bool(bound) and greatest >= enough
+        least, greatest = least + (kind == COMPUTED), greatest + (kind != FORECAST)
         # What was to be forecast and could not counts as if it had been.
         (schedule.note_forecast if planned else schedule.note_computed)()
         found.append(kind)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from widget_defaults import defaults
 
@@ -98,6 +100,7 @@ def test_what_errors_decide_is_adaptive(lab, host):
                        st.integers(0, 2)), min_size=1, max_size=3),
     st.integers(1, 24), st.sampled_from([None, 1]), st.randoms(use_true_random=False),
 )  # fmt: skip
+@example([(1, 0, 0, 0.05, 1), (1, 0, 1, 0.05, 2), (1, 0, 0, 0.0, 0)], 7, None, Random(1))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_the_errors(lab, kinds_of, steps, most, random):
     """Computed steps are computed and forecast ones forecast, whatever is measured."""
