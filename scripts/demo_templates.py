@@ -8,6 +8,8 @@ from graph import Graph, Node, Socket
 from parts import ATTENTION, BYPASS, MODELS, PROMPT, RESULT, SAMPLE, faster, note, report
 
 RATE = 25.0
+# Without loss in a tenth of the time that the node's own method takes, and a third larger.
+WEBP = {"method": "fastest"}
 OWN = (
     "Runs on the small demo model that comes with the pack. **For your own**: put its loader, prompt, latent and VAE "
     "in place of steps 1 and 2."
@@ -42,7 +44,7 @@ def sample(graph: Graph, step: int, model: Socket, text: Node, latent: Node, kin
 def decode(graph: Graph, samples: Socket, vae: Node, name: str, step: int = RESULT, **looks) -> Node:
     """Decoded, and saved as a picture that plays anywhere."""
     images = graph.add("VAEDecode", step, {"samples": samples, "vae": vae["VAE"]})
-    saved = {"images": images["IMAGE"], "filename_prefix": name, "fps": RATE}
+    saved = {"images": images["IMAGE"], "filename_prefix": name, "fps": RATE, **WEBP}
     graph.add("SaveAnimatedWEBP", step, saved, **{"title": "The result", **looks})
     return images
 
@@ -71,7 +73,7 @@ def demo(graph: Graph) -> None:
     clip = graph.add("CreateVideo", RESULT, {"images": images["IMAGE"], "fps": RATE}, beside=True)
     kept = {"video": clip["VIDEO"], "filename_prefix": "video/video_attention_demo"}
     graph.add("SaveVideo", RESULT, kept, title="The result", shows=334)
-    webp = {"images": images["IMAGE"], "filename_prefix": "video_attention_demo", "fps": RATE}
+    webp = {"images": images["IMAGE"], "filename_prefix": "video_attention_demo", "fps": RATE, **WEBP}
     graph.add("SaveAnimatedWEBP", RESULT, webp, title="The same as a picture that moves", beside=True)
     note(
         graph,
@@ -109,7 +111,7 @@ def judge(graph: Graph, a: Node, b: Node, name: str) -> None:
     """B over A, and both clips."""
     graph.add("VideoAttentionCompare", RESULT, {"reference": a["IMAGE"], "images": b["IMAGE"]}, shows=540)
     for letter, images in (("a", a), ("b", b)):
-        saved = {"images": images["IMAGE"], "filename_prefix": f"{name}_{letter}", "fps": RATE}
+        saved = {"images": images["IMAGE"], "filename_prefix": f"{name}_{letter}", "fps": RATE, **WEBP}
         graph.add("SaveAnimatedWEBP", RESULT, saved, title=f"Clip {letter.upper()}", beside=letter == "b", folded=True)
 
 

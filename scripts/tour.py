@@ -107,7 +107,7 @@ class Tour:
         clip = add("VAEDecode", samples=report["latent"], vae=self.vae)
         nodes = {
             "sampler": sampler, "report": report, "clip": clip,
-            "clip file": add("SaveAnimatedWEBP", images=clip, filename_prefix="tour/clip", fps=FPS, quality=90),
+            "clip file": add("SaveAnimatedWEBP", images=clip, filename_prefix="tour/clip", fps=FPS, method="fastest"),
             "report picture": add("SaveImage", images=report["picture"], filename_prefix="tour/report"),
             "metrics": add("VideoAttentionTemporalMetrics", images=clip),
         }  # fmt: skip

@@ -41,7 +41,7 @@ def main() -> None:
             page.evaluate(SET, list(sources))
             shots.append(Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB"))
         browser.close()
-    shots[0].save(TARGET, save_all=True, append_images=shots[1:], duration=MILLISECONDS, loop=0, quality=72, method=6)
+    shots[0].save(TARGET, save_all=True, append_images=shots[1:], duration=MILLISECONDS, loop=0, quality=60, method=6)
     host.say(f"{TARGET}: {len(shots)} frames of {shots[0].size}, {TARGET.stat().st_size // 1024} KiB")
 
 

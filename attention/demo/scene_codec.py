@@ -17,6 +17,7 @@ from .scene_prompt import FORMS
 
 CHANNELS = 128
 BLOCK = (8, 32, 32)
+TOGETHER = 2  # frames painted at once: more do not fit into a cache
 RADIUS = 0.18  # the middle of drawn ones, in frame widths
 # Channels of one shape: offset along rows and columns, cosine and sine, radius, forms, signs of the colour.
 PARTS = (2, 2, 1, len(FORMS), 3)
@@ -146,7 +147,7 @@ def decode(latent: Tensor) -> Tensor:
     used = latent[:, :ACTIVE].float()
     times, rows, columns = (make_splines(n, p).to(used) for n, p in zip(used.shape[2:], BLOCK))
     clips = []
-    for time in times.split(BLOCK[0]):
+    for time in times.split(TOGETHER):
         frames = torch.einsum("ft,bctyx->bcfyx", time, used)
         clips.append(_paint(torch.einsum("hy,bcfyx,wx->bcfhw", rows, frames, columns)))
     return torch.cat(clips, 1).clamp(0, 1)
