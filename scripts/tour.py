@@ -85,8 +85,7 @@ class Tour:
         self.prompt, self.shown, self.outputs = Prompt(comfy.object_info()), {}, {}
         asked = {name: getattr(options, name) or value for name, value in SHOWN.words.items()}
         self.colour = asked["colour"]
-        first, second = ("{%scolour} {%sform} moving {%sdirection}" % (3 * (which,)) for which in ("", "second_"))
-        self.words = f"{first}, {second}, {{order}}".format(**asked)
+        self.words = tell(asked)
         add = self.prompt.add
         self.model = add("UNETLoader", unet_name=SHOWN.file)
         self.words_in = add(SHOWN.prompt, **asked)
@@ -175,6 +174,12 @@ def run(address: str, options, base: Path = host.HOME / "demo") -> dict[str, Pat
     planned["plan picture"] = add("SaveImage", images=found["picture"], filename_prefix="tour/plan")
     tour.run("A plan that keeps 3 %")
     return gather(tour)
+
+
+def tell(asked: dict[str, str]) -> str:
+    """The prompt of two shapes in words."""
+    shapes = [f"{asked[n + 'colour']} {asked[n + 'form']} moving {asked[n + 'direction']}" for n in ("", "second_")]
+    return ", ".join([*shapes, asked["order"]])
 
 
 def quick(tour: Tour) -> dict:

@@ -35,6 +35,8 @@ def chinese(page):
     page.evaluate("app.extensionManager.setting.set('Comfy.Locale', 'zh')")
     page.reload()
     page.wait_for_function(LISTENS)
+    # The page opens its last workflow late, in the place of what was added before.
+    page.wait_for_function("app.extensionManager.workflow?.activeWorkflow?.changeTracker")
     page.set_default_timeout(30000)
     yield page
     page.evaluate("app.extensionManager.setting.set('Comfy.Locale', 'en')")

@@ -128,7 +128,7 @@ def test_a_newcomer_sees_two_clips_in_six_actions(page):
     # Not one of the newcomer's: fewer steps of a smaller clip, for the test's own sake.
     page.evaluate(
         "const small = { steps: 2, width: 128, height: 128, length: 25 };"
-        "for (const n of app.graph.nodes) for (const w of n.widgets ?? []) w.value = small[w.name] ?? w.value"
+        "for (const n of app.graph.nodes) for (const w of n.widgets ?? []) if (w.name in small) w.value = small[w.name]"
     )
     newcomer.click(page.get_by_test_id("queue-button"))
     page.wait_for_function(
