@@ -251,8 +251,8 @@ def inside(graph: Graph) -> None:
         | {ATTENTION: "3 What is known", SECOND: "3 Rules", STEPS: "3 What holds when", RESULT: "5 Where it looks"},
         "widths": {layout.NOTE: 270, MODELS: 490, SECOND: 264, SAMPLE: 264},
     }
-    net = graph.add("VideoAttentionLoadModel", MODELS, {"unet_name": SCENES.file})
-    _, text, latent, vae = start(graph, SCENES, load=False)
+    net = graph.add("VideoAttentionLoadModel", MODELS, {"unet_name": SMALL.file})
+    _, text, latent, vae = start(graph, SMALL, load=False)
     latent.beside = vae.beside = True
     graph.add("VideoAttentionInfo", ATTENTION, {"model": net["MODEL"], "latent": latent["LATENT"]}, shows=60)
     timed = {"model": net["MODEL"], "positive": text["positive"], "latent": latent["LATENT"]}
@@ -262,7 +262,7 @@ def inside(graph: Graph) -> None:
     asked = {"model": rules["MODEL"], "scheduler_name": "simple"}
     table = graph.add("VideoAttentionSchedule", SECOND, asked, title="Video Attention Schedule", shows=300)
     preview(graph, STEPS, table["picture"], "At every step")
-    samples = sample(graph, SAMPLE, rules["MODEL"], text, latent, steps=SCENES.steps)
+    samples = sample(graph, SAMPLE, rules["MODEL"], text, latent)
     images = decode(graph, samples["output"], vae, "video_attention_inside", SAMPLE, title="The clip", folded=True)
     asked = {"positive": text["positive"], "latent": samples["output"], "images": images["IMAGE"], "x": 30.0}
     graph.add("VideoAttentionMaps", RESULT, {"model": rules["MODEL"], **asked}, shows=520)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import layout
 from demo_models import SCENES
 from demo_templates import ASIDE, OWN, PROOF, TWO, backend, judge, pair, start
 from graph import Graph, Node
 from parts import ATTENTION, MODELS, RESULT, SAMPLE, note
 
 
-def metrics(graph: Graph, images: Node, letter: str) -> None:
-    """How steady a clip is, at a third of its size: what shapes do is seen there too."""
+def measure(graph: Graph, images: Node) -> None:
+    """How steady B is, at a third of its size: what shapes do is seen there too."""
     few = {"image": images["IMAGE"], "upscale_method": "area", "scale_by": 0.33}
-    third = graph.add("ImageScaleBy", PROOF, few, title=f"{letter} small: quick to measure", folded=True)
-    seen = {"images": third["IMAGE"]}
-    looks = {"title": f"How steady {letter} is", "beside": letter == "B", "shows": 300}
-    graph.add("VideoAttentionTemporalMetrics", PROOF, seen, **looks)
+    third = graph.add("ImageScaleBy", PROOF, few, title="B small: quick to measure", folded=True)
+    graph.add("VideoAttentionTemporalMetrics", PROOF, {"images": third["IMAGE"]}, title="How steady B is", shows=300)
 
 
 def scenes(graph: Graph) -> None:
@@ -23,8 +20,8 @@ def scenes(graph: Graph) -> None:
     graph.placing = {
         "columns": ((MODELS, ATTENTION), (SAMPLE,), (RESULT,), (PROOF,)),
         "aside": ASIDE,
-        "names": TWO | {PROOF: "6 How steady they are"},
-        "widths": {SAMPLE: 440, RESULT: 380, PROOF: layout.PAIR},
+        "names": TWO | {PROOF: "6 How steady B is"},
+        "widths": {SAMPLE: 440, RESULT: 380, PROOF: 280},
     }
     net, text, latent, vae = start(graph, SCENES)
     whole = backend(graph, net["MODEL"], title="A: all of the clip")
@@ -32,14 +29,13 @@ def scenes(graph: Graph) -> None:
     inside = graph.add("VideoAttentionPattern", ATTENTION, shape, title="B: inside each frame alone")
     a, b = pair(graph, whole["MODEL"], inside["MODEL"], text, latent, vae, steps=SCENES.steps)
     judge(graph, a, b, "video_attention_scenes")
-    for letter, images in (("A", a), ("B", b)):
-        metrics(graph, images, letter)
+    measure(graph, b)
     note(
         graph,
         "Two shapes",
         "Two textured shapes move, turn and pass in front of each other: 128 pictures of 384 x 384, 2,304 tokens. In "
         "A every token sees all of the clip; in B, with the same seed, those of its own frame alone.\n\n**Video "
-        "Attention Compare** lays B over A, **Temporal Metrics** say how steady each is.",
+        "Attention Compare** lays B over A, **Temporal Metrics** say how steady B is.",
         (
             "The prompt: the shapes must differ in *colour* and in *direction*.",
             "*B*: another pattern, or any other node of this pack.",
