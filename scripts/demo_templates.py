@@ -8,10 +8,10 @@ from graph import Graph, Node, Socket
 from parts import ATTENTION, BYPASS, MODELS, PROMPT, RESULT, SAMPLE, faster, note, report
 
 RATE = 25.0
-# Without loss in a tenth of the time that the node's own method takes, and a third larger.
+# Without loss and far faster than the node's own method, for larger files.
 WEBP = {"method": "fastest"}
 OWN = (
-    "Runs on the small demo model that comes with the pack. **For your own**: put its loader, prompt, latent and VAE "
+    "Runs on a small demo model that comes with the pack. **For your own**: put its loader, prompt, latent and VAE "
     "in place of steps 1 and 2."
 )
 SECOND, PROOF, SIZE, STEPS = 6, 7, 8, 9

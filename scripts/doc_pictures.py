@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import host
+from demo_models import SMALL
 
 FOLDER = host.ROOT / "web" / "docs"
 BASE = host.HOME / "pictures"
@@ -53,17 +54,17 @@ class Demo:
 
     def __init__(self, info: dict):
         self.prompt = Prompt(info)
-        self.model = (self.prompt.add("UNETLoader", unet_name="video-attention-demo.safetensors"), 0)
-        text = self.prompt.add("VideoAttentionDemoPrompt", colour="red", shape="disc", direction="right")
+        self.model = (self.prompt.add("UNETLoader", unet_name=SMALL.file), 0)
+        text = self.prompt.add(SMALL.prompt, **SMALL.words)
         self.texts = {"positive": (text, 0), "negative": (text, 1)}
-        self.latent = self.empty(57)
-        self.vae = (self.prompt.add("VideoAttentionDemoVAE"), 0)
+        self.latent = self.empty(SMALL.length)
+        self.vae = (self.prompt.add("VideoAttentionDemoVAE", clips=SMALL.clips), 0)
 
     def empty(self, length: int) -> tuple[str, int]:
-        return self.prompt.add("EmptyLTXVLatentVideo", width=256, height=256, length=length), 0
+        return self.prompt.add("EmptyLTXVLatentVideo", width=SMALL.side, height=SMALL.side, length=length), 0
 
     def sample(self, model, kind="VideoAttentionSampler", **more) -> tuple[str, int]:
-        values = {"seed": 7, "cfg": 1.0, "steps": 20, "scheduler_name": "simple", **more}
+        values = {"seed": 7, "cfg": 1.0, "steps": SMALL.steps, "scheduler_name": "simple", **more}
         return self.prompt.add(kind, model=model, latent=self.latent, **self.texts, **values), 0
 
     def frames(self, samples) -> tuple[str, int]:

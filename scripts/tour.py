@@ -15,13 +15,16 @@ import client
 import host
 import numpy as np
 import side_by_side
+import torch
 import tour_page
 from demo_models import SCENES
 from tqdm import tqdm
 
 sys.path.insert(0, str(host.ROOT))
 
-from attention.demo import paint, prompt
+import read_scene
+
+from attention.demo import prompt
 
 FOLDER = host.ROOT / "output" / "demo" / "tour"
 PAGE = host.ROOT / "output" / "demo" / "tour.html"
@@ -196,12 +199,12 @@ def query(clip: np.ndarray, colour: str) -> tuple[float, float, int]:
     """
     frame = ((SHOWN.length - 1) // PICTURES_EACH + 1) // 3
     # A still clip has one frame once it is saved.
-    picture = clip[min(frame * PICTURES_EACH + PICTURES_EACH // 2, len(clip) - 1)] / 255.0
-    seen = ((picture - 0.5) * prompt.COLOUR_SIGNS[colour] > paint.DARK / 2).all(-1)
+    picture = torch.from_numpy(clip[min(frame * PICTURES_EACH + PICTURES_EACH // 2, len(clip) - 1)]) / 255.0
+    seen = (read_scene.sort_pixels(picture[None])[0] == prompt.COLOURS.index(colour)).numpy()
     points = np.argwhere(seen if seen.any() else ~seen)
     # A shape may have a hole.
     y, x = points[np.square(points - points.mean(0)).sum(1).argmin()]
-    return 100.0 * (x + 0.5) / picture.shape[1], 100.0 * (y + 0.5) / picture.shape[0], frame
+    return 100.0 * (x + 0.5) / seen.shape[1], 100.0 * (y + 0.5) / seen.shape[0], frame
 
 
 def gather(tour: Tour) -> dict[str, Path]:

@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 import torch
 from host_folder import find_host
+from pages import LISTENS
 from widget_defaults import defaults
 
 # Nothing may depend on how busy the machine is.
@@ -275,9 +276,7 @@ def browser_page(server, browser):
     )
     page.on("pageerror", lambda error: page.messages.append(("error", str(error), getattr(error, "stack", "") or "")))
     page.goto(server[0])
-    page.wait_for_function(
-        "window.app && app.graph && Object.keys(LiteGraph.registered_node_types).length > 500", timeout=240000
-    )
+    page.wait_for_function(LISTENS, timeout=240000)
     wait_until_listening(page)
     yield page
     page.close()

@@ -78,7 +78,7 @@ def _measure(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     centre = torch.stack(((mask.sum(2) @ rows) / total, (mask.sum(1) @ columns) / total), 1)
     border = mask[:, [0, -1]].amax((1, 2)) + mask[:, :, [0, -1]].amax((1, 2))
     inside = (area > LEAST) & (border < 0.05)
-    # Of a shape that another covers, or that covers itself with noise, less is seen than in its best frames.
+    # Of a shape that another covers less is seen than in its best frames.
     most = torch.where(inside, area, 0).amax()
     return area, centre, inside & (area > WHOLE * most)
 
@@ -170,7 +170,7 @@ def _refine(layer: Tensor, other: Tensor, times: Tensor, form: int, start: Tenso
         dy = rows[:, None] - (at_row + down * times)[:, None, None]
         dx = columns - (at_column + right * times)[:, None, None]
         drawn = _draw(*shapes.turn(dy, dx, angle.cos(), angle.sin()), size.exp(), form, pixels / width)
-        # Not far from the start, which what is hidden cannot say better.
+        # Near the start where little is seen.
         return torch.cat(((weight * (drawn - layer)).flatten(), 0.3 * moved))
 
     moved = torch.zeros_like(start)

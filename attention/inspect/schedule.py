@@ -157,11 +157,10 @@ def _of_steps(table: ScheduleTable) -> str:
     adaptive = sum(label.startswith(ADAPTIVE) for label in steps)
     forecast = len(steps) - computed - adaptive
     said = [f"{computed} of {len(steps)} steps are computed."]
-    said += [f"{forecast} is forecast." if forecast == 1 else f"{forecast} are forecast."] * bool(forecast)
-    if adaptive == 1:
-        said.append(f"{adaptive} is computed or forecast, by the error that is measured.")
-    elif adaptive:
-        said.append(f"{adaptive} are computed or forecast, by the error that is measured.")
+    said += [f"{forecast} is forecast."] * (forecast == 1)
+    said += [f"{forecast} are forecast."] * (forecast > 1)
+    said += [f"{adaptive} is computed or forecast, by the error that is measured."] * (adaptive == 1)
+    said += [f"{adaptive} are computed or forecast, by the error that is measured."] * (adaptive > 1)
     lines = [f"  {_span(alike, table.sigmas)}: {steps[alike[0]]}" for alike in _alike(range(len(steps)), steps)]
     return "\n".join([" ".join(said), *lines])
 

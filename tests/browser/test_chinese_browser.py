@@ -10,11 +10,10 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 
-from pages import NODE, shoot
+from pages import NODE, reload_in, shoot
 from view_data import maps_data, plan_data, report_data, windows_data
 
 CHINESE = json.loads(Path(__file__).with_name("chinese.json").read_text(encoding="utf-8"))
-LISTENS = "window.app && app.graph && Object.keys(LiteGraph.registered_node_types).length > 500"
 REPORT = (
     "Self-attention 1.43x as fast as ComfyUI's own (sdpa flash); about 8 % of the run saved, 3.1 s. SageAttention is "
     "not installed and may be faster: pip install sageattention.\n"
@@ -32,11 +31,7 @@ SAID = """(element) => [element.innerText, ...[...element.querySelectorAll('[tit
 
 @pytest.fixture
 def chinese(page):
-    page.evaluate("app.extensionManager.setting.set('Comfy.Locale', 'zh')")
-    page.reload()
-    page.wait_for_function(LISTENS)
-    # The page opens its last workflow late, in the place of what was added before.
-    page.wait_for_function("app.extensionManager.workflow?.activeWorkflow?.changeTracker")
+    reload_in(page, "zh")
     page.set_default_timeout(30000)
     yield page
     page.evaluate("app.extensionManager.setting.set('Comfy.Locale', 'en')")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import host
 import pytest
+from pages import reload_in
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 
@@ -81,12 +82,8 @@ def test_what_nobody_means_does_not_find_them(browser_page, box):
 
 
 def test_words_find_our_nodes_where_the_page_speaks_chinese(browser_page):
-    browser_page.evaluate("app.extensionManager.setting.set('Comfy.Locale', 'zh')")
     try:
-        browser_page.reload()
-        browser_page.wait_for_function(
-            "window.app && app.graph && Object.keys(LiteGraph.registered_node_types).length > 500"
-        )
+        reload_in(browser_page, "zh")
         for _ in range(30):
             browser_page.mouse.dblclick(800, 600)
             browser_page.wait_for_timeout(700)

@@ -90,6 +90,11 @@ def evaluate(monkeypatch, *words):
     return evaluate_scenes.evaluate(evaluate_scenes.parse())
 
 
+def test_drawn_clips_come_back_from_the_codec():
+    found = evaluate_scenes.measure_codec(2)["psnr"]
+    assert len(found) == 2 and 38.0 <= found[0] <= found[1]
+
+
 def test_drawn_clips_behind_the_codec_are_right(monkeypatch, tmp_path):
     found = evaluate(monkeypatch, "--drawn", "--grid", "8", "8", "8", "--sheet", str(tmp_path / "sheet.png"))
     right = found["drawn"]
