@@ -1,11 +1,11 @@
 """Ways to choose key blocks and to count the others, by error at equal density: what won is in patterns/blocks.py.
 
     python -m benchmarks.block_choices [--grid T,Y,X] [--heads H] [--head-dim D] [--keep 20] [--seeds N] [--threads N]
-                                       [--demo] [--out FILE]
+                                       [--demo scenes|small] [--out FILE]
 
 Dense attention with each way's mask, in float32, beside float32 without one: relative L2 over all queries. Every way
 sees `keep` percent of the keys of each block of queries. The time of choosing is measured; that of attending is alike.
-`--demo`: the demo model's own q, k, v, with smaller blocks, since it has 512 tokens.
+`--demo`: a demo model's own q, k, v; the small one's in smaller blocks, since it has 512 tokens.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from .inputs import draw
 from .shapes import Shape
 
 ROUNDS = 4  # of k-means
+# Demo model -> cubes of tokens, queries of a block, keys of one.
+BLOCKS = {"scenes": (CUBE, 128, 64), "small": ((2, 2, 4), 32, 16)}
 
 
 def main() -> None:
@@ -41,7 +43,7 @@ def arguments():
     parser.add_argument("--grid", type=lambda text: tuple(map(int, text.split(","))), default=(8, 16, 16))
     for name, value in {"heads": 2, "head-dim": 64, "keep": 20, "seeds": 3, "threads": 1}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--demo", choices=list(BLOCKS))
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 
@@ -80,12 +82,14 @@ def inputs(options):
 
 
 def demo(options):
-    """The demo model's self-attention in the middle of a sampling, in blocks of 32 queries and 16 keys."""
+    """A demo model's self-attention in the middle of a sampling."""
     from . import demo_model, host_paths
 
     host_paths.enter(cpu=True)
-    model, runs = demo_model.load(), host_paths.ours("runs.sampling_job")
-    kept, steps = [], 12
+    testbed, runs, (cube, queries, keys) = (
+        demo_model.TESTBEDS[options.demo], host_paths.ours("runs.sampling_job"), BLOCKS[options.demo],
+    )  # fmt: skip
+    model, kept, steps = testbed.load(), [], 12
 
     def look(func, q, k, v, heads, mask=None, **kw):
         if q.shape == k.shape and kw.get("skip_reshape") is not True:
@@ -94,13 +98,13 @@ def demo(options):
 
     watched = model.clone()
     watched.model_options.setdefault("transformer_options", {})["optimized_attention_override"] = look
-    to = order((8, 8, 8), TILE, (2, 2, 4))[0]
-    for seed, words in enumerate(demo_model.unseen(options.seeds)):
+    to = order(testbed.shape[2:], TILE, cube)[0]
+    for seed, words in enumerate(testbed.unseen(options.seeds)):
         kept.clear()
-        runs.run(demo_model.job_of(watched, words, seed, steps), lambda *step: None)
+        runs.run(testbed.job_of(watched, words, seed, steps), lambda *step: None)
         some = kept[len(kept) // 3 :: max(1, len(kept) // 8)]
         for q, k, v in some:
-            yield q[:1, :, to], k[:1, :, to], v[:1, :, to], 32, 16
+            yield q[:1, :, to], k[:1, :, to], v[:1, :, to], queries, keys
 
 
 # --- ways: each gives what is added to the scores of single keys, and None or (keys, values, weights) of the others ---

@@ -1,21 +1,113 @@
-"""Samplings of the demo model that benchmarks share: prompts, jobs, and what ways to sample do to its clips."""
+"""Samplings of the demo models that benchmarks share: prompts, jobs, and what ways to sample do to their clips."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
 from rich.progress import Progress
+from torch import Tensor
 
 from . import host_paths
 
-# Left out of unseen().
-CALIBRATED = ("red", "disc", "right")
-LATENT = (1, 128, 8, 8, 8)
+sys.path.append(str(host_paths.ROOT / "scripts"))
+
+import demo_models
+
+
+@dataclass(frozen=True)
+class Testbed:
+    """A demo model to sample with. host_paths.enter must have been called before its methods are.
+
+    asked: its file, its nodes, and the prompt that plans are calibrated on. list_prompts: all prompts in a fixed order.
+    is_right: whether a clip (F, H, W, 3) shows what a prompt says. shape: of the latent.
+    """
+
+    asked: demo_models.DemoModel
+    list_prompts: Callable[[], list[tuple[str, ...]]]
+    is_right: Callable[[Tensor, tuple[str, ...]], bool]
+    shape: tuple[int, ...]
+
+    @property
+    def calibrated(self) -> tuple[str, ...]:
+        """The words that `unseen` leaves out."""
+        return tuple(self.asked.words.values())
+
+    def load(self):
+        """The model as ComfyUI's own node loads it: a MODEL."""
+        import comfy.sd
+
+        return comfy.sd.load_diffusion_model(str(host_paths.ROOT / "models/diffusion_models" / self.asked.file))
+
+    def prompts_of(self, words: tuple[str, ...]) -> tuple:
+        """The positive and the negative conditioning of a prompt."""
+        return getattr(host_paths.ours("demo"), self.asked.prompt).execute(*words).args
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Clips (B, F, H, W, 3) of a latent (B, 128, T, Y, X)."""
+        demo = host_paths.ours("demo")
+        return demo.DemoVAE(demo.CODECS[self.asked.clips]).decode(latent)
+
+    def job_of(self, model, words: tuple[str, ...], seed: int, steps: int):
+        """A sampling as the model's workflow makes it: euler, simple, no guidance."""
+        import comfy.samplers
+
+        sampling, (positive, negative) = host_paths.ours("runs.sampling_job"), self.prompts_of(words)
+        latent = {"samples": torch.zeros(self.shape)}
+        sigmas, _ = sampling.sigmas_of(model, "euler", "simple", steps, 1.0, latent)
+        euler = comfy.samplers.sampler_object("euler")
+        noise = sampling.noise_of(latent, seed)
+        return sampling.Job(model, positive, negative, 1.0, euler, sigmas, latent, noise, seed)
+
+    def unseen(self, count: int | None) -> list[tuple[str, ...]]:
+        """The first prompts in a fixed order that goes over all words, the calibrated one left out. None: all."""
+        return [words for words in self.list_prompts() if words != self.calibrated][:count]
+
+
+def _list_shapes() -> list[tuple[str, str, str]]:
+    prompt = host_paths.ours("demo").prompt
+    every = [(c, s, d) for d in prompt.DIRECTIONS for s in prompt.SHAPES for c in prompt.COLOURS]
+    # 7 has no factor in common with their number, so steps of it come to all.
+    return [every[(7 * (7 * i + 5)) % len(every)] for i in range(len(every))]
+
+
+def _moves_right(clip: Tensor, words: tuple[str, ...]) -> bool:
+    """Whether the shape moves in the direction that the prompt says."""
+    from evaluate_demo import find_shape, read_direction
+
+    _, rows, columns = find_shape(clip)
+    return read_direction(rows, columns) == words[2]
+
+
+def _list_scenes() -> list[tuple[str, ...]]:
+    from evaluate_scenes import choose_words
+
+    known = host_paths.ours("demo").scene_prompt.WORDS
+    return [tuple(words[n] for words, n in zip(known, row)) for row in choose_words(64).tolist()]
+
+
+def _shows_all(clip: Tensor, words: tuple[str, ...]) -> bool:
+    """Whether colours, forms, directions and order are all as the prompt says."""
+    from evaluate_scenes import compare
+
+    found = compare(clip, list(words))
+    return all(all(values) for name, values in found.items() if name != "jump")
+
+
+TESTBEDS = {
+    "scenes": Testbed(demo_models.SCENES, _list_scenes, _shows_all, (1, 128, 16, 12, 12)),
+    "small": Testbed(demo_models.SMALL, _list_shapes, _moves_right, (1, 128, 8, 8, 8)),
+}
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds `--model`, the name of a testbed; `TESTBEDS[options.model]` is what it says."""
+    parser.add_argument("--model", choices=list(TESTBEDS), default=next(iter(TESTBEDS)), help="which demo model")
 
 
 @dataclass
@@ -47,44 +139,14 @@ def run(options: argparse.Namespace, make_text: Callable[[], str]) -> None:
         options.out.write_text(text + "\n")
 
 
-def load():
-    """The demo model as ComfyUI's own node loads it: a MODEL."""
-    import comfy.sd
-
-    path = host_paths.ROOT / "models/diffusion_models/video-attention-demo.safetensors"
-    return comfy.sd.load_diffusion_model(str(path))
-
-
-def job_of(model, words: tuple[str, str, str], seed: int, steps: int, shape: tuple[int, ...] = LATENT):
-    """A sampling of the demo model as its workflow makes it: euler, simple, no guidance. shape: of the latent."""
-    import comfy.samplers
-
-    sampling, demo = host_paths.ours("runs.sampling_job"), host_paths.ours("demo")
-    positive, negative = demo.VideoAttentionDemoPrompt.execute(*words).args
-    latent = {"samples": torch.zeros(shape)}
-    sigmas, _ = sampling.sigmas_of(model, "euler", "simple", steps, 1.0, latent)
-    euler = comfy.samplers.sampler_object("euler")
-    return sampling.Job(model, positive, negative, 1.0, euler, sigmas, latent, sampling.noise_of(latent, seed), seed)
-
-
-def unseen(count: int) -> list[tuple[str, str, str]]:
-    """Prompts spread over all there are, the calibrated one left out."""
-    prompt = host_paths.ours("demo").prompt
-    every = [(c, s, d) for d in prompt.DIRECTIONS for s in prompt.SHAPES for c in prompt.COLOURS]
-    # 7 has no factor in common with their number, so steps of it come to all.
-    order = [every[(7 * (7 * i + 5)) % len(every)] for i in range(len(every))]
-    return [words for words in order if words != CALIBRATED][:count]
-
-
-def measure(makers: dict[str, Callable], prompts: int, steps: int) -> dict[str, Measured]:
+def measure(testbed: Testbed, makers: dict[str, Callable], prompts: int, steps: int) -> dict[str, Measured]:
     """Name -> what it gave. The ways take turns, so that a busy moment falls on each.
 
     makers: name -> what makes a MODEL of one; the first is what the others are compared with.
     """
-    demo, runs, model = host_paths.ours("demo"), host_paths.ours("runs.sampling_job"), load()
-    vae, calls = demo.DemoVAE(), []
+    runs, model, calls = host_paths.ours("runs.sampling_job"), testbed.load(), []
     # The first sampling loads the model.
-    runs.run(job_of(model, unseen(1)[0], 0, 1), lambda *step: None)
+    runs.run(testbed.job_of(model, testbed.unseen(1)[0], 0, 1), lambda *step: None)
     # A forecast and a cache leave the first block out.
     model.model.diffusion_model.transformer_blocks[0].register_forward_pre_hook(lambda *_: calls.append(None))
     # On a CPU the time that this process had of it, so that a busy machine does not count.
@@ -92,30 +154,27 @@ def measure(makers: dict[str, Callable], prompts: int, steps: int) -> dict[str, 
     found = {name: Measured() for name in makers}
     with Progress() as progress:
         task = progress.add_task(f"{steps} steps", total=prompts * len(makers))
-        for seed, words in enumerate(unseen(prompts), 2000):
-            job, exact = job_of(model, words, seed, steps), None
+        for seed, words in enumerate(testbed.unseen(prompts), 2000):
+            job, exact = testbed.job_of(model, words, seed, steps), None
             for name, make in makers.items():
                 calls.clear()
                 begin = clock()
                 latent = runs.run(replace(job, model=make(model)), lambda *step: None)
                 found[name].seconds.append(clock() - begin)
-                clip = vae.decode(latent)[0]
+                clip = testbed.decode(latent)[0]
                 exact = exact or (latent, clip)
-                _note(found[name], latent, clip, exact, len(calls), words[2])
+                found[name].computed.append(len(calls))
+                found[name].right += testbed.is_right(clip, words)
+                _note(found[name], latent, clip, exact)
                 progress.advance(task)
     return found
 
 
-def _note(into: Measured, latent, clip, exact, computed: int, direction: str) -> None:
-    """Adds what one clip says. scripts/evaluate_demo.py reads the way of its shape."""
-    from evaluate_demo import find_shape, read_direction
-
-    _, rows, columns = find_shape(clip)
-    into.computed.append(computed)
+def _note(into: Measured, latent: Tensor, clip: Tensor, exact: tuple[Tensor, Tensor]) -> None:
+    """Adds how far a latent and its clip are from the exact ones."""
     into.errors.append(((latent - exact[0]).norm() / exact[0].norm()).item())
     error = (clip - exact[1]).square().mean().item()
     into.decibels.append(-10 * math.log10(error) if error else math.inf)
-    into.right += read_direction(rows, columns) == direction
 
 
 def decibels(value: float) -> str:

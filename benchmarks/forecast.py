@@ -1,10 +1,11 @@
-"""Forecast steps on the demo model beside all steps computed, and beside ComfyUI's own step caches.
+"""Forecast steps on a demo model beside all steps computed, and beside ComfyUI's own step caches.
 
-    python -m benchmarks.forecast [--steps 20,50] [--prompts N] [--threads N] [--out FILE]
+    python -m benchmarks.forecast [--model scenes|small] [--steps 20,50] [--prompts N] [--threads N] [--out FILE]
 
 Samples each prompt with each means, one after the other. Times are of whole samplings: on a CPU those that this process
 had of it, so that a busy machine does not count, on a GPU the clock's. PSNR is of the decoded clip beside that
-of the same prompt and seed with every step computed. `right`: clips whose shape moves in the direction of the prompt.
+of the same prompt and seed with every step computed. `right`: clips that show all that the prompt says; of the small
+model, that move in its direction.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def main() -> None:
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    demo_model.add_model(parser)
     parser.add_argument("--steps", type=lambda text: list(map(int, text.split(","))), default=[20, 50])
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
@@ -71,7 +73,10 @@ def text(options, makers: dict) -> str:
 
     makers: name -> what makes a MODEL of one.
     """
-    tables = [table(options, steps, demo_model.measure(makers, options.prompts, steps)) for steps in options.steps]
+    testbed = demo_model.TESTBEDS[options.model]
+    tables = [
+        table(options, steps, demo_model.measure(testbed, makers, options.prompts, steps)) for steps in options.steps
+    ]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return "\n\n".join([*tables, f"{machine(device)}, {date.today()}."])
 

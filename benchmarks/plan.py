@@ -1,13 +1,13 @@
-"""Plans on the demo model: what they save beside each means alone, and errors on prompts that they never saw.
+"""Plans on a demo model: what they save beside each means alone, and errors on prompts that they never saw.
 
-    python -m benchmarks.plan [--steps 20,50] [--prompts N] [--budgets 0.05,0.1] [--seeds N] [--groups N] [--parts N]
-                              [--candidates everything|"kernels+forecast steps"|...] [--means NAME ...] [--edge N]
-                              [--threads N] [--end-error each|one] [--fixed] [--out FILE]
+    python -m benchmarks.plan [--model scenes|small] [--steps 20,50] [--prompts N] [--budgets 0.05,0.1] [--seeds N]
+                              [--groups N] [--parts N] [--candidates everything|"kernels+forecast steps"|...]
+                              [--means NAME ...] [--edge N] [--threads N] [--end-error each|one] [--fixed] [--out FILE]
     python -m benchmarks.plan --errors [--budgets 0.01,0.03,0.1] [--runs N] [--first N] ...
 
 The first one samples each prompt exactly, by each means alone, by ComfyUI's step caches and by plans, one after the
-other. Times are of whole samplings, as in forecast.py. PSNR is of the decoded clip beside the exact one. `right`: clips
-whose shape moves in the direction of the prompt. `--fixed` adds a plan of each budget without what changes over the
+other. Times are of whole samplings, as in forecast.py. PSNR is of the decoded clip beside the exact one. `right`: as
+in forecast.py. `--fixed` adds a plan of each budget without what changes over the
 steps of a part: ramps of density and kept choices of blocks.
 
 With `--errors` plans are calibrated on a few prompts for all budgets, in each of several runs on other prompts and
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -28,7 +29,6 @@ from rich.progress import Progress
 
 from . import demo_model, host_paths, plan_speed
 from .attention import machine
-from .demo_model import CALIBRATED, job_of, unseen
 
 GOAL, LEAST = 1.5, 15 / 16
 
@@ -42,6 +42,7 @@ def main() -> None:
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    demo_model.add_model(parser)
     for name in ("errors", "fixed"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--budgets", type=lambda text: sorted(map(float, text.split(","))))
@@ -53,12 +54,14 @@ def arguments():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--candidates")
     # Of the latent: fewer frames, rows and columns are faster, and give errors of the same kind.
-    parser.add_argument("--edge", type=int, default=demo_model.LATENT[-1])
+    parser.add_argument("--edge", type=int)
     parser.add_argument("--means", nargs="*")
     parser.add_argument("--end-error", choices=("each", "one"), default="one")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    demo_model.LATENT = (*demo_model.LATENT[:2], *[options.edge] * 3)
+    options.testbed = demo_model.TESTBEDS[options.model]
+    if options.edge:
+        options.testbed = replace(options.testbed, shape=(1, 128, *[options.edge] * 3))
     options.budgets = options.budgets or ([0.01, 0.03, 0.1] if options.errors else [0.05, 0.1])
     options.steps = options.steps or ([10] if options.errors else [20, 50])
     options.candidates = options.candidates or ("forecast steps" if options.errors else "everything")
@@ -69,7 +72,8 @@ def ended(options) -> str:
     """How, where and when all of it was measured."""
     how = f"{options.candidates}, {options.groups} groups of blocks, {options.parts} parts, {options.seeds} prompts"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return f"\nCalibrated with {how}; latents of {options.edge}^3. {machine(device)}, {date.today()}."
+    grid = " x ".join(map(str, options.testbed.shape[2:]))
+    return f"\nCalibrated with {how}; the model {options.model}, latents of {grid}. {machine(device)}, {date.today()}."
 
 
 def errors(options) -> str:
@@ -79,18 +83,19 @@ def errors(options) -> str:
 
 def evaluate(options, steps: int) -> tuple[list[list], list[list[list[float]]]]:
     """(plans of each run, for each plan its errors on unseen prompts)."""
-    repeat, model, known = host_paths.ours("runs.repeated_sampling"), demo_model.load(), demo_model.unseen(None)
+    repeat, testbed = host_paths.ours("runs.repeated_sampling"), options.testbed
+    model, known = testbed.load(), testbed.unseen(None)
     with Progress() as progress:
         task = progress.add_task("Runs, then prompts", total=options.runs + options.prompts)
         plans = []
         for run in range(options.first - 1, options.first - 1 + options.runs):
             # From the other end of the list than the prompts that nobody saw.
-            words = [CALIBRATED, *known[::-1]][run * options.seeds :][: options.seeds]
+            words = [testbed.calibrated, *known[::-1]][run * options.seeds :][: options.seeds]
             plans.append(calibrated(options, model, words, 100 * run, steps))
             progress.advance(task)
         found = [[[] for _ in each] for each in plans]
-        for seed, words in enumerate(unseen(options.prompts), 1000):
-            other = repeat.Sampling(job_of(model, words, seed, steps))
+        for seed, words in enumerate(testbed.unseen(options.prompts), 1000):
+            other = repeat.Sampling(testbed.job_of(model, words, seed, steps))
             exact, _ = other.run(())
             for run, each in enumerate(plans):
                 for into, one in zip(found[run], each):
@@ -102,7 +107,7 @@ def evaluate(options, steps: int) -> tuple[list[list], list[list[list[float]]]]:
 def calibrated(options, model, words: list, seed: int, steps: int) -> list:
     """The plans of one run, for each of the budgets."""
     plan, repeat = host_paths.ours("plan"), host_paths.ours("runs.repeated_sampling")
-    jobs = [job_of(model, each, seed, steps) for each in words]
+    jobs = [options.testbed.job_of(model, each, seed, steps) for each in words]
     sampling = repeat.Sampling(jobs[0], others=tuple(job.positive for job in jobs[1:]))
     choice = (options.groups, options.parts, plan_speed.ends_of(options), options.seeds)
     return [plan.calibrate(sampling, options.candidates, budget, *choice)[0] for budget in options.budgets]

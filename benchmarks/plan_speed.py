@@ -1,4 +1,4 @@
-"""Whole samplings of the demo model by each means alone and by plans: time beside decibels, interleaved in one run."""
+"""Whole samplings of a demo model by each means alone and by plans: time beside decibels, interleaved in one run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 
 from . import demo_model, host_paths, quantised
-from .demo_model import CALIBRATED, Measured, decibels, job_of
+from .demo_model import Measured, Testbed, decibels
 
 EXACT = "exact"
 PLAN = "plan, budget"
@@ -21,9 +21,10 @@ def text(options) -> str:
 
 
 def _one(options, steps: int) -> str:
-    model = demo_model.load()
-    plans, told, share, took = calibrated(model, options, steps)
-    found = demo_model.measure({**means(model, options), **plans}, options.prompts, steps)
+    testbed = options.testbed
+    model = testbed.load()
+    plans, told, share, took = calibrated(testbed, model, options, steps)
+    found = demo_model.measure(testbed, {**means(model, options), **plans}, options.prompts, steps)
     lines = [table(options, steps, found), "", *verdicts(found, share, steps), "", *told]
     return "\n".join([*lines, f"Calibrated in {took:.0f} s."])
 
@@ -59,14 +60,14 @@ def means(model, options) -> dict:
     return found if not options.means else {name: found[name] for name in found if name in (EXACT, *options.means)}
 
 
-def calibrated(model, options, steps: int) -> tuple[dict, list[str], float, float]:
+def calibrated(testbed: Testbed, model, options, steps: int) -> tuple[dict, list[str], float, float]:
     """({name: what makes a MODEL of a plan}, what Calibrate says of each, attention's share of the exact sampling,
     seconds of this process)."""
     plan, repeat = host_paths.ours("plan"), host_paths.ours("runs.repeated_sampling")
     install = host_paths.ours("runs.plan_rules").install_plan
     begin, found, told, share = time.process_time(), {}, [], 0.0
-    others = tuple(job_of(model, words, 0, steps).positive for words in demo_model.unseen(None)[-(options.seeds - 1) :])
-    sampling = repeat.Sampling(job_of(model, CALIBRATED, 0, steps), others=others)
+    others = tuple(testbed.prompts_of(words)[0] for words in testbed.unseen(None)[-(options.seeds - 1) :])
+    sampling = repeat.Sampling(testbed.job_of(model, testbed.calibrated, 0, steps), others=others)
     kind = kind_of(options.candidates)
     how = (options.groups, options.parts, ends_of(options), options.seeds)
     for budget, fixed in (

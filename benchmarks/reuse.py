@@ -1,6 +1,6 @@
-"""Kept attention outputs on the demo model, alone and with forecast steps, beside all attention computed.
+"""Kept attention outputs on a demo model, alone and with forecast steps, beside all attention computed.
 
-    python -m benchmarks.reuse [--steps 20,50] [--prompts N] [--threads N] [--out FILE]
+    python -m benchmarks.reuse [--model scenes|small] [--steps 20,50] [--prompts N] [--threads N] [--out FILE]
 
 Goes as `python -m benchmarks.forecast` does, whose tables it makes. `computed` counts evaluations of the model.
 """

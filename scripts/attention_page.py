@@ -133,7 +133,7 @@ def made(lesson: Lesson) -> str:
     """With what the page's figures were made."""
     subject = lesson.subject
     return (
-        f'Prompt "{" ".join(subject.words)}", seed {subject.seed}, {subject.steps} steps; '
+        f'Prompt "{" ".join(subject.testbed.calibrated)}", seed {subject.seed}, {subject.steps} steps; '
         f"`python scripts/attention_page.py`, {tour.processor()}, {datetime.date.today()}"
     )
 

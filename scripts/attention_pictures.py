@@ -189,7 +189,7 @@ def words(lesson: Lesson) -> Image.Image:
     _, found = word_weights(lesson)
     canvas = Canvas(width_of(lesson), ground=PAPER)
     y = name_frames(canvas, lesson, EDGE)
-    for word, weights in zip(lesson.subject.words, found):
+    for word, weights in zip(lesson.subject.testbed.calibrated, found):
         told = f"{100 * weights.min():.0f} to {100 * weights.max():.0f} %"
         span = (weights - weights.min()) / (weights.max() - weights.min()).clamp(min=1e-6)
         levels = span.view(lesson.grid)

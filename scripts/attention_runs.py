@@ -26,14 +26,12 @@ OPTIONS = "transformer_options"
 class Subject:
     """The model that the page is about, and what it is asked for. For another model: another one of these, as DEMO.
 
-    load: makes the MODEL. words: of its prompt. temporal: file of the temporal blocks that were trained for it. latent:
-    its shape. percent: the step whose attention is shown, 0 to 1.
+    testbed: the model with its nodes and prompt. temporal: file of the temporal blocks that were trained for it.
+    percent: the step whose attention is shown, 0 to 1.
     """
 
-    load: Callable = demo_model.load
-    words: tuple[str, ...] = ("red", "disc", "right")
+    testbed: demo_model.Testbed = demo_model.TESTBEDS["small"]
     temporal: str = "video-attention-temporal.safetensors"
-    latent: tuple[int, ...] = demo_model.LATENT
     seed: int = 7
     steps: int = 20
     percent: float = 0.5
@@ -121,10 +119,10 @@ def ways_of(model, subject: Subject) -> dict:
 
 def sample(model, subject: Subject) -> Clip:
     """Sample, decode and measure a clip."""
-    demo, runs, metrics = host_paths.ours("demo"), host_paths.ours("runs.sampling_job"), host_paths.ours("metrics")
-    job = demo_model.job_of(model, subject.words, subject.seed, subject.steps, subject.latent)
+    runs, metrics = host_paths.ours("runs.sampling_job"), host_paths.ours("metrics")
+    job = subject.testbed.job_of(model, subject.testbed.calibrated, subject.seed, subject.steps)
     latent = runs.run(job, lambda *step: None)
-    frames, node = demo.DemoVAE().decode(latent)[0], metrics.VideoAttentionTemporalMetrics
+    frames, node = subject.testbed.decode(latent)[0], metrics.VideoAttentionTemporalMetrics
     # Whose identity is followed: else the place of what moves would count.
     found = dict(
         zip([output.id for output in node.GET_SCHEMA().outputs], run_node(node, frames, mask=apart(frames).round()))
@@ -166,8 +164,7 @@ def middle_of(shape: Tensor) -> int:
 
 def attention_of(model, subject: Subject, latent: Tensor) -> dict:
     """(role, block) -> q, k, v of (H, L, D), at `percent` of the sampling of a finished latent."""
-    maps, demo = host_paths.ours("runs.attention_maps"), host_paths.ours("demo")
-    positive = demo.VideoAttentionDemoPrompt.execute(*subject.words).args[0]
+    maps, positive = host_paths.ours("runs.attention_maps"), subject.testbed.prompts_of(subject.testbed.calibrated)[0]
     sigma = maps.sigma_at(model, subject.percent)
     kept = keep_calls(model, lambda m: maps.evaluate(m, positive, {"samples": latent}, sigma, subject.seed, True))
     return {site: tuple(x[0].transpose(0, 1).float() for x in call) for site, call in kept.items()}
@@ -186,7 +183,7 @@ def sound_of() -> dict[str, tuple]:
 
 def gather(subject: Subject = DEMO) -> Lesson:
     """Run all that the page shows. ComfyUI must have been imported, see benchmarks/host_paths.py."""
-    model = subject.load()
+    model = subject.testbed.load()
     clips = {name: sample(way, subject) for name, way in ways_of(model, subject).items()}
     joint = clips["joint"]
     grid = tuple(joint.latent.shape[2:])

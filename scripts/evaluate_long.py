@@ -80,7 +80,7 @@ def evaluate(options) -> list[tuple]:
     """(prompt, what it is, clip (F, H, W, 3), the node's report) of each run; clip None where a node refuses."""
     from attention.demo import codec
 
-    model, found = demo_model.load(), []
+    model, found = demo_model.TESTBEDS["small"].load(), []
     widgets = {"unit": "latent frames", "window": float(TRAINED), "overlap": float(options.overlap)}
     for words in PROMPTS[: options.prompts]:
         for name, (frames, more, prepare) in KINDS.items():

@@ -20,7 +20,7 @@ from PIL import Image
 PAGE = attention_page.PAGE
 TEXT = PAGE.read_text(encoding="ascii")
 # Just above `min_tokens` of the patterns, so that they apply.
-SMALL = replace(attention_runs.DEMO, latent=(1, 128, 3, 5, 5), steps=2)
+SMALL = replace(attention_runs.DEMO, testbed=replace(attention_runs.DEMO.testbed, shape=(1, 128, 3, 5, 5)), steps=2)
 
 
 @pytest.fixture(scope="module")
