@@ -19,19 +19,24 @@ sys.path.append(str(host_paths.ROOT / "scripts"))
 
 import demo_models
 
+# Of its largest area a shape must show so much to have a place.
+SEEN = 0.05
+
 
 @dataclass(frozen=True)
 class Testbed:
     """A demo model to sample with. host_paths.enter must have been called before its methods are.
 
     asked: its file, its nodes, and the prompt that plans are calibrated on. list_prompts: all prompts in a fixed order.
-    is_right: whether a clip (F, H, W, 3) shows what a prompt says. shape: of the latent.
+    is_right: whether a clip (F, H, W, 3) shows what a prompt says. shape: of the latent. mask_shape: which pixels of
+    frames (F, H, W, 3) are of the first shape that a prompt names: (F, H, W), 0 to 1.
     """
 
     asked: demo_models.DemoModel
     list_prompts: Callable[[], list[tuple[str, ...]]]
     is_right: Callable[[Tensor, tuple[str, ...]], bool]
     shape: tuple[int, ...]
+    mask_shape: Callable[[Tensor, tuple[str, ...]], Tensor]
 
     @property
     def calibrated(self) -> tuple[str, ...]:
@@ -53,6 +58,14 @@ class Testbed:
         demo = host_paths.ours("demo")
         return demo.DemoVAE(demo.CODECS[self.asked.clips]).decode(latent)
 
+    def find_places(self, frames: Tensor, words: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """Rows and columns (n,) in frame widths of that shape's centre, in the frames that show it."""
+        from read_scene import find_centres
+
+        mask = self.mask_shape(frames, words)
+        area, centre = find_centres(mask)
+        return tuple(centre[area > SEEN * area.max()].T)
+
     def job_of(self, model, words: tuple[str, ...], seed: int, steps: int):
         """A sampling as the model's workflow makes it: euler, simple, no guidance."""
         import comfy.samplers
@@ -67,6 +80,18 @@ class Testbed:
     def unseen(self, count: int | None) -> list[tuple[str, ...]]:
         """The first prompts in a fixed order that goes over all words, the calibrated one left out. None: all."""
         return [words for words in self.list_prompts() if words != self.calibrated][:count]
+
+
+def apart(frames: Tensor) -> Tensor:
+    """How far pixels (..., H, W, 3) are from the most common colour, their median: (..., H, W), 0 to 1."""
+    ground = frames.flatten(0, -2).median(0).values
+    return (2 * (frames - ground).abs().amax(-1)).clamp(max=1)
+
+
+def _has_colour(frames: Tensor, words: tuple[str, ...]) -> Tensor:
+    from read_scene import sort_pixels
+
+    return (sort_pixels(frames) == host_paths.ours("demo").scene_prompt.COLOURS.index(words[0])).float()
 
 
 def _list_shapes() -> list[tuple[str, str, str]]:
@@ -100,8 +125,10 @@ def _shows_all(clip: Tensor, words: tuple[str, ...]) -> bool:
 
 
 TESTBEDS = {
-    "scenes": Testbed(demo_models.SCENES, _list_scenes, _shows_all, (1, 128, 16, 12, 12)),
-    "small": Testbed(demo_models.SMALL, _list_shapes, _moves_right, (1, 128, 8, 8, 8)),
+    "scenes": Testbed(demo_models.SCENES, _list_scenes, _shows_all, (1, 128, 16, 12, 12), _has_colour),
+    "small": Testbed(
+        demo_models.SMALL, _list_shapes, _moves_right, (1, 128, 8, 8, 8), lambda frames, words: apart(frames)
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from attention_runs import Lesson, apart
+from attention_runs import Lesson
 from PIL import Image
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from attention.core.canvas import BLUE, INK, LIGHT, PALE, PAPER, RED, TEAL, WELL
 from attention.inspect.draw_maps import paint, top_of
 from attention.inspect.map_summary import percent
 from attention.patterns.spec import relation_of
+from benchmarks.demo_model import apart
 
 # Of a tile and what is between two; where tiles begin; of the whole picture; of type.
 TILE, GAP, LEFT, EDGE, SMALL = 72, 4, 112, 14, 17
@@ -26,7 +27,7 @@ WHITE, UNSEEN = (255, 255, 255), (226, 228, 232)
 # Of a vector: where its bars begin, a bar's width, and the height of half of it.
 BARS, BAR, HALF = 220, 7, 26
 # Of the moving clips: a side, every so many frames, and how long each stands.
-SIDE, EVERY, MILLISECONDS = 136, 6, 240
+SIDE, EVERY, MILLISECONDS = 136, 8, 240
 WAYS = {
     "joint": ("joint", "as it was trained"),
     "spatial": ("spatial", "inside each frame"),
@@ -37,7 +38,7 @@ WAYS = {
 
 
 def width_of(lesson: Lesson) -> int:
-    return LEFT + lesson.grid[0] * (TILE + GAP) - GAP + EDGE
+    return LEFT + len(lesson.shown) * (TILE + GAP) - GAP + EDGE
 
 
 def middle(lesson: Lesson, frame: int) -> Tensor:
@@ -82,36 +83,37 @@ def strip(canvas: Canvas, y: float, label: Sequence[str], tiles: Sequence[Image.
 
 def name_frames(canvas: Canvas, lesson: Lesson, y: float) -> float:
     """The frames' numbers above the tiles."""
-    for frame in range(lesson.grid[0]):
-        canvas.text((LEFT + frame * (TILE + GAP) + TILE / 2, y), f"frame {frame}", PALE, SMALL, "ma")
+    for number, frame in enumerate(lesson.shown):
+        canvas.text((LEFT + number * (TILE + GAP) + TILE / 2, y), f"frame {frame}", PALE, SMALL, "ma")
     return y + 24
 
 
 def mark(lesson: Lesson, tiles: list[Image.Image], colour=WHITE) -> list[Image.Image]:
     """The query's token with an edge around it."""
     frame, row, column = np.unravel_index(lesson.query, lesson.grid)
+    number = lesson.shown.index(frame)
     cell = TILE / lesson.grid[1]
     box = [column * cell, row * cell, (column + 1) * cell, (row + 1) * cell]
-    canvas = Canvas.over(tiles[frame])
+    canvas = Canvas.over(tiles[number])
     outer, inner = [box[0] - 3, box[1] - 3, box[2] + 3, box[3] + 3], [box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1]
     for (left, top, right, bottom), ink, wide in ((outer, INK, 2), (inner, colour, 2)):
         corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
         canvas.line(corners, ink, wide)
-    return [*tiles[:frame], canvas.picture(), *tiles[frame + 1 :]]
+    return [*tiles[:number], canvas.picture(), *tiles[number + 1 :]]
 
 
 def heat_strip(lesson: Lesson, weights: Tensor, top: float | None = None) -> list[Image.Image]:
     """Weights (L,) as tiles over the clip, up to `top`, in the colours of Video Attention Maps."""
     heat = weights.view(lesson.grid)
     levels = (heat / (top or top_of(heat))).clamp(0, 1).sqrt()
-    return [heated(middle(lesson, t), levels[t]) for t in range(lesson.grid[0])]
+    return [heated(middle(lesson, t), levels[t]) for t in lesson.shown]
 
 
 def grid(lesson: Lesson) -> Image.Image:
     """The clip, and the same cut into tokens."""
     canvas = Canvas(width_of(lesson), ground=PAPER)
     y = name_frames(canvas, lesson, EDGE)
-    plain = [to_tile(middle(lesson, t)) for t in range(lesson.grid[0])]
+    plain = [to_tile(middle(lesson, t)) for t in lesson.shown]
     y = strip(canvas, y, ("the clip",), plain)
     cell = TILE // lesson.grid[1]
     cut = []
@@ -158,7 +160,8 @@ def products(lesson: Lesson) -> Image.Image:
         y = vector(canvas, y, (f"the key that {name}", where), k[token], told, BLUE)
     y = name_frames(canvas, lesson, y + 6)
     most = scores.abs().max()
-    squares = [signed(part / most) for part in scores.view(lesson.grid)]
+    parts = (scores / most).view(lesson.grid)
+    squares = [signed(parts[t]) for t in lesson.shown]
     y = strip(canvas, y, ("scores", f"{scores.min():.0f} to {scores.max():.0f}"), mark(lesson, squares))
     y = strip(canvas, y, ("weights", "sum 100 %"), mark(lesson, heat_strip(lesson, weights))) + 6
     y = vector(canvas, y, ("value", "where the key fits best"), v[best], f"times {share_of(weights[best].item())}", RED)
@@ -193,7 +196,7 @@ def words(lesson: Lesson) -> Image.Image:
         told = f"{100 * weights.min():.0f} to {100 * weights.max():.0f} %"
         span = (weights - weights.min()) / (weights.max() - weights.min()).clamp(min=1e-6)
         levels = span.view(lesson.grid)
-        y = strip(canvas, y, (f'"{word}"', told), [heated(middle(lesson, t), levels[t]) for t in range(lesson.grid[0])])
+        y = strip(canvas, y, (f'"{word}"', told), [heated(middle(lesson, t), levels[t]) for t in lesson.shown])
     return canvas.picture(y + EDGE - GAP)
 
 
@@ -208,7 +211,8 @@ def reach(lesson: Lesson) -> Image.Image:
         seen = (
             relation.mask_mod(0, 0, torch.tensor(lesson.query), tokens) if relation else torch.ones(len(tokens)).bool()
         )
-        squares = [to_tile(table[part.long()], smooth=False) for part in seen.expand(len(tokens)).view(lesson.grid)]
+        parts = seen.expand(len(tokens)).view(lesson.grid).long()
+        squares = [to_tile(table[parts[t]], smooth=False) for t in lesson.shown]
         y = strip(canvas, y, (name, f"{int(seen.sum())} tokens"), mark(lesson, squares))
     return canvas.picture(y + EDGE - GAP)
 

@@ -30,14 +30,16 @@ class Subject:
     percent: the step whose attention is shown, 0 to 1.
     """
 
-    testbed: demo_model.Testbed = demo_model.TESTBEDS["small"]
-    temporal: str = "video-attention-temporal.safetensors"
+    testbed: demo_model.Testbed = demo_model.TESTBEDS["scenes"]
+    temporal: str = "video-attention-scenes-temporal.safetensors"
     seed: int = 7
-    steps: int = 20
+    steps: int = 10
     percent: float = 0.5
 
 
 DEMO = Subject()
+# Frames of tokens that a picture has room for.
+ROOM = 8
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,12 @@ class Lesson:
     query: int
     shape: Tensor
     sound: dict[str, tuple] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> range:
+        """Tell the frames of tokens that pictures show, the query's among them."""
+        step = -(-self.grid[0] // ROOM)
+        return range(self.query // self.shape[0].numel() % step, self.grid[0], step)
 
     def scores(self, role: str, block: int) -> Tensor:
         """Compute (H, L, S): each query times each key, over the root of the channels of a head."""
@@ -124,9 +132,8 @@ def sample(model, subject: Subject) -> Clip:
     latent = runs.run(job, lambda *step: None)
     frames, node = subject.testbed.decode(latent)[0], metrics.VideoAttentionTemporalMetrics
     # Whose identity is followed: else the place of what moves would count.
-    found = dict(
-        zip([output.id for output in node.GET_SCHEMA().outputs], run_node(node, frames, mask=apart(frames).round()))
-    )
+    mask = subject.testbed.mask_shape(frames, subject.testbed.calibrated).round()
+    found = dict(zip([output.id for output in node.GET_SCHEMA().outputs], run_node(node, frames, mask=mask)))
     return Clip(frames, latent, {name: found[name] for name in FIGURES})
 
 
@@ -143,21 +150,15 @@ def keep_calls(model, evaluate: Callable) -> dict:
     return kept
 
 
-def apart(frames: Tensor) -> Tensor:
-    """How far pixels (..., H, W, 3) are from the most common colour, their median: (..., H, W), 0 to 1."""
-    ground = frames.flatten(0, -2).median(0).values
-    return (2 * (frames - ground).abs().amax(-1)).clamp(max=1)
-
-
-def find_shape(frames: Tensor, grid: tuple[int, int, int]) -> Tensor:
-    """Tell which tokens (T, Y, X) hold the shape: those that stand out half as far as the one that does most."""
-    cells = torch.nn.functional.adaptive_avg_pool3d(apart(frames)[None, None], grid)[0, 0]
+def find_shape(mask: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """Tell which tokens (T, Y, X) hold the shape of a mask (F, H, W): those with half as much of it as the fullest."""
+    cells = torch.nn.functional.adaptive_avg_pool3d(mask[None, None], grid)[0, 0]
     return cells > cells.max() / 2
 
 
 def middle_of(shape: Tensor) -> int:
-    """Find the raster index of the token in the middle of the shape, in the middle frame."""
-    frame = len(shape) // 2
+    """Find the raster index of the token in the middle of the shape, a third into the clip: before shapes meet."""
+    frame = len(shape) // 3
     row, column = shape[frame].nonzero().float().mean(0).round().long().tolist()
     return (frame * shape.shape[1] + row) * shape.shape[2] + column
 
@@ -187,6 +188,6 @@ def gather(subject: Subject = DEMO) -> Lesson:
     clips = {name: sample(way, subject) for name, way in ways_of(model, subject).items()}
     joint = clips["joint"]
     grid = tuple(joint.latent.shape[2:])
-    shape = find_shape(joint.frames, grid)
+    shape = find_shape(subject.testbed.mask_shape(joint.frames, subject.testbed.calibrated), grid)
     calls = attention_of(model, subject, joint.latent)
     return Lesson(subject, clips, grid, calls, middle_of(shape), shape, sound_of())

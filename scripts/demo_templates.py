@@ -16,6 +16,8 @@ OWN = (
 )
 SECOND, PROOF, SIZE, STEPS = 6, 7, 8, 9
 ASIDE = (PROMPT,)
+# A place of the first shape of scenes, before the two meet.
+ON_A_SHAPE = {"frame": 5, "x": 34.0, "y": 46.0}
 
 
 def start(
@@ -246,26 +248,27 @@ def long_video(graph: Graph) -> None:
 def inside(graph: Graph) -> None:
     """Everything that looks at a model, in the order of asking."""
     graph.placing = {
-        "columns": ((MODELS, PROMPT, ATTENTION), (SECOND,), (STEPS, SAMPLE), (RESULT,)),
+        "columns": ((MODELS, ATTENTION), (SECOND,), (STEPS, SAMPLE), (RESULT,)),
         "names": layout.NAMES
         | {ATTENTION: "3 What is known", SECOND: "3 Rules", STEPS: "3 What holds when", RESULT: "5 Where it looks"},
         "widths": {layout.NOTE: 270, MODELS: 490, SECOND: 264, SAMPLE: 264},
+        "aside": ASIDE,
     }
-    net = graph.add("VideoAttentionLoadModel", MODELS, {"unet_name": SMALL.file})
-    _, text, latent, vae = start(graph, SMALL, load=False)
-    latent.beside = vae.beside = True
+    net = graph.add("VideoAttentionLoadModel", MODELS, {"unet_name": SCENES.file})
+    _, text, latent, vae = start(graph, SCENES, load=False)
+    vae.beside = True
     graph.add("VideoAttentionInfo", ATTENTION, {"model": net["MODEL"], "latent": latent["LATENT"]}, shows=60)
     timed = {"model": net["MODEL"], "positive": text["positive"], "latent": latent["LATENT"]}
     graph.add("VideoAttentionBenchmark", ATTENTION, timed, title="Video Attention Benchmark", shows=100)
     late = {"model": net["MODEL"], "backend": "sdpa", "start_percent": 0.8}
     rules = graph.add("VideoAttentionBackend", SECOND, late, title="Another for the last fifth")
-    asked = {"model": rules["MODEL"], "scheduler_name": "simple"}
+    asked = {"model": rules["MODEL"], "scheduler_name": "simple", "steps": SCENES.steps}
     table = graph.add("VideoAttentionSchedule", SECOND, asked, title="Video Attention Schedule", shows=300)
     preview(graph, STEPS, table["picture"], "At every step")
-    samples = sample(graph, SAMPLE, rules["MODEL"], text, latent)
+    samples = sample(graph, SAMPLE, rules["MODEL"], text, latent, steps=SCENES.steps)
     images = decode(graph, samples["output"], vae, "video_attention_inside", SAMPLE, title="The clip", folded=True)
-    asked = {"positive": text["positive"], "latent": samples["output"], "images": images["IMAGE"], "x": 30.0}
-    graph.add("VideoAttentionMaps", RESULT, {"model": rules["MODEL"], **asked}, shows=520)
+    asked = {"positive": text["positive"], "latent": samples["output"], "images": images["IMAGE"]}
+    graph.add("VideoAttentionMaps", RESULT, {"model": rules["MODEL"], **asked, **ON_A_SHAPE}, shows=520)
     note(
         graph,
         "Inside a model",

@@ -1,13 +1,14 @@
-"""Makes clips of 4 times the demo model's length in several ways, and measures their joints, way and repeats.
+"""Makes clips longer than a demo model was trained for in several ways, and measures their joints, way and repeats.
 
-    python scripts/evaluate_long.py [--prompts 3] [--overlap 4] [--rate 100] [--steps 20] [--threads 2]
+    python scripts/evaluate_long.py [--model scenes|small] [--prompts 3] [--overlap N] [--rate N] [--steps N]
+                                    [--threads 2]
 
-The model was trained on shapes that cross the frame in its own length, and no shape can cross it four times over: with
-the frame rate of the prompt (LTXVConditioning) four times as high it moves a quarter as fast. Each prompt is sampled in
-one window of the model's own length; four times as long by both methods of Video Attention Long Video Sampler; and all
-at once: densely, by Long Video Sparse Attention, and with RIFLEx, which says that it cannot. Writes
-output/long/table.md and long.png: a row for each clip of blend and extend, a picture for each latent frame. About ten
-minutes on two CPU cores.
+The models were trained on shapes that cross the frame in their own length, and no shape can cross it several times
+over: with the frame rate of the prompt (LTXVConditioning) as many times as high it moves that much slower. Each prompt
+is sampled in one window of the model's own length; longer, twice for scenes and four times for the small model, by both
+methods of Video Attention Long Video Sampler; and all at once: densely, by Long Video Sparse Attention, and with
+RIFLEx, which says that it cannot. Writes output/long/table.md and long.png: a row for each clip of blend and extend, a
+picture for each latent frame. About ten minutes on two CPU cores.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import re
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,38 +26,65 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import demo_model, host_paths
 
 RESULTS = ROOT / "output" / "long"
-# Latent frames that the model was trained on, and pictures in one of them.
-TRAINED, EACH, TIMES = 8, 8, 4
+EACH = 8  # pictures in a latent frame
 SIDE, GAP = 60, 2
-PROMPTS = (
-    ("red", "disc", "right"),
-    ("blue", "square", "down"),
-    ("green", "disc", "up-left"),
-    ("white", "ring", "left"),
-)
+
+
+@dataclass(frozen=True)
+class Long:
+    """How a demo model is asked for long clips.
+
+    trained: latent frames it was trained on. times: as many times as long. overlap: latent frames that windows share.
+    rate: of the prompt; both models were trained with 25. words: of the prompts, if they are not the testbed's own.
+    """
+
+    trained: int
+    times: int
+    overlap: int
+    rate: float
+    words: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def frames(self) -> int:
+        return self.trained * self.times
+
+
+LONG = {
+    "scenes": Long(trained=16, times=2, overlap=8, rate=50.0),
+    "small": Long(
+        trained=8, times=4, overlap=4, rate=100.0,
+        words=(
+            ("red", "disc", "right"), ("blue", "square", "down"), ("green", "disc", "up-left"),
+            ("white", "ring", "left"),
+        ),
+    ),
+}  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prompts", type=int, default=3, help=f"how many, at most {len(PROMPTS)}")
-    parser.add_argument("--overlap", type=int, default=4, help="latent frames that windows share")
-    parser.add_argument("--rate", type=float, default=100.0, help="frame rate of the prompt; it was trained with 25")
-    parser.add_argument("--steps", type=int, default=20)
+    demo_model.add_model(parser)
+    parser.add_argument("--prompts", type=int, default=3)
+    parser.add_argument("--overlap", type=int, help="latent frames that windows share")
+    parser.add_argument("--rate", type=float, help="frame rate of the prompt; it was trained with 25")
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    options.testbed, options.long = demo_model.TESTBEDS[options.model], LONG[options.model]
+    options.steps = options.steps or options.testbed.asked.steps
+    options.overlap, options.rate = options.overlap or options.long.overlap, options.rate or options.long.rate
     options.out = RESULTS / "table.md"
     RESULTS.mkdir(parents=True, exist_ok=True)
-    demo_model.run(options, lambda: to_table(evaluate(options)))
+    demo_model.run(options, lambda: to_table(evaluate(options), options.testbed))
 
 
 AT_ONCE, SPARSE = "at once, dense", "at once, long video"
-WHOLE = {"window": float(TIMES * TRAINED), "overlap": 0.0}
 
 
-def long_video(model):
-    """All frames that the model was trained with, from the first step on, whatever the size."""
+def long_video(model, trained: int):
+    """As many frames as the model was trained with, from the first step on, whatever the size."""
     node = host_paths.ours("pattern").VideoAttentionPattern
-    pattern = {"pattern": "long video", "time": float(TRAINED), "window": 50.0, "first_frame": True}
+    pattern = {"pattern": "long video", "time": float(trained), "window": 50.0, "first_frame": True}
     values = {**defaults_of(node), "start_percent": 0.0, "min_tokens": 0}
     return node.execute(model, **{**values, "pattern": pattern}).args[0]
 
@@ -65,49 +94,50 @@ def riflex(model):
     return node.execute(model, **defaults_of(node)).args[0]
 
 
-# What is made: latent frames, widgets of the sampler, what is done to the model before.
-KINDS = {
-    "one window": (TRAINED, {}, lambda model: model),
-    "blend": (TIMES * TRAINED, {"method": "blend"}, lambda model: model),
-    "extend": (TIMES * TRAINED, {"method": "extend"}, lambda model: model),
-    AT_ONCE: (TIMES * TRAINED, WHOLE, lambda model: model),
-    SPARSE: (TIMES * TRAINED, WHOLE, long_video),
-    "at once, RIFLEx": (TIMES * TRAINED, WHOLE, riflex),
-}
+def kinds_of(long: Long) -> dict:
+    """Name -> latent frames, widgets of the sampler, what is done to the model before."""
+    whole = {"window": float(long.frames), "overlap": 0.0}
+    return {
+        "one window": (long.trained, {}, lambda model: model),
+        "blend": (long.frames, {"method": "blend"}, lambda model: model),
+        "extend": (long.frames, {"method": "extend"}, lambda model: model),
+        AT_ONCE: (long.frames, whole, lambda model: model),
+        SPARSE: (long.frames, whole, lambda model: long_video(model, long.trained)),
+        "at once, RIFLEx": (long.frames, whole, riflex),
+    }
 
 
 def evaluate(options) -> list[tuple]:
-    """(prompt, what it is, clip (F, H, W, 3), the node's report) of each run; clip None where a node refuses."""
-    from attention.demo import codec
-
-    model, found = demo_model.TESTBEDS["small"].load(), []
-    widgets = {"unit": "latent frames", "window": float(TRAINED), "overlap": float(options.overlap)}
-    for words in PROMPTS[: options.prompts]:
-        for name, (frames, more, prepare) in KINDS.items():
+    """(words, what it is, clip (F, H, W, 3), the node's report) of each run; clip None where a node refuses."""
+    testbed, long = options.testbed, options.long
+    model, found = testbed.load(), []
+    widgets = {"unit": "latent frames", "window": float(long.trained), "overlap": float(options.overlap)}
+    for words in (long.words or (testbed.calibrated, *testbed.unseen(None)))[: options.prompts]:
+        for name, (frames, more, prepare) in kinds_of(long).items():
             begun, clip = time.monotonic(), None
             try:
                 samples, text = sampled(prepare(model), words, frames, options, {**widgets, **more})
-                clip = codec.decode(samples)[0]
+                clip = testbed.decode(samples)[0]
             except ValueError as refused:
                 text = str(refused)
-            found.append((" ".join(words), name, clip, text))
-            (RESULTS / "table.md").write_text(to_table(found))
+            found.append((words, name, clip, text))
+            (RESULTS / "table.md").write_text(to_table(found, testbed))
             print(f"{' '.join(words)}, {name}: {time.monotonic() - begun:.0f} s\n{text}\n", flush=True)
     for file, names in (("long.png", ("blend", "extend")), ("at_once.png", (AT_ONCE, SPARSE))):
         draw([clip for _, name, clip, _ in found if name in names], RESULTS / file)
     return found
 
 
-def sampled(model, words: tuple[str, str, str], frames: int, options, widgets: dict) -> tuple:
-    """The latent of a clip of 256 x 256 pixels, and the node's report."""
+def sampled(model, words: tuple[str, ...], frames: int, options, widgets: dict) -> tuple:
+    """The latent of a clip, and the node's report."""
     import node_helpers
     import torch
 
-    node = host_paths.ours("long_sampler").VideoAttentionLongSampler
-    prompts = host_paths.ours("demo").VideoAttentionDemoPrompt.execute(*words).args
+    node, shape = host_paths.ours("long_sampler").VideoAttentionLongSampler, options.testbed.shape
+    prompts = options.testbed.prompts_of(words)
     positive, negative = (node_helpers.conditioning_set_values(p, {"frame_rate": options.rate}) for p in prompts)
     values = {**defaults_of(node), "cfg": 1.0, "seed": 1, "scheduler_name": "simple", "steps": options.steps}
-    latent = {"samples": torch.zeros(1, 128, frames, 8, 8)}
+    latent = {"samples": torch.zeros(*shape[:2], frames, *shape[3:])}
     out, *_, text = node.execute(model, positive, negative, latent, **{**values, **widgets}).args
     return out["samples"], text
 
@@ -121,16 +151,16 @@ def defaults_of(node) -> dict:
     }}  # fmt: skip
 
 
-def measure(clip, joints: list[int]) -> dict:
+def measure(clip, joints: list[int], testbed, words: tuple[str, ...]) -> dict:
     """Of a clip (F, H, W, 3). Everything is about the steps from one latent frame to the next, where a seam would be.
 
     joints: latent frames whose step from the one before is a joint; empty: every step counts as one. seam: the largest
     change at a joint, mean absolute difference of pixels, over the median change of the other steps. other: the
-    largest change of those over the same. way: of the shape's centre from the first picture to the last, in pixels.
-    path: all that it moved. frozen, loop: as of Video Attention Temporal Metrics, of a picture for each latent frame.
+    largest change of those over the same. way: of the first shape's centre from the first picture to the last that show
+    it, in pixels. path: all that it moved. frozen, loop: as of Video Attention Temporal Metrics, of a picture for each
+    latent frame. right: whether the clip shows what the prompt says.
     """
     import torch
-    from evaluate_demo import find_shape
 
     from attention.measure.temporal import measure_clip
 
@@ -139,30 +169,32 @@ def measure(clip, joints: list[int]) -> dict:
     at[[joint - 1 for joint in joints]] = True
     others = change[~at]
     pictures = clip[EACH // 2 :: EACH]
-    _, rows, columns = find_shape(torch.cat([clip[:1], pictures, clip[-1:]]))
-    places = torch.stack([rows, columns], 1) * clip.shape[1]
+    places = torch.stack(testbed.find_places(torch.cat([clip[:1], pictures, clip[-1:]]), words), 1) * clip.shape[1]
     usual = float(others.median())
     worst, found = float(change[at].max() if joints else change.max()), measure_clip(pictures)
     return {
         "seam": worst / usual, "other": float(others.max()) / usual, "frozen": found.frozen, "loop": found.loop,
         "way": float((places[-1] - places[0]).norm()), "path": float(places.diff(dim=0).norm(dim=1).sum()),
+        "right": testbed.is_right(clip, words),
     }  # fmt: skip
 
 
-def to_table(found: list[tuple]) -> str:
+def to_table(found: list[tuple], testbed) -> str:
     """A line for each clip, and the worst seam of each kind."""
-    lines, worst = ["| prompt | clip | joint | other steps | way | path | frozen | loop |", "|" + "---|" * 8], {}
+    columns = "prompt", "clip", "joint", "other steps", "way", "path", "frozen", "loop", "right"
+    lines, worst = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)], {}
     for words, name, clip, text in found:
+        prompt = " ".join(words)
         if clip is None:
-            lines.append(f"| {words} | {name} | refused: {text} | | | | | |")
+            lines.append(f"| {prompt} | {name} | refused: {text} | | | | | | |")
             continue
         # The overlaps of blend are joints over nearly all of the clip.
         joints = [int(frame) for frame in re.findall(r"at (\d+): \d", text)] if name == "extend" else []
-        of = measure(clip, joints)
+        of = measure(clip, joints, testbed, words)
         worst[name] = max(worst.get(name, 0.0), of["seam"])
         lines.append(
-            f"| {words} | {name} | {of['seam']:.2f} | {of['other']:.2f} | {of['way']:.0f} px | {of['path']:.0f} px | "
-            f"{of['frozen']:.0%} | {of['loop']:.0%} |"
+            f"| {prompt} | {name} | {of['seam']:.2f} | {of['other']:.2f} | {of['way']:.0f} px | {of['path']:.0f} px | "
+            f"{of['frozen']:.0%} | {of['loop']:.0%} | {'yes' if of['right'] else 'no'} |"
         )
     ends = ", ".join(f"{name} {ratio:.2f}" for name, ratio in worst.items())
     return "\n".join([*lines, "", f"Largest seam: {ends}."]) + "\n"
@@ -177,7 +209,7 @@ def draw(clips: list, path: Path) -> None:
     for clip in clips:
         small = torch.nn.functional.interpolate(clip[EACH // 2 :: EACH].movedim(-1, 1), (SIDE, SIDE), mode="area")
         small = torch.nn.functional.pad(small, (GAP,) * 4, value=1.0).movedim(1, -1)
-        rows += [small[half].permute(1, 0, 2, 3).flatten(1, 2) for half in (slice(0, 16), slice(16, 32))]
+        rows += [half.permute(1, 0, 2, 3).flatten(1, 2) for half in small.split(16)]
     Image.fromarray((torch.cat(rows) * 255).round().byte().numpy()).save(path)
 
 

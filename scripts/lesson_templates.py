@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import layout
-from demo_models import SMALL
-from demo_templates import decode, sample, start
+from demo_models import SCENES
+from demo_templates import ON_A_SHAPE, decode, sample, start
 from graph import Graph, Node
 from parts import ATTENTION, BYPASS, MODELS, PROMPT, RESULT, SAMPLE, note
 
 LOOK, MEASURE = 6, 7
-TRAINED = "video-attention-temporal.safetensors"
+TRAINED = "video-attention-scenes-temporal.safetensors"
 NAMES = layout.NAMES | {
     SAMPLE: "3 A: as it was trained",
     LOOK: "4 Where A looks",
@@ -37,37 +37,32 @@ def learn(graph: Graph) -> None:
         "widths": WIDTHS,
         "aside": (PROMPT,),
     }
-    net, text, latent, vae = start(graph, SMALL)
+    net, text, latent, vae = start(graph, SCENES)
     for step, told in TOLD.items():
         graph.note(told, step, "Change here")
-    trained = sample(graph, SAMPLE, net["MODEL"], text, latent, title="Sample A")
-    other = sample(graph, ATTENTION, shape(graph, net)["MODEL"], text, latent, title="Sample B", folded=True)
+    trained = sample(graph, SAMPLE, net["MODEL"], text, latent, title="Sample A", steps=SCENES.steps)
+    changed = shape(graph, net)["MODEL"]
+    other = sample(graph, ATTENTION, changed, text, latent, title="Sample B", steps=SCENES.steps, folded=True)
     clips = [
         decode(graph, samples["output"], vae, f"learn_{name.lower()}", title=f"Clip {name}", shows=155)
         for name, samples in (("A", trained), ("B", other))
     ]
-    asked = {
-        "positive": text["positive"],
-        "latent": trained["output"],
-        "images": clips[0]["IMAGE"],
-        "x": 50.0,
-        "y": 45.0,
-    }
-    graph.add("VideoAttentionMaps", LOOK, {"model": net["MODEL"], "frame": 4, **asked}, shows=330)
+    asked = {"positive": text["positive"], "latent": trained["output"], "images": clips[0]["IMAGE"], **ON_A_SHAPE}
+    graph.add("VideoAttentionMaps", LOOK, {"model": net["MODEL"], **asked}, shows=330)
     for name, clip in zip("AB", clips):
-        few = {"image": clip["IMAGE"], "upscale_method": "area", "scale_by": 0.5}
-        half = graph.add("ImageScaleBy", RESULT, few, title=f"{name} at half size: quick to measure", folded=True)
-        seen = {"images": half["IMAGE"]}
+        few = {"image": clip["IMAGE"], "upscale_method": "area", "scale_by": 0.33}
+        third = graph.add("ImageScaleBy", RESULT, few, title=f"{name} small: quick to measure", folded=True)
+        seen = {"images": third["IMAGE"]}
         looks = {"title": f"How steady {name} is", "beside": name == "B", "shows": 300}
         graph.add("VideoAttentionTemporalMetrics", MEASURE, seen, **looks)
     note(
         graph,
         "Learn: attention in video",
-        "One prompt and one seed, twice: **A** is the small model as it was trained, **B** the same with its attention "
+        "One prompt and one seed, twice: **A** is the demo model as it was trained, **B** the same with its attention "
         "changed. The page *Attention in AI video, shown*, in the pack's folder under "
         "*web/docs/attention-in-video.md*, tells what each thing is.",
         ("First only press *Run*.", "Then one thing in box 5, and *Run* again: A is kept, B is made anew."),
-        "No download, no GPU: the small demo model comes with the pack.",
+        "No download, no GPU: the demo model comes with the pack.",
     )
 
 

@@ -1,12 +1,14 @@
-"""Train temporal blocks for the demo model whose self-attention is restricted to inside each frame.
+"""Train temporal blocks for a demo model whose self-attention is restricted to inside each frame.
 
+    python scripts/train_temporal.py --model scenes --minutes 40 --batch 1 --heads 2 --hidden 256
     python scripts/train_temporal.py --minutes 20
     python scripts/train_temporal.py --evaluate
 
 The demo model stays as it is. With attention over all tokens it is the teacher; restricted to inside frames, with a
 temporal block behind each of its blocks, it is to give the same tokens after every block and the same flow. In the
 first part of the budget every block gets the teacher's tokens, so all blocks learn at once; then it gets those that
-the blocks before it made. Writes models/video_attention_blocks/video-attention-temporal.safetensors.
+the blocks before it made. Writes models/video_attention_blocks/video-attention-temporal.safetensors, for scenes
+video-attention-scenes-temporal.safetensors.
 """
 
 import argparse
@@ -15,6 +17,8 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,40 +26,101 @@ import torch
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
 import evaluate_demo as demo
+import evaluate_scenes
+import scene_batches
 from batches import GRID, Pool, make_batch
 
 from attention.blocks import weights
 from attention.blocks.temporal import TemporalBlocks, TemporalConfig
-from attention.demo import codec, prompt
+from attention.demo import codec, prompt, scene_codec, scene_prompt
 from attention.demo.transformer import attend, attend_inside_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAME_RATE = 25.0
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A demo model that blocks are trained for.
+
+    teacher, out: names of its file and of the blocks'. active: channels of the latent that count.
+    make_batches: of the command line, a function from a generator to noisy latents, times and prompts.
+    measure: of the command line and a way to attend, (model, attention or None), its figures and up to 8 clips.
+    """
+
+    teacher: str
+    out: str
+    grid: tuple[int, int, int]
+    active: int
+    make_batches: Callable
+    measure: Callable
+
+
+def draw_shapes(args: argparse.Namespace) -> Callable:
+    pool = Pool(args.pool, args.seed, args.work / f"train_temporal.pool{args.pool}")
+    return lambda generator: make_batch(pool, args.batch, generator)[:3]
+
+
+def draw_scenes(args: argparse.Namespace) -> Callable:
+    return lambda generator: scene_batches.make_batch(args.batch, KINDS["scenes"].grid, generator)[:3]
+
+
+def measure_shapes(args: argparse.Namespace, model, attention) -> tuple[dict, list[torch.Tensor]]:
+    words = demo.choose_words(args.samples)
+    seeds = (torch.Generator().manual_seed(1000 + n) for n in range(args.samples))
+    noise = torch.stack([torch.randn(128, *GRID, generator=seed) for seed in seeds])
+    tokens = torch.cat([prompt.encode_prompt(*three)[0] for three in words])
+    parts = [
+        demo.sample(model, noise[n : n + 8], tokens[n : n + 8], args.steps, 1.0, attention)
+        for n in range(0, len(noise), 8)
+    ]
+    clips = torch.cat([codec.decode(part) for part in parts])
+    return demo.measure(clips, words), list(clips[:8])
+
+
+def measure_scenes(args: argparse.Namespace, model, attention) -> tuple[dict, list[torch.Tensor]]:
+    numbers, grid = evaluate_scenes.choose_words(args.samples), KINDS["scenes"].grid
+    readings, shown = [], []
+    for row, (words, tokens) in enumerate(zip(numbers.tolist(), scene_prompt.encode_numbers(numbers))):
+        noise = evaluate_scenes.draw_noise(grid, 1000 + row)
+        clip = scene_codec.decode(evaluate_scenes.sample(model, noise, tokens[None], args.steps, attention))[0]
+        readings.append(evaluate_scenes.compare(clip, [known[n] for known, n in zip(scene_prompt.WORDS, words)]))
+        shown += [clip[:: len(clip) // 8]] if row < 8 else []
+    return evaluate_scenes.summarise(readings), shown
+
+
+KINDS = {
+    "small": Kind("demo", "temporal", GRID, codec.ACTIVE, draw_shapes, measure_shapes),
+    "scenes": Kind("scenes", "scenes-temporal", (16, 12, 12), scene_codec.ACTIVE, draw_scenes, measure_scenes),
+}
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=list(KINDS), default="small", help="which demo model")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--forced", type=float, default=0.4, help="part of the budget with the teacher's tokens")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--pool", type=int, default=1024, help="clips drawn before training")
+    parser.add_argument("--heads", type=int, help="of the temporal attention; as many as the model has, if not told")
     parser.add_argument("--hidden", type=int, default=384, help="channels inside the feed-forward")
     parser.add_argument("--muon", type=float, default=0.01, help="learning rate of the matrices")
     parser.add_argument("--adam", type=float, default=2e-3, help="learning rate of all else")
     parser.add_argument("--ema", type=float, default=0.98)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--teacher", type=Path, default=ROOT / "models/diffusion_models/video-attention-demo.safetensors"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "models/video_attention_blocks/video-attention-temporal.safetensors"
-    )
+    parser.add_argument("--teacher", type=Path, help="the model's file, if it is another than the pack's")
+    parser.add_argument("--out", type=Path, help="the blocks' file, if it is another than the pack's")
     parser.add_argument("--work", type=Path, default=ROOT / "output", help="folder of what is kept between runs")
     parser.add_argument("--evaluate", action="store_true", help="measure the file instead of training")
     parser.add_argument("--samples", type=int, default=48, help="clips to measure")
+    parser.add_argument("--steps", type=int, default=20, help="of each of them")
     parser.add_argument("--sheet", type=Path, help="with --evaluate: write a contact sheet here")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.kind = KINDS[args.model]
+    args.teacher = args.teacher or ROOT / f"models/diffusion_models/video-attention-{args.kind.teacher}.safetensors"
+    args.out = args.out or ROOT / f"models/video_attention_blocks/video-attention-{args.kind.out}.safetensors"
+    return args
 
 
 def attend_with_matrices(q, k, v, mask=None):
@@ -93,22 +158,26 @@ class Student:
 def trace_teacher(model, latent, t, context):
     """Tokens after every block and the flow, with attention over all tokens."""
     x, modulation, embedding, words = model.embed(latent, t, context)
-    tables, traced = model.tables(GRID, FRAME_RATE, latent.device), []
+    grid, traced = tuple(latent.shape[2:]), []
+    tables = model.tables(grid, FRAME_RATE, latent.device)
     for block in model.transformer_blocks:
-        x = block(x, words, None, modulation, tables, GRID, attend)
+        x = block(x, words, None, modulation, tables, grid, attend)
         traced.append(x)
-    return traced, model.head(x, embedding, GRID)
+    return traced, model.head(x, embedding, grid)
 
 
-def find_loss(student: Student, batch, forced: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Sum over blocks of the tokens' error in parts of their variance, plus the flow's; and the latter alone."""
-    latent, t, context, _ = batch
+def find_loss(student: Student, batch, forced: bool, active: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Sum over blocks of the tokens' error in parts of their variance, plus the flow's; and the latter alone.
+
+    active: channels of the flow that count.
+    """
+    latent, t, context = batch
     want, flow = trace_teacher(student.model, latent, t, context)
     got, guess = student.trace(latent, t, context, want if forced else None)
     loss = sum((a - b).square().mean() / b.var() for a, b in zip(got, want))
     if forced:
         return loss, None
-    wrong = (guess - flow)[:, : codec.ACTIVE].square().mean() / flow[:, : codec.ACTIVE].var()
+    wrong = (guess - flow)[:, :active].square().mean() / flow[:, :active].var()
     return loss + 4 * wrong, wrong.detach()
 
 
@@ -134,17 +203,16 @@ def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     model = demo.load_model(args.teacher).requires_grad_(False)
     generator = torch.Generator().manual_seed(args.seed)
-    pool = Pool(args.pool, args.seed, args.work / f"train_temporal.pool{args.pool}")
-    sizes = model.config
-    config = TemporalConfig("LTXV", sizes.width, sizes.num_attention_heads, sizes.attention_head_dim, args.hidden,
-                            tuple(range(sizes.num_layers)))  # fmt: skip
+    sizes, batch = model.config, args.kind.make_batches(args)
+    heads, layers = args.heads or sizes.num_attention_heads, tuple(range(sizes.num_layers))
+    config = TemporalConfig("LTXV", sizes.width, heads, sizes.attention_head_dim, args.hidden, layers)
     blocks = TemporalBlocks(config)
     average = copy.deepcopy(blocks).requires_grad_(False)
     optimisers, student = make_optimisers(blocks, args.muon, args.adam), Student(model, blocks)
     step, recent, began = 0, [], time.time()
     while (share := (time.time() - began) / (60 * args.minutes)) < 1:
         set_rates(optimisers, step, share)
-        loss, wrong = find_loss(student, make_batch(pool, args.batch, generator), share < args.forced)
+        loss, wrong = find_loss(student, batch(generator), share < args.forced, args.kind.active)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(blocks.parameters(), 1.0)
         for optimiser in optimisers:
@@ -169,24 +237,22 @@ def export(blocks: TemporalBlocks, args: argparse.Namespace, step: int, share: f
 
 
 def evaluate(args: argparse.Namespace) -> dict:
-    """Jump and flicker of the three ways to run the demo model, on the seeds of evaluate_demo.py."""
+    """Figures of the three ways to run the demo model, on the seeds of its own evaluation."""
     model = demo.load_model(args.teacher)
     student = Student(model, weights.load(args.out).float())
-    words = demo.choose_words(args.samples)
-    seeds = (torch.Generator().manual_seed(1000 + n) for n in range(args.samples))
-    noise = torch.stack([torch.randn(128, *GRID, generator=seed) for seed in seeds])
-    tokens = torch.cat([prompt.encode_prompt(*three)[0] for three in words])
     ways = {"joint": (model, attend), "inside frames": (model, attend_inside_frames), "with blocks": (student, None)}
     figures, sheets = {}, []
     for name, (run, way) in ways.items():
-        parts = [demo.sample(run, noise[n : n + 8], tokens[n : n + 8], 20, 1.0, way) for n in range(0, len(noise), 8)]
-        clips = torch.cat([codec.decode(part) for part in parts])
-        figures[name] = demo.measure(clips, words)
-        sheets.append(clips[:8])
+        figures[name], shown = args.kind.measure(args, run, way)
+        sheets.append(shown)
         print(name, json.dumps(figures[name]), flush=True)
     if args.sheet:
         demo.draw_sheet([clip for three in zip(*sheets) for clip in three], args.sheet)
-    ratio = {key: figures["with blocks"][key] / figures["joint"][key] for key in ("jump_pixels", "pixel_flicker")}
+    ratio = {
+        key: evaluate_scenes.divide(figures["with blocks"][key], figures["joint"][key])
+        for key in ("jump", "jump_pixels", "pixel_flicker")
+        if key in figures["joint"]
+    }
     return {"ratio to joint": ratio, **figures, "samples": args.samples}
 
 

@@ -17,10 +17,14 @@ import tables
 import torch
 from PIL import Image
 
+from benchmarks.demo_model import TESTBEDS, apart
+
 PAGE = attention_page.PAGE
 TEXT = PAGE.read_text(encoding="ascii")
 # Just above `min_tokens` of the patterns, so that they apply.
-SMALL = replace(attention_runs.DEMO, testbed=replace(attention_runs.DEMO.testbed, shape=(1, 128, 3, 5, 5)), steps=2)
+SMALL = attention_runs.Subject(
+    replace(TESTBEDS["small"], shape=(1, 128, 3, 5, 5)), temporal="video-attention-temporal.safetensors", steps=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +106,10 @@ def test_the_shape_is_found_and_the_query_lies_on_it():
     frames = torch.full((16, 64, 64, 3), 0.5)
     frames[:8, 16:48, 16:48, 0] = 1.0
     frames[8:, 16:48, 32:64, 0] = 1.0
-    shape = attention_runs.find_shape(frames, (2, 4, 4))
+    shape = attention_runs.find_shape(apart(frames), (2, 4, 4))
     assert shape[0, 1:3, 1:3].all() and shape[1, 1:3, 2:4].all() and shape.sum() == 8
     frame, place = divmod(attention_runs.middle_of(shape), 16)
-    assert frame == 1 and shape[1].flatten()[place]
+    assert frame == 0 and shape[0].flatten()[place]
 
 
 def test_costs_are_the_benchmark_s(lesson):
