@@ -45,3 +45,5 @@ SCENES = DemoModel(
     length=121,
     steps=10,
 )  # fmt: skip
+# Widgets of Video Attention Maps: a place on the first shape of SCENES, before the two meet.
+ON_A_SHAPE = {"frame": 5, "x": 34.0, "y": 46.0}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import layout
-from demo_models import SCENES, SMALL, DemoModel
+from demo_models import ON_A_SHAPE, SCENES, SMALL, DemoModel
 from graph import Graph, Node, Socket
 from parts import ATTENTION, BYPASS, MODELS, PROMPT, RESULT, SAMPLE, faster, note, report
 
@@ -16,8 +16,6 @@ OWN = (
 )
 SECOND, PROOF, SIZE, STEPS = 6, 7, 8, 9
 ASIDE = (PROMPT,)
-# A place of the first shape of scenes, before the two meet.
-ON_A_SHAPE = {"frame": 5, "x": 34.0, "y": 46.0}
 
 
 def start(

@@ -1,4 +1,4 @@
-"""Makes the pictures of web/docs that nodes draw: each node runs on the demo model, its output becomes <NodeId>.png.
+"""Makes the pictures of web/docs that nodes draw: each node runs on the demo model of scenes and gives <NodeId>.png.
 
     python scripts/doc_pictures.py [--comfyui PATH] [NodeId ...]
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import host
-from demo_models import SMALL
+from demo_models import ON_A_SHAPE, SCENES
 
 FOLDER = host.ROOT / "web" / "docs"
 BASE = host.HOME / "pictures"
@@ -54,17 +54,17 @@ class Demo:
 
     def __init__(self, info: dict):
         self.prompt = Prompt(info)
-        self.model = (self.prompt.add("UNETLoader", unet_name=SMALL.file), 0)
-        text = self.prompt.add(SMALL.prompt, **SMALL.words)
+        self.model = (self.prompt.add("UNETLoader", unet_name=SCENES.file), 0)
+        text = self.prompt.add(SCENES.prompt, **SCENES.words)
         self.texts = {"positive": (text, 0), "negative": (text, 1)}
-        self.latent = self.empty(SMALL.length)
-        self.vae = (self.prompt.add("VideoAttentionDemoVAE", clips=SMALL.clips), 0)
+        self.latent = self.empty(SCENES.length)
+        self.vae = (self.prompt.add("VideoAttentionDemoVAE", clips=SCENES.clips), 0)
 
     def empty(self, length: int) -> tuple[str, int]:
-        return self.prompt.add("EmptyLTXVLatentVideo", width=SMALL.side, height=SMALL.side, length=length), 0
+        return self.prompt.add("EmptyLTXVLatentVideo", width=SCENES.side, height=SCENES.side, length=length), 0
 
     def sample(self, model, kind="VideoAttentionSampler", **more) -> tuple[str, int]:
-        values = {"seed": 7, "cfg": 1.0, "steps": SMALL.steps, "scheduler_name": "simple", **more}
+        values = {"seed": 7, "cfg": 1.0, "steps": SCENES.steps, "scheduler_name": "simple", **more}
         return self.prompt.add(kind, model=model, latent=self.latent, **self.texts, **values), 0
 
     def frames(self, samples) -> tuple[str, int]:
@@ -124,7 +124,7 @@ def benchmark(demo: Demo):
 @of("VideoAttentionMaps")
 def maps(demo: Demo):
     latent = demo.sample(demo.model)
-    more = {"positive": demo.texts["positive"], "latent": latent, "images": demo.frames(latent), "x": 30.0}
+    more = {"positive": demo.texts["positive"], "latent": latent, "images": demo.frames(latent), **ON_A_SHAPE}
     return demo.prompt.add("VideoAttentionMaps", model=demo.model, **more)
 
 
@@ -141,8 +141,6 @@ def compare(demo: Demo):
 
 @of("VideoAttentionVerify")
 def verify(demo: Demo):
-    # Short: it samples and decodes three times, and two of them are compared.
-    demo.latent = demo.empty(29)
     more = {"latent": demo.latent, "vae": demo.vae, "seed": 7, "cfg": 1.0, "scheduler_name": "simple", **demo.texts}
     key = demo.prompt.add("VideoAttentionVerify", model=demo.shaped(), **more)
     clips = [demo.frames(demo.prompt.output(key, name)) for name in ("exact", "planned")]
@@ -162,7 +160,9 @@ def schedule(demo: Demo):
 
 @of("VideoAttentionCalibrate")
 def calibrate(demo: Demo):
-    more = {"latent": demo.latent, "candidates": "patterns", **demo.texts}
+    # Eight steps are enough to compare patterns, and a picture must not take an hour.
+    more = {"latent": demo.latent, "candidates": "patterns", "steps": 8, "end_error": "one choice for each part"}
+    more |= demo.texts
     return demo.prompt.add("VideoAttentionCalibrate", model=demo.model, **more)
 
 

@@ -4,11 +4,12 @@
                                     [--threads 2]
 
 The models were trained on shapes that cross the frame in their own length, and no shape can cross it several times
-over: with the frame rate of the prompt (LTXVConditioning) as many times as high it moves that much slower. Each prompt
-is sampled in one window of the model's own length; longer, twice for scenes and four times for the small model, by both
-methods of Video Attention Long Video Sampler; and all at once: densely, by Long Video Sparse Attention, and with
-RIFLEx, which says that it cannot. Writes output/long/table.md and long.png: a row for each clip of blend and extend, a
-picture for each latent frame. About ten minutes on two CPU cores.
+over: with the frame rate of the prompt (LTXVConditioning) as many times as high it moves that much slower. Windows of
+scenes keep the model's own rate, 25: to that model a window's two ends are those of the clip. Each prompt is sampled in
+one window of the model's own length; longer, twice for scenes and four times for the small model, by both methods of
+Video Attention Long Video Sampler; and all at once: densely, by Long Video Sparse Attention, and with RIFLEx, which
+says that it cannot. Writes output/long/table.md and long.png: a row for each clip of blend and extend, a picture for
+each latent frame. About ten minutes on two CPU cores.
 """
 
 from __future__ import annotations
@@ -35,13 +36,15 @@ class Long:
     """How a demo model is asked for long clips.
 
     trained: latent frames it was trained on. times: as many times as long. overlap: latent frames that windows share.
-    rate: of the prompt; both models were trained with 25. words: of the prompts, if they are not the testbed's own.
+    rate, whole_rate: of the prompt, in windows and all at once; both models were trained with 25. words: of the
+    prompts, if they are not the testbed's own.
     """
 
     trained: int
     times: int
     overlap: int
     rate: float
+    whole_rate: float
     words: tuple[tuple[str, ...], ...] = ()
 
     @property
@@ -50,9 +53,9 @@ class Long:
 
 
 LONG = {
-    "scenes": Long(trained=16, times=2, overlap=8, rate=50.0),
+    "scenes": Long(trained=16, times=2, overlap=8, rate=25.0, whole_rate=50.0),
     "small": Long(
-        trained=8, times=4, overlap=4, rate=100.0,
+        trained=8, times=4, overlap=4, rate=100.0, whole_rate=100.0,
         words=(
             ("red", "disc", "right"), ("blue", "square", "down"), ("green", "disc", "up-left"),
             ("white", "ring", "left"),
@@ -72,7 +75,7 @@ def main() -> None:
     options = parser.parse_args()
     options.testbed, options.long = demo_model.TESTBEDS[options.model], LONG[options.model]
     options.steps = options.steps or options.testbed.asked.steps
-    options.overlap, options.rate = options.overlap or options.long.overlap, options.rate or options.long.rate
+    options.overlap = options.overlap or options.long.overlap
     options.out = RESULTS / "table.md"
     RESULTS.mkdir(parents=True, exist_ok=True)
     demo_model.run(options, lambda: to_table(evaluate(options), options.testbed))
@@ -116,7 +119,8 @@ def evaluate(options) -> list[tuple]:
         for name, (frames, more, prepare) in kinds_of(long).items():
             begun, clip = time.monotonic(), None
             try:
-                samples, text = sampled(prepare(model), words, frames, options, {**widgets, **more})
+                rate = options.rate or (long.whole_rate if more.get("window") == long.frames else long.rate)
+                samples, text = sampled(prepare(model), words, frames, rate, options, {**widgets, **more})
                 clip = testbed.decode(samples)[0]
             except ValueError as refused:
                 text = str(refused)
@@ -128,14 +132,14 @@ def evaluate(options) -> list[tuple]:
     return found
 
 
-def sampled(model, words: tuple[str, ...], frames: int, options, widgets: dict) -> tuple:
+def sampled(model, words: tuple[str, ...], frames: int, rate: float, options, widgets: dict) -> tuple:
     """The latent of a clip, and the node's report."""
     import node_helpers
     import torch
 
     node, shape = host_paths.ours("long_sampler").VideoAttentionLongSampler, options.testbed.shape
     prompts = options.testbed.prompts_of(words)
-    positive, negative = (node_helpers.conditioning_set_values(p, {"frame_rate": options.rate}) for p in prompts)
+    positive, negative = (node_helpers.conditioning_set_values(p, {"frame_rate": rate}) for p in prompts)
     values = {**defaults_of(node), "cfg": 1.0, "seed": 1, "scheduler_name": "simple", "steps": options.steps}
     latent = {"samples": torch.zeros(*shape[:2], frames, *shape[3:])}
     out, *_, text = node.execute(model, positive, negative, latent, **{**values, **widgets}).args

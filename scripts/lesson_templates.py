@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import layout
-from demo_models import SCENES
-from demo_templates import ON_A_SHAPE, decode, sample, start
+from demo_models import ON_A_SHAPE, SCENES
+from demo_templates import decode, sample, start
 from graph import Graph, Node
 from parts import ATTENTION, BYPASS, MODELS, PROMPT, RESULT, SAMPLE, note
 
