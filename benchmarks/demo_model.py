@@ -17,7 +17,11 @@ from . import host_paths
 
 sys.path.append(str(host_paths.ROOT / "scripts"))
 
+# Not later: they put this pack first on the path, where ComfyUI must stand once it is entered.
 import demo_models
+import evaluate_demo
+import evaluate_scenes
+import read_scene
 
 # Of its largest area a shape must show so much to have a place.
 SEEN = 0.05
@@ -60,10 +64,7 @@ class Testbed:
 
     def find_places(self, frames: Tensor, words: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Rows and columns (n,) in frame widths of that shape's centre, in the frames that show it."""
-        from read_scene import find_centres
-
-        mask = self.mask_shape(frames, words)
-        area, centre = find_centres(mask)
+        area, centre = read_scene.find_centres(self.mask_shape(frames, words))
         return tuple(centre[area > SEEN * area.max()].T)
 
     def job_of(self, model, words: tuple[str, ...], seed: int, steps: int):
@@ -89,9 +90,7 @@ def apart(frames: Tensor) -> Tensor:
 
 
 def _has_colour(frames: Tensor, words: tuple[str, ...]) -> Tensor:
-    from read_scene import sort_pixels
-
-    return (sort_pixels(frames) == host_paths.ours("demo").scene_prompt.COLOURS.index(words[0])).float()
+    return (read_scene.sort_pixels(frames) == host_paths.ours("demo").scene_prompt.COLOURS.index(words[0])).float()
 
 
 def _list_shapes() -> list[tuple[str, str, str]]:
@@ -103,24 +102,18 @@ def _list_shapes() -> list[tuple[str, str, str]]:
 
 def _moves_right(clip: Tensor, words: tuple[str, ...]) -> bool:
     """Whether the shape moves in the direction that the prompt says."""
-    from evaluate_demo import find_shape, read_direction
-
-    _, rows, columns = find_shape(clip)
-    return read_direction(rows, columns) == words[2]
+    _, rows, columns = evaluate_demo.find_shape(clip)
+    return evaluate_demo.read_direction(rows, columns) == words[2]
 
 
 def _list_scenes() -> list[tuple[str, ...]]:
-    from evaluate_scenes import choose_words
-
     known = host_paths.ours("demo").scene_prompt.WORDS
-    return [tuple(words[n] for words, n in zip(known, row)) for row in choose_words(64).tolist()]
+    return [tuple(words[n] for words, n in zip(known, row)) for row in evaluate_scenes.choose_words(64).tolist()]
 
 
 def _shows_all(clip: Tensor, words: tuple[str, ...]) -> bool:
     """Whether colours, forms, directions and order are all as the prompt says."""
-    from evaluate_scenes import compare
-
-    found = compare(clip, list(words))
+    found = evaluate_scenes.compare(clip, list(words))
     return all(all(values) for name, values in found.items() if name != "jump")
 
 
