@@ -17,8 +17,8 @@ NAMES = layout.NAMES | {
     RESULT: "6 Both clips",
     MEASURE: "7 How steady they are",
 }
-WIDTHS = dict.fromkeys((layout.NOTE, PROMPT, MODELS, SAMPLE), 240) | {
-    LOOK: 320, ATTENTION: 260, RESULT: 210, MEASURE: layout.PAIR,
+WIDTHS = dict.fromkeys((layout.NOTE, PROMPT), 284) | dict.fromkeys((MODELS, SAMPLE), 240) | {
+    LOOK: 290, ATTENTION: 246, RESULT: 210, MEASURE: layout.PAIR,
 }  # fmt: skip
 TOLD = {
     LOOK: "Click into a frame: the heat is where that token looks.\n\n*heads* `0`, then `1`: each looks elsewhere. "

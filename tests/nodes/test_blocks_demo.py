@@ -1,73 +1,74 @@
-"""The trained example: the demo model inside frames, with the temporal blocks that come with the pack."""
+"""The trained examples: the demo models inside frames, with the temporal blocks that come with the pack."""
 
 from __future__ import annotations
 
 import evaluate_demo as demo
+import evaluate_scenes
 import host
 import pytest
 import torch
 import train_temporal
-from batches import GRID
 
 from attention.blocks import weights
-from attention.demo import codec, prompt
 from attention.demo.transformer import attend, attend_inside_frames
+from benchmarks.demo_model import TESTBEDS
 
 MODELS = host.ROOT / "models"
-BLOCKS = MODELS / "video_attention_blocks/video-attention-temporal.safetensors"
-WORDS = [("red", "disc", "right"), ("cyan", "square", "up-left")]
 
 
-@pytest.fixture(scope="module")
-def teacher():
-    return demo.load_model(MODELS / "diffusion_models/video-attention-demo.safetensors").requires_grad_(False)
+class Trained:
+    """A demo model, its blocks, and a prompt with noise."""
+
+    def __init__(self, name: str):
+        self.kind, self.testbed = train_temporal.KINDS[name], TESTBEDS[name]
+        self.file = MODELS / f"diffusion_models/video-attention-{self.kind.teacher}.safetensors"
+        self.blocks = MODELS / f"video_attention_blocks/video-attention-{self.kind.out}.safetensors"
+        self.teacher = demo.load_model(self.file).requires_grad_(False)
+        self.student = train_temporal.Student(self.teacher, weights.load(self.blocks).float())
+        self.noise = torch.randn(1, 128, *self.kind.grid, generator=torch.Generator().manual_seed(3))
+        self.words = self.testbed.unseen(1)[0]
+        self.tokens = self.testbed.prompts_of(self.words)[0][0][0].cpu()
+
+    def sample(self, model, way) -> torch.Tensor:
+        """A latent (C, T, Y, X) of the channels that count, in six steps."""
+        return evaluate_scenes.sample(model, self.noise, self.tokens, 6, way)[0, : self.kind.active]
 
 
-@pytest.fixture(scope="module")
-def student(teacher):
-    return train_temporal.Student(teacher, weights.load(BLOCKS).float())
-
-
-@pytest.fixture(scope="module")
-def noise():
-    return torch.randn(2, 128, *GRID, generator=torch.Generator().manual_seed(3))
-
-
-def words():
-    return torch.cat([prompt.encode_prompt(*three)[0] for three in WORDS])
-
-
-@torch.no_grad()
-def test_the_blocks_bring_consistency_back(teacher, student, noise):
-    """Six steps from the same noise: the shape jumps less than a third as far as without the blocks."""
-    jumps = []
-    for model, way in ((teacher, attend_inside_frames), (student, None)):
-        latent = demo.sample(model, noise[:1], words()[:1], 6, 1.0, way)
-        jumps.append(demo.measure(codec.decode(latent), WORDS[:1])["jump_pixels"])
-    assert jumps[1] < jumps[0] / 3
+@pytest.fixture(scope="module", params=train_temporal.KINDS)
+def trained(request, comfy_host):
+    return Trained(request.param)
 
 
 @torch.no_grad()
-def test_they_learned_the_flow_of_the_joint_model(teacher, student, noise):
-    t = torch.full((2,), 0.9)
-    flow = teacher(noise, t, words(), self_attention=attend)[:, : codec.ACTIVE]
-    inside = teacher(noise, t, words(), self_attention=attend_inside_frames)[:, : codec.ACTIVE]
-    learned = student(noise, t, words())[:, : codec.ACTIVE]
+def test_the_blocks_bring_the_clip_of_joint_attention_back(trained):
+    joint, without, with_blocks = (
+        trained.sample(*way)
+        for way in ((trained.teacher, attend), (trained.teacher, attend_inside_frames), (trained.student, None))
+    )
+    assert (with_blocks - joint).norm() < 0.5 * (without - joint).norm()
+
+
+@torch.no_grad()
+def test_they_learned_the_flow_of_the_joint_model(trained):
+    t, active = torch.full((1,), 0.9), trained.kind.active
+    flow, inside = (
+        trained.teacher(trained.noise, t, trained.tokens, self_attention=way)[:, :active]
+        for way in (attend, attend_inside_frames)
+    )
+    learned = trained.student(trained.noise, t, trained.tokens)[:, :active]
     assert (learned - flow).norm() < 0.5 * (inside - flow).norm()
 
 
-def test_the_nodes_give_what_the_training_saw(pack, inference, student, noise):
+def test_the_nodes_give_what_the_training_saw(pack, inference, trained):
     """Load Diffusion Model, Sparse Pattern (spatial), Temporal Blocks of this pack: one model call."""
     import comfy.sd
 
     rules, spatial = pack.attention.routing.rules, pack.attention.patterns.spatial.Spatial()
-    model = comfy.sd.load_diffusion_model(str(MODELS / "diffusion_models/video-attention-demo.safetensors"))
     rule = rules.Rule("", "self", shape=rules.Shape(spatial, min_tokens=64))
-    model, chosen = pack.nodes.host.temporal_grafts.add_blocks(
-        pack.nodes.host.model_rules.add_rule(model, rule), BLOCKS
-    )
-    assert chosen == (0, 1, 2, 3, 4)
-    seen = {}
+    model = pack.nodes.host.model_rules.add_rule(comfy.sd.load_diffusion_model(str(trained.file)), rule)
+    model, chosen = pack.nodes.host.temporal_grafts.add_blocks(model, trained.blocks)
+    assert chosen == tuple(range(len(trained.teacher.transformer_blocks)))
+    seen, noise = {}, trained.noise
 
     def look(apply_model, args):
         seen["flow"] = apply_model(args["input"], args["timestep"], **args["c"])
@@ -75,15 +76,15 @@ def test_the_nodes_give_what_the_training_saw(pack, inference, student, noise):
         return seen["flow"]
 
     model.set_model_unet_function_wrapper(look)
-    positive = pack.nodes.demo._conditioning(*prompt.encode_prompt(*WORDS[0]))
-    comfy.sample.sample(model, noise[:1], 1, 1.0, "euler", "simple", positive, positive, noise[:1] * 0,
-                        disable_pbar=True, seed=1)  # fmt: skip
+    positive = trained.testbed.prompts_of(trained.words)[0]
+    comfy.sample.sample(model, noise, 1, 1.0, "euler", "simple", positive, positive, noise * 0, disable_pbar=True,
+                        seed=1)  # fmt: skip
     latent, sigma = seen["given"]
     flow = (latent - seen["flow"]) / sigma.view(-1, 1, 1, 1, 1)
     with torch.no_grad():
-        want = student(latent.clone(), sigma, words()[:1])
+        want = trained.student(latent.clone(), sigma, trained.tokens)
     assert (flow - want).norm() < 0.02 * want.norm()
 
 
-def test_the_file_is_small():
-    assert BLOCKS.stat().st_size < 5e6
+def test_the_file_is_small(trained):
+    assert trained.blocks.stat().st_size < 5e6

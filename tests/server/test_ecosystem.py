@@ -66,7 +66,7 @@ def test_the_archive_holds_what_a_user_needs():
     tops = {name.split("/")[0] for name in names}
     assert {"attention", "nodes", "models", "workflows", "web", "locales"} <= tops
     assert not tops & {"tests", "scripts", "benchmarks", "art", ".github", ".ci"}
-    assert sum(file.stat().st_size for file in shipped()) < 34e6
+    assert sum(file.stat().st_size for file in shipped()) < 38e6
 
 
 @pytest.mark.parametrize("what", SCANNED)
