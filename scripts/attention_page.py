@@ -75,7 +75,7 @@ def size(lesson: Lesson) -> str:
     rows = " x ".join(map(str, lesson.grid))
     tokens = torch.Size(lesson.grid).numel()
     return (
-        f"{frames} pictures of {picture[1]} x {picture[0]} pixels become {rows} = {tokens} tokens, one for each "
+        f"{frames} pictures of {picture[1]} x {picture[0]} pixels become {rows} = {tokens:,} tokens, one for each "
         f"{cell[0]} pictures of {cell[2]} x {cell[1]} pixels"
     )
 

@@ -22,10 +22,10 @@ from attention.patterns.spec import relation_of
 from benchmarks.demo_model import apart
 
 # Of a tile and what is between two; where tiles begin; of the whole picture; of type.
-TILE, GAP, LEFT, EDGE, SMALL = 72, 4, 112, 14, 17
+TILE, GAP, LEFT, EDGE, SMALL = 72, 4, 124, 14, 17
 WHITE, UNSEEN = (255, 255, 255), (226, 228, 232)
-# Of a vector: where its bars begin, a bar's width, and the height of half of it.
-BARS, BAR, HALF = 220, 7, 26
+# Of a vector: where its bars begin, the width of all of them, and the height of half of it.
+BARS, WIDTH, HALF = 232, 224, 26
 # Of the moving clips: a side, every so many frames, and how long each stands.
 SIDE, EVERY, MILLISECONDS = 136, 8, 240
 WAYS = {
@@ -116,13 +116,14 @@ def grid(lesson: Lesson) -> Image.Image:
     plain = [to_tile(middle(lesson, t)) for t in lesson.shown]
     y = strip(canvas, y, ("the clip",), plain)
     cell = TILE // lesson.grid[1]
-    cut = []
+    # The smaller a cell, the fainter its lines: else nothing is seen between them.
+    faint, cut = min(1.0, (cell / 9) ** 2), []
     for tile in plain:
         lines = Canvas.over(tile)
         for at in range(cell, TILE, cell):
             lines.box((at - 0.5, 0, at + 0.5, TILE), WHITE)
             lines.box((0, at - 0.5, TILE, at + 0.5), WHITE)
-        cut.append(lines.picture())
+        cut.append(Image.blend(tile, lines.picture().convert(tile.mode), faint))
     y = strip(canvas, y, ("in tokens", f"{lesson.grid[1]} x {lesson.grid[2]} each"), mark(lesson, cut))
     return canvas.picture(y + EDGE - GAP)
 
@@ -138,11 +139,12 @@ def vector(canvas: Canvas, y: float, name: Sequence[str], values: Tensor, words:
     for number, line in enumerate(name):
         at = middle_y - 10 * (len(name) - 1) + 20 * number
         canvas.text((BARS - 12, at), line, INK if number == 0 else PALE, SMALL, "rm")
-    canvas.box((BARS, y, BARS + BAR * len(values), y + 2 * HALF), WELL)
+    bar = WIDTH / len(values)
+    canvas.box((BARS, y, BARS + WIDTH, y + 2 * HALF), WELL)
     for number, value in enumerate(values.tolist()):
-        x, end = BARS + BAR * number + 1, middle_y - HALF * value / top
-        canvas.box((x, min(middle_y, end), x + BAR - 2, max(middle_y, end)), colour)
-    canvas.text((BARS + BAR * len(values) + 14, middle_y), words, INK, SMALL, "lm")
+        x, end = BARS + bar * number, middle_y - HALF * value / top
+        canvas.box((x + bar / 7, min(middle_y, end), x + 6 * bar / 7, max(middle_y, end)), colour)
+    canvas.text((BARS + WIDTH + 14, middle_y), words, INK, SMALL, "lm")
     return y + 2 * HALF + 8
 
 

@@ -44,7 +44,7 @@ ROOM = 8
 
 @dataclass(frozen=True)
 class Clip:
-    """One way to attend: frames (F, H, W, 3), the latent, and what Temporal Metrics measured."""
+    """One way to attend: frames (F, H, W, 3), the latent, and what Temporal Metrics measured of the middle half."""
 
     frames: Tensor
     latent: Tensor
@@ -88,9 +88,10 @@ class Lesson:
         return sorted(block for known, block in self.calls if known == role)
 
     def sharpest(self) -> tuple[int, int]:
-        """Find the block and the head that look most from the query to the shape in other frames."""
-        others = self.shape.clone()
-        others[self.query // self.shape[0].numel()] = False
+        """Find the block and the head that look most from the query to the shape in other frames that are shown."""
+        others, frame = torch.zeros_like(self.shape), self.query // self.shape[0].numel()
+        seen = [number for number in self.shown if number != frame]
+        others[seen] = self.shape[seen]
         on_shape = torch.stack(
             [self.weights("self", b)[:, self.query, others.flatten()].sum(-1) for b in self.blocks("self")]
         )
@@ -131,9 +132,11 @@ def sample(model, subject: Subject) -> Clip:
     job = subject.testbed.job_of(model, subject.testbed.calibrated, subject.seed, subject.steps)
     latent = runs.run(job, lambda *step: None)
     frames, node = subject.testbed.decode(latent)[0], metrics.VideoAttentionTemporalMetrics
+    # Its middle half, where the shape is whole: what is half outside would count as another.
+    middle = frames[len(frames) // 4 : 3 * len(frames) // 4]
     # Whose identity is followed: else the place of what moves would count.
-    mask = subject.testbed.mask_shape(frames, subject.testbed.calibrated).round()
-    found = dict(zip([output.id for output in node.GET_SCHEMA().outputs], run_node(node, frames, mask=mask)))
+    mask = subject.testbed.mask_shape(middle, subject.testbed.calibrated).round()
+    found = dict(zip([output.id for output in node.GET_SCHEMA().outputs], run_node(node, middle, mask=mask)))
     return Clip(frames, latent, {name: found[name] for name in FIGURES})
 
 
