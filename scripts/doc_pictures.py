@@ -169,7 +169,7 @@ def calibrate(demo: Demo):
 @of("VideoAttentionLongSampler")
 def long_sampler(demo: Demo):
     demo.latent = demo.empty(249)
-    more = {"unit": "latent frames", "window": 7.0, "overlap": 5.0, "seed": 1}
+    more = {"unit": "latent frames", "window": 16.0, "overlap": 8.0, "seed": 1}
     return demo.frames(demo.sample(demo.model, "VideoAttentionLongSampler", **more))
 
 

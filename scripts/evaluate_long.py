@@ -78,7 +78,7 @@ def main() -> None:
     options.overlap = options.overlap or options.long.overlap
     options.out = RESULTS / "table.md"
     RESULTS.mkdir(parents=True, exist_ok=True)
-    demo_model.run(options, lambda: to_table(evaluate(options), options.testbed))
+    demo_model.run(options, lambda: to_table(evaluate(options)))
 
 
 AT_ONCE, SPARSE = "at once, dense", "at once, long video"
@@ -111,24 +111,28 @@ def kinds_of(long: Long) -> dict:
 
 
 def evaluate(options) -> list[tuple]:
-    """(words, what it is, clip (F, H, W, 3), the node's report) of each run; clip None where a node refuses."""
+    """(words, what it is, clip (F, H, W, 3), the node's report, what was measured) of each run; clip and figures are
+    None where a node refuses."""
     testbed, long = options.testbed, options.long
     model, found = testbed.load(), []
     widgets = {"unit": "latent frames", "window": float(long.trained), "overlap": float(options.overlap)}
     for words in (long.words or (testbed.calibrated, *testbed.unseen(None)))[: options.prompts]:
         for name, (frames, more, prepare) in kinds_of(long).items():
-            begun, clip = time.monotonic(), None
+            begun, clip, figures = time.monotonic(), None, None
             try:
                 rate = options.rate or (long.whole_rate if more.get("window") == long.frames else long.rate)
                 samples, text = sampled(prepare(model), words, frames, rate, options, {**widgets, **more})
                 clip = testbed.decode(samples)[0]
+                # The overlaps of blend are joints over nearly all of the clip.
+                joints = [int(frame) for frame in re.findall(r"at (\d+): \d", text)] if name == "extend" else []
+                figures = measure(clip, joints, testbed, words)
             except ValueError as refused:
                 text = str(refused)
-            found.append((words, name, clip, text))
-            (RESULTS / "table.md").write_text(to_table(found, testbed))
+            found.append((words, name, clip, text, figures))
+            (RESULTS / "table.md").write_text(to_table(found))
             print(f"{' '.join(words)}, {name}: {time.monotonic() - begun:.0f} s\n{text}\n", flush=True)
     for file, names in (("long.png", ("blend", "extend")), ("at_once.png", (AT_ONCE, SPARSE))):
-        draw([clip for _, name, clip, _ in found if name in names], RESULTS / file)
+        draw([clip for _, name, clip, *_ in found if name in names], RESULTS / file)
     return found
 
 
@@ -183,18 +187,15 @@ def measure(clip, joints: list[int], testbed, words: tuple[str, ...]) -> dict:
     }  # fmt: skip
 
 
-def to_table(found: list[tuple], testbed) -> str:
+def to_table(found: list[tuple]) -> str:
     """A line for each clip, and the worst seam of each kind."""
     columns = "prompt", "clip", "joint", "other steps", "way", "path", "frozen", "loop", "right"
     lines, worst = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)], {}
-    for words, name, clip, text in found:
+    for words, name, _, text, of in found:
         prompt = " ".join(words)
-        if clip is None:
+        if of is None:
             lines.append(f"| {prompt} | {name} | refused: {text} | | | | | | |")
             continue
-        # The overlaps of blend are joints over nearly all of the clip.
-        joints = [int(frame) for frame in re.findall(r"at (\d+): \d", text)] if name == "extend" else []
-        of = measure(clip, joints, testbed, words)
         worst[name] = max(worst.get(name, 0.0), of["seam"])
         lines.append(
             f"| {prompt} | {name} | {of['seam']:.2f} | {of['other']:.2f} | {of['way']:.0f} px | {of['path']:.0f} px | "
