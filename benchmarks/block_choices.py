@@ -86,9 +86,8 @@ def demo(options):
     from . import demo_model, host_paths
 
     host_paths.enter(cpu=True)
-    testbed, runs, (cube, queries, keys) = (
-        demo_model.TESTBEDS[options.demo], host_paths.ours("runs.sampling_job"), BLOCKS[options.demo],
-    )  # fmt: skip
+    testbed, runs = demo_model.TESTBEDS[options.demo], host_paths.ours("runs.sampling_job")
+    cube, queries, keys = BLOCKS[options.demo]
     model, kept, steps = testbed.load(), [], 12
 
     def look(func, q, k, v, heads, mask=None, **kw):

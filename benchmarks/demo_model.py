@@ -22,18 +22,21 @@ import demo_models
 import evaluate_demo
 import evaluate_scenes
 import read_scene
+import scene_batches
 
-# Of its largest area a shape must show so much to have a place.
-SEEN = 0.05
+from attention.demo import scene_prompt
+
+# Of its largest area a shape must show so much to have a place, and of a mask so much counts.
+SEEN, FAINT = 0.05, 0.25
 
 
 @dataclass(frozen=True)
 class Testbed:
     """A demo model to sample with. host_paths.enter must have been called before its methods are.
 
-    asked: its file, its nodes, and the prompt that plans are calibrated on. list_prompts: all prompts in a fixed order.
-    is_right: whether a clip (F, H, W, 3) shows what a prompt says. shape: of the latent. mask_shape: which pixels of
-    frames (F, H, W, 3) are of the first shape that a prompt names: (F, H, W), 0 to 1.
+    asked: its file, its nodes, and the prompt that plans are calibrated on. list_prompts: many prompts in a fixed
+    order. is_right: whether a clip (F, H, W, 3) shows what a prompt says. shape: of the latent. mask_shape: which
+    pixels of frames (F, H, W, 3) are of the first shape that a prompt names: (F, H, W), 0 to 1.
     """
 
     asked: demo_models.DemoModel
@@ -63,8 +66,9 @@ class Testbed:
         return demo.DemoVAE(demo.CODECS[self.asked.clips]).decode(latent)
 
     def find_places(self, frames: Tensor, words: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Rows and columns (n,) in frame widths of that shape's centre, in the frames that show it."""
-        area, centre = read_scene.find_centres(self.mask_shape(frames, words))
+        """Rows and columns (n,) in frame widths of the first shape's centre, in the frames that show it."""
+        mask = self.mask_shape(frames, words)
+        area, centre = read_scene.find_centres(torch.where(mask > FAINT, mask, 0.0))
         return tuple(centre[area > SEEN * area.max()].T)
 
     def job_of(self, model, words: tuple[str, ...], seed: int, steps: int):
@@ -79,7 +83,7 @@ class Testbed:
         return sampling.Job(model, positive, negative, 1.0, euler, sigmas, latent, noise, seed)
 
     def unseen(self, count: int | None) -> list[tuple[str, ...]]:
-        """The first prompts in a fixed order that goes over all words, the calibrated one left out. None: all."""
+        """The first prompts in a fixed order that goes over all words, without the calibrated one. None: all listed."""
         return [words for words in self.list_prompts() if words != self.calibrated][:count]
 
 
@@ -90,7 +94,7 @@ def apart(frames: Tensor) -> Tensor:
 
 
 def _has_colour(frames: Tensor, words: tuple[str, ...]) -> Tensor:
-    return (read_scene.sort_pixels(frames) == host_paths.ours("demo").scene_prompt.COLOURS.index(words[0])).float()
+    return (read_scene.sort_pixels(frames) == scene_prompt.COLOURS.index(words[0])).float()
 
 
 def _list_shapes() -> list[tuple[str, str, str]]:
@@ -107,18 +111,17 @@ def _moves_right(clip: Tensor, words: tuple[str, ...]) -> bool:
 
 
 def _list_scenes() -> list[tuple[str, ...]]:
-    known = host_paths.ours("demo").scene_prompt.WORDS
-    return [tuple(words[n] for words, n in zip(known, row)) for row in evaluate_scenes.choose_words(64).tolist()]
+    return scene_prompt.name_numbers(evaluate_scenes.choose_words(64))
 
 
 def _shows_all(clip: Tensor, words: tuple[str, ...]) -> bool:
     """Whether colours, forms, directions and order are all as the prompt says."""
-    found = evaluate_scenes.compare(clip, list(words))
+    found = evaluate_scenes.compare(clip, words)
     return all(all(values) for name, values in found.items() if name != "jump")
 
 
 TESTBEDS = {
-    "scenes": Testbed(demo_models.SCENES, _list_scenes, _shows_all, (1, 128, 16, 12, 12), _has_colour),
+    "scenes": Testbed(demo_models.SCENES, _list_scenes, _shows_all, (1, 128, *scene_batches.GRID), _has_colour),
     "small": Testbed(
         demo_models.SMALL, _list_shapes, _moves_right, (1, 128, 8, 8, 8), lambda frames, words: apart(frames)
     ),

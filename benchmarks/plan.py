@@ -50,7 +50,7 @@ def arguments():
     # `first`: number of the first run, so that each can be made by itself.
     for name, value in {"prompts": 16, "seeds": 4, "groups": 1, "parts": 4, "runs": 3, "first": 1}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    # Threads of a busy machine wait for each other: with two this took over 45 minutes there, with one six.
+    # Threads of a busy machine wait for each other: of the small model two took over 45 minutes there, one six.
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--candidates")
     # Of the latent: fewer frames, rows and columns are faster, and give errors of the same kind.

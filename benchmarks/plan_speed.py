@@ -66,7 +66,8 @@ def calibrated(testbed: Testbed, model, options, steps: int) -> tuple[dict, list
     plan, repeat = host_paths.ours("plan"), host_paths.ours("runs.repeated_sampling")
     install = host_paths.ours("runs.plan_rules").install_plan
     begin, found, told, share = time.process_time(), {}, [], 0.0
-    others = tuple(testbed.prompts_of(words)[0] for words in testbed.unseen(None)[-(options.seeds - 1) :])
+    known = testbed.unseen(None)
+    others = tuple(testbed.prompts_of(words)[0] for words in known[len(known) - (options.seeds - 1) :])
     sampling = repeat.Sampling(testbed.job_of(model, testbed.calibrated, 0, steps), others=others)
     kind = kind_of(options.candidates)
     how = (options.groups, options.parts, ends_of(options), options.seeds)

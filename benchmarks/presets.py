@@ -6,6 +6,7 @@
 The demo models have 2,304 tokens and 512, so `min_tokens` is 0 here and the pattern runs whether it is faster or not:
 its seconds say nothing of a real video, its decibels little. PSNR is of the decoded clip beside that of the same prompt
 and seed with every step computed and dense. `right` and times as in forecast.py.
+`--models`: of which families the presets are, `--model`: on which demo model they are tried.
 """
 
 from __future__ import annotations

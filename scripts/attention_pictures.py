@@ -167,7 +167,7 @@ def products(lesson: Lesson) -> Image.Image:
     y = strip(canvas, y, ("scores", f"{scores.min():.0f} to {scores.max():.0f}"), mark(lesson, squares))
     y = strip(canvas, y, ("weights", "sum 100 %"), mark(lesson, heat_strip(lesson, weights))) + 6
     y = vector(canvas, y, ("value", "where the key fits best"), v[best], f"times {share_of(weights[best].item())}", RED)
-    y = vector(canvas, y, ("output", "all values by weight"), weights @ v, f"the sum over {len(weights)} tokens", RED)
+    y = vector(canvas, y, ("output", "all values by weight"), weights @ v, f"the sum over {len(weights):,} tokens", RED)
     return canvas.picture(y + 4)
 
 
@@ -215,7 +215,7 @@ def reach(lesson: Lesson) -> Image.Image:
         )
         parts = seen.expand(len(tokens)).view(lesson.grid).long()
         squares = [to_tile(table[parts[t]], smooth=False) for t in lesson.shown]
-        y = strip(canvas, y, (name, f"{int(seen.sum())} tokens"), mark(lesson, squares))
+        y = strip(canvas, y, (name, f"{int(seen.sum()):,} tokens"), mark(lesson, squares))
     return canvas.picture(y + EDGE - GAP)
 
 

@@ -8,7 +8,7 @@ from graph import Graph, Node, Socket
 from parts import ATTENTION, BYPASS, MODELS, PROMPT, RESULT, SAMPLE, faster, note, report
 
 RATE = 25.0
-# Without loss and far faster than the node's own method, for larger files.
+# As lossless as the node's own method and far faster; files are larger.
 WEBP = {"method": "fastest"}
 OWN = (
     "Runs on a small demo model that comes with the pack. **For your own**: put its loader, prompt, latent and VAE "

@@ -2,8 +2,8 @@
 
     python scripts/doc_pictures.py [--comfyui PATH] [NodeId ...]
 
-Each of the nodes that give a picture or have a view has one. Some minutes on two CPU cores; a picture that takes longer
-than SECONDS ends it. What is timed in a picture is timed on this machine.
+Each of the nodes that give a picture or have a view has one. A quarter of an hour on two CPU cores; a picture that
+takes longer than SECONDS ends it. What is timed in a picture is timed on this machine.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def schedule(demo: Demo):
 
 @of("VideoAttentionCalibrate")
 def calibrate(demo: Demo):
-    # Eight steps are enough to compare patterns, and a picture must not take an hour.
+    # Eight steps are enough to compare patterns, and a picture must be there within SECONDS.
     more = {"latent": demo.latent, "candidates": "patterns", "steps": 8, "end_error": "one choice for each part"}
     more |= demo.texts
     return demo.prompt.add("VideoAttentionCalibrate", model=demo.model, **more)

@@ -9,7 +9,7 @@ scenes keep the model's own rate, 25: to that model a window's two ends are thos
 one window of the model's own length; longer, twice for scenes and four times for the small model, by both methods of
 Video Attention Long Video Sampler; and all at once: densely, by Long Video Sparse Attention, and with RIFLEx, which
 says that it cannot. Writes output/long/table.md and long.png: a row for each clip of blend and extend, a picture for
-each latent frame. About ten minutes on two CPU cores.
+each latent frame. Half an hour of one CPU core.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main() -> None:
     options = parser.parse_args()
     options.testbed, options.long = demo_model.TESTBEDS[options.model], LONG[options.model]
     options.steps = options.steps or options.testbed.asked.steps
-    options.overlap = options.overlap or options.long.overlap
+    options.overlap = options.long.overlap if options.overlap is None else options.overlap
     options.out = RESULTS / "table.md"
     RESULTS.mkdir(parents=True, exist_ok=True)
     demo_model.run(options, lambda: to_table(evaluate(options)))
@@ -182,7 +182,7 @@ def measure(clip, joints: list[int], testbed, words: tuple[str, ...]) -> dict:
     worst, found = float(change[at].max() if joints else change.max()), measure_clip(pictures)
     return {
         "seam": worst / usual, "other": float(others.max()) / usual, "frozen": found.frozen, "loop": found.loop,
-        "way": float((places[-1] - places[0]).norm()), "path": float(places.diff(dim=0).norm(dim=1).sum()),
+        "way": float((places[-1:] - places[:1]).norm()), "path": float(places.diff(dim=0).norm(dim=1).sum()),
         "right": testbed.is_right(clip, words),
     }  # fmt: skip
 

@@ -25,6 +25,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 import evaluate_demo as demo
 import evaluate_scenes
+import scene_batches
 from batches import GRID
 
 from attention import patterns
@@ -46,7 +47,8 @@ EACH = 8
 def list_patterns(frames: int, tile: tuple[int, int, int], row: int) -> dict:
     """Name -> a pattern, or one and how it changes over the steps.
 
-    frames: of a window that sees little more than half of a clip. tile: of sliding tiles, in tokens. row: tokens in it.
+    frames: of a window that sees a little more than half of a clip. tile: of sliding tiles, in tokens. row: tokens in a
+    row of the grid.
     """
     near = frames - frames % 2
     return {
@@ -101,18 +103,17 @@ def read_shape(clip: Tensor, words: tuple) -> tuple[float, float]:
 
 def choose_scenes(samples: int) -> tuple[list, Tensor]:
     numbers = evaluate_scenes.choose_words(samples)
-    words = [[known[n] for known, n in zip(scene_prompt.WORDS, row)] for row in numbers.tolist()]
-    return words, scene_prompt.encode_numbers(numbers)
+    return scene_prompt.name_numbers(numbers), scene_prompt.encode_numbers(numbers)
 
 
-def read_scene(clip: Tensor, words: list[str]) -> tuple[float, float]:
+def read_scene(clip: Tensor, words: tuple) -> tuple[float, float]:
     found = evaluate_scenes.compare(clip, words)
     (jump,), said = found.pop("jump"), [float(right) for each in found.values() for right in each]
     return jump, statistics.mean(said)
 
 
 KINDS = {
-    "scenes": Kind("scenes", (16, 12, 12), 10, list_patterns(9, (2, 3, 3), 12), choose_scenes, scene_codec.decode,
+    "scenes": Kind("scenes", scene_batches.GRID, 10, list_patterns(9, (2, 3, 3), 12), choose_scenes, scene_codec.decode,
                    read_scene),
     "small": Kind("demo", GRID, 20, list_patterns(5, (1, 2, 2), 8), choose_shapes, codec.decode, read_shape),
 }  # fmt: skip

@@ -20,6 +20,7 @@ from torch import Tensor
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
 import read_scene
+import scene_batches
 import scenes
 from evaluate_demo import draw_sheet, list_sigmas, load_model, start_parser
 
@@ -55,7 +56,7 @@ def choose_words(count: int, seed: int = 48) -> Tensor:
     return words
 
 
-def compare(clip: Tensor, words: list[str]) -> dict[str, list[bool]]:
+def compare(clip: Tensor, words: tuple[str, ...]) -> dict[str, list[bool]]:
     """What of a clip (F, H, W, 3) is as its seven words say; shapes are found by the colours asked for."""
     seen = read_scene.read_scene(clip, (words[0], words[3]))
     wanted = scene_prompt.FRONTS.index(words[6])
@@ -94,7 +95,7 @@ def measure_codec(samples: int) -> dict:
 
 
 def parse() -> argparse.Namespace:
-    parser = start_parser(__doc__, ROOT / "output" / "video-attention-scenes.safetensors", (16, 12, 12))
+    parser = start_parser(__doc__, ROOT / "output" / "video-attention-scenes.safetensors", scene_batches.GRID)
     parser.add_argument("--drawn", action="store_true", help="read the drawn truth instead of samples")
     parser.add_argument("--codec", action="store_true", help="encode and decode drawn clips; nothing is sampled")
     parser.add_argument("--threads", type=int, default=2)
@@ -109,8 +110,6 @@ def draw_noise(grid: tuple[int, int, int], seed: int) -> Tensor:
 
 def list_ways(args: argparse.Namespace):
     """Yield names and functions from row numbers to latents: the drawn truth, or each way to attend."""
-    import scene_batches
-
     numbers, model = choose_words(args.samples), None if args.drawn else load_model(args.weights)
     drawn = scenes.draw_scene(numbers, torch.Generator().manual_seed(args.seed))
     if args.drawn:
@@ -134,7 +133,7 @@ def list_ways(args: argparse.Namespace):
 def evaluate(args: argparse.Namespace) -> dict:
     """Figures of every way to attend, and what ties them."""
     began, figures, sheets, numbers = time.time(), {}, [], choose_words(args.samples)
-    words = [[known[n] for known, n in zip(scene_prompt.WORDS, row)] for row in numbers.tolist()]
+    words = scene_prompt.name_numbers(numbers)
     for name, make in list_ways(args):
         readings, shown = [], []
         for rows in torch.arange(args.samples).split(TOGETHER):

@@ -1,8 +1,8 @@
 """Train temporal blocks for a demo model whose self-attention is restricted to inside each frame.
 
-    python scripts/train_temporal.py --model scenes --minutes 40 --batch 1 --heads 2 --hidden 256
-    python scripts/train_temporal.py --minutes 20
-    python scripts/train_temporal.py --evaluate
+    python scripts/train_temporal.py --minutes 55 --batch 1 --heads 2 --hidden 256
+    python scripts/train_temporal.py --model small --minutes 20
+    python scripts/train_temporal.py [--model scenes|small] --evaluate
 
 The demo model stays as it is. With attention over all tokens it is the teacher; restricted to inside frames, with a
 temporal block behind each of its blocks, it is to give the same tokens after every block and the same flow. In the
@@ -44,6 +44,7 @@ class Kind:
     """A demo model that blocks are trained for.
 
     teacher, out: names of its file and of the blocks'. active: channels of the latent that count.
+    steps: of a sampling.
     make_batches: of the command line, a function from a generator to noisy latents, times and prompts.
     measure: of the command line and a way to attend, (model, attention or None), its figures and up to 8 clips.
     """
@@ -52,6 +53,7 @@ class Kind:
     out: str
     grid: tuple[int, int, int]
     active: int
+    steps: int
     make_batches: Callable
     measure: Callable
 
@@ -62,7 +64,7 @@ def draw_shapes(args: argparse.Namespace) -> Callable:
 
 
 def draw_scenes(args: argparse.Namespace) -> Callable:
-    return lambda generator: scene_batches.make_batch(args.batch, KINDS["scenes"].grid, generator)[:3]
+    return lambda generator: scene_batches.make_batch(args.batch, scene_batches.GRID, generator)[:3]
 
 
 def measure_shapes(args: argparse.Namespace, model, attention) -> tuple[dict, list[torch.Tensor]]:
@@ -79,29 +81,33 @@ def measure_shapes(args: argparse.Namespace, model, attention) -> tuple[dict, li
 
 
 def measure_scenes(args: argparse.Namespace, model, attention) -> tuple[dict, list[torch.Tensor]]:
-    numbers, grid = evaluate_scenes.choose_words(args.samples), KINDS["scenes"].grid
+    numbers, grid = evaluate_scenes.choose_words(args.samples), scene_batches.GRID
     readings, shown = [], []
-    for row, (words, tokens) in enumerate(zip(numbers.tolist(), scene_prompt.encode_numbers(numbers))):
+    for row, (words, tokens) in enumerate(
+        zip(scene_prompt.name_numbers(numbers), scene_prompt.encode_numbers(numbers))
+    ):
         noise = evaluate_scenes.draw_noise(grid, 1000 + row)
         clip = scene_codec.decode(evaluate_scenes.sample(model, noise, tokens[None], args.steps, attention))[0]
-        readings.append(evaluate_scenes.compare(clip, [known[n] for known, n in zip(scene_prompt.WORDS, words)]))
+        readings.append(evaluate_scenes.compare(clip, words))
         shown += [clip[:: len(clip) // 8]] if row < 8 else []
     return evaluate_scenes.summarise(readings), shown
 
 
 KINDS = {
-    "small": Kind("demo", "temporal", GRID, codec.ACTIVE, draw_shapes, measure_shapes),
-    "scenes": Kind("scenes", "scenes-temporal", (16, 12, 12), scene_codec.ACTIVE, draw_scenes, measure_scenes),
+    "small": Kind("demo", "temporal", GRID, codec.ACTIVE, 20, draw_shapes, measure_shapes),
+    "scenes": Kind(
+        "scenes", "scenes-temporal", scene_batches.GRID, scene_codec.ACTIVE, 10, draw_scenes, measure_scenes
+    ),
 }
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=list(KINDS), default="small", help="which demo model")
+    parser.add_argument("--model", choices=list(KINDS), default="scenes", help="which demo model")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--forced", type=float, default=0.4, help="part of the budget with the teacher's tokens")
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--pool", type=int, default=1024, help="clips drawn before training")
+    parser.add_argument("--pool", type=int, default=1024, help="clips drawn before training, of the small model")
     parser.add_argument("--heads", type=int, help="of the temporal attention; as many as the model has, if not told")
     parser.add_argument("--hidden", type=int, default=384, help="channels inside the feed-forward")
     parser.add_argument("--muon", type=float, default=0.01, help="learning rate of the matrices")
@@ -114,10 +120,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=ROOT / "output", help="folder of what is kept between runs")
     parser.add_argument("--evaluate", action="store_true", help="measure the file instead of training")
     parser.add_argument("--samples", type=int, default=48, help="clips to measure")
-    parser.add_argument("--steps", type=int, default=20, help="of each of them")
+    parser.add_argument("--steps", type=int, help="of each of them; those of the model's card, if not told")
     parser.add_argument("--sheet", type=Path, help="with --evaluate: write a contact sheet here")
     args = parser.parse_args()
     args.kind = KINDS[args.model]
+    args.steps = args.steps or args.kind.steps
     args.teacher = args.teacher or ROOT / f"models/diffusion_models/video-attention-{args.kind.teacher}.safetensors"
     args.out = args.out or ROOT / f"models/video_attention_blocks/video-attention-{args.kind.out}.safetensors"
     return args

@@ -1,1 +1,1 @@
-"""The demo model: its video transformer, codec and prompts, in plain torch."""
+"""The demo models: its video transformer, codec and prompts, in plain torch."""

@@ -49,6 +49,11 @@ def number_words(words: Sequence[str]) -> Tensor:
     return torch.tensor([known.index(word) for word, known in zip(words, WORDS)])
 
 
+def name_numbers(numbers: Tensor) -> list[tuple[str, ...]]:
+    """Return the words of each prompt of word numbers (B, 7)."""
+    return [tuple(known[number] for known, number in zip(WORDS, row)) for row in numbers.tolist()]
+
+
 def encode_numbers(numbers: Tensor) -> Tensor:
     """Return prompt tokens (B, 7, 64) of word numbers (B, 7)."""
     return torch.stack([codes[column] for codes, column in zip(CODES, numbers.T)], 1)

@@ -122,16 +122,16 @@ H3_RAMP = Source(
     OTHERS,
 )
 LTX_RAMP = Source(
-    "Sparser early, denser late, once the first fifth is dense: on the demo model, which is of LTX's class, 25 to 75 % "
+    "Sparser early, denser late, once the first fifth is dense: on the small demo model, of LTX's class, 25 to 75 % "
     "is 27.1 dB, 50 % throughout 25.6 and 75 to 25 % 24.5, at 52 % of the pairs each (8 clips, 20 steps). Wan2GP goes "
     "the same way on LTX-2 (https://github.com/deepbeepmeep/Wan2GP/pull/2289).",
-    'python scripts/evaluate_patterns.py --samples 8 --only "over time"',
+    'python scripts/evaluate_patterns.py --model small --samples 8 --only "over time"',
     f"on a CPU by us, 2026-11-28; {NOT_ON_A_GPU}",
 )
 CONSTANT = Source(
     "Constant over the steps, as in every published figure of this family; how to change it over time nobody has "
-    "measured there, and the demo model and MiniMax-H3's users disagree. Blocks are not re-ordered by content here, so "
-    "more of them are kept than in the figure.",
+    "measured there, and the small demo model and MiniMax-H3's users disagree. Blocks are not re-ordered by content "
+    "here, so more of them are kept than in the figure.",
     "https://arxiv.org/abs/2505.18875",
     OTHERS,
 )
