@@ -1,4 +1,4 @@
-"""Makes the pictures of web/docs that nodes draw: each node runs on the demo model of scenes and gives <NodeId>.png.
+"""Makes the pictures of web/docs that nodes draw: each node runs on a demo model and gives <NodeId>.png.
 
     python scripts/doc_pictures.py [--comfyui PATH] [NodeId ...]
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import host
-from demo_models import ON_A_SHAPE, SCENES
+from demo_models import ON_A_SHAPE, SCENES, SMALL, DemoModel
 
 FOLDER = host.ROOT / "web" / "docs"
 BASE = host.HOME / "pictures"
@@ -20,6 +20,8 @@ LONGEST = 1000  # pixels
 MOST, ROW = 32, 8
 # What one picture may take: some need a minute on two idle cores.
 SECONDS = 900
+# Nodes that sample so often that the model of scenes would take too long.
+SMALL_ONES = {"VideoAttentionCalibrate"}
 
 
 class Prompt:
@@ -48,23 +50,23 @@ class Prompt:
 
 
 class Demo:
-    """The demo model and what goes with it, in a prompt. most: frames in a sheet of a clip."""
+    """A demo model and what goes with it, in a prompt. most: frames in a sheet of a clip."""
 
     most = MOST
 
-    def __init__(self, info: dict):
-        self.prompt = Prompt(info)
-        self.model = (self.prompt.add("UNETLoader", unet_name=SCENES.file), 0)
-        text = self.prompt.add(SCENES.prompt, **SCENES.words)
+    def __init__(self, info: dict, used: DemoModel):
+        self.prompt, self.used = Prompt(info), used
+        self.model = (self.prompt.add("UNETLoader", unet_name=used.file), 0)
+        text = self.prompt.add(used.prompt, **used.words)
         self.texts = {"positive": (text, 0), "negative": (text, 1)}
-        self.latent = self.empty(SCENES.length)
-        self.vae = (self.prompt.add("VideoAttentionDemoVAE", clips=SCENES.clips), 0)
+        self.latent = self.empty(used.length)
+        self.vae = (self.prompt.add("VideoAttentionDemoVAE", clips=used.clips), 0)
 
     def empty(self, length: int) -> tuple[str, int]:
-        return self.prompt.add("EmptyLTXVLatentVideo", width=SCENES.side, height=SCENES.side, length=length), 0
+        return self.prompt.add("EmptyLTXVLatentVideo", width=self.used.side, height=self.used.side, length=length), 0
 
     def sample(self, model, kind="VideoAttentionSampler", **more) -> tuple[str, int]:
-        values = {"seed": 7, "cfg": 1.0, "steps": SCENES.steps, "scheduler_name": "simple", **more}
+        values = {"seed": 7, "cfg": 1.0, "steps": self.used.steps, "scheduler_name": "simple", **more}
         return self.prompt.add(kind, model=model, latent=self.latent, **self.texts, **values), 0
 
     def frames(self, samples) -> tuple[str, int]:
@@ -162,9 +164,7 @@ def schedule(demo: Demo):
 
 @of("VideoAttentionCalibrate")
 def calibrate(demo: Demo):
-    # Eight steps are enough to compare patterns, and a picture must be there within SECONDS.
-    more = {"latent": demo.latent, "candidates": "patterns", "steps": 8, "end_error": "one choice for each part"}
-    more |= demo.texts
+    more = {"latent": demo.latent, "candidates": "patterns", **demo.texts}
     return demo.prompt.add("VideoAttentionCalibrate", model=demo.model, **more)
 
 
@@ -189,7 +189,7 @@ def main() -> int:
         if lacking and not options.names:
             raise host.SetUpError(f"Nothing in PICTURES wires {', '.join(sorted(lacking))}.")
         for name in options.names or PICTURES:
-            demo = Demo(known)
+            demo = Demo(known, SMALL if name in SMALL_ONES else SCENES)
             demo.prompt.add("SaveImage", images=demo.picture(PICTURES[name](demo)), filename_prefix=name)
             try:
                 outputs = comfy.run(demo.prompt.nodes, seconds=SECONDS)
