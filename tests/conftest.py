@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 import torch
 from host_folder import find_host
+from loading import load_in_peace
 from pages import LISTENS
 from widget_defaults import defaults
 
@@ -95,6 +96,7 @@ def comfy_host(tmp_path_factory) -> Path:
     finally:
         sys.argv = before
     assert Path(nodes.__file__).parent == folder, f"another `nodes` was imported first: {nodes.__file__}"
+    load_in_peace(comfy.model_management)
     return folder
 
 

@@ -90,7 +90,7 @@ SAID = {
 # Models that make sound along with the picture.
 SOUND = ("LTX-2", "MiniMax-H3", "FastH3")
 # Files that come with the pack.
-OURS = {f"video-attention-{name}.safetensors" for name in ("demo", "scenes", "temporal")}
+OURS = {f"video-attention-{name}.safetensors" for name in ("demo", "scenes", "temporal", "scenes-temporal")}
 MADE = {".mp4", ".webp", ".png"}
 
 
