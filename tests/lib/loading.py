@@ -16,11 +16,14 @@ def load_in_peace(management) -> None:
     def peaceful(run):
         @wraps(run)
         def call(*args, **kwargs):
+            # One of them calls the other.
+            outer = gc.isenabled()
             gc.disable()
             try:
                 return run(*args, **kwargs)
             finally:
-                gc.enable()
+                if outer:
+                    gc.enable()
 
         return call
 
