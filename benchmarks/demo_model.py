@@ -18,13 +18,13 @@ from . import host_paths
 sys.path.append(str(host_paths.ROOT / "scripts"))
 
 # Not later: they put this pack first on the path, where ComfyUI must stand once it is entered.
-import demo_models
 import evaluate_demo
 import evaluate_scenes
 import read_scene
-import scene_batches
+from demo_models import SCENES, SMALL, DemoModel
 
-from attention.demo import scene_prompt
+from attention.demo import prompt, scene_prompt
+from attention.measure.compare import to_psnr
 
 # Of its largest area a shape must show so much to have a place, and of a mask so much counts.
 SEEN, FAINT = 0.05, 0.25
@@ -39,7 +39,7 @@ class Testbed:
     pixels of frames (F, H, W, 3) are of the first shape that a prompt names: (F, H, W), 0 to 1.
     """
 
-    asked: demo_models.DemoModel
+    asked: DemoModel
     list_prompts: Callable[[], list[tuple[str, ...]]]
     is_right: Callable[[Tensor, tuple[str, ...]], bool]
     shape: tuple[int, ...]
@@ -54,7 +54,7 @@ class Testbed:
         """The model as ComfyUI's own node loads it: a MODEL."""
         import comfy.sd
 
-        return comfy.sd.load_diffusion_model(str(host_paths.ROOT / "models/diffusion_models" / self.asked.file))
+        return comfy.sd.load_diffusion_model(str(self.asked.path))
 
     def prompts_of(self, words: tuple[str, ...]) -> tuple:
         """The positive and the negative conditioning of a prompt."""
@@ -98,7 +98,6 @@ def _has_colour(frames: Tensor, words: tuple[str, ...]) -> Tensor:
 
 
 def _list_shapes() -> list[tuple[str, str, str]]:
-    prompt = host_paths.ours("demo").prompt
     every = [(c, s, d) for d in prompt.DIRECTIONS for s in prompt.SHAPES for c in prompt.COLOURS]
     # 7 has no factor in common with their number, so steps of it come to all.
     return [every[(7 * (7 * i + 5)) % len(every)] for i in range(len(every))]
@@ -121,10 +120,8 @@ def _shows_all(clip: Tensor, words: tuple[str, ...]) -> bool:
 
 
 TESTBEDS = {
-    "scenes": Testbed(demo_models.SCENES, _list_scenes, _shows_all, (1, 128, *scene_batches.GRID), _has_colour),
-    "small": Testbed(
-        demo_models.SMALL, _list_shapes, _moves_right, (1, 128, 8, 8, 8), lambda frames, words: apart(frames)
-    ),
+    "scenes": Testbed(SCENES, _list_scenes, _shows_all, (1, 128, *SCENES.grid), _has_colour),
+    "small": Testbed(SMALL, _list_shapes, _moves_right, (1, 128, *SMALL.grid), lambda frames, words: apart(frames)),
 }
 
 
@@ -196,8 +193,7 @@ def measure(testbed: Testbed, makers: dict[str, Callable], prompts: int, steps: 
 def _note(into: Measured, latent: Tensor, clip: Tensor, exact: tuple[Tensor, Tensor]) -> None:
     """Adds how far a latent and its clip are from the exact ones."""
     into.errors.append(((latent - exact[0]).norm() / exact[0].norm()).item())
-    error = (clip - exact[1]).square().mean().item()
-    into.decibels.append(-10 * math.log10(error) if error else math.inf)
+    into.decibels.append(to_psnr((clip - exact[1]).square().mean().item()))
 
 
 def decibels(value: float) -> str:

@@ -17,9 +17,9 @@ from torch import Tensor
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
+from demo_models import SCENES
 from evaluate_demo import list_sigmas, load_model
 from evaluate_scenes import choose_words, draw_noise
-from scene_batches import GRID
 
 from attention.core.torch_sdpa import sdpa
 from attention.demo import scene_prompt
@@ -78,7 +78,7 @@ def draw_picture(mass: Tensor, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, default=ROOT / "output" / "video-attention-scenes.safetensors")
-    parser.add_argument("--grid", type=int, nargs=3, default=GRID, metavar=("T", "Y", "X"))
+    parser.add_argument("--grid", type=int, nargs=3, default=SCENES.grid, metavar=("T", "Y", "X"))
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--looked", type=int, default=5, help="steps that are looked at")
     parser.add_argument("--seed", type=int, default=1000)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parents[1] / "models" / "diffusion_models"
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,16 @@ class DemoModel:
     side: int
     length: int
     steps: int
+
+    @property
+    def path(self) -> Path:
+        """The file, where the pack has it."""
+        return FOLDER / self.file
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Tokens over time, height and width: one for each 8 pictures of 32 x 32 pixels."""
+        return -(-self.length // 8), self.side // 32, self.side // 32
 
 
 SMALL = DemoModel(

@@ -156,24 +156,22 @@ def parse() -> argparse.Namespace:
     return start_parser(__doc__, weights, (8, 8, 8)).parse_args()
 
 
+def sample_clips(model, words: list, grid, seed: int, steps: int, attention, cfg: float = 1.0) -> Tensor:
+    """Clips (B, F, H, W, 3) of these prompts, each with a seed of its own from `seed`."""
+    seeds = (torch.Generator().manual_seed(seed + n) for n in range(len(words)))
+    noise = torch.stack([torch.randn(128, *grid, generator=one) for one in seeds])
+    tokens = torch.cat([prompt.encode_prompt(*three)[0] for three in words])
+    parts = zip(noise.split(8), tokens.split(8))
+    return torch.cat([codec.decode(sample(model, *part, steps, cfg, attention)) for part in parts])
+
+
 def evaluate(args: argparse.Namespace) -> dict:
     began, model = time.time(), load_model(args.weights)
     words = choose_words(args.samples)
-    noise = torch.stack(
-        [
-            torch.randn(128, *args.grid, generator=torch.Generator().manual_seed(args.seed + n))
-            for n in range(args.samples)
-        ]
-    )
-    tokens = torch.cat([prompt.encode_prompt(*three)[0] for three in words])
     figures, sheets = {}, []
     ways = {"joint": attend} if args.joint_only else {"joint": attend, "inside_frames": attend_inside_frames}
     for name, attention in ways.items():
-        parts = [
-            sample(model, noise[n : n + 8], tokens[n : n + 8], args.steps, args.cfg, attention)
-            for n in range(0, args.samples, 8)
-        ]
-        decoded = torch.cat([codec.decode(part) for part in parts])
+        decoded = sample_clips(model, words, args.grid, args.seed, args.steps, attention, args.cfg)
         figures[name] = measure(decoded, words)
         sheets.append(decoded[:8])
     if args.sheet:

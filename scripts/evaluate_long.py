@@ -98,15 +98,15 @@ def riflex(model):
 
 
 def kinds_of(long: Long) -> dict:
-    """Name -> latent frames, widgets of the sampler, what is done to the model before."""
-    whole = {"window": float(long.frames), "overlap": 0.0}
+    """Name -> latent frames, frame rate, widgets of the sampler, what is done to the model before."""
+    whole = long.frames, long.whole_rate, {"window": float(long.frames), "overlap": 0.0}
     return {
-        "one window": (long.trained, {}, lambda model: model),
-        "blend": (long.frames, {"method": "blend"}, lambda model: model),
-        "extend": (long.frames, {"method": "extend"}, lambda model: model),
-        AT_ONCE: (long.frames, whole, lambda model: model),
-        SPARSE: (long.frames, whole, lambda model: long_video(model, long.trained)),
-        "at once, RIFLEx": (long.frames, whole, riflex),
+        "one window": (long.trained, long.rate, {}, lambda model: model),
+        "blend": (long.frames, long.rate, {"method": "blend"}, lambda model: model),
+        "extend": (long.frames, long.rate, {"method": "extend"}, lambda model: model),
+        AT_ONCE: (*whole, lambda model: model),
+        SPARSE: (*whole, lambda model: long_video(model, long.trained)),
+        "at once, RIFLEx": (*whole, riflex),
     }
 
 
@@ -117,17 +117,18 @@ def evaluate(options) -> list[tuple]:
     model, found = testbed.load(), []
     widgets = {"unit": "latent frames", "window": float(long.trained), "overlap": float(options.overlap)}
     for words in (long.words or (testbed.calibrated, *testbed.unseen(None)))[: options.prompts]:
-        for name, (frames, more, prepare) in kinds_of(long).items():
+        for name, (frames, rate, more, prepare) in kinds_of(long).items():
             begun, clip, figures = time.monotonic(), None, None
             try:
-                rate = options.rate or (long.whole_rate if more.get("window") == long.frames else long.rate)
-                samples, text = sampled(prepare(model), words, frames, rate, options, {**widgets, **more})
+                given = {**widgets, **more}
+                samples, text = sampled(prepare(model), words, frames, options.rate or rate, options, given)
+            except ValueError as refused:
+                text = str(refused)
+            else:
                 clip = testbed.decode(samples)[0]
                 # The overlaps of blend are joints over nearly all of the clip.
                 joints = [int(frame) for frame in re.findall(r"at (\d+): \d", text)] if name == "extend" else []
                 figures = measure(clip, joints, testbed, words)
-            except ValueError as refused:
-                text = str(refused)
             found.append((words, name, clip, text, figures))
             (RESULTS / "table.md").write_text(to_table(found))
             print(f"{' '.join(words)}, {name}: {time.monotonic() - begun:.0f} s\n{text}\n", flush=True)

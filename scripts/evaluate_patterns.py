@@ -25,8 +25,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 import evaluate_demo as demo
 import evaluate_scenes
-import scene_batches
-from batches import GRID
+from demo_models import SCENES, SMALL, DemoModel
 
 from attention import patterns
 from attention.core.geometry import describe
@@ -34,6 +33,7 @@ from attention.core.reason import Reason
 from attention.core.tokens import BOTH, VideoSpan
 from attention.demo import codec, prompt, scene_codec, scene_prompt
 from attention.demo.transformer import attend
+from attention.measure.compare import to_psnr
 from attention.measure.frames import to_picture
 from attention.measure.motion import find_motion, measure_unexplained
 from attention.patterns.density import density
@@ -78,13 +78,11 @@ def list_patterns(frames: int, tile: tuple[int, int, int], row: int) -> dict:
 class Kind:
     """A demo model, and how its clips are drawn and read.
 
-    choose: of a number, prompts as words and their tokens (B, words, channels). read: of a clip (F, H, W, 3) and its
-    words, the jump in frame widths and the part of it that is right.
+    asked: its file, grid and steps. choose: of a number, prompts as words and their tokens (B, words, channels). read:
+    of a clip (F, H, W, 3) and its words, the jump in frame widths and the part of it that is right.
     """
 
-    file: str
-    grid: tuple[int, int, int]
-    steps: int
+    asked: DemoModel
     patterns: dict
     choose: Callable
     decode: Callable
@@ -113,10 +111,9 @@ def read_scene(clip: Tensor, words: tuple) -> tuple[float, float]:
 
 
 KINDS = {
-    "scenes": Kind("scenes", scene_batches.GRID, 10, list_patterns(9, (2, 3, 3), 12), choose_scenes, scene_codec.decode,
-                   read_scene),
-    "small": Kind("demo", GRID, 20, list_patterns(5, (1, 2, 2), 8), choose_shapes, codec.decode, read_shape),
-}  # fmt: skip
+    "scenes": Kind(SCENES, list_patterns(9, (2, 3, 3), 12), choose_scenes, scene_codec.decode, read_scene),
+    "small": Kind(SMALL, list_patterns(5, (1, 2, 2), 8), choose_shapes, codec.decode, read_shape),
+}
 
 
 class Shaped:
@@ -144,9 +141,9 @@ class Shaped:
 
 def sample(kind: Kind, model, seed: int, tokens: Tensor, stretches: tuple = (), dense_steps: int = 0) -> Tensor:
     """A clip (F, H, W, 3). tokens: of its prompt. stretches: see Shaped; none: dense."""
-    way = Shaped(stretches, kind.steps, dense_steps, len(model.transformer_blocks)) if stretches else attend
-    noise = evaluate_scenes.draw_noise(kind.grid, seed)
-    return kind.decode(evaluate_scenes.sample(model, noise, tokens[None], kind.steps, way))[0]
+    way = Shaped(stretches, kind.asked.steps, dense_steps, len(model.transformer_blocks)) if stretches else attend
+    noise = evaluate_scenes.draw_noise(kind.asked.grid, seed)
+    return kind.decode(evaluate_scenes.sample(model, noise, tokens[None], kind.asked.steps, way))[0]
 
 
 def flicker(clip: Tensor) -> float:
@@ -157,13 +154,9 @@ def flicker(clip: Tensor) -> float:
     return statistics.mean(measure_unexplained(*pair, find_motion(*pair))[0] for pair in pairs)
 
 
-def psnr(clip: Tensor, dense: Tensor) -> float:
-    return -10 * (clip - dense).square().mean().log10().item()
-
-
 def evaluate(kind: Kind, samples: int, dense_steps: int, only: str):
     """Yields the cells of the table, a row for each pattern whose name has `only` in it."""
-    model = demo.load_model(demo.ROOT / f"models/diffusion_models/video-attention-{kind.file}.safetensors")
+    model = demo.load_model(kind.asked.path)
     words, tokens = kind.choose(samples)
     asked = list(zip(range(1000, 1000 + samples), tokens))
     dense = [sample(kind, model, *one) for one in asked]
@@ -171,8 +164,8 @@ def evaluate(kind: Kind, samples: int, dense_steps: int, only: str):
     for name, row in ((name, row) for name, row in kind.patterns.items() if only in name):
         stretches = row[1].patterns(row[0]) if isinstance(row, tuple) else (row,)
         clips = [sample(kind, model, *one, stretches, dense_steps) for one in asked]
-        ratios = [psnr(clip, truth) for clip, truth in zip(clips, dense)]
-        each = [density(one, kind.grid) for one in stretches]
+        ratios = [to_psnr((clip - truth).square().mean().item()) for clip, truth in zip(clips, dense)]
+        each = [density(one, kind.asked.grid) for one in stretches]
         computed = None if None in each else statistics.mean(each)
         near = f"{statistics.mean(ratios):.1f}", f"{min(ratios):.1f}"
         yield name, "-" if computed is None else f"{computed:.0%}", *near, *score(kind, clips, words)
@@ -200,7 +193,7 @@ def main() -> None:
     lines += ["| pattern | density | PSNR, dB | lowest | flicker | jump, thousandths | right |"]
     lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
     print("\n".join(lines))
-    for cells in evaluate(kind, options.samples, 0 if options.everywhere else kind.steps // 5, options.only):
+    for cells in evaluate(kind, options.samples, 0 if options.everywhere else kind.asked.steps // 5, options.only):
         lines.append(f"| {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     lines += ["", f"{options.samples} clips each, {date.today().isoformat()}, {time.time() - began:.0f} s."]

@@ -12,6 +12,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 import read_scene
 import scene_batches
 import scenes
+from demo_models import SCENES
 from evaluate_demo import draw_sheet, list_sigmas, load_model, start_parser
 
 from attention.demo import scene_codec, scene_prompt
@@ -95,7 +97,7 @@ def measure_codec(samples: int) -> dict:
 
 
 def parse() -> argparse.Namespace:
-    parser = start_parser(__doc__, ROOT / "output" / "video-attention-scenes.safetensors", scene_batches.GRID)
+    parser = start_parser(__doc__, ROOT / "output" / SCENES.file, SCENES.grid)
     parser.add_argument("--drawn", action="store_true", help="read the drawn truth instead of samples")
     parser.add_argument("--codec", action="store_true", help="encode and decode drawn clips; nothing is sampled")
     parser.add_argument("--threads", type=int, default=2)
@@ -108,6 +110,17 @@ def draw_noise(grid: tuple[int, int, int], seed: int) -> Tensor:
     return torch.randn(1, scene_codec.CHANNELS, *grid, generator=torch.Generator().manual_seed(seed))
 
 
+def sample_rows(model, numbers: Tensor, grid, seed: int, steps: int, attention, cfg: float = 1.0) -> Callable:
+    """A function from row numbers to the latents of these prompts (B, 7), each with a seed of its own from `seed`."""
+    tokens = scene_prompt.encode_numbers(numbers)
+
+    def make(rows: Tensor) -> Tensor:
+        noise = torch.cat([draw_noise(grid, seed + row) for row in rows.tolist()])
+        return sample(model, noise, tokens[rows], steps, attention, cfg)
+
+    return make
+
+
 def list_ways(args: argparse.Namespace):
     """Yield names and functions from row numbers to latents: the drawn truth, or each way to attend."""
     numbers, model = choose_words(args.samples), None if args.drawn else load_model(args.weights)
@@ -115,35 +128,31 @@ def list_ways(args: argparse.Namespace):
     if args.drawn:
         yield "drawn", lambda rows: scene_batches.draw_latent(drawn.take(rows), args.grid)
         return
-    tokens = scene_prompt.encode_numbers(numbers)
     for name, attention in (("joint", attend), ("inside_frames", attend_inside_frames))[: 2 - args.joint_only]:
-        yield (
-            name,
-            lambda rows, attention=attention: sample(
-                model,
-                torch.cat([draw_noise(args.grid, args.seed + row) for row in rows.tolist()]),
-                tokens[rows],
-                args.steps,
-                attention,
-                args.cfg,
-            ),
-        )
+        yield name, sample_rows(model, numbers, args.grid, args.seed, args.steps, attention, args.cfg)
+
+
+def read_all(make: Callable, numbers: Tensor, bfloat16: bool = False) -> tuple[dict, list[Tensor]]:
+    """Figures of the clips of prompts (B, 7), and some frames of the first eight.
+
+    make: from row numbers to latents.
+    """
+    words, readings, shown = scene_prompt.name_numbers(numbers), [], []
+    for rows in torch.arange(len(numbers)).split(TOGETHER):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            latents = make(rows).float()
+        for row, latent in zip(rows.tolist(), latents):
+            clip = scene_codec.decode(latent[None])[0]
+            readings.append(compare(clip, words[row]))
+            shown += [clip[:: max(1, len(clip) // 8)]] if row < 8 else []
+    return summarise(readings), shown
 
 
 def evaluate(args: argparse.Namespace) -> dict:
     """Figures of every way to attend, and what ties them."""
     began, figures, sheets, numbers = time.time(), {}, [], choose_words(args.samples)
-    words = scene_prompt.name_numbers(numbers)
     for name, make in list_ways(args):
-        readings, shown = [], []
-        for rows in torch.arange(args.samples).split(TOGETHER):
-            with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
-                latents = make(rows).float()
-            for row, latent in zip(rows.tolist(), latents):
-                clip = scene_codec.decode(latent[None])[0]
-                readings.append(compare(clip, words[row]))
-                shown += [clip[:: max(1, len(clip) // 8)]] if row < 8 else []
-        figures[name] = summarise(readings)
+        figures[name], shown = read_all(make, numbers, args.bfloat16)
         sheets.append(shown)
     if args.sheet:
         draw_sheet([clip for pair in zip(*sheets) for clip in pair], args.sheet)

@@ -54,6 +54,10 @@ LEFT_OUT = re.compile(
 )
 
 
+# A page of the front end knows the nodes of all packs.
+LISTENS = "window.app && app.graph && Object.keys(LiteGraph.registered_node_types).length > 500"
+
+
 class SetUpError(Exception):
     """One sentence that says what to do."""
 

@@ -14,8 +14,6 @@ from batches import draw_times
 from attention.demo import prompt, scene_codec, scene_prompt
 
 Grid = tuple[int, int, int]
-# What the model of scenes is sampled on.
-GRID = (16, 12, 12)
 
 
 def draw_latent(scene: scenes.Scene, grid: Grid) -> Tensor:

@@ -28,32 +28,32 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 import evaluate_demo as demo
 import evaluate_scenes
 import scene_batches
-from batches import GRID, Pool, make_batch
+from batches import Pool, make_batch
+from demo_models import SCENES, SMALL, DemoModel
 
 from attention.blocks import weights
 from attention.blocks.temporal import TemporalBlocks, TemporalConfig
-from attention.demo import codec, prompt, scene_codec, scene_prompt
+from attention.demo import codec, scene_codec
 from attention.demo.transformer import attend, attend_inside_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAME_RATE = 25.0
+# Of the first sample, as the models' own evaluations have it.
+SEED = 1000
 
 
 @dataclass(frozen=True)
 class Kind:
     """A demo model that blocks are trained for.
 
-    teacher, out: names of its file and of the blocks'. active: channels of the latent that count.
-    steps: of a sampling.
+    asked: its file, grid and steps. out: name of the blocks' file. active: channels of the latent that count.
     make_batches: of the command line, a function from a generator to noisy latents, times and prompts.
     measure: of the command line and a way to attend, (model, attention or None), its figures and up to 8 clips.
     """
 
-    teacher: str
+    asked: DemoModel
     out: str
-    grid: tuple[int, int, int]
     active: int
-    steps: int
     make_batches: Callable
     measure: Callable
 
@@ -64,40 +64,24 @@ def draw_shapes(args: argparse.Namespace) -> Callable:
 
 
 def draw_scenes(args: argparse.Namespace) -> Callable:
-    return lambda generator: scene_batches.make_batch(args.batch, scene_batches.GRID, generator)[:3]
+    return lambda generator: scene_batches.make_batch(args.batch, SCENES.grid, generator)[:3]
 
 
 def measure_shapes(args: argparse.Namespace, model, attention) -> tuple[dict, list[torch.Tensor]]:
     words = demo.choose_words(args.samples)
-    seeds = (torch.Generator().manual_seed(1000 + n) for n in range(args.samples))
-    noise = torch.stack([torch.randn(128, *GRID, generator=seed) for seed in seeds])
-    tokens = torch.cat([prompt.encode_prompt(*three)[0] for three in words])
-    parts = [
-        demo.sample(model, noise[n : n + 8], tokens[n : n + 8], args.steps, 1.0, attention)
-        for n in range(0, len(noise), 8)
-    ]
-    clips = torch.cat([codec.decode(part) for part in parts])
+    clips = demo.sample_clips(model, words, SMALL.grid, SEED, args.steps, attention)
     return demo.measure(clips, words), list(clips[:8])
 
 
 def measure_scenes(args: argparse.Namespace, model, attention) -> tuple[dict, list[torch.Tensor]]:
-    numbers, grid = evaluate_scenes.choose_words(args.samples), scene_batches.GRID
-    readings, shown = [], []
-    for row, (words, tokens) in enumerate(
-        zip(scene_prompt.name_numbers(numbers), scene_prompt.encode_numbers(numbers))
-    ):
-        noise = evaluate_scenes.draw_noise(grid, 1000 + row)
-        clip = scene_codec.decode(evaluate_scenes.sample(model, noise, tokens[None], args.steps, attention))[0]
-        readings.append(evaluate_scenes.compare(clip, words))
-        shown += [clip[:: len(clip) // 8]] if row < 8 else []
-    return evaluate_scenes.summarise(readings), shown
+    numbers = evaluate_scenes.choose_words(args.samples)
+    make = evaluate_scenes.sample_rows(model, numbers, SCENES.grid, SEED, args.steps, attention)
+    return evaluate_scenes.read_all(make, numbers)
 
 
 KINDS = {
-    "small": Kind("demo", "temporal", GRID, codec.ACTIVE, 20, draw_shapes, measure_shapes),
-    "scenes": Kind(
-        "scenes", "scenes-temporal", scene_batches.GRID, scene_codec.ACTIVE, 10, draw_scenes, measure_scenes
-    ),
+    "small": Kind(SMALL, "temporal", codec.ACTIVE, draw_shapes, measure_shapes),
+    "scenes": Kind(SCENES, "scenes-temporal", scene_codec.ACTIVE, draw_scenes, measure_scenes),
 }
 
 
@@ -124,8 +108,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sheet", type=Path, help="with --evaluate: write a contact sheet here")
     args = parser.parse_args()
     args.kind = KINDS[args.model]
-    args.steps = args.steps or args.kind.steps
-    args.teacher = args.teacher or ROOT / f"models/diffusion_models/video-attention-{args.kind.teacher}.safetensors"
+    args.steps = args.steps or args.kind.asked.steps
+    args.teacher = args.teacher or args.kind.asked.path
     args.out = args.out or ROOT / f"models/video_attention_blocks/video-attention-{args.kind.out}.safetensors"
     return args
 

@@ -166,7 +166,7 @@ def front_end(address: str, view: dict):
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport=view)
         page.goto(address)
-        page.wait_for_function("window.app && app.graph && Object.keys(LiteGraph.registered_node_types).length > 500")
+        page.wait_for_function(host.LISTENS)
         page.wait_for_timeout(3000)
         yield page
         browser.close()

@@ -11,12 +11,12 @@ import time
 from functools import partial
 from pathlib import Path
 
+import host
 import hypothesis
 import pytest
 import torch
 from host_folder import find_host
 from loading import load_in_peace
-from pages import LISTENS
 from widget_defaults import defaults
 
 # Nothing may depend on how busy the machine is.
@@ -278,7 +278,7 @@ def browser_page(server, browser):
     )
     page.on("pageerror", lambda error: page.messages.append(("error", str(error), getattr(error, "stack", "") or "")))
     page.goto(server[0])
-    page.wait_for_function(LISTENS, timeout=240000)
+    page.wait_for_function(host.LISTENS, timeout=240000)
     wait_until_listening(page)
     yield page
     page.close()

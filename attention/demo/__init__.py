@@ -1,1 +1,1 @@
-"""The demo models: its video transformer, codec and prompts, in plain torch."""
+"""The demo models: their video transformer, codec and prompts, in plain torch."""

@@ -14,8 +14,6 @@ except ImportError:  # browser tests are skipped then
 
 PICTURES = host.ROOT / "output" / "test"
 TINY = "tiny-ltxv.safetensors"
-# The page knows the nodes of all packs.
-LISTENS = "window.app && app.graph && Object.keys(LiteGraph.registered_node_types).length > 500"
 NODE = "const node = app.graph.nodes.find((n) => n.type === type);"
 
 
@@ -31,7 +29,7 @@ def reload_in(page, locale: str) -> None:
     """Loads the page anew in a language, with its last workflow: that comes late, in the place of what is there."""
     page.evaluate("(locale) => app.extensionManager.setting.set('Comfy.Locale', locale)", locale)
     page.reload()
-    page.wait_for_function(LISTENS)
+    page.wait_for_function(host.LISTENS)
     page.wait_for_function("app.extensionManager.workflow?.activeWorkflow?.changeTracker")
 
 
